@@ -1,0 +1,3 @@
+"""Prometheus exporter for PatrolServer."""
+
+__version__ = "0.1.0"

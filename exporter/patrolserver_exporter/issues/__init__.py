@@ -1,0 +1,1 @@
+"""Issues: pure functions that classify, derive, merge, waive, summarise and judge. They know neither HTTP nor SQL."""

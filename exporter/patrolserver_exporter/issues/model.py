@@ -1,0 +1,128 @@
+"""The nouns of the issues: what one is, how severe, who waived it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import StrEnum
+
+import msgspec
+
+
+class Severity(StrEnum):
+    """How bad an issue is, worst first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+SEVERITIES = tuple(Severity)
+"""Worst first; every per-severity tuple is in this order."""
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    UNSUPPORTED = "unsupported"
+    OUTDATED = "outdated"
+    EXPLOITABLE = "exploitable"
+    REPORTED = "reported"
+
+
+class IssueClass(StrEnum):
+    """The part of an issue's identity that survives a change of kind."""
+
+    VERSION = "version"
+    EXPLOIT = "exploit"
+
+
+class State(StrEnum):
+    """How an installed software stands, in the order of the metric's label."""
+
+    SUPPORTED = "supported"
+    OUTDATED = "outdated"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+STATES = tuple(State)
+
+
+class ChangeKind(StrEnum):
+    """What the change feed tells of an issue."""
+
+    OPENED = "opened"
+    FIXED = "fixed"
+    REOPENED = "reopened"
+    WAIVED = "waived"
+    UNWAIVED = "unwaived"
+
+
+class Issue(msgspec.Struct, frozen=True, kw_only=True):
+    """One issue of one server, open or fixed.
+
+    Its identity is (account, server id, ``canonical_name``, location, class). Times are seconds since the epoch.
+    """
+
+    account: str
+    server_id: int
+    canonical_name: str
+    location: str | None
+    issue_class: IssueClass
+    fingerprint: str
+    """Short hash of the identity at birth; stays when the kind or the location becomes known better."""
+    kind: Kind
+    severity: Severity
+    software: str
+    """Display name."""
+    version: str | None = None
+    update_to: str | None = None
+    parent: str | None = None
+    risk: float | None = None
+    """Highest risk of its exploits, 0 to 10; only for exploitable ones."""
+    title: str | None = None
+    description: str | None = None
+    first_seen: float
+    last_seen: float
+    fixed_at: float | None = None
+    event_received_at: float | None = None
+    """When an event last reported it."""
+    polled: bool
+    """A poll has shown it. Until then only an event reported it, and ``settle`` protects it from polls."""
+    waived_until: dt.date | None = None
+    waived_reason: str | None = None
+    """Set while a waiver covers it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Not fixed; a waived one is open too, but counted apart."""
+        return self.fixed_at is None
+
+    @property
+    def waived(self) -> bool:
+        """A waiver covers it."""
+        return self.waived_until is not None
+
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+    """An accepted issue, for a reason and up to a date."""
+
+    server: str
+    """Glob on the server's name."""
+    software: str
+    """Glob on the software's ``canonical_name``."""
+    kind: Kind | None = None
+    until: dt.date
+    """Last day on which it holds, in UTC."""
+    reason: str
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the change feed."""
+
+    kind: ChangeKind
+    at: float
+    """Seconds since the epoch."""
+    issue: Issue
+    """As it is after the change."""

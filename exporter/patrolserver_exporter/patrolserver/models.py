@@ -1,0 +1,102 @@
+"""What PatrolServer knows, in strict form: ids are ints, text is clean and of bounded length.
+
+Only ``wire`` makes these from replies; everything above trusts them. The grades in the docstrings are those of the
+API reference: D documented, C seen in the vendor's clients, ? unknown.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+MAX_ID = 2**53 - 1
+"""Largest id that JSON readers everywhere keep exact."""
+
+
+class Exploit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A known exploit of an installed software (C).
+
+    ``risk`` is 0 to 10, CVSS-like; ``None`` when the reply had no readable number.
+    """
+
+    risk: float | None = None
+    reference: str | None = None
+    """A CVE or the vendor's id, where one was sent (?)."""
+    title: str | None = None
+
+
+class Software(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One installed software on one server (C)."""
+
+    name: str
+    canonical_name: str
+    id: int | None = None
+    version: str | None = None
+    candidates: tuple[str, ...] = ()
+    """``versions``: candidates when the exact version is not known."""
+    supported: bool | None = None
+    """``None``: the API did not say. Never to be read as unsupported."""
+    newest_bugfix_release: str | None = None
+    parent: str | None = None
+    location: str | None = None
+    exploits: tuple[Exploit, ...] | None = None
+    """``None``: the reply did not carry them, so nobody knows."""
+
+    @property
+    def shown_version(self) -> str | None:
+        """The version as the vendor's scanner words it: exact, or ``<=`` and the first candidate."""
+        if self.version is not None:
+            return self.version
+        return f"<={self.candidates[0]}" if self.candidates else None
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A watched server (C)."""
+
+    id: int
+    name: str
+    verified: bool | None = None
+
+
+class ReportedSoftware(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The installed software that an event's issue is about (D)."""
+
+    name: str
+    canonical_name: str
+    version: str | None = None
+    candidates: tuple[str, ...] = ()
+    location: str | None = None
+
+    @property
+    def shown_version(self) -> str | None:
+        """The version as the vendor's scanner words it: exact, or ``<=`` and the first candidate."""
+        if self.version is not None:
+            return self.version
+        return f"<={self.candidates[0]}" if self.candidates else None
+
+
+class ReportedIssue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of an event's ``new_issues`` (D). The prose contradicts the data at times: never parse it."""
+
+    software: ReportedSoftware
+    title: str | None = None
+    description: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event's data as the API confirms it (D); a test event may be empty."""
+
+    server_id: int | None = None
+    new_issues: tuple[ReportedIssue, ...] = ()
+    odd_issues: int = 0
+    """Entries of ``new_issues`` that could not be read: counted, never dropped in silence."""
+
+
+class Identifier(StrEnum):
+    """The documented identifiers of webhook deliveries (D); anything else is kept and counted as ``other``."""
+
+    TEST = "webhook.test"
+    SCAN_STARTED = "webhook.scan_started"
+    SCAN_FINISHED = "webhook.scan_finished"
+    NEW_SERVER_ISSUES = "webhook.new_server_issues"
