@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,6 +36,24 @@ class IssueClass(StrEnum):
 
     VERSION = "version"
     EXPLOIT = "exploit"
+
+
+class Identity(NamedTuple):
+    """What makes an issue the same one within its account and server."""
+
+    canonical_name: str
+    location: str | None
+    issue_class: IssueClass
+
+    @property
+    def order(self) -> tuple[str, str, bool, bool]:
+        """Sort key: by name, then location (unknown first), then class (version first)."""
+        return (
+            self.canonical_name,
+            self.location or "",
+            self.location is not None,
+            self.issue_class is not IssueClass.VERSION,
+        )
 
 
 class State(StrEnum):
@@ -93,6 +112,11 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     waived_until: dt.date | None = None
     waived_reason: str | None = None
     """Set while a waiver covers it."""
+
+    @property
+    def identity(self) -> Identity:
+        """Its identity within the account and the server."""
+        return Identity(self.canonical_name, self.location, self.issue_class)
 
     @property
     def is_open(self) -> bool:

@@ -1,0 +1,236 @@
+"""Two sources, one state: what polls show and what events report, merged for one server.
+
+Times are seconds since the epoch. The same poll or event may be merged twice: the second time changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from patrolserver_exporter.issues.derive import Finding, derive, undecided
+from patrolserver_exporter.issues.fingerprint import fingerprint
+from patrolserver_exporter.issues.model import Change, ChangeKind, Identity, Issue
+from patrolserver_exporter.issues.report import (
+    fixed_match,
+    fixed_since,
+    open_match,
+    open_reported,
+    reopen_reported,
+    tell,
+)
+from patrolserver_exporter.issues.takeover import takeovers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a poll or an event made of a server's issues."""
+
+    issues: tuple[Issue, ...]
+    """All of them, the unchanged and the fixed ones too."""
+    changed: tuple[Issue, ...]
+    """Those whose row has to be written."""
+    changes: tuple[Change, ...]
+    """What the change feed tells."""
+
+
+class _Ledger:
+    """The issues of one server while something is merged into them at the moment ``at``."""
+
+    def __init__(self, issues: Sequence[Issue], at: float) -> None:
+        self._before = {issue.fingerprint: issue for issue in issues}
+        self._changes: list[Change] = []
+        self._at = at
+        self.rows = dict(self._before)
+        self._names: dict[str, set[str]] = {}
+        for issue in issues:
+            self._names.setdefault(issue.canonical_name, set()).add(issue.fingerprint)
+
+    def put(self, issue: Issue, change: ChangeKind | None = None) -> None:
+        """Write a row, and its entry in the change feed if there is one."""
+        self.rows[issue.fingerprint] = issue
+        self._names.setdefault(issue.canonical_name, set()).add(issue.fingerprint)
+        if change is not None:
+            self._changes.append(Change(kind=change, at=self._at, issue=issue))
+
+    def of(self, canonical_name: str) -> tuple[Issue, ...]:
+        """The rows of one software, in no order."""
+        return tuple(self.rows[print_] for print_ in self._names.get(canonical_name, ()))
+
+    def outcome(self) -> Outcome:
+        """What has become of it."""
+        rows = tuple(self.rows.values())
+        changed = tuple(row for row in rows if row != self._before.get(row.fingerprint))
+        return Outcome(issues=rows, changed=changed, changes=tuple(self._changes))
+
+
+def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
+    issues: Sequence[Issue],
+    software: Sequence[Software],
+    *,
+    account: str,
+    server_id: int,
+    started_at: float,
+    exploit_risk: float,
+    settle: float,
+    complete: bool = True,
+) -> Outcome:
+    """What a successful poll of the installed software makes of a server's ``issues``, open and fixed.
+
+    What it shows is opened, kept or reopened, and takes over what so far only an event reported. What it no longer
+    shows is fixed, unless that was seen at ``started_at`` or later, is still protected by ``settle`` (seconds), is
+    listed in a state that nobody knows, or the poll was not ``complete`` (an entry could not be read).
+    """
+    ledger = _Ledger(issues, started_at)
+    findings = derive(software, exploit_risk)
+    taken_over = takeovers(issues, findings, _closed_seats(issues, started_at))
+    moved = {issue.fingerprint for issue in taken_over.values()}
+    seated = {issue.identity: issue for issue in issues if issue.fingerprint not in moved}
+    shown = set(moved)
+    for finding in findings:
+        reported, known = taken_over.get(finding.identity), seated.get(finding.identity)
+        if known is not None:
+            shown.add(known.fingerprint)
+            _show_known(ledger, known, finding, started_at, reported)
+        elif reported is not None:
+            ledger.put(_shown(reported, finding, started_at))
+        else:
+            ledger.put(_born(finding, account, server_id, started_at, ledger), ChangeKind.OPENED)
+    if complete:
+        doubted = undecided(software)
+        for issue in issues:
+            if issue.is_open and issue.fingerprint not in shown and _is_gone(issue, started_at, settle, doubted):
+                ledger.put(replace(issue, fixed_at=started_at), ChangeKind.FIXED)
+    return ledger.outcome()
+
+
+def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
+    issues: Sequence[Issue],
+    reported: Sequence[ReportedIssue],
+    *,
+    account: str,
+    server_id: int,
+    received_at: float,
+    last_poll_started_at: float | None,
+    settle: float,
+) -> Outcome:
+    """What an event's ``reported`` issues make of a server's ``issues``, open and fixed.
+
+    The event takes effect as of ``received_at``, however late it is merged: it opens and reopens nothing that a poll
+    since then showed as fixed, and nothing at all once a poll started ``settle`` seconds after it or later.
+    ``last_poll_started_at`` is the start of the last successful poll that was complete.
+    """
+    ledger = _Ledger(issues, received_at)
+    overtaken = last_poll_started_at is not None and last_poll_started_at >= received_at + settle
+    for report in _distinct(reported):
+        rows = ledger.of(report.software.canonical_name)
+        known = open_match(rows, report.software)
+        if known is not None:
+            ledger.put(tell(known, report, received_at))
+        elif overtaken or fixed_since(rows, received_at):
+            continue
+        elif (fixed := fixed_match(rows, report.software)) is not None:
+            ledger.put(reopen_reported(fixed, report, received_at), ChangeKind.REOPENED)
+        else:
+            born = open_reported(
+                report, account=account, server_id=server_id, received_at=received_at, taken=ledger.rows
+            )
+            ledger.put(born, ChangeKind.OPENED)
+    return ledger.outcome()
+
+
+def _closed_seats(issues: Sequence[Issue], started_at: float) -> frozenset[Identity]:
+    """Identities that no reported issue can move to: a poll showed them as open, or a later poll as fixed."""
+    return frozenset(
+        issue.identity for issue in issues if (issue.polled if issue.fixed_at is None else issue.fixed_at > started_at)
+    )
+
+
+def _show_known(ledger: _Ledger, known: Issue, finding: Finding, started_at: float, reported: Issue | None) -> None:
+    """A poll shows an issue that has a row of its own; ``reported`` is one that turns out to be the same."""
+    if known.fixed_at is None:
+        if not _shown_later(known, started_at):
+            ledger.put(_shown(known, finding, started_at))
+        return
+    if known.fixed_at > started_at:
+        return
+    back = replace(_shown(known, finding, started_at), first_seen=started_at, last_seen=started_at)
+    if reported is not None:
+        back = replace(
+            back,
+            first_seen=reported.first_seen,
+            last_seen=max(started_at, reported.last_seen),
+            event_received_at=reported.event_received_at,
+            title=reported.title or back.title,
+            description=reported.description or back.description,
+        )
+        ledger.put(replace(reported, fixed_at=max(started_at, reported.first_seen)), ChangeKind.FIXED)
+    ledger.put(back, ChangeKind.REOPENED)
+
+
+def _shown_later(issue: Issue, started_at: float) -> bool:
+    """Whether a later poll has shown it, so that this one tells nothing new."""
+    return issue.polled and issue.last_seen > started_at and issue.last_seen != issue.event_received_at
+
+
+def _shown(issue: Issue, finding: Finding, started_at: float) -> Issue:
+    return replace(
+        issue,
+        location=finding.location,
+        issue_class=finding.issue_class,
+        kind=finding.kind,
+        severity=finding.severity,
+        software=finding.software,
+        version=finding.version,
+        update_to=finding.update_to,
+        parent=finding.parent,
+        risk=finding.risk,
+        last_seen=max(issue.last_seen, started_at),
+        fixed_at=None,
+        polled=True,
+    )
+
+
+def _born(finding: Finding, account: str, server_id: int, started_at: float, ledger: _Ledger) -> Issue:
+    return Issue(
+        account=account,
+        server_id=server_id,
+        canonical_name=finding.canonical_name,
+        location=finding.location,
+        issue_class=finding.issue_class,
+        fingerprint=fingerprint(account, server_id, finding.identity, ledger.rows),
+        kind=finding.kind,
+        severity=finding.severity,
+        software=finding.software,
+        version=finding.version,
+        update_to=finding.update_to,
+        parent=finding.parent,
+        risk=finding.risk,
+        first_seen=started_at,
+        last_seen=started_at,
+        polled=True,
+    )
+
+
+def _is_gone(issue: Issue, started_at: float, settle: float, doubted: frozenset[Identity]) -> bool:
+    """Whether a complete poll that does not show the open issue may call it fixed."""
+    reported_at = issue.event_received_at
+    if issue.polled:
+        return issue.identity not in doubted and started_at > max(issue.last_seen, reported_at or issue.last_seen)
+    if any(identity.canonical_name == issue.canonical_name for identity in doubted):
+        return False
+    return started_at >= (issue.last_seen if reported_at is None else reported_at) + settle
+
+
+def _distinct(reported: Sequence[ReportedIssue]) -> tuple[ReportedIssue, ...]:
+    """Each software of an event once: the first entry stands."""
+    first: dict[tuple[str, str | None], ReportedIssue] = {}
+    for report in reported:
+        first.setdefault((report.software.canonical_name, report.software.location), report)
+    return tuple(first.values())
