@@ -1,0 +1,118 @@
+"""The store as a whole: open, use, close."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import sqlalchemy as sa
+
+from patrolserver_exporter.store import deliveries, engine, files, schema
+from patrolserver_exporter.store.documents import check
+from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
+from patrolserver_exporter.store.unit import StoreThread, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Store:
+    """The state of the service, in SQLite or PostgreSQL.
+
+    ``on_commit`` gets the effects of every committed group of units, in the order of the commits (see ``StoreThread``).
+    Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
+    """
+
+    def __init__(self, url: str, on_commit: Callable[[list[object]], None] = lambda _: None) -> None:
+        self._file = engine.database_file(url)
+        self._lock = None if self._file is None else files.FileLock(self._file)
+        with contextlib.ExitStack() as undo:
+            if self._file is not None and self._lock is not None:
+                self._claim_file(self._file, self._lock)
+                undo.callback(self._lock.release)
+                engine.check_file(self._file)
+            self._engine = engine.create_engine(url)
+            undo.callback(self._engine.dispose)
+            engine.migrate(self._engine)
+            if self._file is not None:
+                self._check_documents(self._file)
+            undo.pop_all()
+        self._thread = StoreThread(self._engine, on_commit)
+        if self._file is not None:
+            released = self.run(deliveries.release_claims)
+            if released:
+                log.info(
+                    "Deliveries that were being fetched at the last stop are due again",
+                    extra={"fields": {"deliveries": released}},
+                )
+
+    @staticmethod
+    def _claim_file(file: Path, lock: files.FileLock) -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(f"The state file {file}")
+        except OSError as error:
+            raise StoreUnavailable(f"Cannot use the state file {file}: {error.strerror}.") from error
+
+    def _check_documents(self, file: Path) -> None:
+        try:
+            with self._engine.connect() as connection:
+                for column in (
+                    schema.servers.c.state,
+                    schema.servers.c.summary,
+                    schema.servers.c.software,
+                    schema.issues.c.document,
+                    schema.changes.c.document,
+                ):
+                    for (document,) in connection.execute(sa.select(column)).yield_per(1000):
+                        if document is not None:
+                            check(document)
+        except (StoreCorrupt, sa.exc.DatabaseError) as error:
+            raise files.corrupt(file, str(getattr(error, "orig", error))) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def last_progress(self) -> float:
+        """When the store's thread last finished something (monotonic seconds)."""
+        return self._thread.last_progress
+
+    def run(self, work: Callable[[Unit], T]) -> T:
+        """Do a unit of work and wait for its commit; raises what the work raises, or ``StoreUnavailable``."""
+        return self._thread.run(work)
+
+    def submit(self, work: Callable[[Unit], T]) -> Future[T]:
+        """Queue a unit of work."""
+        return self._thread.submit(work)
+
+    async def accept(
+        self,
+        delivery: deliveries.NewDelivery,
+        work: Callable[[Unit, list[deliveries.NewDelivery]], list[deliveries.Acceptance]],
+    ) -> deliveries.Acceptance:
+        """Take a delivery in, together with all that arrive meanwhile; ends after the disk has it."""
+        outcome: deliveries.Acceptance = await self._thread.submit_item(work, delivery)
+        return outcome
+
+    def close(self) -> None:
+        """Finish what is queued, leave the file sealed, and give it free."""
+        self._thread.close()
+        if self._file is not None:
+            with contextlib.suppress(sa.exc.DatabaseError), self._engine.connect() as connection:
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._engine.dispose()
+        if self._file is not None and self._lock is not None:
+            with contextlib.suppress(OSError):
+                files.leave_sum(self._file)
+            self._lock.release()

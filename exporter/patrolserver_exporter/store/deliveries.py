@@ -1,0 +1,348 @@
+"""The inbox: webhook deliveries from their reception to their end.
+
+```
+received → fetching (claim, lease) → applied
+              ├→ retry       time-out, 5xx, 429, unreadable: again at next_attempt_at
+              ├→ unverified  404: three tries, then rejected, which is soon purged
+              ├→ blocked     credentials refused: waits for new ones, burns no attempt
+              ├→ expired     30 days old, and a last try failed
+              └→ dead        a reply that cannot be understood; its body is kept for the operator
+```
+"""
+
+from __future__ import annotations
+
+import secrets
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+
+from patrolserver_exporter.store.dialect import insert
+from patrolserver_exporter.store.errors import ClaimLost
+from patrolserver_exporter.store.schema import accounts, inbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from patrolserver_exporter.store.unit import Unit
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    RECEIVED = "received"
+    FETCHING = "fetching"
+    RETRY = "retry"
+    UNVERIFIED = "unverified"
+    BLOCKED = "blocked"
+    APPLIED = "applied"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+
+WAITING = (
+    DeliveryState.RECEIVED,
+    DeliveryState.FETCHING,
+    DeliveryState.RETRY,
+    DeliveryState.UNVERIFIED,
+    DeliveryState.BLOCKED,
+)
+"""States that still fill the inbox."""
+
+DUE = (DeliveryState.RECEIVED, DeliveryState.RETRY, DeliveryState.UNVERIFIED)
+"""States in which a worker may take a delivery."""
+
+
+class NewDelivery(msgspec.Struct, frozen=True):
+    """What a webhook brought. Ids are 1 to 2⁵³−1."""
+
+    account: str
+    webhook_id: int
+    event_id: int
+    identifier: str
+    received_at: float
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the inbox."""
+
+    id: int
+    account: str
+    webhook_id: int
+    event_id: int
+    identifier: str
+    state: DeliveryState
+    attempts: int
+    received_at: float
+    updated_at: float
+    next_attempt_at: float | None = None
+    claim: str | None = None
+    server_id: int | None = None
+    last_error: str | None = None
+
+
+class Acceptance(StrEnum):
+    """What became of a delivery at the door; each is answered with a 202."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    OVERFLOW = "overflow"
+    """The inbox is full: a catch-up poll, noted durably, takes its place."""
+
+
+_COLUMNS = tuple(inbox.c[name] for name in Delivery.__struct_fields__)
+
+
+def _delivery(row: Sequence[object]) -> Delivery:
+    return msgspec.convert(dict(zip(Delivery.__struct_fields__, row, strict=True)), Delivery)
+
+
+class Door:
+    """Takes deliveries in, as long as fewer than ``limit`` wait.
+
+    It remembers an upper bound of how many wait, so that not every delivery pays for counting them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._waiting_at_most = limit
+
+    def accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
+        """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate."""
+        known = _known(unit.connection, deliveries)
+        if self._waiting_at_most + len(deliveries) > self.limit:
+            self._waiting_at_most = count_waiting(unit.connection)
+        rows: list[dict[str, object]] = []
+        outcomes: list[Acceptance] = []
+        for delivery in deliveries:
+            key = (delivery.account, delivery.webhook_id, delivery.event_id)
+            if key in known:
+                outcomes.append(Acceptance.DUPLICATE)
+            elif self._waiting_at_most >= self.limit:
+                request_catch_up(unit.connection, delivery.account, delivery.received_at)
+                outcomes.append(Acceptance.OVERFLOW)
+            else:
+                known.add(key)
+                self._waiting_at_most += 1
+                rows.append(_new_row(delivery))
+                outcomes.append(Acceptance.ACCEPTED)
+        if rows:
+            unit.connection.execute(insert(unit.connection, inbox).on_conflict_do_nothing(), rows)
+        return outcomes
+
+
+def _new_row(delivery: NewDelivery) -> dict[str, object]:
+    return {
+        "account": delivery.account,
+        "webhook_id": delivery.webhook_id,
+        "event_id": delivery.event_id,
+        "identifier": delivery.identifier,
+        "state": DeliveryState.RECEIVED.value,
+        "received_at": delivery.received_at,
+        "updated_at": delivery.received_at,
+    }
+
+
+def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> set[tuple[str, int, int]]:
+    query = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id).where(
+        inbox.c.event_id.in_([d.event_id for d in deliveries])
+    )
+    if len(deliveries) == 1:
+        query = query.where(inbox.c.account == deliveries[0].account, inbox.c.webhook_id == deliveries[0].webhook_id)
+    else:
+        query = query.where(
+            inbox.c.account.in_(sorted({d.account for d in deliveries})),
+            inbox.c.webhook_id.in_(sorted({d.webhook_id for d in deliveries})),
+        )
+    return {(row[0], row[1], row[2]) for row in connection.execute(query)}
+
+
+def count_waiting(connection: sa.Connection) -> int:
+    """How many deliveries wait."""
+    return connection.execute(sa.select(sa.func.count()).where(inbox.c.state.in_(WAITING))).scalar_one()
+
+
+def request_catch_up(connection: sa.Connection, account: str, at: float) -> None:
+    """Note durably that this account's servers must be polled, because deliveries did not fit."""
+    statement = insert(connection, accounts).values(name=account, catch_up_since=at)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"catch_up_since": sa.func.coalesce(accounts.c.catch_up_since, statement.excluded.catch_up_since)},
+        )
+    )
+
+
+def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> list[Delivery]:
+    """Take up to ``limit`` due deliveries of an account: those never tried go first.
+
+    Each gets a fresh claim that fences later writes, valid for ``lease`` seconds. A claim that ran out is due again.
+    """
+    due = sa.or_(
+        sa.and_(inbox.c.state.in_(DUE), sa.or_(inbox.c.next_attempt_at.is_(None), inbox.c.next_attempt_at <= now)),
+        sa.and_(inbox.c.state == DeliveryState.FETCHING, inbox.c.lease_until <= now),
+    )
+    query = (
+        sa.select(*_COLUMNS)
+        .where(inbox.c.account == account, due)
+        .order_by(inbox.c.attempts > 0, inbox.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    taken = []
+    for row in unit.connection.execute(query).all():
+        token = secrets.token_hex(8)
+        unit.connection.execute(
+            inbox.update()
+            .where(inbox.c.id == row.id)
+            .values(state=DeliveryState.FETCHING, claim=token, lease_until=now + lease, updated_at=now)
+        )
+        taken.append(msgspec.structs.replace(_delivery(row), state=DeliveryState.FETCHING, claim=token))
+    return taken
+
+
+def next_due_at(connection: sa.Connection, account: str) -> float | None:
+    """When the next delivery of an account comes due; ``None`` if none waits for its time."""
+    due = sa.case(
+        (inbox.c.state == DeliveryState.FETCHING, inbox.c.lease_until),
+        else_=sa.func.coalesce(inbox.c.next_attempt_at, 0.0),
+    )
+    states = (*DUE, DeliveryState.FETCHING)
+    return connection.execute(
+        sa.select(sa.func.min(due)).where(inbox.c.account == account, inbox.c.state.in_(states))
+    ).scalar()
+
+
+def settle(  # noqa: PLR0913  # A transition is made of just these.
+    unit: Unit,
+    delivery: Delivery,
+    state: DeliveryState,
+    *,
+    now: float,
+    attempts: int | None = None,
+    next_attempt_at: float | None = None,
+    server_id: int | None = None,
+    error: str | None = None,
+    body: bytes | None = None,
+) -> None:
+    """Move a claimed delivery on; ``ClaimLost`` if the claim is not ours any more, and then nothing is written."""
+    done = unit.connection.execute(
+        inbox.update()
+        .where(inbox.c.id == delivery.id, inbox.c.claim == delivery.claim, inbox.c.state == DeliveryState.FETCHING)
+        .values(
+            state=state,
+            claim=None,
+            lease_until=None,
+            updated_at=now,
+            attempts=delivery.attempts if attempts is None else attempts,
+            next_attempt_at=next_attempt_at,
+            server_id=server_id,
+            last_error=error,
+            body=body,
+        )
+    )
+    if done.rowcount != 1:
+        raise ClaimLost(f"Delivery {delivery.id} was taken over while its event was being fetched.")
+
+
+def release_claims(unit: Unit) -> int:
+    """After a restart of the only process: what was being fetched is due again. Returns how many."""
+    return unit.connection.execute(
+        inbox.update()
+        .where(inbox.c.state == DeliveryState.FETCHING)
+        .values(state=DeliveryState.RECEIVED, claim=None, lease_until=None)
+    ).rowcount
+
+
+def unblock(unit: Unit, account: str) -> int:
+    """The account's credentials work: what was blocked is due again. Returns how many."""
+    return unit.connection.execute(
+        inbox.update()
+        .where(inbox.c.state == DeliveryState.BLOCKED, inbox.c.account == account)
+        .values(state=DeliveryState.RETRY, next_attempt_at=None)
+    ).rowcount
+
+
+def shift_times(unit: Unit, seconds: float) -> None:
+    """The system's clock was set by so much: timers and leases go along, so that none fires early or never."""
+    unit.connection.execute(
+        inbox.update()
+        .where(sa.or_(inbox.c.next_attempt_at.is_not(None), inbox.c.lease_until.is_not(None)))
+        .values(next_attempt_at=inbox.c.next_attempt_at + seconds, lease_until=inbox.c.lease_until + seconds)
+    )
+
+
+class StateCount(msgspec.Struct, frozen=True):
+    """How many deliveries are in a state, and when the oldest of them was received."""
+
+    state: str
+    count: int
+    oldest: float
+
+
+def census(connection: sa.Connection) -> list[StateCount]:
+    """The inbox by state, over all accounts."""
+    rows = connection.execute(
+        sa.select(inbox.c.state, sa.func.count(), sa.func.min(inbox.c.received_at)).group_by(inbox.c.state)
+    )
+    return [StateCount(state, count, oldest) for state, count, oldest in rows]
+
+
+def doubtful_accounts(connection: sa.Connection) -> set[str]:
+    """Accounts with deliveries that nobody could look at yet: their servers may be worse than the store knows.
+
+    Unverified ones do not count: PatrolServer said that it does not know the event, and a forged delivery must not
+    hold up a deploy.
+    """
+    states = (DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.RETRY, DeliveryState.BLOCKED)
+    rows = connection.execute(sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct())
+    flagged = connection.execute(sa.select(accounts.c.name).where(accounts.c.catch_up_since.is_not(None)))
+    return {row[0] for row in rows} | {row[0] for row in flagged}
+
+
+def get(connection: sa.Connection, delivery_id: int) -> tuple[Delivery, bytes | None] | None:
+    """One delivery and the body that could not be understood, if one was kept."""
+    query = sa.select(*_COLUMNS, inbox.c.body).where(inbox.c.id == delivery_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (_delivery(row[:-1]), row[-1])
+
+
+def page(
+    connection: sa.Connection, *, after: int, limit: int, state: str | None = None, account: str | None = None
+) -> list[Delivery]:
+    """Deliveries with an id above ``after``, by id."""
+    query = sa.select(*_COLUMNS).where(inbox.c.id > after).order_by(inbox.c.id).limit(limit)
+    if state is not None:
+        query = query.where(inbox.c.state == state)
+    if account is not None:
+        query = query.where(inbox.c.account == account)
+    return [_delivery(row) for row in connection.execute(query)]
+
+
+def replay(unit: Unit, delivery_id: int, *, now: float) -> Delivery | None:
+    """Make a delivery due again with its attempts forgotten, whatever its state; idempotent.
+
+    It takes effect as of its reception, so replaying one that was applied changes nothing that is newer.
+    """
+    unit.connection.execute(
+        inbox.update()
+        .where(inbox.c.id == delivery_id, inbox.c.state != DeliveryState.FETCHING)
+        .values(
+            state=DeliveryState.RECEIVED,
+            attempts=0,
+            next_attempt_at=None,
+            last_error=None,
+            body=None,
+            updated_at=now,
+        )
+    )
+    found = get(unit.connection, delivery_id)
+    return found[0] if found else None
+
+
+def drop(unit: Unit, delivery_id: int) -> bool:
+    """Remove a delivery; False if there is none."""
+    return unit.connection.execute(inbox.delete().where(inbox.c.id == delivery_id)).rowcount == 1

@@ -1,0 +1,32 @@
+"""What can go wrong with the store.
+
+```
+StoreError
+├── StoreCorrupt      the file is damaged: nothing was started, nothing was overwritten (exit code 3)
+├── StoreLocked       another process holds it (exit code 3)
+├── StoreUnavailable  it cannot write or be reached right now: disk full, database away
+└── ClaimLost         a late worker's write was refused: somebody else holds the delivery by now
+```
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Root of what the store raises."""
+
+
+class StoreCorrupt(StoreError):
+    """The state is damaged. The message says where it is and how to go on."""
+
+
+class StoreLocked(StoreError):
+    """Another process uses the state file."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot serve right now; nothing of the unit of work took effect."""
+
+
+class ClaimLost(StoreError):
+    """The delivery's claim is no longer ours, so nothing was written."""

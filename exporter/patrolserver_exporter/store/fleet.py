@@ -1,0 +1,225 @@
+"""Accounts, servers and issues: the state that everything shown is made of."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from patrolserver_exporter.issues.model import Issue
+from patrolserver_exporter.issues.summary import ServerSummary
+from patrolserver_exporter.patrolserver.models import Software
+from patrolserver_exporter.store.dialect import insert
+from patrolserver_exporter.store.documents import seal, unseal
+from patrolserver_exporter.store.schema import accounts, issues, servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an account's API. Times are seconds since the epoch."""
+
+    name: str
+    up: bool | None = None
+    """The last call for the server list succeeded; ``None`` before the first."""
+    last_success_at: float | None = None
+    catch_up_since: float | None = None
+    """Deliveries did not fit into the inbox since then: the next poll of each server makes up for them."""
+
+
+class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The part of a server's state that is not counted: polls, scans, events. Times are seconds since the epoch."""
+
+    verified: bool | None = None
+    last_poll_at: float | None = None
+    """Start of the last successful poll."""
+    poll_success: bool = False
+    complete: bool = True
+    """The last successful poll could read every entry of the reply."""
+    scanning: bool = False
+    scan_suspected_at: float | None = None
+    """An event told of a scan's start or end that isScanning has not confirmed yet."""
+    scan_finish_told_at: float | None = None
+    """An event told that a scan ended; isScanning has yet to agree."""
+    scan_checks: int = 0
+    """Calls of isScanning since the suspicion."""
+    last_scan_at: float | None = None
+    """End of the last scan seen."""
+    event_received_at: float | None = None
+    """Reception of the newest event of new issues that no poll has confirmed."""
+    settle_poll_at: float | None = None
+    """When the second poll after such an event is due."""
+
+
+class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's row. ``summary`` is what its series show."""
+
+    account: str
+    server_id: int
+    name: str
+    state: ServerState
+    summary: ServerSummary
+    gone_at: float | None = None
+    next_poll_at: float | None = None
+
+
+_KEY = (servers.c.account, servers.c.server_id)
+_RECORD = (
+    servers.c.account,
+    servers.c.server_id,
+    servers.c.name,
+    servers.c.state,
+    servers.c.summary,
+    servers.c.gone_at,
+    servers.c.next_poll_at,
+)
+
+
+def _record(row: Sequence[Any]) -> ServerRecord:
+    account, server_id, name, state, summary, gone_at, next_poll_at = row
+    return ServerRecord(
+        account=account,
+        server_id=server_id,
+        name=name,
+        state=unseal(state, ServerState),
+        summary=unseal(summary, ServerSummary),
+        gone_at=gone_at,
+        next_poll_at=next_poll_at,
+    )
+
+
+def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
+    """Every account that the store knows, by name."""
+    names = AccountRecord.__struct_fields__
+    rows = connection.execute(sa.select(*(accounts.c[name] for name in names)))
+    return {row[0]: msgspec.convert(dict(zip(names, row, strict=True)), AccountRecord) for row in rows}
+
+
+def save_account(connection: sa.Connection, record: AccountRecord) -> None:
+    """Write an account's row."""
+    values = msgspec.structs.asdict(record)
+    statement = insert(connection, accounts).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+def delete_account(connection: sa.Connection, name: str) -> None:
+    """Forget an account with its servers and issues; its deliveries and changes age out by themselves."""
+    for table, column in ((issues, issues.c.account), (servers, servers.c.account), (accounts, accounts.c.name)):
+        connection.execute(table.delete().where(column == name))
+
+
+def find_server(connection: sa.Connection, account: str, server_id: int) -> ServerRecord | None:
+    """One server, gone ones included."""
+    row = connection.execute(
+        sa.select(*_RECORD).where(servers.c.account == account, servers.c.server_id == server_id)
+    ).one_or_none()
+    return None if row is None else _record(row)
+
+
+def server_records(
+    connection: sa.Connection, account: str | None = None, *, gone: bool = False
+) -> Iterator[ServerRecord]:
+    """All servers by account and id; those that are gone only if asked."""
+    query = sa.select(*_RECORD).order_by(*_KEY)
+    if account is not None:
+        query = query.where(servers.c.account == account)
+    if not gone:
+        query = query.where(servers.c.gone_at.is_(None))
+    return map(_record, connection.execute(query))
+
+
+def count_servers(connection: sa.Connection) -> dict[str, int]:
+    """How many servers each account has, gone ones left out."""
+    rows = connection.execute(
+        sa.select(servers.c.account, sa.func.count()).where(servers.c.gone_at.is_(None)).group_by(servers.c.account)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def software_of(connection: sa.Connection, account: str, server_id: int) -> tuple[Software, ...] | None:
+    """The software that the last successful poll showed; ``None`` before the first."""
+    document = connection.execute(
+        sa.select(servers.c.software).where(servers.c.account == account, servers.c.server_id == server_id)
+    ).scalar()
+    return None if document is None else unseal(document, tuple[Software, ...])
+
+
+def save_servers(
+    connection: sa.Connection, records: Sequence[ServerRecord], software: tuple[Software, ...] | None = None
+) -> None:
+    """Write servers' rows; ``software``, where given, is the list of a single one."""
+    if not records:
+        return
+    rows = [_values(record) for record in records]
+    if software is not None:
+        rows = [{**row, "software": seal(software)} for row in rows]
+    statement = insert(connection, servers)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in {"account", "server_id"}}
+    connection.execute(statement.on_conflict_do_update(index_elements=["account", "server_id"], set_=changed), rows)
+
+
+def _values(record: ServerRecord) -> dict[str, object]:
+    critical, high, medium, low = record.summary.open_issues or (0, 0, 0, 0)
+    return {
+        "account": record.account,
+        "server_id": record.server_id,
+        "name": record.name,
+        "gone_at": record.gone_at,
+        "state": seal(record.state),
+        "summary": seal(record.summary),
+        "next_poll_at": record.next_poll_at,
+        "critical": critical,
+        "high": high,
+        "medium": medium,
+        "low": low,
+        "waived": record.summary.waived_issues,
+    }
+
+
+def issues_of(connection: sa.Connection, account: str, server_id: int) -> tuple[Issue, ...]:
+    """A server's issues, open and fixed, oldest first."""
+    rows = connection.execute(
+        sa.select(issues.c.document)
+        .where(issues.c.account == account, issues.c.server_id == server_id)
+        .order_by(issues.c.id)
+    )
+    return tuple(unseal(document, Issue) for (document,) in rows)
+
+
+def open_issues(connection: sa.Connection, account: str) -> Iterator[tuple[tuple[str, int], list[Issue]]]:
+    """An account's open issues by server key; servers that are gone included."""
+    rows = connection.execute(
+        sa.select(issues.c.document)
+        .where(issues.c.account == account, issues.c.fixed_at.is_(None))
+        .order_by(issues.c.server_id, issues.c.id)
+    )
+    found = (unseal(document, Issue) for (document,) in rows)
+    for key, group in itertools.groupby(found, key=lambda issue: (issue.account, issue.server_id)):
+        yield key, list(group)
+
+
+def save_issues(connection: sa.Connection, changed: Iterable[Issue]) -> None:
+    """Write issues' rows, by fingerprint."""
+    rows = [
+        {
+            "account": issue.account,
+            "server_id": issue.server_id,
+            "fingerprint": issue.fingerprint,
+            "kind": issue.kind.value,
+            "severity": issue.severity.value,
+            "canonical_name": issue.canonical_name,
+            "waived": issue.waived,
+            "fixed_at": issue.fixed_at,
+            "document": seal(issue),
+        }
+        for issue in changed
+    ]
+    if not rows:
+        return
+    statement = insert(connection, issues)
+    key = ("account", "server_id", "fingerprint")
+    changes = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changes), rows)

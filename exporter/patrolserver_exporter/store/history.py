@@ -1,0 +1,132 @@
+"""What happened to issues: the change feed and the counters, which are part of the state like the issues themselves."""
+
+from __future__ import annotations
+
+import bisect
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+
+from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
+from patrolserver_exporter.store.dialect import insert
+from patrolserver_exporter.store.documents import seal, unseal
+from patrolserver_exporter.store.schema import changes, tallies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HOUR = 3600.0
+FIX_DURATION_BOUNDS = tuple(h * HOUR for h in (1, 6, 24, 72, 168, 336, 720, 1440, 2160, 4320))
+"""Upper bounds, in seconds, of the buckets of ``patrolserver_issue_fix_duration_seconds``: 1 h to 180 d."""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of one account and severity."""
+
+    account: str
+    severity: Severity
+    opened: int = 0
+    fixed: int = 0
+    duration_sum: float = 0.0
+    """Seconds from ``first_seen`` to ``fixed_at``, over all fixed ones."""
+    buckets: tuple[int, ...] = (0,) * (len(FIX_DURATION_BOUNDS) + 1)
+    """Fixed ones by duration, not cumulative; the last one is above every bound."""
+
+
+class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the change feed as it is kept; ``id`` is its place in the order."""
+
+    id: int
+    at: float
+    kind: ChangeKind
+    server: str
+    issue: Issue
+
+
+def record(connection: sa.Connection, server: str, happened: Sequence[Change]) -> list[Tally]:
+    """Append changes to the feed and count them; returns the tallies that changed."""
+    if not happened:
+        return []
+    connection.execute(
+        changes.insert(),
+        [
+            {
+                "at": change.at,
+                "account": change.issue.account,
+                "server_id": change.issue.server_id,
+                "server": server,
+                "kind": change.kind.value,
+                "document": seal(change.issue),
+            }
+            for change in happened
+        ],
+    )
+    counted = [c for c in happened if c.kind in {ChangeKind.OPENED, ChangeKind.REOPENED, ChangeKind.FIXED}]
+    if not counted:
+        return []
+    return _count(connection, counted[0].issue.account, counted)
+
+
+def _count(connection: sa.Connection, account: str, happened: Iterable[Change]) -> list[Tally]:
+    current = {tally.severity: tally for tally in tallies_of(connection, account)}
+    touched = {}
+    for change in happened:
+        severity = change.issue.severity
+        current[severity] = touched[severity] = _counted(current[severity], change)
+    for tally in touched.values():
+        values = {**msgspec.structs.asdict(tally), "buckets": msgspec.json.encode(tally.buckets).decode()}
+        statement = insert(connection, tallies).values(values)
+        connection.execute(statement.on_conflict_do_update(index_elements=["account", "severity"], set_=values))
+    return list(touched.values())
+
+
+def _counted(tally: Tally, change: Change) -> Tally:
+    if change.kind is not ChangeKind.FIXED:
+        return msgspec.structs.replace(tally, opened=tally.opened + 1)
+    duration = max(0.0, (change.issue.fixed_at or change.at) - change.issue.first_seen)
+    buckets = list(tally.buckets)
+    buckets[bisect.bisect_left(FIX_DURATION_BOUNDS, duration)] += 1
+    return msgspec.structs.replace(
+        tally, fixed=tally.fixed + 1, duration_sum=tally.duration_sum + duration, buckets=tuple(buckets)
+    )
+
+
+def tallies_of(connection: sa.Connection, account: str) -> list[Tally]:
+    """An account's counters, one a severity, zero where nothing happened yet."""
+    rows = {row.severity: row for row in connection.execute(sa.select(tallies).where(tallies.c.account == account))}
+    return [
+        Tally(account=account, severity=severity)
+        if (row := rows.get(severity.value)) is None
+        else Tally(
+            account=account,
+            severity=severity,
+            opened=row.opened,
+            fixed=row.fixed,
+            duration_sum=row.duration_sum,
+            buckets=msgspec.json.decode(row.buckets, type=tuple[int, ...]),
+        )
+        for severity in SEVERITIES
+    ]
+
+
+def changes_after(connection: sa.Connection, cursor: int, limit: int) -> list[StoredChange]:
+    """Changes with an id above the cursor, in order."""
+    rows = connection.execute(
+        sa.select(changes.c.id, changes.c.at, changes.c.kind, changes.c.server, changes.c.document)
+        .where(changes.c.id > cursor)
+        .order_by(changes.c.id)
+        .limit(limit)
+    )
+    return [
+        StoredChange(
+            id=row.id, at=row.at, kind=ChangeKind(row.kind), server=row.server, issue=unseal(row.document, Issue)
+        )
+        for row in rows
+    ]
+
+
+def feed_bounds(connection: sa.Connection) -> tuple[int, int]:
+    """Ids of the oldest and the newest change kept; (0, 0) while there are none."""
+    oldest, newest = connection.execute(sa.select(sa.func.min(changes.c.id), sa.func.max(changes.c.id))).one()
+    return oldest or 0, newest or 0

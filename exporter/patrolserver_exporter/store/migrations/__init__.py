@@ -1,0 +1,1 @@
+"""Alembic's migrations; ``versions`` are applied at start when the schema is older than the program."""

@@ -1,0 +1,228 @@
+"""The store's thread: every unit of work runs on it, and what waits together is committed together.
+
+SQLite gets its one connection this way, webhooks get group commit (one sync of the disk for all that arrived in the
+meantime), and readers of the results see them in the order of the commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+
+from patrolserver_exporter.store.errors import StoreError, StoreUnavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_MOST_UNITS: Final = 512
+_STOP: Final = object()
+
+
+class Unit:
+    """One unit of work: its connection, and the effects that others shall see once it is committed."""
+
+    __slots__ = ("connection", "effects")
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.effects: list[object] = []
+
+
+class _Task:
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[Unit], Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+BatchWork = Callable[[Unit, list[Any]], Sequence[Any]]
+
+
+class _Item:
+    """One item of a batch, awaited on an event loop."""
+
+    __slots__ = ("future", "item", "loop", "work")
+
+    def __init__(self, work: BatchWork, item: object) -> None:
+        self.work = work
+        self.item = item
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+
+
+class _Batch:
+    """The items of one group that share their work: done by one statement, told with one wake-up of the loop."""
+
+    __slots__ = ("items", "work")
+
+    def __init__(self, work: BatchWork, items: list[_Item]) -> None:
+        self.items = items
+        self.work = lambda unit: work(unit, [item.item for item in items])
+
+    def finish(self, results: Sequence[Any] | None, error: BaseException | None) -> None:
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(list)
+        for index, item in enumerate(self.items):
+            loops[item.loop].append((item.future, error if results is None else results[index]))
+        for loop, outcomes in loops.items():
+            try:
+                loop.call_soon_threadsafe(_tell, outcomes)
+            except RuntimeError:
+                log.warning("Nobody is left to hear of %d finished deliveries", len(outcomes))
+
+
+def _tell(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in outcomes:
+        if future.cancelled():
+            continue
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+class StoreThread:
+    """Runs units of work one after the other and commits them in groups.
+
+    ``on_commit`` is called on this thread with the effects of a committed group, before anybody who waits for one of
+    its units goes on; so whoever got an answer finds its effect everywhere.
+    """
+
+    def __init__(self, engine: sa.Engine, on_commit: Callable[[list[object]], None]) -> None:
+        self._engine = engine
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._stopping = threading.Event()
+        self.last_progress = time.monotonic()
+        """When the thread last finished a group (monotonic seconds); the watchdog looks at it."""
+        self._thread.start()
+
+    def submit(self, work: Callable[[Unit], T]) -> Future[T]:
+        """Queue a unit of work; its future ends after the commit."""
+        task = _Task(work)
+        if self._stopping.is_set():
+            task.future.set_exception(StoreUnavailable("The store is closing."))
+        else:
+            self._queue.put(task)
+        return task.future
+
+    async def submit_item(self, work: BatchWork, item: object) -> Any:
+        """Do ``work`` on this item together with whatever else waits for the same work; ends after the commit."""
+        entry = _Item(work, item)
+        if self._stopping.is_set():
+            raise StoreUnavailable("The store is closing.")
+        self._queue.put(entry)
+        return await entry.future
+
+    def run(self, work: Callable[[Unit], T]) -> T:
+        """Do a unit of work and wait for its commit."""
+        return self.submit(work).result()
+
+    def close(self) -> None:
+        """Finish what is queued, then end the thread."""
+        self._stopping.set()
+        self._queue.put(_STOP)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            tasks, stop = self._next_group()
+            if tasks:
+                self._commit(tasks)
+            self.last_progress = time.monotonic()
+            if stop:
+                return
+
+    def _next_group(self) -> tuple[list[_Task | _Batch], bool]:
+        tasks: list[_Task | _Batch] = []
+        items: dict[BatchWork, list[_Item]] = defaultdict(list)
+        entry, stop = self._queue.get(), False
+        for _ in range(_MOST_UNITS):
+            if entry is _STOP:
+                stop = True
+                break
+            if isinstance(entry, _Item):
+                items[entry.work].append(entry)  # It is no list that is built here.
+            else:
+                tasks.append(entry)
+            try:
+                entry = self._queue.get_nowait()
+            except queue.Empty:
+                break
+        else:
+            self._queue.put(entry)
+        tasks += [_Batch(work, batch) for work, batch in items.items()]
+        return tasks, stop
+
+    def _commit(self, tasks: list[_Task | _Batch]) -> None:
+        finished: list[tuple[_Task | _Batch, Any, BaseException | None]]
+        effects: list[object] = []
+        try:
+            with self._engine.begin() as connection:
+                alone = len(tasks) == 1
+                finished = [(task, *self._attempt(connection, task, effects, alone=alone)) for task in tasks]
+        except _Alone as alone:
+            finished = [(tasks[0], None, alone.error)]
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            reason = getattr(error, "orig", None) or error
+            fields = {"err": str(reason), "units": len(tasks)}
+            # No traceback: the reason says it all, and this may go on for hours.
+            log.error("The store cannot commit", extra={"fields": fields})  # noqa: TRY400
+            failure = StoreUnavailable(f"The store cannot write: {reason}")
+            finished = [(task, None, failure) for task in tasks]
+            effects = []
+        if effects:
+            self._publish(effects)
+        for task, result, problem in finished:
+            task.finish(result, problem)
+
+    def _attempt(
+        self, connection: sa.Connection, task: _Task | _Batch, effects: list[object], *, alone: bool
+    ) -> tuple[Any, BaseException | None]:
+        unit = Unit(connection)
+        try:
+            if alone:
+                result = task.work(unit)
+            else:
+                with connection.begin_nested():
+                    result = task.work(unit)
+        except sa.exc.DBAPIError as error:
+            if alone or not isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
+                # The whole transaction may be gone with it (disk full, connection lost): nobody in the group is safe.
+                raise
+            return None, error
+        except Exception as error:  # It belongs to whoever waits for this unit, not to its neighbours.
+            if alone:
+                raise _Alone(error) from error
+            return None, error
+        effects.extend(unit.effects)
+        return result, None
+
+    def _publish(self, effects: list[object]) -> None:
+        try:
+            self._on_commit(effects)
+        except Exception:
+            log.exception("A committed change could not be shown")
+
+
+class _Alone(StoreError):
+    """Carries the error of a group's only unit out of the transaction, which is rolled back without a savepoint."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
