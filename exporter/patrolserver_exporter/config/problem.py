@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-class Unfit(ValueError):  # noqa: N818 - it reads as what it says of the value: unfit
+class Unfit(ValueError):
     """A value does not fit its key. The message says what fits and does not repeat the value."""
 
 
