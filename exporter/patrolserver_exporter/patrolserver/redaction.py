@@ -1,0 +1,75 @@
+"""Takes credentials out of text, whichever way they are written in it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MASK = "***"
+
+# The name may follow an encoded question mark; the equals sign may be encoded, even twice. With a plain equals sign the
+# value ends where a query's would; with an encoded one nobody knows the depth, so rather too much is masked.
+_PARAMETER = re.compile(
+    r"""(?P<name>(?:(?<![a-z])|(?<=3f))(?:key|secret)(?:=|%(?:25)*3d))[^&\s"'<>#]*""",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Mask every secret, raw or percent-encoded, and the value of every ``key=`` and ``secret=`` parameter.
+
+    Redacting twice changes nothing.
+    """
+    known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+    if known:
+        # What is masked already goes first, so that a secret of a mask's own characters cannot grow it.
+        pattern = "|".join([re.escape(MASK), *map(_spellings, known)])
+        text = re.sub(pattern, MASK, text)
+    return _PARAMETER.sub(rf"\g<name>{MASK}", text)
+
+
+def _spellings(secret: str) -> str:
+    """A pattern for the secret with any of its characters percent-encoded, once or twice."""
+    return "".join(map(_spelling, secret))
+
+
+def _spelling(character: str) -> str:
+    encoded = "".join(rf"%(?:25)*(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
+    ways = [re.escape(character), encoded]
+    if character == " ":
+        ways.append(r"\+")
+    if character in '/"\\':  # as JSON escapes them
+        ways.append(r"\\" + re.escape(character))
+    # As JSON may escape any; PHP does so with all that is not ASCII.
+    units = character.encode("utf-16-be", "surrogatepass")
+    ways.append("".join(rf"\\u(?i:{units[i : i + 2].hex()})" for i in range(0, len(units), 2)))
+    return f"(?:{'|'.join(ways)})"
+
+
+class _QueryFilter(logging.Filter):
+    """Keeps queries out of urllib3's log lines: its DEBUG lines, and one warning, show the whole URL."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = _QUERY.sub(rf"?{MASK}", redact(record.getMessage(), ()))
+        record.args = None
+        # The traceback repeats what the line says, with texts that never went through here.
+        record.exc_info = None
+        return True
+
+
+_QUERY = re.compile(r"""\?[^\s"'<>]*""")
+
+_URL_LOGGERS = ("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry")
+
+
+@cache
+def keep_urls_out_of_logs() -> None:
+    """Install the filter on urllib3's own loggers, once; no other logger is touched, no level is changed."""
+    query_filter = _QueryFilter()
+    for name in _URL_LOGGERS:
+        logging.getLogger(name).addFilter(query_filter)
