@@ -80,7 +80,7 @@ def _finding(installed: Software, issue_class: IssueClass, kind: Kind, risk: flo
         severity=severity_of(kind, risk),
         software=installed.name,
         version=installed.shown_version,
-        update_to=installed.newest_bugfix_release,
+        update_to=installed.newest_bugfix_release or None,
         parent=installed.parent,
         risk=risk,
     )

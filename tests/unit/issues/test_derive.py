@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.issues.builders import EXPLOIT_RISK, SOFTWARE, exploitable, outdated, software, unsupported
+
+from patrolserver_exporter.issues.derive import derive, undecided
+from patrolserver_exporter.issues.model import Identity, IssueClass, Kind, Severity
+from patrolserver_exporter.patrolserver.models import Exploit, Software
+
+
+def test_fine_software_has_no_findings() -> None:
+    """Software that is supported and without exploits is no issue."""
+    assert derive([software("php"), software("nginx")], EXPLOIT_RISK) == ()
+
+
+def test_one_software_may_have_both_classes() -> None:
+    """An outdated software with an exploit is two issues: one of its version, one of the exploit."""
+    found = derive([outdated(exploits=(Exploit(risk=7.5),), location="/")], EXPLOIT_RISK)
+    assert [(finding.kind, finding.severity, finding.risk) for finding in found] == [
+        (Kind.OUTDATED, Severity.MEDIUM, None),
+        (Kind.EXPLOITABLE, Severity.HIGH, 7.5),
+    ]
+
+
+def test_locations_are_told_apart() -> None:
+    """The same software at two places is two issues."""
+    found = derive([outdated(location="/a"), outdated(location="/b"), outdated()], EXPLOIT_RISK)
+    assert [finding.location for finding in found] == [None, "/a", "/b"]
+
+
+def test_duplicates_are_merged_and_the_worst_stands() -> None:
+    """A software listed twice with the same name and location is one issue, the worst."""
+    (finding,) = derive([outdated(), unsupported(), software(), outdated()], EXPLOIT_RISK)
+    assert finding.kind is Kind.UNSUPPORTED
+
+
+def test_highest_risk_stands() -> None:
+    """Of several exploits the highest risk decides."""
+    exploits = tuple(Exploit(risk=risk) for risk in (5.0, 9.8, None))
+    (finding,) = derive([software(exploits=exploits), exploitable(risk=6.0)], EXPLOIT_RISK)
+    assert finding.risk == 9.8
+
+
+@given(st.lists(SOFTWARE, max_size=8).flatmap(lambda made: st.tuples(st.just(made), st.permutations(made))))
+def test_order_does_not_matter(lists: tuple[list[Software], list[Software]]) -> None:
+    """The findings are the same in whatever order the software is listed, and each identity is there once."""
+    found = derive(lists[0], EXPLOIT_RISK)
+    assert derive(lists[1], EXPLOIT_RISK) == found
+    assert len({finding.identity for finding in found}) == len(found)
+
+
+def test_undecided() -> None:
+    """Missing support leaves the version undecided, missing exploits the exploit."""
+    listed = [software("a", supported=None), software("b", exploits=None, location="/"), software("c")]
+    assert undecided(listed) == {
+        Identity("a", None, IssueClass.VERSION),
+        Identity("b", "/", IssueClass.EXPLOIT),
+    }

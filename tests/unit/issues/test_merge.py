@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.issues.builders import (
+    ACCOUNT,
+    DECIDED_SOFTWARE,
+    EXPLOIT_RISK,
+    REPORTED,
+    SERVER,
+    SETTLE,
+    SOFTWARE,
+    exploitable,
+    outdated,
+    reported,
+    software,
+    unsupported,
+)
+
+from patrolserver_exporter.issues.derive import derive
+from patrolserver_exporter.issues.merge import Outcome, apply_event, apply_poll
+from patrolserver_exporter.issues.model import ChangeKind, Issue, IssueClass, Kind, Severity
+from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, Software
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def poll(issues: Sequence[Issue], at: float, *listed: Software, complete: bool = True) -> Outcome:
+    """Merge a poll that started ``at`` and listed that software."""
+    return apply_poll(
+        issues,
+        listed,
+        account=ACCOUNT,
+        server_id=SERVER,
+        started_at=at,
+        exploit_risk=EXPLOIT_RISK,
+        settle=SETTLE,
+        complete=complete,
+    )
+
+
+def event(issues: Sequence[Issue], at: float, *reports: ReportedIssue, last_poll: float | None = None) -> Outcome:
+    """Merge an event that was received ``at``."""
+    return apply_event(
+        issues,
+        reports,
+        account=ACCOUNT,
+        server_id=SERVER,
+        received_at=at,
+        last_poll_started_at=last_poll,
+        settle=SETTLE,
+    )
+
+
+def told(outcome: Outcome) -> list[ChangeKind]:
+    """What the change feed tells."""
+    return [change.kind for change in outcome.changes]
+
+
+def only(outcome: Outcome) -> Issue:
+    """The one issue there is."""
+    (issue,) = outcome.issues
+    return issue
+
+
+class TestPoll:
+    """What polls alone do."""
+
+    def test_opens(self) -> None:
+        """What a poll shows for the first time is opened as of its start."""
+        outcome = poll((), 1000.0, outdated(), software("nginx"))
+        opened = only(outcome)
+        assert (opened.kind, opened.first_seen, opened.last_seen, opened.polled) == (
+            Kind.OUTDATED,
+            1000.0,
+            1000.0,
+            True,
+        )
+        assert outcome.changed == outcome.issues
+        assert [(change.kind, change.at) for change in outcome.changes] == [(ChangeKind.OPENED, 1000.0)]
+
+    def test_keeps(self) -> None:
+        """What a later poll shows again is only seen again."""
+        first = poll((), 1000.0, outdated())
+        outcome = poll(first.issues, 2000.0, outdated())
+        assert only(outcome).first_seen == 1000.0
+        assert only(outcome).last_seen == 2000.0
+        assert outcome.changes == ()
+
+    def test_fixes(self) -> None:
+        """What a later complete poll no longer shows is fixed as of its start."""
+        outcome = poll(poll((), 1000.0, outdated()).issues, 2000.0, software())
+        assert only(outcome).fixed_at == 2000.0
+        assert told(outcome) == [ChangeKind.FIXED]
+        assert poll(outcome.issues, 3000.0, software()).changed == ()
+
+    def test_fixes_what_is_no_longer_listed(self) -> None:
+        """Software that is gone has no issues."""
+        assert only(poll(poll((), 1000.0, outdated()).issues, 2000.0)).fixed_at == 2000.0
+
+    def test_reopens(self) -> None:
+        """A fixed issue that comes back keeps its fingerprint and starts anew."""
+        first = poll((), 1000.0, outdated())
+        outcome = poll(poll(first.issues, 2000.0, software()).issues, 3000.0, unsupported())
+        back = only(outcome)
+        assert back.fingerprint == only(first).fingerprint
+        assert (back.first_seen, back.fixed_at, back.kind) == (3000.0, None, Kind.UNSUPPORTED)
+        assert told(outcome) == [ChangeKind.REOPENED]
+
+    def test_another_kind_is_the_same_issue(self) -> None:
+        """A change of kind within a class changes the severity and nothing in the feed."""
+        outcome = poll(poll((), 1000.0, outdated()).issues, 2000.0, unsupported())
+        assert (only(outcome).kind, only(outcome).severity) == (Kind.UNSUPPORTED, Severity.HIGH)
+        assert only(outcome).first_seen == 1000.0
+        assert outcome.changes == ()
+
+    def test_an_incomplete_poll_fixes_nothing(self) -> None:
+        """The entry that could not be read may be the one that is missed, but what is there counts."""
+        first = poll((), 1000.0, outdated())
+        outcome = poll(first.issues, 2000.0, outdated("nginx"), complete=False)
+        assert [issue.is_open for issue in outcome.issues] == [True, True]
+        assert told(outcome) == [ChangeKind.OPENED]
+
+    def test_a_stale_poll_fixes_and_revives_nothing(self) -> None:
+        """A poll that started before another knows nothing of what that one showed."""
+        seen = poll((), 2000.0, outdated()).issues
+        assert poll(seen, 1000.0).changed == ()
+        fixed = poll(seen, 3000.0).issues
+        assert poll(fixed, 2500.0, outdated()).changed == ()
+
+    def test_a_stale_poll_changes_no_details(self) -> None:
+        """What a later poll told of an issue stands."""
+        seen = poll(poll((), 1000.0, outdated()).issues, 3000.0, unsupported()).issues
+        assert poll(seen, 2000.0, outdated()).changed == ()
+
+    def test_unknown_support_fixes_nothing(self) -> None:
+        """While nobody knows, an open issue stays open, and is not seen."""
+        first = poll((), 1000.0, outdated())
+        assert poll(first.issues, 2000.0, outdated(supported=None)).changed == ()
+        assert poll(first.issues, 2000.0, outdated(version=None)).changed == ()
+
+    def test_unknown_exploits_fix_nothing(self) -> None:
+        """A reply without exploits does not say that there are none."""
+        first = poll((), 1000.0, exploitable())
+        assert poll(first.issues, 2000.0, software(exploits=None)).changed == ()
+        assert only(poll(first.issues, 2000.0, software())).fixed_at == 2000.0
+
+
+class TestEvent:
+    """What events alone do, and in which order."""
+
+    def test_opens(self) -> None:
+        """An event opens what it reports as of its reception, with the vendor's words."""
+        outcome = event((), 1000.0, reported(title="Upgrade."))
+        opened = only(outcome)
+        assert (opened.kind, opened.severity, opened.polled) == (Kind.REPORTED, Severity.HIGH, False)
+        assert (opened.first_seen, opened.event_received_at) == (1000.0, 1000.0)
+        assert (opened.title, opened.description) == ("Upgrade.", "Upgrade. Really.")
+        assert [(change.kind, change.at) for change in outcome.changes] == [(ChangeKind.OPENED, 1000.0)]
+
+    def test_adds_to_what_polls_show(self) -> None:
+        """An event about software with an open issue adds the vendor's words and opens nothing."""
+        outcome = event(poll((), 1000.0, outdated(location="/")).issues, 2000.0, reported(title="Upgrade."))
+        assert (only(outcome).title, only(outcome).kind) == ("Upgrade.", Kind.OUTDATED)
+        assert (only(outcome).last_seen, only(outcome).event_received_at) == (2000.0, 2000.0)
+        assert outcome.changes == ()
+
+    def test_prefers_the_same_location(self) -> None:
+        """Of several open issues of a software an event is about the one at its location, else the first."""
+        seen = poll((), 1000.0, outdated(location="/a"), outdated(location="/b")).issues
+        for location, title in ("/b", (None, "X")), (None, ("X", None)), ("/c", ("X", None)):
+            outcome = event(seen, 2000.0, reported(title="X", location=location))
+            assert tuple(issue.title for issue in outcome.issues) == title
+
+    def test_an_older_event_only_fills_gaps(self) -> None:
+        """Of two events the later received one has the word, in whatever order they are merged."""
+        late = event(event((), 1000.0, reported(title="New.")).issues, 900.0, reported(title="Old."))
+        assert (only(late).title, only(late).event_received_at, late.changed) == ("New.", 1000.0, ())
+        gap = event(event((), 1000.0, reported(title=None)).issues, 900.0, reported(title="Old."))
+        assert only(gap).title == "Old."
+
+    def test_two_locations_are_two_issues(self) -> None:
+        """Reports that are known to lie at different places are different issues."""
+        outcome = event((), 1000.0, reported(location="/a"), reported(location="/b"), reported(location="/a"))
+        assert [issue.location for issue in outcome.issues] == ["/a", "/b"]
+
+    def test_reopens(self) -> None:
+        """An event about software whose issues are fixed reopens one under its old fingerprint."""
+        fixed = poll(poll((), 1000.0, outdated(location="/")).issues, 2000.0).issues
+        outcome = event(fixed, 3000.0, reported(), last_poll=2000.0)
+        back = only(outcome)
+        assert (back.fingerprint, back.location) == (fixed[0].fingerprint, "/")
+        assert (back.kind, back.first_seen, back.fixed_at, back.polled) == (Kind.REPORTED, 3000.0, None, False)
+        assert told(outcome) == [ChangeKind.REOPENED]
+
+    def test_reopens_that_of_the_version_first(self) -> None:
+        """With a version's and an exploit's issue fixed, that of the version comes back."""
+        both = outdated(exploits=(Exploit(risk=9.0),))
+        fixed = poll(poll((), 1000.0, both).issues, 2000.0).issues
+        back = [issue for issue in event(fixed, 3000.0, reported()).issues if issue.is_open]
+        assert [issue.issue_class for issue in back] == [IssueClass.VERSION]
+
+    def test_reopened_exploit_is_reported_first(self) -> None:
+        """An exploit's issue that an event brings back is only reported, until a poll says what it is."""
+        fixed = poll(poll((), 1000.0, exploitable(risk=9.9)).issues, 2000.0).issues
+        back = only(event(fixed, 3000.0, reported()))
+        assert (back.kind, back.issue_class, back.risk, back.severity) == (
+            Kind.REPORTED,
+            IssueClass.VERSION,
+            None,
+            Severity.HIGH,
+        )
+        again = only(poll([back], 4000.0, exploitable(risk=9.9)))
+        assert (again.kind, again.issue_class, again.risk) == (Kind.EXPLOITABLE, IssueClass.EXPLOIT, 9.9)
+        assert again.fingerprint == fixed[0].fingerprint
+
+    def test_a_replay_reopens_nothing(self) -> None:
+        """An event merged again, or late, does not bring back what a poll since then showed as fixed."""
+        opened = event((), 1000.0, reported()).issues
+        fixed = poll(opened, 1000.0 + SETTLE).issues
+        assert fixed[0].fixed_at == 1000.0 + SETTLE
+        assert event(fixed, 1000.0, reported(), last_poll=1000.0 + SETTLE).changed == ()
+
+    def test_a_late_event_does_not_reopen_what_was_shown_and_fixed(self) -> None:
+        """A poll that showed the issue and a later one that did not are proof enough, however soon they came."""
+        fixed = poll(poll((), 1001.0, outdated()).issues, 1002.0).issues
+        assert event(fixed, 1000.0, reported(), last_poll=1002.0).changed == ()
+
+    def test_a_late_event_opens_within_settle(self) -> None:
+        """A poll too soon after the event proves nothing, in whatever order the two are merged."""
+        assert only(event((), 1000.0, reported(), last_poll=999.0 + SETTLE)).is_open
+        assert event((), 1000.0, reported(), last_poll=1000.0 + SETTLE).issues == ()
+
+    @given(st.lists(REPORTED, max_size=5), st.lists(SOFTWARE, max_size=5), st.sampled_from([None, 500.0, 1200.0]))
+    def test_twice_is_once(self, reports: list[ReportedIssue], listed: list[Software], last: float | None) -> None:
+        """The same event merged twice is the same as once."""
+        before = poll((), last, *listed).issues if last is not None else ()
+        once = event(before, 1000.0, *reports, last_poll=last)
+        assert event(once.issues, 1000.0, *reports, last_poll=last).changed == ()
+
+
+class TestBoth:
+    """How the two sources come together."""
+
+    def test_takes_over(self) -> None:
+        """A poll's issue takes over the reported one, with its fingerprint, first_seen and words."""
+        opened = only(event((), 1000.0, reported(title="Upgrade.")))
+        outcome = poll([opened], 1001.0, unsupported(location="/"))
+        taken = only(outcome)
+        assert (taken.fingerprint, taken.first_seen, taken.title) == (opened.fingerprint, 1000.0, "Upgrade.")
+        assert (taken.location, taken.kind, taken.polled, taken.last_seen) == ("/", Kind.UNSUPPORTED, True, 1001.0)
+        assert outcome.changes == ()
+
+    def test_takes_over_at_its_location(self) -> None:
+        """With several findings the one at the reported location takes over, else the first by location."""
+        listed = (outdated(location="/b"), outdated(location="/a"))
+        for location, winner in ("/b", "/b"), ("/a", "/a"), (None, "/a"), ("/c", "/a"):
+            opened = only(event((), 1000.0, reported(location=location)))
+            outcome = poll([opened], 1001.0, *listed)
+            assert [i.location for i in outcome.issues if i.fingerprint == opened.fingerprint] == [winner]
+            assert len(outcome.issues) == 2
+
+    def test_a_poll_that_started_before_the_event_takes_over_too(self) -> None:
+        """What a slow poll shows is the reported issue, and it stays as seen when the event came."""
+        taken = only(poll(event((), 1000.0, reported()).issues, 990.0, outdated()))
+        assert (taken.polled, taken.last_seen) == (True, 1000.0)
+
+    def test_settle_protects(self) -> None:
+        """What only an event reported is not fixed by a poll that started before settle was over."""
+        opened = event((), 1000.0, reported()).issues
+        assert poll(opened, 999.0 + SETTLE).changed == ()
+        assert told(poll(opened, 1000.0 + SETTLE)) == [ChangeKind.FIXED]
+
+    def test_unknown_support_fixes_no_reported_one(self) -> None:
+        """A reported issue stays open while polls list its software in a state that nobody knows."""
+        opened = event((), 1000.0, reported()).issues
+        assert poll(opened, 5000.0, software(supported=None, location="/x")).changed == ()
+
+    def test_a_second_birth_gets_another_fingerprint(self) -> None:
+        """After a reported issue moved to its true location, another may be born where it was."""
+        moved = poll(event((), 1000.0, reported()).issues, 1001.0, outdated(location="/a")).issues
+        outcome = poll(moved, 1002.0, outdated(location="/a"), outdated(location=None))
+        assert len({issue.fingerprint for issue in outcome.issues}) == 2
+
+    def test_a_known_issue_that_comes_back_absorbs_the_reported_one(self) -> None:
+        """If the finding has a fixed issue of its own, that one is reopened and the reported one ends in it."""
+        fixed = poll(poll((), 1000.0, outdated(location="/b")).issues, 1100.0).issues
+        both = event(fixed, 2000.0, reported(title="Upgrade.", location="/a")).issues
+        outcome = poll(both, 2001.0, outdated(location="/b"))
+        back, ended = outcome.issues
+        assert (back.is_open, back.title, back.first_seen) == (True, "Upgrade.", 2000.0)
+        assert (back.fingerprint, ended.fixed_at) == (fixed[0].fingerprint, 2001.0)
+        assert sorted(told(outcome)) == [ChangeKind.FIXED, ChangeKind.REOPENED]
+
+    @given(
+        st.lists(SOFTWARE, max_size=6),
+        st.lists(REPORTED, max_size=4),
+        st.sampled_from([990.0, 1000.0, 1010.0, 1000.0 + SETTLE]),
+    )
+    def test_a_complete_poll_after_settle_is_upstream(
+        self, listed: list[Software], reports: list[ReportedIssue], first: float
+    ) -> None:
+        """In whatever order event and poll come, one poll settle later makes the state equal to upstream."""
+        decided = [made for made in listed if made.supported is not None and made.exploits is not None]
+        decided = [made for made in decided if made.shown_version is not None]
+        orders = (
+            poll(event((), 1000.0, *reports).issues, first, *decided).issues,
+            event(poll((), first, *decided).issues, 1000.0, *reports, last_poll=first).issues,
+        )
+        for issues in orders:
+            final = poll(issues, 1001.0 + SETTLE, *decided).issues
+            assert len({issue.fingerprint for issue in final}) == len(final)
+            shown = {(issue.identity, issue.kind, issue.risk) for issue in final if issue.is_open}
+            assert shown == {(found.identity, found.kind, found.risk) for found in derive(decided, EXPLOIT_RISK)}
+
+    @given(st.lists(SOFTWARE, max_size=6), st.lists(SOFTWARE, max_size=6), st.lists(REPORTED, max_size=4))
+    def test_the_same_poll_twice_is_once(
+        self, before: list[Software], after: list[Software], reports: list[ReportedIssue]
+    ) -> None:
+        """The same poll merged twice is the same as once."""
+        issues = event(poll((), 1000.0, *before).issues, 1100.0, *reports, last_poll=1000.0).issues
+        once = poll(issues, 1200.0, *after).issues
+        assert poll(once, 1200.0, *after).changed == ()
+
+    @given(
+        st.lists(DECIDED_SOFTWARE, max_size=6).flatmap(lambda made: st.tuples(st.just(made), st.permutations(made))),
+        st.lists(REPORTED, max_size=4),
+    )
+    def test_order_of_rows_does_not_matter(
+        self, lists: tuple[list[Software], list[Software]], reports: list[ReportedIssue]
+    ) -> None:
+        """Neither the order of the stored issues nor that of the software changes what becomes of them."""
+        issues = event(poll((), 1000.0, *lists[0][:3]).issues, 1100.0, *reports, last_poll=1000.0).issues
+        one = poll(issues, 1200.0, *lists[0]).issues
+        other = poll(issues[::-1], 1200.0, *lists[1]).issues
+        assert sorted(one, key=lambda i: i.fingerprint) == sorted(other, key=lambda i: i.fingerprint)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.issues.builders import (
+    ACCOUNT,
+    EXPLOIT_RISK,
+    SERVER,
+    SOFTWARE,
+    exploitable,
+    issue,
+    outdated,
+    software,
+    unsupported,
+)
+
+from patrolserver_exporter.issues.model import Kind
+from patrolserver_exporter.issues.summary import ServerSummary, cut_label, summarise
+from patrolserver_exporter.patrolserver.models import Exploit, Server, Software
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def summary(installed: Sequence[Software] | None = (), **fields: Any) -> ServerSummary:
+    """The summary of a polled server without issues, unless told otherwise."""
+    known: dict[str, Any] = {
+        "account": ACCOUNT,
+        "server": Server(id=SERVER, name="web1", verified=True),
+        "issues": (),
+        "exploit_risk": EXPLOIT_RISK,
+        "scanning": False,
+        "last_scan_at": None,
+        "last_poll_at": 1000.0,
+        "poll_success": True,
+    }
+    return summarise(software=installed, **(known | fields))
+
+
+def test_nothing_known_shows_no_counts() -> None:
+    """While neither a poll nor an event told anything, there are no counts, not zeros."""
+    unknown = summary(None, last_poll_at=None, poll_success=False)
+    assert unknown.open_issues is None
+    assert unknown.software is None
+
+
+def test_an_event_alone_makes_counts() -> None:
+    """An issue that an event opened counts before the first poll."""
+    told = summary(None, issues=[issue(kind=Kind.REPORTED, event_received_at=1.0)], last_poll_at=None)
+    assert told.open_issues == (0, 1, 0, 0)
+    assert told.software is None
+
+
+def test_open_waived_and_fixed_are_counted_apart() -> None:
+    """Waived issues are counted as waived and not as open, fixed ones not at all, and neither is the oldest."""
+    waived: dict[str, Any] = {"waived_until": dt.date(2027, 1, 31), "waived_reason": "why"}
+    made = summary(
+        issues=[
+            issue("a", Kind.EXPLOITABLE, risk=9.0, first_seen=50.0),
+            issue("b", first_seen=30.0),
+            issue("c", first_seen=20.0),
+            issue("d", first_seen=10.0, **waived),
+            issue("e", first_seen=5.0, fixed_at=6.0),
+            issue("f", first_seen=5.0, fixed_at=6.0, **waived),
+        ]
+    )
+    assert made.open_issues == (1, 0, 2, 0)
+    assert made.waived_issues == 1
+    assert made.oldest_issue == (50.0, None, 20.0, None)
+
+
+def test_software_by_state_and_exploits() -> None:
+    """Software is counted by state, exploits from the threshold on; the highest risk is that of all known ones."""
+    made = summary(
+        [
+            software("a", exploits=(Exploit(risk=4.5), Exploit(risk=None), Exploit(risk=5.0))),
+            outdated("b"),
+            unsupported("c"),
+            software("d", supported=None, exploits=None),
+        ]
+    )
+    assert made.software == (1, 1, 1, 1)
+    assert made.exploits == 2
+    assert made.exploit_risk_max == 5.0
+
+
+def test_series_only_of_what_is_not_fine() -> None:
+    """Outdated, unsupported and exploitable software has a series, supported and unknown has none."""
+    made = summary(
+        [
+            software("fine"),
+            software("unknown", supported=None),
+            software("harmless", exploits=(Exploit(risk=1.0),)),
+            outdated("old", parent="app", location="/srv"),
+            unsupported("dead", version=None, candidates=("1.0",)),
+            exploitable("open"),
+        ]
+    )
+    shown = [
+        (info.software, info.version, info.update_to, info.state, info.location, info.parent)
+        for info in made.software_info
+    ]
+    assert shown == [
+        ("dead", "<=1.0", "", "unsupported", "", ""),
+        ("old", "1.0", "1.1", "outdated", "/srv", "app"),
+        ("open", "1.0", "", "supported", "", ""),
+    ]
+
+
+def test_the_worst_series_are_kept() -> None:
+    """Beyond the limit per server the least bad series are cut off, and counted."""
+    listed = [outdated("a"), unsupported("b"), exploitable("c", risk=9.9), exploitable("d", risk=9.1), outdated("e")]
+    made = summary(listed, software_limit_per_server=3)
+    assert [info.software for info in made.software_info] == ["b", "c", "d"]
+    assert made.software_info_dropped == 2
+
+
+def test_software_series_may_be_off() -> None:
+    """Without the series nothing is cut off either."""
+    made = summary([outdated("a")], software_series=False)
+    assert (made.software_info, made.software_info_dropped) == ((), 0)
+
+
+def test_equal_label_sets_are_one_series() -> None:
+    """Software that differs in nothing that is shown is one series."""
+    made = summary([outdated("a", id=1), outdated("a", id=2)], software_limit_per_server=1)
+    assert len(made.software_info) == 1
+    assert made.software_info_dropped == 0
+
+
+def test_long_labels_stay_distinct() -> None:
+    """Labels that are cut end in a hash, so that two that begin alike stay two."""
+    made = summary([outdated("a", location="/x" * 200 + end) for end in "12"], max_label_length=40)
+    assert len(made.software_info) == 2
+    assert all(len(info.location) == 40 for info in made.software_info)
+
+
+@given(st.text(), st.integers(0, 40))
+def test_a_label_is_never_longer_than_its_limit(value: str, limit: int) -> None:
+    """Whatever the text, its label keeps the limit, and short text stays as it is."""
+    cut = cut_label(value, limit)
+    assert len(cut) <= limit
+    assert (cut == value) == (len(value) <= limit)
+
+
+@given(
+    st.lists(SOFTWARE, max_size=8).flatmap(lambda made: st.tuples(st.just(made), st.permutations(made))),
+    st.integers(0, 4),
+)
+def test_order_does_not_matter(lists: tuple[list[Software], list[Software]], limit: int) -> None:
+    """The series are the same in whatever order the software is listed, within the limit, and add up."""
+    made, other = (summary(listed, software_limit_per_server=limit) for listed in lists)
+    assert made == other
+    assert len(set(made.software_info)) == len(made.software_info) <= limit
+    assert made.software is not None
+    assert sum(made.software) == len(lists[0])
