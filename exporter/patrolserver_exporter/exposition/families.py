@@ -1,0 +1,189 @@
+"""The families that every server has: names, help and the lines that a summary makes, as data.
+
+The lines are, to the byte, those of the client library: labels in alphabetical order, numbers as Go writes them.
+All are gauges, whose lines are the same in the text format and in OpenMetrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client.utils import floatToGoString
+
+from patrolserver_exporter.issues.model import SEVERITIES, STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
+
+
+class Identity(NamedTuple):
+    """The labels that every series of a server has, rendered; apart, because other labels stand between them."""
+
+    account: str
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One per-server family."""
+
+    name: str
+    help: str
+    lines: Callable[[ServerSummary, Identity], str]
+    """Complete lines, or nothing when the server has no such series."""
+
+    @property
+    def header(self) -> bytes:
+        """The lines before the samples, in either format."""
+        return f"# HELP {self.name} {self.help}\n# TYPE {self.name} gauge\n".encode()
+
+
+def identity(summary: ServerSummary) -> Identity:
+    """Render the labels that all series of a server share."""
+    return Identity(
+        f'account="{_escape(summary.account)}"',
+        f'server="{_escape(summary.name)}",server_id="{summary.server_id}"',
+    )
+
+
+def render(families: Sequence[Family], summary: ServerSummary) -> list[bytes]:
+    """Make a server's lines, one item a family. A lone surrogate, which UTF-8 cannot carry, becomes a ``?``."""
+    labels = identity(summary)
+    return [family.lines(summary, labels).encode("utf-8", "replace") for family in families]
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+_SMALL_NUMBERS = tuple(f"{number}.0" for number in range(1024))
+
+
+def _number(value: float) -> str:
+    # Most values are small counts, and the library's function takes a microsecond.
+    if isinstance(value, int) and 0 <= value < len(_SMALL_NUMBERS):
+        return _SMALL_NUMBERS[value]
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text
+
+
+def _single(name: str, text: str, read: Callable[[ServerSummary], float | None]) -> Family:
+    """One series without further labels; absent while ``read`` gives nothing."""
+
+    def lines(summary: ServerSummary, labels: Identity) -> str:
+        value = read(summary)
+        return "" if value is None else f"{name}{{{labels.account},{labels.server}}} {_number(value)}\n"
+
+    return Family(name, text, lines)
+
+
+def _labelled(
+    name: str,
+    text: str,
+    label: tuple[str, Sequence[str]],
+    read: Callable[[ServerSummary], Sequence[float | None] | None],
+) -> Family:
+    """One series for each value of a closed label; absent where ``read`` gives nothing."""
+    # The label sorts behind "server_id".
+    ends = [f',{label[0]}="{value}"}} ' for value in label[1]]
+
+    def lines(summary: ServerSummary, labels: Identity) -> str:
+        values = read(summary)
+        if values is None:
+            return ""
+        begin = f"{name}{{{labels.account},{labels.server}"
+        return "".join(
+            [f"{begin}{end}{_number(value)}\n" for end, value in zip(ends, values, strict=True) if value is not None]
+        )
+
+    return Family(name, text, lines)
+
+
+_VERIFIED = {True: "true", False: "false", None: "unknown"}
+
+
+def _server_info(summary: ServerSummary, labels: Identity) -> str:
+    verified = _VERIFIED[summary.verified]
+    return f'patrolserver_server_info{{{labels.account},{labels.server},verified="{verified}"}} 1.0\n'
+
+
+def _software_info(summary: ServerSummary, labels: Identity) -> str:
+    return "".join([_software_line(info, labels) for info in summary.software_info])
+
+
+def _software_line(info: SoftwareInfo, labels: Identity) -> str:
+    return (
+        f"patrolserver_server_software_info{{{labels.account}"
+        f',location="{_escape(info.location)}",parent="{_escape(info.parent)}",{labels.server}'
+        f',software="{_escape(info.software)}",state="{_escape(info.state)}"'
+        f',update_to="{_escape(info.update_to)}",version="{_escape(info.version)}"}} 1.0\n'
+    )
+
+
+_SEVERITY = ("severity", SEVERITIES)
+
+SERVER_FAMILIES = (
+    Family("patrolserver_server_info", "A watched server; always 1.", _server_info),
+    _labelled(
+        "patrolserver_server_issues",
+        "Open issues of the server that no waiver covers.",
+        _SEVERITY,
+        lambda summary: summary.open_issues,
+    ),
+    _single(
+        "patrolserver_server_issues_waived",
+        "Open issues of the server that a waiver covers.",
+        lambda summary: None if summary.open_issues is None else summary.waived_issues,
+    ),
+    _labelled(
+        "patrolserver_server_software",
+        "Software installed on the server.",
+        ("state", STATES),
+        lambda summary: summary.software,
+    ),
+    _single(
+        "patrolserver_server_exploits",
+        "Known exploits of the server's software at or above the configured risk.",
+        lambda summary: None if summary.software is None else summary.exploits,
+    ),
+    _single(
+        "patrolserver_server_exploit_risk_max",
+        "Highest risk of a known exploit of the server's software, from 0 to 10.",
+        lambda summary: None if summary.software is None else summary.exploit_risk_max,
+    ),
+    _labelled(
+        "patrolserver_server_oldest_issue_timestamp_seconds",
+        "When the oldest open issue was first seen.",
+        _SEVERITY,
+        lambda summary: summary.oldest_issue,
+    ),
+    _single(
+        "patrolserver_server_scanning",
+        "Whether PatrolServer is scanning the server (1) or not (0).",
+        lambda summary: int(summary.scanning),
+    ),
+    _single(
+        "patrolserver_server_last_scan_timestamp_seconds",
+        "End of the last scan seen.",
+        lambda summary: summary.last_scan_at,
+    ),
+    _single(
+        "patrolserver_server_last_poll_timestamp_seconds",
+        "Start of the last successful poll of the server.",
+        lambda summary: summary.last_poll_at,
+    ),
+    _single(
+        "patrolserver_server_poll_success",
+        "Whether the last poll of the server succeeded (1) or not (0).",
+        lambda summary: int(summary.poll_success),
+    ),
+)
+
+SOFTWARE_INFO = Family(
+    "patrolserver_server_software_info",
+    "Software that is outdated, unsupported or exploitable; always 1.",
+    _software_info,
+)
