@@ -1,0 +1,1 @@
+"""HTTP: what listens, who may ask, and what is answered."""

@@ -1,0 +1,287 @@
+"""One HTTP/1.1 connection: uvicorn's protocol with the limits that it lacks.
+
+A connection may neither idle, nor stall or drip-feed a request, nor leave its answer unread. No timer runs for any of
+it: the server asks each connection every ``Timeouts.sweep`` seconds (`GuardedProtocol.check`), which costs the usual,
+quick request nothing but a few assignments.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from patrolserver_exporter.web import problems
+from patrolserver_exporter.web.lingering import AnswerTransport
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 16 * 1024
+PROGRESS_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds. The sum of a limit, ``sweep`` and ``linger`` stays under the promised ten."""
+
+    idle: float = 8.0
+    """Without a byte: after connecting, and between two requests."""
+    header: float = 8.0
+    """For a request's line and headers, all together."""
+    body: float = 8.5
+    """For a request's body, all together; `read_body` answers a little earlier."""
+    write: float = 30.0
+    """In which a client has to take ``PROGRESS_BYTES`` of its answer, or the rest of it."""
+    handshake: float = 8.0
+    """For TLS to be agreed on."""
+    linger: float = 1.0
+    """Between the last answer and the end, while the client still sends."""
+    sweep: float = 0.25
+    """Between two looks at every connection."""
+
+
+class WebEvent(StrEnum):
+    """What happened to a connection or a request without the application's doing; closed, fit for a label."""
+
+    IDLE = "idle"
+    HEADER_TIMEOUT = "header_timeout"
+    BODY_TIMEOUT = "body_timeout"
+    WRITE_TIMEOUT = "write_timeout"
+    MALFORMED = "malformed"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    CERTIFICATE_REFUSED = "certificate_refused"
+    INTERNAL_ERROR = "internal_error"
+
+
+def _ignore(event: WebEvent) -> None:
+    """Count nothing."""
+
+
+def _admit_all(transport: asyncio.Transport) -> bool:
+    """Let every client in that TLS let in."""
+    return transport is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What every connection of a server is held to."""
+
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 200
+    max_connections: int = 10_000
+    observe: Callable[[WebEvent], None] = _ignore
+    admit: Callable[[asyncio.Transport], bool] = _admit_all
+
+
+class _Reading(Enum):
+    NOTHING = auto()
+    HEADERS = auto()
+    BODY = auto()
+
+
+class _TooManyHeaders(Exception):
+    """Breaks off the parser."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection under `Rules`."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        rules: Rules,
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # uvicorn would write the path, which may hold a webhook's token.
+        self.access_log = False
+        self._rules = rules
+        self._reading = _Reading.NOTHING
+        self._since = self.loop.time()
+        self._held = 0
+        self._unanswered = 0
+        self._deaf = False
+        self._answer: AnswerTransport = cast("AnswerTransport", None)
+
+    # The life of the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take the connection, unless there are too many or its certificate names nobody who is allowed."""
+        super().connection_made(transport)
+        self._answer = AnswerTransport(transport, self.loop, self._hang_up)
+        if len(self.connections) > self._rules.max_connections:
+            self._rules.observe(WebEvent.TOO_MANY_CONNECTIONS)
+            self._deaf = True
+            self.connections.discard(self)
+            transport.write(_answer(503, "There are too many connections."))
+            transport.close()
+        elif not self._rules.admit(transport):
+            self._rules.observe(WebEvent.CERTIFICATE_REFUSED)
+            self._deaf = True
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection and its timers."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._answer.forget()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Do nothing: `check` closes what idles, and an empty line sent now and then does not deceive it."""
+
+    def check(self, now: float) -> None:
+        """Close the connection when it is over one of its limits; ``now`` is the loop's time."""
+        timeouts = self._rules.timeouts
+        if self._answer.is_stalled(now, timeouts.write, PROGRESS_BYTES):
+            self._rules.observe(WebEvent.WRITE_TIMEOUT)
+            self.transport.abort()
+        elif self._deaf or self._answer.is_lingering or self.transport.is_closing():
+            return
+        elif self.flow.read_paused or (self._reading is _Reading.NOTHING and self._is_busy()):
+            # It is us who keep the client waiting.
+            self._since = now
+        elif self._reading is _Reading.NOTHING and now - self._since >= timeouts.idle:
+            self._rules.observe(WebEvent.IDLE)
+            self._answer.end(timeouts.linger)
+        elif self._reading is _Reading.HEADERS and now - self._since >= timeouts.header:
+            self._rules.observe(WebEvent.HEADER_TIMEOUT)
+            self._reject(408, f"The headers were not complete after {timeouts.header:g} seconds.")
+        elif self._reading is _Reading.BODY and now - self._since >= timeouts.body:
+            self._rules.observe(WebEvent.BODY_TIMEOUT)
+            self._reject(408, f"The body was not complete after {timeouts.body:g} seconds.")
+
+    def _is_busy(self) -> bool:
+        return self._unanswered > 0 or self.transport.get_write_buffer_size() > 0
+
+    def _hang_up(self) -> None:
+        """Close after an answer; a client that still sends its body would otherwise lose the answer to a reset."""
+        if self._deaf or self._reading is _Reading.BODY:
+            self.flow.resume_reading()
+            self._answer.linger(self._rules.timeouts.linger)
+        else:
+            self.transport.close()
+
+    # What the client sends
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, in slices: no more headers than the limit and a slice are ever held."""
+        self._unset_keepalive_if_required()
+        view = memoryview(data)
+        for start in range(0, len(view), _SLICE):
+            if self._deaf or self._answer.is_lingering or self.parser is None:
+                return
+            self._feed(view[start : start + _SLICE])
+
+    def _feed(self, part: memoryview) -> None:
+        if self._reading is not _Reading.NOTHING:
+            self._held += len(part)
+            if self._held > self._rules.max_header_bytes:
+                self._refuse_headers()
+                return
+        try:
+            self.parser.feed_data(part)
+        except httptools.HttpParserUpgrade:
+            self._decline_upgrade()
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _TooManyHeaders):
+                self._refuse_headers()
+            else:
+                self._rules.observe(WebEvent.MALFORMED)
+                logger.debug("a request was malformed: %s", error)
+                self._reject(400, "The request is not well-formed HTTP/1.1.")
+
+    def on_message_begin(self) -> None:
+        """Start the clock of the headers."""
+        super().on_message_begin()
+        self._reading = _Reading.HEADERS
+        self._since = self.loop.time()
+        self._held = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what trails a chunked body is dropped."""
+        if len(self.headers) >= self._rules.max_headers:
+            raise _TooManyHeaders
+        if self._reading is _Reading.HEADERS:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the clock of the body, and the application."""
+        super().on_headers_complete()
+        self.cycle.transport = self._answer
+        self._unanswered += 1
+        self._reading = _Reading.BODY
+        self._since = self.loop.time()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand the body on."""
+        self._held = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Stop the clock."""
+        super().on_message_complete()
+        self._reading = _Reading.NOTHING
+        self._since = self.loop.time()
+
+    def on_response_complete(self) -> None:
+        """Start the next request, or the clock of the idle connection."""
+        self._unanswered -= 1
+        if self._answer.is_lingering:
+            return
+        super().on_response_complete()
+        if self._reading is _Reading.NOTHING:
+            self._since = self.loop.time()
+
+    # What it may not send
+
+    def _refuse_headers(self) -> None:
+        self._rules.observe(WebEvent.HEADERS_TOO_LARGE)
+        self._reject(431, f"The request line and headers are over {self._rules.max_header_bytes} bytes, or too many.")
+
+    def _decline_upgrade(self) -> None:
+        """Answer in HTTP/1.1 and close: the parser has dropped what follows the headers."""
+        if any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
+            self._rules.observe(WebEvent.MALFORMED)
+            self._reading = _Reading.BODY
+            self._reject(400, "Upgrade is not supported, and not taken together with a body.")
+        else:
+            self.cycle.keep_alive = False
+
+    def _reject(self, status: int, detail: str) -> None:
+        """Answer for the application and close; an answer that is on its way already is not mixed with another."""
+        self._deaf = True
+        is_broken_body = self._reading is _Reading.BODY
+        if is_broken_body and (self.pipeline or self.cycle.response_started):
+            self._answer.end(self._rules.timeouts.linger)
+        elif self._unanswered and not is_broken_body:
+            self.cycle.keep_alive = False
+        else:
+            if is_broken_body:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            self._answer.write(_answer(status, detail))
+            self._answer.linger(self._rules.timeouts.linger)
+
+
+def _answer(status: int, detail: str) -> bytes:
+    body = problems.document(status, detail=detail)
+    head = (
+        f"HTTP/1.1 {status} {problems.phrase(status)}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
