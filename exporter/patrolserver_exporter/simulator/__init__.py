@@ -1,0 +1,15 @@
+"""The PatrolServer API stand-in: for tests, trials and the demo. It knows nothing of the product.
+
+It follows ``docs/simulator.md``, and that follows the project's reference of the API with its grades: D documented,
+C seen in the vendor's clients, ? unknown.
+"""
+
+from __future__ import annotations
+
+from .faults import Fault
+from .options import SimulatorOptions
+from .server import Simulator, serve
+from .webhooks import Format
+from .wire import Style
+
+__all__ = ["Fault", "Format", "Simulator", "SimulatorOptions", "Style", "serve"]

@@ -1,0 +1,176 @@
+"""The API over HTTP: paths with and without their prefix, credentials, envelopes, faults and a log of the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote
+
+from .endpoints import OPEN, READ_BY_WGET, ROUTES, Call, request_api_credentials
+from .errors import ApiError, not_found
+from .faults import FaultKind, Faults
+from .forms import form
+from .misbehaviour import Answer, misbehave, send_answer
+from .wire import Style, php_json, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from .world import World
+
+CONTROL = "/-/simulator"
+MAX_BODY = 64 * 1024 * 1024
+_PREFIX = ["extern", "api"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A call of the reference page."""
+
+    label: str
+    """``GET servers/:server/software``: what the log counts it as."""
+    parts: tuple[str, ...]
+    endpoint: Callable[[Call], bytes]
+
+
+class RequestLog:
+    """How often each call came, and the last of them; never their query, which holds the secret."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, int]] = Counter()
+        self._recent: deque[dict[str, object]] = deque(maxlen=1000)
+
+    def note(self, label: str, path: str, status: int, at: float) -> None:
+        """One call; ``status`` 0 when it got no answer."""
+        with self._lock:
+            self._counts[label, status] += 1
+            self._recent.append({"at": at, "endpoint": label, "path": path, "status": status})
+
+    def document(self) -> dict[str, object]:
+        """``{total, by_endpoint: {label: {count, statuses}}, recent}``."""
+        by_endpoint: dict[str, dict[str, object]] = {}
+        with self._lock:
+            for label in sorted({label for label, _ in self._counts}):
+                statuses = {str(status): n for (one, status), n in self._counts.items() if one == label}
+                by_endpoint[label] = {"count": sum(statuses.values()), "statuses": statuses}
+            return {"total": self._counts.total(), "by_endpoint": by_endpoint, "recent": list(self._recent)}
+
+    def count(self, label: str) -> int:
+        """How often that call came, whatever became of it."""
+        with self._lock:
+            return sum(n for (one, _), n in self._counts.items() if one == label)
+
+    def clear(self) -> None:
+        """Start counting anew."""
+        with self._lock:
+            self._counts.clear()
+            self._recent.clear()
+
+
+class Api:
+    """The ASGI application; what is not the API goes to ``control``."""
+
+    def __init__(self, world: World, *, style: Style, faults: Faults, requests: RequestLog, control: ASGIApp) -> None:
+        self.world = world
+        self.style = style
+        self.closing = asyncio.Event()
+        """Set on the loop when the simulator stops: faults that wait stop waiting."""
+        self._faults, self._requests, self._control = faults, requests, control
+        self._routes: dict[tuple[str, int], list[Route]] = {}
+        for method, path, endpoint in ROUTES:
+            parts = tuple(path.split("/"))
+            self._routes.setdefault((method, len(parts)), []).append(Route(f"{method} {path}", parts, endpoint))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        if scope["path"].startswith(CONTROL):
+            await self._control(scope, receive, send)
+            return
+        method = scope["method"]
+        prefix, parts = _split(scope["raw_path"].partition(b"?")[0].decode("latin-1"))
+        path = "/".join(parts)
+        body = await _body(receive)
+        if body is None:
+            return
+        struck = self._faults.striking(method, path)
+        await self._pause(sum(fault.seconds for fault in struck if fault.kind is FaultKind.LATENCY))
+        label, answer = self._answer(scope, prefix, parts, body)
+        fault = next((one for one in struck if one.kind is not FaultKind.LATENCY), None)
+        if fault is None:
+            status = await send_answer(send, answer)
+        else:
+            status = await misbehave(fault, answer, receive, send, self._pause)
+        self._requests.note(label, path, status, self.world.now())
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        try:
+            await asyncio.wait_for(self.closing.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _answer(self, scope: Scope, prefix: str, parts: Sequence[str], body: bytes | None) -> tuple[str, Answer]:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        label, forgiving = "other", b"x-ps-bash" in headers
+        try:
+            route, path = self._route(scope["method"], prefix, parts)
+            label, forgiving = route.label, forgiving or route.endpoint in READ_BY_WGET
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+            return label, Answer(200, self._called(route, path, query, headers, body or b""))
+        except ApiError as error:
+            document = styled({"error": error.document()}, self.style)
+            return label, Answer(200 if forgiving else error.status, php_json(document))
+
+    def _called(
+        self, route: Route, path: Mapping[str, str], query: Mapping[str, str], headers: Mapping[bytes, str], body: bytes
+    ) -> bytes:
+        world = self.world
+        if route.endpoint in OPEN:
+            account = world.demo
+        else:
+            account = world.accounts.authenticated(query.get("key", ""), query.get("secret", ""))
+        fields = form(body, headers.get(b"content-type", "")) if body else {}
+        return route.endpoint(Call(world, self.style, account, path, query, fields))
+
+    def _route(self, method: str, prefix: str, parts: Sequence[str]) -> tuple[Route, dict[str, str]]:
+        for route in self._routes.get((method, len(parts)), ()):
+            if all(part == wanted or wanted.startswith(":") for part, wanted in zip(parts, route.parts, strict=True)):
+                if prefix == "api" and route.endpoint is not request_api_credentials:
+                    break
+                pairs = zip(route.parts, parts, strict=True)
+                return route, {wanted[1:]: part for wanted, part in pairs if wanted.startswith(":")}
+        raise not_found("The call")
+
+
+def _split(raw_path: str) -> tuple[str, list[str]]:
+    parts = [unquote(part) for part in raw_path.split("/") if part]
+    if parts[:2] == _PREFIX:
+        return "extern/api", parts[2:]
+    if parts[:1] == _PREFIX[1:]:
+        return "api", parts[1:]
+    return "", parts
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The body, ``None`` when the client is gone or it is too large."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > MAX_BODY:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(chunks)

@@ -1,0 +1,112 @@
+"""Software lists that clients push; the next scan of the server takes them in (C)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import ApiError
+from .forms import found_software, pushed_software
+from .software import Installed, Software
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One pushed list."""
+
+    id: int
+    key: str
+    lines: tuple[dict[str, str], ...]
+    """Each with ``n``, ``v``, ``p`` and ``l``, in full."""
+    expire: int | None
+    """Seconds that the list is good for; ``None``: for ever."""
+    at: float
+
+    def document(self, *, silent: bool = False) -> dict[str, object]:
+        """As the API shows it; ``silent`` leaves the list out."""
+        document: dict[str, object] = {"id": self.id, "key": self.key, "expire": self.expire}
+        return document if silent else {**document, "software": [dict(line) for line in self.lines]}
+
+
+class Buckets:
+    """The buckets of all servers."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, dict[str, Bucket]] = {}
+        self._taken: dict[int, frozenset[tuple[str, str]]] = {}
+        self._next = 1
+
+    def of(self, server_id: int, now: float) -> list[Bucket]:
+        """The server's buckets that have not expired."""
+        kept = self._buckets.get(server_id, {})
+        for key in [key for key, bucket in kept.items() if bucket.expire and bucket.at + bucket.expire < now]:
+            del kept[key]
+        return list(kept.values())
+
+    def find(self, server_id: int, key: str, now: float) -> Bucket:
+        """One bucket.
+
+        Raises:
+            ApiError: 404 with the message that the SDK looks for, ``Bucket does not exist`` (C).
+        """
+        for bucket in self.of(server_id, now):
+            if bucket.key == key:
+                return bucket
+        raise ApiError(404, "not_found", "Bucket does not exist")
+
+    def push(self, server_id: int, key: str, software: object, expire: int | None, now: float) -> Bucket:
+        """Make or replace a bucket; ``software`` as posted, ``None`` keeps what it holds.
+
+        Raises:
+            ApiError: 422, the list cannot be read.
+        """
+        before = next((bucket for bucket in self.of(server_id, now) if bucket.key == key), None)
+        lines = pushed_software(software) if software is not None else before.lines if before else ()
+        bucket = Bucket(before.id if before else self._next, key, lines, expire, now)
+        self._next += before is None
+        self._buckets.setdefault(server_id, {})[key] = bucket
+        return bucket
+
+    def remove(self, server_id: int, key: str, now: float) -> None:
+        """Drop a bucket.
+
+        Raises:
+            ApiError: 404, it does not exist.
+        """
+        self.find(server_id, key, now)
+        del self._buckets[server_id][key]
+
+    def forget(self, server_id: int) -> None:
+        """Drop all that is known of a server."""
+        self._buckets.pop(server_id, None)
+        self._taken.pop(server_id, None)
+
+    def scanned(
+        self, server_id: int, installed: Iterable[Installed], new_id: Callable[[], int], now: float
+    ) -> tuple[Installed, ...]:
+        """What is installed once a scan has taken the buckets in.
+
+        What an earlier scan took from a bucket goes when no bucket lists it any more; what is listed in the version
+        it has stays as it is, with its id and its troubles.
+        """
+        pushed = {one.identity: one for bucket in self.of(server_id, now) for one in map(found_software, bucket.lines)}
+        taken = self._taken.get(server_id, frozenset())
+        found: list[Installed] = []
+        for one in installed:
+            fresh = pushed.pop(one.software.identity, None)
+            if fresh is not None:
+                found.append(one if _same_version(one.software, fresh) else Installed(one.id, fresh))
+                taken |= {fresh.identity}
+            elif one.software.identity not in taken:
+                found.append(one)
+        found += [Installed(new_id(), fresh) for fresh in pushed.values()]
+        listed = {one.identity for bucket in self.of(server_id, now) for one in map(found_software, bucket.lines)}
+        self._taken[server_id] = frozenset(listed)
+        return tuple(found)
+
+
+def _same_version(before: Software, fresh: Software) -> bool:
+    return before.version == fresh.version and before.parent == fresh.parent

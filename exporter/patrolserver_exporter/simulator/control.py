@@ -1,0 +1,303 @@
+"""The simulator's own HTTP interface, under ``/-/simulator``: JSON in and out; see ``docs/simulator.md``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Route
+
+from . import orders
+from .errors import ApiError
+from .faults import Fault
+from .fleet import software_of
+from .software import Installed, Kind, Software
+from .webhooks import Webhook, payload_of
+from .wire import Style, software_document
+from .world import Change, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from starlette.requests import Request
+
+    from .events import Event
+    from .server import Simulator
+
+    Path = Mapping[str, str]
+    Handler = Callable[[Path, Any], object]
+
+
+class Control:
+    """Turns orders into calls of the simulator's parts."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._world = simulator.world
+
+    def application(self) -> Starlette:
+        """The ASGI application."""
+        table: tuple[tuple[str, str, type[msgspec.Struct], Handler], ...] = (
+            ("GET", "/healthy", orders.Nothing, lambda _path, _order: {"status": "ok"}),
+            ("GET", "/state", orders.Nothing, self.state),
+            ("GET", "/servers", orders.Nothing, self.servers),
+            ("POST", "/servers", orders.ServerOrder, self.add_server),
+            ("GET", "/servers/{server}", orders.Nothing, self.server),
+            ("DELETE", "/servers/{server}", orders.Nothing, self.remove_server),
+            ("POST", "/servers/{server}/software", orders.SoftwareOrder, self.add_software),
+            ("DELETE", "/servers/{server}/software/{software:int}", orders.Nothing, self.remove_software),
+            ("POST", "/scan", orders.ScanOrder, self.scan),
+            ("POST", "/break", orders.BreakOrder, self.break_software),
+            ("POST", "/mend", orders.MendOrder, self.mend_software),
+            ("POST", "/events", orders.EventOrder, self.add_events),
+            ("POST", "/deliver", orders.DeliverOrder, self.deliver),
+            ("GET", "/deliveries", orders.Nothing, self.deliveries),
+            ("DELETE", "/deliveries", orders.Nothing, self.forget_deliveries),
+            ("GET", "/webhooks", orders.Nothing, self.webhooks),
+            ("POST", "/webhooks", orders.WebhookOrder, self.add_webhook),
+            ("DELETE", "/webhooks/{webhook:int}", orders.Nothing, self.remove_webhook),
+            ("GET", "/faults", orders.Nothing, self.faults),
+            ("POST", "/faults", Fault, self.add_fault),
+            ("DELETE", "/faults", orders.Nothing, self.clear_faults),
+            ("DELETE", "/faults/{fault:int}", orders.Nothing, self.clear_faults),
+            ("GET", "/requests", orders.Nothing, lambda _path, _order: self._simulator.requests.document()),
+            ("DELETE", "/requests", orders.Nothing, self.forget_requests),
+            ("POST", "/accounts", orders.AccountOrder, self.add_account),
+            ("POST", "/credentials", orders.CredentialsOrder, self.rotate),
+            ("POST", "/clock", orders.ClockOrder, self.advance),
+            ("POST", "/style", orders.StyleOrder, self.restyle),
+            ("POST", "/story/start", orders.StoryOrder, self.start_story),
+            ("POST", "/story/stop", orders.Nothing, self.stop_story),
+        )
+        return Starlette(
+            routes=[
+                Route(f"/-/simulator{path}", _endpoint(order, handler), methods=[method])
+                for method, path, order, handler in table
+            ]
+        )
+
+    def state(self, _path: Path, _order: orders.Nothing) -> object:
+        """What is going on."""
+        world, simulator = self._world, self._simulator
+        return {
+            "now": world.now(),
+            "style": simulator.api.style,
+            "servers": len(world.servers(world.demo)),
+            "scanning": world.scanning(),
+            "events": len(world.events),
+            "deliveries": simulator.postman.counts(),
+            "webhooks": [webhook.document() for webhook in world.webhooks()],
+            "faults": simulator.faults.documents(),
+            "story": {"playing": simulator.story.playing, "lines": simulator.story.lines()},
+        }
+
+    def servers(self, _path: Path, _order: orders.Nothing) -> object:
+        """The demo account's servers."""
+        return {"servers": [_server_document(server) for server in self._world.servers(self._world.demo)]}
+
+    def server(self, path: Path, _order: orders.Nothing) -> object:
+        """One server with all that is true of it."""
+        server = self._world.named(path["server"])
+        return {**_server_document(server), "software": _software_documents(self._world.installed(server))}
+
+    def add_server(self, _path: Path, order: orders.ServerOrder) -> object:
+        """A new server of the demo account."""
+        world = self._world
+        if isinstance(order.software, int):
+            drawn = software_of(world.options.seed, world.list_version + len(order.name), order.software)
+            server = world.add_server(world.demo, order.name, software=drawn, verified=order.verified)
+        else:
+            server = world.add_server(world.demo, order.name, verified=order.verified)
+            world.install(server, self._installed(order.software))
+        return _server_document(server)
+
+    def remove_server(self, path: Path, _order: orders.Nothing) -> object:
+        """A server is gone."""
+        self._world.remove_server(self._world.named(path["server"]))
+        return {}
+
+    def add_software(self, path: Path, order: orders.SoftwareOrder) -> object:
+        """More software on a server."""
+        server = self._world.named(path["server"])
+        listed = order.software if isinstance(order.software, list) else [order.software]
+        copies = listed if order.count == 1 else [_numbered(one, n) for n in range(order.count) for one in listed]
+        fresh = self._installed(copies)
+        with self._world.lock:
+            self._world.install(server, (*self._world.installed(server), *fresh))
+        return {"ids": [one.id for one in fresh]}
+
+    def remove_software(self, path: Path, _order: orders.Nothing) -> object:
+        """A software is gone from a server."""
+        server, gone = self._world.named(path["server"]), int(path["software"])
+        with self._world.lock:
+            self._world.install(server, [one for one in self._world.installed(server) if one.id != gone])
+        return {}
+
+    def scan(self, _path: Path, order: orders.ScanOrder) -> object:
+        """A scan starts."""
+        server = self._world.named(str(order.server))
+        self._world.start_scan(server, order.seconds)
+        return _server_document(server)
+
+    def break_software(self, _path: Path, order: orders.BreakOrder) -> object:
+        """Something breaks."""
+        change = Change(order.kind, order.software, order.location, order.risk)
+        return self._change(str(order.server), change, at_scan=order.at_scan, tell=order.event)
+
+    def mend_software(self, _path: Path, order: orders.MendOrder) -> object:
+        """Something is mended."""
+        change = Change(Kind.MENDED, order.software, order.location)
+        return self._change(str(order.server), change, at_scan=order.at_scan, tell=False)
+
+    def _change(self, name: str, change: Change, *, at_scan: bool, tell: bool) -> object:
+        server = self._world.named(name)
+        touched = self._world.change(server, change, at_scan=at_scan, tell=tell)
+        return {"server": _server_document(server), "software": _software_documents(touched)}
+
+    def add_events(self, _path: Path, order: orders.EventOrder) -> object:
+        """Events happen."""
+        world = self._world
+        server = world.named(str(order.server)) if order.server is not None else None
+        data = order.data
+        if data is msgspec.UNSET:
+            data = {"server_id": server.id} if server is not None else []
+        account = server.account_id if server is not None else world.demo.id
+        events: list[Event] = []
+        for _ in range(order.count):
+            events += world.emit(account, order.identifier, data, webhook_id=order.webhook_id, deliver=order.deliver)
+        return {"events": [payload_of(event.identifier, event.id, event.webhook_id) for event in events]}
+
+    def deliver(self, _path: Path, order: orders.DeliverOrder) -> object:
+        """Deliveries of any content."""
+        if order.url is None:
+            hooks = [webhook for webhook in self._world.webhooks() if webhook.url is not None]
+        else:
+            hooks = [Webhook(0, 0, order.url, order.format)]
+        for webhook in hooks:
+            for _ in range(order.count):
+                self._simulator.postman.post(webhook, order.payload)
+        return {"deliveries": order.count * len(hooks)}
+
+    def deliveries(self, _path: Path, _order: orders.Nothing) -> object:
+        """What became of the deliveries, once none is under way (or after ten seconds)."""
+        postman = self._simulator.postman
+        return {"drained": postman.drain(10.0), "counts": postman.counts(), "deliveries": postman.outcomes()}
+
+    def forget_deliveries(self, _path: Path, _order: orders.Nothing) -> object:
+        """Count deliveries anew."""
+        self._simulator.postman.forget()
+        return {}
+
+    def webhooks(self, _path: Path, _order: orders.Nothing) -> object:
+        """The webhooks, their URLs without the token."""
+        return {"webhooks": [webhook.document() for webhook in self._world.webhooks()]}
+
+    def add_webhook(self, _path: Path, order: orders.WebhookOrder) -> object:
+        """A new webhook."""
+        return self._world.add_webhook(
+            self._world.demo, order.url, order.format, duplicates=order.duplicates, ca_file=order.ca_file
+        ).document()
+
+    def remove_webhook(self, path: Path, _order: orders.Nothing) -> object:
+        """A webhook is gone."""
+        self._world.remove_webhook(int(path["webhook"]))
+        return {}
+
+    def faults(self, _path: Path, _order: orders.Nothing) -> object:
+        """The faults in force."""
+        return {"faults": self._simulator.faults.documents()}
+
+    def add_fault(self, _path: Path, fault: Fault) -> object:
+        """A fault comes into force."""
+        return {"id": self._simulator.faults.add(fault)}
+
+    def clear_faults(self, path: Path, _order: orders.Nothing) -> object:
+        """One fault ends, or all."""
+        self._simulator.faults.clear(int(path["fault"]) if "fault" in path else None)
+        return {}
+
+    def forget_requests(self, _path: Path, _order: orders.Nothing) -> object:
+        """Count requests anew."""
+        self._simulator.requests.clear()
+        return {}
+
+    def add_account(self, _path: Path, order: orders.AccountOrder) -> object:
+        """A new account; for one that exists only its ``login_error`` is set."""
+        accounts = self._world.accounts
+        try:
+            account = accounts.by_email(order.email)
+        except ApiError:
+            account = accounts.add(order.email, order.password)
+        account.login_error = order.login_error
+        return account.document()
+
+    def rotate(self, _path: Path, order: orders.CredentialsOrder) -> object:
+        """The demo account's key and secret change."""
+        self._world.demo.key, self._world.demo.secret = order.key, order.secret
+        return {}
+
+    def advance(self, _path: Path, order: orders.ClockOrder) -> object:
+        """The clock is set ahead."""
+        self._world.advance(order.advance)
+        return {"now": self._world.now()}
+
+    def restyle(self, _path: Path, order: orders.StyleOrder) -> object:
+        """Another style is served."""
+        self._simulator.api.style = order.style
+        return {"style": order.style}
+
+    def start_story(self, _path: Path, order: orders.StoryOrder) -> object:
+        """The story plays."""
+        self._simulator.story.start(order.speed)
+        return {}
+
+    def stop_story(self, _path: Path, _order: orders.Nothing) -> object:
+        """The story plays no more."""
+        self._simulator.story.stop()
+        return {}
+
+    def _installed(self, listed: Iterable[dict[str, Any]]) -> list[Installed]:
+        read: list[tuple[Software, dict[str, Any]]] = [orders.software_from(fields) for fields in listed]
+        return [Installed(self._world.new_software_id(), software, fields) for software, fields in read]
+
+
+def _endpoint(order: type[msgspec.Struct], handler: Handler) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        body = await request.body()
+        try:
+            # The standard reader, because it takes the lone surrogates that tests want to see on the wire.
+            told = msgspec.convert(json.loads(body) if body.strip() else {}, order)
+            return _reply(200, await run_in_threadpool(handler, request.path_params, told))
+        except (ValueError, msgspec.ValidationError) as error:
+            return _reply(422, {"error": {"code": "invalid", "message": str(error)}})
+        except ApiError as error:
+            return _reply(error.status, {"error": error.document()})
+
+    return endpoint
+
+
+def _reply(status: int, document: object) -> Response:
+    return Response(json.dumps(document), status, media_type="application/json")
+
+
+def _server_document(server: Server) -> dict[str, object]:
+    return {
+        "id": server.id,
+        "name": server.name,
+        "verified": server.verified,
+        "scanning": server.scanning_until is not None,
+        "last_scan": server.last_scan,
+    }
+
+
+def _software_documents(installed: Iterable[Installed]) -> list[object]:
+    return [json.loads(software_document(one, Style.PLAIN, exploits=True)) for one in installed]
+
+
+def _numbered(fields: dict[str, Any], number: int) -> dict[str, Any]:
+    name = fields.get("canonical_name", fields.get("name", "software"))
+    return {**fields, "canonical_name": f"{name}-{number}"}

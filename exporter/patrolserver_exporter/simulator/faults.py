@@ -1,0 +1,139 @@
+"""Faults: how the API misbehaves by order of a test, for the calls that a pattern picks."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .fleet import dice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class FaultKind(StrEnum):
+    """What goes wrong."""
+
+    LATENCY = "latency"
+    """The answer comes ``seconds`` later; it adds to other faults."""
+    STATUS = "status"
+    """An error with ``status``; with ``retry_after`` also that header."""
+    RATE_LIMIT = "rate_limit"
+    """429 with ``retry_after``: seconds, a date, negative or huge, as written."""
+    HTML = "html"
+    """A page with ``status``, 200 unless told, instead of JSON."""
+    GARBAGE = "garbage"
+    """200 and JSON that cannot be read."""
+    HALF_BODY = "half_body"
+    """The true answer, cut in the middle, and the connection closed."""
+    GZIP_BOMB = "gzip_bomb"
+    """A true, empty answer behind ``bytes`` of blanks, compressed to a thousandth."""
+    REDIRECT = "redirect"
+    """302 to ``location``."""
+    HANG = "hang"
+    """No answer for ``seconds``, then the connection closes."""
+    ERROR_200 = "error_200"
+    """Status 200 with ``error`` in the body, in any form."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault and the calls it is for.
+
+    ``path`` is a glob on the path without the prefix (``servers/*/software``); ``method`` narrows it; ``count`` ends it
+    after that many calls, and ``probability`` lets some calls through. All times are seconds.
+    """
+
+    kind: FaultKind
+    path: str = "*"
+    method: str | None = None
+    count: int | None = None
+    probability: float = 1.0
+    seconds: float = 30.0
+    status: int | None = None
+    retry_after: str | int | float | None = None
+    location: str = "http://127.0.0.1:9/"
+    bytes: int = 64 * 1024 * 1024
+    error: Any = "Something went wrong"
+
+
+class Faults:
+    """The faults in force; asked by the API at every call."""
+
+    def __init__(self, seed: int) -> None:
+        self._lock = threading.Lock()
+        self._chance = dice(seed, "faults")
+        self._faults: dict[int, Fault] = {}
+        self._hits: dict[int, int] = {}
+        self._next = 1
+
+    def add(self, fault: Fault) -> int:
+        """Put a fault in force; its id."""
+        with self._lock:
+            number = self._next
+            self._next += 1
+            self._faults[number] = fault
+            self._hits[number] = 0
+            return number
+
+    def clear(self, number: int | None = None) -> None:
+        """End one fault, or all."""
+        with self._lock:
+            if number is None:
+                self._faults.clear()
+                self._hits.clear()
+            else:
+                self._faults.pop(number, None)
+                self._hits.pop(number, None)
+
+    def documents(self) -> list[dict[str, object]]:
+        """What is in force, with ``id`` and how often it struck."""
+        with self._lock:
+            return [
+                {"id": number, "hits": self._hits[number], **msgspec.to_builtins(fault)}
+                for number, fault in self._faults.items()
+            ]
+
+    def striking(self, method: str, path: str) -> Sequence[Fault]:
+        """The faults for this call: any latency, and at most one other, the oldest; each is counted."""
+        if not self._faults:
+            return ()
+        struck: list[Fault] = []
+        with self._lock:
+            for number, fault in self._faults.items():
+                ended = bool(struck) and struck[-1].kind is not FaultKind.LATENCY
+                if not ended and self._applies(number, fault, method, path):
+                    self._hits[number] += 1
+                    struck.append(fault)
+        return struck
+
+    def _applies(self, number: int, fault: Fault, method: str, path: str) -> bool:
+        return (
+            (fault.method is None or fault.method.upper() == method)
+            and (fault.count is None or self._hits[number] < fault.count)
+            and fnmatchcase(path, fault.path)
+            and (fault.probability >= 1.0 or self._chance.random() < fault.probability)
+        )
+
+
+@lru_cache(maxsize=4)
+def gzip_bomb(size: int) -> bytes:
+    """``size`` bytes of blanks and then an empty answer, as one gzip member of about a thousandth."""
+    piece = 1024 * 1024
+    blanks, tail = b" " * piece, b" " * (size % piece) + b'{"data":[]}'
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    # A full flush forgets what came before, so that the same bytes can follow again and again.
+    block = deflate.compress(blanks) + deflate.flush(zlib.Z_FULL_FLUSH)
+    whole, crc = size // piece, 0
+    for _ in range(whole):
+        crc = zlib.crc32(blanks, crc)
+    crc = zlib.crc32(tail, crc)
+    end = deflate.compress(tail) + deflate.flush()
+    length = (whole * piece + len(tail)) & 0xFFFFFFFF
+    head = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"
+    return head + block * whole + end + crc.to_bytes(4, "little") + length.to_bytes(4, "little")

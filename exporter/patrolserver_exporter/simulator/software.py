@@ -1,0 +1,140 @@
+"""Installed software, and how it breaks and is mended. Pure."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+
+class Exploit(msgspec.Struct, frozen=True, cache_hash=True):
+    """A known exploit: the clients read only ``risk``, 0 to 10 (C); the rest is the simulator's (?)."""
+
+    id: int
+    cve: str
+    title: str
+    risk: float
+
+    def document(self) -> dict[str, object]:
+        """As the API shows it."""
+        return {"id": self.id, "cve": self.cve, "title": self.title, "risk": self.risk}
+
+
+class Software(msgspec.Struct, frozen=True, cache_hash=True, kw_only=True):
+    """A software in a version at a place, as a scan found it."""
+
+    name: str
+    canonical_name: str
+    version: str | None = None
+    candidates: tuple[str, ...] = ()
+    supported: bool | None = None
+    """``None``: nobody knows, and the reply leaves it out."""
+    newest_bugfix_release: str | None = None
+    parent: str | None = None
+    location: str = "/"
+    exploits: tuple[Exploit, ...] = ()
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What makes it the same software in the next scan."""
+        return self.canonical_name, self.location
+
+    @property
+    def broken(self) -> bool:
+        """Whether a poll would derive an open issue from it."""
+        return self.supported is False or bool(self.exploits)
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """A software with its identity within the API."""
+
+    id: int
+    software: Software
+    overrides: dict[str, Any] = {}  # msgspec copies an empty default
+    """Fields written as they are, however odd: what tests of lenience ask for."""
+
+
+class Kind(StrEnum):
+    """What can happen to a software."""
+
+    OUTDATED = "outdated"
+    UNSUPPORTED = "unsupported"
+    EXPLOITABLE = "exploitable"
+    UNKNOWN = "unknown"
+    """``supported`` is left out: nobody knows."""
+    UNDETECTED = "undetected"
+    """The version is left out."""
+    CANDIDATES = "candidates"
+    """``versions`` instead of ``version``, and outdated."""
+    MENDED = "mended"
+
+
+def altered(software: Software, kind: Kind, *, risk: float = 9.8, serial: int = 1) -> Software:
+    """``software`` after that happened to it; ``serial`` numbers the exploit."""
+    version = software.version or next(iter(software.candidates), "1.0.0")
+    later = bumped(version)
+    fresh: dict[str, Any]
+    match kind:
+        case Kind.OUTDATED:
+            fresh = {"version": version, "candidates": (), "supported": False, "newest_bugfix_release": later}
+        case Kind.UNSUPPORTED:
+            fresh = {"version": version, "candidates": (), "supported": False, "newest_bugfix_release": None}
+        case Kind.EXPLOITABLE:
+            fresh = {"exploits": (*software.exploits, exploit_of(software.name, risk=risk, serial=serial))}
+        case Kind.UNKNOWN:
+            fresh = {"supported": None, "newest_bugfix_release": None}
+        case Kind.UNDETECTED:
+            fresh = {"version": None, "candidates": (), "supported": None, "newest_bugfix_release": None}
+        case Kind.CANDIDATES:
+            fresh = {"version": None, "candidates": (later, version), "newest_bugfix_release": bumped(later)}
+            fresh["supported"] = False
+        case Kind.MENDED:
+            new = software.newest_bugfix_release or (later if software.broken else version)
+            fresh = {"version": new, "candidates": (), "newest_bugfix_release": None, "exploits": ()}
+            fresh["supported"] = True
+    return replace(software, **fresh)
+
+
+def bumped(version: str) -> str:
+    """The next version: the last number of ``version`` plus one."""
+    numbers = list(re.finditer(r"\d+", version, re.ASCII))
+    if not numbers:
+        return f"{version}.1"
+    last = numbers[-1]
+    return f"{version[: last.start()]}{int(last.group()) + 1}{version[last.end() :]}"
+
+
+def exploit_of(name: str, *, risk: float, serial: int) -> Exploit:
+    """An exploit that does not exist; its number lies in a year without real ones."""
+    what = "Remote code execution" if risk >= 9 else "Privilege escalation" if risk >= 7 else "Information disclosure"
+    return Exploit(id=serial, cve=f"CVE-2099-{serial:04d}", title=f"{what} in {name}", risk=risk)
+
+
+def new_issue(software: Software, kind: Kind) -> dict[str, object]:
+    """The issue as ``new_issues`` carries it (D)."""
+    name, shown = software.name, software.version or "unknown"
+    match kind:
+        case Kind.OUTDATED | Kind.CANDIDATES:
+            newest = software.newest_bugfix_release
+            title = f"Update your {name} to version {newest}."
+            description = f"Your current {name} version ({shown}) is outdated, it is advised to update to {newest}."
+        case Kind.EXPLOITABLE:
+            risk = max((exploit.risk for exploit in software.exploits), default=0.0)
+            title = f"Your {name} can be exploited."
+            description = f"A known exploit with risk {risk} affects your current {name} version ({shown})."
+        case _:
+            title = f"Upgrade your {name} to a supported version."
+            description = (
+                f"Your current {name} version ({shown}) is no longer supported, "
+                "it is advised to upgrade to a supported version."
+            )
+    found: dict[str, object] = {}
+    if software.version is not None:
+        found["version"] = software.version
+    elif software.candidates:
+        found["versions"] = list(software.candidates)
+    found["software"] = {"name": name, "canonical_name": software.canonical_name}
+    return {"title": title, "description": description, "software": found}
