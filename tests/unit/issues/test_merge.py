@@ -263,6 +263,15 @@ class TestBoth:
             assert [i.location for i in outcome.issues if i.fingerprint == opened.fingerprint] == [winner]
             assert len(outcome.issues) == 2
 
+    def test_each_finding_takes_over_one(self) -> None:
+        """Of two reported issues the one at the finding's location is taken over, and the other lives on to settle."""
+        for locations in ("/a", "/c"), ("/c", "/a"):
+            both = event((), 1000.0, *(reported(location=location) for location in locations)).issues
+            seen = poll(both, 1001.0, outdated(location="/a")).issues
+            assert {issue.location: issue.polled for issue in seen} == {"/a": True, "/c": False}
+            last = poll(seen, 1000.0 + SETTLE, outdated(location="/a")).issues
+            assert {issue.location: issue.is_open for issue in last} == {"/a": True, "/c": False}
+
     def test_a_poll_that_started_before_the_event_takes_over_too(self) -> None:
         """What a slow poll shows is the reported issue, and it stays as seen when the event came."""
         taken = only(poll(event((), 1000.0, reported()).issues, 990.0, outdated()))

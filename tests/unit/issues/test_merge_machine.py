@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from hypothesis import settings
@@ -9,21 +10,34 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from tests.unit.issues.builders import (
     ACCOUNT,
-    DECIDED_SOFTWARE,
     EXPLOIT_RISK,
     SERVER,
     SETTLE,
+    exploitable,
+    outdated,
     reported,
+    software,
+    unsupported,
 )
 
 from patrolserver_exporter.issues.derive import derive
 from patrolserver_exporter.issues.merge import Outcome, apply_event, apply_poll
 from patrolserver_exporter.issues.model import ChangeKind, Issue
+from patrolserver_exporter.patrolserver.models import Exploit
 
 if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
 
 Place = tuple[str, str | None]
+UNRATED = (Exploit(risk=None),)
+
+# Few places, so that much happens at each.
+SOFTWARE = st.builds(
+    lambda make, name, location: make(name, location=location),
+    st.sampled_from([software, software, outdated, unsupported, exploitable, partial(outdated, exploits=UNRATED)]),
+    st.sampled_from(["php", "php", "nginx"]),
+    st.sampled_from([None, "/a", "/b"]),
+)
 
 
 class Delivery(NamedTuple):
@@ -56,24 +70,24 @@ class Upstream(RuleBasedStateMachine):
         self.last_poll: float | None = None
         self.last_complete_poll: float | None = None
 
-    @initialize(installed=st.lists(DECIDED_SOFTWARE, max_size=4))
+    @initialize(installed=st.lists(SOFTWARE, max_size=4))
     def install(self, installed: list[Software]) -> None:
         """The server has some software from the start."""
-        for software in installed:
-            self._set(software)
+        for one in installed:
+            self._set(one)
 
     @rule(seconds=st.sampled_from([1.0, 30.0, SETTLE - 1, SETTLE, 2 * SETTLE]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
         self.now += seconds
 
-    @rule(target=deliveries, software=DECIDED_SOFTWARE, told_location=st.booleans())
-    def change(self, software: Software, told_location: bool) -> Delivery:  # noqa: FBT001  # drawn by name
+    @rule(target=deliveries, changed=SOFTWARE, told_location=st.booleans())
+    def change(self, changed: Software, told_location: bool) -> Delivery:  # noqa: FBT001  # drawn by name
         """A software appears, breaks or mends; the event names it, though not always where it lies."""
         self.now += 1
-        self._set(software)
-        location = software.location if told_location else None
-        return Delivery((reported(software.canonical_name, location=location),), self.now)
+        self._set(changed)
+        location = changed.location if told_location else None
+        return Delivery((reported(changed.canonical_name, location=location),), self.now)
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
@@ -104,7 +118,7 @@ class Upstream(RuleBasedStateMachine):
     def start_poll(self, lag: float, complete: bool) -> Poll:  # noqa: FBT001  # drawn by name
         """A poll reads the API's lists, which may lag behind the events."""
         self.now += 1
-        seen = next(software for since, software in reversed(self.listed) if since <= self.now - lag)
+        seen = next(listed for since, listed in reversed(self.listed) if since <= self.now - lag)
         return Poll(self.now, seen if complete else seen[1:], complete)
 
     @rule(poll=consumes(polls))
@@ -176,8 +190,8 @@ class Upstream(RuleBasedStateMachine):
         assert {change.issue.fingerprint for change in outcome.changes} <= {row.fingerprint for row in outcome.changed}
         self.issues = outcome.issues
 
-    def _set(self, software: Software) -> None:
-        self.installed[software.canonical_name, software.location] = software
+    def _set(self, changed: Software) -> None:
+        self.installed[changed.canonical_name, changed.location] = changed
         self._list()
 
     def _list(self) -> None:
