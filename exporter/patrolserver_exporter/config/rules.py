@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.config import values
 from patrolserver_exporter.config.hidden import url_password
-from patrolserver_exporter.config.nodes import Scalar
+from patrolserver_exporter.config.nodes import Mapping, Scalar
 from patrolserver_exporter.config.problem import Problem
 from patrolserver_exporter.config.source import File, Literal, is_world_readable
 
@@ -76,7 +76,7 @@ def _same_names(reading: Reading, path: str, default: str | None) -> Iterator[Pr
     first: dict[str, str] = {}
     for item in takewhile(reading.found.__contains__, (f"{path}[{index}]" for index in range(len(reading.found)))):
         node, name = reading.found.get(f"{item}.name", (reading.found[item][0], default))
-        if not isinstance(name, str):
+        if not isinstance(reading.found[item][0], Mapping) or not isinstance(name, str):
             continue
         if name in first:
             remedy = "give each its own name" + (" (without one it is default)" if name == default else "")

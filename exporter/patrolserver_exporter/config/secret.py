@@ -86,6 +86,9 @@ class Secret:
 
     __str__ = __repr__
 
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
     def __copy__(self) -> Secret:
         return self
 

@@ -53,7 +53,7 @@ class Value:
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the parsed value; None for null where that is allowed."""
         if not isinstance(node, Scalar):
-            return reading.wrong(node, path, f"needs {self.kind}, not {_kind_of(node)}")
+            return reading.wrong(node, path, f"needs a {self.kind}, not {_kind_of(node)}")
         if node.is_null:
             return None if self.nullable else reading.wrong(node, path, _missing_value(self.kind))
         try:
@@ -104,7 +104,7 @@ class SecretValue:
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the `Secret`; None for null where that is allowed."""
         if not isinstance(node, Scalar):
-            return reading.wrong(node, path, f"needs {self.kind}, not {_kind_of(node)}")
+            return reading.wrong(node, path, f"needs a {self.kind}, not {_kind_of(node)}")
         if node.is_null:
             return None if self.nullable else reading.wrong(node, path, _missing_value(self.kind))
         try:

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import pickle
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.config.schema import Account
+from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.config.source import MAX_VALUE_BYTES
+
+CANARY = "c4n4ry-secret"
+NOBODY = 65_534
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file that holds the secret."""
+    path = tmp_path / "secret"
+    path.write_text(f"{CANARY}\n")
+    return path
+
+
+def failure(path: Path) -> str:
+    """Return why the file gives no secret."""
+    with pytest.raises(ConfigError) as caught:
+        Secret.from_file(path)
+    return str(caught.value)
+
+
+def test_it_never_shows(file: Path) -> None:
+    """Neither text, nor repr, nor format, nor that of what holds it, has the value."""
+    for secret in (Secret.literal(CANARY), Secret.from_file(file), Secret.from_env("X", {"X": CANARY})):
+        account = Account(key=secret, secret=secret)
+        for shown in (str(secret), repr(secret), f"{secret:>40}", repr(account), str(dataclasses.asdict(account))):
+            assert CANARY not in shown
+        assert CANARY not in repr(secret.source)
+        assert secret.reveal() == CANARY
+
+
+def test_it_does_not_travel() -> None:
+    """It can be neither pickled nor encoded; a copy is itself."""
+    secret = Secret.literal(CANARY)
+    with pytest.raises(TypeError, match="a secret is not to be pickled"):
+        pickle.dumps(secret)
+    with pytest.raises(TypeError):
+        msgspec.json.encode(secret)
+    assert copy.copy(secret) is secret
+    assert copy.deepcopy(secret) is secret
+
+
+def test_equal_by_value() -> None:
+    """Two secrets are equal when their values are, wherever they come from; a secret has no hash."""
+    assert Secret.literal(CANARY) == Secret.from_env("X", {"X": CANARY})
+    assert Secret.literal(CANARY) != Secret.literal("other")
+    assert Secret.literal(CANARY) != CANARY
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Secret.literal(CANARY))
+
+
+def test_matches() -> None:
+    """A candidate matches only as a whole; lone surrogates match nothing and raise nothing."""
+    secret = Secret.literal(CANARY)
+    assert secret.matches(CANARY)
+    assert not any(secret.matches(wrong) for wrong in ("", CANARY[:-1], f"{CANARY}x", "\ud800"))
+
+
+def test_origin(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says where it comes from, and reads the process's environment unless it is given another."""
+    monkeypatch.setenv("PATROLSERVER_TEST_SECRET", CANARY)
+    assert Secret.literal(CANARY).origin == "literal"
+    assert Secret.from_env("PATROLSERVER_TEST_SECRET").origin == "environment PATROLSERVER_TEST_SECRET"
+    assert Secret.from_file(file).origin == f"file {file}"
+
+
+@pytest.mark.parametrize("raw", [b"abc", b"abc\n", b"abc\r\n", b"abc\n\n", b"\xef\xbb\xbfabc\n"])
+def test_the_end_of_the_file_does_not_count(file: Path, raw: bytes) -> None:
+    """Line breaks at the end, and the mark that some editors put at the start, are no part of the secret."""
+    file.write_bytes(raw)
+    assert Secret.from_file(file).reveal() == "abc"
+
+
+def test_reread_of_a_file(file: Path) -> None:
+    """Reading again tells whether the value changed."""
+    secret = Secret.from_file(file)
+    assert not secret.reread()
+    file.write_text("rotated\n")
+    assert secret.reread()
+    assert secret.reveal() == "rotated"
+
+
+def test_reread_of_a_variable() -> None:
+    """A variable is read again too; a literal never changes."""
+    environ = {"X": "one"}
+    secret = Secret.from_env("X", environ)
+    environ["X"] = "two"
+    assert secret.reread()
+    assert secret.reveal() == "two"
+    assert not Secret.literal(CANARY).reread()
+
+
+def test_a_failed_reread_keeps_the_value(file: Path) -> None:
+    """When the file is gone or empty, that is raised and the value stays."""
+    secret = Secret.from_file(file)
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="is empty; write the value into it"):
+        secret.reread()
+    file.unlink()
+    with pytest.raises(ConfigError, match="does not exist; create it or correct the path"):
+        secret.reread()
+    assert secret.reveal() == CANARY
+
+
+def test_files_that_hold_no_secret(tmp_path: Path, file: Path) -> None:
+    """Each way in which a file cannot be used is told with what to do, without its content."""
+    assert failure(tmp_path).endswith("cannot be read (Is a directory); correct the path")
+    assert failure(Path("a\0b")).endswith("cannot be read (not a path); correct the path")
+    file.write_bytes(CANARY.encode("utf-16"))
+    assert failure(file).endswith("is not UTF-8 text; write the value as plain text")
+    file.write_text(f"{CANARY}\n{CANARY}\n")
+    assert failure(file).endswith("holds line breaks or other control characters; it should be one line of text")
+    assert CANARY not in failure(file)
+    file.write_text("x" * (MAX_VALUE_BYTES + 1))
+    assert failure(file).endswith("is over 65536 bytes; it should hold only the value")
+
+
+def test_a_file_that_may_not_be_read(file: Path) -> None:
+    """A file that only others may read is told as such."""
+    file.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        said = failure(file)
+    finally:
+        os.seteuid(user)
+    assert said == f"file {file}: the file {file} may not be read; let the exporter's user read it"
+
+
+@pytest.mark.parametrize("value", ["", "\n", "  "])
+def test_empty_values(value: str) -> None:
+    """Nothing is no secret."""
+    with pytest.raises(ConfigError, match="literal: the value is empty; give it a value"):
+        Secret.literal(value)
+    with pytest.raises(ConfigError, match="the environment variable X is empty; set it to the value"):
+        Secret.from_env("X", {"X": value})
+
+
+def test_threads_share_it(file: Path) -> None:
+    """While it is read again and again, every thread sees a whole value, and each change is told once."""
+    secret = Secret.from_file(file)
+    other = file.with_name("other")
+    changes: list[bool] = []
+
+    def reread() -> None:
+        changes.extend(secret.reread() for _ in range(200))
+
+    other.write_text("rotated\n")
+    threads = [threading.Thread(target=reread) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    other.replace(file)
+    seen = {secret.reveal() for _ in range(1000)}
+    for thread in threads:
+        thread.join(30)
+    changes.append(secret.reread())
+    assert seen <= {CANARY, "rotated"}
+    assert changes.count(True) == 1
+    assert secret.reveal() == "rotated"
