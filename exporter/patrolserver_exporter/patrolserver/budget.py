@@ -40,6 +40,13 @@ class RequestBudget:
             self._taken.append(now)
             return True
 
+    def give_back(self, calls: int) -> None:
+        """Return calls that were taken last and not made."""
+        with self._lock:
+            for _ in range(min(calls, len(self._taken))):
+                self._taken.pop()
+                self._tokens = min(self._tokens + 1.0, self._burst)
+
     def available(self) -> float:
         """Calls that could be made now, 0 to the size of a burst; a part of one is on its way."""
         with self._lock:

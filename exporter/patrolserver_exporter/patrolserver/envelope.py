@@ -35,6 +35,8 @@ class Parsed(Generic[T]):
     """What was strange, in words for the log; at most 21 of them."""
     complete: bool = True
     """False when an entry had to be left out, or the reply says that there is more than it holds."""
+    body: bytes = b""
+    """The reply as it came, where somebody may have to read it: an event's."""
 
 
 class Notes:

@@ -76,7 +76,8 @@ def read_risk(value: Any) -> float:
         Odd: it is no number, or less than 0.
     """
     risk = _number(value.strip()) if isinstance(value, str) else value
-    if isinstance(risk, bool) or not isinstance(risk, int | float) or math.isnan(risk):
+    is_number = isinstance(risk, int | float) and not isinstance(risk, bool)
+    if not is_number or (isinstance(risk, float) and math.isnan(risk)):
         raise Odd("is no number")
     if risk < 0:
         raise Odd("is less than 0")

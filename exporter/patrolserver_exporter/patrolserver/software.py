@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedSoftware, Software
 from patrolserver_exporter.patrolserver.scalars import Odd, is_absent, read_flag, read_id, read_risk, read_text
-from patrolserver_exporter.patrolserver.text import LOCATION_LIMIT, NAME_LIMIT, TITLE_LIMIT, VERSION_LIMIT
+from patrolserver_exporter.patrolserver.text import LOCATION_LIMIT, NAME_LIMIT, TITLE_LIMIT, VERSION_LIMIT, clean
 
 if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.envelope import Notes
@@ -68,6 +68,8 @@ def text_of(entry: dict[str, Any], field: str, limit: int, notes: Notes) -> str 
     value = entry.get(field)
     if value is None:
         return None
+    if type(value) is str:  # nearly always; twelve fields times fifty software times every server
+        return clean(value, limit) or None
     try:
         return read_text(value, limit)
     except Odd as why:
@@ -113,11 +115,8 @@ def _read_candidates(value: Any, notes: Notes) -> tuple[str, ...]:
 
 
 def _read_supported(entry: dict[str, Any], notes: Notes) -> bool | None:
-    value = entry.get("supported")
-    if value == "yes":  # what the vendor's scanner compares with (C)
-        return True
     try:
-        return read_flag(value)
+        return read_flag(entry.get("supported"))
     except Odd as why:
         notes.odd("supported", str(why))
         return None
@@ -141,7 +140,7 @@ def _read_named(entry: dict[str, Any], field: str, inner: str, limit: int, notes
         return None
     if isinstance(value, dict):
         return text_of(value, inner, limit, notes)
-    if value in (0, []):
+    if type(value) is not str and value in (0, []):
         return None  # PHP's other ways to say that there is none
     return text_of(entry, field, limit, notes)
 

@@ -7,6 +7,7 @@ every function returns a ``Parsed`` with ``oddities`` and ``complete``. All rais
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from patrolserver_exporter.patrolserver.envelope import Notes, Parsed, decode, refuse_error, unwrap
@@ -82,12 +83,12 @@ def parse_event(body: bytes) -> Parsed[Event]:
         refuse_error(data)
         data = data["data"] if isinstance(data.get("data"), dict) else data
     if data == [] or (enveloped and is_absent(data)):
-        return notes.on(Event())
+        return replace(notes.on(Event()), body=body)
     if not isinstance(data, dict) or not (
         enveloped or _has_any(data, _EVENT_KEYS) or not _has_any(data, _COMPLAINT_KEYS)
     ):
         raise Unreadable("the reply is no event")
-    return notes.on(_read_event(data, notes))
+    return replace(notes.on(_read_event(data, notes)), body=body)
 
 
 def _has_any(data: dict[str, Any], keys: tuple[str, ...]) -> bool:

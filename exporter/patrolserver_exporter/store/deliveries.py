@@ -257,17 +257,21 @@ def release_claims(unit: Unit) -> int:
     ).rowcount
 
 
-def unblock(unit: Unit, account: str) -> int:
-    """The account's credentials work: what was blocked is due again. Returns how many."""
+def hasten(unit: Unit, account: str) -> int:
+    """The account's API answers again: what was blocked or waits for its next try is due now. Returns how many."""
     return unit.connection.execute(
         inbox.update()
-        .where(inbox.c.state == DeliveryState.BLOCKED, inbox.c.account == account)
+        .where(inbox.c.state.in_((DeliveryState.BLOCKED, DeliveryState.RETRY)), inbox.c.account == account)
         .values(state=DeliveryState.RETRY, next_attempt_at=None)
     ).rowcount
 
 
-def shift_times(unit: Unit, seconds: float) -> None:
-    """The system's clock was set by so much: timers and leases go along, so that none fires early or never."""
+def shift_times(unit: Unit, seconds: float, *, now: float) -> None:
+    """The system's clock was set by so much: timers and leases go along, so that none fires early or never.
+
+    Nothing was received in the future, so a reception that seems to be is taken for one of now.
+    """
+    unit.connection.execute(inbox.update().where(inbox.c.received_at > now).values(received_at=now))
     unit.connection.execute(
         inbox.update()
         .where(sa.or_(inbox.c.next_attempt_at.is_not(None), inbox.c.lease_until.is_not(None)))

@@ -37,15 +37,15 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     last_poll_at: float | None = None
     """Start of the last successful poll."""
     poll_success: bool = False
-    complete: bool = True
-    """The last successful poll could read every entry of the reply."""
+    complete_poll_at: float | None = None
+    """Start of the last successful poll in which every entry could be read; only such a poll closes issues."""
     scanning: bool = False
-    scan_suspected_at: float | None = None
-    """An event told of a scan's start or end that isScanning has not confirmed yet."""
-    scan_finish_told_at: float | None = None
-    """An event told that a scan ended; isScanning has yet to agree."""
+    scan_started_told_at: float | None = None
+    """An event told that a scan started; isScanning has not said so yet."""
+    scan_finished_told_at: float | None = None
+    """An event told that a scan ended; isScanning has not said so yet."""
     scan_checks: int = 0
-    """Calls of isScanning since the suspicion."""
+    """Answers of isScanning since the newest of those events, or since the scan was seen running."""
     last_scan_at: float | None = None
     """End of the last scan seen."""
     event_received_at: float | None = None
@@ -106,9 +106,8 @@ def save_account(connection: sa.Connection, record: AccountRecord) -> None:
 
 
 def delete_account(connection: sa.Connection, name: str) -> None:
-    """Forget an account with its servers and issues; its deliveries and changes age out by themselves."""
-    for table, column in ((issues, issues.c.account), (servers, servers.c.account), (accounts, accounts.c.name)):
-        connection.execute(table.delete().where(column == name))
+    """Forget an account's own row."""
+    connection.execute(accounts.delete().where(accounts.c.name == name))
 
 
 def find_server(connection: sa.Connection, account: str, server_id: int) -> ServerRecord | None:

@@ -1,0 +1,1 @@
+"""What changes the state: deliveries become events become issues, polls confirm them, and a schedule drives both."""

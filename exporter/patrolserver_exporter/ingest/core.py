@@ -1,0 +1,235 @@
+"""Everything that changes the state, put together: a poller and a worker an account, and the tick that drives them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from patrolserver_exporter.exposition.telemetry import InboxState
+from patrolserver_exporter.ingest import restore
+from patrolserver_exporter.ingest.account import WatchedAccount
+from patrolserver_exporter.ingest.clockwatch import ClockWatch
+from patrolserver_exporter.ingest.health import Trouble
+from patrolserver_exporter.ingest.housekeeping import Housekeeping
+from patrolserver_exporter.ingest.poller import AccountPoller
+from patrolserver_exporter.ingest.rules import Rules
+from patrolserver_exporter.ingest.worker import AccountWorker
+from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.store import Store, deliveries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.config.schema import Account, Config
+    from patrolserver_exporter.exposition.telemetry import Telemetry
+    from patrolserver_exporter.ingest.publish import Publisher
+    from patrolserver_exporter.patrolserver.client import ApiCall
+    from patrolserver_exporter.store.fleet import ServerRecord
+
+log = logging.getLogger(__name__)
+
+
+class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How an account stands, for people and for ``/-/ready``."""
+
+    name: str
+    servers: int
+    poll_interval: float
+    """Seconds, as in force."""
+    trouble: str | None
+    """What is wrong with its API, free of credentials; ``None`` when nothing is."""
+    credentials_refused: bool
+    webhook: bool
+    """It has a token, so deliveries can reach it."""
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """An account's poller and worker."""
+
+    poller: AccountPoller
+    worker: AccountWorker
+
+    def stop(self) -> None:
+        """End both; the worker first, because it plans polls."""
+        self.worker.stop()
+        self.poller.stop()
+
+
+class Ingest:
+    """Watches the configured accounts.
+
+    Build it with the store's ``publisher``, then ``start``; ``tick`` wants to be called a few times a second.
+    """
+
+    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry, clock: Clock) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._telemetry = telemetry
+        self._clock = clock
+        self._watches: dict[str, Watch] = {}
+        self._lock = threading.Lock()
+        self._clock_watch = ClockWatch(clock)
+        self._housekeeping = Housekeeping(store, telemetry, clock)
+        self._ready = False
+        self.last_tick = clock.monotonic()
+        """When the dispatcher last ticked (monotonic seconds); the watchdog looks at it."""
+        self._inbox: tuple[InboxState, ...] = ()
+        self._inbox_moved = True
+        publisher.on_inbox(self._inbox_changed)
+        telemetry.watch_inbox(lambda: self._inbox)
+
+    def start(self, config: Config) -> None:
+        """Restore the series from the store and begin to watch the accounts."""
+        self._apply(config, restored=None)
+
+    def reload(self, config: Config, before: Config) -> None:
+        """Go over to another configuration: accounts whose settings are the same go on undisturbed."""
+        self._apply(config, restored=before)
+
+    def _apply(self, config: Config, restored: Config | None) -> None:
+        with self._lock:
+            rules = {account.name: Rules.of(config, account) for account in config.accounts}
+            keep = {} if restored is None else self._unchanged(config, restored)
+            for name in self._watches.keys() - keep.keys():
+                self._watches.pop(name).stop()
+                if name not in rules:
+                    self._telemetry.forget_account(name)
+            state = self._store.run(lambda unit: restore.restore(unit, rules, config.metrics, now=self._clock.now()))
+            self._ready = self._ready or any(record.last_success_at for record in state.accounts.values())
+            for account in config.accounts:
+                if account.name in keep:
+                    self._renew(keep[account.name], config, account)
+                else:
+                    self._watches[account.name] = self._watch(config, account, state.servers[account.name])
+                    webhook_hint(account)
+            self._housekeeping.configure(config, rules)
+
+    def _unchanged(self, config: Config, before: Config) -> dict[str, Watch]:
+        if (config.poll, config.webhook) != (before.poll, before.webhook):
+            return {}
+        known = {account.name: account for account in before.accounts}
+        same = [account.name for account in config.accounts if known.get(account.name) == account]
+        return {name: self._watches[name] for name in same}
+
+    def _renew(self, watch: Watch, config: Config, account: Account) -> None:
+        watched = watch.poller.watched
+        rules = Rules.of(config, account)
+        recount = rules != watched.rules
+        watched.settings, watched.account, watched.rules = config, account, rules
+        if recount:
+            self._store.run(lambda unit: restore.count_anew(unit, account.name, rules))
+        watch.poller.list_now()
+
+    def _watch(self, config: Config, account: Account, servers: list[ServerRecord]) -> Watch:
+        self._telemetry.watch_account(account.name)
+        watched = WatchedAccount(config, account, clock=self._clock, observer=self._observe)
+        poller = AccountPoller(watched, self._store, self._clock, self._telemetry)
+        poller.resume(servers)
+        worker = AccountWorker(poller, self._store, self._clock, self._telemetry)
+        return Watch(poller, worker)
+
+    def _observe(self, call: ApiCall) -> None:
+        reason = None if call.reason is None else call.reason.value
+        self._telemetry.api_call(call.account, call.endpoint.value, call.seconds, reason)
+
+    def stop(self) -> None:
+        """End all threads of the accounts; calls under way are waited for."""
+        with self._lock:
+            for watch in self._watches.values():
+                watch.stop()
+            self._watches.clear()
+
+    def tick(self) -> None:
+        """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
+        step = self._clock_watch.step()
+        watches = dict(self._watches)
+        if step:
+            self._follow_clock(step, watches)
+        for name, watch in watches.items():
+            watched = watch.poller.watched
+            watch.poller.pump()
+            self._telemetry.api_budget(name, watched.polls.available())
+            self._telemetry.poll_interval(name, watched.interval)
+            self._ready = self._ready or watched.list_read_at is not None
+        if self._inbox_moved:
+            self._inbox_moved = False
+            self._store.submit(lambda unit: deliveries.census(unit.connection)).add_done_callback(self._count_inbox)
+        self._housekeeping.tick({name: watch.poller for name, watch in watches.items()})
+        self.last_tick = self._clock.monotonic()
+
+    def _follow_clock(self, step: float, watches: Mapping[str, Watch]) -> None:
+        log.warning("The system's clock was set; timers follow it", extra=log_fields(seconds=round(step, 3)))
+        rules = {name: watch.poller.watched.rules for name, watch in watches.items()}
+        now = self._clock.now()
+        self._store.run(lambda unit: restore.follow_clock(unit, step, now=now, rules=rules))
+        if step < 0:
+            for watch in watches.values():
+                watch.poller.plan_all(watch.poller.watched.server_ids)
+
+    def _inbox_changed(self) -> None:
+        self._inbox_moved = True
+        for watch in list(self._watches.values()):
+            watch.worker.wake()
+
+    def _count_inbox(self, future: object) -> None:
+        census = future.result()  # type: ignore[attr-defined]
+        counted = {c.state: c for c in census}
+        self._inbox = tuple(
+            InboxState(
+                state=state.value,
+                deliveries=counted[state.value].count if state.value in counted else 0,
+                oldest_at=counted[state.value].oldest if state.value in counted else None,
+            )
+            for state in deliveries.DeliveryState
+        )
+
+    # What the web layer asks
+
+    @property
+    def ready(self) -> bool:
+        """An account answered once, or the state of an earlier run was restored."""
+        return self._ready
+
+    @property
+    def last_worker_progress(self) -> float:
+        """When the slowest account's worker last went round (monotonic seconds)."""
+        times = [watch.worker.last_progress for watch in list(self._watches.values())]
+        return min(times, default=self._clock.monotonic())
+
+    def refresh(self, account: str, server_id: int, done: Callable[[str | None], None]) -> None:
+        """Poll a server now; ``done`` hears the error, or ``None``, perhaps at once and perhaps in another thread."""
+        watch = self._watches.get(account)
+        if watch is None:
+            done(f"There is no account {account}.")
+        else:
+            watch.poller.refresh(server_id, done)
+
+    def statuses(self) -> tuple[AccountStatus, ...]:
+        """How each account stands."""
+        return tuple(_status(watch.poller.watched) for watch in list(self._watches.values()))
+
+
+def _status(watched: WatchedAccount) -> AccountStatus:
+    health = watched.health
+    return AccountStatus(
+        name=watched.name,
+        servers=len(watched.server_ids),
+        poll_interval=watched.interval,
+        trouble=None if health.trouble is Trouble.NONE else health.detail,
+        credentials_refused=health.trouble is Trouble.CREDENTIALS,
+        webhook=bool(watched.account.webhook_tokens),
+    )
+
+
+def webhook_hint(account: Account) -> None:
+    """Say how to turn the webhook on, where it is off."""
+    if not account.webhook_tokens:
+        log.info(
+            "The webhook is off for this account; to turn it on, put a random token (openssl rand -hex 24) into "
+            "webhook_tokens and enter https://THIS-HOST/webhook/TOKEN at PatrolServer",
+            extra=log_fields(account=account.name),
+        )

@@ -1,0 +1,54 @@
+"""What others shall see once a unit of work is committed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from patrolserver_exporter.config.schema import Metrics
+from patrolserver_exporter.issues.summary import ServerSummary
+from patrolserver_exporter.store.fleet import AccountRecord
+from patrolserver_exporter.store.history import Tally
+
+
+class ServerShown(msgspec.Struct, frozen=True):
+    """A server is new or changed. ``received_at`` is that of the delivery that did it, in seconds since the epoch."""
+
+    summary: ServerSummary
+    received_at: float | None = None
+
+
+class ServerGone(msgspec.Struct, frozen=True):
+    """The account no longer has the server."""
+
+    account: str
+    server_id: int
+
+
+class AccountShown(msgspec.Struct, frozen=True):
+    """An account's reachability or the number of its servers changed."""
+
+    record: AccountRecord
+    servers: int
+
+
+class TalliesShown(msgspec.Struct, frozen=True):
+    """Counters of an account rose."""
+
+    tallies: tuple[Tally, ...]
+
+
+class FeedGrew(msgspec.Struct, frozen=True):
+    """The change feed has new entries."""
+
+
+class InboxMoved(msgspec.Struct, frozen=True):
+    """Deliveries came or changed their state."""
+
+
+class FleetRestored(msgspec.Struct, frozen=True):
+    """Everything is shown anew: at start, and when the limits on the series changed."""
+
+    metrics: Metrics
+    accounts: tuple[tuple[AccountRecord, int], ...]
+    summaries: tuple[ServerSummary, ...]
+    tallies: tuple[Tally, ...]

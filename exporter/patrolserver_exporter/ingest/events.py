@@ -1,0 +1,69 @@
+"""Unit of work on a delivery whose event the API confirmed. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from patrolserver_exporter.ingest import scans, units
+from patrolserver_exporter.ingest.effects import InboxMoved
+from patrolserver_exporter.patrolserver.models import Identifier
+from patrolserver_exporter.store import deliveries
+from patrolserver_exporter.store.deliveries import DeliveryState
+
+if TYPE_CHECKING:
+    from patrolserver_exporter.ingest.rules import Rules
+    from patrolserver_exporter.patrolserver.models import Event
+    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.unit import Unit
+
+
+class FollowUp(StrEnum):
+    """What has to happen next for the event's server."""
+
+    NOTHING = "nothing"
+    POLL = "poll"
+    POLL_TWICE = "poll twice"
+    CHECK_SCAN = "check scan"
+    POLL_AND_CHECK_SCAN = "poll and check scan"
+    LIST = "list"
+    """The server is not known: the account's list has to be asked for first. Nothing was written."""
+
+
+_ABOUT_A_SERVER = frozenset({Identifier.SCAN_STARTED, Identifier.SCAN_FINISHED, Identifier.NEW_SERVER_ISSUES})
+
+
+def needs_server(identifier: str) -> bool:
+    """Whether an event of this kind says nothing without a server."""
+    return identifier in _ABOUT_A_SERVER
+
+
+def apply_event(  # noqa: PLR0913  # What an event brings, by keyword.
+    unit: Unit, delivery: Delivery, event: Event, *, list_is_fresh: bool, now: float, rules: Rules
+) -> FollowUp:
+    """Let a confirmed event take effect and end its delivery, both or neither.
+
+    ``list_is_fresh``: the account's server list was read after the reception, so a server that is not in the state is
+    none of ours. Raises ``ClaimLost`` when somebody else holds the delivery by now.
+    """
+    server_id = event.server_id if needs_server(delivery.identifier) else None
+    record = None if server_id is None else units.find(unit, delivery.account, server_id)
+    if server_id is not None and record is None and not list_is_fresh:
+        return FollowUp.LIST
+    note = None if server_id is None or record is not None else f"Server {server_id} is not in this account."
+    deliveries.settle(unit, delivery, DeliveryState.APPLIED, now=now, server_id=server_id, error=note)
+    unit.effects.append(InboxMoved())
+    if record is None:
+        return FollowUp.NOTHING
+    received_at = delivery.received_at
+    match delivery.identifier:
+        case Identifier.NEW_SERVER_ISSUES:
+            units.apply_reported(unit, record, event.new_issues, received_at=received_at, now=now, rules=rules)
+            return FollowUp.POLL_TWICE
+        case Identifier.SCAN_STARTED:
+            state, follow_up = scans.started(record.state, received_at), FollowUp.CHECK_SCAN
+        case _:
+            state, follow_up = scans.finished(record.state, received_at), FollowUp.POLL_AND_CHECK_SCAN
+    if state != record.state:
+        units.show(unit, units.with_state(record, state), received_at=received_at)
+    return follow_up

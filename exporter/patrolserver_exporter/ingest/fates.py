@@ -1,0 +1,55 @@
+"""What becomes of a delivery whose event the API did not confirm: pure, after the table of the inbox's states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from patrolserver_exporter.ingest.health import back_off
+from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, Refused
+from patrolserver_exporter.store.deliveries import DeliveryState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BASE = 5.0
+CAP = 6 * 3600.0
+RETRY_AFTER_CAP = 24 * 3600.0
+KEPT_FOR = 30 * 86_400.0
+"""Seconds that PatrolServer keeps an event (D)."""
+UNVERIFIED_TRIES = 3
+
+
+class Fate(NamedTuple):
+    """The delivery's next state, its attempts so far, and seconds to the next one."""
+
+    state: DeliveryState
+    attempts: int
+    wait: float | None
+
+
+def fate_of(  # noqa: PLR0913  # What decides it, by keyword.
+    error: PatrolServerError,
+    *,
+    received_at: float,
+    state_attempts: int,
+    credentials_are_good: bool,
+    now: float,
+    draw: Callable[[], float],
+) -> Fate:
+    """Where a failed fetch leads.
+
+    ``credentials_are_good``: the list call works, so a refusal is about this event, like a 404. Times are seconds since
+    the epoch. An event expires by a last failed try after 30 days, and not by the clock alone.
+    """
+    if isinstance(error, Refused) and not credentials_are_good:
+        return Fate(DeliveryState.BLOCKED, state_attempts, None)
+    attempts = state_attempts + 1
+    wait = back_off(attempts, base=BASE, cap=CAP, retry_after=min(error.retry_after or 0.0, RETRY_AFTER_CAP), draw=draw)
+    if now - received_at >= KEPT_FOR:
+        return Fate(DeliveryState.EXPIRED, attempts, None)
+    if isinstance(error, (NotFound, Refused)):
+        if attempts >= UNVERIFIED_TRIES:
+            return Fate(DeliveryState.REJECTED, attempts, None)
+        # The event may not be there yet, so the tries must not all be over within a moment.
+        return Fate(DeliveryState.UNVERIFIED, attempts, max(wait, BASE * attempts))
+    return Fate(DeliveryState.RETRY, attempts, wait)

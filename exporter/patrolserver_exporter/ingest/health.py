@@ -1,0 +1,108 @@
+"""Whether an account's API can be used: the list call is the judge, every other failure only asks for its verdict."""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from patrolserver_exporter.patrolserver.errors import PatrolServerError, RateLimited, Refused, ServerFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIST_EVERY = 60.0
+"""Seconds between calls for the server list; a shorter ``poll.interval`` shortens it."""
+PROBE_EVERY = 120.0
+"""Seconds between calls while the credentials are refused."""
+_BACK_OFF_BASE = 5.0
+_BACK_OFF_CAP = 300.0
+_SUSPICIOUS_FAILURES = 5
+
+
+def back_off(attempt: int, *, base: float, cap: float, retry_after: float | None, draw: Callable[[], float]) -> float:
+    """Seconds to wait after the ``attempt``-th failure (1 is the first): full jitter, doubling up to ``cap``.
+
+    Never less than the API asked for, and never so little that the call is repeated at once.
+    """
+    ceiling = min(cap, base * 2.0 ** min(attempt - 1, 40))
+    return max(ceiling * draw(), min(base, 1.0), retry_after or 0.0)
+
+
+class Trouble(StrEnum):
+    """Why an account's calls are paused."""
+
+    NONE = "none"
+    CREDENTIALS = "credentials"
+    UNREACHABLE = "unreachable"
+
+
+class Health:
+    """One account's health. Times are monotonic seconds. Guarded by the lock of whoever owns it."""
+
+    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+        self._draw = draw
+        self._list_failures = 0
+        self._other_failures = 0
+        self.trouble = Trouble.NONE
+        self.detail: str | None = None
+        """What the last failed list call said, free of credentials."""
+        self.list_at = 0.0
+        """When the server list is to be asked for next."""
+        self.paused_until = 0.0
+        """No call but the list's before then: the API asked to wait."""
+
+    def allows_calls(self, now: float) -> bool:
+        """Whether anything but the list call may be made."""
+        return self.trouble is Trouble.NONE and now >= self.paused_until
+
+    def allows_events(self, now: float) -> bool:
+        """Whether events may be fetched: they have a budget and back-offs of their own, so a slow API is no reason."""
+        return self.trouble is not Trouble.CREDENTIALS and now >= self.paused_until
+
+    def listed(self, now: float, interval: float) -> bool:
+        """The list call succeeded; True if that ended a trouble."""
+        recovered = self.trouble is not Trouble.NONE
+        self.trouble, self.detail = Trouble.NONE, None
+        self._list_failures = self._other_failures = 0
+        self.list_at = now + min(LIST_EVERY, interval)
+        return recovered
+
+    def list_failed(self, now: float, error: PatrolServerError) -> bool:
+        """The list call failed; True if that began a trouble, or changed its nature."""
+        before = self.trouble
+        self._list_failures += 1
+        self.detail = str(error)
+        if isinstance(error, Refused):
+            self.trouble = Trouble.CREDENTIALS
+            self.list_at = now + PROBE_EVERY
+        else:
+            self.trouble = Trouble.UNREACHABLE
+            self.list_at = now + back_off(
+                self._list_failures,
+                base=_BACK_OFF_BASE,
+                cap=_BACK_OFF_CAP,
+                retry_after=error.retry_after,
+                draw=self._draw,
+            )
+        return before is not self.trouble
+
+    def call_failed(self, now: float, error: PatrolServerError) -> None:
+        """Another call failed: wait if the API asked to, and have the list call judge if it looks like more."""
+        self._other_failures += 1
+        if isinstance(error, (RateLimited, ServerFailure)) and error.retry_after:
+            self.paused_until = max(self.paused_until, now + error.retry_after)
+        elif isinstance(error, RateLimited):
+            self.paused_until = max(self.paused_until, now + _BACK_OFF_BASE * (1.0 + self._draw()))
+        if isinstance(error, Refused) or self._other_failures >= _SUSPICIOUS_FAILURES:
+            self._other_failures = 0
+            self.ask_for_list(now)
+
+    def call_succeeded(self) -> None:
+        """Another call succeeded."""
+        self._other_failures = 0
+
+    def ask_for_list(self, now: float) -> None:
+        """Make the list call due, unless a trouble spaces them out already."""
+        if self.trouble is Trouble.NONE:
+            self.list_at = min(self.list_at, now)

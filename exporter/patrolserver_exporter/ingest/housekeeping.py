@@ -1,0 +1,120 @@
+"""What has to happen now and then: waivers that end, old rows that go, catch-up polls, secrets that were rotated."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from patrolserver_exporter.ingest import listing
+from patrolserver_exporter.ingest.health import Trouble
+from patrolserver_exporter.issues.waive import day_of
+from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.store import fleet, retention
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.config.schema import Config
+    from patrolserver_exporter.exposition.telemetry import Telemetry
+    from patrolserver_exporter.ingest.poller import AccountPoller
+    from patrolserver_exporter.ingest.rules import Rules
+    from patrolserver_exporter.store import Store, Unit
+
+log = logging.getLogger(__name__)
+
+_PURGE_EVERY = 600.0
+_CATCH_UP_EVERY = 10.0
+_SECRETS_EVERY = 5.0
+
+
+class Housekeeping:
+    """Runs on the dispatcher's thread; its units of work go to the store without being waited for."""
+
+    def __init__(self, store: Store, telemetry: Telemetry, clock: Clock) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._clock = clock
+        self._rules: Mapping[str, Rules] = {}
+        self._retention = 0.0
+        self._swept_on: dt.date | None = None
+        self._due: dict[str, float] = {}
+        self._caught_up_at: dict[str, float] = {}
+
+    def configure(self, config: Config, rules: Mapping[str, Rules]) -> None:
+        """Take the configuration in force; waivers are looked at anew."""
+        self._rules = rules
+        self._retention = config.store.retention
+        self._swept_on = None
+
+    def tick(self, pollers: Mapping[str, AccountPoller]) -> None:
+        """Do what is due."""
+        today = day_of(self._clock.now())
+        if today != self._swept_on:
+            self._swept_on = today
+            self._sweep_waivers()
+        if self._is_due("purge", _PURGE_EVERY):
+            self._submit(lambda unit: retention.purge(unit, now=self._clock.now(), retention=self._retention))
+        if self._is_due("catch_up", _CATCH_UP_EVERY):
+            self._catch_up(pollers)
+        if self._is_due("secrets", _SECRETS_EVERY):
+            self._look_for_new_secrets(pollers)
+
+    def _is_due(self, what: str, every: float) -> bool:
+        now = self._clock.monotonic()
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + every
+        return True
+
+    def _submit(self, work: Callable[[Unit], object]) -> None:
+        self._store.submit(work).add_done_callback(self._look_at)
+
+    def _look_at(self, future: Future[object]) -> None:
+        error = future.exception()
+        if error is not None:
+            self._telemetry.error("store")
+            log.error("Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
+
+    def _sweep_waivers(self) -> None:
+        for account, rules in self._rules.items():
+            self._submit(
+                lambda unit, account=account, rules=rules: listing.sweep_waivers(  # type: ignore[misc]
+                    unit, account, now=self._clock.now(), rules=rules
+                )
+            )
+
+    def _catch_up(self, pollers: Mapping[str, AccountPoller]) -> None:
+        """Where deliveries did not fit into the inbox, poll the account's servers sooner, at most once an interval."""
+        for account, poller in pollers.items():
+
+            def work(unit: Unit, account: str = account) -> bool:
+                record = fleet.account_records(unit.connection).get(account)
+                if record is None or record.catch_up_since is None:
+                    return False
+                return not listing.finish_catch_up(unit, account)
+
+            self._store.submit(work).add_done_callback(
+                lambda future, account=account, poller=poller: self._plan_catch_up(account, poller, future)  # type: ignore[misc]
+            )
+
+    def _plan_catch_up(self, account: str, poller: AccountPoller, future: Future[bool]) -> None:
+        if future.exception() is not None or not future.result():
+            return
+        now = self._clock.monotonic()
+        if now < self._caught_up_at.get(account, 0.0):
+            return
+        self._caught_up_at[account] = now + poller.watched.interval
+        log.warning(
+            "The inbox was full, so the account's servers are polled to make up for deliveries that did not fit",
+            extra=log_fields(account=account),
+        )
+        poller.plan_all(poller.watched.server_ids)
+
+    def _look_for_new_secrets(self, pollers: Mapping[str, AccountPoller]) -> None:
+        for poller in pollers.values():
+            watched = poller.watched
+            if watched.health.trouble is Trouble.CREDENTIALS:
+                watched.try_new_credentials(self._clock.monotonic())

@@ -1,0 +1,129 @@
+"""Units of work on a whole account: its server list, its reachability, its waivers, its rules.
+
+Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from patrolserver_exporter.ingest.effects import AccountShown, ServerGone, ServerShown
+from patrolserver_exporter.ingest.units import summary_of, tell, with_state
+from patrolserver_exporter.issues import waive
+from patrolserver_exporter.issues.summary import ServerSummary
+from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from patrolserver_exporter.ingest.rules import Rules
+    from patrolserver_exporter.patrolserver.models import Server
+    from patrolserver_exporter.store.unit import Unit
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server list changed."""
+
+    added: tuple[int, ...] = ()
+    """Servers that are new or came back."""
+    gone: tuple[int, ...] = ()
+
+
+def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
+    unit: Unit, account: str, listed: Sequence[Server], *, complete: bool, now: float, rules: Rules
+) -> Listed:
+    """Merge a successful call for the account's server list.
+
+    A server that is missing from a complete list is gone, and so is one that the globs no longer choose. One whose
+    entry could not be read may be missing from an incomplete list, so that one removes nothing.
+    """
+    known = {record.server_id: record for record in fleet.server_records(unit.connection, account, gone=True)}
+    watched = {server.id: server for server in listed if rules.watches(server.name)}
+    added = tuple(i for i in watched if i not in known or known[i].gone_at is not None)
+    gone = tuple(
+        record.server_id
+        for record in known.values()
+        if record.gone_at is None and record.server_id not in watched and (complete or not rules.watches(record.name))
+    )
+    changed = [record for server in watched.values() if (record := _listed(account, server, known.get(server.id)))]
+    fleet.save_servers(unit.connection, changed + [replace(known[i], gone_at=now) for i in gone])
+    unit.effects.extend(ServerShown(record.summary) for record in changed)
+    unit.effects.extend(ServerGone(account, i) for i in gone)
+    save_reachability(unit, account, up=True, now=now)
+    return Listed(added=added, gone=gone)
+
+
+def _listed(account: str, server: Server, known: ServerRecord | None) -> ServerRecord | None:
+    """The server's row after the list; ``None`` if nothing changed."""
+    if known is None:
+        return ServerRecord(
+            account=account,
+            server_id=server.id,
+            name=server.name,
+            state=ServerState(verified=server.verified),
+            summary=ServerSummary(account=account, server_id=server.id, name=server.name, verified=server.verified),
+        )
+    if known.gone_at is None and (known.name, known.state.verified) == (server.name, server.verified):
+        return None
+    record = replace(known, name=server.name, gone_at=None, summary=replace(known.summary, name=server.name))
+    return with_state(record, replace(record.state, verified=server.verified))
+
+
+def save_reachability(unit: Unit, account: str, *, up: bool, now: float) -> None:
+    """Note whether the last call for the server list succeeded."""
+    record = fleet.account_records(unit.connection).get(account, AccountRecord(name=account))
+    record = replace(record, up=up, last_success_at=now if up else record.last_success_at)
+    save_account(unit, record)
+
+
+def save_account(unit: Unit, record: AccountRecord) -> None:
+    """Write an account's row and note that it changed."""
+    fleet.save_account(unit.connection, record)
+    unit.effects.append(AccountShown(record, fleet.count_servers(unit.connection).get(record.name, 0)))
+
+
+def sweep_waivers(unit: Unit, account: str, *, now: float, rules: Rules) -> int:
+    """Let waivers begin and end on the account's open issues; returns how many servers changed."""
+    swept = 0
+    for (_, server_id), issues in list(fleet.open_issues(unit.connection, account)):
+        record = fleet.find_server(unit.connection, account, server_id)
+        if record is None:
+            continue
+        changed, changes = waive.apply_waivers(issues, record.name, rules.waivers, now)
+        if not changed:
+            continue
+        fleet.save_issues(unit.connection, changed)
+        if record.gone_at is None:
+            tell(unit, record.name, changes)
+            renew_summary(unit, record, rules)
+            swept += 1
+    return swept
+
+
+def renew_summary(unit: Unit, record: ServerRecord, rules: Rules) -> None:
+    """Count a server anew, after its issues or the rules changed."""
+    software = fleet.software_of(unit.connection, record.account, record.server_id)
+    issues = fleet.issues_of(unit.connection, record.account, record.server_id)
+    record = replace(record, summary=summary_of(record, rules, software, issues))
+    fleet.save_servers(unit.connection, [record])
+    unit.effects.append(ServerShown(record.summary))
+
+
+def finish_catch_up(unit: Unit, account: str) -> bool:
+    """Clear the account's catch-up flag if every server was polled since it was set; True if none is set now.
+
+    A server that cannot be polled does not keep the flag up for ever: its data is marked as old by itself.
+    """
+    record = fleet.account_records(unit.connection).get(account)
+    if record is None or record.catch_up_since is None:
+        return True
+    for server in fleet.server_records(unit.connection, account):
+        polled_at = server.state.complete_poll_at
+        if (polled_at is None or polled_at < record.catch_up_since) and server.state.poll_success:
+            return False
+    save_account(unit, replace(record, catch_up_since=None))
+    return True

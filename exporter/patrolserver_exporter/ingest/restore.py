@@ -1,0 +1,106 @@
+"""Units of work at start and at reload: from the store to the series, and back into order after a clock was set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from patrolserver_exporter.ingest.effects import FleetRestored, ServerGone
+from patrolserver_exporter.ingest.listing import renew_summary
+from patrolserver_exporter.store import deliveries, fleet, history
+from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from patrolserver_exporter.config.schema import Metrics
+    from patrolserver_exporter.ingest.rules import Rules
+    from patrolserver_exporter.store.unit import Unit
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store knew of the configured accounts."""
+
+    accounts: dict[str, AccountRecord]
+    servers: dict[str, list[ServerRecord]]
+
+
+def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: float) -> Restored:
+    """Show the configured accounts as the store has them; others that it knows are retired."""
+    follow_clock(unit, 0.0, now=now, rules=rules)
+    names = tuple(rules)
+    known = fleet.account_records(unit.connection)
+    for name in known.keys() - set(names):
+        retire(unit, name, now=now)
+    accounts = {name: known.get(name, AccountRecord(name=name)) for name in names}
+    servers = {name: list(fleet.server_records(unit.connection, name)) for name in names}
+    tallies = [tally for name in names for tally in history.tallies_of(unit.connection, name)]
+    unit.effects.append(
+        FleetRestored(
+            metrics,
+            tuple((record, len(servers[name])) for name, record in accounts.items()),
+            tuple(record.summary for records in servers.values() for record in records),
+            tuple(tallies),
+        )
+    )
+    return Restored(accounts=accounts, servers=servers)
+
+
+def retire(unit: Unit, account: str, *, now: float) -> None:
+    """The account is no longer configured: its series end, and its servers are kept as gone for as long as retained."""
+    records = list(fleet.server_records(unit.connection, account))
+    fleet.save_servers(unit.connection, [replace(record, gone_at=now) for record in records])
+    fleet.delete_account(unit.connection, account)
+    unit.effects.extend(ServerGone(account, record.server_id) for record in records)
+
+
+def count_anew(unit: Unit, account: str, rules: Rules) -> None:
+    """Count every server of an account anew, because the rules for its series changed."""
+    for record in list(fleet.server_records(unit.connection, account)):
+        renew_summary(unit, record, rules)
+
+
+def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:
+    """The system's clock was set by ``step`` seconds: nothing may seem to have happened in the future.
+
+    A poll that seems to be from the future cannot tell how old its data is, so the server counts as never polled until
+    its next poll.
+    """
+    deliveries.shift_times(unit, step, now=now)
+    for account, of_account in rules.items():
+        for record in list(fleet.server_records(unit.connection, account)):
+            if _is_from_future(record.state, now):
+                _forget_future(unit, record, now, of_account)
+
+
+def _is_from_future(state: ServerState, now: float) -> bool:
+    return max(state.last_poll_at or 0.0, state.last_scan_at or 0.0, state.event_received_at or 0.0) > now
+
+
+def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -> None:
+    def past(at: float | None) -> float | None:
+        return None if at is None or at > now else at
+
+    state = record.state
+    state = replace(
+        state,
+        last_poll_at=past(state.last_poll_at),
+        complete_poll_at=past(state.complete_poll_at),
+        last_scan_at=past(state.last_scan_at),
+        poll_success=False if past(state.last_poll_at) is None else state.poll_success,
+        event_received_at=None if state.event_received_at is None else min(state.event_received_at, now),
+        settle_poll_at=None if state.settle_poll_at is None else min(state.settle_poll_at, now),
+    )
+    issues = [
+        replace(
+            issue,
+            first_seen=min(issue.first_seen, now),
+            last_seen=min(issue.last_seen, now),
+            event_received_at=None if issue.event_received_at is None else min(issue.event_received_at, now),
+        )
+        for issue in fleet.issues_of(unit.connection, record.account, record.server_id)
+    ]
+    fleet.save_issues(unit.connection, issues)
+    renew_summary(unit, replace(record, state=state), rules)

@@ -1,0 +1,50 @@
+"""What the configuration says of issues and series, as the units of work need it."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from patrolserver_exporter.config.schema import Account, Config, ServerFilter
+    from patrolserver_exporter.issues.model import Waiver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The rules of one account. ``settle`` is in seconds, ``max_label_length`` in characters."""
+
+    watched: ServerFilter
+    exploit_risk: float
+    settle: float
+    waivers: tuple[Waiver, ...]
+    software_series: bool
+    software_limit_per_server: int
+    max_label_length: int
+
+    @classmethod
+    def of(cls, config: Config, account: Account) -> Self:
+        """Those that a configuration sets for one of its accounts."""
+        return cls(
+            watched=account.servers,
+            exploit_risk=config.issues.exploit_risk,
+            settle=config.issues.settle,
+            waivers=config.issues.waivers,
+            software_series=config.metrics.software,
+            software_limit_per_server=config.metrics.software_limit_per_server,
+            max_label_length=config.metrics.max_label_length,
+        )
+
+    def watches(self, server_name: str) -> bool:
+        """Whether the account's globs choose a server of that name; capitals and small letters are alike."""
+        return any(_glob(glob).match(server_name) for glob in self.watched.include) and not any(
+            _glob(glob).match(server_name) for glob in self.watched.exclude
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _glob(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern), re.IGNORECASE)

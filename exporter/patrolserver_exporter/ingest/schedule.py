@@ -1,0 +1,62 @@
+"""What is due when, for one account: a heap of monotonic times, so that a clock that is set moves nothing."""
+
+from __future__ import annotations
+
+import heapq
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Job(StrEnum):
+    """What is done with a server."""
+
+    POLL = "poll"
+    CHECK_SCAN = "check_scan"
+
+
+class Task(NamedTuple):
+    """A job on a server."""
+
+    job: Job
+    server_id: int
+
+
+class Schedule:
+    """Each task at most once. Times are monotonic seconds. Not safe to share between threads by itself."""
+
+    def __init__(self) -> None:
+        self._due: dict[Task, float] = {}
+        self._heap: list[tuple[float, Task]] = []
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def put(self, task: Task, at: float) -> None:
+        """Plan a task; one that is planned later already moves to ``at``, one that is planned sooner stays."""
+        known = self._due.get(task)
+        if known is None or at < known:
+            self._due[task] = at
+            heapq.heappush(self._heap, (at, task))
+
+    def drop(self, server_id: int) -> None:
+        """Forget a server's tasks."""
+        for job in Job:
+            self._due.pop(Task(job, server_id), None)
+
+    def next_at(self) -> float | None:
+        """When the next task is due."""
+        self._forget_outdated()
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now: float) -> Task | None:
+        """Take the task that has been due for longest."""
+        self._forget_outdated()
+        if not self._heap or self._heap[0][0] > now:
+            return None
+        _, task = heapq.heappop(self._heap)
+        del self._due[task]
+        return task
+
+    def _forget_outdated(self) -> None:
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)

@@ -1,0 +1,225 @@
+"""The worker: takes deliveries from the inbox, has the API confirm their events, and lets them take effect."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from patrolserver_exporter.ingest.account import EVENT_THREADS
+from patrolserver_exporter.ingest.effects import InboxMoved
+from patrolserver_exporter.ingest.events import FollowUp, apply_event, needs_server
+from patrolserver_exporter.ingest.fates import Fate, fate_of
+from patrolserver_exporter.ingest.schedule import Job
+from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
+from patrolserver_exporter.store import ClaimLost, StoreError, deliveries
+from patrolserver_exporter.store.deliveries import DeliveryState
+
+if TYPE_CHECKING:
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.exposition.telemetry import Telemetry
+    from patrolserver_exporter.ingest.poller import AccountPoller
+    from patrolserver_exporter.patrolserver.envelope import Parsed
+    from patrolserver_exporter.patrolserver.models import Event
+    from patrolserver_exporter.store import Store, Unit
+    from patrolserver_exporter.store.deliveries import Delivery
+
+log = logging.getLogger(__name__)
+
+_IDLE = 1.0
+"""Seconds after which the worker looks again even if nobody woke it."""
+_LIST_TRUSTED_FOR = 60.0
+"""Seconds in which a successful list call shows that the credentials are good."""
+
+
+class AccountWorker:
+    """Works one account's inbox with a few threads.
+
+    A claim fences every write: what comes back after its lease ran out changes nothing.
+    """
+
+    def __init__(self, poller: AccountPoller, store: Store, clock: Clock, telemetry: Telemetry) -> None:
+        self._poller = poller
+        self._watched = poller.watched
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._lease = 4 * self._watched.settings.poll.timeout + 30.0
+        self._free = EVENT_THREADS
+        self._wake = threading.Condition()
+        self._woken = True
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(EVENT_THREADS, thread_name_prefix=f"event-{self._watched.name}")
+        self.last_progress = clock.monotonic()
+        """When the worker last went round (monotonic seconds); the watchdog looks at it."""
+        self._dispatcher = threading.Thread(target=self._run, name=f"inbox-{self._watched.name}", daemon=True)
+        self._dispatcher.start()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        with self._wake:
+            self._woken = True
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """Take nothing more and wait for what is under way."""
+        self._stopping = True
+        self.wake()
+        self._dispatcher.join()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self) -> None:
+        wait = 0.0
+        while not self._stopping:
+            with self._wake:
+                if not self._woken:
+                    self._wake.wait(wait)
+                self._woken = False
+            try:
+                wait = self._dispatch()
+            except StoreError as error:
+                wait = self._failed("The inbox cannot be read", error)
+            except Exception as error:
+                log.exception("The worker failed; this is a bug", extra=log_fields(account=self._watched.name))
+                wait = self._failed("The worker goes on", error)
+            self.last_progress = self._clock.monotonic()
+
+    def _failed(self, what: str, error: Exception) -> float:
+        self._telemetry.error("worker")
+        log.error(what, extra=log_fields(account=self._watched.name, err=str(error)))
+        return _IDLE
+
+    def _dispatch(self) -> float:
+        """Claim what is due and can be fetched now; returns how long there is nothing to do, in seconds."""
+        watched = self._watched
+        with watched.lock:
+            if not watched.health.allows_events(self._clock.monotonic()):
+                return _IDLE
+        with self._wake:
+            wanted = self._free
+        granted = 0
+        while granted < wanted and watched.events.try_take():
+            granted += 1
+        if not granted:
+            # With no thread free, whoever gets free wakes us up.
+            return _IDLE if not wanted else min(watched.events.seconds_until_available(), _IDLE)
+        now = self._clock.now()
+        claimed = self._store.run(
+            lambda unit: deliveries.claim(unit, watched.name, now=now, lease=self._lease, limit=granted)
+        )
+        watched.events.give_back(granted - len(claimed))
+        with self._wake:
+            self._free -= len(claimed)
+        for delivery in claimed:
+            self._threads.submit(self._handle, delivery)
+        return 0.0 if len(claimed) == granted else _IDLE
+
+    def _handle(self, delivery: Delivery) -> None:
+        try:
+            self._fetch(delivery)
+        except ClaimLost as error:
+            log.warning("A late result was left out", extra=log_fields(account=delivery.account, err=str(error)))
+        except StoreError as error:
+            # The row keeps its claim; when the lease runs out it is due again.
+            self._failed("An event could not be kept; it will be fetched again", error)
+        except Exception as error:
+            log.exception("An event could not be applied; this is a bug", extra=log_fields(delivery=delivery.id))
+            self._failed("The delivery will be tried again when its lease runs out", error)
+        finally:
+            with self._wake:
+                self._free += 1
+            self.wake()
+
+    def _fetch(self, delivery: Delivery) -> None:
+        watched = self._watched
+        try:
+            parsed = watched.client.event(delivery.webhook_id, delivery.event_id)
+        except PatrolServerError as error:
+            with watched.lock:
+                watched.health.call_failed(self._clock.monotonic(), error)
+            self._settle(delivery, self._fate(delivery, error), str(error))
+            return
+        with watched.lock:
+            watched.health.call_succeeded()
+        self._apply(delivery, parsed)
+
+    def _fate(self, delivery: Delivery, error: PatrolServerError) -> Fate:
+        trusted = isinstance(error, Refused) and self._credentials_are_good()
+        return fate_of(
+            error,
+            received_at=delivery.received_at,
+            state_attempts=delivery.attempts,
+            credentials_are_good=trusted,
+            now=self._clock.now(),
+            draw=self._watched.draw,
+        )
+
+    def _credentials_are_good(self) -> bool:
+        """A refused event may be somebody else's: only the list call tells whether our credentials are refused."""
+        watched = self._watched
+        if watched.list_read_at is not None and self._clock.now() - watched.list_read_at < _LIST_TRUSTED_FOR:
+            return True
+        try:
+            watched.client.servers()
+        except PatrolServerError:
+            return False
+        watched.list_read_at = self._clock.now()
+        return True
+
+    def _settle(self, delivery: Delivery, fate: Fate, error: str, body: bytes | None = None) -> None:
+        now = self._clock.now()
+
+        def work(unit: Unit) -> None:
+            deliveries.settle(
+                unit,
+                delivery,
+                fate.state,
+                now=now,
+                attempts=fate.attempts,
+                next_attempt_at=None if fate.wait is None else now + fate.wait,
+                error=error,
+                body=body,
+            )
+            unit.effects.append(InboxMoved())
+
+        self._store.run(work)
+        level = logging.DEBUG if fate.state is DeliveryState.RETRY and fate.attempts > 1 else logging.WARNING
+        fields = log_fields(account=delivery.account, delivery=delivery.id, state=fate.state.value, err=error)
+        log.log(level, "An event could not be confirmed", extra=fields)
+
+    def _apply(self, delivery: Delivery, parsed: Parsed[Event]) -> None:
+        watched, event = self._watched, parsed.value
+        if parsed.oddities:
+            self._telemetry.wire_oddity(watched.name, len(parsed.oddities))
+        if needs_server(delivery.identifier) and event.server_id is None:
+            body = parsed.body or msgspec.json.encode(event)
+            note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
+            self._settle(delivery, Fate(DeliveryState.DEAD, delivery.attempts + 1, None), note, body)
+            return
+        follow_up = self._apply_once(delivery, event)
+        if follow_up is FollowUp.LIST:
+            # A server that was added a moment ago: the list has to come first.
+            self._poller.list_now()
+            fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
+            self._settle(delivery, fate, f"Server {event.server_id} is not known yet")
+        elif event.server_id is not None:
+            self._follow_up(event.server_id, follow_up)
+
+    def _apply_once(self, delivery: Delivery, event: Event) -> FollowUp:
+        watched = self._watched
+        fresh = watched.list_read_at is not None and watched.list_read_at >= delivery.received_at
+
+        def work(unit: Unit) -> FollowUp:
+            return apply_event(unit, delivery, event, list_is_fresh=fresh, now=self._clock.now(), rules=watched.rules)
+
+        return self._store.run(work)
+
+    def _follow_up(self, server_id: int, follow_up: FollowUp) -> None:
+        if follow_up in {FollowUp.POLL, FollowUp.POLL_TWICE, FollowUp.POLL_AND_CHECK_SCAN}:
+            self._poller.plan(Job.POLL, server_id)
+        if follow_up in {FollowUp.CHECK_SCAN, FollowUp.POLL_AND_CHECK_SCAN}:
+            self._poller.plan(Job.CHECK_SCAN, server_id)
