@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BLOCK_ROWS = 256
-"""Measured: the texts of larger blocks leave the sizes that malloc keeps at hand, which makes a scrape after changes all
-over the fleet a third slower; smaller ones cost more in all when nothing changed, and compress worse.
+"""Measured: the texts of larger blocks leave the sizes that malloc keeps at hand, which makes a scrape a third slower
+after changes all over the fleet; smaller ones compress worse, and cost more when nothing changed.
 """
 
 _HASH_OF_NOTHING = hash(b"")

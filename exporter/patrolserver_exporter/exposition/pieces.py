@@ -79,7 +79,8 @@ def batches(parts: Iterable[bytes]) -> Iterator[bytes]:
         if size >= _BATCH:
             yield b"".join(batch)
             batch, size = [], 0
-    yield b"".join(batch)
+    if batch:
+        yield b"".join(batch)
 
 
 def plain(pieces: Iterable[Piece]) -> Iterator[bytes]:
