@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
+from patrolserver_exporter.patrolserver.models import MAX_ID, Event, Exploit, ReportedSoftware, Server
+from patrolserver_exporter.patrolserver.wire import (
+    parse_event,
+    parse_is_scanning,
+    parse_server,
+    parse_servers,
+    parse_software,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from patrolserver_exporter.patrolserver.models import Software
+
+PARSERS = (parse_servers, parse_server, parse_software, parse_is_scanning, parse_event)
+
+
+TRUE_FORMS: tuple[Any, ...] = ("yes", "YES", " y ", True, 1, "1", 1.0, 2, "true", "on", "1.0")
+FALSE_FORMS: tuple[Any, ...] = ("no", False, 0, "0", 0.0, "false", "Off", "n")
+UNKNOWN_FORMS: tuple[Any, ...] = ("", " ", None, "perhaps", [], {}, "nan")
+
+
+def data(value: Any) -> bytes:
+    return json.dumps({"data": value}).encode()
+
+
+def one_software(**fields: Any) -> Software:
+    (software,) = parse_software(data([{"name": "PHP", "canonical_name": "php", **fields}])).value
+    return software
+
+
+DOCUMENTED_EVENT = rb"""
+{"server_id": 1, "new_issues": [{"title": "Upgrade your PHP to a supported version.",
+ "description": "Your current PHP version (5.2.27) is no longer supported\/it is advised to upgrade.",
+ "software": {"version": "5.2.17", "software": {"name": "PHP", "canonical_name": "php"}}}]}
+"""
+
+
+def test_the_documented_event_is_read() -> None:
+    """The event of the vendor's page, bare and with escaped slashes, gives its issue with the nested product."""
+    parsed = parse_event(DOCUMENTED_EVENT)
+    assert (parsed.oddities, parsed.complete, parsed.value.server_id) == ((), True, 1)
+    (issue,) = parsed.value.new_issues
+    assert issue.software == ReportedSoftware(name="PHP", canonical_name="php", version="5.2.17")
+    assert issue.title == "Upgrade your PHP to a supported version."
+    assert issue.description is not None
+    assert "supported/it" in issue.description
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": [{"id": 12, "name": "a.example", "verified": true}]}',
+        b'[{"id": 12, "name": "a.example", "verified": 1}]',
+        b'\xef\xbb\xbf{"data": [{"id": "12", "name": "a.example", "verified": "yes"}]}',
+        b'{"data": {"12": {"id": 12.0, "name": " a.example\\n", "verified": "1"}}}',
+        b'{"data": {"data": [{"id": 12, "name": "a.example", "verified": "on"}]}}',
+        b'{"data": {"servers": [{"id": 12, "domain": "a.example", "verified": "true"}]}}',
+        b'{"error": null, "data": [{"id": 12, "name": "a.example", "verified": "TRUE"}]}',
+        b'{"data": [], "data": [{"id": 12, "name": "a.example", "verified": 1.0}]}',
+        b'{"data": [{"id": 12, "name": "a.example", "verified": true, "load": NaN}]}',
+    ],
+)
+def test_every_form_of_a_list_of_servers(body: bytes) -> None:
+    """With the envelope or bare, PHP's lists as objects, numbers as text, booleans in any form: one and the same."""
+    parsed = parse_servers(body)
+    assert parsed.value == (Server(id=12, name="a.example", verified=True),)
+    assert (parsed.oddities, parsed.complete) == ((), True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"  ",
+        b"null",
+        b'{"data": null}',
+        b'{"data": ""}',
+        b'{"data": {}}',
+        b"{}",
+        b'{"data": "none"}',
+        b'{"data": {"id": 1, "name": "a"}}',
+        b'{"message": "Server Error"}',
+        b"<!DOCTYPE html><html></html>",
+        b'{"data": [{"id": 1',
+        b"[" * 100_000,
+        b'{"data": ' + b'{"a":' * 50_000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_what_is_no_list_is_never_an_empty_fleet(body: bytes) -> None:
+    """Without a list the reply is unreadable: an empty fleet by accident would end all series."""
+    with pytest.raises(Unreadable):
+        parse_servers(body)
+    with pytest.raises(Unreadable):
+        parse_software(body)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (b'{"error": {"code": 83, "message": "host does not resolve"}}', "83", "host does not resolve"),
+        (b'{"error": {"code": "15"}}', "15", ""),
+        (b'{"error": "Bucket does not exist"}', None, "Bucket does not exist"),
+        (b'{"error": "too_many_failed_attempts"}', "too_many_failed_attempts", ""),
+        (b'{"error": 82, "message": "e-mail taken"}', "82", "e-mail taken"),
+        (b'{"error": ["Bucket does not exist"]}', None, "Bucket does not exist"),
+        (b'{"error": true, "message": "no"}', None, "no"),
+        (b'{"error": null}', None, ""),
+        (b'{"error": false, "success": false}', None, ""),
+        (b'{"errors": {"message": "no"}}', None, "no"),
+        (b'{"error": "Bucket does not exist", "data": []}', None, "Bucket does not exist"),
+        (b'{"data": {"error": {"code": 15, "message": "no"}}}', "15", "no"),
+    ],
+)
+def test_an_error_in_any_form_is_a_failure(
+    parse: Callable[[bytes], object], body: bytes, code: str | None, message: str
+) -> None:
+    """A reply with ``error`` fails for every call, and says what the API said."""
+    with pytest.raises(ApiError) as raised:
+        parse(body)
+    assert (raised.value.code, raised.value.message) == (code, message)
+
+
+def test_one_odd_server_does_not_lose_the_others() -> None:
+    """What cannot be a server is left out and noted, and the list says that it is not complete."""
+    entries = [{"id": 1, "name": "a"}, None, "x", {"name": "b"}, {"id": 0}, {"id": MAX_ID + 1}, {"id": True}, {"id": 2}]
+    parsed = parse_servers(data(entries))
+    assert [(server.id, server.name) for server in parsed.value] == [(1, "a"), (2, "2")]
+    assert not parsed.complete
+    assert len(parsed.oddities) == 7
+    assert parsed.oddities[0] == "servers [1]: is no object"
+
+
+def test_the_first_of_two_servers_with_one_id_counts() -> None:
+    """A duplicate is odd, and nothing is missing."""
+    parsed = parse_servers(data([{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]))
+    assert parsed.value == (Server(id=1, name="a"),)
+    assert parsed.complete
+    assert parsed.oddities == ("servers [1]: id 1 came before; the first one counts",)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"next_page_url": "https://api.patrolserver.com/servers?page=2"},
+        {"meta": {"current_page": 1, "last_page": "2"}},
+        {"links": {"next": "x"}},
+        {"has_more": True},
+    ],
+)
+def test_a_page_of_several_is_not_complete(extra: dict[str, Any]) -> None:
+    """Paging is undocumented and not followed, but a first page is never taken for the whole."""
+    body = json.dumps({"data": [{"id": 1, "name": "a"}], **extra}).encode()
+    assert not parse_servers(body).complete
+    assert not parse_servers(data({"data": [{"id": 1, "name": "a"}], **extra})).complete
+
+
+def test_the_last_page_is_complete() -> None:
+    """Signs of paging that say that there is no more are no reason for doubt."""
+    extra = {"next_page_url": None, "meta": {"current_page": 1, "last_page": 1}, "links": {"next": None}}
+    assert parse_servers(json.dumps({"data": [{"id": 1, "name": "a"}], **extra}).encode()).complete
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "candidates"),
+    [
+        ({"version": "5.2.17"}, "5.2.17", ()),
+        ({"version": "5.2.17", "versions": ["5.3"]}, "5.2.17", ()),
+        ({"version": 7}, "7", ()),
+        ({"version": 5.6}, "5.6", ()),
+        ({"versions": ["5.2", "5.3"]}, None, ("5.2", "5.3")),
+        ({"version": "", "versions": "5.2"}, None, ("5.2",)),
+        ({"version": None, "versions": {"a": "5.2", "b": ""}}, None, ("5.2",)),
+        ({"version": ["5.2", None]}, None, ("5.2",)),
+        ({"version": False}, None, ()),
+        ({}, None, ()),
+    ],
+)
+def test_every_form_of_a_version(fields: dict[str, Any], version: str | None, candidates: tuple[str, ...]) -> None:
+    """The exact version, or the candidates that came in its place, or neither."""
+    software = one_software(**fields)
+    assert (software.version, software.candidates) == (version, candidates)
+
+
+@pytest.mark.parametrize(
+    ("supported", "read"),
+    [
+        *((value, True) for value in TRUE_FORMS),
+        *((value, False) for value in FALSE_FORMS),
+        *((value, None) for value in UNKNOWN_FORMS),
+    ],
+)
+def test_every_form_of_supported(supported: Any, read: bool | None) -> None:  # noqa: FBT001 - the value under test
+    """True and false in all their forms; what means nothing is unknown, never unsupported."""
+    assert one_software(supported=supported).supported is read
+
+
+@pytest.mark.parametrize(
+    ("risk", "read"),
+    [
+        *[(7.5, 7.5), ("7.5", 7.5), ("7,5", 7.5), (0, 0.0), (10, 10.0), (" 9 ", 9.0)],
+        *[(11, 10.0), ("75", 10.0), (10**400, 10.0), ("9" * 5_000, 10.0), (float("inf"), 10.0)],
+        *[(-1, None), (float("nan"), None), ("high", None), (None, None), ("", None), (True, None), ([], None)],
+        *[(float("-inf"), None)],
+    ],
+)
+def test_every_form_of_a_risk(risk: Any, read: float | None) -> None:
+    """0 to 10; too much counts as 10, so that nothing is hidden; what is no risk is unknown, and the exploit stays."""
+    assert one_software(exploits=[{"risk": risk}]).exploits == (Exploit(risk=read),)
+
+
+@pytest.mark.parametrize(
+    ("exploits", "read"),
+    [
+        (None, None),
+        ("", None),
+        ([], ()),
+        ({}, ()),
+        ([{}], (Exploit(),)),
+        ([None, 7], (Exploit(), Exploit(risk=7.0))),
+        ({"3": {"risk": 5, "cve": "CVE-1", "title": "x"}}, (Exploit(risk=5.0, reference="CVE-1", title="x"),)),
+        ({"risk": 5, "id": 12}, (Exploit(risk=5.0, reference="12"),)),
+        ({"data": [{"risk": 5}]}, (Exploit(risk=5.0),)),
+    ],
+)
+def test_every_form_of_exploits(exploits: Any, read: tuple[Exploit, ...] | None) -> None:
+    """Missing is unknown, empty is none, and one that is there is never left out."""
+    assert one_software(exploits=exploits).exploits == read
+
+
+def test_unreadable_exploits_make_the_list_incomplete() -> None:
+    """Exploits that cannot be read are unknown, and whoever judges by the list is told."""
+    parsed = parse_software(data([{"name": "PHP", "exploits": 3}]))
+    assert parsed.value[0].exploits is None
+    assert not parsed.complete
+
+
+def test_names_stand_in_for_each_other() -> None:
+    """A missing machine name is made from the name and the other way round; without either the entry is left out."""
+    entries = [{"name": " My  Plug "}, {"canonical_name": "php"}, {"name": "", "canonical_name": None}]
+    parsed = parse_software(data(entries))
+    assert [(one.name, one.canonical_name) for one in parsed.value] == [("My  Plug", "my-plug"), ("php", "php")]
+    assert (parsed.complete, parsed.oddities) == (False, ("software [2]: has no name",))
+
+
+def test_optional_fields_are_absent_in_every_form() -> None:
+    """Missing, null, empty and PHP's false all mean that there is none; an object's name is taken."""
+    for absent in ({}, {"parent": None, "newest_bugfix_release": ""}, {"parent": False, "newest_bugfix_release": []}):
+        software = one_software(**absent)
+        assert (software.parent, software.newest_bugfix_release) == (None, None)
+    nested = one_software(parent={"canonical_name": "wordpress"}, newest_bugfix_release={"version": "6.1"})
+    assert (nested.parent, nested.newest_bugfix_release) == ("wordpress", "6.1")
+
+
+@pytest.mark.parametrize("value", [True, 1, "1", "yes", {"isScanning": True}, {"is_scanning": "true"}])
+def test_every_form_of_scanning(value: Any) -> None:
+    """``isScanning`` as plain data or in an object."""
+    assert parse_is_scanning(data(value)) is True
+    assert parse_is_scanning(json.dumps(value).encode()) is True
+
+
+def test_not_scanning_is_said_and_not_guessed() -> None:
+    """False is false; nothing readable is a failure and not false."""
+    assert parse_is_scanning(b'{"data": false}') is False
+    for body in (b'{"data": null}', b'{"data": "perhaps"}', b'{"data": []}', b"{}", b"[]"):
+        with pytest.raises(Unreadable):
+            parse_is_scanning(body)
+
+
+@pytest.mark.parametrize("body", [b'{"data": null}', b'{"data": []}', b'{"data": {}}', b'{"data": ""}', b"[]", b"{}"])
+def test_a_test_event_may_be_empty(body: bytes) -> None:
+    """An empty event is an event."""
+    assert parse_event(body).value == Event()
+
+
+@pytest.mark.parametrize("body", [b"null", b"true", b'"x"', b'{"message": "Unauthenticated."}', b'{"data": 7}', b"[1]"])
+def test_what_is_no_event_is_unreadable(body: bytes) -> None:
+    """A complaint or a stray value is not taken for a test event."""
+    with pytest.raises(Unreadable):
+        parse_event(body)
+
+
+@pytest.mark.parametrize("form", [{"server_id": "7"}, {"server": {"id": 7}}, {"server": 7}, {"data": {"server_id": 7}}])
+def test_every_form_of_an_events_server(form: dict[str, Any]) -> None:
+    """As a number, as text, nested."""
+    assert parse_event(data(form)).value.server_id == 7
+
+
+def test_odd_issues_are_counted() -> None:
+    """An issue that names no software is counted, and the readable ones are kept, flat or nested."""
+    issues = {
+        "0": {"software": {"name": "PHP", "canonical_name": "php", "versions": ["5.2", "5.3"]}},
+        "2": {"software": {"software": {"name": "nginx"}, "location": "/"}},
+        "3": {"software": "exim"},
+        "4": {"title": "no software"},
+        "5": 7,
+    }
+    parsed = parse_event(data({"server_id": 1, "new_issues": issues}))
+    assert [issue.software for issue in parsed.value.new_issues] == [
+        ReportedSoftware(name="PHP", canonical_name="php", candidates=("5.2", "5.3")),
+        ReportedSoftware(name="nginx", canonical_name="nginx", location="/"),
+        ReportedSoftware(name="exim", canonical_name="exim"),
+    ]
+    assert parsed.value.odd_issues == 2
+    assert not parsed.complete
+
+
+def test_issues_of_no_server_are_not_complete() -> None:
+    """An event with issues but without a readable server says so."""
+    parsed = parse_event(data({"server_id": "x", "new_issues": [{"software": "php"}]}))
+    assert (parsed.value.server_id, parsed.complete) == (None, False)
+
+
+def test_odd_text_is_cleaned() -> None:
+    """Lone surrogates, control characters, line breaks and invalid UTF-8 do not get through."""
+    body = b'{"data": [{"id": 1, "name": "\\ud800a\\u0000\\u202eb\\r\\n\xffc"}, {"id": 2, "name": "a\tb"}]}'
+    assert [server.name for server in parse_servers(body).value] == ["�a��b �c", "a b"]
+
+
+def test_long_texts_with_one_beginning_stay_two() -> None:
+    """What is cut ends in an ellipsis and a hash of the whole."""
+    first, second = parse_servers(data([{"id": 1, "name": "a" * 10_000}, {"id": 2, "name": "a" * 10_001}])).value
+    assert len(first.name) == len(second.name) == 512
+    assert first.name != second.name
+    assert "…" in first.name
+
+
+def test_there_is_an_end_to_oddities() -> None:
+    """A reply of nothing but oddities is summed up."""
+    parsed = parse_software(data([None] * 1_000))
+    assert len(parsed.oddities) == 21
+    assert parsed.oddities[-1] == "and 980 more"
+
+
+FIELDS = st.sampled_from(
+    [
+        "id",
+        "name",
+        "canonical_name",
+        "version",
+        "versions",
+        "supported",
+        "newest_bugfix_release",
+        "parent",
+        "location",
+        "exploits",
+        "risk",
+        "cve",
+        "1",
+        "title",
+        "description",
+        "software",
+        "server_id",
+        "server",
+        "new_issues",
+        "data",
+        "error",
+        "isScanning",
+        "verified",
+        "meta",
+        "links",
+        "next",
+        "current_page",
+        "last_page",
+    ]
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(), max_size=40),
+    st.sampled_from(["yes", "no", "1", "7,5", "PHP", "x" * 20_000, "\ud800", "a\nb", 10**500, -1]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(FIELDS, inner, max_size=6)),
+    max_leaves=25,
+)
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner)
+
+
+def assert_strict(parsed: Any) -> None:
+    for text in texts([msgspec.to_builtins(getattr(parsed, "value", parsed)), *getattr(parsed, "oddities", ())]):
+        assert len(text) <= 8_192
+        assert not {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, text))
+        assert text == text.strip()
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(value=VALUES, prefix=st.sampled_from(["", '{"data": ', '{"data": [{"id": 1, "name": "a", "exploits": [']))
+def test_any_json_is_read_or_refused(parse: Callable[[bytes], object], value: Any, prefix: str) -> None:
+    """Whatever the API sends, the result is strict or the failure is one of this package's."""
+    suffix = {"": "", '{"data": ': "}"}.get(prefix, "]}]}")
+    try:
+        parsed = parse(f"{prefix}{json.dumps(value)}{suffix}".encode())
+    except PatrolServerError as error:
+        assert isinstance(error, ApiError | Unreadable)  # noqa: PT017 - either outcome is fine
+        return
+    assert_strict(parsed)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(body=st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(parse: Callable[[bytes], object], body: bytes) -> None:
+    """Bytes that are nothing at all do no harm either."""
+    try:
+        assert_strict(parse(body))
+    except PatrolServerError as error:
+        assert isinstance(error, ApiError | Unreadable)  # noqa: PT017 - either outcome is fine
