@@ -18,7 +18,7 @@ from .fleet import software_of
 from .software import Installed, Kind, Software
 from .webhooks import Webhook, payload_of
 from .wire import Style, software_document
-from .world import Change, Server
+from .world import TEST_DATA, Change, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -164,7 +164,7 @@ class Control:
         server = world.named(str(order.server)) if order.server is not None else None
         data = order.data
         if data is msgspec.UNSET:
-            data = {"server_id": server.id} if server is not None else []
+            data = {"server_id": server.id} if server is not None else TEST_DATA
         account = server.account_id if server is not None else world.demo.id
         events: list[Event] = []
         for _ in range(order.count):

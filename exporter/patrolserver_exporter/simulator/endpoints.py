@@ -35,7 +35,8 @@ class Call:
 
     def number(self, name: str, what: str) -> int:
         """An id of the path; what is no number does not exist."""
-        text = self.path[name]
+        # The scanner cuts ids out of the JSON as they stand there: of a string it keeps the quotes.
+        text = self.path[name].strip('"')
         if not (text.isascii() and text.isdigit() and len(text) < 17):
             raise not_found(what)
         return int(text)
@@ -110,7 +111,15 @@ def server_exists(call: Call) -> bytes:
 
 def list_servers(call: Call) -> bytes:
     """All servers of the account."""
-    return call.data([_server(call, server) for server in call.world.servers(call.account)])
+    if call.scopes & {"exploitable", "status"}:
+        return call.data([_server(call, server) for server in call.world.servers(call.account)])
+    kept, asked = call.world.kept_lists, (call.account.id, call.style)
+    with call.world.lock:
+        version, reply = kept.get(asked, (-1, b""))
+        if version != call.world.list_version:
+            reply = call.data([_server(call, server) for server in call.world.servers(call.account)])
+            kept[asked] = call.world.list_version, reply
+    return reply
 
 
 def get_server(call: Call) -> bytes:
@@ -168,7 +177,9 @@ def get_software(call: Call) -> bytes:
 def list_exploits(call: Call) -> bytes:
     """The exploits of one software."""
     installed = call.software()
-    return call.data(installed.overrides.get("exploits", [one.document() for one in installed.software.exploits]))
+    return call.data(
+        (installed.overrides or {}).get("exploits", [one.document() for one in installed.software.exploits])
+    )
 
 
 def list_buckets(call: Call) -> bytes:
@@ -226,8 +237,6 @@ def _server(call: Call, server: Server) -> dict[str, object]:
             document["status"] = next((kind.value for kind in worst if kind in troubles), "ok")
     return document
 
-
-Endpoint = "Callable[[Call], bytes]"
 
 OPEN = frozenset({register, request_api_credentials, server_exists, request_verification_token})
 """Calls without credentials (C)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from bisect import bisect
 from functools import cache, lru_cache
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ _STATES = (
     Kind.UNDETECTED,
     Kind.CANDIDATES,
 )
+_EXPLOITABLE = _STATES.index(Kind.EXPLOITABLE)
 _TENDED = (0.84, 0.92, 0.95, 0.965, 0.975, 0.99, 1.0)
 _NEGLECTED = (0.6, 0.78, 0.88, 0.94, 0.96, 0.98, 1.0)
 _RISKS = (3.1, 4.3, 5.3, 6.1, 7.5, 8.8)
@@ -44,33 +46,32 @@ def software_of(seed: int, index: int, amount: int) -> tuple[Software, ...]:
     role, domain = SLOTS[index % len(SLOTS)]
     limits = _TENDED if domain == "example.org" else _NEGLECTED
     chance = dice(seed, index)
-    site, node = chance.choice(SITES), chance.choice(NODE_PLACES)
-    names = _shelf(role)[:amount]
-    more = len(names) - len(ROLES[role])
-    if more > 0:
-        names = (*ROLES[role], *chance.sample(_shelf(role)[len(ROLES[role]) :], more))
-    found = [_drawn(PRODUCTS[name], site, node, limits, chance) for name in names]
+    places = {"/": "/", "site": chance.choice(SITES), "node": chance.choice(NODE_PLACES)}
+    certain, rest = _shelf(role)
+    start = chance.randrange(len(rest))
+    names = (*certain, *rest[start:], *rest[:start])[:amount]
+    draw = chance.random
+    found = []
+    for name in names:
+        state = bisect(limits, draw())
+        risk = int(draw() * len(_RISKS)) if state == _EXPLOITABLE else 0
+        found.append(_variant(name, state, places[PRODUCTS[name].place], risk))
     found += [_package(number) for number in range(amount - len(names))]
     return tuple(found)
 
 
 @cache
-def _shelf(role: str) -> tuple[str, ...]:
-    """What a server of that role may run, the certain first; a plugin only where its parent is certain."""
+def _shelf(role: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a server of that role runs, and what it may run besides: a plugin only where its parent is certain."""
     certain = ROLES[role]
-    rest = (name for name, product in PRODUCTS.items() if name not in certain)
-    return (*certain, *(name for name in rest if PRODUCTS[name].parent in (None, *certain)))
-
-
-def _drawn(product: Product, site: str, node: str, limits: tuple[float, ...], chance: random.Random) -> Software:
-    throw = chance.random()
-    state = next(kind for kind, limit in zip(_STATES, limits, strict=True) if throw < limit)
-    location = {"/": "/", "site": site, "node": node}[product.place]
-    return _variant(product, state, location, chance.randrange(len(_RISKS)) if state is Kind.EXPLOITABLE else 0)
+    rest = (name for name, product in PRODUCTS.items() if product.parent in (None, *certain))
+    return certain, tuple(name for name in rest if name not in certain)
 
 
 @cache
-def _variant(product: Product, state: Kind, location: str, risk: int) -> Software:
+def _variant(name: str, state: int, location: str, risk: int) -> Software:
+    """The same few objects over and over: what is costly is done once for each, here and where they are written."""
+    product = PRODUCTS[name]
     fine = Software(
         name=product.name,
         canonical_name=product.canonical_name,
@@ -79,7 +80,7 @@ def _variant(product: Product, state: Kind, location: str, risk: int) -> Softwar
         parent=product.parent,
         location=location,
     )
-    match state:
+    match _STATES[state]:
         case Kind.OUTDATED:
             return _older(fine, product)
         case Kind.UNSUPPORTED:
@@ -90,7 +91,7 @@ def _variant(product: Product, state: Kind, location: str, risk: int) -> Softwar
         case Kind.MENDED:
             return fine
         case _:
-            return altered(fine, state)
+            return altered(fine, _STATES[state])
 
 
 def _older(software: Software, product: Product) -> Software:

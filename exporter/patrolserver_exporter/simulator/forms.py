@@ -100,7 +100,8 @@ def found_software(line: dict[str, str]) -> Software:
     name = line["n"]
     canonical = name
     if parent and name.startswith(f"{parent}:"):
-        canonical = f"{parent}/{name.removeprefix(f'{parent}:')}"
+        name = name.removeprefix(f"{parent}:")
+        canonical = f"{parent}/{name}"
     supported, newest = assessed(canonical, line["v"]) if line["v"] else (None, None)
     return Software(
         name=name,

@@ -60,7 +60,7 @@ class MendOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class EventOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Events; without ``data`` they carry the id of ``server``, and without both nothing."""
+    """Events; without ``data`` they carry the id of ``server``, and without both a message."""
 
     identifier: str
     server: str | int | None = None

@@ -53,7 +53,7 @@ class Installed(msgspec.Struct, frozen=True):
 
     id: int
     software: Software
-    overrides: dict[str, Any] = {}  # msgspec copies an empty default
+    overrides: dict[str, Any] | None = None
     """Fields written as they are, however odd: what tests of lenience ask for."""
 
 

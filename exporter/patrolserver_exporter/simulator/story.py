@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import ApiError
 from .fleet import dice
 from .software import Kind, Software
-from .world import Change, Server
+from .world import TEST_DATA, Change, Server
 
 if TYPE_CHECKING:
     import random
@@ -111,7 +111,7 @@ def _mended(world: World, speed: float, chance: random.Random) -> Iterator[Beat]
 
 def _tested(world: World, speed: float, chance: random.Random) -> Iterator[Beat]:
     del speed, chance
-    world.emit(world.demo.id, "webhook.test", [])
+    world.emit(world.demo.id, "webhook.test", TEST_DATA)
     yield Beat("somebody pressed \u201cTest webhook\u201d", 6.0)
 
 

@@ -60,9 +60,9 @@ def software_document(installed: Installed, style: Style, *, exploits: bool) -> 
     """One software of one server; ``exploits`` for ``scope=exploits``."""
     head = b'{"id":"%d",' if style is Style.STRINGS else b'{"id":%d,'
     if installed.overrides:
-        fields = _fields(installed.software, style, exploits=exploits) | dict(installed.overrides)
+        fields = _fields(installed.software, style, exploits=exploits) | installed.overrides
         return php_json(styled({"id": installed.id, **fields}, style))
-    return head % installed.id + _after_id(installed.software, style, exploits=exploits)
+    return head % installed.id + _after_id(installed.software, style is Style.STRINGS, exploits)
 
 
 def software_list(installed: Iterable[Installed], style: Style, *, exploits: bool) -> bytes:
@@ -71,7 +71,8 @@ def software_list(installed: Iterable[Installed], style: Style, *, exploits: boo
 
 
 @lru_cache(maxsize=65_536)
-def _after_id(software: Software, style: Style, *, exploits: bool) -> bytes:
+def _after_id(software: Software, strings: bool, exploits: bool) -> bytes:  # noqa: FBT001  a key must be cheap to hash
+    style = Style.STRINGS if strings else Style.PLAIN
     return php_json(styled(_fields(software, style, exploits=exploits), style))[1:]
 
 

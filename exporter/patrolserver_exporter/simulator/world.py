@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from .options import SimulatorOptions
 
+TEST_DATA = {"message": "This is a test."}
+"""Data of ``webhook.test`` (?): not empty, because the SDK logs an empty event as invalid."""
 _IDS_PER_SERVER = 100_000
 _FIRST_EXTRA_ID = 10**12
 """Ids of software that was not there from the start."""
@@ -75,11 +77,13 @@ class World:
         self.events = Events()
         self.list_version = 0
         """Grows whenever the list of servers changes."""
+        self.kept_lists: dict[tuple[int, str], tuple[int, bytes]] = {}
+        """Finished lists of servers by account and style, with the version they show: benchmarks ask for 100,000."""
         self.demo = self.accounts.add(options.email, options.password, key=options.key, secret=options.secret)
         self._clock, self._ahead, self._deliver = clock, 0.0, deliver
         self._servers: dict[int, Server] = {}
         self._changed: dict[int, tuple[Installed, ...]] = {}
-        self._pending: dict[int, list[Change]] = {}
+        self._pending: dict[int, list[tuple[Change, bool]]] = {}
         self._scanning: set[int] = set()
         self._webhooks: dict[int, Webhook] = {}
         self._extra_ids, self._exploit_ids = count(_FIRST_EXTRA_ID), count(1001)
@@ -233,7 +237,7 @@ class World:
             if not touched and change.kind is not Kind.MENDED:
                 raise not_found("Software")
             if at_scan:
-                self._pending.setdefault(server.id, []).append(change)
+                self._pending.setdefault(server.id, []).append((change, tell))
             else:
                 self._changed[server.id] = after
             if tell:
@@ -289,13 +293,15 @@ class World:
     def _finish_scan(self, server: Server, now: float) -> None:
         before = self.installed(server)
         after = before
-        for change in self._pending.pop(server.id, ()):
-            after, _ = self._applied(after, change)
+        known = {(one.software.identity, trouble(one.software)) for one in before}
+        for change, told in self._pending.pop(server.id, ()):
+            after, touched = self._applied(after, change)
+            if told:
+                known |= {(one.software.identity, trouble(one.software)) for one in touched}
         after = self.buckets.scanned(server.id, after, self.new_software_id, now)
         self._changed[server.id] = after
         server.scanning_until, server.last_scan = None, now
         self._scanning.discard(server.id)
-        known = {(one.software.identity, trouble(one.software)) for one in before}
         fresh = [one.software for one in after if (one.software.identity, trouble(one.software)) not in known]
         self._tell(server, [new_issue(one, kind) for one in fresh if (kind := trouble(one)) is not None])
         self.emit(server.account_id, "webhook.scan_finished", {"server_id": server.id})
@@ -330,11 +336,18 @@ class World:
     def emit(
         self, account_id: int, identifier: str, data: object, *, webhook_id: int | None = None, deliver: bool = True
     ) -> list[Event]:
-        """Make an event for each webhook of the account, or for one, and deliver it; it can be fetched before that."""
+        """Make an event for one webhook or for each of the account that has a URL, and deliver it.
+
+        It can be fetched before it is delivered. Where no webhook has a URL, those without get the event.
+        """
         with self.lock:
             hooks = [one for one in self._webhooks.values() if one.account_id == account_id]
+            if webhook_id is not None:
+                hooks = [one for one in hooks if one.id == webhook_id]
+            else:
+                hooks = [one for one in hooks if one.url is not None] or hooks
             events = []
-            for webhook in (one for one in hooks if webhook_id in (None, one.id)):
+            for webhook in hooks:
                 event = self.events.add(webhook.id, account_id, identifier, data, self.now())
                 events.append(event)
                 if deliver:
