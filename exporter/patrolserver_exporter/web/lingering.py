@@ -25,8 +25,8 @@ class AnswerTransport(asyncio.Transport):
         self.is_lingering = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, unless the last answer has been sent."""
-        if not self.is_lingering:
+        """Send, unless nothing more can be sent: uvicorn's cycle learns a moment later that the connection is gone."""
+        if not self.is_closing():
             self._written += len(data)
             self._transport.write(data)
 

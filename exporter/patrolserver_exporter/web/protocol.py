@@ -81,6 +81,8 @@ class Rules:
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_header_bytes: int = 32 * 1024
     max_headers: int = 200
+    max_pipelined: int = 64
+    """Requests that wait behind one of the same connection; more of them are not answered."""
     max_connections: int = 10_000
     observe: Callable[[WebEvent], None] = _ignore
     admit: Callable[[asyncio.Transport], bool] = _admit_all
@@ -92,8 +94,8 @@ class _Reading(Enum):
     BODY = auto()
 
 
-class _TooManyHeaders(Exception):
-    """Breaks off the parser."""
+class _TooMany(Exception):
+    """Breaks off the parser, at a header or a request too many."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -198,7 +200,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self._decline_upgrade()
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, _TooManyHeaders):
+            if isinstance(error.__context__, _TooMany):
                 self._refuse_headers()
             else:
                 self._rules.observe(WebEvent.MALFORMED)
@@ -207,6 +209,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Start the clock of the headers."""
+        if len(self.pipeline) >= self._rules.max_pipelined:
+            raise _TooMany
         super().on_message_begin()
         self._reading = _Reading.HEADERS
         self._since = self.loop.time()
@@ -215,7 +219,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; what trails a chunked body is dropped."""
         if len(self.headers) >= self._rules.max_headers:
-            raise _TooManyHeaders
+            raise _TooMany
         if self._reading is _Reading.HEADERS:
             super().on_header(name, value)
 

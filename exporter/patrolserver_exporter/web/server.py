@@ -79,6 +79,11 @@ class WebServer:
         """How many clients are connected."""
         return len(self._state.connections)
 
+    @property
+    def requests(self) -> int:
+        """How many requests are in flight."""
+        return len(self._state.tasks)
+
     async def start(self) -> None:
         """Listen everywhere, or nowhere: raises `ListenError` for the first address that cannot be had."""
         sockets: list[socket.socket] = []
@@ -185,6 +190,8 @@ def _uvicorn_config(app: ASGIApp, rules: Rules) -> Config:
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        # Below it, uvicorn would wrap the application in a logger of every path.
+        log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
