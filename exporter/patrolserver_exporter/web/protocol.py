@@ -60,6 +60,7 @@ class WebEvent(StrEnum):
     WRITE_TIMEOUT = "write_timeout"
     MALFORMED = "malformed"
     HEADERS_TOO_LARGE = "headers_too_large"
+    TOO_MANY_PIPELINED = "too_many_pipelined"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     CERTIFICATE_REFUSED = "certificate_refused"
     INTERNAL_ERROR = "internal_error"
@@ -200,7 +201,10 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self._decline_upgrade()
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, _TooMany):
+            if isinstance(error.__context__, _TooMany) and self._reading is _Reading.NOTHING:
+                self._rules.observe(WebEvent.TOO_MANY_PIPELINED)
+                self._reject(429, "Too many requests wait for the first one's answer.")
+            elif isinstance(error.__context__, _TooMany):
                 self._refuse_headers()
             else:
                 self._rules.observe(WebEvent.MALFORMED)

@@ -1,0 +1,72 @@
+"""``/-/healthy``, ``/-/ready`` and ``/-/reload``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.web.access import BearerTokens, Denied, authorise
+from patrolserver_exporter.web.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+
+
+class Lifecycle:
+    """Tells whether the service is alive and ready, and reloads it.
+
+    ``troubles`` are sentences on what is wrong: they stand in the answer of ``/-/ready``, which stays 200 through them,
+    because a 503 would divert the webhooks of a service that can take them.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_ready: Callable[[], bool],
+        troubles: Callable[[], Sequence[str]],
+        reload: Callable[[], Awaitable[str | None]],
+        tokens: BearerTokens,
+        reload_enabled: bool,
+    ) -> None:
+        self._is_ready = is_ready
+        self._troubles = troubles
+        self._reload = reload
+        self._tokens = tokens
+        self._reload_enabled = reload_enabled
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/-/healthy", self.healthy, methods=["GET"]),
+            Route("/-/ready", self.ready, methods=["GET"]),
+            Route("/-/reload", self.reload, methods=["POST", "PUT"]),
+        ]
+
+    async def healthy(self, _request: Request) -> Response:
+        """Say that the service runs."""
+        return PlainTextResponse("patrolserver-exporter is healthy.\n")
+
+    async def ready(self, _request: Request) -> Response:
+        """Say whether it has something to show, and what is wrong."""
+        troubles = "".join(f"{trouble}\n" for trouble in self._troubles())
+        if self._is_ready():
+            return PlainTextResponse(f"patrolserver-exporter is ready.\n{troubles}")
+        waiting = "patrolserver-exporter is not ready: no account answered yet.\n"
+        return PlainTextResponse(waiting + troubles, 503, headers={"retry-after": "5"})
+
+    async def reload(self, request: Request) -> Response:
+        """Read the configuration anew; a bad one leaves the old one running and is told in the answer."""
+        if not self._reload_enabled:
+            return Problem(403, detail="Reloading over HTTP is off (--no-web.enable-lifecycle); send a SIGHUP.")
+        allowed = authorise(request.scope, Right.RELOAD, self._tokens)
+        if isinstance(allowed, Denied):
+            return allowed.problem()
+        error = await self._reload()
+        if error is None:
+            return PlainTextResponse("The configuration was reloaded.\n")
+        return Problem(500, detail=f"The configuration was not reloaded, the old one goes on: {error}")
