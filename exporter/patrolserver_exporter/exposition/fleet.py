@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.exposition.telemetry import DropReason
     from patrolserver_exporter.issues.summary import ServerSummary
 
-_PENDING_LIMIT = 20_000
+_PENDING_LIMIT = 10_000
 """Changed rows that may wait for a scrape, each a few hundred bytes: bounds the memory while nobody scrapes."""
 
 

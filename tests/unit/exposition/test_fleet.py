@@ -147,9 +147,10 @@ def test_only_changed_families_are_made_anew() -> None:
 def test_changes_do_not_pile_up_without_scrapes() -> None:
     """While nobody scrapes, changed lines are folded in now and then instead of being kept."""
     exposition = fleet()
+    servers = [fleets.server(server_id, software=8) for server_id in range(5_000)]
     tracemalloc.start()
     try:
-        exposition.replace_all(fleets.server(server_id, software=8) for server_id in range(5_000))
+        exposition.replace_all(servers)
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
