@@ -48,14 +48,15 @@ _BARE: Final = re.compile(r"[^\s\"=\\]+")
 _NOT_A_NAME: Final = re.compile(r"[^A-Za-z0-9_.]")
 
 _QUOTE: Final = r"""\\?["']"""
+# Every repetition that may begin at each place of a long line is bounded, so that no line takes quadratic time.
 _RULES: Final = (
     # Parameters of a URL or a form, also percent-encoded within another URL.
     (r"((?:[?&;]|%3F|%26)(?:key|secret|token|password)(?:=|%3D))(?:(?!%26)[^\s&\"'<>\\])*", rf"\1{MASK}"),
-    (r"(?<![\w.\-])(key=)[^\s&\"'<>\\]*(&(?:amp;)?secret=)[^\s&\"'<>\\]*", rf"\1{MASK}\2{MASK}"),
-    (r"(?<![\w.\-])(secret=)[^\s&\"'<>\\]*(&(?:amp;)?key=)[^\s&\"'<>\\]*", rf"\1{MASK}\2{MASK}"),
+    (r"(?<![\w.\-])(key=)[^\s&\"'<>\\]{0,512}(&(?:amp;)?secret=)[^\s&\"'<>\\]*", rf"\1{MASK}\2{MASK}"),
+    (r"(?<![\w.\-])(secret=)[^\s&\"'<>\\]{0,512}(&(?:amp;)?key=)[^\s&\"'<>\\]*", rf"\1{MASK}\2{MASK}"),
     # The same as a dictionary, in Python or JSON.
-    (rf"({_QUOTE}(?:secret|password){_QUOTE}\s*:\s*({_QUOTE})).{{0,512}}?(?=\2)", rf"\1{MASK}"),
-    (rf"({_QUOTE}key{_QUOTE}\s*:\s*({_QUOTE})).{{0,512}}?(?=\2,\s*{_QUOTE}secret)", rf"\1{MASK}"),
+    (rf"({_QUOTE}(?:secret|password){_QUOTE}\s*:\s*({_QUOTE}))(?:[^\\]|\\.){{0,1024}}?(?=\2)", rf"\1{MASK}"),
+    (rf"({_QUOTE}key{_QUOTE}\s*:\s*({_QUOTE}))(?:[^\\]|\\.){{0,1024}}?(?=\2,\s*{_QUOTE}secret)", rf"\1{MASK}"),
     (r"(:\/\/[^\s:@/\"']{0,255}):[^\s\"']{0,1024}@", rf"\1:{MASK}@"),
     (r"(/webhook/)[^\s/?\"'\\]+", rf"\1{MASK}"),
     (rf"(authorization(?:{_QUOTE})?\s*[:=]\s*(?:{_QUOTE})?(?:bearer|basic)\s+)[^\s\"'\\,]+", rf"\1{MASK}"),

@@ -383,6 +383,10 @@ def test_deep_data() -> None:
             "may not use !env or !file here",
         ),
         ("- { server: !env PATH, software: a, until: 2027-01-31, reason: b }", "may not use !env or !file here"),
+        (
+            '[{"server": "a", "server": "b", "until": 1, "software": 1, "reason": 1}]',
+            "server: is given twice, first on",
+        ),
         ('[{"server": "a", "server": "b"}]', "policy.json:1: [0].server: is given twice, first on line 1; keep one"),
         ("\ud800", "policy.json:1:1: is not UTF-8 here"),
         ("[" * 100_000, "is nested deeper than 32 levels"),
