@@ -1,0 +1,55 @@
+"""What the API and the pages may use of the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.config.schema import Config
+    from patrolserver_exporter.ingest.core import AccountStatus
+    from patrolserver_exporter.logs import Redactor
+    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.web.access import BearerTokens
+
+
+class Watching(Protocol):
+    """The part of ``ingest.Ingest`` that the web layer asks."""
+
+    @property
+    def ready(self) -> bool:
+        """An account answered once, or the state of an earlier run was restored."""
+        ...
+
+    def refresh(self, account: str, server_id: int, done: Callable[[str | None], None]) -> None:
+        """Poll a server now; ``done`` hears the error, or ``None``, perhaps at once and perhaps in another thread."""
+        ...
+
+    def statuses(self) -> tuple[AccountStatus, ...]:
+        """How each account stands."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebContext:
+    """Everything that a route may need."""
+
+    store: Store
+    watching: Watching
+    tokens: BearerTokens
+    clock: Clock
+    config: Callable[[], Config]
+    """The configuration in force."""
+    redactor: Redactor
+    on_feed: Callable[[Callable[[], None]], None]
+    """Registers what is called, on the store's thread, when the change feed grew."""
+    on_inbox: Callable[[Callable[[], None]], None]
+    """Registers what is called, on the store's thread, when deliveries came or moved."""
+    external_url: str = ""
+    """Under which people reach the service, without a slash at the end; empty where nobody said."""
+    route_prefix: str = ""
+    """In front of every path, without a slash at the end."""
+    telemetry_path: str = "/metrics"
