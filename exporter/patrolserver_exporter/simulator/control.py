@@ -12,13 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from . import orders
+from .changes import Change
 from .errors import ApiError
 from .faults import Fault
 from .fleet import software_of
+from .outbox import TEST_DATA
 from .software import Installed, Kind, Software
 from .webhooks import Webhook, payload_of
 from .wire import Style, software_document
-from .world import TEST_DATA, Change, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from .events import Event
     from .server import Simulator
+    from .world import Server
 
     Path = Mapping[str, str]
     Handler = Callable[[Path, Any], object]
@@ -88,9 +90,9 @@ class Control:
             "style": simulator.api.style,
             "servers": len(world.servers(world.demo)),
             "scanning": world.scanning(),
-            "events": len(world.events),
+            "events": len(world.outbox),
             "deliveries": simulator.postman.counts(),
-            "webhooks": [webhook.document() for webhook in world.webhooks()],
+            "webhooks": [webhook.document() for webhook in world.outbox.webhooks()],
             "faults": simulator.faults.documents(),
             "story": {"playing": simulator.story.playing, "lines": simulator.story.lines()},
         }
@@ -168,13 +170,15 @@ class Control:
         account = server.account_id if server is not None else world.demo.id
         events: list[Event] = []
         for _ in range(order.count):
-            events += world.emit(account, order.identifier, data, webhook_id=order.webhook_id, deliver=order.deliver)
+            events += world.outbox.emit(
+                account, order.identifier, data, webhook_id=order.webhook_id, deliver=order.deliver
+            )
         return {"events": [payload_of(event.identifier, event.id, event.webhook_id) for event in events]}
 
     def deliver(self, _path: Path, order: orders.DeliverOrder) -> object:
         """Deliveries of any content."""
         if order.url is None:
-            hooks = [webhook for webhook in self._world.webhooks() if webhook.url is not None]
+            hooks = [webhook for webhook in self._world.outbox.webhooks() if webhook.url is not None]
         else:
             hooks = [Webhook(0, 0, order.url, order.format)]
         for webhook in hooks:
@@ -194,17 +198,17 @@ class Control:
 
     def webhooks(self, _path: Path, _order: orders.Nothing) -> object:
         """The webhooks, their URLs without the token."""
-        return {"webhooks": [webhook.document() for webhook in self._world.webhooks()]}
+        return {"webhooks": [webhook.document() for webhook in self._world.outbox.webhooks()]}
 
     def add_webhook(self, _path: Path, order: orders.WebhookOrder) -> object:
         """A new webhook."""
-        return self._world.add_webhook(
-            self._world.demo, order.url, order.format, duplicates=order.duplicates, ca_file=order.ca_file
+        return self._world.outbox.add_webhook(
+            self._world.demo.id, order.url, order.format, duplicates=order.duplicates, ca_file=order.ca_file
         ).document()
 
     def remove_webhook(self, path: Path, _order: orders.Nothing) -> object:
         """A webhook is gone."""
-        self._world.remove_webhook(int(path["webhook"]))
+        self._world.outbox.remove_webhook(int(path["webhook"]))
         return {}
 
     def faults(self, _path: Path, _order: orders.Nothing) -> object:

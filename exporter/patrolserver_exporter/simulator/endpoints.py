@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .changes import trouble
 from .errors import host_taken, host_unresolved, invalid, not_found
 from .software import Installed, Kind
 from .wire import Style, envelope, event_reply, php_json, software_document, software_list, styled
-from .world import Server, World, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .accounts import Account
+    from .world import Server, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ def delete_bucket(call: Call) -> bytes:
 def get_event(call: Call) -> bytes:
     """An event's data, for 30 days."""
     webhook_id, event_id = call.number("webhook", "Webhook"), call.number("event", "Event")
-    event = call.world.events.find(webhook_id, event_id, call.world.now())
+    event = call.world.outbox.find(webhook_id, event_id)
     if event is None or event.account_id != call.account.id:
         raise not_found("Event")
     return event_reply(event.data, call.style)

@@ -7,16 +7,17 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .changes import Change
 from .errors import ApiError
 from .fleet import dice
+from .outbox import TEST_DATA
 from .software import Kind, Software
-from .world import TEST_DATA, Change, Server
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
 
-    from .world import World
+    from .world import Server, World
 
 SCAN_SECONDS = 4.0
 CRITICAL = "php"
@@ -111,7 +112,7 @@ def _mended(world: World, speed: float, chance: random.Random) -> Iterator[Beat]
 
 def _tested(world: World, speed: float, chance: random.Random) -> Iterator[Beat]:
     del speed, chance
-    world.emit(world.demo.id, "webhook.test", TEST_DATA)
+    world.outbox.emit(world.demo.id, "webhook.test", TEST_DATA)
     yield Beat("somebody pressed \u201cTest webhook\u201d", 6.0)
 
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from .accounts import Account, Accounts
 from .buckets import Buckets
+from .changes import Change, applied, trouble
 from .errors import host_taken, invalid, not_found
-from .events import Event, Events
 from .fleet import server_name, software_of
-from .software import Installed, Kind, Software, altered, new_issue
-from .webhooks import Format, Webhook
+from .outbox import Outbox
+from .software import Installed, Kind, Software, new_issue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
+    from .events import Event
     from .options import SimulatorOptions
+    from .webhooks import Webhook
 
-TEST_DATA = {"message": "This is a test."}
-"""Data of ``webhook.test`` (?): not empty, because the SDK logs an empty event as invalid."""
 _IDS_PER_SERVER = 100_000
 _FIRST_EXTRA_ID = 10**12
 """Ids of software that was not there from the start."""
@@ -41,17 +41,6 @@ class Server:
     """Its place in the fleet; ``None``: a client or a test added it."""
     scanning_until: float | None = None
     last_scan: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Something that happens to the software of a server."""
-
-    kind: Kind
-    canonical_name: str | None = None
-    """``None``: to the first that is fine, or with ``MENDED`` to all that is broken."""
-    location: str | None = None
-    risk: float = 9.8
 
 
 class World:
@@ -74,25 +63,24 @@ class World:
         """Set when a scan starts: whoever calls ``tick`` need not look before."""
         self.accounts = Accounts(options.seed)
         self.buckets = Buckets()
-        self.events = Events()
         self.list_version = 0
         """Grows whenever the list of servers changes."""
         self.kept_lists: dict[tuple[int, str], tuple[int, bytes]] = {}
         """Finished lists of servers by account and style, with the version they show: benchmarks ask for 100,000."""
         self.demo = self.accounts.add(options.email, options.password, key=options.key, secret=options.secret)
-        self._clock, self._ahead, self._deliver = clock, 0.0, deliver
+        self._clock, self._ahead = clock, 0.0
+        self.outbox = Outbox(self.now, deliver)
         self._servers: dict[int, Server] = {}
         self._changed: dict[int, tuple[Installed, ...]] = {}
         self._pending: dict[int, list[tuple[Change, bool]]] = {}
         self._scanning: set[int] = set()
-        self._webhooks: dict[int, Webhook] = {}
         self._extra_ids, self._exploit_ids = count(_FIRST_EXTRA_ID), count(1001)
-        self._webhook_ids, self._server_ids = count(1), count(1)
+        self._server_ids = count(1)
         for index in range(options.servers):
             server_id = next(self._server_ids)
             self._servers[server_id] = Server(server_id, server_name(index), self.demo.id, index % 9 != 8, index)
         for url in options.webhook_urls or (None,):
-            self.add_webhook(self.demo, url, options.webhook_format)
+            self.outbox.add_webhook(self.demo.id, url, options.webhook_format)
 
     def now(self) -> float:
         """Seconds since the epoch, as the simulator sees them."""
@@ -181,7 +169,7 @@ class World:
         with self.lock:
             for server in self.servers(account):
                 self.remove_server(server)
-            self._webhooks = {number: hook for number, hook in self._webhooks.items() if hook.account_id != account.id}
+            self.outbox.remove_account(account.id)
             self.accounts.remove(account)
 
     def verification_token(self, domain: str) -> str:
@@ -233,7 +221,7 @@ class World:
         """
         with self.lock:
             before = self.installed(server)
-            after, touched = self._applied(before, change)
+            after, touched = applied(before, change, self._exploit_ids)
             if not touched and change.kind is not Kind.MENDED:
                 raise not_found("Software")
             if at_scan:
@@ -244,20 +232,6 @@ class World:
                 self._tell(server, [new_issue(one.software, change.kind) for one in touched if one.software.broken])
             return touched
 
-    def _applied(self, installed: Sequence[Installed], change: Change) -> tuple[tuple[Installed, ...], list[Installed]]:
-        targets = {one.id for one in installed if _is_target(one.software, change)}
-        if change.canonical_name is None and change.kind is not Kind.MENDED:
-            targets = {next((one.id for one in installed if one.id in targets), -1)}
-        after = []
-        for one in installed:
-            if one.id in targets:
-                serial = next(self._exploit_ids) if change.kind is Kind.EXPLOITABLE else 0
-                fresh = altered(one.software, change.kind, risk=change.risk, serial=serial)
-                after.append(Installed(one.id, fresh, one.overrides))
-            else:
-                after.append(one)
-        return tuple(after), [one for one in after if one.id in targets]
-
     # Scans
 
     def start_scan(self, server: Server, seconds: float | None = None) -> None:
@@ -267,7 +241,7 @@ class World:
                 return
             server.scanning_until = self.now() + (self.options.scan_seconds if seconds is None else seconds)
             self._scanning.add(server.id)
-            self.emit(server.account_id, "webhook.scan_started", {"server_id": server.id})
+            self.outbox.emit(server.account_id, "webhook.scan_started", {"server_id": server.id})
         self.woken.set()
 
     def is_scanning(self, server: Server) -> bool:
@@ -295,7 +269,7 @@ class World:
         after = before
         known = {(one.software.identity, trouble(one.software)) for one in before}
         for change, told in self._pending.pop(server.id, ()):
-            after, touched = self._applied(after, change)
+            after, touched = applied(after, change, self._exploit_ids)
             if told:
                 known |= {(one.software.identity, trouble(one.software)) for one in touched}
         after = self.buckets.scanned(server.id, after, self.new_software_id, now)
@@ -304,72 +278,9 @@ class World:
         self._scanning.discard(server.id)
         fresh = [one.software for one in after if (one.software.identity, trouble(one.software)) not in known]
         self._tell(server, [new_issue(one, kind) for one in fresh if (kind := trouble(one)) is not None])
-        self.emit(server.account_id, "webhook.scan_finished", {"server_id": server.id})
-
-    # Webhooks
-
-    def add_webhook(
-        self,
-        account: Account,
-        url: str | None,
-        format: Format = Format.JSON,  # noqa: A002  the domain's word
-        *,
-        duplicates: int = 0,
-        ca_file: str | None = None,
-    ) -> Webhook:
-        """Another webhook of the account; without a URL its events are only there to be fetched."""
-        with self.lock:
-            webhook = Webhook(next(self._webhook_ids), account.id, url, format, duplicates, ca_file)
-            self._webhooks[webhook.id] = webhook
-            return webhook
-
-    def remove_webhook(self, webhook_id: int) -> None:
-        """The webhook is gone; its events can still be fetched."""
-        with self.lock:
-            self._webhooks.pop(webhook_id, None)
-
-    def webhooks(self) -> list[Webhook]:
-        """All webhooks."""
-        with self.lock:
-            return list(self._webhooks.values())
-
-    def emit(
-        self, account_id: int, identifier: str, data: object, *, webhook_id: int | None = None, deliver: bool = True
-    ) -> list[Event]:
-        """Make an event for one webhook or for each of the account that has a URL, and deliver it.
-
-        It can be fetched before it is delivered. Where no webhook has a URL, those without get the event.
-        """
-        with self.lock:
-            hooks = [one for one in self._webhooks.values() if one.account_id == account_id]
-            if webhook_id is not None:
-                hooks = [one for one in hooks if one.id == webhook_id]
-            else:
-                hooks = [one for one in hooks if one.url is not None] or hooks
-            events = []
-            for webhook in hooks:
-                event = self.events.add(webhook.id, account_id, identifier, data, self.now())
-                events.append(event)
-                if deliver:
-                    self._deliver(webhook, event)
-            return events
+        self.outbox.emit(server.account_id, "webhook.scan_finished", {"server_id": server.id})
 
     def _tell(self, server: Server, issues: list[dict[str, object]]) -> None:
         if issues:
             data = {"server_id": server.id, "new_issues": issues}
-            self.emit(server.account_id, "webhook.new_server_issues", data)
-
-
-def trouble(software: Software) -> Kind | None:
-    """What is wrong with it, the worst first."""
-    if software.exploits:
-        return Kind.EXPLOITABLE
-    if software.supported is False:
-        return Kind.OUTDATED if software.newest_bugfix_release else Kind.UNSUPPORTED
-    return None
-
-
-def _is_target(software: Software, change: Change) -> bool:
-    if change.canonical_name is not None:
-        return software.canonical_name == change.canonical_name and change.location in (None, software.location)
-    return software.broken if change.kind is Kind.MENDED else not software.broken and software.version is not None
+            self.outbox.emit(server.account_id, "webhook.new_server_issues", data)
