@@ -129,6 +129,15 @@ def test_reserved_names() -> None:
     assert line("m", fields={"level": "error", "a b=c": "d"}).endswith(" level_=error a_b_c=d")
 
 
+def test_stacks_are_one_field() -> None:
+    """The stack that a caller asks for stays within its line."""
+    stream = io.StringIO()
+    setup_logging("info", "logfmt", stream)
+    logging.getLogger("x").info("m", stack_info=True)
+    assert ' stack="Stack (most recent call last):\\n' in stream.getvalue()
+    assert stream.getvalue().count("\n") == 1
+
+
 @pytest.mark.parametrize("layout", ["logfmt", "json"])
 def test_exceptions_are_one_field(layout: str) -> None:
     """A traceback stays within its line, and is redacted."""
@@ -354,6 +363,31 @@ def test_a_closed_stream_is_survived() -> None:
     handler = StderrHandler(stream)
     stream.close()
     handler.handle(record("m"))
+
+
+def test_an_interrupt_is_no_exception_to_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C ends the program as it always does, and a thread that exits says nothing."""
+    stream = io.StringIO()
+    setup_logging("info", "logfmt", stream)
+    log_uncaught_exceptions()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    thread = threading.Thread(target=sys.exit)
+    thread.start()
+    thread.join(10)
+    assert stream.getvalue() == ""
+    assert "KeyboardInterrupt" in capsys.readouterr().err
+
+
+def test_a_reader_that_left_is_no_news() -> None:
+    """When nobody reads the log any more, nothing is said about it."""
+
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    stream = Gone()
+    StderrHandler(stream).handle(record("m"))
+    assert stream.getvalue() == "m\n"
 
 
 def test_uncaught_exceptions_are_logged() -> None:

@@ -19,17 +19,13 @@ CREDENTIALS_PREFIX = "${CREDENTIALS_DIRECTORY}/"
 
 
 class _Mark:
-    """A value that is none."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-
-    def __repr__(self) -> str:
-        return self._label
+    """What stands where there is no value."""
 
 
-WRONG: Final = _Mark("WRONG")
-REQUIRED: Final = _Mark("REQUIRED")
+WRONG: Final = _Mark()
+"""The value did not fit, which is noted."""
+REQUIRED: Final = _Mark()
+"""The key has no default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -104,7 +103,7 @@ class File:
 def is_world_readable(path: Path) -> bool:
     """Whether every user of the machine may read the file; False when it cannot be told."""
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - a path may be one that pathlib refuses
+        mode = path.stat().st_mode
     except (OSError, ValueError):
         return False
     return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)

@@ -191,6 +191,12 @@ def test_a_bad_environment(environ: dict[str, str], errors: list[str]) -> None:
     assert CANARY not in said
 
 
+def test_an_empty_document_is_a_file_without_keys(tmp_path: Path) -> None:
+    """A file in which everything is null is one that leaves everything to the defaults."""
+    loaded = load_config(lay(tmp_path, "---\n"), {"PATROLSERVER_KEY": "k", "PATROLSERVER_SECRET": "s"})
+    assert loaded.config.poll.interval == 900.0
+
+
 def test_a_file_without_accounts_takes_the_environments(tmp_path: Path) -> None:
     """Without accounts in the file, the environment's account is used beside the file's other keys."""
     path = lay(tmp_path, "poll: { interval: 30s }\n")
@@ -262,6 +268,12 @@ def test_systemd_credentials(tmp_path: Path) -> None:
     config = load_config(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).config
     assert config.accounts[0].secret.reveal() == "from-the-file"
     assert "needs $CREDENTIALS_DIRECTORY, which systemd sets for a unit with LoadCredential=" in errors_of(path, {})
+
+
+def test_a_ca_file_that_cannot_be_one(tmp_path: Path) -> None:
+    """A path that no file system takes is told as one that is no file."""
+    path = lay(tmp_path, f"accounts: [{{ key: k, secret: s, ca_file: {'x' * 5000} }}]\n")
+    assert f"accounts[0].ca_file: is no file (is '{'x' * 200}'); correct the path" in errors_of(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.schema import Account
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.config.source import MAX_VALUE_BYTES
+from patrolserver_exporter.config.source import MAX_VALUE_BYTES, File
 
 CANARY = "c4n4ry-secret"
 NOBODY = 65_534
@@ -141,6 +141,16 @@ def test_a_file_that_may_not_be_read(file: Path) -> None:
     finally:
         os.seteuid(user)
     assert said == f"file {file}: the file {file} may not be read; let the exporter's user read it"
+
+
+def test_who_may_read_the_file(file: Path) -> None:
+    """A file's source knows whether everyone may read it; one that is gone is not readable."""
+    source = File(file)
+    file.chmod(0o640)
+    assert not source.is_world_readable()
+    file.chmod(0o644)
+    assert source.is_world_readable()
+    assert not File(file.parent / "absent").is_world_readable()
 
 
 @pytest.mark.parametrize("value", ["", "\n", "  "])
