@@ -54,7 +54,10 @@ def _opening(world: World, speed: float) -> Iterator[Beat]:
     yield Beat(f"watching {len(servers)} servers", 3.0)
     first = servers[0]
     yield from _scan(world, first, speed)
-    server, software = _stage(world, servers)
+    stage = _stage(world, servers)
+    if stage is None:
+        return
+    server, software = stage
     world.change(server, Change(Kind.EXPLOITABLE, software.canonical_name, software.location, 9.8), tell=True)
     yield Beat(f"critical: {software.name} {software.version or ''} on {server.name} is exploitable, risk 9.8", 16.0)
     world.change(server, Change(Kind.MENDED, software.canonical_name, software.location), at_scan=True)
@@ -63,14 +66,14 @@ def _opening(world: World, speed: float) -> Iterator[Beat]:
     yield Beat(f"fixed: {software.name} on {server.name} is up to date", 10.0)
 
 
-def _stage(world: World, servers: list[Server]) -> tuple[Server, Software]:
+def _stage(world: World, servers: list[Server]) -> tuple[Server, Software] | None:
     """The first server, but the very first, with the software that breaks; or whatever there is."""
     for server in [*servers[1:50], servers[0]]:
         for one in world.installed(server):
             if one.software.canonical_name == CRITICAL and not one.software.broken:
                 return server, one.software
-    server = next((one for one in servers if world.installed(one)), servers[0])
-    return server, world.installed(server)[0].software
+    stages = ((server, one.software) for server in servers for one in world.installed(server))
+    return next(stages, None)
 
 
 def _scan(world: World, server: Server, speed: float) -> Iterator[Beat]:
