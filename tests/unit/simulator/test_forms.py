@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 
 from patrolserver_exporter.simulator.errors import ApiError
 from patrolserver_exporter.simulator.forms import form, found_software, pushed_software
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -40,10 +44,7 @@ def test_json_that_is_no_object_is_refused(body: bytes) -> None:
 @given(st.binary(max_size=200), st.sampled_from([FORM, "application/json", ""]))
 def test_no_body_breaks_the_reader(body: bytes, content_type: str) -> None:
     """Any bytes are read, or refused as they should be."""
-    try:
-        assert isinstance(form(body, content_type), dict)
-    except ApiError as error:
-        assert error.status == 400
+    assert _refusal(lambda: form(body, content_type)) in (None, 400)
 
 
 def test_the_scanners_list_repeats_what_it_leaves_out() -> None:
@@ -82,10 +83,7 @@ def test_an_unreadable_list_is_refused(odd: object) -> None:
 @given(st.text() | st.lists(st.dictionaries(st.sampled_from("nvplx"), st.text())).map(json.dumps))
 def test_no_list_breaks_the_reader(listed: str) -> None:
     """Any text is read, or refused as it should be."""
-    try:
-        assert all(line["n"] for line in pushed_software(listed))
-    except ApiError as error:
-        assert error.status == 422
+    assert _refusal(lambda: pushed_software(listed)) in (None, 422)
 
 
 def test_a_plugin_gets_its_canonical_name() -> None:
@@ -99,3 +97,11 @@ def test_software_without_a_version_is_not_detected() -> None:
     """Nobody knows whether it is supported."""
     found = found_software({"n": "php", "v": "", "p": "", "l": ""})
     assert (found.version, found.supported, found.parent, found.location) == (None, None, None, "/")
+
+
+def _refusal(read: Callable[[], object]) -> int | None:
+    try:
+        read()
+    except ApiError as error:
+        return error.status
+    return None

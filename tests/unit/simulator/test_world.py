@@ -31,9 +31,11 @@ class Scene:
         self.told.append((event.identifier.removeprefix("webhook."), event.data))
 
     def server(self, name: str = "web-01.example.org") -> Server:
+        """The server of that name."""
         return self.world.named(name)
 
     def php(self, server: Server) -> Installed:
+        """Its PHP."""
         return next(one for one in self.world.installed(server) if one.software.canonical_name == "php")
 
 
@@ -179,7 +181,7 @@ def test_a_bucket_expires(scene: Scene) -> None:
     scene.time += 60
     assert world.buckets.find(server.id, "B", scene.time).key == "B"
     scene.time += 1
-    with pytest.raises(ApiError, match="^Bucket does not exist$"):
+    with pytest.raises(ApiError, match=r"^Bucket does not exist$"):
         world.buckets.find(server.id, "B", scene.time)
 
 
