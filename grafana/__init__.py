@@ -1,0 +1,1 @@
+"""What shows the exporter's metrics: dashboards as code, and the history that draws their pictures."""

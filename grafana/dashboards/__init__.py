@@ -1,0 +1,1 @@
+"""The three dashboards, as code: ``python -m grafana.dashboards`` writes their JSON beside this file."""

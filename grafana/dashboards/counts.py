@@ -1,0 +1,91 @@
+"""Numbers that more than one dashboard shows, said once."""
+
+from __future__ import annotations
+
+from grafana.dashboards.look import ISSUE_AGE, POLL_AGE, RISK, SEVERITIES, SOFTWARE_STATES, any_is
+from grafana.dashboards.panels import About, Placed, Query, lines, stats
+from grafana.dashboards.promql import ANY_SEVERITY, SERVER_LABELS, URGENT, per_server, severity, state_is
+
+ISSUES = "patrolserver_server_issues"
+BY_SERVER = f"sum by ({', '.join(SERVER_LABELS)})"
+NO_DATA = "no data"
+
+
+def open_issues(width: int, what_to_do: str) -> Placed:
+    """Four big numbers, worst first."""
+    queries = [Query(f"sum({per_server(ISSUES, matchers=severity(name))})", name) for name in SEVERITIES]
+    about = About("Open issues", what_to_do, width, 4, NO_DATA)
+    return stats(about, queries, each={name: any_is(color) for name, color in SEVERITIES.items()}, sparkline=True)
+
+
+def issue_trend(width: int, what_to_do: str) -> Placed:
+    """Open issues over time, stacked by severity, the worst at the bottom."""
+    queries = [Query(f"sum({per_server(ISSUES, matchers=severity(name))})", name) for name in SEVERITIES]
+    return lines(
+        About("Open issues by severity", what_to_do, width, 8), queries, colors=SEVERITIES, stacked=True, decimals=0
+    )
+
+
+def software_trend(width: int) -> Placed:
+    """Installed software that is not fine, over time."""
+    total = "patrolserver_server_software"
+    states = [name for name in SOFTWARE_STATES if name != "supported"]
+    queries = [Query(f"sum({per_server(total, matchers=(state_is(name),))})", name) for name in states]
+    about = About(
+        "Software that is not current",
+        "Installed software that is outdated (update it), unsupported (move to another line) or of unknown state (its "
+        "version was not detected). A falling curve is what patch days look like.",
+        width,
+        8,
+    )
+    return lines(about, queries, colors=SOFTWARE_STATES, stacked=True, decimals=0)
+
+
+def exploits(width: int, what_to_do: str) -> Placed:
+    """Known exploits that count."""
+    queries = [Query(f"sum({per_server('patrolserver_server_exploits')})", "exploits")]
+    return stats(About("Exploits", what_to_do, width, 4, NO_DATA), queries, limits=any_is(SEVERITIES["high"]))
+
+
+def highest_risk(width: int) -> Placed:
+    """The worst exploit's risk."""
+    about = About(
+        "Highest risk",
+        "Risk of the worst known exploit, 0 to 10 like CVSS. 9 and more is critical: update or shut it off today.",
+        width,
+        4,
+        NO_DATA,
+    )
+    queries = [Query(f"max({per_server('patrolserver_server_exploit_risk_max')})", "risk")]
+    return stats(about, queries, limits=RISK, decimals=1, unit="none")
+
+
+def oldest_urgent(width: int) -> Placed:
+    """How long the oldest critical or high issue is open."""
+    oldest = per_server("patrolserver_server_oldest_issue_timestamp_seconds", matchers=URGENT, pick="min")
+    known = per_server(ISSUES, matchers=ANY_SEVERITY)
+    about = About(
+        "Oldest urgent issue",
+        "How long the oldest critical or high issue has been open. After 7 days an alert fires for a high one,"
+        " after 3 a "
+        "critical one is overdue. 0 s: none is open.",
+        width,
+        4,
+        NO_DATA,
+    )
+    queries = [Query(f"time() - min({oldest}) or on () 0 * count({known})", "age")]
+    return stats(about, queries, unit="s", limits=ISSUE_AGE, decimals=1)
+
+
+def data_age(width: int) -> Placed:
+    """How old the oldest server's data is."""
+    about = About(
+        "Oldest poll",
+        "Time since the last successful poll of the server that was polled longest ago. Yellow after an hour: open the "
+        "exporter's dashboard and look at API failures and budget. Red after a day: the deploy gate answers unknown.",
+        width,
+        4,
+        NO_DATA,
+    )
+    oldest = per_server("patrolserver_server_last_poll_timestamp_seconds")
+    return stats(about, [Query(f"time() - min({oldest})", "age")], unit="s", limits=POLL_AGE, decimals=1)

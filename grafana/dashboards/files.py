@@ -1,0 +1,25 @@
+"""The dashboards as the files that Grafana reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from grafana.dashboards.exporter import exporter
+from grafana.dashboards.fleet import fleet
+from grafana.dashboards.frame import build
+from grafana.dashboards.server import server
+
+FOLDER = Path(__file__).parent / "json"
+
+
+def rendered() -> dict[str, str]:
+    """File name → JSON text, the same on every run."""
+    pages = (fleet(), server(), exporter())
+    return {
+        f"{page.uid}.json": json.dumps(build(page), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False)
+        + "\n"
+        for page in pages
+    }

@@ -1,0 +1,156 @@
+"""What surrounds the panels, the same on every dashboard: variables, annotations, links, rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models.dashboard import (
+    Dashboard,
+    DashboardCursorSync,
+    DashboardLinkType,
+    GridPos,
+    RowPanel,
+    VariableHide,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+
+from grafana.dashboards.look import CALM, SEVERITIES
+from grafana.dashboards.panels import SOURCE, Placed
+from grafana.dashboards.promql import TARGET, by_server, own
+
+TAG = "patrolserver"
+COLUMNS = 24
+FLEET = "patrolserver-fleet"
+SERVER = "patrolserver-server"
+EXPORTER = "patrolserver-exporter"
+
+KEPT = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${severity:queryparam}&${__url_time_range}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A titled band of panels; a collapsed one asks Prometheus nothing before it is opened."""
+
+    title: str
+    panels: tuple[Placed, ...]
+    collapsed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A whole dashboard."""
+
+    uid: str
+    title: str
+    description: str
+    rows: tuple[Row, ...]
+    hidden: frozenset[str] = frozenset()
+    """Variables that only pass through, from link to link."""
+    scans_marked: bool
+    """Whether the marks of scans are drawn from the start."""
+
+
+def build(page: Page) -> Dashboard:
+    """The dashboard with everything that the others have too."""
+    builder = (
+        dashboard.Dashboard(page.title)
+        .uid(page.uid)
+        .description(page.description)
+        .tags([TAG])
+        .readonly()
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .time("now-7d", "now")
+        .refresh("1m")
+        .timezone("browser")
+        .link(_others())
+    )
+    for variable in _variables(page.hidden):
+        builder.with_variable(variable)
+    for annotation in _annotations(scans_marked=page.scans_marked):
+        builder.annotation(annotation)
+    finished = builder.build()
+    finished.panels = []
+    number = y = 0
+    for row in page.rows:
+        number += 1
+        band = RowPanel(
+            title=row.title, collapsed=row.collapsed, id_val=number, grid_pos=GridPos(h=1, w=COLUMNS, x=0, y=y)
+        )
+        finished.panels.append(band)
+        y = _place(row.panels, number, y + 1)
+        (band.panels if row.collapsed else finished.panels).extend(placed.panel for placed in row.panels)
+        number += len(row.panels)
+    return finished
+
+
+def to_server(server_field: str, account_field: str) -> str:
+    """The link from a row of a table to its server's dashboard."""
+    server = f"var-server=${{__data.fields[{server_field}]:percentencode}}"
+    account = f"var-account=${{__data.fields[{account_field}]:percentencode}}"
+    return f"/d/{SERVER}?{account}&{server}&{KEPT}"
+
+
+def _place(panels: tuple[Placed, ...], number: int, top: int) -> int:
+    x, y, tallest = 0, top, 0
+    for offset, placed in enumerate(panels, start=1):
+        if x + placed.width > COLUMNS:
+            x, y, tallest = 0, y + tallest, 0
+        placed.panel.id_val = number + offset
+        placed.panel.grid_pos = GridPos(h=placed.height, w=placed.width, x=x, y=y)
+        x, tallest = x + placed.width, max(tallest, placed.height)
+    return y + tallest
+
+
+def _others() -> dashboard.DashboardLink:
+    link = dashboard.DashboardLink("PatrolServer").type(DashboardLinkType.DASHBOARDS).tags([TAG])
+    link.icon("external link").tooltip("The other dashboards, with this selection and time")
+    return link.as_dropdown(True).include_vars(True).keep_time(True)
+
+
+def _variables(
+    hidden: frozenset[str],
+) -> list[dashboard.DatasourceVariable | dashboard.QueryVariable | dashboard.CustomVariable]:
+    source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+    servers = f'{TARGET}, account=~"$account"'
+    severities = dashboard.CustomVariable("severity").label("Severity").values(",".join(SEVERITIES))
+    severities.multi(True).include_all(True).all_value(".+").current(_all())
+    if "severity" in hidden:
+        severities.hide(VariableHide.HIDE_VARIABLE)
+    return [
+        source,
+        _choice("job", "Job", "label_values(patrolserver_exporter_build_info, job)"),
+        _choice("instance", "Instance", 'label_values(patrolserver_exporter_build_info{job=~"$job"}, instance)'),
+        _choice("account", "Account", f"label_values(patrolserver_up{{{TARGET}}}, account)"),
+        _choice(
+            "server", "Server", f"label_values(patrolserver_server_info{{{servers}}}, server)", hide="server" in hidden
+        ),
+        severities,
+    ]
+
+
+def _choice(name: str, label: str, query: str, *, hide: bool = False) -> dashboard.QueryVariable:
+    choice = dashboard.QueryVariable(name).label(label).query(query).datasource(SOURCE)
+    choice.multi(True).include_all(True).all_value(".+").current(_all())
+    choice.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
+    return choice.hide(VariableHide.HIDE_VARIABLE) if hide else choice
+
+
+def _all() -> VariableOption:
+    return VariableOption(selected=True, text="All", value="$__all")
+
+
+def _annotations(*, scans_marked: bool) -> list[dashboard.AnnotationQuery]:
+    scan = by_server("patrolserver_server_last_scan_timestamp_seconds")
+    scans = f"count by (account, server) (changes({scan}[$__interval]) > 0)"
+    restarts = f"changes({own('process_start_time_seconds')}[$__interval]) > 0"
+    return [
+        _marks("Scans", scans, CALM).enable(scans_marked),
+        _marks("Exporter restarts", restarts, "purple").enable(True),
+    ]
+
+
+def _marks(name: str, expr: str, color: str) -> dashboard.AnnotationQuery:
+    return dashboard.AnnotationQuery().name(name).datasource(SOURCE).expr(expr).icon_color(color)

@@ -1,0 +1,74 @@
+"""Selectors and aggregations that every panel shares.
+
+Series of the fleet (``patrolserver_*``) are shown alike by every replica, so ``max by`` folds them. Those of an
+exporter (``patrolserver_exporter_*``) are its own: they are summed or shown one by one.
+"""
+
+from __future__ import annotations
+
+TARGET = 'job=~"$job", instance=~"$instance"'
+SERVER_LABELS = ("account", "server_id", "server")
+
+
+def own(metric: str, *matchers: str) -> str:
+    """A series of an exporter that has no account label."""
+    return f"{metric}{{{', '.join((TARGET, *matchers))}}}"
+
+
+def by_account(metric: str, *matchers: str) -> str:
+    """A series with an account label."""
+    return own(metric, 'account=~"$account"', *matchers)
+
+
+def by_server(metric: str, *matchers: str) -> str:
+    """A series with the labels of a server."""
+    return by_account(metric, 'server=~"$server"', *matchers)
+
+
+def per_account(metric: str, *labels: str, matchers: tuple[str, ...] = (), pick: str = "max") -> str:
+    """One value an account (and ``labels``), whatever the number of replicas."""
+    return f"{pick} by ({', '.join(('account', *labels))}) ({by_account(metric, *matchers)})"
+
+
+def per_server(metric: str, *labels: str, matchers: tuple[str, ...] = (), pick: str = "max", at: str = "") -> str:
+    """One value a server (and ``labels``), whatever the number of replicas; ``at``: ``@ end()``, for instance."""
+    return f"{pick} by ({', '.join((*SERVER_LABELS, *labels))}) ({by_server(metric, *matchers)}{at})"
+
+
+def most_now(number: int, over_time: str, now: str) -> str:
+    """The curves of the ``number`` highest servers at the end of the time range: the same ones all the way."""
+    return f"{over_time} and on (account, server_id) topk({number}, {now})"
+
+
+def severity(name: str) -> tuple[str, ...]:
+    """One severity, unless the dashboard's filter leaves it out."""
+    return (f'severity="{name}"', 'severity=~"$severity"')
+
+
+def state_is(name: str) -> str:
+    """One state of software or deliveries."""
+    return f'state="{name}"'
+
+
+URGENT = ('severity=~"critical|high"',)
+ANY_SEVERITY = ('severity=~"$severity"',)
+
+
+def rate(selector: str) -> str:
+    """Per second, over the window that Grafana finds long enough."""
+    return f"rate({selector}[$__rate_interval])"
+
+
+def or_else(expression: str, fallback: str) -> str:
+    """``fallback`` when nothing matches: a healthy system has no failures, and its panel says so instead of nothing."""
+    return f"{expression} or on () {fallback}"
+
+
+def named_zero(known: str, label: str, name: str) -> str:
+    """A zero called ``name``, as long as ``known`` exists at all: an empty Prometheus is not a healthy one."""
+    return f'label_replace(0 * count({known}), "{label}", "{name}", "", "")'
+
+
+def count_where(expression: str, condition: str) -> str:
+    """How many series meet the condition; 0 and not nothing when none does."""
+    return f"count({expression} {condition}) or 0 * count({expression})"
