@@ -54,9 +54,19 @@ class Watch(msgspec.Struct, frozen=True):
     worker: AccountWorker
 
     def stop(self) -> None:
-        """End both; the worker first, because it plans polls."""
-        self.worker.stop()
-        self.poller.stop()
+        """End both, and wait for their calls for a while."""
+        self.begin_stop()
+        self.join(5.0)
+
+    def begin_stop(self) -> None:
+        """Start nothing more; the worker first, because it plans polls."""
+        self.worker.begin_stop()
+        self.poller.begin_stop()
+
+    def join(self, patience: float) -> None:
+        """Wait for the calls under way, at most ``patience`` seconds."""
+        self.worker.join(patience)
+        self.poller.join(patience)
 
 
 class Ingest:
@@ -136,11 +146,17 @@ class Ingest:
         reason = None if call.reason is None else call.reason.value
         self._telemetry.api_call(call.account, call.endpoint.value, call.seconds, reason)
 
-    def stop(self) -> None:
-        """End all threads of the accounts; calls under way are waited for."""
+    def stop(self, grace: float = 5.0) -> None:
+        """End the accounts' threads, at most ``grace`` seconds after now; a call that takes longer is left behind.
+
+        What such a call brings is not kept: its delivery is due again at the next start.
+        """
         with self._lock:
             for watch in self._watches.values():
-                watch.stop()
+                watch.begin_stop()
+            end = self._clock.monotonic() + grace
+            for watch in self._watches.values():
+                watch.join(max(end - self._clock.monotonic(), 0.0))
             self._watches.clear()
 
     def tick(self) -> None:

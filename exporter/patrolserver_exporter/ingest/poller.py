@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.ingest import listing, scans, units
 from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.health import LIST_EVERY, Trouble, back_off
 from patrolserver_exporter.ingest.schedule import Job, Task
+from patrolserver_exporter.ingest.threads import Threads
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
 from patrolserver_exporter.store import StoreError, deliveries, fleet
@@ -38,14 +38,12 @@ class AccountPoller:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
-        self._threads = ThreadPoolExecutor(
-            watched.settings.poll.concurrency + 1, thread_name_prefix=f"poll-{watched.name}"
-        )
+        self._threads = Threads(watched.settings.poll.concurrency + 1, f"poll-{watched.name}")
         self._listing = False
         self._stopping = False
 
     def resume(self, records: Sequence[fleet.ServerRecord]) -> None:
-        """Plan the servers of the restored state as they were planned; what is overdue is spread, not polled at once."""
+        """Plan the servers of the restored state as they were planned; what is overdue is spread over time."""
         watched, now, mono = self.watched, self._clock.now(), self._clock.monotonic()
         watched.watch(record.server_id for record in records)
         interval = watched.interval
@@ -92,11 +90,15 @@ class AccountPoller:
             self.watched.health.ask_for_list(self._clock.monotonic())
         self.pump()
 
-    def stop(self) -> None:
-        """Start nothing more and wait for the calls that are under way."""
+    def begin_stop(self) -> None:
+        """Start nothing more."""
         self._stopping = True
         self.watched.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def join(self, patience: float) -> None:
+        """Wait for the calls under way, at most ``patience`` seconds."""
+        self._threads.join(patience)
 
     def pump(self) -> None:
         """Start what is due, as far as health, budget and threads allow."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +13,7 @@ from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.events import FollowUp, apply_event, needs_server
 from patrolserver_exporter.ingest.fates import Fate, fate_of
 from patrolserver_exporter.ingest.schedule import Job
+from patrolserver_exporter.ingest.threads import Threads
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
 from patrolserver_exporter.store import ClaimLost, StoreError, deliveries
@@ -53,7 +53,7 @@ class AccountWorker:
         self._wake = threading.Condition()
         self._woken = True
         self._stopping = False
-        self._threads = ThreadPoolExecutor(EVENT_THREADS, thread_name_prefix=f"event-{self._watched.name}")
+        self._threads = Threads(EVENT_THREADS, f"event-{self._watched.name}")
         self.last_progress = clock.monotonic()
         """When the worker last went round (monotonic seconds); the watchdog looks at it."""
         self._dispatcher = threading.Thread(target=self._run, name=f"inbox-{self._watched.name}", daemon=True)
@@ -65,12 +65,16 @@ class AccountWorker:
             self._woken = True
             self._wake.notify()
 
-    def stop(self) -> None:
-        """Take nothing more and wait for what is under way."""
+    def begin_stop(self) -> None:
+        """Take nothing more."""
         self._stopping = True
         self.wake()
         self._dispatcher.join()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def join(self, patience: float) -> None:
+        """Wait for the calls under way, at most ``patience`` seconds."""
+        self._threads.join(patience)
 
     def _run(self) -> None:
         wait = 0.0

@@ -22,6 +22,47 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def rebuild(url: str) -> list[Path]:
+    """Set a damaged SQLite file aside, so that the state is built anew; returns where its parts are now.
+
+    A sound one stays, and so does one that another process holds (`StoreLocked`).
+    """
+    file = engine.database_file(url)
+    if file is None or not file.exists():
+        return []
+    with files.FileLock(file):
+        try:
+            engine.check_file(file)
+            probe = engine.create_engine(url)
+            try:
+                engine.migrate(probe)
+                check_documents(probe, file)
+            finally:
+                probe.dispose()
+        except StoreCorrupt:
+            return files.set_aside(file)
+    return []
+
+
+def check_documents(database: sa.Engine, file: Path) -> None:
+    """Hold every sealed document against its checksum; `StoreCorrupt` if one does not match."""
+    columns = (
+        schema.servers.c.state,
+        schema.servers.c.summary,
+        schema.servers.c.software,
+        schema.issues.c.document,
+        schema.changes.c.document,
+    )
+    try:
+        with database.connect() as connection:
+            for column in columns:
+                for (document,) in connection.execute(sa.select(column)).yield_per(1000):
+                    if document is not None:
+                        check(document)
+    except (StoreCorrupt, sa.exc.DatabaseError) as error:
+        raise files.corrupt(file, str(getattr(error, "orig", error))) from error
+
+
 class Store:
     """The state of the service, in SQLite or PostgreSQL.
 
@@ -41,7 +82,7 @@ class Store:
             undo.callback(self._engine.dispose)
             engine.migrate(self._engine)
             if self._file is not None:
-                self._check_documents(self._file)
+                check_documents(self._engine, self._file)
             undo.pop_all()
         self._thread = StoreThread(self._engine, on_commit)
         if self._file is not None:
@@ -59,22 +100,6 @@ class Store:
             lock.acquire(f"The state file {file}")
         except OSError as error:
             raise StoreUnavailable(f"Cannot use the state file {file}: {error.strerror}.") from error
-
-    def _check_documents(self, file: Path) -> None:
-        try:
-            with self._engine.connect() as connection:
-                for column in (
-                    schema.servers.c.state,
-                    schema.servers.c.summary,
-                    schema.servers.c.software,
-                    schema.issues.c.document,
-                    schema.changes.c.document,
-                ):
-                    for (document,) in connection.execute(sa.select(column)).yield_per(1000):
-                        if document is not None:
-                            check(document)
-        except (StoreCorrupt, sa.exc.DatabaseError) as error:
-            raise files.corrupt(file, str(getattr(error, "orig", error))) from error
 
     def __enter__(self) -> Self:
         return self

@@ -41,7 +41,7 @@ class Switch:
                 await _not_found(path)(scope, receive, send)
                 return
             path = path.removeprefix(self._prefix) or "/"
-        await self._app_for(path)(scope | {"path": path, "root_path": ""}, receive, send)
+        await self._app_for(path)({**scope, "path": path, "root_path": ""}, receive, send)
 
     def _app_for(self, path: str) -> ASGIApp:
         app = self._exact.get(path)

@@ -23,7 +23,7 @@ _BOUNDARY = re.compile(rb"--([!-~ ]{1,200})\r?\n")
 _TRUE = (1, True, "1", "true", "yes", "on")
 
 
-class UnreadableDelivery(Exception):  # noqa: N818  # named for what happened
+class UnreadableDelivery(Exception):  # named for what happened
     """The body is no delivery; the text says why, and repeats nothing of it."""
 
 
@@ -88,8 +88,8 @@ def _multipart(body: bytes) -> Mapping[str, str]:
     head = b'Content-Type: multipart/form-data; boundary="' + boundary[1].rstrip() + b'"\r\n\r\n'
     try:
         message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(head + body)
-        parts = message.get_payload()
-        fields = dict(_part(part) for part in parts[:_MOST_FIELDS] if isinstance(part, email.message.Message))
+        parts = [part for part in message.walk() if not part.is_multipart()]
+        fields = dict(_part(part) for part in parts[:_MOST_FIELDS])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UnreadableDelivery("The multipart body cannot be read.") from None
     return {name: value for name, value in fields.items() if name}
@@ -105,7 +105,7 @@ def _id(fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name)
     if isinstance(value, str):
         digits = value.strip()
-        value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 16 else None  # noqa: PLR2004
+        value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 16 else None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ID:
         raise UnreadableDelivery(f"The field {name} is missing or no id: digits, from 1 to 2^53-1.")
     return value

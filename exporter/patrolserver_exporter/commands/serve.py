@@ -1,0 +1,200 @@
+"""``patrolserver-exporter``: the service itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.commands import flags
+from patrolserver_exporter.config.hidden import hidden_values
+from patrolserver_exporter.config.load import load_config
+from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.logs import log_fields, log_uncaught_exceptions, setup_logging
+from patrolserver_exporter.service import Service, ServiceOptions
+from patrolserver_exporter.store import StoreCorrupt, StoreError, StoreLocked, rebuild
+from patrolserver_exporter.web.listen import ListenError, parse_address
+from patrolserver_exporter.web.webconfig import load_web_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from patrolserver_exporter.config.load import Loaded
+    from patrolserver_exporter.logs import Redactor
+    from patrolserver_exporter.web.listen import Address
+
+log = logging.getLogger(__name__)
+
+OK, FAILED, BAD_CONFIG, BAD_STATE = 0, 1, 2, 3
+
+_DESCRIPTION = """\
+Takes PatrolServer's webhooks, polls its API, and shows open issues and outdated software of every server to Prometheus.
+
+Without --config.file the environment is enough: PATROLSERVER_KEY and PATROLSERVER_SECRET, and, if wanted,
+PATROLSERVER_API_URL and PATROLSERVER_WEBHOOK_TOKEN. Each but the URL may be a file's: PATROLSERVER_KEY_FILE, …"""
+
+_EPILOG = """\
+commands:
+  demo        simulator and exporter in one process, with live changes; no account needed
+  simulator   a stand-in for PatrolServer's API, for tests and trials
+  gate        ask the running exporter whether servers may be deployed to
+  inbox       list, show, replay or drop webhook deliveries of the running exporter
+
+  patrolserver-exporter COMMAND --help tells more.
+
+exit codes:
+  0 ok; 1 failure at run time, or the gate says fail; 2 bad flags or configuration;
+  3 state file corrupt or in use by another process; 4 the gate says unknown"""
+
+
+def parser() -> flags.Parser:
+    """All flags of the service."""
+    found = flags.Parser("patrolserver-exporter", _DESCRIPTION, _EPILOG)
+    found.add_argument("--config.file", metavar="FILE", help="configuration in YAML (see docs/configuration.md)")
+    found.add_argument(
+        "--config.check", action="store_true", help="check the configuration, say what is wrong with it, and exit"
+    )
+    found.add_argument(
+        "--web.listen-address",
+        metavar="ADDRESS",
+        action="append",
+        help="where to serve metrics, API, pages and webhook; may be repeated (default: :10058)",
+    )
+    found.add_argument(
+        "--webhook.listen-address",
+        metavar="ADDRESS",
+        action="append",
+        help="where to serve the webhook, and nothing else; it is then served nowhere else; may be repeated",
+    )
+    found.add_argument(
+        "--web.config.file", metavar="FILE", help="TLS, basic auth, headers and rate limit (docs/web-config.md)"
+    )
+    found.add_argument(
+        "--web.telemetry-path", metavar="PATH", default="/metrics", help="of the metrics (default: /metrics)"
+    )
+    found.add_argument(
+        "--web.max-requests",
+        metavar="N",
+        type=int,
+        default=40,
+        help="scrapes answered at the same time; 0 is no limit (default: 40)",
+    )
+    found.switch("--web.disable-exporter-metrics", default=False, help="leave out process_* and python_*")
+    found.add_argument("--web.external-url", metavar="URL", default="", help="under which people reach the exporter")
+    found.add_argument(
+        "--web.route-prefix", metavar="PREFIX", help="in front of every path (default: the path of --web.external-url)"
+    )
+    found.switch("--web.enable-lifecycle", default=True, help="allow POST /-/reload to whoever may do it")
+    found.switch(
+        "--store.rebuild",
+        default=False,
+        help="set a damaged state file aside and build the state anew from the API; does nothing to a sound one",
+    )
+    found.log_flags()
+    found.version_flag()
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the configuration, or serve until a signal says stop."""
+    flag_parser = parser()
+    values = flags.read(flag_parser, arguments)
+    redactor = setup_logging(values["log.level"], values["log.format"])  # type: ignore[arg-type]
+    log_uncaught_exceptions()
+    options = _options(flag_parser, values)
+    try:
+        loaded = load_config(options.config_file, options.environ)
+        redactor.register(*hidden_values(loaded.config))
+        if options.web_config_file is not None:
+            load_web_config(options.web_config_file)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # One line a mistake, for people and editors.
+        return BAD_CONFIG
+    if values["config.check"]:
+        return _checked(loaded, redactor)
+    return serve(options, loaded, redactor, rebuild_state=bool(values["store.rebuild"]))
+
+
+def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOptions:
+    config_file, web_config_file = values["config.file"], values["web.config.file"]
+    telemetry_path = values["web.telemetry-path"]
+    if not telemetry_path.startswith("/") or telemetry_path in {"/", "/webhook"}:
+        flag_parser.error("--web.telemetry-path has to begin with a slash, and is neither / nor /webhook")
+    addresses = tuple(values["web.listen-address"] or (":10058",))
+    webhook_addresses = tuple(values["webhook.listen-address"] or ())
+    try:
+        for address in (*addresses, *webhook_addresses):
+            parse_address(address)
+    except ListenError as error:
+        flag_parser.error(str(error))
+    return ServiceOptions(
+        config_file=Path(config_file) if config_file else None,
+        listen_addresses=addresses,
+        webhook_addresses=webhook_addresses,
+        web_config_file=Path(web_config_file) if web_config_file else None,
+        telemetry_path=telemetry_path,
+        max_requests=max(values["web.max-requests"], 0),
+        exporter_metrics=not values["web.disable-exporter-metrics"],
+        external_url=values["web.external-url"],
+        route_prefix=flags.route_prefix(flag_parser, values["web.route-prefix"], values["web.external-url"]),
+        lifecycle=values["web.enable-lifecycle"],
+        environ=dict(os.environ),
+    )
+
+
+def _checked(loaded: Loaded, redactor: Redactor) -> int:
+    for warning in loaded.warnings:
+        print(f"warning: {redactor.redact(warning)}", file=sys.stderr)  # noqa: T201
+    accounts = ", ".join(account.name for account in loaded.config.accounts)
+    print(f"The configuration is sound. Accounts: {accounts}.")  # noqa: T201
+    return OK
+
+
+def serve(
+    options: ServiceOptions,
+    loaded: Loaded,
+    redactor: Redactor,
+    *,
+    rebuild_state: bool = False,
+    on_started: Callable[[tuple[Address, ...]], None] = lambda _: None,
+) -> int:
+    """Run the service to its end; returns the exit code."""
+    try:
+        if rebuild_state:
+            for moved in rebuild(loaded.config.store.url):
+                log.warning("The damaged state was set aside", extra=log_fields(file=str(moved)))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(options, loaded, redactor, on_started))
+    except (StoreCorrupt, StoreLocked) as error:
+        log.error(str(error))  # noqa: TRY400  # The text says all that helps.
+        return BAD_STATE
+    except ConfigError as error:
+        log.error(str(error))  # noqa: TRY400
+        return BAD_CONFIG
+    except (StoreError, ListenError) as error:
+        log.error(str(error))  # noqa: TRY400
+        return FAILED
+    _leave_behind_hanging_calls()
+    return OK
+
+
+async def _run(
+    options: ServiceOptions, loaded: Loaded, redactor: Redactor, on_started: Callable[[tuple[Address, ...]], None]
+) -> None:
+    service = Service(options, loaded, clock=SystemClock(), redactor=redactor, on_started=on_started)
+    await service.run()
+
+
+def _leave_behind_hanging_calls() -> None:
+    """Python would wait at its end for pool threads that still wait for a silent API; nothing of theirs is kept."""
+    hanging = [thread for thread in threading.enumerate() if thread.name.startswith(("poll-", "event-"))]
+    if hanging:
+        logging.shutdown()
+        os._exit(OK)
