@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of what talks to PatrolServer itself."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Shared words of the C(api) action group."""
+
+    DOCUMENTATION = r"""
+options:
+  api_url:
+    description:
+      - Where PatrolServer's API listens.
+      - If unset, the environment variable E(PATROLSERVER_API_URL) is taken.
+    type: str
+    default: https://api.patrolserver.com
+  api_key:
+    description:
+      - The key of the account.
+      - If unset, the environment variable E(PATROLSERVER_KEY) is taken.
+      - It travels in the URL, because PatrolServer wants it there; no message shows it, neither raw nor encoded.
+    type: str
+    required: true
+  api_secret:
+    description:
+      - The secret that belongs to O(api_key).
+      - If unset, the environment variable E(PATROLSERVER_SECRET) is taken.
+    type: str
+    required: true
+"""
+
+    ACTIONGROUP = r"""
+options: {}
+attributes:
+  action_group:
+    description: Takes its connection from C(module_defaults) of the action group.
+    support: full
+    membership:
+      - patrolserver.monitoring.api
+"""

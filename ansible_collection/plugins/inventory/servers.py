@@ -1,0 +1,191 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The servers that PatrolServer watches, as an inventory."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: servers
+short_description: Make an inventory of the servers that the exporter knows
+version_added: 0.1.0
+description:
+  - Makes a host of each server, with its counts, states and the age of its data as variables.
+  - Its source is a file whose name ends in C(patrolserver.yml) or C(patrolserver.yaml).
+  - An error is an error. An exporter that cannot be reached, refuses, or never had an answer of an account's API does not make an empty inventory.
+author:
+  - The patrolserver-exporter founders (!UNKNOWN)
+extends_documentation_fragment:
+  - patrolserver.monitoring.exporter.plugin
+  - constructed
+  - inventory_cache
+options:
+  plugin:
+    description: Marks the file as this plugin's.
+    type: str
+    required: true
+    choices: [patrolserver.monitoring.servers]
+  account:
+    description: Names of accounts.
+    type: list
+    elements: str
+    default: []
+  servers:
+    description: Ids, names, or globs on names.
+    type: list
+    elements: str
+    default: []
+  severity:
+    description: Only servers on which an issue of one of these severities is open.
+    type: list
+    elements: str
+    choices: [critical, high, medium, low]
+    default: []
+  kind:
+    description: Only servers on which an issue of one of these kinds is open.
+    type: list
+    elements: str
+    choices: [unsupported, outdated, exploitable, reported]
+    default: []
+  hostname:
+    description:
+      - What the hosts are called, V(name), V(id), or V(account_name) for the account, a dot and the name.
+      - Two servers of one name are an error.
+    type: str
+    choices: [name, id, account_name]
+    default: name
+  variable_prefix:
+    description: What the variables' names start with.
+    type: str
+    default: patrolserver_
+  max_age:
+    description: If set, an account whose last success is older is an error. Seconds, or a duration like V(24h).
+    type: str
+notes:
+  - The texts of the connection may be templates, so that a token can come from a lookup.
+"""
+
+EXAMPLES = r"""
+# servers.patrolserver.yml
+plugin: patrolserver.monitoring.servers
+exporter_url: https://exporter.example.org
+token: "{{ lookup('ansible.builtin.env', 'EXPORTER_TOKEN') }}"
+cache: true
+strict: true
+compose:
+  ansible_host: patrolserver_name
+groups:
+  vulnerable: patrolserver_issues.critical > 0
+  unknown: patrolserver_issues is none
+keyed_groups:
+  - key: patrolserver_account
+    prefix: account
+"""
+
+import hashlib
+import json
+import time
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import moment, seconds
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import PatrolServerError
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter
+from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.connection import connection_of
+
+SUFFIXES = ("patrolserver.yml", "patrolserver.yaml")
+FILTERS = ("account", "servers", "severity", "kind")
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+    """The inventory."""
+
+    NAME = "patrolserver.monitoring.servers"
+
+    def verify_file(self, path: str) -> bool:
+        """Tell whether the file is this plugin's, by its name."""
+        return super().verify_file(path) and path.endswith(SUFFIXES)
+
+    def parse(self, inventory, loader, path: str, cache: bool = True) -> None:
+        """Read the servers, from the cache if it may be, and make hosts of them."""
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        try:
+            servers = self._cached(path, cache)
+            names = self._names(servers)
+        except PatrolServerError as error:
+            raise AnsibleParserError("patrolserver.monitoring.servers: {0}".format(error)) from None
+        for name, server in zip(names, servers):
+            self._add(name, server)
+
+    def _cached(self, path: str, cache: bool) -> list:
+        connection = connection_of(self, self._rendered)
+        use = cache and self.get_option("cache")
+        key = self.get_cache_key(path) + self._digest(connection)
+        if use:
+            try:
+                return self._cache[key]
+            except KeyError:
+                pass
+        servers = self._ask(connection)
+        if self.get_option("cache"):
+            self._cache[key] = servers
+        return servers
+
+    def _digest(self, connection: dict) -> str:
+        """Return what tells this source's question apart from that of another, or of this one before it was edited."""
+        question = [connection["exporter_url"], [self.get_option(name) for name in FILTERS]]
+        return hashlib.sha256(json.dumps(question).encode("utf-8")).hexdigest()[:12]
+
+    def _rendered(self, text: str) -> str:
+        return self.templar.template(text) if self.templar.is_template(text) else text
+
+    def _ask(self, connection: dict) -> list:
+        exporter = Exporter(connection)
+        self._check(exporter.status()["accounts"])
+        return list(exporter.servers({name: self.get_option(name) for name in FILTERS}))
+
+    def _check(self, accounts: list) -> None:
+        """Refuse to make an inventory of accounts that nothing, or nothing of late, is known of."""
+        wanted = self.get_option("account")
+        max_age = self.get_option("max_age")
+        missing = set(wanted) - {account["name"] for account in accounts}
+        if missing:
+            raise PatrolServerError("the exporter has no account {0}".format(", ".join(sorted(missing))))
+        for account in accounts:
+            if wanted and account["name"] not in wanted:
+                continue
+            last = account.get("last_success_at")
+            if last is None:
+                raise PatrolServerError("the exporter has no list of servers yet of account {0}".format(account["name"]))
+            if max_age is not None and time.time() - moment(last) > seconds(max_age):
+                raise PatrolServerError("the last list of servers of account {0} is of {1}".format(account["name"], last))
+
+    def _names(self, servers: list) -> list:
+        made = {
+            "name": lambda server: server["name"],
+            "id": lambda server: str(server["id"]),
+            "account_name": lambda server: "{0}.{1}".format(server["account"], server["name"]),
+        }[self.get_option("hostname")]
+        names = [made(server) for server in servers]
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise PatrolServerError(
+                "several servers are called {0}; set hostname to account_name or id".format(", ".join(twice[:5]))
+            )
+        if "" in names:
+            raise PatrolServerError("a server has no name; set hostname to id")
+        return names
+
+    def _add(self, name: str, server: dict) -> None:
+        self.inventory.add_host(name)
+        prefix = self.get_option("variable_prefix")
+        for key, value in server.items():
+            self.inventory.set_variable(name, prefix + key, value)
+        variables = self.inventory.get_host(name).get_vars()
+        strict = self.get_option("strict")
+        self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
+        variables = self.inventory.get_host(name).get_vars()
+        self._add_host_to_composed_groups(self.get_option("groups"), variables, name, strict=strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict=strict)

@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The exporter's JSON API: what the modules, the lookup and the inventory ask it."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import filters
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, Unreadable
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport
+
+PAGE = 500
+NAMES_A_REQUEST = 100
+SERVER_FILTERS = {"account": "account", "server": "servers", "severity": "severity", "kind": "kind"}
+ISSUE_FILTERS = {**SERVER_FILTERS, "software": "software", "waived": "waived", "state": "state"}
+
+
+class Exporter:
+    """A client for one exporter; ``params`` are the options of ``exporter_options``."""
+
+    def __init__(self, params: dict) -> None:
+        self.transport = Transport("exporter", params["exporter_url"], params)
+
+    def servers(self, selection: dict, page: int = PAGE):
+        """Yield the servers that the selection names, each once."""
+        yield from self._in_chunks("/api/v1/servers", selection, SERVER_FILTERS, page, ("account", "id"))
+
+    def issues(self, selection: dict, page: int = PAGE):
+        """Yield the issues that the selection names, each once."""
+        yield from self._in_chunks("/api/v1/issues", selection, ISSUE_FILTERS, page, ("fingerprint",))
+
+    def gate(self, servers: list, account: str | None, policy: dict) -> dict:
+        """Ask for the verdict on all servers in one request."""
+        body = {"servers": servers, "policy": policy}
+        if account is not None:
+            body["account"] = account
+        verdict = self.transport.post_json("/api/v1/gate", body, read=True).body
+        if not isinstance(verdict, dict) or verdict.get("verdict") not in ("pass", "fail", "unknown"):
+            raise Unreadable("exporter: its answer holds no verdict")
+        if verdict.get("passed") is not (verdict["verdict"] == "pass"):
+            raise Unreadable("exporter: its answer contradicts itself on whether the gate passed")
+        return verdict
+
+    def refresh(self, server: dict) -> dict:
+        """Ask the exporter to poll the server now; returns the operation to follow."""
+        path = "/api/v1/servers/{0}/refresh".format(quote(str(server["id"]), safe=""))
+        reply = self.transport.post_json(path, {}, query=[("account", server["account"])])
+        return _member(reply.body, "operation")
+
+    def operation(self, operation_id: str) -> dict:
+        """Return how an operation stands."""
+        path = "/api/v1/operations/{0}".format(quote(str(operation_id), safe=""))
+        return _member(self.transport.get(path).body, "operation")
+
+    def status(self) -> dict:
+        """Return the exporter's own state: version, accounts with their last success, the inbox."""
+        body = self.transport.get("/api/v1/status").body
+        if not isinstance(body, dict) or not isinstance(body.get("accounts"), list):
+            raise Unreadable("exporter: its answer holds no accounts")
+        return body
+
+    def _in_chunks(self, path: str, selection: dict, names: dict, page: int, identity: tuple):
+        """A request line has its limits, so that many names are asked for in several requests."""
+        wanted = selection.get("servers") or []
+        chunks = [wanted[start : start + NAMES_A_REQUEST] for start in range(0, len(wanted), NAMES_A_REQUEST)] or [[]]
+        seen = set()
+        for chunk in chunks:
+            for item in self._pages(path, filters({**selection, "servers": chunk}, names), page):
+                key = tuple(item.get(name) for name in identity)
+                if key not in seen:
+                    seen.add(key)
+                    yield item
+
+    def _pages(self, path: str, pairs: list, page: int):
+        cursor, known = None, set()
+        while True:
+            query = [*pairs, ("limit", str(page))] + ([("cursor", cursor)] if cursor else [])
+            body = self.transport.get(path, query).body
+            items = _member(body, "items", list)
+            for item in items:
+                if not isinstance(item, dict):
+                    raise Unreadable("exporter: an item of its list is no object")
+                yield item
+            cursor = body.get("next_cursor")
+            if not cursor:
+                return
+            if cursor in known:
+                raise Unreadable("exporter: its pages go round in a circle")
+            known.add(cursor)
+
+
+def server_reference(text: str) -> int | str:
+    """Return an id as the number it is, and a name or glob as text."""
+    written = str(text).strip()
+    if not written:
+        raise InvalidInput("a server's name is empty")
+    return int(written) if written.isascii() and written.isdigit() else written
+
+
+def _member(body: object, name: str, kind: type = dict):
+    if not isinstance(body, dict) or not isinstance(body.get(name), kind):
+        raise Unreadable("exporter: its answer lacks {0!r}".format(name))
+    return body[name]

@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PatrolServer's own API, as far as it is known: lenient where its forms are, strict in what comes out."""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
+    InvalidInput,
+    PatrolServerError,
+    Refused,
+    Unreadable,
+)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport, error_text
+
+TRUE = ("1", "true", "yes", "on")
+FALSE = ("0", "false", "no", "off", "")
+
+
+class Api:
+    """A client for one account; ``params`` are the options of ``api_options``."""
+
+    def __init__(self, params: dict) -> None:
+        credentials = {"key": params["api_key"], "secret": params["api_secret"]}
+        self.transport = Transport("PatrolServer", params["api_url"], params, hidden_query=credentials)
+
+    def servers(self) -> list:
+        """Return the account's servers."""
+        return [_server(item) for item in _items(self._get("/servers"))]
+
+    def find(self, reference: str) -> dict | None:
+        """Return the server with that id or name, or nothing.
+
+        :raises InvalidInput: if the name means several.
+        """
+        wanted = _name(reference)
+        servers = self.servers()
+        matches = [server for server in servers if _name(server["name"]) == wanted]
+        if not matches:
+            matches = [server for server in servers if str(server["id"]) == wanted]
+        if len(matches) > 1:
+            ids = ", ".join(str(server["id"]) for server in matches)
+            raise InvalidInput("several servers are called {0!r}: give one of the ids {1}".format(wanted, ids))
+        return matches[0] if matches else None
+
+    def server(self, server_id: int) -> dict:
+        """Return one server."""
+        return _server(self._get("/servers/{0}".format(server_id)))
+
+    def create(self, domain: str) -> dict:
+        """Add a server."""
+        return _server(self._post("/servers", [("domain", domain)]))
+
+    def delete(self, server_id: int) -> None:
+        """Remove a server."""
+        self._post("/servers/{0}/delete".format(server_id), [])
+
+    def verification_token(self, domain: str) -> str:
+        """Return the token with which the ownership of a server is proved."""
+        data = self._get("/request_verification_token", [("domain", domain)])
+        token = data.get("token") if isinstance(data, dict) else data
+        if not isinstance(token, str) or not token:
+            raise Unreadable("PatrolServer: its answer holds no verification token")
+        return token
+
+    def verify(self, server_id: int, token: str) -> None:
+        """Prove the ownership of a server."""
+        self._post("/servers/{0}/verify".format(server_id), [("token", token)])
+
+    def start_scan(self, server_id: int) -> None:
+        """Start a scan."""
+        self._post("/servers/{0}/scan".format(server_id), [])
+
+    def is_scanning(self, server_id: int) -> bool:
+        """Return whether a scan runs now.
+
+        :raises Unreadable: for an answer that is neither yes nor no; it never counts as no.
+        """
+        answer = self._get("/servers/{0}/isScanning".format(server_id))
+        if answer is None:
+            raise Unreadable("PatrolServer: it did not say whether a scan runs")
+        return boolean(answer)
+
+    def bucket(self, server_id: int, key: str) -> list | None:
+        """Return the software of a bucket as it was pushed, or nothing if there is no such bucket."""
+        try:
+            data = self._get(_bucket_path(server_id, key))
+        except Refused as error:
+            if error.status == 404 or "does not exist" in str(error):
+                return None
+            raise
+        return _bucket_lines(data)
+
+    def push_bucket(self, server_id: int, key: str, lines: list, expire: int, silent: bool) -> None:
+        """Replace the software of a bucket; it lives for ``expire`` seconds."""
+        fields = [("software", json.dumps(lines)), ("expire", str(expire))]
+        self._post(_bucket_path(server_id, key), fields, [("scope", "silent")] if silent else [])
+
+    def delete_bucket(self, server_id: int, key: str) -> None:
+        """Remove a bucket."""
+        self._post(_bucket_path(server_id, key) + "/delete", [])
+
+    def _get(self, path: str, query: list | None = None):
+        return _data(self.transport.get(path, query).body)
+
+    def _post(self, path: str, fields: list, query: list | None = None):
+        return _data(self.transport.post_form(path, fields, query).body)
+
+
+def boolean(value: object) -> bool:
+    """Return what a boolean means that may be written as ``true``, ``1``, ``"yes"`` and the like."""
+    if isinstance(value, bool):
+        return value
+    written = str(value).strip().lower()
+    if written in TRUE:
+        return True
+    if written in FALSE:
+        return False
+    raise Unreadable("PatrolServer: {0!r} is neither yes nor no".format(written[:40]))
+
+
+def _name(name: str) -> str:
+    return name.strip().rstrip(".").lower()
+
+
+def _data(body: object):
+    """Unwrap ``data``; an ``error`` is one whatever the status was."""
+    if isinstance(body, dict):
+        if body.get("error") not in (None, False, "", [], {}):
+            raise Refused("PatrolServer: " + error_text(body["error"]), 200, body)
+        if "data" in body:
+            return body["data"]
+    return body
+
+
+def _items(data: object) -> list:
+    if isinstance(data, dict):
+        # PHP writes a list with gaps as an object.
+        data = list(data.values())
+    if not isinstance(data, list):
+        raise Unreadable("PatrolServer: its answer is no list of servers")
+    return data
+
+
+def _server(item: object) -> dict:
+    if isinstance(item, dict) and isinstance(item.get("server"), dict):
+        item = item["server"]
+    try:
+        server_id = int(str(item["id"]))
+    except (KeyError, TypeError, ValueError):
+        raise Unreadable("PatrolServer: a server in its answer has no id") from None
+    name = item.get("name") or item.get("domain")
+    verified = item.get("verified")
+    return {
+        "id": server_id,
+        "name": str(name) if name not in (None, "") else "",
+        "verified": None if verified is None else boolean(verified),
+    }
+
+
+def _bucket_path(server_id: int, key: str) -> str:
+    return "/servers/{0}/software_bucket/{1}".format(server_id, key)
+
+
+def _bucket_lines(data: object) -> list:
+    """Return lines with all four fields: one that is left out repeats the line before."""
+    if isinstance(data, dict):
+        data = data.get("software", data.get("bucket"))
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except ValueError:
+            data = None
+    if data is None:
+        raise Unreadable("PatrolServer: the bucket in its answer holds no software")
+    lines, before = [], {"n": "", "v": "", "p": "", "l": ""}
+    for item in _items(data):
+        if not isinstance(item, dict):
+            raise PatrolServerError("PatrolServer: a line of the bucket is no object")
+        line = {
+            short: str(item.get(short, item.get(full, before[short])) or "")
+            for short, full in (("n", "name"), ("v", "version"), ("p", "parent"), ("l", "location"))
+        }
+        lines.append(line)
+        before = line
+    return lines

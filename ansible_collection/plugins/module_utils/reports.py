@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A verdict as a file that other tools read: JSON, JUnit or SARIF."""
+
+from __future__ import annotations
+
+import json
+import re
+from xml.etree import ElementTree
+
+FORMATS = ["json", "junit", "sarif"]
+BY_SUFFIX = {".json": "json", ".xml": "junit", ".junit": "junit", ".sarif": "sarif"}
+LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
+SECURITY_SEVERITY = {"critical": "9.5", "high": "7.5", "medium": "5.0", "low": "2.0"}
+# What XML 1.0 cannot hold, not even escaped.
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def format_of(path: str) -> str:
+    """Return the format that a file's name asks for; JSON if it asks for none."""
+    for suffix, name in BY_SUFFIX.items():
+        if path.lower().endswith(suffix):
+            return name
+    return "json"
+
+
+def render(kind: str, verdict: dict) -> str:
+    """Return the report's text; ``verdict`` is what the gate module returns."""
+    return {"json": as_json, "junit": as_junit, "sarif": as_sarif}[kind](verdict)
+
+
+def as_json(verdict: dict) -> str:
+    """Return the verdict itself."""
+    return json.dumps(verdict, indent=2, sort_keys=True) + "\n"
+
+
+def as_junit(verdict: dict) -> str:
+    """Return one suite with a test case for each server; one that has violations fails, one that is unknown is in error."""
+    issues = violating(verdict)
+    suite = ElementTree.Element("testsuite", name="patrolserver.gate")
+    counts = {"tests": 0, "failures": 0, "errors": 0}
+    for server in verdict["servers"]:
+        counts["tests"] += 1
+        case = _case(suite, server.get("account") or "-", server.get("name") or "-")
+        own = [issue for issue in issues if _of_server(issue, server)]
+        lines = [reason["message"] for reason in server.get("reasons") or []] + [sentence(issue) for issue in own]
+        if server["verdict"] == "unknown":
+            counts["errors"] += 1
+            _outcome(case, "error", lines)
+        elif server["verdict"] == "fail" or own:
+            counts["failures"] += 1
+            _outcome(case, "failure", lines)
+    # Limits on the sum, and trouble that is no server's, have a case of their own.
+    counts["tests"] += 1
+    case = _case(suite, "gate", "verdict")
+    if not verdict["passed"]:
+        kind = "failure" if verdict["verdict"] == "fail" else "error"
+        counts[kind + "s"] += 1
+        _outcome(case, kind, [reason["message"] for reason in verdict["reasons"]])
+    for name, count in counts.items():
+        suite.set(name, str(count))
+    root = ElementTree.Element("testsuites", {name: str(count) for name, count in counts.items()})
+    root.append(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def as_sarif(verdict: dict) -> str:
+    """Return SARIF 2.1.0: a result for each issue that breaks a limit, and a notification for each other reason."""
+    issues = violating(verdict)
+    rules = sorted({(issue["kind"], issue["severity"]) for issue in issues})
+    run = {
+        "tool": {
+            "driver": {
+                "name": "patrolserver.monitoring.gate",
+                "rules": [
+                    {
+                        "id": _rule(kind, severity),
+                        "shortDescription": {"text": "{0} software, severity {1}".format(kind, severity)},
+                        "properties": {"security-severity": SECURITY_SEVERITY.get(severity, "5.0")},
+                    }
+                    for kind, severity in rules
+                ],
+            }
+        },
+        "invocations": [
+            {
+                "executionSuccessful": verdict["verdict"] != "unknown",
+                "toolExecutionNotifications": [
+                    {
+                        "level": "error",
+                        "message": {"text": reason["message"]},
+                        "descriptor": {"id": reason["code"]},
+                    }
+                    for reason in verdict["reasons"]
+                ],
+            }
+        ],
+        "results": [_result(issue) for issue in issues],
+    }
+    report = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+    return json.dumps(report, indent=2, sort_keys=True) + "\n"
+
+
+def violating(verdict: dict) -> list:
+    """Return the issues that break a limit, each once, in the order of the limits."""
+    found = {}
+    for violation in verdict["violations"]:
+        for issue in violation.get("issues") or []:
+            found.setdefault(issue["fingerprint"], issue)
+    return list(found.values())
+
+
+def sentence(issue: dict) -> str:
+    """Return an issue in one line."""
+    text = "{0}: {1} {2} is {3}".format(
+        issue["severity"], issue["software"], issue.get("version") or "(version unknown)", issue["kind"]
+    )
+    if issue.get("location") not in (None, "", "/"):
+        text += " at " + issue["location"]
+    if issue.get("update_to"):
+        text += ", update to " + issue["update_to"]
+    if issue.get("risk") is not None:
+        text += ", risk {0:g}".format(issue["risk"])
+    return text
+
+
+def _case(suite: ElementTree.Element, group: str, name: str) -> ElementTree.Element:
+    return ElementTree.SubElement(suite, "testcase", classname=_clean(group), name=_clean(name))
+
+
+def _outcome(case: ElementTree.Element, kind: str, lines: list) -> None:
+    text = _clean("\n".join(lines))
+    node = ElementTree.SubElement(case, kind, message=text.split("\n", 1)[0])
+    node.text = text
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)
+
+
+def _of_server(issue: dict, server: dict) -> bool:
+    return issue.get("account") == server.get("account") and issue.get("server_id") == server.get("id")
+
+
+def _rule(kind: str, severity: str) -> str:
+    return "patrolserver/{0}-{1}".format(kind, severity)
+
+
+def _result(issue: dict) -> dict:
+    logical = "/".join(str(issue.get(name) or "-") for name in ("account", "server", "canonical_name"))
+    return {
+        "ruleId": _rule(issue["kind"], issue["severity"]),
+        "level": LEVELS.get(issue["severity"], "warning"),
+        "message": {"text": "{0}: {1}".format(issue.get("server"), sentence(issue))},
+        "partialFingerprints": {"patrolserver/v1": issue["fingerprint"]},
+        "locations": [{"logicalLocations": [{"fullyQualifiedName": logical, "kind": "module"}]}],
+    }

@@ -1,0 +1,254 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP for both clients: proxies, certificates, time-outs, retries of reads, and no URL in any text that leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import json
+import os
+import random
+import socket
+import ssl
+import time
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode, urlsplit
+
+from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
+from ansible.module_utils.urls import SSLValidationError, open_url
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
+    ConnectionFailed,
+    InvalidInput,
+    Refused,
+    Unreadable,
+)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.redaction import (
+    Redactor,
+    basic_credentials,
+    url_secrets,
+)
+
+AGENT = "patrolserver.monitoring"
+MAX_BODY = 64 * 1024 * 1024
+RETRIED = (429, 502, 503, 504)
+BACKOFF_BASE = 0.5
+BACKOFF_CAP = 30.0
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+
+
+class Reply:
+    """A successful answer: ``status``, ``headers`` with names in lower case, and the decoded ``body``."""
+
+    def __init__(self, status: int, headers: dict, body: object) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Transport:
+    """One HTTP endpoint with its credentials.
+
+    ``params`` are the validated connection options; ``name`` is what messages call the other side;
+    ``hidden_query`` holds credentials that travel as query parameters.
+    """
+
+    def __init__(self, name: str, url: str, params: dict, hidden_query: dict | None = None) -> None:
+        self.name = name
+        self._params = params
+        self._hidden_query = hidden_query or {}
+        self.redact = Redactor(
+            [
+                params.get("token"),
+                params.get("password"),
+                params.get("proxy_url"),
+                *url_secrets(params.get("proxy_url")),
+                *url_secrets(url),
+                *self._hidden_query.values(),
+            ]
+        )
+        self._base = _checked_base(name, url)
+        self._sleep = time.sleep
+
+    def get(self, path: str, query: list | None = None) -> Reply:
+        """Read, with retries."""
+        return self._send("GET", path, query or [], None, None, read=True)
+
+    def post_json(self, path: str, body: dict, read: bool = False, query: list | None = None) -> Reply:
+        """Send JSON; ``read`` says that it changes nothing over there, so that it may be tried again."""
+        data = json.dumps(body).encode("utf-8")
+        return self._send("POST", path, query or [], data, "application/json", read=read)
+
+    def post_form(self, path: str, fields: list, query: list | None = None) -> Reply:
+        """Send a form, once."""
+        data = urlencode(fields).encode("utf-8")
+        return self._send("POST", path, query or [], data, "application/x-www-form-urlencoded", read=False)
+
+    def _send(self, method: str, path: str, query: list, data: bytes | None, mime: str | None, read: bool) -> Reply:
+        attempts = 1 + (self._params["retries"] if read else 0)
+        for attempt in range(attempts):
+            last = attempt + 1 == attempts
+            try:
+                return self._once(method, path, query, data, mime)
+            except ConnectionFailed:
+                if last:
+                    raise
+                self._sleep(backoff(attempt, None))
+            except Refused as error:
+                if last or error.status not in RETRIED:
+                    raise
+                self._sleep(backoff(attempt, error.problem.get("retry_after")))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _once(self, method: str, path: str, query: list, data: bytes | None, mime: str | None) -> Reply:
+        pairs = list(query) + list(self._hidden_query.items())
+        target = self._base + path + ("?" + urlencode(pairs) if pairs else "")
+        what = "{0}: {1} {2}".format(self.name, method, path)
+        try:
+            with explicit_proxy(self._params.get("proxy_url")):
+                answer = open_url(
+                    target,
+                    data=data,
+                    method=method,
+                    headers=self._headers(mime),
+                    http_agent=AGENT,
+                    timeout=self._params["timeout"],
+                    validate_certs=self._params["validate_certs"],
+                    ca_path=self._params.get("ca_file"),
+                    client_cert=self._params.get("client_cert"),
+                    client_key=self._params.get("client_key"),
+                    follow_redirects="none",
+                    use_netrc=False,
+                    use_proxy=self._params.get("use_proxy", True),
+                )
+                raw = answer.read(MAX_BODY + 1)
+        except HTTPError as error:
+            raise self._refusal(what, error) from None
+        except (URLError, UrlsConnectionError, SSLValidationError, ssl.SSLError, socket.timeout, OSError) as error:
+            raise ConnectionFailed(self.redact("{0}: no answer: {1}".format(what, _reason(error)))) from None
+        except http.client.HTTPException as error:
+            raise ConnectionFailed(self.redact("{0}: broken answer: {1}".format(what, type(error).__name__))) from None
+        except ValueError as error:
+            raise InvalidInput(self.redact("{0}: {1}".format(what, error))) from None
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Reply(answer.status, headers, self._decode(what, raw))
+
+    def _headers(self, mime: str | None) -> dict:
+        headers = {"Accept": "application/json"}
+        if mime:
+            headers["Content-Type"] = mime
+        if self._params.get("token"):
+            headers["Authorization"] = "Bearer " + self._params["token"]
+        elif self._params.get("username"):
+            headers["Authorization"] = basic_credentials(self._params["username"], self._params.get("password") or "")
+        return headers
+
+    def _decode(self, what: str, raw: bytes) -> object:
+        if len(raw) > MAX_BODY:
+            raise Unreadable("{0}: the answer is larger than {1} bytes".format(what, MAX_BODY))
+        if not raw.strip():
+            return None
+        try:
+            return json.loads(raw.decode("utf-8"))
+        except ValueError:
+            raise Unreadable("{0}: the answer is no JSON".format(what)) from None
+
+    def _refusal(self, what: str, error: HTTPError) -> Refused:
+        if 300 <= error.code < 400:
+            return Refused("{0}: it redirects elsewhere, which is not followed".format(what), error.code)
+        problem = _problem(error)
+        detail = _detail(problem)
+        text = "{0}: HTTP {1}".format(what, error.code) + (": " + detail if detail else "")
+        return Refused(self.redact(text), error.code, problem)
+
+
+def backoff(attempt: int, retry_after: float | None) -> float:
+    """Return the seconds to wait before the next attempt: full jitter, at least what was asked for, never over the cap."""
+    jitter = random.uniform(0, min(BACKOFF_CAP, BACKOFF_BASE * 2**attempt))
+    return min(BACKOFF_CAP, max(jitter, retry_after or 0.0))
+
+
+def retry_after_seconds(value: str | None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for; nothing if it is absent or makes no sense."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return min(float(value), BACKOFF_CAP)
+    try:
+        then = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError, IndexError):
+        return None
+    return min(max(then.timestamp() - time.time(), 0.0), BACKOFF_CAP)
+
+
+@contextlib.contextmanager
+def explicit_proxy(proxy_url: str | None):
+    """Send what happens inside through the given proxy; without one the environment's proxies hold.
+
+    open_url takes proxies from the environment only. Modules and plugins run in processes of one thread.
+    """
+    if not proxy_url:
+        yield
+        return
+    before = {name: os.environ.get(name) for name in PROXY_VARIABLES}
+    try:
+        for name in PROXY_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ["http_proxy"] = os.environ["https_proxy"] = proxy_url
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _checked_base(name: str, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidInput("{0}: the URL has to start with http:// or https:// and name a host".format(name))
+    if "@" in parts.netloc:
+        raise InvalidInput("{0}: the URL holds credentials; give them in their own options instead".format(name))
+    if parts.query or parts.fragment:
+        raise InvalidInput("{0}: the URL must have neither query nor fragment".format(name))
+    return url.rstrip("/")
+
+
+def _reason(error: BaseException) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason or error) or type(error).__name__
+
+
+def _problem(error: HTTPError) -> dict:
+    try:
+        decoded = json.loads(error.read(1024 * 1024).decode("utf-8"))
+    except (ValueError, OSError, http.client.HTTPException, AttributeError):
+        decoded = {}
+    problem = decoded if isinstance(decoded, dict) else {}
+    problem["retry_after"] = retry_after_seconds(error.headers.get("Retry-After") if error.headers else None)
+    return problem
+
+
+def _detail(problem: dict) -> str:
+    """Return the sentence of a problem document, or of an error as PatrolServer writes it."""
+    inner = problem.get("error")
+    if isinstance(inner, dict):
+        return error_text(inner)
+    if isinstance(inner, (str, int)) and not isinstance(inner, bool):
+        return error_text(inner)
+    return str(problem.get("detail") or problem.get("title") or "")
+
+
+def error_text(error: object) -> str:
+    """Return PatrolServer's error in words: it may be a text, a code, or both in a dictionary."""
+    if isinstance(error, dict):
+        parts = [str(error[key]) for key in ("code", "message") if error.get(key) not in (None, "")]
+        return ": ".join(parts) or "an error without a text"
+    return str(error)

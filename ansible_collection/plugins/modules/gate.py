@@ -1,0 +1,533 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The deploy gate."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gate
+short_description: Let a deployment go on only if the issues of its servers allow it
+version_added: 0.1.0
+description:
+  - Asks the exporter for its verdict on a list of servers, in one request however many they are.
+  - The verdict is V(pass), V(fail), or V(unknown) when the data is old, missing or partial, a server is not known, or the exporter cannot be reached.
+    Only V(pass) lets a deployment go on.
+  - Fails closed. A list without servers, a broken file of waivers, a missing baseline and an answer that cannot be read do not pass.
+  - Returns the same keys whether it fails or not.
+author:
+  - The patrolserver-exporter founders (!UNKNOWN)
+extends_documentation_fragment:
+  - action_common_attributes
+  - patrolserver.monitoring.exporter
+  - patrolserver.monitoring.exporter.actiongroup
+  - patrolserver.monitoring.http
+attributes:
+  check_mode:
+    support: full
+    details: Judges and fails as usual; a refresh is not asked for, and no file is written.
+  diff_mode:
+    support: full
+    details: Shows what is written to O(baseline_file).
+  platform:
+    platforms: all
+options:
+  servers:
+    description: Ids, names, or globs on names. Each has to match a server.
+    type: list
+    elements: str
+    required: true
+  account:
+    description: The account that the servers belong to, where names are not unique over accounts.
+    type: str
+  max_by_severity:
+    description:
+      - How many open issues are allowed. A limit counts issues of its severity and of worse ones.
+      - Unset means no limit, but V(critical) is 0 unless set.
+    type: dict
+    suboptions:
+      critical:
+        description: Limit for critical ones.
+        type: int
+      high:
+        description: Limit for high and critical ones.
+        type: int
+      medium:
+        description: Limit for medium and worse ones.
+        type: int
+      low:
+        description: Limit for all.
+        type: int
+  max_by_kind:
+    description: How many open issues of a kind are allowed. Unset means no limit.
+    type: dict
+    suboptions:
+      unsupported:
+        description: Limit for software that is not supported any more.
+        type: int
+      outdated:
+        description: Limit for software that a newer bug-fix release exists of.
+        type: int
+      exploitable:
+        description: Limit for software with known exploits.
+        type: int
+      reported:
+        description: Limit for issues that so far only an event reported.
+        type: int
+  max_total:
+    description: How many open issues are allowed in all.
+    type: int
+  max_risk:
+    description: The highest risk of an exploit that is allowed, 0 to 10.
+    type: float
+  max_unknown_software:
+    description: How many software of unknown state is allowed, over all servers. The exporter's default is 0.
+    type: int
+  max_age:
+    description: How old the last successful poll of a server may be. Seconds, or a duration like V(24h), which is the exporter's default.
+    type: str
+  max_scan_age:
+    description: How old the last scan of a server may be. Unset means that it does not matter.
+    type: str
+  waivers:
+    description: Issues that are accepted, for a reason and up to a date.
+    type: list
+    elements: dict
+    suboptions:
+      server:
+        description: A glob on the server's name.
+        type: str
+        required: true
+      software:
+        description: A glob on the software's canonical name.
+        type: str
+        required: true
+      kind:
+        description: The kind of issue. Unset means any.
+        type: str
+        choices: [unsupported, outdated, exploitable, reported]
+      until:
+        description: The last day on which the waiver holds, in UTC, like V(2027-01-31).
+        type: str
+        required: true
+      reason:
+        description: Why the issue is accepted.
+        type: str
+        required: true
+  waivers_file:
+    description:
+      - A YAML or JSON file with a list of waivers, or with a dictionary that has it under C(waivers).
+      - It adds to O(waivers). A waiver without reason or date fails the task, and so does a date that does not exist.
+      - YAML needs PyYAML where the task runs.
+    type: path
+  baseline_file:
+    description: A file with the issues that were there before. They do not count, so that only new ones do.
+    type: path
+  baseline_mode:
+    description:
+      - V(use) reads the file, which has to exist.
+      - V(create) writes it if it does not exist, from the issues that are open now and not waived.
+      - V(ratchet) reads it, and takes out what is fixed once the gate has passed. It never adds an issue.
+      - It is written only when the servers could be judged, and atomically.
+    type: str
+    choices: [use, create, ratchet]
+    default: use
+  refresh:
+    description:
+      - Have the exporter poll each server first. Needs an exporter that has room in its budget of calls.
+      - It waits until all are polled, within O(wait_timeout).
+    type: bool
+    default: false
+  wait_for_scan:
+    description:
+      - Wait first, within O(wait_timeout), until no server is being scanned and a poll has seen what the last scan found.
+    type: bool
+    default: false
+  scanned_after:
+    description:
+      - With O(wait_for_scan), wait for a scan of each server that ended after this time, in RFC 3339.
+      - M(patrolserver.monitoring.scan) returns such a time as RV(patrolserver.monitoring.scan#module:requested_at).
+    type: str
+  wait_timeout:
+    description: The bound on all waiting. When it is reached, the verdict is V(unknown). Seconds, or a duration like V(5m).
+    type: str
+    default: 5m
+  poll_interval:
+    description: The pause between two looks while waiting.
+    type: str
+    default: 2s
+  mode:
+    description:
+      - V(enforce) fails unless the verdict is V(pass).
+      - V(warn) turns a V(fail) into a warning.
+      - V(report) only returns a V(fail).
+    type: str
+    choices: [enforce, warn, report]
+    default: enforce
+  on_unknown:
+    description: Whether V(unknown), which an exporter that cannot be reached is too, fails in the modes V(warn) and V(report), or only warns.
+    type: str
+    choices: [fail, warn]
+    default: fail
+  report_file:
+    description: Write a report to this file, before failing. Its folder has to exist.
+    type: path
+  report_format:
+    description: The format of the report. If unset, the file's name decides; C(.xml) means V(junit), C(.sarif) V(sarif), any other V(json).
+    type: str
+    choices: [json, junit, sarif]
+seealso:
+  - plugin: patrolserver.monitoring.gate_passed
+    plugin_type: test
+"""
+
+EXAMPLES = r"""
+- name: Gate the hosts of this batch
+  patrolserver.monitoring.gate:
+    servers: "{{ ansible_play_batch }}"
+    max_by_severity: {critical: 0, high: 2}
+    max_age: 12h
+  delegate_to: localhost
+  become: false
+  run_once: true
+
+- name: Only new issues count, and accepted ones do not
+  patrolserver.monitoring.gate:
+    servers: ["*.shop.example.org"]
+    max_by_severity: {medium: 0}
+    baseline_file: /var/lib/deploy/shop.baseline.json
+    baseline_mode: create
+    waivers:
+      - server: "*.shop.example.org"
+        software: php
+        kind: outdated
+        until: "2027-01-31"
+        reason: replaced in the first quarter
+    report_file: /var/lib/deploy/shop.gate.xml
+
+- name: Look, but do not stop
+  patrolserver.monitoring.gate:
+    servers: ["*"]
+    mode: report
+  register: verdict
+
+- name: Decide later
+  ansible.builtin.debug:
+    msg: "{{ 'go' if verdict is patrolserver.monitoring.gate_passed else verdict.msg }}"
+"""
+
+RETURN = r"""
+msg:
+  description: The verdict in a sentence, with its first reasons.
+  returned: always
+  type: str
+  sample: The gate passed for 3 servers.
+verdict:
+  description: V(pass), V(fail) or V(unknown).
+  returned: always
+  type: str
+  sample: pass
+passed:
+  description: Whether the verdict is V(pass).
+  returned: always
+  type: bool
+  sample: true
+judged_at:
+  description: When the exporter judged; none if it did not.
+  returned: always
+  type: str
+  sample: "2026-11-24T07:12:00Z"
+reasons:
+  description: Why the gate did not pass.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - code: max_by_severity.critical
+      message: web1.example.org has 1 critical issue, 0 are allowed
+      server: web1.example.org
+      server_id: 12
+      account: main
+counts:
+  description: Open issues that count, by severity and by kind.
+  returned: always
+  type: dict
+  sample:
+    critical: 0
+    high: 0
+    medium: 1
+    low: 0
+    total: 1
+    waived: 2
+    by_kind: {unsupported: 0, outdated: 1, exploitable: 0, reported: 0}
+servers:
+  description: The servers with a verdict, counts, ages of data and scan, and reasons of each.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - account: main
+      id: 12
+      name: web1.example.org
+      verdict: pass
+      data_age_seconds: 312.5
+      scan_age_seconds: 4000.0
+      counts: {critical: 0, high: 0, medium: 1, low: 0, total: 1, waived: 2}
+      reasons: []
+violations:
+  description: The limits that are broken, with the issues that break them.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+waived:
+  description: The issues that a waiver covers.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+expired_waivers:
+  description: Waivers whose last day is over.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+unused_waivers:
+  description: Waivers that cover no issue.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+data_age_seconds:
+  description: The age of the oldest data; none if it is not known.
+  returned: always
+  type: float
+  sample: 312.5
+baseline:
+  description: The baseline that was used, none without O(baseline_file).
+  returned: always
+  type: dict
+  sample: {file: /var/lib/deploy/shop.baseline.json, count: 7, written: false}
+report_file:
+  description: The report that was written, or would be in check mode; none without O(report_file).
+  returned: always
+  type: str
+  sample: /var/lib/deploy/shop.gate.xml
+refreshed:
+  description: How many servers the exporter was asked to poll.
+  returned: always
+  type: int
+  sample: 0
+"""
+
+import os
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils import baseline, judging, reports
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import (
+    EXPORTER_RULES,
+    KINDS,
+    SEVERITIES,
+    exporter_options,
+)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import moment, seconds
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, PatrolServerError
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter, server_reference
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import policy, waivers_of
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.waiting import Wait
+
+
+class Gate:
+    """One run of the gate; ``result`` is right at every moment, so that it can be returned whatever happens."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+        self._params = module.params
+        self.result = {
+            "changed": False,
+            **judging.nothing_known(),
+            "baseline": None,
+            "report_file": None,
+            "refreshed": 0,
+        }
+
+    def run(self) -> PatrolServerError | None:
+        """Judge; returns the error that prevented it, if one did."""
+        try:
+            self._judge()
+        except PatrolServerError as error:
+            self.result.update(judging.trouble(error))
+            return error
+        return None
+
+    def _judge(self) -> None:
+        params = self._params
+        if not params["servers"]:
+            raise InvalidInput("the list of servers is empty; a gate on nothing does not pass")
+        exporter = Exporter(params)
+        servers = [server_reference(name) for name in params["servers"]]
+        file = params["waivers_file"]
+        waivers = waivers_of(params["waivers"], self._text(file) if file else None, file or "")
+        before, known = self._known_issues()
+        policy(params, known, waivers)  # A task that is wrong waits for nothing.
+        self._wait(exporter)
+        current = self._open_issues(exporter) if params["baseline_mode"] != "use" and before is not None else []
+        if known is None and before is not None:
+            known = [issue["fingerprint"] for issue in current]
+        answer = exporter.gate(servers, params["account"], policy(params, known, waivers))
+        self.result.update(judging.known(answer))
+        self._keep_baseline(before, known, current)
+
+    def _known_issues(self) -> tuple[str | None, list | None]:
+        """Return the baseline's text (none without one, empty if it is yet to be written) and fingerprints."""
+        path = self._params["baseline_file"]
+        if not path:
+            return None, None
+        if self._params["baseline_mode"] == "create" and not os.path.exists(path):
+            return "", None
+        text = self._text(path)
+        return text, baseline.fingerprints(text, path)
+
+    def _wait(self, exporter: Exporter) -> None:
+        params = self._params
+        wait = Wait(exporter, seconds(params["wait_timeout"]), seconds(params["poll_interval"]))
+        since = moment(params["scanned_after"]) if params["scanned_after"] else None
+        if params["wait_for_scan"]:
+            wait.for_scans(self._selection(), since)
+        if params["refresh"]:
+            self.result["changed"] = True
+            if not self._module.check_mode:
+                self.result["refreshed"] = wait.refresh(self._selection())
+
+    def _selection(self) -> dict:
+        account = self._params["account"]
+        return {"servers": self._params["servers"], "account": [account] if account is not None else []}
+
+    def _open_issues(self, exporter: Exporter) -> list:
+        return list(exporter.issues({**self._selection(), "state": "open", "waived": False}))
+
+    def _keep_baseline(self, before: str | None, known: list | None, current: list) -> None:
+        if before is None:
+            return
+        params, result = self._params, self.result
+        result["baseline"] = {"file": params["baseline_file"], "count": len(known), "written": False}
+        create = before == "" and params["baseline_mode"] == "create" and result["verdict"] != "unknown"
+        ratchet = params["baseline_mode"] == "ratchet" and result["passed"]
+        if not create and not ratchet:
+            return
+        kept = [issue for issue in current if issue["fingerprint"] in set(known)]
+        if ratchet and len({issue["fingerprint"] for issue in kept}) == len(known):
+            return
+        after = baseline.document(kept)
+        if not self._module.check_mode:
+            self._write(params["baseline_file"], after)
+        result["changed"] = result["baseline"]["written"] = True
+        result["baseline"]["count"] = len({issue["fingerprint"] for issue in kept})
+        if self._module._diff:
+            name = params["baseline_file"]
+            result["diff"] = {"before_header": name, "after_header": name, "before": before, "after": after}
+
+    def report(self) -> None:
+        """Write the report, if one was asked for."""
+        path = self._params["report_file"]
+        if not path:
+            return
+        kind = self._params["report_format"] or reports.format_of(path)
+        told = {name: value for name, value in self.result.items() if name not in ("changed", "diff", "report_file")}
+        text = reports.render(kind, told)
+        if not self._module.check_mode:
+            self._write(path, text)
+        self.result["report_file"] = path
+        self.result["changed"] = True
+
+    def _text(self, path: str) -> str:
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except (OSError, ValueError) as error:
+            raise InvalidInput("{0} cannot be read: {1}".format(path, error)) from None
+
+    def _write(self, path: str, text: str) -> None:
+        try:
+            handle, temporary = tempfile.mkstemp(dir=self._module.tmpdir)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise InvalidInput("{0} cannot be written: {1}".format(path, error)) from None
+        if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise InvalidInput("{0} cannot be written: its folder does not exist".format(path))
+        self._module.atomic_move(temporary, path)
+
+
+def limits(names: list) -> dict:
+    """Return the specification of a dictionary of limits."""
+    return {"type": "dict", "options": {name: {"type": "int"} for name in names}}
+
+
+def argument_spec() -> dict:
+    """Return the module's options."""
+    return {
+        **exporter_options(),
+        "servers": {"type": "list", "elements": "str", "required": True},
+        "account": {"type": "str"},
+        "max_by_severity": limits(SEVERITIES),
+        "max_by_kind": limits(KINDS),
+        "max_total": {"type": "int"},
+        "max_risk": {"type": "float"},
+        "max_unknown_software": {"type": "int"},
+        "max_age": {"type": "str"},
+        "max_scan_age": {"type": "str"},
+        "waivers": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "server": {"type": "str", "required": True},
+                "software": {"type": "str", "required": True},
+                "kind": {"type": "str", "choices": KINDS},
+                "until": {"type": "str", "required": True},
+                "reason": {"type": "str", "required": True},
+            },
+        },
+        "waivers_file": {"type": "path"},
+        "baseline_file": {"type": "path"},
+        "baseline_mode": {"type": "str", "choices": ["use", "create", "ratchet"], "default": "use"},
+        "refresh": {"type": "bool", "default": False},
+        "wait_for_scan": {"type": "bool", "default": False},
+        "scanned_after": {"type": "str"},
+        "wait_timeout": {"type": "str", "default": "5m"},
+        "poll_interval": {"type": "str", "default": "2s"},
+        "mode": {"type": "str", "choices": ["enforce", "warn", "report"], "default": "enforce"},
+        "on_unknown": {"type": "str", "choices": ["fail", "warn"], "default": "fail"},
+        "report_file": {"type": "path"},
+        "report_format": {"type": "str", "choices": reports.FORMATS},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True, **EXPORTER_RULES)
+    gate = Gate(module)
+    error = gate.run()
+    result = gate.result
+    try:
+        gate.report()
+    except InvalidInput as trouble:
+        error = trouble
+        result.update(verdict="unknown", passed=False)
+        result["reasons"] = [*result["reasons"], judging.reason("report", str(trouble))]
+    result["msg"] = judging.summary(result)
+    mode, on_unknown = module.params["mode"], module.params["on_unknown"]
+    if (error is not None and judging.misconfigured(error)) or judging.blocks(result["verdict"], mode, on_unknown):
+        module.fail_json(**result)
+    if judging.warns(result["verdict"], mode, on_unknown):
+        module.warn(result["msg"])
+    for waiver in result["expired_waivers"]:
+        module.warn("the waiver for {software} on {server} ended on {until}".format(**waiver))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The exporter's connection, from the options of a plugin on the controller."""
+
+from __future__ import annotations
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
+
+NAMES = (
+    "exporter_url",
+    "token",
+    "username",
+    "password",
+    "validate_certs",
+    "ca_file",
+    "client_cert",
+    "client_key",
+    "use_proxy",
+    "proxy_url",
+    "timeout",
+    "retries",
+)
+
+
+def connection_of(plugin, templated=None) -> dict:
+    """Return the connection options of a plugin; ``templated`` renders the texts among them.
+
+    :raises InvalidInput: if they exclude each other.
+    """
+    params = {name: plugin.get_option(name) for name in NAMES}
+    if templated is not None:
+        params = {name: templated(value) if isinstance(value, str) else value for name, value in params.items()}
+    if params["token"] and params["username"]:
+        raise InvalidInput("token and username exclude each other")
+    if bool(params["username"]) != bool(params["password"]):
+        raise InvalidInput("username and password go together")
+    return params

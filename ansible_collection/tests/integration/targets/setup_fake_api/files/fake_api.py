@@ -1,0 +1,374 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small stand-in for the exporter's JSON API and for PatrolServer's, on one loopback port, for the collection's own tests.
+
+What it shall answer next is told to it at ``/control``; what it was asked stands at ``/requests``, with the query as it arrived.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+
+LIFETIME = 900
+TOKEN = "exporter-token-9f3/+ c"
+KEY = "canary-key-1a2/b+c"
+SECRET = "canary-secret-3d4/e+f"
+NOW = "2026-11-24T07:00:00Z"
+
+
+def issue(fingerprint, server_id, severity, kind, software, **more):
+    """Return an issue as the exporter writes it."""
+    return {
+        "fingerprint": fingerprint,
+        "account": "main",
+        "server_id": server_id,
+        "server": "web{0}.example.org".format(server_id),
+        "class": "exploit" if kind == "exploitable" else "version",
+        "kind": kind,
+        "severity": severity,
+        "software": software,
+        "canonical_name": software.lower(),
+        "version": "1.0",
+        "update_to": "1.1" if kind == "outdated" else None,
+        "location": "/",
+        "parent": None,
+        "risk": 9.1 if kind == "exploitable" else None,
+        "title": None,
+        "description": None,
+        "first_seen": NOW,
+        "last_seen": NOW,
+        "fixed_at": None,
+        "confirmed": True,
+        "waived": False,
+        "waiver": None,
+        **more,
+    }
+
+
+def server(number, **more):
+    """Return a server as the exporter writes it."""
+    return {
+        "account": "main",
+        "id": number,
+        "name": "web{0}.example.org".format(number),
+        "verified": True,
+        "issues": {"critical": 0, "high": 1, "medium": 1, "low": 0, "total": 2, "waived": 0},
+        "software": {"supported": 3, "outdated": 1, "unsupported": 1, "unknown": 0},
+        "exploits": 0,
+        "exploit_risk_max": 0,
+        "scanning": False,
+        "last_scan_at": NOW,
+        "last_poll_at": NOW,
+        "poll_success": True,
+        "data_age_seconds": 60.0,
+        "unconfirmed_event": False,
+        **more,
+    }
+
+
+def fresh():
+    """Return the state that a reset brings back."""
+    fleet = [server(1), server(2), server(3)]
+    issues = [
+        issue("f{0}{1}".format(number, letter), number, *rest)
+        for number in (1, 2, 3)
+        for letter, rest in (("a", ("high", "unsupported", "PHP")), ("b", ("medium", "outdated", "Nginx")))
+    ]
+    return {
+        "fleet": fleet,
+        "issues": issues,
+        "accounts": [{"name": "main", "up": True, "last_success_at": NOW, "servers": 3}],
+        "verdict": None,
+        "refreshes": {},
+        "changes": [],
+        "api_servers": [{"id": "7", "name": "web7.example.org", "verified": "no"}],
+        "buckets": {},
+        "scanning": [],
+        "fail": [],
+        "requests": [],
+    }
+
+
+STATE = fresh()
+LOCK = threading.Lock()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Both APIs."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+    def do_GET(self):
+        """Answer a GET."""
+        self.answer("GET")
+
+    def do_POST(self):
+        """Answer a POST."""
+        self.answer("POST")
+
+    def answer(self, method):
+        """Find the answer, under a lock, and send it."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        with LOCK:
+            status, headers, document = self.find(method, parts, query, body)
+        raw = document if isinstance(document, bytes) else json.dumps(document).replace("/", "\\/").encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def find(self, method, parts, query, body):
+        """Return status, headers and document."""
+        path = parts.path
+        if path == "/control":
+            change = json.loads(body)
+            if change.pop("reset", False):
+                STATE.clear()
+                STATE.update(fresh())
+            STATE.update(change)
+            return 200, {}, {}
+        if path == "/requests":
+            return 200, {}, STATE["requests"]
+        STATE["requests"].append(
+            {
+                "method": method,
+                "path": path,
+                "query": parts.query,
+                "body": body.decode("utf-8", "replace"),
+                "proxied": bool(parts.netloc),
+            }
+        )
+        if STATE["fail"]:
+            fault = STATE["fail"].pop(0)
+            if fault is not None:
+                return fault.get("status", 200), fault.get("headers", {}), fault.get("body", "").encode()
+        if path.startswith("/api/v1/"):
+            return self.exporter(method, path[len("/api/v1/") :], query, body)
+        return self.patrolserver(method, path.strip("/").split("/"), query, body)
+
+    def exporter(self, method, path, query, body):
+        """Answer as the exporter does."""
+        if self.headers.get("Authorization") != "Bearer " + TOKEN:
+            return problem(401, "The token is not known.")
+        if path == "status":
+            return 200, {}, {"version": "0", "accounts": STATE["accounts"], "inbox": {}}
+        if path == "servers":
+            return page([item for item in STATE["fleet"] if matches(item, "name", "id", query)], query)
+        if path == "issues":
+            return page([item for item in STATE["issues"] if issue_matches(item, query)], query)
+        if path == "gate" and method == "POST":
+            return judge(json.loads(body))
+        if path.startswith("servers/") and path.endswith("/refresh"):
+            number = path.split("/")[1]
+            STATE["refreshes"][number] = STATE["refreshes"].get(number, []) or ["pending", "done"]
+            return 202, {"Location": "/api/v1/operations/" + number}, operation(number, "pending")
+        if path.startswith("operations/"):
+            number = path.split("/")[1]
+            states = STATE["refreshes"][number]
+            return 200, {}, operation(number, states.pop(0) if len(states) > 1 else states[0])
+        return problem(404, "There is no such path.")
+
+    def patrolserver(self, method, path, query, body):
+        """Answer as PatrolServer does."""
+        if query.get("key") != [KEY] or query.get("secret") != [SECRET]:
+            return 200, {}, {"error": {"code": 3, "message": "Wrong credentials " + self.path}}
+        form = dict(parse_qsl(body.decode(), keep_blank_values=True))
+        servers = STATE["api_servers"]
+        if path == ["request_verification_token"]:
+            return data({"token": "proof-" + query["domain"][0]})
+        if path == ["servers"] and method == "GET":
+            return data(servers)
+        if path == ["servers"]:
+            new = {"id": str(100 + len(servers)), "name": form["domain"], "verified": 0}
+            servers.append(new)
+            return data(new)
+        found = next((item for item in servers if item["id"] == path[1]), None)
+        if path[0] != "servers" or found is None:
+            return 404, {}, {"error": "Server does not exist"}
+        rest = path[2:]
+        if not rest:
+            return data(found)
+        if rest == ["delete"]:
+            servers.remove(found)
+            return data(None)
+        if rest == ["verify"]:
+            if form["token"] != "proof-" + found["name"]:
+                return 200, {}, {"error": {"code": 17, "message": "Token does not match"}}
+            found["verified"] = "yes"
+            return data(True)
+        if rest == ["scan"]:
+            return data(True)
+        if rest == ["isScanning"]:
+            states = STATE["scanning"]
+            return data((states.pop(0) if len(states) > 1 else states[0]) if states else False)
+        if rest[0] == "software_bucket":
+            return self.bucket(method, rest[1:], form, query)
+        return 404, {}, {"error": "Not found"}
+
+    def bucket(self, method, rest, form, query):
+        """Keep software lists, and give them back as the scanner writes them: what repeats is left out."""
+        key = unquote(rest[0])
+        if rest[1:] == ["delete"]:
+            STATE["buckets"].pop(key, None)
+            return data(None)
+        if method == "POST":
+            STATE["buckets"][key] = {
+                "software": json.loads(form["software"]),
+                "expire": form["expire"],
+                "silent": query.get("scope") == ["silent"],
+            }
+            return data(True)
+        if key not in STATE["buckets"]:
+            return 200, {}, {"error": {"code": 4, "message": "Bucket does not exist"}}
+        lines, before = [], {}
+        for line in STATE["buckets"][key]["software"]:
+            lines.append({name: value for name, value in line.items() if before.get(name) != value})
+            before = line
+        return data({"software": lines, "expire": STATE["buckets"][key]["expire"]})
+
+
+def data(value):
+    """Return PatrolServer's envelope."""
+    return 200, {}, {"data": value}
+
+
+def problem(status, detail):
+    """Return a problem document."""
+    return status, {}, {"type": "about:blank", "title": "trouble", "status": status, "detail": detail}
+
+
+def operation(number, state):
+    """Return an operation."""
+    error = "PatrolServer answered 503" if state == "failed" else None
+    return {"operation": {"id": number, "state": state, "server_id": int(number), "account": "main", "error": error}}
+
+
+def matches(item, name, number, query):
+    """Tell whether the filters that servers and issues share let an item through."""
+    wanted = query.get("server")
+    if wanted and not any(fnmatch.fnmatch(item[name], glob) or str(item[number]) == glob for glob in wanted):
+        return False
+    return item["account"] in query.get("account", [item["account"]])
+
+
+def issue_matches(item, query):
+    """Tell whether an issue is asked for."""
+    state = query.get("state", ["open"])[0]
+    return (
+        matches(item, "server", "server_id", query)
+        and item["severity"] in query.get("severity", [item["severity"]])
+        and item["kind"] in query.get("kind", [item["kind"]])
+        and any(fnmatch.fnmatch(item["canonical_name"], glob) for glob in query.get("software", ["*"]))
+        and str(item["waived"]).lower() in query.get("waived", ["true", "false"])
+        and (state == "all" or (state == "open") == (item["fixed_at"] is None))
+    )
+
+
+def page(items, query):
+    """Return a page; the cursor is the number of the next item."""
+    start, limit = int(query.get("cursor", ["0"])[0]), int(query.get("limit", ["100"])[0])
+    after = start + limit
+    return 200, {}, {"items": items[start:after], "next_cursor": str(after) if after < len(items) else None}
+
+
+def judge(question):
+    """Return a verdict in the exporter's form; it knows limits by severity, baselines and unknown servers, no more."""
+    policy = question["policy"]
+    unknown = set(policy) - {
+        "max_by_severity", "max_by_kind", "max_total", "max_risk", "max_age", "max_scan_age", "baseline", "waivers",
+        "max_unknown_software",
+    }  # fmt: skip
+    if unknown:
+        return problem(400, "unknown fields: " + ", ".join(sorted(unknown)))
+    if STATE["verdict"]:
+        return 200, {}, STATE["verdict"]
+    order = ["critical", "high", "medium", "low"]
+    names = [str(name) for name in question["servers"]]
+    reasons, servers, chosen = [], [], []
+    for name in names:
+        found = [item for item in STATE["fleet"] if fnmatch.fnmatch(item["name"], name) or str(item["id"]) == name]
+        if not found:
+            text = "{0} is not known".format(name)
+            reasons.append({"code": "unknown_server", "message": text, "server": name, "server_id": None, "account": None})
+            servers.append({"account": None, "id": None, "name": name, "verdict": "unknown", "data_age_seconds": None,
+                            "scan_age_seconds": None, "counts": dict.fromkeys([*order, "total", "waived"], 0), "reasons": reasons[-1:]})
+        chosen += found
+    open_issues = [
+        item
+        for item in STATE["issues"]
+        if item["server_id"] in [one["id"] for one in chosen]
+        and item["fingerprint"] not in policy.get("baseline", [])
+        and item["fixed_at"] is None
+        and not item["waived"]
+    ]
+    violations = []
+    for severity, allowed in {"critical": 0, **policy.get("max_by_severity", {})}.items():
+        counted = [item for item in open_issues if order.index(item["severity"]) <= order.index(severity)]
+        if len(counted) > allowed:
+            limit = "max_by_severity." + severity
+            violations.append({"limit": limit, "allowed": allowed, "found": len(counted), "issues": counted})
+            text = "{0} issues of severity {1} or worse, {2} allowed".format(len(counted), severity, allowed)
+            reasons.append({"code": limit, "message": text, "server": None, "server_id": None, "account": None})
+    for one in chosen:
+        own = [item for item in open_issues if item["server_id"] == one["id"]]
+        counts = {severity: sum(item["severity"] == severity for item in own) for severity in order}
+        servers.append({"account": "main", "id": one["id"], "name": one["name"], "verdict": "pass", "data_age_seconds": 60.0,
+                        "scan_age_seconds": 60.0, "counts": {**counts, "total": len(own), "waived": 0}, "reasons": []})
+    verdict = "fail" if violations else "unknown" if reasons else "pass"
+    counts = {severity: sum(item["severity"] == severity for item in open_issues) for severity in order}
+    kinds = ("unsupported", "outdated", "exploitable", "reported")
+    by_kind = {kind: sum(item["kind"] == kind for item in open_issues) for kind in kinds}
+    return 200, {}, {
+        "verdict": verdict,
+        "passed": verdict == "pass",
+        "judged_at": NOW,
+        "reasons": reasons,
+        "counts": {**counts, "total": len(open_issues), "waived": 0, "by_kind": by_kind},
+        "servers": servers,
+        "violations": violations,
+        "waived": [],
+        "expired_waivers": [waiver for waiver in policy.get("waivers", []) if waiver["until"] < "2026-11-24"],
+        "unused_waivers": [],
+        "data_age_seconds": 60.0,
+    }  # fmt: skip
+
+
+def serve():
+    """Return a running server on a free port."""
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.daemon_threads = True
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    return made
+
+
+def main():
+    """Serve, write the port to the given file, and end when that file is gone."""
+    path = sys.argv[1]
+    port = serve().server_address[1]
+    with open(path + ".new", "w", encoding="ascii") as file:
+        file.write(str(port))
+    os.replace(path + ".new", path)
+    ends = time.monotonic() + LIFETIME
+    while os.path.exists(path) and time.monotonic() < ends:
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
