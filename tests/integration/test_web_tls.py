@@ -216,6 +216,11 @@ def test_client_names(folder: Path, authority: trustme.CA) -> None:
             ssl.TLSVersion.TLSv1_2,
             "ECDHE-ECDSA-AES128-GCM-SHA256",
         ),
+        (
+            "cipher_suites: [TLS_AES_128_GCM_SHA256, TLS_CHACHA20_POLY1305_SHA256, TLS_AES_256_GCM_SHA384]",
+            ssl.TLSVersion.TLSv1_2,
+            None,
+        ),
     ],
 )
 def test_versions_and_suites(

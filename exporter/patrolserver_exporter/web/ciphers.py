@@ -29,9 +29,14 @@ def suite(name: str) -> str:
     return name
 
 
-def openssl_names(suites: list[str]) -> tuple[str, ...]:
+def openssl_names(suites: tuple[str, ...]) -> tuple[str, ...]:
     """Return the TLS 1.2 suites in OpenSSL's names and the same order."""
     return tuple(TLS12[name] for name in suites if name in TLS12)
+
+
+def is_choice_of_tls13(suites: tuple[str, ...]) -> bool:
+    """Whether some suites of TLS 1.3 are named but not all."""
+    return 0 < len(TLS13.intersection(suites)) < len(TLS13)
 
 
 def curve(name: str) -> str:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.config.problem import ConfigError, Problem
+from patrolserver_exporter.web import ciphers
 from patrolserver_exporter.web.webconfig import Signature, WebConfigFile, signature
 
 if TYPE_CHECKING:
     import asyncio
 
     from patrolserver_exporter.web.tlsconfig import TlsSettings
+
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +29,11 @@ def build_context(tls: TlsSettings) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    if tls.cipher_suites:
-        context.set_ciphers(":".join(tls.cipher_suites))
+    if names := ciphers.openssl_names(tls.cipher_suites):
+        context.set_ciphers(":".join(names))
+    elif tls.cipher_suites:
+        # All that is named is of TLS 1.3.
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
     for curve in tls.curve_preferences:
         context.set_ecdh_curve(curve)
     _load_certificate(context, tls)

@@ -31,7 +31,7 @@ class TlsSettings:
     min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     cipher_suites: tuple[str, ...] = ()
-    """In OpenSSL's names; empty for OpenSSL's own choice."""
+    """In Go's names; empty for OpenSSL's own choice."""
     curve_preferences: tuple[str, ...] = ()
     """In OpenSSL's names; at most one."""
     prefer_server_cipher_suites: bool = True
@@ -103,6 +103,11 @@ class _TlsSection(Section):
 def _contradictions(tls: TlsSettings) -> list[tuple[str, str]]:
     found = []
     verifies = tls.client_auth_type is not ssl.CERT_NONE
+    found += [(key, "is missing; add it") for key in ("cert_file", "key_file") if getattr(tls, key) is None]
+    if ciphers.is_choice_of_tls13(tls.cipher_suites):
+        found.append(
+            ("cipher_suites", "names suites of TLS 1.3, among which none can be chosen; name all three or none")
+        )
     if tls.client_ca_file and not verifies:
         found.append(("client_ca_file", "is without effect; add client_auth_type: RequireAndVerifyClientCert"))
     if verifies and not tls.client_ca_file:
@@ -126,7 +131,7 @@ TLS_SERVER_CONFIG = _TlsSection(
         Key("client_allowed_sans", ListOf(Value("name", values.text)), "Names, one of which a client has to have."),
         Key("min_version", _VERSION, "TLS12 or TLS13."),
         Key("max_version", _VERSION, "TLS12 or TLS13."),
-        Key("cipher_suites", ListOf(Value("cipher suite", ciphers.suite), ciphers.openssl_names), "In Go's names."),
+        Key("cipher_suites", ListOf(Value("cipher suite", ciphers.suite)), "In Go's names."),
         Key("curve_preferences", ListOf(Value("curve", ciphers.curve)), "One curve."),
         Key("prefer_server_cipher_suites", Value("boolean", boolean), "Whose order of cipher suites counts."),
         Key("cert", _refused("cannot be inline; write it to a file and name that in cert_file"), ""),

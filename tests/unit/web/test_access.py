@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patrolserver_exporter.config.schema import ApiToken
+from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.web.access import (
+    ALL_RIGHTS,
+    LOOPBACK_STATE,
+    PRINCIPAL_STATE,
+    BearerTokens,
+    Denied,
+    Principal,
+    authorise,
+    client_address,
+    is_allowed,
+    is_loopback_listener,
+    open_reading_warning,
+)
+
+READ = ApiToken(name="grafana", token=Secret.literal("token-to-read"), scopes=frozenset({Right.READ}))
+REFRESH = ApiToken(name="ansible", token=Secret.literal("token-to-refresh"), scopes=frozenset({Right.REFRESH}))
+
+
+def request(
+    *headers: tuple[str, str],
+    client: str | None = "192.0.2.1",
+    loopback: bool = False,
+    principal: Principal | None = None,
+) -> dict[str, Any]:
+    state: dict[str, Any] = {LOOPBACK_STATE: loopback}
+    if principal:
+        state[PRINCIPAL_STATE] = principal
+    return {
+        "type": "http",
+        "client": (client, 1234) if client else None,
+        "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+        "state": state,
+    }
+
+
+@pytest.mark.parametrize(
+    ("client", "forwarded", "expected"),
+    [
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["198.51.100.1"], "192.0.2.1"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("::ffff:10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["203.0.113.9, 198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["203.0.113.9, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+        ("10.0.0.1", ["203.0.113.9", "198.51.100.1,10.0.0.2"], "198.51.100.1"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", ["198.51.100.1:4711"], "198.51.100.1"),
+        ("10.0.0.1", ["[2001:db8::1]:4711"], "2001:db8::1"),
+        ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
+        ("10.0.0.1", ["::ffff:198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["198.51.100.1, unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1, unknown, 10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", ["' OR 1=1 --, \xff"], "10.0.0.1"),
+    ],
+)
+def test_client_address(client: str, forwarded: list[str], expected: str) -> None:
+    """The client is what the last trusted proxy saw; no client can name itself."""
+    scope = request(*(("X-Forwarded-For", value) for value in forwarded), client=client)
+
+    assert client_address(scope, [ip_network("10.0.0.0/8")]) == ip_address(expected)
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=255)))
+def test_client_address_of_rubbish(value: str) -> None:
+    """Whatever stands in the header, there is an address."""
+    assert client_address(request(("X-Forwarded-For", value), client="10.0.0.1"), [ip_network("10.0.0.0/8")])
+
+
+def test_no_client_address() -> None:
+    """A connection without an address has no client's, and is in no network."""
+    assert client_address(request(client=None), []) is None
+    assert not is_allowed(None, [ip_network("0.0.0.0/0")])
+    assert is_allowed(None, [])
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("192.0.2.1", True),
+        ("::ffff:192.0.2.1", True),
+        ("192.0.3.1", False),
+        ("2001:db8::1", True),
+        ("2001:db9::1", False),
+    ],
+)
+def test_is_allowed(address: str, allowed: bool) -> None:  # noqa: FBT001 - what is expected
+    """An address is allowed when a network of its own version holds it, mapped or not."""
+    networks = [ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")]
+
+    assert is_allowed(ip_address(address), networks) is allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("LOCALHOST:1", True),
+        ("[::ffff:127.0.0.1]:1", True),
+        (":1", False),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("example.org:1", False),
+        ("localhost.example.org:1", False),
+    ],
+)
+def test_is_loopback_listener(address: str, loopback: bool) -> None:  # noqa: FBT001 - what is expected
+    """Only what nobody else can reach is loopback."""
+    assert is_loopback_listener(address) is loopback
+
+
+def test_bearer_tokens() -> None:
+    """Each of the tokens tells its name and rights; nothing else does; a reload replaces them."""
+    tokens = BearerTokens([READ, REFRESH])
+
+    assert tokens.principal("token-to-read") == Principal("grafana", READ.scopes, is_token=True)
+    assert tokens.principal("token-to-refresh") == Principal("ansible", REFRESH.scopes, is_token=True)
+    for wrong in ("", "token-to-rea", "token-to-read ", "TOKEN-TO-READ", "\udcff"):
+        assert tokens.principal(wrong) is None
+    tokens.replace([REFRESH])
+    assert tokens.principal("token-to-read") is None
+
+
+def status(verdict: Principal | Denied) -> int:
+    return verdict.status if isinstance(verdict, Denied) else 200
+
+
+NOBODY: tuple[ApiToken, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "loopback", "right", "expected"),
+    [
+        (NOBODY, False, Right.READ, 200),
+        (NOBODY, False, Right.REFRESH, 403),
+        (NOBODY, True, Right.READ, 200),
+        (NOBODY, True, Right.RELOAD, 200),
+        ((READ,), False, Right.READ, 401),
+        ((READ,), False, Right.INBOX, 401),
+        ((READ,), True, Right.READ, 200),
+        ((READ,), True, Right.INBOX, 200),
+        ((REFRESH,), False, Right.READ, 200),
+        ((REFRESH,), False, Right.REFRESH, 401),
+    ],
+)
+def test_without_credentials(
+    tokens: tuple[ApiToken, ...],
+    loopback: bool,  # noqa: FBT001 - a parameter of the test
+    right: Right,
+    expected: int,
+) -> None:
+    """Reading is open unless a token is meant for it; the rest only on loopback."""
+    verdict = authorise(request(("Host", "localhost:10058"), loopback=loopback), right, BearerTokens(tokens))
+
+    assert status(verdict) == expected
+    if isinstance(verdict, Denied):
+        assert (verdict.headers.get("www-authenticate") == "Bearer") is (expected == 401)
+
+
+def test_rights() -> None:
+    """A token may do what its scopes say, a user everything."""
+    tokens = BearerTokens([READ, REFRESH])
+    reader = Principal("grafana", READ.scopes, is_token=True)
+
+    assert authorise(request(principal=reader), Right.READ, tokens) == reader
+    denied = authorise(request(principal=reader, loopback=True), Right.RELOAD, tokens)
+    assert isinstance(denied, Denied)
+    assert denied.status == 403
+    assert "grafana lacks the scope reload" in denied.detail
+    assert all(
+        status(authorise(request(principal=Principal("alice", ALL_RIGHTS)), right, tokens)) == 200 for right in Right
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Host", "attacker.example.org")],
+        [("Host", "localhost.attacker.example.org")],
+        [("Host", "[::1")],
+        [("Host", "localhost"), ("X-Forwarded-For", "198.51.100.1")],
+        [("Host", "localhost"), ("Forwarded", "for=198.51.100.1")],
+    ],
+)
+def test_loopback_is_no_licence_for_others(headers: list[tuple[str, str]]) -> None:
+    """What a rebound name or a proxy brings to a loopback listener does not come from the machine itself."""
+    scope = request(*headers, loopback=True)
+
+    assert status(authorise(scope, Right.REFRESH, BearerTokens())) == 403
+    assert status(authorise(scope, Right.READ, BearerTokens([READ]))) == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([("Host", "localhost:10058")], 200),
+        ([("Host", "127.0.0.1:10058")], 200),
+        ([("Host", "[::1]:10058"), ("Origin", "http://[::1]:10058")], 200),
+        ([("Host", "localhost:10058"), ("Origin", "http://LOCALHOST:10058")], 200),
+        ([("Host", "localhost:10058"), ("Sec-Fetch-Site", "same-origin")], 200),
+        ([("Host", "localhost:10058"), ("Sec-Fetch-Site", "none")], 200),
+        ([("Host", "localhost:10058"), ("Origin", "http://localhost:3000")], 403),
+        ([("Host", "localhost:10058"), ("Origin", "https://attacker.example.org")], 403),
+        ([("Host", "localhost:10058"), ("Origin", "null")], 403),
+        ([("Host", "localhost:10058"), ("Sec-Fetch-Site", "cross-site")], 403),
+        ([("Host", "localhost:10058"), ("Sec-Fetch-Site", "same-site")], 403),
+    ],
+)
+def test_other_web_sites(headers: list[tuple[str, str]], expected: int) -> None:
+    """Another site cannot use a browser on the machine, or one that knows a password, to change something."""
+    user = Principal("alice", ALL_RIGHTS)
+
+    assert status(authorise(request(*headers, loopback=True), Right.REFRESH, BearerTokens())) == expected
+    assert status(authorise(request(*headers, principal=user), Right.REFRESH, BearerTokens())) == expected
+    assert status(authorise(request(*headers, loopback=True), Right.READ, BearerTokens())) == 200
+    assert (
+        status(
+            authorise(
+                request(*headers, principal=Principal("x", ALL_RIGHTS, is_token=True)), Right.REFRESH, BearerTokens()
+            )
+        )
+        == 200
+    )
+
+
+def test_open_reading_warning() -> None:
+    """That reading is open is worth a warning, unless only the machine itself can read or somebody is asked for."""
+    warning = open_reading_warning([":10058", "127.0.0.1:1"], BearerTokens([REFRESH]), has_users=False)
+
+    assert warning is not None
+    assert "reaches :10058 can" in warning
+    assert open_reading_warning([":10058"], BearerTokens([READ]), has_users=False) is None
+    assert open_reading_warning([":10058"], BearerTokens(), has_users=True) is None
+    assert open_reading_warning(["127.0.0.1:1"], BearerTokens(), has_users=False) is None

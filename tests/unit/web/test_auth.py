@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from typing import TYPE_CHECKING, Any
+
+import bcrypt
+import pytest
+from starlette.responses import PlainTextResponse
+
+from patrolserver_exporter.config.schema import ApiToken
+from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.web.access import BearerTokens, principal_of
+from patrolserver_exporter.web.auth import MAX_CACHED, Guard, PasswordCheck, RateLimiter
+from patrolserver_exporter.web.webconfig import RateLimit, WebConfigFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.types import Message, Receive, Scope, Send
+
+
+def hashed(password: bytes, cost: int = 4) -> str:
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode()
+
+
+@pytest.mark.parametrize("prefix", ["2a", "2b", "2y"])
+def test_password(prefix: str) -> None:
+    """The right password of a user is right, whatever tool made the hash; everything else is wrong."""
+    users = {"alice": hashed(b"right").replace("$2b$", f"${prefix}$")}
+    check = PasswordCheck()
+
+    async def ask(name: str, password: bytes) -> bool | None:
+        return await check.check(users, name, password)
+
+    assert asyncio.run(ask("alice", b"right")) is True
+    assert asyncio.run(ask("alice", b"wrong")) is False
+    assert asyncio.run(ask("alice", b"")) is False
+    assert asyncio.run(ask("bob", b"right")) is False
+    assert asyncio.run(ask("\udcff", b"right")) is False
+    assert asyncio.run(ask("bob", b"fakepassword")) is False
+
+
+def test_long_password() -> None:
+    """A password beyond bcrypt's 72 bytes is wrong, also when its beginning is right."""
+    users = {"alice": hashed(b"x" * 72)}
+    check = PasswordCheck()
+
+    assert asyncio.run(check.check(users, "alice", b"x" * 72)) is True
+    assert asyncio.run(check.check(users, "alice", b"x" * 73)) is False
+    assert asyncio.run(check.check(users, "alice", b"x" * 100_000)) is False
+    assert asyncio.run(check.check(users, "alice", b"a\0b")) is False
+
+
+def test_unknown_user_takes_as_long() -> None:
+    """The time taken does not tell whether a user exists."""
+    users = {"alice": hashed(b"right", 10)}
+    check = PasswordCheck()
+
+    def seconds(name: str) -> float:
+        start = time.perf_counter()
+        asyncio.run(check.check(users, name, b"wrong"))
+        return time.perf_counter() - start
+
+    known, unknown = min(seconds("alice") for _ in range(3)), min(seconds("bob") for _ in range(3))
+    assert unknown > known / 2
+
+
+def test_right_password_is_checked_once() -> None:
+    """A right password costs bcrypt's time once, for as long as the hash stays."""
+    users = {"alice": hashed(b"right", 11)}
+    check = PasswordCheck()
+
+    async def ask() -> tuple[float, float]:
+        start = time.perf_counter()
+        assert await check.check(users, "alice", b"right")
+        first = time.perf_counter() - start
+        for _ in range(100):
+            assert await check.check(users, "alice", b"right")
+        return first, time.perf_counter() - start - first
+
+    first, hundred_more = asyncio.run(ask())
+    assert hundred_more < first
+    assert asyncio.run(check.check({"alice": hashed(b"other")}, "alice", b"right")) is False
+
+
+def test_memory_of_passwords_is_bounded() -> None:
+    """However many users there are, the memory of right passwords stays small, and all stay right."""
+    one = hashed(b"right")
+    users = {f"user{number}": one for number in range(MAX_CACHED + 20)}
+    check = PasswordCheck()
+
+    async def ask_all() -> list[bool | None]:
+        return [await check.check(users, name, b"right") for name in users]
+
+    assert all(asyncio.run(ask_all()))
+    assert all(asyncio.run(ask_all()))
+    assert len(check._right) == MAX_CACHED  # noqa: SLF001 - memory has no other window
+
+
+def test_rate_limiter() -> None:
+    """The burst is let through, then one an interval; a long silence saves up no more than the burst."""
+    now = [0.0]
+    limiter = RateLimiter(lambda: now[0])
+    limit = RateLimit(interval=2.0, burst=3)
+
+    assert [limiter.wait(limit) for _ in range(4)] == [0, 0, 0, 2.0]
+    now[0] = 1.0
+    assert limiter.wait(limit) == 1.0
+    now[0] = 2.0
+    assert [limiter.wait(limit) for _ in range(2)] == [0, 2.0]
+    now[0] = 1000.0
+    assert [limiter.wait(limit) for _ in range(4)] == [0, 0, 0, 2.0]
+    assert limiter.wait(RateLimit()) == 0
+
+
+READER = ApiToken(name="grafana", token=Secret.literal("token-to-read"), scopes=frozenset({Right.READ}))
+REFRESHER = ApiToken(name="ansible", token=Secret.literal("token-to-refresh"), scopes=frozenset({Right.REFRESH}))
+BASIC = "Basic " + base64.b64encode(b"alice:right").decode()
+
+
+async def who(scope: Scope, receive: Receive, send: Send) -> None:
+    principal = principal_of(scope)
+    await PlainTextResponse(principal.name if principal else "nobody")(scope, receive, send)
+
+
+@pytest.fixture
+def with_users(tmp_path: Path) -> WebConfigFile:
+    (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {hashed(b'right')}}}\n")
+    return WebConfigFile(tmp_path / "web.yml")
+
+
+def ask(guard: Guard, path: str, authorization: str | None = None) -> tuple[int, dict[str, str], str]:
+    headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": headers, "state": {}}
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(guard(scope, receive, send))
+    answer = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], answer, sent[1]["body"].decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "authorization", "status", "name"),
+    [
+        ("/metrics", None, 401, None),
+        ("/metrics", BASIC, 200, "alice"),
+        ("/metrics", BASIC.replace("Basic", "bAsIc"), 200, "alice"),
+        ("/metrics", "Basic ", 401, None),
+        ("/metrics", "Basic !!!", 401, None),
+        ("/metrics", "Basic \xe9", 401, None),
+        ("/metrics", "Basic " + base64.b64encode(b"no colon").decode(), 401, None),
+        ("/metrics", "Basic " + base64.b64encode(b"alice:wrong").decode(), 401, None),
+        ("/metrics", "Basic " + base64.b64encode(b"\xff:right").decode(), 401, None),
+        ("/metrics", "Digest x", 401, None),
+        ("/metrics", "Bearer token-to-read", 200, "grafana"),
+        ("/metrics", "Bearer token-to-refresh", 403, None),
+        ("/metrics", "Bearer wrong", 401, None),
+        ("/api/v1/servers/1/refresh", "Bearer token-to-refresh", 200, "ansible"),
+        ("/-/reload", "Bearer token-to-refresh", 200, "ansible"),
+        ("/-/reload", None, 401, None),
+        ("/-/healthy", None, 200, "nobody"),
+        ("/-/ready", "Basic !!!", 200, "nobody"),
+        ("/-/ready/", None, 401, None),
+        ("/webhook/token", None, 200, "nobody"),
+        ("/webhook", None, 401, None),
+        ("/webhooks", None, 401, None),
+    ],
+)
+def test_guard(with_users: WebConfigFile, path: str, authorization: str | None, status: int, name: str | None) -> None:
+    """With users all but health and the webhook needs one of them, or a token."""
+    guard = Guard(who, with_users, BearerTokens([READER, REFRESHER]))
+    got, headers, body = ask(guard, path, authorization)
+
+    assert got == status
+    if name is not None:
+        assert body == name
+    if status == 401:
+        assert headers["www-authenticate"].startswith("Bearer" if "Bearer" in str(authorization) else "Basic")
+        assert headers["content-type"] == "application/problem+json"
+
+
+def test_guard_below_a_prefix(with_users: WebConfigFile) -> None:
+    """A route prefix moves the paths that need nobody."""
+    guard = Guard(who, with_users, route_prefix="/patrol/")
+
+    assert ask(guard, "/patrol/-/healthy")[0] == 200
+    assert ask(guard, "/patrol/webhook/token")[0] == 200
+    assert ask(guard, "/patrol/metrics")[0] == 401
+
+
+def test_guard_without_users() -> None:
+    """Without users all is open, and who sends a token is known by it; a wrong one is refused."""
+    guard = Guard(who, None, BearerTokens([READER]))
+
+    assert ask(guard, "/metrics")[2] == "nobody"
+    assert ask(guard, "/metrics", "Bearer token-to-read")[2] == "grafana"
+    assert ask(guard, "/metrics", "Bearer wrong")[0] == 401
+    assert ask(guard, "/metrics", BASIC)[2] == "nobody"
+    assert ask(Guard(who), "/metrics", "Bearer wrong")[2] == "nobody"
+
+
+def test_guard_lets_other_scopes_pass() -> None:
+    """What is not HTTP is not the guard's business."""
+    seen = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def nothing(*_args: Any) -> Any:
+        raise AssertionError
+
+    asyncio.run(Guard(app)({"type": "lifespan"}, nothing, nothing))
+    assert seen == ["lifespan"]
