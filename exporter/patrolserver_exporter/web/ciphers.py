@@ -19,7 +19,7 @@ TLS12 = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-_CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 
 
 def suite(name: str) -> str:
@@ -41,6 +41,6 @@ def is_choice_of_tls13(suites: tuple[str, ...]) -> bool:
 
 def curve(name: str) -> str:
     """Return OpenSSL's name of the curve; raises `Unfit`."""
-    if name not in _CURVES:
-        raise Unfit(f"needs one of {', '.join(_CURVES)}")
-    return _CURVES[name]
+    if name not in CURVES:
+        raise Unfit(f"needs one of {', '.join(CURVES)}")
+    return CURVES[name]

@@ -129,7 +129,7 @@ _HTTP = Section(
     HttpSettings,
     (Key("http2", Value("boolean", _no_http2), "Only false."), Key("headers", _MapOf(_header), "More headers.")),
 )
-_FILE = Section(
+WEB_CONFIG = Section(
     WebConfig,
     (
         Key("tls_server_config", TLS_SERVER_CONFIG, "TLS."),
@@ -150,7 +150,7 @@ def load_web_config(path: Path) -> WebConfig:
         message = f"cannot be read ({reason}); correct --web.config.file, or let the exporter's user read it"
         raise ConfigError((Problem(str(path), None, None, "", message),)) from None
     reading = Reading(file=str(path), folder=path.parent)
-    config = _FILE.read(reading, _root(raw, str(path)), "")
+    config = WEB_CONFIG.read(reading, _root(raw, str(path)), "")
     if isinstance(config, WebConfig) and config.rate_limit.interval and not config.rate_limit.burst:
         reading.wrong(reading.found["rate_limit"][0], "rate_limit.burst", "is missing or 0: nothing would be answered")
     if reading.problems:
