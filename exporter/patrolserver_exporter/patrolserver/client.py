@@ -197,9 +197,8 @@ class PatrolServerClient:
             if response is not None:
                 response.close()
         if status is not None and not 200 <= status < 300:
-            return Reply(
-                status, retry_after, redirect_to, b""
-            )  # the status tells more than the failure to read the rest
+            # The status tells more than the failure to read the rest.
+            return Reply(status, retry_after, redirect_to, b"")
         return failure.at("", status=status, retry_after=retry_after)
 
 

@@ -31,6 +31,7 @@ _DETAIL_LIMIT = 256
 _TLS = (ssl.SSLError, ssl.CertificateError, urllib3_errors.SSLError, requests_errors.SSLError)
 _DNS = (gaierror, urllib3_errors.NameResolutionError)
 _TIMEOUT = (TimeoutError, urllib3_errors.ReadTimeoutError, requests_errors.Timeout)
+_NO_HTTP = (http.HTTPException, urllib3_errors.InvalidHeader, requests_errors.InvalidHeader)
 _CUT_SHORT = (http.IncompleteRead, urllib3_errors.InvalidChunkLength)
 
 
@@ -47,7 +48,7 @@ def translate(error: BaseException, secrets: Iterable[str]) -> PatrolServerError
         return NameNotResolved(said)
     if _any_is(chain, _CUT_SHORT):
         return Unreadable("the reply is cut short")
-    if any(isinstance(one, http.HTTPException) and not isinstance(one, http.RemoteDisconnected) for one in chain):
+    if any(isinstance(one, _NO_HTTP) and not isinstance(one, http.RemoteDisconnected) for one in chain):
         return Unreadable("the reply is no HTTP")
     return ConnectionFailed(said)
 

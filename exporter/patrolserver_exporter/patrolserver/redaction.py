@@ -55,7 +55,8 @@ class _QueryFilter(logging.Filter):
     """Keeps queries out of urllib3's log lines: its DEBUG lines, and one warning, show the whole URL."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg = _QUERY.sub(rf"?{MASK}", redact(record.getMessage(), ()))
+        told, _, _ = record.getMessage().partition(", unparsed data:")  # which may echo anything
+        record.msg = _QUERY.sub(rf"?{MASK}", redact(told, ()))
         record.args = None
         # The traceback repeats what the line says, with texts that never went through here.
         record.exc_info = None

@@ -66,7 +66,10 @@ def _flag_of_word(word: str) -> bool | None:
         return True
     if word in _FALSE_WORDS:
         return False
-    return read_flag(_number(word))
+    try:
+        return read_flag(float(word))
+    except ValueError:
+        raise Odd("is neither true nor false") from None
 
 
 def read_risk(value: Any) -> float:

@@ -33,7 +33,7 @@ class RawServer:
     tls: ssl.SSLContext | None = None
     end_of_head: bytes = b"\r\n\r\n"
     """What ends a request; empty: whatever arrives first is one."""
-    requests: list[bytes] = field(default_factory=list)
+    requests: list[bytes] = field(default_factory=list, repr=False)
     connections: int = 0
 
     def __post_init__(self) -> None:

@@ -100,6 +100,16 @@ def test_a_smaller_budget_counts_the_calls_already_made() -> None:
     assert take_all(budget) == 10
 
 
+def test_calls_that_were_not_made_are_given_back() -> None:
+    """A caller who took more than it used loses nothing; more than was taken cannot be returned."""
+    budget = RequestBudget(60, ManualClock())
+    assert take_all(budget) == 10
+    budget.give_back(3)
+    assert take_all(budget) == 3
+    budget.give_back(1_000)
+    assert take_all(budget) == 10
+
+
 def test_a_budget_of_nothing_stands_still() -> None:
     """With 0 no call is ever made, and the wait is endless."""
     clock = ManualClock()

@@ -14,6 +14,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.unit.patrolserver.raw_server import KEY, SECRET, RawServer, reply
 
 from patrolserver_exporter import __version__
@@ -184,6 +186,7 @@ def test_credentials_follow_no_redirect(serve: Callable[..., RawServer], calls: 
         b"HTTP/1.1 204 No Content\r\n\r\n",
         reply(gzip.compress(SERVERS)[:-9], headers="Content-Encoding: gzip\r\n"),
         reply(b"no gzip", headers="Content-Encoding: gzip\r\n"),
+        reply(b"\x1f\x8b\x08 no gzip", headers="Content-Encoding: gzip\r\n"),
         reply(b"", headers="Content-Encoding: gzip\r\n"),
         reply(zlib.compress(SERVERS), headers="Content-Encoding: deflate\r\n"),
     ],
@@ -202,6 +205,7 @@ def test_a_reply_that_is_no_data_is_unreadable(serve: Callable[..., RawServer], 
         b"SSH-2.0-OpenSSH_9.9\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x" * 70_000 + b": y\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nabcdef",
     ],
 )
 def test_half_a_reply_is_unreadable(serve: Callable[..., RawServer], calls: Calls, raw: bytes) -> None:
@@ -212,6 +216,47 @@ def test_half_a_reply_is_unreadable(serve: Callable[..., RawServer], calls: Call
         connection.shutdown(socket.SHUT_WR)
 
     fail(calls.client(serve(answer).url).servers, Unreadable)
+
+
+PIECES = (
+    *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/9.9 99999 \r\n", b"HTTP/1.1 302 \xff\r\n"),
+    *(b"Content-Length: -5\r\n", b"Content-Length: x\r\n", b"Content-Length: 5,6\r\n", b"Content-Encoding: gzip\r\n"),
+    *(b"Transfer-Encoding: chunked\r\n", b"Retry-After: \xff\r\n", b"Location: http://[\r\n", b"\r\n", b"5\r\n"),
+    *(b"Set-Cookie: a=\x01; expires=never\r\n", b": \r\n", b" folded\r\n", b"\x1f\x8b", SERVERS, b"{}"),
+)
+HEADS = st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=10)), max_size=8)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(raw=HEADS, valid=st.booleans())
+def test_any_bytes_for_a_reply_do_no_harm(
+    serve: Callable[..., RawServer],
+    calls: Calls,
+    raw: list[bytes],
+    valid: bool,  # noqa: FBT001 - hypothesis passes it by name
+) -> None:
+    """Whatever comes back is read or is one of this package's errors, without credentials."""
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" * valid + b"".join(raw))
+        connection.shutdown(socket.SHUT_WR)
+
+    server = serve(answer)
+    client = calls.client(server.url)
+    try:
+        client.servers()
+    except PatrolServerError as error:
+        assert_free_of_credentials(everything_told(error))
+    finally:
+        client.close()
+        server.stop()
+
+
+@pytest.mark.parametrize("location", ["http://[", "/login?key=canary", "?"])
+def test_a_redirect_to_nowhere_is_refused_too(serve: Callable[..., RawServer], calls: Calls, location: str) -> None:
+    """A broken or relative address in a redirect changes nothing, and its query is not shown."""
+    error = fail(calls.client(serve(reply(b"", "302 Found", f"Location: {location}\r\n")).url).servers, RedirectRefused)
+    assert "the API redirects;" in str(error)
 
 
 def test_an_unreadable_reply_is_kept_in_part_without_credentials(serve: Callable[..., RawServer], calls: Calls) -> None:

@@ -187,6 +187,8 @@ def test_the_last_page_is_complete() -> None:
         ({"version": None, "versions": {"a": "5.2", "b": ""}}, None, ("5.2",)),
         ({"version": ["5.2", None]}, None, ("5.2",)),
         ({"version": False}, None, ()),
+        ({"version": 10**500}, None, ()),
+        ({"versions": [str(n) for n in range(100)]}, None, tuple(str(n) for n in range(32))),
         ({}, None, ()),
     ],
 )
@@ -308,15 +310,49 @@ def test_odd_issues_are_counted() -> None:
         "3": {"software": "exim"},
         "4": {"title": "no software"},
         "5": 7,
+        "6": {"software": {"software": "bind", "version": 9}},
     }
     parsed = parse_event(data({"server_id": 1, "new_issues": issues}))
     assert [issue.software for issue in parsed.value.new_issues] == [
         ReportedSoftware(name="PHP", canonical_name="php", candidates=("5.2", "5.3")),
         ReportedSoftware(name="nginx", canonical_name="nginx", location="/"),
         ReportedSoftware(name="exim", canonical_name="exim"),
+        ReportedSoftware(name="bind", canonical_name="bind", version="9"),
     ]
     assert parsed.value.odd_issues == 2
     assert not parsed.complete
+
+
+def test_odd_fields_are_noted_and_left_out() -> None:
+    """An entry with odd fields is kept without them, and the notes name entry and field, never the value."""
+    parsed = parse_software(data([{"name": "PHP", "id": "x", "location": [], "supported": "perhaps"}]))
+    assert parsed.value[0].id is None
+    assert parsed.complete
+    assert set(parsed.oddities) == {
+        "software [0]: id is no id",
+        "software [0]: location is no text",
+        "software [0]: supported is neither true nor false",
+    }
+    assert parse_servers(data([{"id": 1, "name": "a", "verified": []}])).oddities == (
+        "servers [0]: verified is neither true nor false",
+    )
+
+
+def test_no_new_issues_in_every_form() -> None:
+    """Missing, null and PHP's empty objects are none, and nothing is odd."""
+    forms: tuple[dict[str, Any], ...] = ({}, {"new_issues": None}, {"new_issues": []}, {"new_issues": {}})
+    for form in forms:
+        parsed = parse_event(data({"server_id": 1, **form}))
+        assert (parsed.value, parsed.complete) == (Event(server_id=1), True)
+
+
+def test_the_shown_version_is_exact_or_the_first_candidate() -> None:
+    """As the vendor's scanner words it."""
+    assert one_software(version="5.2").shown_version == "5.2"
+    assert one_software(versions=["5.2", "5.3"]).shown_version == "<=5.2"
+    assert one_software().shown_version is None
+    reported = parse_event(DOCUMENTED_EVENT).value.new_issues[0].software
+    assert reported.shown_version == "5.2.17"
 
 
 def test_issues_of_no_server_are_not_complete() -> None:
