@@ -1,0 +1,48 @@
+# Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. They do all the set-up.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench check lock dashboards pictures ansible wheel clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements/dev.txt pyproject.toml scripts/setup
+	@scripts/setup $(VENV)
+	@touch $@
+
+setup: $(READY) ## Make the virtual environment, from the lock with hashes
+
+demo: $(READY) ## Run a simulated PatrolServer and an exporter that watches it; Ctrl-C ends it
+	@$(VENV)/bin/patrolserver-exporter demo $(DEMO_FLAGS)
+
+test: $(READY) ## Run all tests that this machine can run
+	@scripts/test $(TESTS)
+
+lint: $(READY) ## Check types, style and the contracts between the layers
+	@scripts/lint
+
+format: $(READY) ## Format the code
+	@$(VENV)/bin/ruff check --fix --quiet .
+	@$(VENV)/bin/ruff format --quiet .
+
+bench: $(READY) ## Measure, and print ratios against peers that are measured in the same run
+	@scripts/bench $(BENCHES)
+
+ansible: ## Check the Ansible collection: sanity, units, integration, lint, docs, build
+	@scripts/ansible-checks
+
+dashboards: $(READY) ## Write the dashboards' JSON anew
+	@$(PYTHON) -m grafana.dashboards
+
+lock: $(READY) ## Resolve the lock anew
+	@scripts/lock
+
+wheel: $(READY) ## Build the wheel and the source distribution into dist/
+	@$(PYTHON) -m hatchling build
+
+clean: ## Remove what the other targets made
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,182 @@
+"""A real exporter in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import requests
+from tests.harness.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_LISTENING = re.compile(r"listening on (https?://[^\s\"]+)")
+CONFIG = """\
+accounts:
+  - name: main
+    api_url: {api_url}
+    key: demo
+    secret: demo
+    webhook_tokens: [test-token-0123456789]
+poll: {{interval: {interval}, max_requests_per_minute: 60000, timeout: 2s}}
+webhook: {{max_event_requests_per_minute: 60000}}
+issues: {{settle: {settle}}}
+store: {{url: "{store_url}"}}
+"""
+NEW_ISSUES = "webhook.new_server_issues"
+TOKEN = "test-token-0123456789"
+
+
+class Exporter:
+    """``patrolserver-exporter`` as users start it, on free ports of loopback; killed at the end by its process id.
+
+    ``folder`` holds its configuration, its state and its log.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: str,
+        *flags: str,
+        environ: Mapping[str, str] | None = None,
+        wrap: tuple[str, ...] = (),
+    ) -> None:
+        self.folder = folder
+        self.config_file = folder / "patrolserver.yml"
+        self.log_file = folder / "exporter.log"
+        own = any(flag.startswith("--web.listen-address") for flag in flags)
+        self.flags = flags if own else ("--web.listen-address=127.0.0.1:0", *flags)
+        self.environ = dict(environ or {})
+        self.wrap = wrap
+        self.process: subprocess.Popen[bytes] | None = None
+        self.urls: list[str] = []
+        self.write_config(config)
+
+    @classmethod
+    def watching(  # The few settings in which tests differ.
+        cls,
+        folder: Path,
+        api_url: str,
+        *flags: str,
+        interval: str = "10s",
+        settle: str = "1s",
+        store_url: str = "",
+        extra: str = "",
+        **options: Any,
+    ) -> Self:
+        """One account named main, watched closely."""
+        store_url = store_url or f"sqlite:///{folder / 'state.db'}"
+        config = CONFIG.format(api_url=api_url, interval=interval, settle=settle, store_url=store_url)
+        return cls(folder, config + extra, *flags, **options)
+
+    def write_config(self, config: str) -> None:
+        """Replace the configuration file; a running exporter only sees it at a reload."""
+        self.config_file.touch(mode=0o600)
+        self.config_file.write_text(config)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it; by default, wait until it listens."""
+        offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        command = [
+            *self.wrap,
+            sys.executable,
+            "-m",
+            "patrolserver_exporter",
+            f"--config.file={self.config_file}",
+            *self.flags,
+        ]
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stderr=log, stdout=log, cwd=self.folder, env={**os.environ, **self.environ}
+            )
+        if wait:
+            expected = sum("listen-address" in flag for flag in self.flags)
+
+            def listening() -> list[str]:
+                assert self.process is not None
+                found = _LISTENING.findall(self.log_file.read_bytes()[offset:].decode(errors="replace"))
+                if len(found) < expected and self.process.poll() is not None:
+                    raise RuntimeError(f"the exporter ended with {self.process.returncode}:\n{self.log()}")
+                return found if len(found) >= expected else []
+
+            self.urls = eventually(listening, within=30.0, what="the exporter's start")
+
+    def wait(self, within: float = 20.0) -> int:
+        """Wait for its end; the exit code."""
+        assert self.process is not None
+        return self.process.wait(within)
+
+    def terminate(self, within: float = 20.0) -> int:
+        """SIGTERM, and wait; the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(within)
+
+    def kill(self) -> None:
+        """``kill -9``, if it still runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    @property
+    def url(self) -> str:
+        """Of the main listener."""
+        return self.urls[0]
+
+    def log(self) -> str:
+        """Everything that it wrote."""
+        return self.log_file.read_text(errors="replace")
+
+    def get(self, path: str, **arguments: Any) -> requests.Response:
+        """GET from the main listener."""
+        return requests.get(self.url + path, timeout=10, **arguments)
+
+    def metrics(self) -> str:
+        """The text that a scrape gets."""
+        response = self.get("/metrics")
+        assert response.status_code == 200
+        return response.text
+
+    def samples(self, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """A metric's samples by their labels, from a scrape."""
+        return samples(self.metrics(), name)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The one sample with these labels, others aside; ``None`` if there is none."""
+        found = [v for have, v in self.samples(name).items() if labels.items() <= dict(have).items()]
+        assert len(found) <= 1, f"{len(found)} samples of {name} have {labels}"
+        return found[0] if found else None
+
+    def deliver(self, event_id: int, identifier: str = NEW_ISSUES, webhook_id: int = 1) -> requests.Response:
+        """Post a delivery as PatrolServer does."""
+        payload = {"webhook_patrolserver": 1, "identifier": identifier, "event_id": event_id, "webhook_id": webhook_id}
+        return requests.post(f"{self.url}/webhook/{TOKEN}", json=payload, timeout=10)
+
+
+def samples(text: str, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """A metric's samples in an exposition, by their labels."""
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
+
+    return {
+        tuple(sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }

@@ -1,0 +1,73 @@
+"""A real Prometheus (Debian's) that scrapes what it is told to."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any, Self
+
+import requests
+from tests.harness.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CONFIG = """\
+global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}}}
+scrape_configs:
+  - job_name: patrolserver
+    static_configs: [{{targets: ["{target}"]}}]
+"""
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Prometheus:
+    """Scrapes ``target`` (host:port) every ``interval``; stopped at the end by its process id."""
+
+    def __init__(self, folder: Path, program: str, target: str, *, interval: str = "1s", extra: str = "") -> None:
+        self._folder = folder
+        self._program = program
+        self._config = _CONFIG.format(interval=interval, target=target) + extra
+        self.url = f"http://127.0.0.1:{free_port()}"
+
+    def __enter__(self) -> Self:
+        config = self._folder / "prometheus.yml"
+        config.write_text(self._config)
+        command = [
+            self._program,
+            f"--config.file={config}",
+            f"--storage.tsdb.path={self._folder / 'tsdb'}",
+            f"--web.listen-address={self.url.removeprefix('http://')}",
+        ]
+        with (self._folder / "prometheus.log").open("wb") as log:
+            self._process = subprocess.Popen(command, stderr=log, stdout=log)
+        eventually(lambda: requests.get(f"{self.url}/-/ready", timeout=5).ok, within=30.0, what="Prometheus")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        """The vector that an instant query yields."""
+        reply = requests.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10).json()
+        assert reply["status"] == "success", reply
+        result: list[dict[str, Any]] = reply["data"]["result"]
+        return result
+
+    def value(self, promql: str) -> float | None:
+        """The one value of an instant query; ``None`` for an empty answer."""
+        found = self.query(promql)
+        assert len(found) <= 1, found
+        return float(found[0]["value"][1]) if found else None
