@@ -45,13 +45,9 @@ def counted_risks(software: Software, exploit_risk: float) -> tuple[float, ...]:
 
 def severity_of(kind: Kind, risk: float | None = None) -> Severity:
     """How severe an issue of that kind is; ``risk`` (0 to 10) matters to ``EXPLOITABLE`` alone."""
-    match kind:
-        case Kind.EXPLOITABLE:
-            return _severity_of_risk(0.0 if risk is None else risk)
-        case Kind.UNSUPPORTED | Kind.REPORTED:
-            return Severity.HIGH
-        case Kind.OUTDATED:
-            return Severity.MEDIUM
+    if kind is Kind.EXPLOITABLE:
+        return _severity_of_risk(0.0 if risk is None else risk)
+    return Severity.MEDIUM if kind is Kind.OUTDATED else Severity.HIGH
 
 
 def _severity_of_risk(risk: float) -> Severity:

@@ -100,17 +100,7 @@ class Upstream(RuleBasedStateMachine):
     @rule(delivery=deliveries)
     def deliver(self, delivery: Delivery) -> None:
         """An event is merged: now, later, again or out of order."""
-        outcome = apply_event(
-            self.issues,
-            delivery.reports,
-            account=ACCOUNT,
-            server_id=SERVER,
-            received_at=delivery.received_at,
-            last_poll_started_at=self.last_complete_poll,
-            settle=SETTLE,
-        )
-        self._keep(outcome)
-        assert not {change.kind for change in outcome.changes} & {ChangeKind.FIXED}
+        self._tell(delivery)
 
     @rule(
         target=polls, lag=st.sampled_from([0.0, 0.0, 10.0, SETTLE - 1]), complete=st.sampled_from([True, True, False])
@@ -126,6 +116,31 @@ class Upstream(RuleBasedStateMachine):
         """A poll is merged, unless a later one has been."""
         if self.last_poll is None or poll.started_at > self.last_poll:
             self._merge(poll)
+
+    @rule()
+    def poll_at_once(self) -> None:
+        """A poll starts, sees upstream as it is, and is merged before anything else happens."""
+        self.now += 1
+        self._merge(Poll(self.now, tuple(self.installed.values()), complete=True))
+
+    @rule(name=st.sampled_from(["php", "nginx"]), location=st.sampled_from([None, "/a", "/b"]))
+    def report_at_once(self, name: str, location: str | None) -> None:
+        """An event is merged as soon as it comes, whether or not upstream's software shows anything."""
+        self.now += 1
+        self._tell(Delivery((reported(name, location=location),), self.now))
+
+    @rule(name=st.sampled_from(["php", "nginx"]), location=st.sampled_from([None, "/a", "/b"]))
+    def poll_while_an_event_comes(self, name: str, location: str | None) -> None:
+        """An event comes and is merged between a poll's start and its end."""
+        self.now += 1
+        poll = Poll(self.now, tuple(self.installed.values()), complete=True)
+        self.report_at_once(name, location)
+        self._merge(poll)
+
+    @rule()
+    def purge(self) -> None:
+        """Issues that were fixed long ago are forgotten."""
+        self.issues = tuple(issue for issue in self.issues if issue.is_open)
 
     @rule()
     def come_to_rest(self) -> None:
@@ -151,6 +166,22 @@ class Upstream(RuleBasedStateMachine):
         for issue in self.issues:
             assert issue.first_seen <= issue.last_seen
             assert issue.fixed_at is None or issue.first_seen <= issue.fixed_at
+
+    def _tell(self, delivery: Delivery) -> None:
+        outcome = apply_event(
+            self.issues,
+            delivery.reports,
+            account=ACCOUNT,
+            server_id=SERVER,
+            received_at=delivery.received_at,
+            last_poll_started_at=self.last_complete_poll,
+            settle=SETTLE,
+        )
+        before = {issue.fingerprint: issue for issue in self.issues}
+        self._keep(outcome)
+        for change in outcome.changes:
+            assert change.kind in {ChangeKind.OPENED, ChangeKind.REOPENED}
+            self._may_be_opened(before.get(change.issue.fingerprint), delivery)
 
     def _merge(self, poll: Poll) -> None:
         before = {issue.fingerprint: issue for issue in self.issues}
@@ -183,6 +214,14 @@ class Upstream(RuleBasedStateMachine):
             assert was.event_received_at is not None
             assert poll.started_at >= was.event_received_at + SETTLE
 
+    def _may_be_opened(self, was: Issue | None, delivery: Delivery) -> None:
+        """A late event opens nothing that a poll since its reception has answered."""
+        if self.last_complete_poll is not None:
+            assert self.last_complete_poll < delivery.received_at + SETTLE
+        if was is not None and was.polled:
+            assert was.fixed_at is not None
+            assert was.fixed_at < delivery.received_at
+
     def _keep(self, outcome: Outcome) -> None:
         """The rows written are enough to get from the old state to the new one, as the store does it."""
         written = {issue.fingerprint: issue for issue in (*self.issues, *outcome.changed)}
@@ -199,4 +238,4 @@ class Upstream(RuleBasedStateMachine):
 
 
 TestUpstream = Upstream.TestCase
-TestUpstream.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestUpstream.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
