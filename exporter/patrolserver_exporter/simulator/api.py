@@ -11,9 +11,10 @@ from urllib.parse import parse_qsl, unquote
 
 from .endpoints import OPEN, READ_BY_WGET, ROUTES, Call, request_api_credentials
 from .errors import ApiError, not_found
+from .exchange import Answer, Exchange
 from .faults import FaultKind, Faults
 from .forms import form
-from .misbehaviour import Answer, misbehave, send_answer
+from .misbehaviour import faulty, misbehave
 from .wire import Style, php_json, styled
 
 if TYPE_CHECKING:
@@ -97,18 +98,25 @@ class Api:
         method = scope["method"]
         prefix, parts = _split(scope["raw_path"].partition(b"?")[0].decode("latin-1"))
         path = "/".join(parts)
-        body = await _body(receive)
-        if body is None:
+        exchange = Exchange(scope, receive, send)
+        try:
+            body = await _body(receive)
+        except ApiError as error:
+            await exchange.answer(self._refusal(error))
             return
         struck = self._faults.striking(method, path)
         await self._pause(sum(fault.seconds for fault in struck if fault.kind is FaultKind.LATENCY))
         label, answer = self._answer(scope, prefix, parts, body)
         fault = next((one for one in struck if one.kind is not FaultKind.LATENCY), None)
-        if fault is None:
-            status = await send_answer(send, answer)
-        else:
-            status = await misbehave(fault, answer, receive, send, self._pause)
+        if fault is not None:
+            answer = faulty(fault, answer)
+        # Counted before it is sent: whoever has the answer finds it counted.
+        status = 0 if fault is not None and fault.kind is FaultKind.HANG else answer.status
         self._requests.note(label, path, status, self.world.now())
+        if fault is None:
+            await exchange.answer(answer)
+        else:
+            await misbehave(fault, answer, exchange, self._pause)
 
     async def _pause(self, seconds: float) -> None:
         if seconds <= 0:
@@ -118,17 +126,20 @@ class Api:
         except TimeoutError:
             return
 
-    def _answer(self, scope: Scope, prefix: str, parts: Sequence[str], body: bytes | None) -> tuple[str, Answer]:
+    def _answer(self, scope: Scope, prefix: str, parts: Sequence[str], body: bytes) -> tuple[str, Answer]:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         label, forgiving = "other", b"x-ps-bash" in headers
         try:
             route, path = self._route(scope["method"], prefix, parts)
             label, forgiving = route.label, forgiving or route.endpoint in READ_BY_WGET
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-            return label, Answer(200, self._called(route, path, query, headers, body or b""))
+            return label, Answer(200, self._called(route, path, query, headers, body))
         except ApiError as error:
-            document = styled({"error": error.document()}, self.style)
-            return label, Answer(200 if forgiving else error.status, php_json(document))
+            return label, self._refusal(error, forgiving=forgiving)
+
+    def _refusal(self, error: ApiError, *, forgiving: bool = False) -> Answer:
+        document = styled({"error": error.document()}, self.style)
+        return Answer(200 if forgiving else error.status, php_json(document))
 
     def _called(
         self, route: Route, path: Mapping[str, str], query: Mapping[str, str], headers: Mapping[bytes, str], body: bytes
@@ -160,17 +171,20 @@ def _split(raw_path: str) -> tuple[str, list[str]]:
     return "", parts
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The body, ``None`` when the client is gone or it is too large."""
+async def _body(receive: Receive) -> bytes:
+    """The body; of a client that goes away as far as it came.
+
+    Raises:
+        ApiError: 413, it is too large.
+    """
     chunks: list[bytes] = []
     size = 0
-    while True:
+    more = True
+    while more:
         message = await receive()
-        if message["type"] != "http.request":
-            return None
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > MAX_BODY:
-            return None
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+            raise ApiError(413, "too_large", "The body is too large.")
+        more = message.get("more_body", False)
+    return b"".join(chunks)

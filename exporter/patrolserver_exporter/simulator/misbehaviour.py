@@ -1,67 +1,40 @@
-"""How an answer is sent, as it should be or as a fault has it."""
+"""How an answer goes wrong, by order of a fault."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from .exchange import Answer, Exchange
 from .faults import Fault, FaultKind, gzip_bomb
 from .wire import php_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.types import Receive, Send
+    Pause = Callable[[float], Awaitable[None]]
 
 _PAGE = b"<!DOCTYPE html>\n<html><head><title>Gateway</title></head><body><h1>Please stand by</h1></body></html>\n"
 _GARBAGE = b'{"data":[{"id":1,"name":"web-01.example.org",]]'
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Status, body and what headers it needs besides."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-async def send_answer(send: Send, answer: Answer, *, cut: int | None = None) -> int:
-    """Send it, or with ``cut`` only so many bytes of a body that was announced in full; its status."""
-    headers = [
-        (b"content-type", answer.content_type.encode()),
-        (b"content-length", b"%d" % len(answer.body)),
-        *answer.headers,
-    ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body = answer.body if cut is None else answer.body[:cut]
-    await send({"type": "http.response.body", "body": body, "more_body": cut is not None})
-    return answer.status
+def faulty(fault: Fault, answer: Answer) -> Answer:
+    """What is sent instead of ``answer``: itself, where the fault is in how it is sent."""
+    return answer if fault.kind in {FaultKind.HANG, FaultKind.HALF_BODY} else _wrong(fault, time.time())
 
 
 async def misbehave(
-    fault: Fault,
-    answer: Answer,
-    receive: Receive,
-    send: Send,
-    pause: Callable[[float], Awaitable[None]],
-) -> int:
-    """Answer as the fault has it; the status sent, 0 for none."""
+    fault: Fault, answer: Answer, exchange: Exchange, pause: Callable[[float], Awaitable[None]]
+) -> None:
+    """Send the faulty answer, half of it, or nothing."""
     match fault.kind:
         case FaultKind.HANG:
-            _expect_unfinished()
-            await _until_gone(receive, pause(fault.seconds))
-            return 0
+            await exchange.close_after(pause(fault.seconds))
         case FaultKind.HALF_BODY:
-            _expect_unfinished()
-            return await send_answer(send, answer, cut=max(1, len(answer.body) // 2))
+            await exchange.answer(answer, cut=max(1, len(answer.body) // 2))
         case _:
-            return await send_answer(send, _wrong(fault, time.time()))
+            await exchange.answer(answer)
 
 
 def _wrong(fault: Fault, now: float) -> Answer:
@@ -95,29 +68,3 @@ def _retry_after(value: str | float, now: float) -> tuple[bytes, bytes]:
     if text.startswith("date"):
         text = formatdate(now + float(text.removeprefix("date") or 0), usegmt=True)
     return b"retry-after", text.encode("latin-1", errors="replace")
-
-
-async def _until_gone(receive: Receive, pause: Awaitable[None]) -> None:
-    waits = {asyncio.ensure_future(pause), asyncio.ensure_future(_disconnect(receive))}
-    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-class _Unfinished(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "returned without" not in record.getMessage()
-
-
-_UNFINISHED = _Unfinished()
-
-
-def _expect_unfinished() -> None:
-    """The server closes the connection of an answer that is not finished, and would log it as an error of ours."""
-    logging.getLogger("uvicorn.error").addFilter(_UNFINISHED)

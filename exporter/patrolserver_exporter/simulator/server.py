@@ -15,6 +15,7 @@ import uvloop
 
 from .api import Api, RequestLog
 from .control import Control
+from .exchange import ClosableProtocol
 from .faults import Faults
 from .story import StoryTeller
 from .webhooks import Postman, Webhook, payload_of
@@ -80,6 +81,7 @@ class Simulator:
         self._base_url = f"http://{shown}:{port}"
         config = uvicorn.Config(
             self.api,
+            http=ClosableProtocol,
             access_log=False,
             log_config=None,
             lifespan="off",
