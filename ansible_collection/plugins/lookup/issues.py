@@ -89,6 +89,10 @@ class LookupModule(LookupBase):
         selection = {name: self.get_option(name) for name in FILTERS}
         selection["servers"] = [str(term) for term in terms]
         try:
-            return list(Exporter(connection_of(self)).issues(selection))
+            return list(Exporter(connection_of(self, self._rendered)).issues(selection))
         except PatrolServerError as error:
             raise AnsibleLookupError("patrolserver.monitoring.issues: {0}".format(error)) from None
+
+    def _rendered(self, text: str) -> str:
+        """Render a variable that the connection came from: lookups get variables as they are written."""
+        return self._templar.template(text) if self._templar.is_template(text) else text

@@ -8,11 +8,23 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import PatrolServerError, Refused
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.redaction import spellings
+
+SECRET_OPTIONS = ("token", "password", "proxy_url", "api_key", "api_secret", "verification_token")
+
+
+def hide_secrets(module) -> None:
+    """Have Ansible mask every spelling of the secrets; it knows the raw one only, and they travel percent-encoded."""
+    for name in SECRET_OPTIONS:
+        secret = module.params.get(name)
+        if secret:
+            module.no_log_values.update(spellings(secret))
 
 
 @contextlib.contextmanager
 def fail_on_trouble(module, keys: dict):
     """Turn a ``PatrolServerError`` inside into a failed task that returns ``keys`` too; ``keys`` may be filled inside."""
+    hide_secrets(module)
     try:
         yield
     except PatrolServerError as error:

@@ -103,10 +103,19 @@ class Api:
         self._post(_bucket_path(server_id, key) + "/delete", [])
 
     def _get(self, path: str, query: list | None = None):
-        return _data(self.transport.get(path, query).body)
+        return self._data(self.transport.get(path, query).body)
 
     def _post(self, path: str, fields: list, query: list | None = None):
-        return _data(self.transport.post_form(path, fields, query).body)
+        return self._data(self.transport.post_form(path, fields, query).body)
+
+    def _data(self, body: object):
+        """Unwrap ``data``; an ``error`` is one whatever the status was. Its text may repeat the URL with its secrets."""
+        if isinstance(body, dict):
+            if body.get("error") not in (None, False, "", [], {}):
+                raise Refused(self.transport.redact("PatrolServer: " + error_text(body["error"])), 200, body)
+            if "data" in body:
+                return body["data"]
+        return body
 
 
 def boolean(value: object) -> bool:
@@ -123,16 +132,6 @@ def boolean(value: object) -> bool:
 
 def _name(name: str) -> str:
     return name.strip().rstrip(".").lower()
-
-
-def _data(body: object):
-    """Unwrap ``data``; an ``error`` is one whatever the status was."""
-    if isinstance(body, dict):
-        if body.get("error") not in (None, False, "", [], {}):
-            raise Refused("PatrolServer: " + error_text(body["error"]), 200, body)
-        if "data" in body:
-            return body["data"]
-    return body
 
 
 def _items(data: object) -> list:

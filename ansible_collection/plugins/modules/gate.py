@@ -336,6 +336,7 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import moment, seconds
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, PatrolServerError
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter, server_reference
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.outcome import hide_secrets
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import policy, waivers_of
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.waiting import Wait
 
@@ -509,6 +510,7 @@ def argument_spec() -> dict:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True, **EXPORTER_RULES)
+    hide_secrets(module)
     gate = Gate(module)
     error = gate.run()
     result = gate.result
