@@ -65,7 +65,7 @@ def oldest_urgent(width: int) -> Placed:
     oldest = per_server("patrolserver_server_oldest_issue_timestamp_seconds", matchers=URGENT, pick="min")
     known = per_server(ISSUES, matchers=ANY_SEVERITY)
     about = About(
-        "Oldest urgent issue",
+        "Oldest urgent",
         "How long the oldest critical or high issue has been open. After 7 days an alert fires for a high one,"
         " after 3 a "
         "critical one is overdue. 0 s: none is open.",

@@ -12,20 +12,31 @@ from grafana.dashboards.look import (
     BAD,
     GOOD,
     INBOX_STATES,
+    LOADED,
     MUTED,
     OUTCOMES,
     WARN,
     WORST,
-    YES_NO,
     any_is,
 )
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
-from grafana.dashboards.promql import by_account, named_zero, or_else, own, per_account, per_server, rate, state_is
+from grafana.dashboards.promql import (
+    a_minute,
+    by_account,
+    named_zero,
+    or_else,
+    own,
+    per_account,
+    per_server,
+    rate,
+    state_is,
+)
 
 REQUESTS = "patrolserver_exporter_api_requests_total"
 FAILURES = "patrolserver_exporter_api_request_failures_total"
 WAITING = 'state=~"received|fetching|retry|unverified|blocked"'
 INBOX = "patrolserver_exporter_inbox_deliveries"
+LAST = ("lastNotNull",)
 QUANTILES = {"50 %": (0.5, GOOD), "90 %": (0.9, WARN), "99 %": (0.99, WORST)}
 
 
@@ -130,42 +141,42 @@ def _numbers() -> tuple[Placed, ...]:
         stats(
             About(
                 "Configuration",
-                "Whether the last reload succeeded. no: the exporter goes on with the old file; its log names "
+                "Whether the last reload succeeded. failed: the exporter goes on with the old file; its log names "
                 "the key and line.",
                 3,
                 4,
                 NO_DATA,
             ),
             [Query(f"min({own('patrolserver_exporter_config_last_reload_successful')})", "loaded")],
-            mapping=YES_NO,
+            mapping=LOADED,
         ),
     )
 
 
 def _requests() -> Placed:
     about = About(
-        "API calls",
-        "Calls to PatrolServer a second, by endpoint. software is the poll of each server; event grows with "
+        "API calls a minute",
+        "Calls to PatrolServer a minute, by endpoint. software is the poll of each server; event grows with "
         "deliveries.",
         8,
         8,
     )
-    return lines(about, [Query(f"sum by (endpoint) ({rate(by_account(REQUESTS))})", "{{endpoint}}")], unit="reqps")
+    return lines(about, [Query(a_minute("endpoint", by_account(REQUESTS)), "{{endpoint}}")], legend_values=LAST)
 
 
 def _failures() -> Placed:
     about = About(
-        "API failures",
-        "Failed calls a second, by reason. credentials: put the right key in place, it is re-read. "
+        "API failures a minute",
+        "Failed calls a minute, by reason. credentials: put the right key in place, it is re-read. "
         "rate_limited: lower max_requests_per_minute. "
         "timeout, connect, dns, tls: the network between. server_error: PatrolServer's own.",
         8,
         8,
     )
-    failed = f"sum by (reason) ({rate(by_account(FAILURES))})"
+    failed = a_minute("reason", by_account(FAILURES))
     none = named_zero(by_account("patrolserver_up"), "reason", "no failures")
     colors = {"no failures": GOOD, "credentials": WORST, "rate_limited": WARN, "server_error": BAD, "not_found": MUTED}
-    return lines(about, [Query(or_else(failed, none), "{{reason}}")], unit="reqps", colors=colors)
+    return lines(about, [Query(or_else(failed, none), "{{reason}}")], colors=colors)
 
 
 def _latency() -> Placed:
@@ -225,17 +236,14 @@ def _poll_age() -> Placed:
 
 def _deliveries() -> Placed:
     about = About(
-        "Deliveries",
+        "Deliveries a minute",
         "Webhook deliveries a minute, by outcome. refused and rejected: somebody without the token, or forged "
         "ones. failed: the store could not write, look at the disk.",
         8,
         8,
     )
-    taken = f"60 * sum by (outcome) ({rate(own('patrolserver_exporter_webhook_deliveries_total'))})"
-    none = named_zero(own("patrolserver_exporter_build_info"), "outcome", "no deliveries")
-    return lines(
-        about, [Query(or_else(taken, none), "{{outcome}}")], unit="short", colors={**OUTCOMES, "no deliveries": MUTED}
-    )
+    taken = a_minute("outcome", own("patrolserver_exporter_webhook_deliveries_total"))
+    return lines(about, [Query(taken, "{{outcome}}")], colors=OUTCOMES, legend_values=LAST)
 
 
 def _inbox() -> Placed:
@@ -246,9 +254,9 @@ def _inbox() -> Placed:
         8,
         8,
     )
-    unfinished = own(INBOX, 'state!="applied"')
+    unfinished = own(INBOX, 'state!~"applied|rejected|expired"')
     states = f"sum by (state) ({unfinished})"
-    return lines(about, [Query(states, "{{state}}")], colors=INBOX_STATES, stacked=True, decimals=0)
+    return lines(about, [Query(states, "{{state}}")], colors=INBOX_STATES, stacked=True, decimals=0, legend_values=LAST)
 
 
 def _inbox_age() -> Placed:
@@ -280,33 +288,28 @@ def _lag() -> Placed:
 
 
 def _lost() -> Placed:
-    overflows = f"sum by (account) ({rate(by_account('patrolserver_exporter_inbox_overflows_total'))})"
-    odd = f"sum by (account) ({rate(by_account('patrolserver_exporter_wire_oddities_total'))})"
-    known = by_account("patrolserver_up")
     about = About(
-        "Overflows and oddities",
-        "Deliveries that met a full inbox (a poll catches up; raise inbox_limit if they were genuine), and "
-        "fields in PatrolServer's replies "
-        "that look unlike its documentation: the log tells which; report them.",
+        "Overflows and oddities a minute",
+        "Deliveries that met a full inbox (a poll catches up; raise inbox_limit if they were genuine), and fields in "
+        "PatrolServer's replies that look unlike its documentation: the log tells which; report them.",
         12,
         8,
     )
-    queries = [
-        Query(or_else(overflows, named_zero(known, "account", "none")), "overflows {{account}}"),
-        Query(or_else(odd, named_zero(known, "account", "none")), "oddities {{account}}"),
-    ]
-    return lines(about, queries, unit="cps")
+    overflows = a_minute("account", by_account("patrolserver_exporter_inbox_overflows_total"))
+    odd = a_minute("account", by_account("patrolserver_exporter_wire_oddities_total"))
+    queries = [Query(overflows, "overflows {{account}}"), Query(odd, "oddities {{account}}")]
+    return lines(about, queries, decimals=0)
 
 
 def _cpu() -> Placed:
     about = About(
         "CPU",
-        "Cores used by each exporter. A steady whole core is too much: raise the poll interval or lower the "
+        "Share of a core used by each exporter. A steady 100 % is too much: raise the poll interval or lower the "
         "concurrency.",
         8,
         8,
     )
-    return lines(about, [Query(rate(own("process_cpu_seconds_total")), "{{instance}}")], unit="none", decimals=3)
+    return lines(about, [Query(rate(own("process_cpu_seconds_total")), "{{instance}}")], unit="percentunit", decimals=1)
 
 
 def _memory() -> Placed:
@@ -334,24 +337,22 @@ def _descriptors() -> Placed:
 
 def _errors() -> Placed:
     about = About(
-        "Unexpected errors",
-        "Errors a second that the exporter did not expect, by component. Each is in the log with its trace: report it.",
+        "Unexpected errors a minute",
+        "Errors that the exporter did not expect, by component. Each is in the log with its trace: report it.",
         12,
         8,
     )
-    errors = f"sum by (component) ({rate(own('patrolserver_exporter_errors_total'))})"
-    none = named_zero(own("patrolserver_exporter_build_info"), "component", "no errors")
-    return lines(about, [Query(or_else(errors, none), "{{component}}")], unit="cps", colors={"no errors": GOOD})
+    errors = a_minute("component", own("patrolserver_exporter_errors_total"))
+    return lines(about, [Query(errors, "{{component}}")], decimals=0, legend_values=LAST)
 
 
 def _dropped() -> Placed:
     about = About(
-        "Dropped series",
-        "Software series left out a second, by limit. Raise metrics.software_limit_… if Prometheus can bear "
+        "Dropped series a minute",
+        "Software series left out, by limit. Raise metrics.software_limit_… if Prometheus can bear "
         "it; the counts stay right all the same.",
         12,
         8,
     )
-    dropped = f"sum by (reason) ({rate(own('patrolserver_exporter_series_dropped_total'))})"
-    none = named_zero(own("patrolserver_exporter_build_info"), "reason", "none dropped")
-    return lines(about, [Query(or_else(dropped, none), "{{reason}}")], unit="cps", colors={"none dropped": GOOD})
+    dropped = a_minute("reason", own("patrolserver_exporter_series_dropped_total"))
+    return lines(about, [Query(dropped, "{{reason}}")], decimals=0, legend_values=LAST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.dashboards import counts
 from grafana.dashboards.counts import BY_SERVER, ISSUES, NO_DATA
 from grafana.dashboards.frame import FLEET, Page, Row, to_server
-from grafana.dashboards.look import API_STATE, BAD, ISSUE_AGE, POLL_AGE, RISK, SCAN_AGE, SEVERITIES, WARN, any_is
+from grafana.dashboards.look import API_STATE, BAD, GOOD, ISSUE_AGE, POLL_AGE, RISK, SCAN_AGE, SEVERITIES, WARN, any_is
 from grafana.dashboards.panels import (
     About,
     Column,
@@ -32,6 +32,7 @@ from grafana.dashboards.promql import (
 )
 
 SHOWN_SERVERS = 50
+AGES = {"half of the servers": GOOD, "oldest": WARN}
 
 
 def fleet() -> Page:
@@ -72,7 +73,7 @@ def _numbers() -> tuple[Placed, ...]:
         ),
         stats(
             About(
-                "Unsupported software",
+                "Unsupported",
                 "Installed software that gets no more fixes: plan the move to another line, an update will not do.",
                 3,
                 4,
@@ -95,7 +96,7 @@ def _worst_servers() -> Placed:
     worst = f"topk({SHOWN_SERVERS}, sum by (account, server_id, server) ({' or '.join(_marked(weighted))}) > 0)"
     shown = f"and on (account, server_id) {worst}"
     columns = [
-        Column("server", "Server", 260, link("Open the server's dashboard", to_server("Server", "Account"))),
+        Column("server", "Server", 240, link("Open the server's dashboard", to_server("Server", "Account"))),
         Column("account", "Account", 110),
         Column("server_id", "Id", 70),
     ]
@@ -113,7 +114,7 @@ def _worst_servers() -> Placed:
         ("Last poll", polled, (*colored_text(POLL_AGE), *unit("s", 1))),
         ("Last scan", scanned, (*colored_text(SCAN_AGE), *unit("s", 1))),
     ):
-        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", title, 120, look))
+        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", title, None, look))
         queries.append(Query(f"({expr}) {shown}"))
     about = About(
         "Worst servers",
@@ -202,7 +203,7 @@ def _time_to_fix_trend() -> Placed:
         8,
         "Nothing was fixed in the 7 days before",
     )
-    queries = [Query(f"histogram_quantile(0.5, {_durations('7d')})", "{{severity}}")]
+    queries = [Query(f"histogram_quantile(0.5, {_durations('7d')}) >= 0", "{{severity}}")]
     return lines(about, queries, unit="s", colors=SEVERITIES, decimals=1)
 
 
@@ -296,6 +297,7 @@ def _freshness() -> tuple[Placed, ...]:
                 Query(f"time() - min({polled})", "oldest"),
             ],
             unit="s",
+            colors=AGES,
             decimals=1,
         ),
         lines(
@@ -311,6 +313,7 @@ def _freshness() -> tuple[Placed, ...]:
                 Query(f"time() - min({scanned})", "oldest"),
             ],
             unit="s",
+            colors=AGES,
             decimals=1,
         ),
     )

@@ -23,6 +23,10 @@ from grafana.dashboards.promql import TARGET, by_server, own
 
 TAG = "patrolserver"
 COLUMNS = 24
+MARK = "10m"
+"""How long a mark is: two scrapes and more, and longer than the step that Grafana asks annotations with."""
+MARKED_SERVERS = 3
+"""With more selected, the marks of their scans would hide the curves."""
 FLEET = "patrolserver-fleet"
 SERVER = "patrolserver-server"
 EXPORTER = "patrolserver-exporter"
@@ -144,8 +148,9 @@ def _all() -> VariableOption:
 
 def _annotations(*, scans_marked: bool) -> list[dashboard.AnnotationQuery]:
     scan = by_server("patrolserver_server_last_scan_timestamp_seconds")
-    scans = f"count by (account, server) (changes({scan}[$__interval]) > 0)"
-    restarts = f"changes({own('process_start_time_seconds')}[$__interval]) > 0"
+    few = f"count(count by (account, server) ({scan})) <= {MARKED_SERVERS}"
+    scans = f"(count by (account, server) (changes({scan}[{MARK}]) > 0)) and on () ({few})"
+    restarts = f"changes({own('process_start_time_seconds')}[{MARK}]) > 0"
     return [
         _marks("Scans", scans, CALM).enable(scans_marked),
         _marks("Exporter restarts", restarts, "purple").enable(True),

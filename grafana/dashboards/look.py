@@ -87,5 +87,6 @@ def threshold_colors(limits: Limits, base: str = GOOD) -> list[DynamicConfigValu
     ]
 
 
+LOADED = words({"1": ("loaded", GOOD), "0": ("failed", WORST)})
 YES_NO = words({"1": ("yes", GOOD), "0": ("no", WORST)})
 API_STATE = words({"1": ("answers", GOOD), "0": ("fails", WORST)})

@@ -27,6 +27,8 @@ Builder = stat.Panel | timeseries.Panel | table.Panel
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 SHORTEST_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
+NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
+"""In a cell or a legend, while the default is what the whole panel says when it is empty."""
 NOTHING_YET = "Nothing yet: no exporter with this selection has been scraped"
 
 
@@ -112,10 +114,13 @@ def lines(
     decimals: int | None = None,
     highest: float | None = None,
     legend_values: tuple[str, ...] = ("lastNotNull", "max"),
+    fill: int = 8,
 ) -> Placed:
     """Curves over time from zero upwards; ``colors`` are those of known names, the rest takes the palette by name."""
-    builder = timeseries.Panel().unit(unit).min(0).line_width(1 if stacked else 2)
-    builder.fill_opacity(35 if stacked else 8).show_points(kinds.VisibilityMode.NEVER)
+    builder = timeseries.Panel().unit(unit).min(0).axis_soft_max(1 if decimals == 0 else 0)
+    builder.line_width(0 if stacked else 2).fill_opacity(70 if stacked else fill).show_points(
+        kinds.VisibilityMode.NEVER
+    )
     builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
     if stacked:
         builder.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
@@ -129,6 +134,7 @@ def lines(
         builder.override_by_name(name, [fixed_color(color)])
     for index, query in enumerate(queries):
         builder.with_target(_ask(query, index))
+    builder.override_by_field_type("number", [NOTHING])
     _explain(builder, legend_values)
     return _finish(builder, about)
 
@@ -185,6 +191,8 @@ def rows(
             },
         )
     )
+    for kind in ("string", "number"):
+        builder.override_by_field_type(kind, [NOTHING])
     for column in columns:
         width = [] if column.width is None else [DynamicConfigValue(id_val="custom.width", value=column.width)]
         if width or column.look:

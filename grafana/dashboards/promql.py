@@ -59,6 +59,11 @@ def rate(selector: str) -> str:
     return f"rate({selector}[$__rate_interval])"
 
 
+def a_minute(label: str, selector: str) -> str:
+    """How many a minute, by ``label``."""
+    return f"60 * sum by ({label}) ({rate(selector)})"
+
+
 def or_else(expression: str, fallback: str) -> str:
     """``fallback`` when nothing matches: a healthy system has no failures, and its panel says so instead of nothing."""
     return f"{expression} or on () {fallback}"

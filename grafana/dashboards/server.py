@@ -31,7 +31,7 @@ from grafana.dashboards.panels import (
 )
 from grafana.dashboards.promql import ANY_SEVERITY, most_now, per_server
 
-MOST_LINES = 12
+MOST_LINES = 8
 """Curves of single servers: more cannot be told apart."""
 
 
@@ -101,13 +101,13 @@ def _software() -> Placed:
     labels = ("software", "version", "update_to", "state", "location", "parent")
     columns = [
         Column("server", "Server", 220, link("Only this server", to_server("Server", "Account"))),
-        Column("software", "Software", 200),
-        Column("version", "Installed", 120),
-        Column("update_to", "Update to", 120),
-        Column("state", "State", 130, said(states)),
+        Column("software", "Software", 240),
+        Column("version", "Installed"),
+        Column("update_to", "Update to"),
+        Column("state", "State", None, said(states)),
         Column("location", "Location"),
-        Column("parent", "Part of", 130),
-        Column("account", "Account", 100),
+        Column("parent", "Part of"),
+        Column("account", "Account"),
     ]
     about = About(
         "What to update",
@@ -152,7 +152,8 @@ def _by_server() -> Placed:
         [Query(most_now(MOST_LINES, total, now), "{{server}}")],
         step=True,
         decimals=0,
-        legend_values=("lastNotNull",),
+        legend_values=(),
+        fill=0,
     )
 
 
@@ -218,16 +219,16 @@ def _scan_age() -> Placed:
         7,
         "No scan has been seen yet",
     )
-    return lines(about, [Query(age, "{{server}}")], unit="s", decimals=1, legend_values=("lastNotNull",))
+    return lines(about, [Query(age, "{{server}}")], unit="s", decimals=1, legend_values=(), fill=0)
 
 
 def _servers() -> Placed:
     columns = [
         Column("server", "Server", 260, link("Only this server", to_server("Server", "Account"))),
-        Column("account", "Account", 110),
+        Column("account", "Account"),
         Column("server_id", "Id", 80),
-        Column("verified", "Verified", 90),
-        Column("Value #B", "Poll succeeded", 130, said(YES_NO)),
+        Column("verified", "Verified"),
+        Column("Value #B", "Poll succeeded", None, said(YES_NO)),
         Column("Value #C", "Last poll", None, (*colored_text(POLL_AGE), *unit("s", 1))),
         Column("Value #D", "Last scan", None, (*colored_text(SCAN_AGE), *unit("s", 1))),
         Column("Value #E", "Highest risk", None, (*colored_cell(RISK), *unit("none", 1))),

@@ -1,0 +1,48 @@
+"""From what scrapes would have read to the blocks of a real Prometheus."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+TARGET = 'job="patrolserver",instance="exporter:10058"'
+BLOCK_SECONDS = 7200
+"""Prometheus' own smallest block: promtool reads its input once for each, so it gets each in a file of its own."""
+_SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
+
+
+def stamped(text: str, at: int) -> str:
+    """The samples of an exposition with the target's labels and the time of the scrape."""
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return "".join(_stamped(line, at) for line in lines)
+
+
+def _stamped(line: str, at: int) -> str:
+    found = _SAMPLE.match(line)
+    if found is None:
+        raise ValueError(f"not a sample: {line!r}")
+    name, labels, value = found.groups()
+    return f"{name}{{{TARGET}{',' + labels if labels else ''}}} {value} {at}\n"
+
+
+def backfill(scrapes: Iterable[tuple[int, str]], folder: Path) -> None:
+    """Write the scrapes, which are in order of time, as blocks into Prometheus' data ``folder``.
+
+    Raises:
+        subprocess.CalledProcessError: promtool does not like what it reads.
+    """
+    parts: dict[int, list[str]] = {}
+    for at, text in scrapes:
+        parts.setdefault(at // BLOCK_SECONDS, []).append(stamped(text, at))
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / "part.om"
+    for part in parts.values():
+        source.write_text("".join(part) + "# EOF\n")
+        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(source), str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - the arguments are our own
+    source.unlink()
