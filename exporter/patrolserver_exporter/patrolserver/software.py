@@ -17,8 +17,11 @@ _REFERENCE_KEYS = ("cve", "cve_id", "reference", "id")
 _SPACES = re.compile(r"\s+")
 
 
-def read_software(entry: Any, notes: Notes) -> Software | None:
-    """One entry of a server's list of software; None, and noted, when it names none."""
+def read_software(entry: Any, notes: Notes, *, has_exploits: bool) -> Software | None:
+    """One entry of a server's list of software; None, and noted, when it names none.
+
+    ``has_exploits``: some entry of the list carries exploits, so one that carries none has none.
+    """
     if not isinstance(entry, dict):
         notes.dropped("is no object")
         return None
@@ -37,7 +40,7 @@ def read_software(entry: Any, notes: Notes) -> Software | None:
         newest_bugfix_release=_read_named(entry, "newest_bugfix_release", "version", VERSION_LIMIT, notes),
         parent=_read_named(entry, "parent", "canonical_name", NAME_LIMIT, notes),
         location=text_of(entry, "location", LOCATION_LIMIT, notes),
-        exploits=_read_exploits(entry.get("exploits"), notes),
+        exploits=_read_exploits(entry.get("exploits"), notes) if has_exploits else None,
     )
 
 
@@ -146,9 +149,9 @@ def _read_named(entry: dict[str, Any], field: str, inner: str, limit: int, notes
 
 
 def _read_exploits(value: Any, notes: Notes) -> tuple[Exploit, ...] | None:
-    """The exploits; None when the reply did not carry them. One that is there is never left out, however odd."""
+    """The exploits; None when they cannot be read. One that is there is never left out, however odd."""
     if is_absent(value) or value is False:
-        return None
+        return ()
     if isinstance(value, dict):
         value = [value] if "risk" in value else value.get("data", list(value.values()))
     if not isinstance(value, list):

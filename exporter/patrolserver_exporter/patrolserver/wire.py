@@ -52,9 +52,15 @@ def parse_server(body: bytes) -> Parsed[Server]:
 
 
 def parse_software(body: bytes) -> Parsed[tuple[Software, ...]]:
-    """The software installed on one server."""
+    """The software installed on one server.
+
+    Exploits that one entry leaves out while another has them are none (?). Where no entry has them, the API may not have
+    followed the scope, so nobody knows.
+    """
     notes = Notes("software")
-    found = [read_software(entry, notes) for entry in notes.walk(_entries(body, "software", notes))]
+    entries = _entries(body, "software", notes)
+    has_exploits = any(isinstance(entry, dict) and "exploits" in entry for entry in entries)
+    found = [read_software(entry, notes, has_exploits=has_exploits) for entry in notes.walk(entries)]
     return notes.on(tuple(software for software in found if software is not None))
 
 

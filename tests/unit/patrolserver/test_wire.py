@@ -228,8 +228,8 @@ def test_every_form_of_a_risk(risk: Any, read: float | None) -> None:
 @pytest.mark.parametrize(
     ("exploits", "read"),
     [
-        (None, None),
-        ("", None),
+        (None, ()),
+        ("", ()),
         ([], ()),
         ({}, ()),
         ([{}], (Exploit(),)),
@@ -240,8 +240,21 @@ def test_every_form_of_a_risk(risk: Any, read: float | None) -> None:
     ],
 )
 def test_every_form_of_exploits(exploits: Any, read: tuple[Exploit, ...] | None) -> None:
-    """Missing is unknown, empty is none, and one that is there is never left out."""
+    """Absent is none, and one that is there is never left out."""
     assert one_software(exploits=exploits).exploits == read
+
+
+def test_exploits_left_out_are_none_where_another_entry_has_them() -> None:
+    """The API followed the scope, so what it left out is empty."""
+    parsed = parse_software(data([{"name": "PHP", "exploits": [{"risk": 9}]}, {"name": "nginx"}]))
+    assert [len(software.exploits or ()) for software in parsed.value] == [1, 0]
+    assert parsed.value[1].exploits == ()
+
+
+def test_exploits_are_unknown_where_no_entry_has_them() -> None:
+    """An API that does not follow the scope tells nothing of exploits, and nothing is what is known."""
+    parsed = parse_software(data([{"name": "PHP"}, {"name": "nginx"}]))
+    assert [software.exploits for software in parsed.value] == [None, None]
 
 
 def test_unreadable_exploits_make_the_list_incomplete() -> None:
