@@ -1,0 +1,8 @@
+"""How long the long tests are."""
+
+from __future__ import annotations
+
+import os
+
+FULL = os.environ.get("PATROLSERVER_FULL") == "1"
+"""Whether they have the size that the promises name, which takes most of an hour."""
