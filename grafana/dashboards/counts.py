@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from grafana.dashboards.look import ISSUE_AGE, POLL_AGE, RISK, SEVERITIES, SOFTWARE_STATES, any_is
+from grafana.dashboards.look import ISSUE_AGE, MUTED, POLL_AGE, RISK, SEVERITIES, SOFTWARE_STATES, any_is
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import ANY_SEVERITY, SERVER_LABELS, URGENT, per_server, severity, state_is
 
 ISSUES = "patrolserver_server_issues"
 BY_SERVER = f"sum by ({', '.join(SERVER_LABELS)})"
-NO_DATA = "no data"
+NO_DATA = "not scraped yet"
 
 
-def open_issues(width: int, what_to_do: str) -> Placed:
-    """Four big numbers, worst first."""
+def open_issues(width: int, what_to_do: str, *, waived: bool = False) -> Placed:
+    """Four big numbers, worst first, and a fifth for what is waived."""
     queries = [Query(f"sum({per_server(ISSUES, matchers=severity(name))})", name) for name in SEVERITIES]
-    about = About("Open issues", what_to_do, width, 4, NO_DATA)
-    return stats(about, queries, each={name: any_is(color) for name, color in SEVERITIES.items()}, sparkline=True)
+    limits = {name: any_is(color) for name, color in SEVERITIES.items()}
+    if waived:
+        queries.append(Query(f"sum({per_server('patrolserver_server_issues_waived')})", "waived"))
+        limits["waived"] = any_is(MUTED)
+    return stats(About("Open issues", what_to_do, width, 4, NO_DATA), queries, each=limits, sparkline=True)
 
 
 def issue_trend(width: int, what_to_do: str) -> Placed:
@@ -65,8 +68,8 @@ def oldest_urgent(width: int) -> Placed:
     oldest = per_server("patrolserver_server_oldest_issue_timestamp_seconds", matchers=URGENT, pick="min")
     known = per_server(ISSUES, matchers=ANY_SEVERITY)
     about = About(
-        "Oldest urgent",
-        "How long the oldest critical or high issue has been open. After 7 days an alert fires for a high one,"
+        "Oldest high",
+        "How long the oldest issue that is high or critical has been open. After 7 days an alert fires for a high one,"
         " after 3 a "
         "critical one is overdue. 0 s: none is open.",
         width,
@@ -77,14 +80,14 @@ def oldest_urgent(width: int) -> Placed:
     return stats(about, queries, unit="s", limits=ISSUE_AGE, decimals=1)
 
 
-def data_age(width: int) -> Placed:
+def data_age(width: int, height: int = 4) -> Placed:
     """How old the oldest server's data is."""
     about = About(
         "Oldest poll",
         "Time since the last successful poll of the server that was polled longest ago. Yellow after an hour: open the "
         "exporter's dashboard and look at API failures and budget. Red after a day: the deploy gate answers unknown.",
         width,
-        4,
+        height,
         NO_DATA,
     )
     oldest = per_server("patrolserver_server_last_poll_timestamp_seconds")

@@ -69,8 +69,8 @@ def _numbers() -> tuple[Placed, ...]:
             About(
                 "Scrape",
                 "Whether Prometheus reaches the exporter. fails: is the process running, does /-/healthy answer?",
+                6,
                 3,
-                4,
                 "no target",
             ),
             [Query(f"min({own('up')})", "up")],
@@ -80,8 +80,8 @@ def _numbers() -> tuple[Placed, ...]:
             About(
                 "Version",
                 "The running build. Several: a roll-out is under way, or was forgotten half-way.",
+                6,
                 3,
-                4,
                 NO_DATA,
             ),
             [Query(f"count by (version) ({own('patrolserver_exporter_build_info')})", "{{version}}")],
@@ -93,8 +93,8 @@ def _numbers() -> tuple[Placed, ...]:
                 "PatrolServer API",
                 "Whether the last call for each account's server list succeeded. fails: the panel API failures"
                 " names the reason.",
+                6,
                 3,
-                4,
                 NO_DATA,
             ),
             [Query(per_account("patrolserver_up"), "{{account}}")],
@@ -104,8 +104,8 @@ def _numbers() -> tuple[Placed, ...]:
             About(
                 "API errors",
                 "Share of the API calls that failed. Single ones are retried; from 5 % on look at the reasons.",
+                6,
                 3,
-                4,
                 NO_DATA,
             ),
             [Query(or_else(_error_ratio(), no_failures), "errors")],
@@ -118,8 +118,8 @@ def _numbers() -> tuple[Placed, ...]:
                 "Waiting deliveries",
                 "Deliveries not yet applied. A few are normal; hundreds that do not fall are a flood or a "
                 "stuck worker.",
+                6,
                 3,
-                4,
                 NO_DATA,
             ),
             [Query(f"sum({waiting})", "deliveries")],
@@ -130,21 +130,21 @@ def _numbers() -> tuple[Placed, ...]:
                 "Dead deliveries",
                 "Deliveries whose reply could not be understood: patrolserver-exporter inbox list "
                 "--state=dead, then replay or drop.",
+                6,
                 3,
-                4,
                 NO_DATA,
             ),
             [Query(f"sum({dead})", "deliveries")],
             limits=any_is(WORST),
         ),
-        counts.data_age(3),
+        counts.data_age(6, 3),
         stats(
             About(
                 "Configuration",
                 "Whether the last reload succeeded. failed: the exporter goes on with the old file; its log names "
                 "the key and line.",
+                6,
                 3,
-                4,
                 NO_DATA,
             ),
             [Query(f"min({own('patrolserver_exporter_config_last_reload_successful')})", "loaded")],
@@ -161,7 +161,7 @@ def _requests() -> Placed:
         8,
         8,
     )
-    return lines(about, [Query(a_minute("endpoint", by_account(REQUESTS)), "{{endpoint}}")], legend_values=LAST)
+    return lines(about, [Query(a_minute("endpoint", by_account(REQUESTS)), "{{endpoint}}")], legend_values=())
 
 
 def _failures() -> Placed:

@@ -56,15 +56,15 @@ def _numbers() -> tuple[Placed, ...]:
     unsupported = per_server("patrolserver_server_software", matchers=(state_is("unsupported"),))
     return (
         counts.open_issues(
-            9,
+            8,
             "Open issues of the selected servers, waived ones left out. Work from left to right: critical "
             "today, high this week.",
         ),
         stats(
             About(
-                "Servers to act on",
+                "To act on",
                 "Servers with at least one critical or high issue: the upper rows of the table below.",
-                3,
+                4,
                 4,
                 NO_DATA,
             ),
@@ -75,18 +75,15 @@ def _numbers() -> tuple[Placed, ...]:
             About(
                 "Unsupported",
                 "Installed software that gets no more fixes: plan the move to another line, an update will not do.",
-                3,
+                4,
                 4,
                 NO_DATA,
             ),
             [Query(f"sum({unsupported})", "software")],
             limits=any_is(BAD),
         ),
-        counts.exploits(
-            3, "Known exploits at or above exploit_risk in the fleet's software; sort the table by risk to find them."
-        ),
-        counts.oldest_urgent(3),
-        counts.data_age(3),
+        counts.oldest_urgent(4),
+        counts.data_age(4),
     )
 
 
@@ -96,25 +93,24 @@ def _worst_servers() -> Placed:
     worst = f"topk({SHOWN_SERVERS}, sum by (account, server_id, server) ({' or '.join(_marked(weighted))}) > 0)"
     shown = f"and on (account, server_id) {worst}"
     columns = [
-        Column("server", "Server", 240, link("Open the server's dashboard", to_server("Server", "Account"))),
-        Column("account", "Account", 110),
-        Column("server_id", "Id", 70),
+        Column("server", "Server", 195, link("Open the server's dashboard", to_server("Server", "Account"))),
+        Column("account", "Account", 80),
     ]
     queries: list[Query] = []
     for name, color in SEVERITIES.items():
-        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 90, colored_cell(any_is(color))))
+        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 78, colored_cell(any_is(color))))
         queries.append(Query(f"{_issues_of(name)} {shown}"))
     ages = "patrolserver_server_oldest_issue_timestamp_seconds"
     oldest = f"time() - {per_server(ages, matchers=ANY_SEVERITY, pick='min')}"
     polled = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds')}"
     scanned = f"time() - {per_server('patrolserver_server_last_scan_timestamp_seconds')}"
     for title, expr, look in (
-        ("Highest risk", per_server("patrolserver_server_exploit_risk_max"), (*colored_text(RISK), *unit("none", 1))),
+        ("Risk", per_server("patrolserver_server_exploit_risk_max"), (*colored_text(RISK), *unit("none", 1))),
         ("Oldest issue", oldest, (*colored_text(ISSUE_AGE), *unit("s", 1))),
         ("Last poll", polled, (*colored_text(POLL_AGE), *unit("s", 1))),
         ("Last scan", scanned, (*colored_text(SCAN_AGE), *unit("s", 1))),
     ):
-        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", title, None, look))
+        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", title, 60 if title == "Risk" else None, look))
         queries.append(Query(f"({expr}) {shown}"))
     about = About(
         "Worst servers",
@@ -125,7 +121,9 @@ def _worst_servers() -> Placed:
         10,
         "No open issues in this selection; if the numbers above are missing too, no exporter has been scraped",
     )
-    return rows(about, queries, columns, sort=[name.title() for name in SEVERITIES], key="Server")
+    return rows(
+        about, queries, columns, sort=[name.title() for name in SEVERITIES], key="Server", hidden=("server_id",)
+    )
 
 
 def _issues_of(name: str) -> str:
@@ -178,8 +176,8 @@ def _time_to_fix() -> Placed:
         Query(f"histogram_quantile(0.9, {_durations('$__range')}) >= 0"),
     ]
     columns = [
-        Column("severity", "Severity", 100),
-        Column("Value #A", "Fixed", 80, unit("short", 0)),
+        Column("severity", "Severity", 80),
+        Column("Value #A", "Fixed", 65, unit("short", 0)),
         Column("Value #B", "Half within", None, (*colored_text(ISSUE_AGE), *unit("s", 1))),
         Column("Value #C", "90 % within", None, (*colored_text(ISSUE_AGE), *unit("s", 1))),
     ]
@@ -187,7 +185,7 @@ def _time_to_fix() -> Placed:
         "Time to fix",
         "From an issue's first sight to the poll that no longer showed it, for what was fixed in the selected "
         "time. Compare with the limits: 3, 30, 90 and 180 days.",
-        8,
+        10,
         8,
         "Nothing was fixed in the selected time",
     )
@@ -199,7 +197,7 @@ def _time_to_fix_trend() -> Placed:
         "Median time to fix, over the 7 days before",
         "Half of the issues fixed in the 7 days before each moment were fixed within this time. A rising "
         "critical curve needs a word with whoever owns those servers.",
-        16,
+        14,
         8,
         "Nothing was fixed in the 7 days before",
     )
@@ -215,7 +213,7 @@ def _freshness() -> tuple[Placed, ...]:
     return (
         stats(
             About(
-                "PatrolServer API",
+                "API",
                 "Whether the last call for the account's server list succeeded. fails: see the exporter's "
                 "dashboard for the reason.",
                 4,
@@ -227,7 +225,7 @@ def _freshness() -> tuple[Placed, ...]:
         ),
         stats(
             About(
-                "Servers watched",
+                "Servers",
                 "Servers in the accounts' lists. A drop that nobody planned: look in PatrolServer who removed them.",
                 4,
                 4,
@@ -239,7 +237,7 @@ def _freshness() -> tuple[Placed, ...]:
         ),
         stats(
             About(
-                "Last poll failed",
+                "Polls failed",
                 "Servers whose last poll did not succeed; they show what was known before.",
                 4,
                 4,
@@ -263,7 +261,7 @@ def _freshness() -> tuple[Placed, ...]:
         ),
         stats(
             About(
-                "Scan overdue",
+                "Scan late",
                 "Servers whose last seen scan ended more than 2 days ago: start one in PatrolServer, and see "
                 "whether the server can be reached from outside.",
                 4,
@@ -275,7 +273,7 @@ def _freshness() -> tuple[Placed, ...]:
         ),
         stats(
             About(
-                "Never scanned",
+                "No scan yet",
                 "Servers of which no scan has been seen: verify them in PatrolServer, and check the webhook.",
                 4,
                 4,

@@ -25,11 +25,13 @@ Sorting = cogbuilder.Builder[kinds.TableSortByFieldState]
 Builder = stat.Panel | timeseries.Panel | table.Panel
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+NARROWEST = 95
+"""Pixels of a table's column that takes what is left."""
 SHORTEST_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
-NOTHING_YET = "Nothing yet: no exporter with this selection has been scraped"
+NOTHING_YET = "No exporter scraped in this selection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def bars(about: About, up: list[Query], down: list[Query], *, colors: dict[str, 
         builder.with_target(_ask(query, index, step="1h"))
         if index >= len(up):
             builder.override_by_query(chr(ord("A") + index), [below])
-    _explain(builder, ("sum",))
+    _explain(builder, ())
     placed = _finish(builder, about)
     placed.panel.interval = "1h"
     return placed
@@ -194,9 +196,8 @@ def rows(
     for kind in ("string", "number"):
         builder.override_by_field_type(kind, [NOTHING])
     for column in columns:
-        width = [] if column.width is None else [DynamicConfigValue(id_val="custom.width", value=column.width)]
-        if width or column.look:
-            builder.override_by_name(column.title, [*width, *column.look])
+        name, width = ("custom.minWidth", NARROWEST) if column.width is None else ("custom.width", column.width)
+        builder.override_by_name(column.title, [DynamicConfigValue(id_val=name, value=width), *column.look])
     order: list[Sorting] = [common.TableSortByFieldState().display_name(name).desc(True) for name in sort]
     if key:
         order.append(common.TableSortByFieldState().display_name(key).desc(False))

@@ -31,7 +31,7 @@ from grafana.dashboards.panels import (
 )
 from grafana.dashboards.promql import ANY_SEVERITY, most_now, per_server
 
-MOST_LINES = 8
+MOST_LINES = 6
 """Curves of single servers: more cannot be told apart."""
 
 
@@ -52,38 +52,28 @@ def server() -> Page:
 
 
 def _numbers() -> tuple[Placed, ...]:
-    waived = per_server("patrolserver_server_issues_waived")
     scanned = per_server("patrolserver_server_last_scan_timestamp_seconds")
     info = per_server("patrolserver_server_info")
     return (
         counts.open_issues(
-            9, "Open issues of the selected servers, waived ones left out. The table below says what to install."
-        ),
-        stats(
-            About(
-                "Waived",
-                "Issues accepted in the configuration, with a reason and an end. They do not count as open and"
-                " return when the waiver ends.",
-                3,
-                4,
-                NO_DATA,
-            ),
-            [Query(f"sum({waived})", "issues")],
-            base="text",
+            8,
+            "Open issues of the selected servers. waived: accepted in the configuration until a date, and "
+            "counted apart. The table below says what to install.",
+            waived=True,
         ),
         counts.exploits(
-            3,
+            4,
             "Known exploits at or above exploit_risk in the software of the selected servers. Update that "
             "software first.",
         ),
-        counts.highest_risk(3),
-        counts.data_age(3),
+        counts.highest_risk(4),
+        counts.data_age(4),
         stats(
             About(
                 "Oldest scan",
                 "Time since the last seen scan ended, for the server that was scanned longest ago. "
                 "PatrolServer scans once a day; after 2 days start one by hand. never: none was seen.",
-                3,
+                4,
                 4,
                 NO_DATA,
             ),
@@ -97,11 +87,18 @@ def _numbers() -> tuple[Placed, ...]:
 
 
 def _software() -> Placed:
-    states = words({name: (name, color) for name, color in SOFTWARE_STATES.items()})
+    states = words(
+        {
+            **{name: (name, color) for name, color in SOFTWARE_STATES.items()},
+            # Only what is not fine is listed: what is current all the same has a known exploit.
+            "supported": ("exploitable", SEVERITIES["critical"]),
+            "unknown": ("exploitable", SEVERITIES["critical"]),
+        }
+    )
     labels = ("software", "version", "update_to", "state", "location", "parent")
     columns = [
-        Column("server", "Server", 220, link("Only this server", to_server("Server", "Account"))),
-        Column("software", "Software", 240),
+        Column("server", "Server", 200, link("Only this server", to_server("Server", "Account"))),
+        Column("software", "Software", 190),
         Column("version", "Installed"),
         Column("update_to", "Update to"),
         Column("state", "State", None, said(states)),
@@ -113,7 +110,8 @@ def _software() -> Placed:
         "What to update",
         "Software that is outdated (install the version under Update to), unsupported (no fix will come: move "
         "to another line) or "
-        "exploitable. An empty Installed means that the version was not detected.",
+        "exploitable (current, or of unknown state, with a known exploit: switch it off or shield it until "
+        "there is a fix). An empty Installed means that the version was not detected.",
         24,
         10,
         "Nothing to update in this selection; if the numbers above are missing too, no exporter has been scraped",
@@ -224,7 +222,7 @@ def _scan_age() -> Placed:
 
 def _servers() -> Placed:
     columns = [
-        Column("server", "Server", 260, link("Only this server", to_server("Server", "Account"))),
+        Column("server", "Server", 200, link("Only this server", to_server("Server", "Account"))),
         Column("account", "Account"),
         Column("server_id", "Id", 80),
         Column("verified", "Verified"),
