@@ -77,7 +77,7 @@ class Fleet:
     """The same servers, once kept as pieces and once collected anew."""
 
     def __init__(self, size: int) -> None:
-        self.chance = random.Random(size)  # noqa: S311  # the same fleet at each run
+        self.chance = random.Random(size)  # the same fleet at each run
         telemetry = _telemetry()
         pieces = FleetExposition(software_enabled=True, software_limit_total=10 * size)
         accounts = (AccountSeries(account="main", up=True, last_success_at=NOW, servers=size),)

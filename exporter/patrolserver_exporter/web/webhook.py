@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import StoreError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config, Network
     from patrolserver_exporter.exposition.telemetry import Outcome, Telemetry
-    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.store import Store, Unit
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class WebhookApp:
             return
         delivery = NewDelivery(account, payload.webhook_id, payload.event_id, payload.identifier, self._clock.now())
         try:
-            acceptance = await self._store.accept(delivery, self._door.accept)
+            acceptance = await self._store.accept(delivery, self._accept)
         except StoreError:
             # The store has logged why.
             self._count(payload.identifier, "failed")
@@ -107,6 +108,10 @@ class WebhookApp:
             return
         self._note(delivery, acceptance)
         await _answer(send, _BODIES[acceptance])
+
+    def _accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
+        unit.effects.append(InboxMoved())
+        return self._door.accept(unit, deliveries)
 
     def _admit(self, scope: Scope) -> str | Problem:
         """The account that the token tells, or the refusal."""
