@@ -19,7 +19,7 @@ extends_documentation_fragment:
   - action_common_attributes
   - patrolserver.monitoring.exporter
   - patrolserver.monitoring.exporter.actiongroup
-  - patrolserver.monitoring.http
+  - patrolserver.monitoring.transport
   - patrolserver.monitoring.selection
 attributes:
   check_mode:

@@ -22,7 +22,7 @@ extends_documentation_fragment:
   - action_common_attributes
   - patrolserver.monitoring.exporter
   - patrolserver.monitoring.exporter.actiongroup
-  - patrolserver.monitoring.http
+  - patrolserver.monitoring.transport
 attributes:
   check_mode:
     support: full

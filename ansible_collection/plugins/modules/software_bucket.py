@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - action_common_attributes
   - patrolserver.monitoring.api
   - patrolserver.monitoring.api.actiongroup
-  - patrolserver.monitoring.http
+  - patrolserver.monitoring.transport
 attributes:
   check_mode:
     support: full

@@ -1,0 +1,337 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Issues as events, from the exporter's change feed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import ssl
+import tempfile
+import time
+from typing import Any
+
+import aiohttp
+
+DOCUMENTATION = r"""
+---
+short_description: Issues that open, are fixed or waived, as the exporter learns of them
+description:
+  - Follows the exporter's change feed by long poll. Each change is an event.
+  - With O(cursor_file), it goes on where it was after a restart of the rulebook, so that nothing is missed; an event may then come twice.
+  - An exporter that is down, restarts or refuses is no reason to end. The source waits, longer each time, and goes on at its cursor.
+  - If the exporter no longer keeps the changes after the cursor, it goes on with the oldest one that is kept, and says so with an event
+    whose C(change) is C(gap).
+options:
+  exporter_url:
+    description: Where the exporter listens, without the path of its API.
+    type: str
+    default: http://127.0.0.1:10058
+  token:
+    description: An API token of the exporter. If unset, the environment variable E(PATROLSERVER_EXPORTER_TOKEN) is taken.
+    type: str
+  username:
+    description: A user of the exporter's basic authentication. Excludes O(token).
+    type: str
+  password:
+    description: The password of O(username).
+    type: str
+  start:
+    description: Where to start without a saved cursor, V(latest) for what is new from now on, V(oldest) for all that is kept, or a cursor.
+    type: str
+    default: latest
+  cursor_file:
+    description: A file that keeps the cursor. Each activation needs its own.
+    type: str
+  change:
+    description: The changes that make events.
+    type: list
+    elements: str
+    choices: [opened, fixed, reopened, waived, unwaived]
+    default: [opened, reopened]
+  severity:
+    description: The severities that make events. If unset, all.
+    type: list
+    elements: str
+  kind:
+    description: The kinds of issues that make events. If unset, all.
+    type: list
+    elements: str
+  wait:
+    description: Seconds that one question may wait for a change, up to 60.
+    type: int
+    default: 30
+  limit:
+    description: How many changes to ask for at once.
+    type: int
+    default: 100
+  validate_certs:
+    description: Whether the certificate of an C(https) URL has to be trusted.
+    type: bool
+    default: true
+  ca_file:
+    description: A file with the CA certificates to trust, in PEM.
+    type: str
+  proxy_url:
+    description: The proxy to use. If unset, the environment's.
+    type: str
+  timeout:
+    description: Seconds to wait for an answer, beyond O(wait).
+    type: float
+    default: 15
+  max_backoff:
+    description: The longest pause after a failure, in seconds.
+    type: float
+    default: 60
+"""
+
+EXAMPLES = r"""
+- patrolserver.monitoring.issues:
+    exporter_url: https://exporter.example.org
+    token: "{{ exporter_token }}"
+    severity: [critical]
+    cursor_file: /var/lib/eda/critical.cursor
+"""
+
+log = logging.getLogger("patrolserver.monitoring.issues")
+
+CHANGES = ("opened", "fixed", "reopened", "waived", "unwaived")
+OPTIONS = {
+    "exporter_url": "http://127.0.0.1:10058",
+    "token": None,
+    "username": None,
+    "password": None,
+    "start": "latest",
+    "cursor_file": None,
+    "change": ["opened", "reopened"],
+    "severity": None,
+    "kind": None,
+    "wait": 30,
+    "limit": 100,
+    "validate_certs": True,
+    "ca_file": None,
+    "proxy_url": None,
+    "timeout": 15.0,
+    "max_backoff": 60.0,
+}
+FIRST_PAUSE = 0.5
+NO_ARGUMENTS_OF_OURS = ("_source_name", "source_name", "eda_feedback_queue", "feedback_queue")
+
+
+class CursorLost(Exception):
+    """The exporter does not keep what comes after the cursor any more; ``oldest`` is where it begins now."""
+
+    def __init__(self, oldest: str | None) -> None:
+        super().__init__("the exporter no longer keeps the changes after the cursor")
+        self.oldest = oldest
+
+
+class Refused(Exception):
+    """The exporter answered with an error, or with what is no page of changes."""
+
+
+class CursorFile:
+    """Keeps the cursor, so that a restart goes on where it was; without a path it keeps nothing."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def read(self) -> str | None:
+        """Return the saved cursor, if there is one."""
+        if not self._path:
+            return None
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                return json.load(file)["cursor"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            log.warning("The cursor in %s cannot be read; starting without it", self._path)
+            return None
+
+    def write(self, cursor: str) -> None:
+        """Save the cursor atomically. A failure is logged: events matter more than their bookmark."""
+        if not self._path:
+            return
+        folder = os.path.dirname(os.path.abspath(self._path))
+        try:
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=".cursor-")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({"cursor": cursor}, file)
+            os.replace(temporary, self._path)
+        except OSError as error:
+            log.warning("The cursor cannot be written to %s: %s", self._path, error.strerror)
+
+
+class Feed:
+    """The exporter's change feed."""
+
+    def __init__(self, options: dict[str, Any], session: aiohttp.ClientSession) -> None:
+        self._options = options
+        self._session = session
+        self._url = options["exporter_url"].rstrip("/") + "/api/v1/changes"
+
+    async def page(self, after: str | None) -> dict[str, Any]:
+        """Return the next changes; waits for one.
+
+        :raises CursorLost: if the cursor is too old, or unknown.
+        :raises Refused: for any other answer that is no page.
+        """
+        query = {"wait": str(self._options["wait"]), "limit": str(self._options["limit"])}
+        if after is not None:
+            query["after"] = after
+        async with self._session.get(self._url, params=query, proxy=self._options["proxy_url"], allow_redirects=False) as reply:
+            if reply.status == 200:
+                return await self._decoded(reply)
+            problem = await self._problem(reply)
+            if reply.status == 410 or (reply.status == 400 and after not in (None, "latest")):
+                raise CursorLost(problem.get("oldest_cursor"))
+            raise Refused("HTTP {0} {1}".format(reply.status, problem.get("detail") or "").strip())
+
+    async def _decoded(self, reply: aiohttp.ClientResponse) -> dict[str, Any]:
+        try:
+            page = await reply.json(content_type=None)
+        except ValueError:
+            raise Refused("an answer that is no JSON") from None
+        if not isinstance(page, dict) or not isinstance(page.get("items"), list) or not page.get("next_cursor"):
+            raise Refused("an answer without changes and cursor")
+        return page
+
+    async def _problem(self, reply: aiohttp.ClientResponse) -> dict[str, Any]:
+        try:
+            problem = await reply.json(content_type=None)
+        except ValueError:
+            return {}
+        return problem if isinstance(problem, dict) else {}
+
+
+class Source:
+    """From the feed to the queue, for ever."""
+
+    def __init__(self, options: dict[str, Any], feed: Feed, queue: Any) -> None:
+        self._options = options
+        self._feed = feed
+        self._queue = queue
+        self._file = CursorFile(options["cursor_file"])
+        start = options["start"]
+        self._cursor = self._file.read() or (None if start == "oldest" else start)
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Follow the feed; only a cancellation ends it."""
+        while True:
+            begun = time.monotonic()
+            try:
+                page = await self._feed.page(self._cursor)
+            except CursorLost as error:
+                await self._jump(error.oldest)
+                await self._pause()
+            except (Refused, aiohttp.ClientError, ssl.SSLError, OSError, asyncio.TimeoutError) as error:
+                # Its type, and the text of our own errors only: aiohttp's may hold the proxy's URL.
+                log.warning("The exporter's feed: %s", error if isinstance(error, Refused) else type(error).__name__)
+                await self._pause()
+            else:
+                self._failures = 0
+                await self._take(page)
+                await self._breathe(page, time.monotonic() - begun)
+
+    async def _take(self, page: dict[str, Any]) -> None:
+        for change in page["items"]:
+            if isinstance(change, dict) and self._is_wanted(change):
+                await self._queue.put({**change, "exporter_url": self._options["exporter_url"]})
+        if page["next_cursor"] != self._cursor:
+            self._cursor = page["next_cursor"]
+            await asyncio.to_thread(self._file.write, self._cursor)
+
+    async def _breathe(self, page: dict[str, Any], took: float) -> None:
+        """Ask no faster than twice a second when the feed answers at once with nothing."""
+        if not page["items"] and took < FIRST_PAUSE:
+            await asyncio.sleep(FIRST_PAUSE - took)
+
+    async def _jump(self, oldest: str | None) -> None:
+        log.warning("The exporter no longer keeps what came after the cursor; going on with the oldest change")
+        await self._queue.put({"change": "gap", "exporter_url": self._options["exporter_url"]})
+        self._cursor = oldest
+
+    async def _pause(self) -> None:
+        ceiling = min(self._options["max_backoff"], FIRST_PAUSE * 2 ** min(self._failures, 16))
+        self._failures += 1
+        await asyncio.sleep(random.uniform(ceiling / 2, ceiling))
+
+    def _is_wanted(self, change: dict[str, Any]) -> bool:
+        issue = change.get("issue") or {}
+        return all(
+            wanted is None or value in wanted
+            for wanted, value in (
+                (self._options["change"], change.get("change")),
+                (self._options["severity"], issue.get("severity")),
+                (self._options["kind"], issue.get("kind")),
+            )
+        )
+
+
+def checked(args: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with their defaults.
+
+    :raises ValueError: for one that is unknown or makes no sense; that ends the rulebook at its start.
+    """
+    given = {name: value for name, value in args.items() if name not in NO_ARGUMENTS_OF_OURS}
+    unknown = sorted(set(given) - set(OPTIONS))
+    if unknown:
+        raise ValueError("patrolserver.monitoring.issues does not know {0}".format(", ".join(unknown)))
+    options = {**OPTIONS, **given}
+    options["token"] = options["token"] or os.environ.get("PATROLSERVER_EXPORTER_TOKEN") or None
+    if options["username"]:
+        if given.get("token"):
+            raise ValueError("token and username exclude each other")
+        options["token"] = None
+    for name in ("change", "severity", "kind"):
+        if isinstance(options[name], str):
+            options[name] = [options[name]]
+    wrong = set(options["change"] or ()) - set(CHANGES)
+    if wrong:
+        raise ValueError("change knows {0}, not {1}".format(", ".join(CHANGES), ", ".join(sorted(wrong))))
+    options["wait"] = min(max(int(options["wait"]), 0), 60)
+    return options
+
+
+def session_of(options: dict[str, Any]) -> aiohttp.ClientSession:
+    """Return a session with credentials, certificates and time-outs."""
+    trust: ssl.SSLContext | bool = True
+    if not options["validate_certs"]:
+        trust = False
+    elif options["ca_file"]:
+        trust = ssl.create_default_context(cafile=options["ca_file"])
+    headers = {"Accept": "application/json"}
+    if options["token"]:
+        headers["Authorization"] = "Bearer {0}".format(options["token"])
+    return aiohttp.ClientSession(
+        headers=headers,
+        auth=aiohttp.BasicAuth(options["username"], options["password"] or "") if options["username"] else None,
+        connector=aiohttp.TCPConnector(ssl=trust),
+        timeout=aiohttp.ClientTimeout(total=options["wait"] + options["timeout"]),
+        trust_env=options["proxy_url"] is None,
+    )
+
+
+async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
+    """Follow the feed; ansible-rulebook calls this."""
+    options = checked(args)
+    async with session_of(options) as session:
+        await Source(options, Feed(options, session), queue).run()
+
+
+if __name__ == "__main__":
+    # To look at the feed by hand.
+    class _Printer:
+        async def put(self, event: dict[str, Any]) -> None:
+            """Print the event."""
+            print(json.dumps(event))
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(_Printer(), {"start": "oldest"}))  # type: ignore[arg-type]
