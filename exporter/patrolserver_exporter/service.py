@@ -50,7 +50,6 @@ log = logging.getLogger(__name__)
 REVISION_VARIABLE = "PATROLSERVER_EXPORTER_REVISION"
 """Set by whoever builds an image: the commit that it was built from."""
 _BEAT = 1.0
-_HANGS_AFTER = 30.0
 _GRACE = 5.0
 
 
@@ -68,6 +67,8 @@ class ServiceOptions:
     external_url: str = ""
     route_prefix: str = ""
     lifecycle: bool = True
+    hangs_after: float = 30.0
+    """Seconds without progress after which a part counts as hanging, so that the watchdog is no longer fed."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
 
@@ -212,7 +213,7 @@ class Service:
             "poller": self._ingest.last_tick,
             "worker": self._ingest.last_worker_progress,
         }
-        hanging = [part for part, at in seen.items() if now - at > _HANGS_AFTER]
+        hanging = [part for part, at in seen.items() if now - at > self._options.hangs_after]
         if hanging:
             log.error("A part of the service makes no progress", extra=log_fields(parts=", ".join(hanging)))
         return not hanging
