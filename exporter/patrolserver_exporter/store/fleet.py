@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import Software
-from patrolserver_exporter.store.dialect import insert
+from patrolserver_exporter.store.dialect import upsert
 from patrolserver_exporter.store.documents import seal, unseal
 from patrolserver_exporter.store.schema import accounts, issues, servers
 
@@ -67,7 +67,7 @@ class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KEY = (servers.c.account, servers.c.server_id)
-_RECORD = (
+RECORD_COLUMNS = (
     servers.c.account,
     servers.c.server_id,
     servers.c.name,
@@ -78,7 +78,8 @@ _RECORD = (
 )
 
 
-def _record(row: Sequence[Any]) -> ServerRecord:
+def record_of(row: Sequence[Any]) -> ServerRecord:
+    """The server of a row of ``RECORD_COLUMNS``."""
     account, server_id, name, state, summary, gone_at, next_poll_at = row
     return ServerRecord(
         account=account,
@@ -91,6 +92,17 @@ def _record(row: Sequence[Any]) -> ServerRecord:
     )
 
 
+# Built once: that costs more than running them.
+_THIS_SERVER = (servers.c.account == sa.bindparam("account"), servers.c.server_id == sa.bindparam("server_id"))
+_FIND_SERVER = sa.select(*RECORD_COLUMNS).where(*_THIS_SERVER)
+_FIND_SOFTWARE = sa.select(servers.c.software).where(*_THIS_SERVER)
+_ISSUES_OF = (
+    sa.select(issues.c.document)
+    .where(issues.c.account == sa.bindparam("account"), issues.c.server_id == sa.bindparam("server_id"))
+    .order_by(issues.c.id)
+)
+
+
 def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
     """Every account that the store knows, by name."""
     names = AccountRecord.__struct_fields__
@@ -100,9 +112,7 @@ def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
 
 def save_account(connection: sa.Connection, record: AccountRecord) -> None:
     """Write an account's row."""
-    values = msgspec.structs.asdict(record)
-    statement = insert(connection, accounts).values(values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+    upsert(connection, accounts, [msgspec.structs.asdict(record)], "name")
 
 
 def delete_account(connection: sa.Connection, name: str) -> None:
@@ -112,22 +122,20 @@ def delete_account(connection: sa.Connection, name: str) -> None:
 
 def find_server(connection: sa.Connection, account: str, server_id: int) -> ServerRecord | None:
     """One server, gone ones included."""
-    row = connection.execute(
-        sa.select(*_RECORD).where(servers.c.account == account, servers.c.server_id == server_id)
-    ).one_or_none()
-    return None if row is None else _record(row)
+    row = connection.execute(_FIND_SERVER, {"account": account, "server_id": server_id}).one_or_none()
+    return None if row is None else record_of(row)
 
 
 def server_records(
     connection: sa.Connection, account: str | None = None, *, gone: bool = False
 ) -> Iterator[ServerRecord]:
     """All servers by account and id; those that are gone only if asked."""
-    query = sa.select(*_RECORD).order_by(*_KEY)
+    query = sa.select(*RECORD_COLUMNS).order_by(*_KEY)
     if account is not None:
         query = query.where(servers.c.account == account)
     if not gone:
         query = query.where(servers.c.gone_at.is_(None))
-    return map(_record, connection.execute(query))
+    return map(record_of, connection.execute(query))
 
 
 def count_servers(connection: sa.Connection) -> dict[str, int]:
@@ -140,9 +148,7 @@ def count_servers(connection: sa.Connection) -> dict[str, int]:
 
 def software_of(connection: sa.Connection, account: str, server_id: int) -> tuple[Software, ...] | None:
     """The software that the last successful poll showed; ``None`` before the first."""
-    document = connection.execute(
-        sa.select(servers.c.software).where(servers.c.account == account, servers.c.server_id == server_id)
-    ).scalar()
+    document = connection.execute(_FIND_SOFTWARE, {"account": account, "server_id": server_id}).scalar()
     return None if document is None else unseal(document, tuple[Software, ...])
 
 
@@ -150,14 +156,10 @@ def save_servers(
     connection: sa.Connection, records: Sequence[ServerRecord], software: tuple[Software, ...] | None = None
 ) -> None:
     """Write servers' rows; ``software``, where given, is the list of a single one."""
-    if not records:
-        return
     rows = [_values(record) for record in records]
     if software is not None:
         rows = [{**row, "software": seal(software)} for row in rows]
-    statement = insert(connection, servers)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in {"account", "server_id"}}
-    connection.execute(statement.on_conflict_do_update(index_elements=["account", "server_id"], set_=changed), rows)
+    upsert(connection, servers, rows, "account", "server_id")
 
 
 def _values(record: ServerRecord) -> dict[str, object]:
@@ -180,11 +182,7 @@ def _values(record: ServerRecord) -> dict[str, object]:
 
 def issues_of(connection: sa.Connection, account: str, server_id: int) -> tuple[Issue, ...]:
     """A server's issues, open and fixed, oldest first."""
-    rows = connection.execute(
-        sa.select(issues.c.document)
-        .where(issues.c.account == account, issues.c.server_id == server_id)
-        .order_by(issues.c.id)
-    )
+    rows = connection.execute(_ISSUES_OF, {"account": account, "server_id": server_id})
     return tuple(unseal(document, Issue) for (document,) in rows)
 
 
@@ -216,9 +214,4 @@ def save_issues(connection: sa.Connection, changed: Iterable[Issue]) -> None:
         }
         for issue in changed
     ]
-    if not rows:
-        return
-    statement = insert(connection, issues)
-    key = ("account", "server_id", "fingerprint")
-    changes = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changes), rows)
+    upsert(connection, issues, rows, "account", "server_id", "fingerprint")

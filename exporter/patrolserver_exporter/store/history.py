@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
-from patrolserver_exporter.store.dialect import insert
+from patrolserver_exporter.store.dialect import upsert
 from patrolserver_exporter.store.documents import seal, unseal
 from patrolserver_exporter.store.schema import changes, tallies
 
@@ -74,10 +74,11 @@ def _count(connection: sa.Connection, account: str, happened: Iterable[Change]) 
     for change in happened:
         severity = change.issue.severity
         current[severity] = touched[severity] = _counted(current[severity], change)
-    for tally in touched.values():
-        values = {**msgspec.structs.asdict(tally), "buckets": msgspec.json.encode(tally.buckets).decode()}
-        statement = insert(connection, tallies).values(values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["account", "severity"], set_=values))
+    rows = [
+        {**msgspec.structs.asdict(tally), "buckets": msgspec.json.encode(tally.buckets).decode()}
+        for tally in touched.values()
+    ]
+    upsert(connection, tallies, rows, "account", "severity")
     return list(touched.values())
 
 
@@ -92,9 +93,12 @@ def _counted(tally: Tally, change: Change) -> Tally:
     )
 
 
+_TALLIES_OF = sa.select(tallies).where(tallies.c.account == sa.bindparam("account"))
+
+
 def tallies_of(connection: sa.Connection, account: str) -> list[Tally]:
     """An account's counters, one a severity, zero where nothing happened yet."""
-    rows = {row.severity: row for row in connection.execute(sa.select(tallies).where(tallies.c.account == account))}
+    rows = {row.severity: row for row in connection.execute(_TALLIES_OF, {"account": account})}
     return [
         Tally(account=account, severity=severity)
         if (row := rows.get(severity.value)) is None
