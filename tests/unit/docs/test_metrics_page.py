@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patrolserver_exporter.exposition.accounts import AccountCollector, AccountSeries
+from patrolserver_exporter.exposition.families import SERVER_FAMILIES, SOFTWARE_INFO
+from patrolserver_exporter.exposition.telemetry import InboxState, Telemetry
+from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
+from patrolserver_exporter.store.deliveries import DeliveryState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.core import Metric
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "metrics.md"
+TABLE = re.compile(r"(<!-- metrics: (\w+) -->\n)(?:\n\|[^\n]*(?:\n\|[^\n]*)*\n)?")
+ALWAYS = {"account", "server", "server_id"}
+
+
+def account_rows() -> Iterator[tuple[str, str, list[str], str]]:
+    shown = AccountSeries(account="a", up=True, last_success_at=1.0, servers=1)
+    yield from rows_of(AccountCollector([shown]).collect())
+
+
+def exporter_rows() -> Iterator[tuple[str, str, list[str], str]]:
+    telemetry = Telemetry(version="1", revision="r", process_metrics=False)
+    telemetry.watch_account("a")
+    telemetry.watch_inbox(lambda: [InboxState(state="received", deliveries=1, oldest_at=1.0)])
+    telemetry.api_call("a", "servers", 0.1, "timeout")
+    telemetry.api_budget("a", 1.0)
+    telemetry.poll_interval("a", 1.0)
+    telemetry.inbox_overflow("a")
+    telemetry.wire_oddity("a")
+    for collector in telemetry.collectors:
+        yield from rows_of(collector.collect())
+
+
+def rows_of(metrics: Iterable[Metric]) -> Iterator[tuple[str, str, list[str], str]]:
+    for metric in metrics:
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        labels = {label for sample in metric.samples for label in sample.labels} - {"le"}
+        yield name, metric.type, sorted(labels), metric.documentation
+
+
+def server_rows() -> Iterator[tuple[str, str, list[str], str]]:
+    info = SoftwareInfo(software="s", version="1", update_to="2", state="outdated", location="/", parent="p")
+    summary = ServerSummary(
+        account="a",
+        server_id=1,
+        name="n",
+        open_issues=(1, 1, 1, 1),
+        oldest_issue=(1.0, 1.0, 1.0, 1.0),
+        software=(1, 1, 1, 1),
+        last_scan_at=1.0,
+        last_poll_at=1.0,
+        software_info=(info,),
+    )
+    from patrolserver_exporter.exposition.families import identity  # noqa: PLC0415
+
+    for family in (*SERVER_FAMILIES, SOFTWARE_INFO):
+        labels = set(re.findall(r'[{,](\w+)="', family.lines(summary, identity(summary)).splitlines()[0]))
+        yield family.name, "gauge", sorted(labels - ALWAYS), family.help
+
+
+ROWS = {"account": account_rows, "server": server_rows, "exporter": exporter_rows}
+
+
+def table(section: str) -> str:
+    lines = ["| name | kind | labels | meaning |", "| --- | --- | --- | --- |"]
+    for name, kind, labels, meaning in ROWS[section]():
+        shown = ", ".join(f"`{label}`" for label in labels)
+        lines.append(f"| `{name}` | {kind} | {shown} | {meaning} |")
+    return "\n".join(lines)
+
+
+def test_every_metric_is_documented_and_none_invented() -> None:
+    """The page's tables are those of the code; ``REGENERATE=1`` writes them."""
+
+    def with_tables(page: str) -> str:
+        return TABLE.sub(lambda match: f"{match.group(1)}\n{table(match.group(2))}\n", page)
+
+    if os.environ.get("REGENERATE"):
+        PAGE.write_text(with_tables(PAGE.read_text()))
+    assert PAGE.read_text() == with_tables(PAGE.read_text())
+
+
+def test_no_page_names_a_metric_that_does_not_exist() -> None:
+    """Every name that begins like one of our metrics, anywhere in the documentation, is one."""
+    known = {name for rows in ROWS.values() for name, *_ in rows()}
+    known |= {f"{name}{end}" for name in known for end in ("_bucket", "_sum", "_count")}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    found = {name for page in pages for name in re.findall(r"\bpatrolserver_[a-z_]+[a-z]\b", page.read_text())}
+    unknown = {name for name in found - known if name not in {"patrolserver_exporter", "patrolserver_issues"}}
+    assert unknown == set()
+
+
+def test_every_state_of_the_inbox_is_documented() -> None:
+    """The page on webhooks has a row for each state, and for nothing else."""
+    page = (ROOT / "docs" / "webhooks.md").read_text().partition("<!-- states -->")[2]
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [state.value for state in DOCUMENTED]
+
+
+DOCUMENTED = [
+    DeliveryState.RECEIVED,
+    DeliveryState.FETCHING,
+    DeliveryState.RETRY,
+    DeliveryState.UNVERIFIED,
+    DeliveryState.BLOCKED,
+    DeliveryState.APPLIED,
+    DeliveryState.REJECTED,
+    DeliveryState.EXPIRED,
+    DeliveryState.DEAD,
+]
