@@ -23,6 +23,7 @@ from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import Store, StoreError
 from patrolserver_exporter.supervisor import Supervisor
 from patrolserver_exporter.web.access import BearerTokens, open_reading_warning
+from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.app import main_app, webhook_app
 from patrolserver_exporter.web.auth import Guard
 from patrolserver_exporter.web.context import WebContext
@@ -138,7 +139,7 @@ class Service:
         )
 
     def _routes(self) -> list[BaseRoute]:
-        return []
+        return [*api_routes(self.context())]
 
     def _troubles(self) -> list[str]:
         statuses = self._ingest.statuses()

@@ -295,16 +295,34 @@ def census(connection: sa.Connection) -> list[StateCount]:
     return [StateCount(state, count, oldest) for state, count, oldest in rows]
 
 
-def doubtful_accounts(connection: sa.Connection) -> set[str]:
-    """Accounts with deliveries that nobody could look at yet: their servers may be worse than the store knows.
+class Doubts(msgspec.Struct, frozen=True):
+    """What the inbox tells of accounts whose servers may be worse than the store knows."""
 
-    Unverified ones do not count: PatrolServer said that it does not know the event, and a forged delivery must not
-    hold up a deploy.
+    waiting: frozenset[str]
+    """Accounts with deliveries that nobody could look at yet."""
+    catch_up_since: dict[str, float]
+    """Since when deliveries of an account did not fit into the inbox."""
+
+    def concern(self, account: str, polled_at: float | None) -> bool:
+        """Whether they concern a server that was last polled completely at that time."""
+        if account in self.waiting:
+            return True
+        since = self.catch_up_since.get(account)
+        return since is not None and (polled_at is None or polled_at < since)
+
+
+def doubts(connection: sa.Connection) -> Doubts:
+    """Which accounts are in doubt.
+
+    Unverified deliveries do not count: PatrolServer said that it does not know the event, and a forged delivery must
+    not hold up a deploy.
     """
     states = (DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.RETRY, DeliveryState.BLOCKED)
-    rows = connection.execute(sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct())
-    flagged = connection.execute(sa.select(accounts.c.name).where(accounts.c.catch_up_since.is_not(None)))
-    return {row[0] for row in rows} | {row[0] for row in flagged}
+    waiting = connection.execute(sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct())
+    flagged = connection.execute(
+        sa.select(accounts.c.name, accounts.c.catch_up_since).where(accounts.c.catch_up_since.is_not(None))
+    )
+    return Doubts(frozenset(row[0] for row in waiting), {row[0]: row[1] for row in flagged})
 
 
 def get(connection: sa.Connection, delivery_id: int) -> tuple[Delivery, bytes | None] | None:
@@ -315,14 +333,14 @@ def get(connection: sa.Connection, delivery_id: int) -> tuple[Delivery, bytes | 
 
 
 def page(
-    connection: sa.Connection, *, after: int, limit: int, state: str | None = None, account: str | None = None
+    connection: sa.Connection, *, after: int, limit: int, states: Sequence[str] = (), accounts: Sequence[str] = ()
 ) -> list[Delivery]:
-    """Deliveries with an id above ``after``, by id."""
+    """Deliveries with an id above ``after``, by id; of these states and accounts, where some are given."""
     query = sa.select(*_COLUMNS).where(inbox.c.id > after).order_by(inbox.c.id).limit(limit)
-    if state is not None:
-        query = query.where(inbox.c.state == state)
-    if account is not None:
-        query = query.where(inbox.c.account == account)
+    if states:
+        query = query.where(inbox.c.state.in_(states))
+    if accounts:
+        query = query.where(inbox.c.account.in_(accounts))
     return [_delivery(row) for row in connection.execute(query)]
 
 

@@ -44,6 +44,9 @@ class _Task:
         self.future: Future[Any] = Future()
 
     def finish(self, result: Any, error: BaseException | None) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            # Whoever asked does not wait any more; the commit holds.
+            return
         if error is None:
             self.future.set_result(result)
         else:

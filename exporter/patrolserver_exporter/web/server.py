@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STOPPING_STATE = "stopping"
+"""In a request's state: the event that is set when the server begins to stop, for answers that wait for something."""
 _OTHER_FILES = 256
 """File descriptors left to the store, the API's pool and the logs."""
 
@@ -46,7 +48,8 @@ class WebServer:
     """HTTP/1.1 on some addresses; plain, or with TLS when the web configuration file has ``tls_server_config``.
 
     Build it, `start` it, `stop` it, all in one event loop. The applications get no lifespan events. Their requests
-    have ``scope["state"]["loopback_listener"]``: whether the listener is only reached from the machine itself.
+    have ``scope["state"]["loopback_listener"]``: whether the listener is only reached from the machine itself, and
+    ``scope["state"]["stopping"]``: an event that is set when the server begins to stop.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class WebServer:
         self._addresses: list[Address] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_stopping = False
+        self._begins_to_stop = asyncio.Event()
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -102,7 +106,10 @@ class WebServer:
         address = bound_address(sock)
         self._addresses.append(address)
         config = _uvicorn_config(self._answer_errors(app), self._rules)
-        app_state: dict[str, Any] = {LOOPBACK_STATE: is_loopback(address.host)}
+        app_state: dict[str, Any] = {
+            LOOPBACK_STATE: is_loopback(address.host),
+            STOPPING_STATE: self._begins_to_stop,
+        }
         loop = asyncio.get_running_loop()
         timeouts = self._rules.timeouts
 
@@ -157,6 +164,7 @@ class WebServer:
 
     async def stop(self, grace: float = 10.0) -> None:
         """Stop listening, let the requests in flight finish within ``grace`` seconds, then cut the rest off."""
+        self._begins_to_stop.set()
         for server in self._servers:
             server.close()
         for connection in tuple(self._state.connections):

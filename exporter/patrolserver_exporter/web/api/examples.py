@@ -1,0 +1,183 @@
+"""Examples for the OpenAPI document, as the exporter would answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ISSUE: dict[str, Any] = {
+    "fingerprint": "5f1c0a9d27be4c83",
+    "account": "main",
+    "server_id": 42,
+    "server": "web1.example.org",
+    "class": "version",
+    "kind": "outdated",
+    "severity": "medium",
+    "software": "nginx",
+    "canonical_name": "nginx",
+    "version": "1.24.0",
+    "update_to": "1.24.1",
+    "location": "/usr/sbin",
+    "parent": None,
+    "risk": None,
+    "title": "nginx 1.24.0 is outdated",
+    "description": None,
+    "first_seen": "2026-11-20T08:15:00Z",
+    "last_seen": "2026-11-24T09:00:00Z",
+    "fixed_at": None,
+    "confirmed": True,
+    "waived": False,
+    "waiver": None,
+}
+
+SERVER: dict[str, Any] = {
+    "account": "main",
+    "id": 42,
+    "name": "web1.example.org",
+    "verified": True,
+    "issues": {"critical": 0, "high": 0, "medium": 1, "low": 0, "total": 1, "waived": 0},
+    "software": {"supported": 11, "outdated": 1, "unsupported": 0, "unknown": 0},
+    "exploits": 0,
+    "exploit_risk_max": 0.0,
+    "scanning": False,
+    "last_scan_at": "2026-11-24T04:02:11Z",
+    "last_poll_at": "2026-11-24T09:00:00Z",
+    "poll_success": True,
+    "data_age_seconds": 240.0,
+    "unconfirmed_event": False,
+}
+
+SERVERS = {"items": [SERVER], "next_cursor": None}
+ISSUES = {"items": [ISSUE], "next_cursor": "eyJrIjoiaSIsInJvdyI6MTA3fQ"}
+SOFTWARE: dict[str, Any] = {
+    "items": [
+        {
+            "id": 7,
+            "name": "nginx",
+            "canonical_name": "nginx",
+            "version": "1.24.0",
+            "candidates": [],
+            "state": "outdated",
+            "update_to": "1.24.1",
+            "parent": None,
+            "location": "/usr/sbin",
+            "exploits": [],
+        }
+    ],
+    "next_cursor": None,
+}
+
+OPERATION = {
+    "operation": {
+        "id": "9f2c51d07a3be864",
+        "state": "running",
+        "account": "main",
+        "server_id": 42,
+        "created_at": "2026-11-24T09:04:00Z",
+        "finished_at": None,
+        "error": None,
+    }
+}
+OPERATION_DONE = {
+    "operation": OPERATION["operation"] | {"state": "done", "finished_at": "2026-11-24T09:04:01Z"},
+}
+
+GATE_BODY = {
+    "servers": ["web1.example.org", "db*.example.org", 42],
+    "policy": {
+        "max_by_severity": {"high": 0, "medium": 5},
+        "max_age": "6h",
+        "waivers": [
+            {
+                "server": "*.example.org",
+                "software": "nginx",
+                "kind": "outdated",
+                "until": "2027-01-31",
+                "reason": "replaced in Q1",
+            }
+        ],
+    },
+}
+_NO_ISSUES = {
+    "critical": 0,
+    "high": 0,
+    "medium": 0,
+    "low": 0,
+    "total": 0,
+    "waived": 1,
+    "baseline": 0,
+    "by_kind": {"unsupported": 0, "outdated": 0, "exploitable": 0, "reported": 0},
+}
+GATE = {
+    "verdict": "pass",
+    "passed": True,
+    "judged_at": "2026-11-24T09:04:00Z",
+    "reasons": [],
+    "counts": _NO_ISSUES,
+    "servers": [
+        {
+            "account": "main",
+            "id": 42,
+            "name": "web1.example.org",
+            "verdict": "pass",
+            "data_age_seconds": 240.0,
+            "scan_age_seconds": 18109.0,
+            "counts": _NO_ISSUES,
+            "reasons": [],
+        }
+    ],
+    "violations": [],
+    "waived": [ISSUE | {"waived": True, "waiver": {"until": "2027-01-31", "reason": "replaced in Q1"}}],
+    "expired_waivers": [],
+    "unused_waivers": [],
+    "data_age_seconds": 240.0,
+}
+
+CHANGES = {
+    "items": [
+        {"id": "eyJrIjoiYyIsInJvdyI6MTd9", "change": "opened", "at": "2026-11-20T08:15:00Z", "issue": ISSUE},
+    ],
+    "next_cursor": "eyJrIjoiYyIsInJvdyI6MTd9",
+}
+
+INBOX_ITEM: dict[str, Any] = {
+    "id": 5,
+    "account": "main",
+    "webhook_id": 3,
+    "event_id": 118,
+    "identifier": "webhook.new_server_issues",
+    "state": "dead",
+    "attempts": 1,
+    "received_at": "2026-11-24T08:59:58Z",
+    "updated_at": "2026-11-24T09:00:00Z",
+    "next_attempt_at": None,
+    "last_error": "The API's reply names no server",
+}
+INBOX = {"items": [INBOX_ITEM], "next_cursor": None}
+INBOX_ITEM_WITH_BODY = INBOX_ITEM | {"body": '{"error":false,"data":{}}'}
+
+STATUS = {
+    "version": "1.0.0",
+    "accounts": [
+        {
+            "name": "main",
+            "up": True,
+            "last_success_at": "2026-11-24T09:03:30Z",
+            "servers": 25,
+            "poll_interval_seconds": 900.0,
+            "trouble": None,
+            "credentials_refused": False,
+            "webhook": True,
+        }
+    ],
+    "inbox": {
+        "received": 0,
+        "fetching": 0,
+        "retry": 0,
+        "unverified": 0,
+        "blocked": 0,
+        "applied": 12,
+        "rejected": 0,
+        "expired": 0,
+        "dead": 1,
+    },
+}

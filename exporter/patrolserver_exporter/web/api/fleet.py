@@ -1,0 +1,182 @@
+"""Servers, their software, and issues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from patrolserver_exporter.store import deliveries, fleet, queries
+from patrolserver_exporter.web.api import cursors, selection, shown, types
+from patrolserver_exporter.web.api.call import Api, Call, Reply, in_thread
+from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.web.api.parameters import IssueState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import sqlalchemy as sa
+
+    from patrolserver_exporter.patrolserver.models import Software
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.queries import IssueRow, IssuesWanted, ServerKey
+    from patrolserver_exporter.web.api.parameters import (
+        IssuesQuery,
+        OneServer,
+        ServerIssuesQuery,
+        ServersQuery,
+        SoftwareQuery,
+    )
+
+_FIXED = {IssueState.OPEN: False, IssueState.FIXED: True, IssueState.ALL: None}
+_WAIVED = {None: None, "true": True, "false": False}
+
+
+async def servers(api: Api, call: Call[ServersQuery]) -> Reply:
+    """A page of servers."""
+    query = call.query
+    cursor = None if query.cursor is None else cursors.read(query.cursor, cursors.ServersCursor)
+    after = None if cursor is None else (cursor.account, cursor.server_id)
+    selectors = selection.selectors_of(query.server)
+
+    def work(unit: Unit) -> tuple[list[fleet.ServerRecord], deliveries.Doubts]:
+        wanted = queries.ServersWanted(
+            accounts=query.account,
+            severities=query.severity,
+            kinds=query.kind,
+            keys=selection.keys_of(unit.connection, selectors, query.account),
+        )
+        doubts = deliveries.doubts(unit.connection)
+        return queries.servers_page(unit.connection, wanted, after, query.limit + 1), doubts
+
+    records, doubts = await api.ask(work)
+    return Reply(await in_thread(_servers_page, records, doubts, query.limit, api.now()))
+
+
+def _servers_page(records: list[fleet.ServerRecord], doubts: deliveries.Doubts, limit: int, now: float) -> bytes:
+    shown_ones = records[:limit]
+    next_cursor = None
+    if len(records) > limit:
+        last = shown_ones[-1]
+        next_cursor = cursors.write(cursors.ServersCursor(last.account, last.server_id))
+    items = tuple(_show(record, doubts, now) for record in shown_ones)
+    return msgspec.json.encode(types.ServerPage(items=items, next_cursor=next_cursor))
+
+
+def _show(record: fleet.ServerRecord, doubts: deliveries.Doubts, now: float) -> types.Server:
+    in_doubt = doubts.concern(record.account, record.state.complete_poll_at)
+    return shown.server(record, now=now, in_doubt=in_doubt)
+
+
+async def server(api: Api, call: Call[OneServer]) -> Reply:
+    """One server."""
+
+    def work(unit: Unit) -> tuple[fleet.ServerRecord | None, deliveries.Doubts]:
+        key = selection.only_one(unit.connection, call.path["server"], call.query.account)
+        return fleet.find_server(unit.connection, key.account, key.server_id), deliveries.doubts(unit.connection)
+
+    record, doubts = await api.ask(work)
+    if record is None:
+        raise ApiError(404, f"There is no server {call.path['server']!r}.")
+    return Reply(_show(record, doubts, api.now()))
+
+
+async def issues(api: Api, call: Call[IssuesQuery]) -> Reply:
+    """A page of issues over all servers."""
+    query = call.query
+    selectors = selection.selectors_of(query.server)
+    return await _issues(
+        api, query, query.account, lambda connection: selection.keys_of(connection, selectors, query.account)
+    )
+
+
+async def server_issues(api: Api, call: Call[ServerIssuesQuery]) -> Reply:
+    """A page of one server's issues."""
+    query, asked = call.query, call.path["server"]
+    return await _issues(
+        api, query, (), lambda connection: frozenset({selection.only_one(connection, asked, query.account)})
+    )
+
+
+async def _issues(
+    api: Api,
+    query: ServerIssuesQuery,
+    accounts: tuple[str, ...],
+    keys_of: Callable[[sa.Connection], frozenset[ServerKey] | None],
+) -> Reply:
+    after = 0 if query.cursor is None else cursors.read(query.cursor, cursors.IssuesCursor).row
+    matches = selection.any_glob(query.software)
+    rows: list[IssueRow] = []
+    on: int | None = after
+    while on is not None and len(rows) < query.limit:
+        left, start = query.limit - len(rows), on
+
+        def work(unit: Unit, left: int = left, start: int = start) -> tuple[list[IssueRow], int | None]:
+            wanted = _wanted(query, accounts, keys_of(unit.connection))
+            return queries.issues_page(unit.connection, wanted, matches, start, left)
+
+        found, on = await api.ask(work)
+        rows += found
+    return Reply(await in_thread(_issues_page, rows, on))
+
+
+def _wanted(query: ServerIssuesQuery, accounts: tuple[str, ...], keys: frozenset[ServerKey] | None) -> IssuesWanted:
+    return queries.IssuesWanted(
+        accounts=accounts,
+        severities=query.severity,
+        kinds=query.kind,
+        keys=keys,
+        fixed=_FIXED[query.state],
+        waived=_WAIVED[query.waived],
+    )
+
+
+def _issues_page(rows: list[IssueRow], on: int | None) -> bytes:
+    next_cursor = None if on is None else cursors.write(cursors.IssuesCursor(on))
+    items = tuple(shown.issue(row.issue, row.server) for row in rows)
+    return msgspec.json.encode(types.IssuePage(items=items, next_cursor=next_cursor))
+
+
+async def software(api: Api, call: Call[SoftwareQuery]) -> Reply:
+    """A page of one server's software, as the last successful poll showed it."""
+    query, asked = call.query, call.path["server"]
+    after = None if query.cursor is None else cursors.read(query.cursor, cursors.SoftwareCursor)
+
+    def work(unit: Unit) -> tuple[Software, ...] | None:
+        key = selection.only_one(unit.connection, asked, query.account)
+        return fleet.software_of(unit.connection, key.account, key.server_id)
+
+    installed = await api.ask(work)
+    return Reply(await in_thread(_software_page, installed or (), after, query.limit))
+
+
+def _software_page(installed: tuple[Software, ...], after: cursors.SoftwareCursor | None, limit: int) -> bytes:
+    placed: dict[tuple[str, str, int], Software] = {}
+    for one in installed:
+        name, location, ordinal = one.canonical_name, one.location or "", 0
+        while (name, location, ordinal) in placed:
+            ordinal += 1
+        placed[name, location, ordinal] = one
+    left = sorted(place for place in placed if after is None or place > (after.name, after.location, after.ordinal))
+    next_cursor = cursors.write(cursors.SoftwareCursor(*left[limit - 1])) if len(left) > limit else None
+    items = tuple(shown.software(placed[place]) for place in left[:limit])
+    return msgspec.json.encode(types.SoftwarePage(items=items, next_cursor=next_cursor))
+
+
+async def refresh(api: Api, call: Call[Any]) -> Reply:
+    """Have a server polled now."""
+    asked, account = call.path["server"], call.query.account
+    key = await api.ask(lambda unit: selection.only_one(unit.connection, asked, account))
+    operation = api.refreshes.start(key.account, key.server_id)
+    if operation is None:
+        raise ApiError(429, "Too many refreshes are under way; try again later.", headers={"retry-after": "10"})
+    location = f"{api.context.route_prefix}/api/v1/operations/{operation.id}"
+    return Reply(types.OperationReply(operation=operation), 202, {"location": location})
+
+
+async def operation(api: Api, call: Call[Any]) -> Reply:
+    """How a refresh stands."""
+    found = api.refreshes.find(call.path["operation"])
+    if found is None:
+        raise ApiError(404, "There is no such operation; one is forgotten an hour after it was asked for.")
+    return Reply(types.OperationReply(operation=found))

@@ -1,0 +1,147 @@
+"""Query parameters: strict, typed, and named when they are wrong."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from enum import StrEnum
+from typing import Annotated, Literal, TypeVar, get_origin, get_type_hints
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from patrolserver_exporter.issues.model import Kind, Severity
+from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.web.api.types import Cursor
+
+MAX_PARAMETERS = 1000
+MAX_GLOBS = 100
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+_Text = Annotated[str, msgspec.Meta(max_length=1024)]
+Q = TypeVar("Q", bound=msgspec.Struct)
+
+
+class IssueState(StrEnum):
+    """Which issues a list has."""
+
+    OPEN = "open"
+    FIXED = "fixed"
+    ALL = "all"
+
+
+class NoParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """None."""
+
+
+class OneServer(NoParameters, frozen=True, kw_only=True):
+    """Which account's server is meant."""
+
+    account: _Text | None = None
+
+
+class Paging(NoParameters, frozen=True, kw_only=True):
+    """A page of a list."""
+
+    limit: _Limit = 100
+    cursor: Cursor | None = None
+
+
+class ServersQuery(Paging, frozen=True, kw_only=True):
+    """Which servers a list has. What is given several times is one or the other."""
+
+    account: tuple[_Text, ...] = ()
+    server: tuple[_Text, ...] = ()
+    """Ids, names or globs on names."""
+    severity: tuple[Severity, ...] = ()
+    """Has an open issue of that severity that is not waived."""
+    kind: tuple[Kind, ...] = ()
+    """Has an open issue of that kind that is not waived."""
+
+
+class ServerIssuesQuery(Paging, frozen=True, kw_only=True):
+    """Which issues of a server a list has."""
+
+    account: _Text | None = None
+    severity: tuple[Severity, ...] = ()
+    kind: tuple[Kind, ...] = ()
+    software: tuple[_Text, ...] = ()
+    """Globs on the canonical name."""
+    waived: Literal["true", "false"] | None = None
+    state: IssueState = IssueState.OPEN
+
+
+class IssuesQuery(ServerIssuesQuery, frozen=True, kw_only=True):
+    """Which issues a list has."""
+
+    account: tuple[_Text, ...] = ()  # type: ignore[assignment]  # Over all servers, several accounts make sense.
+    server: tuple[_Text, ...] = ()
+    """Ids, names or globs on names."""
+
+
+class SoftwareQuery(Paging, frozen=True, kw_only=True):
+    """A page of a server's software."""
+
+    account: _Text | None = None
+
+
+class ChangesQuery(NoParameters, frozen=True, kw_only=True):
+    """Where the feed goes on, and how long to wait for something new."""
+
+    after: Cursor | None = None
+    """A cursor, or ``latest``; without it the feed starts with the oldest change that is kept."""
+    wait: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+    """Seconds."""
+    limit: _Limit = 100
+
+
+class InboxQuery(Paging, frozen=True, kw_only=True):
+    """Which deliveries a list has."""
+
+    state: tuple[DeliveryState, ...] = ()
+    account: tuple[_Text, ...] = ()
+
+
+def is_repeatable(kind: type[msgspec.Struct], name: str) -> bool:
+    """Whether the parameter may be given several times."""
+    return get_origin(get_type_hints(kind)[name]) is tuple
+
+
+def read(query_string: bytes, kind: type[Q]) -> Q:
+    """The parameters; a 400 that names what is unknown, doubled or wrong."""
+    given: dict[str, list[str]] = defaultdict(list)
+    try:
+        pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise ApiError(400, f"There are over {MAX_PARAMETERS} query parameters.") from None
+    for name, value in pairs:
+        given[name].append(value)
+    known = kind.__struct_fields__
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        names = ", ".join(known) or "none"
+        raise ApiError(400, f"Unknown query parameter {unknown[0][:100]!r}; there are: {names}.", unknown=unknown[:20])
+    return _converted({name: _values(kind, name, values) for name, values in given.items()}, kind)
+
+
+def _values(kind: type[msgspec.Struct], name: str, values: list[str]) -> str | list[str]:
+    if any("\0" in value for value in values):
+        raise ApiError(400, f"Query parameter {name} holds a NUL character.")
+    if is_repeatable(kind, name):
+        return values
+    if len(values) > 1:
+        raise ApiError(400, f"Query parameter {name} is given {len(values)} times; give it once.")
+    return values[0]
+
+
+def _converted(given: dict[str, str | list[str]], kind: type[Q]) -> Q:
+    try:
+        read = msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`")
+        raise ApiError(400, f"Query parameter {name or '?'} is wrong: {what}.") from None
+    for name, value in msgspec.structs.asdict(read).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ApiError(400, f"Query parameter {name} has to be a number.")
+    return read

@@ -1,0 +1,42 @@
+"""The exporter itself: ``/api/v1/status`` and ``/api/v1/openapi.json``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from patrolserver_exporter import __version__
+from patrolserver_exporter.store import deliveries, fleet
+from patrolserver_exporter.web.api import shown, types
+from patrolserver_exporter.web.api.call import Api, Call, Reply
+
+if TYPE_CHECKING:
+    from patrolserver_exporter.ingest.core import AccountStatus
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.deliveries import StateCount
+    from patrolserver_exporter.store.fleet import AccountRecord
+
+
+async def status(api: Api, _call: Call[Any]) -> Reply:
+    """Accounts, and the inbox by state."""
+
+    def work(unit: Unit) -> tuple[dict[str, AccountRecord], list[StateCount]]:
+        return fleet.account_records(unit.connection), deliveries.census(unit.connection)
+
+    records, census = await api.ask(work)
+    accounts = (_account(api, one, records.get(one.name)) for one in api.context.watching.statuses())
+    by_state = dict.fromkeys((state.value for state in deliveries.DeliveryState), 0)
+    by_state |= {counted.state: counted.count for counted in census}
+    return Reply(types.Status(version=__version__, accounts=tuple(accounts), inbox=by_state))
+
+
+def _account(api: Api, status: AccountStatus, record: AccountRecord | None) -> types.AccountReport:
+    return types.AccountReport(
+        name=status.name,
+        up=None if record is None else record.up,
+        last_success_at=None if record is None else shown.maybe_time(record.last_success_at),
+        servers=status.servers,
+        poll_interval_seconds=status.poll_interval,
+        trouble=None if status.trouble is None else api.context.redactor.redact(status.trouble),
+        credentials_refused=status.credentials_refused,
+        webhook=status.webhook,
+    )

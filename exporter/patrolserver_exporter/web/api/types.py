@@ -1,0 +1,379 @@
+"""What the JSON API takes and gives. The OpenAPI document is made from these types.
+
+Times are RFC 3339 in UTC; ids are numbers up to 2⁵³−1; ages are seconds.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from patrolserver_exporter.issues.model import ChangeKind, IssueClass, Kind, Severity, State
+from patrolserver_exporter.issues.policy import KindLimits, SeverityLimits
+from patrolserver_exporter.issues.verdict import KindCounts, ReasonCode, Verdict
+from patrolserver_exporter.patrolserver.models import MAX_ID
+from patrolserver_exporter.store.deliveries import DeliveryState
+
+Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Time = dt.datetime
+
+LONGEST_AGE = 100 * 365 * 86_400.0
+MAX_SELECTED = 10_000
+MAX_WAIVERS = 500
+MAX_TEXT = 1024
+_Line = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT, extra_json_schema={"format": "line"})]
+"""One line of printable text without blanks around it."""
+
+
+class IssueCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Open issues that are not waived, by severity, and the waived ones."""
+
+    critical: _Count
+    high: _Count
+    medium: _Count
+    low: _Count
+    total: _Count
+    waived: _Count
+
+
+class SoftwareCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Installed software by state."""
+
+    supported: _Count
+    outdated: _Count
+    unsupported: _Count
+    unknown: _Count
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """A watched server."""
+
+    account: str
+    id: Id
+    name: str
+    verified: bool | None
+    issues: IssueCounts | None
+    """Null until a poll or an event told something."""
+    software: SoftwareCounts | None
+    """Null until the first successful poll."""
+    exploits: _Count
+    exploit_risk_max: float
+    scanning: bool
+    last_scan_at: _Time | None
+    last_poll_at: _Time | None
+    """Start of the last successful poll."""
+    poll_success: bool
+    data_age_seconds: float | None
+    unconfirmed_event: bool
+
+
+class WaiverOnIssue(msgspec.Struct, frozen=True, kw_only=True):
+    """The waiver that covers an issue."""
+
+    until: dt.date
+    reason: str
+
+
+class Issue(msgspec.Struct, frozen=True, kw_only=True):
+    """An issue of a server, open or fixed."""
+
+    fingerprint: str
+    account: str
+    server_id: Id
+    server: str
+    issue_class: IssueClass = msgspec.field(name="class")
+    kind: Kind
+    severity: Severity
+    software: str
+    canonical_name: str
+    version: str | None
+    update_to: str | None
+    location: str | None
+    parent: str | None
+    risk: float | None
+    title: str | None
+    description: str | None
+    first_seen: _Time
+    last_seen: _Time
+    fixed_at: _Time | None
+    confirmed: bool
+    """A poll has shown it; until then only an event told of it."""
+    waived: bool
+    waiver: WaiverOnIssue | None
+
+
+class Exploit(msgspec.Struct, frozen=True, kw_only=True):
+    """A known exploit."""
+
+    risk: float | None
+    reference: str | None
+    title: str | None
+
+
+class Software(msgspec.Struct, frozen=True, kw_only=True):
+    """An installed software, as the last successful poll showed it."""
+
+    id: int | None
+    name: str
+    canonical_name: str
+    version: str | None
+    candidates: tuple[str, ...]
+    state: State
+    update_to: str | None
+    parent: str | None
+    location: str | None
+    exploits: tuple[Exploit, ...] | None
+    """Null when the API's reply did not carry them."""
+
+
+Cursor = Annotated[str, msgspec.Meta(extra_json_schema={"format": "cursor"})]
+
+
+class ServerPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Servers by account and id."""
+
+    items: tuple[Server, ...]
+    next_cursor: Cursor | None
+    """Null on the last page."""
+
+
+class IssuePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Issues in the order in which they became known."""
+
+    items: tuple[Issue, ...]
+    next_cursor: Cursor | None
+
+
+class SoftwarePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Software by name and location."""
+
+    items: tuple[Software, ...]
+    next_cursor: Cursor | None
+
+
+class OperationState(StrEnum):
+    """Where a refresh stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """A refresh that was asked for."""
+
+    id: str
+    state: OperationState
+    account: str
+    server_id: Id
+    created_at: _Time
+    finished_at: _Time | None = None
+    error: str | None = None
+
+
+class OperationReply(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation."""
+
+    operation: Operation
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to an issue, and the issue after it."""
+
+    id: Cursor
+    change: ChangeKind
+    at: _Time
+    issue: Issue
+
+
+class ChangePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes in order. Go on with ``after`` = ``next_cursor``."""
+
+    items: tuple[Change, ...]
+    next_cursor: Cursor
+
+
+class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook delivery."""
+
+    id: Id
+    account: str
+    webhook_id: Id
+    event_id: Id
+    identifier: str
+    state: DeliveryState
+    attempts: _Count
+    received_at: _Time
+    updated_at: _Time
+    next_attempt_at: _Time | None
+    last_error: str | None
+
+
+class InboxItemWithBody(InboxItem, frozen=True, kw_only=True):
+    """A webhook delivery with the reply that could not be understood."""
+
+    body: str | None
+    """As text, secrets masked; null when none was kept."""
+
+
+class InboxPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries by id."""
+
+    items: tuple[InboxItem, ...]
+    next_cursor: Cursor | None
+
+
+class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How an account stands."""
+
+    name: str
+    up: bool | None
+    """The last call for the server list succeeded; null before the first."""
+    last_success_at: _Time | None
+    servers: _Count
+    poll_interval_seconds: float
+    """In force; longer than configured when the budget needs it."""
+    trouble: str | None
+    credentials_refused: bool
+    webhook: bool
+    """Deliveries can reach it."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The exporter itself."""
+
+    version: str
+    accounts: tuple[AccountReport, ...]
+    inbox: dict[str, int]
+    """Deliveries by state."""
+
+
+# The gate
+
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An accepted issue, as in the configuration."""
+
+    server: _Line
+    """Glob on the server's name."""
+    software: _Line
+    """Glob on the software's canonical name."""
+    kind: Kind | None = None
+    until: dt.date
+    """Last day, in UTC, on which it holds."""
+    reason: _Line
+
+
+Age = (
+    Annotated[float, msgspec.Meta(ge=0, le=LONGEST_AGE)]
+    | Annotated[str, msgspec.Meta(extra_json_schema={"format": "go-duration", "examples": ["24h", "1h30m"]})]
+)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the gate asks for; limits count over all servers that are judged."""
+
+    max_by_severity: SeverityLimits = SeverityLimits()
+    """At most so many of that severity and worse."""
+    max_by_kind: KindLimits = KindLimits()
+    max_total: _Count | None = None
+    max_risk: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None
+    """No exploit above it."""
+    max_age: Age = 86_400.0
+    """Of the last successful poll: seconds, or a duration such as 24h."""
+    max_scan_age: Age | None = None
+    max_unknown_software: _Count = 0
+    """Per server: software of unknown state, or with unknown exploits, up to which the data counts as known."""
+    baseline: tuple[Annotated[str, msgspec.Meta(max_length=MAX_TEXT)], ...] = ()
+    """Fingerprints of issues that do not count."""
+    waivers: Annotated[tuple[Waiver, ...], msgspec.Meta(max_length=MAX_WAIVERS)] = ()
+
+
+Selector = Id | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+
+
+class GateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The question to the gate."""
+
+    servers: Annotated[tuple[Selector, ...], msgspec.Meta(max_length=MAX_SELECTED)]
+    """Ids, names or globs on names, at most 100 of them globs; none at all is judged unknown."""
+    account: str | None = None
+    policy: Policy = Policy()
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that led to the verdict, or is worth knowing."""
+
+    code: ReasonCode
+    message: str
+    blocking: bool
+    """It alone keeps the verdict from being pass."""
+    account: str | None
+    server_id: int | None
+    server: str | None
+
+
+class GateCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Open issues that count, by severity and kind, and those that do not."""
+
+    critical: _Count
+    high: _Count
+    medium: _Count
+    low: _Count
+    total: _Count
+    waived: _Count
+    baseline: _Count
+    by_kind: KindCounts
+
+
+class JudgedServer(msgspec.Struct, frozen=True, kw_only=True):
+    """One server's part. One that is not known has no id, and as its name what was asked for."""
+
+    account: str | None
+    id: int | None
+    name: str
+    verdict: Verdict
+    data_age_seconds: float | None
+    scan_age_seconds: float | None
+    counts: GateCounts
+    reasons: tuple[Reason, ...]
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit that is exceeded, and the issues that it counts."""
+
+    limit: str
+    allowed: _Count
+    found: _Count
+    issues: tuple[Issue, ...]
+
+
+class GateReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict; only pass lets a deploy go on."""
+
+    verdict: Verdict
+    passed: bool
+    judged_at: _Time
+    reasons: tuple[Reason, ...]
+    counts: GateCounts
+    servers: tuple[JudgedServer, ...]
+    violations: tuple[Violation, ...]
+    waived: tuple[Issue, ...]
+    expired_waivers: tuple[Waiver, ...]
+    unused_waivers: tuple[Waiver, ...]
+    data_age_seconds: float | None
+    """Of the oldest data among the servers; null when there is none."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error (RFC 9457). Further members name what is wrong."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
