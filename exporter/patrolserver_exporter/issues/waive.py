@@ -26,11 +26,16 @@ def is_expired(waiver: Waiver, today: dt.date) -> bool:
     return waiver.until < today
 
 
+def concerns(waiver: Waiver, server_name: str) -> bool:
+    """Whether the waiver is about servers of that name, expired or not."""
+    return _glob(waiver.server).match(server_name) is not None
+
+
 def covers(waiver: Waiver, issue: Issue, server_name: str) -> bool:
     """Whether the waiver is about that issue, expired or not; both globs take capitals and small letters alike."""
     return (
         (waiver.kind is None or waiver.kind is issue.kind)
-        and _glob(waiver.server).match(server_name) is not None
+        and concerns(waiver, server_name)
         and _glob(waiver.software).match(issue.canonical_name) is not None
     )
 

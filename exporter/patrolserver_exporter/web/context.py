@@ -53,3 +53,5 @@ class WebContext:
     route_prefix: str = ""
     """In front of every path, without a slash at the end."""
     telemetry_path: str = "/metrics"
+    webhook_here: bool = True
+    """Webhooks come in on the main listener; otherwise on one of their own, whose address nobody here knows."""

@@ -1,0 +1,147 @@
+"""``/`` and ``/servers/{id}``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.routing import Route
+
+from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.issues.model import SEVERITIES
+from patrolserver_exporter.store import StoreError
+from patrolserver_exporter.store.pages import FleetFilter, accounts_with, as_server_id, fleet_view, server_view
+from patrolserver_exporter.web.access import Denied, authorise
+from patrolserver_exporter.web.pages import fleet
+from patrolserver_exporter.web.pages.accounts import account_views
+from patrolserver_exporter.web.pages.ages import moment
+from patrolserver_exporter.web.pages.answers import Templates, accepts_html
+from patrolserver_exporter.web.pages.connect import connect
+from patrolserver_exporter.web.pages.freshness import FreshnessReader
+from patrolserver_exporter.web.pages.issuelist import HISTORY
+from patrolserver_exporter.web.pages.notices import notices
+from patrolserver_exporter.web.pages.paths import Paths, page_of, text_of, wanted_of
+from patrolserver_exporter.web.pages.server import ISSUES, server_page
+from patrolserver_exporter.web.problems import Problem, phrase
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.web.access import Principal
+    from patrolserver_exporter.web.context import WebContext
+
+T = TypeVar("T")
+_PATIENCE = 10.0
+"""Seconds that a page waits for the store."""
+_NO_BROWSER = (
+    "A browser cannot send a token: set basic_auth_users in the web configuration file (--web.config.file), or open "
+    "this page on the machine itself over a listener on loopback."
+)
+
+
+class Pages:
+    """The pages for people. Nothing on them changes anything."""
+
+    def __init__(self, context: WebContext) -> None:
+        self._context = context
+        self._paths = Paths.of(context)
+        self._templates = Templates()
+        self._freshness = FreshnessReader(context.store, context.clock)
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/", self._guarded(self.fleet), methods=["GET"]),
+            Route("/servers/{server_id}", self._guarded(self.server), methods=["GET"]),
+        ]
+
+    def _guarded(
+        self, page: Callable[[Request, Principal], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        redact = self._context.redactor.redact
+
+        async def answer(request: Request) -> Response:
+            allowed = authorise(request.scope, Right.READ, self._context.tokens)
+            if isinstance(allowed, Denied):
+                return await self._problem(request, allowed.status, f"{allowed.detail} {_NO_BROWSER}", allowed)
+            try:
+                return await page(request, allowed)
+            except (StoreError, TimeoutError) as error:
+                # The store has logged and counted what is wrong with it.
+                reason = str(error) or f"It did not answer within {_PATIENCE:g} seconds."
+                return await self._problem(request, 503, f"The state cannot be read right now. {redact(reason)}")
+
+        return answer
+
+    async def fleet(self, request: Request, principal: Principal) -> Response:
+        """Show the fleet, worst servers first."""
+        context, now = self._context, self._context.clock.now()
+        wanted, offset = wanted_of(request.query_params), (page_of(request.query_params) - 1) * fleet.ROWS
+        view = await self._read(lambda unit: fleet_view(unit.connection, wanted, offset=offset, limit=fleet.ROWS))
+        fresh = await asyncio.wait_for(self._freshness.read(), _PATIENCE)
+        accounts = account_views(
+            context.watching.statuses(), view.accounts, view.inbox, fresh, redact=context.redactor.redact, now=now
+        )
+        found = notices(accounts, view.inbox, now=now)
+        values = {
+            "verdict": fleet.verdict(view.totals, accounts, found),
+            "summary": fleet.summary_line(view.totals, accounts),
+            "totals": view.totals,
+            "notices": found,
+            "accounts": accounts,
+            "tiles": fleet.tiles(view.totals, self._paths, FleetFilter()),
+            "wanted": wanted,
+            "filtered": wanted != FleetFilter(),
+            "severities": [severity.value for severity in SEVERITIES],
+            "rows": [fleet.row(summary, self._paths, now) for summary in view.rows],
+            "pager": fleet.pager(view, wanted, self._paths),
+            "connect": connect(context, request.scope, principal),
+        }
+        return await self._page(request, "fleet.html", values)
+
+    async def server(self, request: Request, _principal: Principal) -> Response:
+        """Show one server, or of which account one may want to see it."""
+        text = request.path_params["server_id"]
+        server_id = as_server_id(text)
+        if server_id is None:
+            return await self._problem(request, 404, f"{text[:200]} is no server's id; ids are numbers.")
+        account = text_of(request.query_params, "account")
+        owners = await self._read(lambda unit: accounts_with(unit.connection, server_id))
+        chosen = [name for name, _ in owners if not account or name == account]
+        if len(chosen) > 1:
+            values = {"server_id": server_id, "owners": owners}
+            return await self._page(request, "choose.html", values, status=300)
+        if not chosen:
+            where = f"in account {account}" if account else "in any account"
+            return await self._problem(request, 404, f"There is no server {server_id} {where}.")
+        return await self._show_server(request, chosen[0], server_id)
+
+    async def _show_server(self, request: Request, account: str, server_id: int) -> Response:
+        view = await self._read(
+            lambda unit: server_view(unit.connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY)
+        )
+        if view is None:
+            return await self._problem(request, 404, f"There is no server {server_id} in account {account} any more.")
+        page = server_page(view, self._context.config().issues, self._context.clock.now())
+        return await self._page(request, "server.html", {"page": page})
+
+    async def _read(self, work: Callable[[Unit], T]) -> T:
+        return await asyncio.wait_for(asyncio.wrap_future(self._context.store.submit(work)), _PATIENCE)
+
+    async def _page(self, request: Request, name: str, values: dict[str, Any], *, status: int = 200) -> Response:
+        return await self._templates.answer(request, name, {**values, **self._frame()}, status=status)
+
+    async def _problem(self, request: Request, status: int, detail: str, denied: Denied | None = None) -> Response:
+        headers = dict(denied.headers) if denied else {}
+        if not accepts_html(request.headers.get("accept")):
+            return Problem(status, detail=denied.detail if denied else detail, headers=headers)
+        values = {"status": status, "title": phrase(status), "detail": detail, **self._frame()}
+        return await self._templates.answer(request, "problem.html", values, status=status, headers=headers)
+
+    def _frame(self) -> dict[str, Any]:
+        now = self._context.clock.now()
+        return {"paths": self._paths, "made": moment(now, now)}
