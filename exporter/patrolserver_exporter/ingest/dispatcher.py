@@ -41,8 +41,9 @@ class Dispatcher:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Stop ticking; a tick under way is waited for."""
-        self._scheduler.shutdown(wait=True)
+        """Stop ticking; a tick under way is waited for. Does nothing if it never began."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
 
     def realign(self) -> None:
         """Set the job's next time anew if it is overdue.
