@@ -14,9 +14,11 @@ from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.store.deliveries import Acceptance, Door, NewDelivery
 from patrolserver_exporter.web.access import client_address, header, is_allowed
+from patrolserver_exporter.web.auth import RateLimiter
 from patrolserver_exporter.web.body import BodyError, ClientGone, read_body
 from patrolserver_exporter.web.payload import UnreadableDelivery, read_payload
 from patrolserver_exporter.web.problems import Problem
+from patrolserver_exporter.web.webconfig import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BODIES = {acceptance: f'{{"status":"{acceptance}"}}'.encode() for acceptance in Acceptance}
+_GUESSES = RateLimit(interval=1.0, burst=20)
+"""Wrong tokens that are answered with a 401; more get a 429. A right one is never held up by others' wrong ones."""
 _OUTCOMES: dict[Acceptance, Outcome] = {
     Acceptance.ACCEPTED: "accepted",
     Acceptance.DUPLICATE: "duplicate",
@@ -65,6 +69,7 @@ class WebhookApp:
         self._networks: Sequence[Network] = ()
         self._proxies: Sequence[Network] = ()
         self._door = Door(0)
+        self._guesses = RateLimiter(clock.monotonic)
 
     def configure(self, config: Config) -> None:
         """Take tokens, networks and the inbox's limit of this configuration."""
@@ -122,6 +127,10 @@ class WebhookApp:
             return Problem(404, detail="The token is missing: the URL is /webhook/<token>.")
         account = self._tokens.account_of(token)
         if account is None:
+            wait = self._guesses.wait(_GUESSES)
+            if wait:
+                headers = {"retry-after": str(round(wait + 0.5))}
+                return Problem(429, detail="Too many wrong tokens were sent; try again later.", headers=headers)
             return Problem(401, detail="The token is wrong. It has to be one of webhook_tokens in the configuration.")
         if scope["method"] != "POST":
             return Problem(405, detail="Deliveries come by POST.", headers={"allow": "POST"})
