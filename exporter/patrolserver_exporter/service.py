@@ -29,7 +29,8 @@ from patrolserver_exporter.web.auth import Guard
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.lifecycle import Lifecycle
 from patrolserver_exporter.web.metrics import MetricsApp
-from patrolserver_exporter.web.protocol import Rules
+from patrolserver_exporter.web.pages import page_routes
+from patrolserver_exporter.web.protocol import Rules, WebEvent
 from patrolserver_exporter.web.server import Listener, WebServer
 from patrolserver_exporter.web.webconfig import WebConfigFile
 from patrolserver_exporter.web.webhook import WebhookApp
@@ -103,9 +104,10 @@ class Service:
         self._webhook = WebhookApp(self._store, self._telemetry, clock)
         self._tokens = BearerTokens()
         self._renderers = ThreadPoolExecutor(2, thread_name_prefix="scrape")
-        self._server = WebServer(self._listeners(), self._web_config, rules=Rules())
+        self._server = WebServer(self._listeners(), self._web_config, rules=Rules(observe=self._observe_web))
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._hidden = hidden_values(loaded.config)
         self._supervisor = Supervisor(options.environ)
         self._adopt(loaded)
 
@@ -126,6 +128,10 @@ class Service:
             *(Listener(address, self._guarded(hook)) for address in options.webhook_addresses),
         ]
 
+    def _observe_web(self, event: WebEvent) -> None:
+        if event is WebEvent.INTERNAL_ERROR:
+            self._telemetry.error("web")
+
     def _guarded(self, app: ASGIApp) -> Guard:
         return Guard(app, self._web_config, self._tokens, route_prefix=self._options.route_prefix)
 
@@ -139,7 +145,7 @@ class Service:
         )
 
     def _routes(self) -> list[BaseRoute]:
-        return [*api_routes(self.context())]
+        return [*api_routes(self.context()), *page_routes(self.context())]
 
     def _troubles(self) -> list[str]:
         statuses = self._ingest.statuses()
@@ -159,6 +165,7 @@ class Service:
             external_url=self._options.external_url.rstrip("/"),
             route_prefix=self._options.route_prefix.rstrip("/"),
             telemetry_path=self._options.telemetry_path,
+            webhook_here=not self._options.webhook_addresses,
         )
 
     def _adopt(self, loaded: Loaded) -> None:
@@ -199,6 +206,7 @@ class Service:
         """Once a second: keep the dispatcher aligned, and feed the watchdog while everything makes progress."""
         while not self._stop.is_set():
             self._dispatcher.realign()
+            self._mask_new_secrets()
             self._store.submit(lambda _: None)
             if self._makes_progress():
                 self._supervisor.alive()
@@ -206,6 +214,13 @@ class Service:
                 await asyncio.wait_for(self._stop.wait(), _BEAT)
             except TimeoutError:
                 continue
+
+    def _mask_new_secrets(self) -> None:
+        # A file may have been rotated and read anew since; nothing logs a secret, so a second is soon enough.
+        hidden = hidden_values(self._config)
+        if hidden != self._hidden:
+            self._hidden = hidden
+            self._redactor.register(*hidden)
 
     def _makes_progress(self) -> bool:
         now = time.monotonic()

@@ -22,7 +22,7 @@ def eventually(probe: Callable[[], T], *, within: float = 20.0, what: str = "the
         try:
             last = probe()
             if last:
-                return last  # type: ignore[return-value]  # It is the probe's own.
+                return last
         except (OSError, AssertionError) as error:
             last = error
         if time.monotonic() > end:

@@ -21,6 +21,7 @@ from patrolserver_exporter.logs import log_fields, log_uncaught_exceptions, setu
 from patrolserver_exporter.service import Service, ServiceOptions
 from patrolserver_exporter.store import StoreCorrupt, StoreError, StoreLocked, rebuild
 from patrolserver_exporter.web.listen import ListenError, parse_address
+from patrolserver_exporter.web.tls import build_context
 from patrolserver_exporter.web.webconfig import load_web_config
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def main(arguments: Sequence[str]) -> int:
         loaded = load_config(options.config_file, options.environ)
         redactor.register(*hidden_values(loaded.config))
         if options.web_config_file is not None:
-            load_web_config(options.web_config_file)
+            tls = load_web_config(options.web_config_file).tls_server_config
+            if tls is not None:
+                build_context(tls)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201  # One line a mistake, for people and editors.
         return BAD_CONFIG

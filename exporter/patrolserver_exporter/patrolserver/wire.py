@@ -54,8 +54,8 @@ def parse_server(body: bytes) -> Parsed[Server]:
 def parse_software(body: bytes) -> Parsed[tuple[Software, ...]]:
     """The software installed on one server.
 
-    Exploits that one entry leaves out while another has them are none (?). Where no entry has them, the API may not have
-    followed the scope, so nobody knows.
+    Exploits that one entry leaves out while another has them are none (?). Where no entry has them, the API may not
+    have followed the scope, so nobody knows.
     """
     notes = Notes("software")
     entries = _entries(body, "software", notes)
