@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import promql_parser as promql
+import pytest
+import yaml
+from grafana.dashboards.files import FOLDER
+from grafana.lint import expressions, nodes
+from grafana.pictures.week import Week
+from grafana.prometheus_rule import RULES
+
+from patrolserver_exporter.exposition.fleet import FleetExposition
+from patrolserver_exporter.exposition.scrape import Scrape
+from patrolserver_exporter.exposition.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNUSED = {
+    "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "
+    "failed has an alert and a panel",
+    "process_virtual_memory_bytes": "says little on 64 bits; the resident memory is shown",
+    "python_gc_collections_total": "for developers",
+    "python_gc_objects_collected_total": "for developers",
+    "python_gc_objects_uncollectable_total": "for developers",
+    "python_info": "the version is in build_info",
+}
+PROMETHEUS_OWN = {"up", "ALERTS"}
+PARTS = {"histogram": ("_bucket", "_sum", "_count")}
+LABELS_OF_THE_TARGET = {"job", "instance"}
+
+
+def shown() -> dict[str, str]:
+    """Name → kind of every family in the exporter's text format."""
+    telemetry = Telemetry(version="1", revision="r")
+    telemetry.watch_inbox(lambda: ())
+    fleet = FleetExposition(software_enabled=True, software_limit_total=1000)
+    text = b"".join(Scrape(fleet, telemetry).render("text/plain", None).body).decode()
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+
+
+def samples() -> dict[str, set[str]]:
+    """Name → labels of each series that a scrape of the demo's fleet has."""
+    _, text = next(Week(1_781_514_000).play())
+    found: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^([a-z_]+)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    return found
+
+
+def rules() -> list[dict[str, Any]]:
+    """All rules, recording and alerting."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def selectors() -> Iterator[promql.VectorSelector]:
+    """Every selector of dashboards and rules."""
+    asked = [rule["expr"] for rule in rules()]
+    for path in FOLDER.iterdir():
+        asked += expressions(json.loads(path.read_text()))
+    for expr in asked:
+        for node, _ in nodes(promql.parse(expr)):
+            if isinstance(node, promql.VectorSelector):
+                yield node
+
+
+def sample_names(families: dict[str, str]) -> set[str]:
+    """The names that samples of these families have."""
+    return {name + part for name, kind in families.items() for part in PARTS.get(kind, ("",))}
+
+
+def test_dashboards_and_rules_ask_only_for_what_the_exporter_has() -> None:
+    """Every metric in them is one of the exporter, a recorded one or Prometheus' own."""
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    asked = {selector.name or "" for selector in selectors()}
+    assert asked - sample_names(shown()) - recorded - PROMETHEUS_OWN == set()
+
+
+def test_dashboards_and_rules_restrict_only_labels_that_the_metric_has() -> None:
+    """A matcher on a label that does not exist would silently select nothing."""
+    have = samples()
+    wrong = {
+        (selector.name, matcher.name)
+        for selector in selectors()
+        if (selector.name or "") in have
+        for matcher in selector.matchers.matchers
+        if matcher.name not in have[selector.name or ""] | LABELS_OF_THE_TARGET
+    }
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("family", sorted(shown()))
+def test_every_metric_is_used_or_unused_for_a_reason(family: str) -> None:
+    """A metric that nobody looks at is listed here with the reason; one that is used is not."""
+    names = {family + part for part in PARTS.get(shown()[family], ("",))}
+    used = bool(names & {selector.name for selector in selectors()})
+    assert used != (family in UNUSED)
+
+
+def test_every_recorded_metric_is_read_at_least_twice() -> None:
+    """Recording what one rule reads is only a detour."""
+    asked = [
+        selector.name
+        for rule in rules()
+        for node, _ in nodes(promql.parse(rule["expr"]))
+        if isinstance(selector := node, promql.VectorSelector)
+    ]
+    assert {rule["record"]: asked.count(rule["record"]) >= 2 for rule in rules() if "record" in rule} == {
+        rule["record"]: True for rule in rules() if "record" in rule
+    }

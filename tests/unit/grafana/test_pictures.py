@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from grafana.pictures.backfill import stamped
+from grafana.pictures.week import SERVERS, STEP, WEEK, Week
+
+END = 1_781_514_000
+
+
+def test_a_sample_gets_the_targets_labels_and_the_time() -> None:
+    """Comments go, and a series without labels gets its first."""
+    text = '# HELP a b\n# TYPE a gauge\na{x="1"} 2.0\nb 3.0\n'
+    target = 'job="patrolserver",instance="exporter:10058"'
+    assert stamped(text, 60) == f'a{{{target},x="1"}} 2.0 60\nb{{{target}}} 3.0 60\n'
+
+
+def test_what_is_no_sample_is_refused() -> None:
+    """A line that would vanish silently is an error instead."""
+    with pytest.raises(ValueError, match="not a sample"):
+        stamped("a b c\n", 60)
+
+
+def test_the_week_is_the_same_on_every_run() -> None:
+    """Pictures change only when dashboards or exporter do."""
+    one, other = (list(itertools.islice(Week(END).play(), 40)) for _ in range(2))
+    assert one == other
+
+
+def test_the_week_has_what_the_pictures_are_to_show() -> None:
+    """All its steps, a restart, a failing API, critical issues that come and are fixed, and a server that joins."""
+    played = list(Week(END).play())
+    assert [at for at, _ in played] == list(range(END - WEEK, END + 1, STEP))
+    assert len(values(played, r"^process_start_time_seconds (\S+)$")) == 2
+    assert values(played, r"^patrolserver_up{.*} (\S+)$") == {"0.0", "1.0"}
+    assert values(played, r"^patrolserver_servers{.*} (\S+)$") == {f"{SERVERS - 1}.0", f"{SERVERS}.0"}
+    critical = [
+        sum(map(float, re.findall(r'^patrolserver_server_issues{.*severity="critical"} (\S+)$', text, re.MULTILINE)))
+        for _, text in played
+    ]
+    assert critical[0] == 0
+    assert max(critical) > critical[-1] > 0
+
+
+def values(played: list[tuple[int, str]], pattern: str) -> set[str]:
+    """All values that a series has in the week."""
+    return {found for _, text in played for found in re.findall(pattern, text, re.MULTILINE)}
