@@ -40,4 +40,21 @@ def _simulator(arguments: Sequence[str]) -> int:
     return simulator.main(arguments)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"demo": _demo, "simulator": _simulator}
+def _gate(arguments: Sequence[str]) -> int:
+    from patrolserver_exporter.commands import gate  # noqa: PLC0415
+
+    return gate.main(arguments)
+
+
+def _inbox(arguments: Sequence[str]) -> int:
+    from patrolserver_exporter.commands import inbox  # noqa: PLC0415
+
+    return inbox.main(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "demo": _demo,
+    "simulator": _simulator,
+    "gate": _gate,
+    "inbox": _inbox,
+}

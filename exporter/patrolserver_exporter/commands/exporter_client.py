@@ -1,0 +1,233 @@
+"""The JSON API of a running exporter, for the commands that ask it.
+
+ExporterError          the exporter did not give an answer that can be used; the text says why and what to do
+└── Refused            it answered with an error of its own; ``status`` is the HTTP status
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import msgspec
+import requests
+
+from patrolserver_exporter import __version__
+from patrolserver_exporter.config.duration import format_duration, parse_duration
+from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.config.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from patrolserver_exporter.commands.flags import Parser
+
+URL_VARIABLE = "PATROLSERVER_EXPORTER_URL"
+TOKEN_VARIABLE = "PATROLSERVER_EXPORTER_TOKEN"  # noqa: S105  # its name
+DEFAULT_URL = "http://127.0.0.1:10058"
+MAX_REPLY_BYTES = 256 * 1024 * 1024
+PAGE = 1000
+_CHUNK_BYTES = 64 * 1024
+_PROXIED = "a proxy or a login page may stand in front of it; give the exporter's own address in --exporter-url"
+
+
+class ExporterError(Exception):
+    """The exporter did not give an answer that can be used."""
+
+
+class Refused(ExporterError):
+    """The exporter answered with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags that say which exporter to ask, and how."""
+    group = parser.add_argument_group("the exporter")
+    group.add_argument(
+        "--exporter-url",
+        metavar="URL",
+        default=os.environ.get(URL_VARIABLE) or DEFAULT_URL,
+        help=f"of the running exporter (default: {URL_VARIABLE} of the environment, or {DEFAULT_URL})",
+    )
+    group.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help=f"with a token of the exporter's api.tokens (default: {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE} of the "
+        "environment)",
+    )
+    group.add_argument("--ca-file", metavar="FILE", help="certificates to trust instead of the system's")
+    group.add_argument("--timeout", metavar="DURATION", default="30s", help="of each request (default: 30s)")
+
+
+def from_flags(parser: Parser, values: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> ExporterClient:
+    """The client that the flags ask for; ends the program with 2 when they are wrong."""
+    url = str(values["exporter-url"])
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        parser.error("--exporter-url has to be like http://127.0.0.1:10058")
+    if "@" in parts.netloc:
+        parser.error("--exporter-url holds a name or password, which everybody on this machine could read; use a token")
+    ca_file = values["ca-file"]
+    if ca_file is not None and not Path(ca_file).is_file():
+        parser.error(f"--ca-file: there is no file {ca_file}")
+    try:
+        token = _token(values["token-file"], environ)
+    except ConfigError as error:
+        parser.error(f"the token: {error}")
+    timeout = duration(parser, "--timeout", str(values["timeout"]))
+    return ExporterClient(url.rstrip("/"), token=token, ca_file=ca_file, timeout=timeout)
+
+
+def duration(parser: Parser, flag: str, text: str) -> float:
+    """Seconds, more than none; ends the program with 2 when the flag is wrong."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        parser.error(f"{flag} {error}")
+    if not seconds:
+        parser.error(f"{flag} has to be more than 0")
+    return seconds
+
+
+def _token(file: str | None, environ: Mapping[str, str]) -> Secret | None:
+    path = file or environ.get(f"{TOKEN_VARIABLE}_FILE")
+    if path:
+        return Secret.from_file(Path(path))
+    return Secret.from_env(TOKEN_VARIABLE, environ) if environ.get(TOKEN_VARIABLE) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    media_type: str
+    body: bytes
+
+
+class ExporterClient:
+    """Asks one exporter. Redirects are not followed, and neither proxies nor passwords of the environment are used."""
+
+    def __init__(self, url: str, *, token: Secret | None = None, ca_file: str | None = None, timeout: float) -> None:
+        self.url = url
+        self._token = token
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = ca_file or True
+        self._session.headers["user-agent"] = f"patrolserver-exporter/{__version__}"
+
+    def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """What GET answers, decoded."""
+        return self._call("GET", path, query=query)
+
+    def post(self, path: str, body: Any = None, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """What POST answers, decoded."""
+        return self._call("POST", path, query=query, body=body)
+
+    def delete(self, path: str) -> None:
+        """DELETE something."""
+        self._call("DELETE", path)
+
+    def items(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page."""
+        cursor: str | None = None
+        while True:
+            pairs = [*query, ("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
+            page = self.get(path, pairs)
+            if not isinstance(page, dict) or not isinstance(page.get("items"), list):
+                raise ExporterError(f"{self.url} answered with something else than a list; {_PROXIED}.")
+            yield from page["items"]
+            before, cursor = cursor, page.get("next_cursor")
+            if not cursor:
+                return
+            if cursor == before:
+                raise ExporterError(f"The list of {self.url} does not end.")
+
+    def _call(self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Any = None) -> Any:
+        answer = self._send(method, path, query, body)
+        if 300 <= answer.status < 400:
+            raise ExporterError(f"{self.url} answered with a redirect, which is not followed; {_PROXIED}.")
+        if answer.media_type == "application/problem+json":
+            raise Refused(answer.status, self._refusal(answer))
+        if answer.status == 204:
+            return None
+        if not 200 <= answer.status < 300 or answer.media_type != "application/json":
+            raise ExporterError(
+                f"{self.url} answered with status {answer.status} and {answer.media_type or 'no content type'}, as no "
+                f"exporter does; {_PROXIED}."
+            )
+        try:
+            return msgspec.json.decode(answer.body)
+        except (msgspec.DecodeError, RecursionError):
+            raise ExporterError(f"{self.url} answered with broken JSON.") from None
+
+    def _send(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Any) -> _Answer:
+        headers = {"accept": "application/json"}
+        if self._token is not None:
+            headers["authorization"] = f"Bearer {self._token.reveal()}"
+        data = None
+        if body is not None:
+            headers["content-type"] = "application/json"
+            data = msgspec.json.encode(body)
+        end = time.monotonic() + self._timeout
+        try:
+            with self._session.request(
+                method,
+                f"{self.url}/api/v1{path}",
+                params=list(query),
+                data=data,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+                return _Answer(response.status_code, media_type, self._read(response, end))
+        except requests.RequestException as error:
+            raise ExporterError(self._unreachable(error)) from None
+
+    def _read(self, response: requests.Response, end: float) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > MAX_REPLY_BYTES:
+                raise ExporterError(f"The answer of {self.url} is too large.")
+            if time.monotonic() > end:
+                raise ExporterError(f"The answer of {self.url} took over {format_duration(self._timeout)} (--timeout).")
+        return bytes(body)
+
+    def _unreachable(self, error: requests.RequestException) -> str:
+        match error:
+            case requests.exceptions.SSLError():
+                return f"The certificate of {self.url} is not trusted; give its authority in --ca-file."
+            case requests.Timeout():
+                return f"{self.url} did not answer within {format_duration(self._timeout)} (--timeout)."
+            case requests.ConnectionError():
+                return f"Nothing answers at {self.url}; is the exporter running, and --exporter-url right?"
+            case _:
+                return f"{self.url} could not be asked ({type(error).__name__}); is it an exporter?"
+
+    def _refusal(self, answer: _Answer) -> str:
+        try:
+            problem = msgspec.json.decode(answer.body, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
+            problem = {}
+        detail = str(problem.get("detail") or problem.get("title") or "it did not say why")
+        hint = ""
+        if answer.status in {401, 403}:
+            hint = f" (the token is read from --token-file, {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE})"
+        return f"The exporter refused with status {answer.status}: {detail}{hint}"
+
+
+def path_part(text: str) -> str:
+    """A server's name, for a path."""
+    return quote(text, safe="")

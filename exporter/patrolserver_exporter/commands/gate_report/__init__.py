@@ -1,0 +1,1 @@
+"""The gate's answer as people and CI systems read it."""

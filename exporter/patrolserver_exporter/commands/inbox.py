@@ -1,0 +1,138 @@
+"""``patrolserver-exporter inbox``: webhook deliveries of the running exporter, for operators."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from patrolserver_exporter.commands import exporter_client, flags
+from patrolserver_exporter.commands.exporter_client import ExporterError
+from patrolserver_exporter.commands.gate_report.reply import printable
+from patrolserver_exporter.commands.gate_report.table import table
+from patrolserver_exporter.store.deliveries import DeliveryState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from patrolserver_exporter.commands.exporter_client import ExporterClient
+
+OK, FAILED = 0, 1
+_STATES = [state.value for state in DeliveryState]
+_COLUMNS = ("id", "account", "identifier", "event_id", "state", "attempts", "received_at", "last_error")
+_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
+
+_DESCRIPTION = """\
+list    deliveries, one a line
+show    one delivery, with the reply of PatrolServer that could not be understood, if it was kept
+replay  fetch the events of deliveries again; each takes effect as of its reception, so a replay never hurts
+drop    remove deliveries for good"""
+
+
+def parser() -> flags.Parser:
+    """All flags of the inbox."""
+    found = flags.Parser("patrolserver-exporter inbox", _DESCRIPTION)
+    found.add_argument("action", choices=["list", "show", "replay", "drop"], help="what to do")
+    found.add_argument("ids", metavar="ID", nargs="*", help="of deliveries, for show, replay and drop")
+    found.add_argument(
+        "--state", choices=_STATES, action="append", help="for list, and for replay without ids; may be repeated"
+    )
+    found.add_argument("--account", metavar="NAME", action="append", help="the same for accounts")
+    found.add_argument("--format", choices=["table", "json"], default="table", help="of list and show (default: table)")
+    exporter_client.add_flags(found)
+    found.version_flag()
+    return found
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do it; returns the exit code."""
+    flag_parser = parser()
+    values: dict[str, Any] = flags.read(flag_parser, arguments)
+    _check(flag_parser, values)
+    client = exporter_client.from_flags(flag_parser, values)
+    try:
+        return _ACTIONS[values["action"]](client, values)
+    except ExporterError as error:
+        _say(str(error))
+        return FAILED
+
+
+def _check(flag_parser: flags.Parser, values: dict[str, Any]) -> None:
+    action, ids = values["action"], values["ids"]
+    filtered = values["state"] is not None or values["account"] is not None
+    for one in ids:
+        if not _ID.fullmatch(one):
+            flag_parser.error(f"{one} is no id: ids are numbers, and list shows them")
+    if action == "list" and ids:
+        flag_parser.error("list takes no ids; show takes one")
+    if action == "show" and len(ids) != 1:
+        flag_parser.error("show takes one id")
+    if action == "drop" and not ids:
+        flag_parser.error("drop takes ids")
+    if action == "replay" and not ids and values["state"] is None:
+        flag_parser.error("replay takes ids, or --state")
+    if filtered and (ids or action in {"show", "drop"}):
+        flag_parser.error("--state and --account go with list, or with replay without ids")
+
+
+def _query(values: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, value) for name in ("state", "account") for value in values[name] or ()]
+
+
+def _list(client: ExporterClient, values: dict[str, Any]) -> int:
+    items = list(client.items("/inbox", _query(values)))
+    if values["format"] == "json":
+        print(json.dumps(items, indent=2))  # noqa: T201
+    elif items:
+        rows = [["" if item.get(name) is None else str(item[name]) for name in _COLUMNS] for item in items]
+        print("\n".join(table([_COLUMNS, *rows])))  # noqa: T201
+    else:
+        _say("There are no such deliveries.")
+    return OK
+
+
+def _show(client: ExporterClient, values: dict[str, Any]) -> int:
+    item = client.get(f"/inbox/{int(values['ids'][0])}")
+    if values["format"] == "json":
+        print(json.dumps(item, indent=2))  # noqa: T201
+        return OK
+    body = item.pop("body", None)
+    for name, value in item.items():
+        print(f"{name}: {printable('' if value is None else str(value))}")  # noqa: T201
+    if body is not None:
+        print("body:")  # noqa: T201
+        print("\n".join(f"  {printable(line)}" for line in body.splitlines()))  # noqa: T201
+    return OK
+
+
+def _replay(client: ExporterClient, values: dict[str, Any]) -> int:
+    ids = values["ids"] or [item["id"] for item in client.items("/inbox", _query(values))]
+    return _each(ids, lambda one: client.post(f"/inbox/{one}/replay"), "due again")
+
+
+def _drop(client: ExporterClient, values: dict[str, Any]) -> int:
+    return _each(values["ids"], lambda one: client.delete(f"/inbox/{one}"), "dropped")
+
+
+def _each(ids: Sequence[int | str], act: Callable[[int], object], done: str) -> int:
+    """Do it to each, whatever becomes of the others."""
+    failed = 0
+    for one in ids:
+        try:
+            act(int(one))
+        except exporter_client.Refused as error:
+            failed += 1
+            _say(f"{int(one)}: {error}")
+        else:
+            print(f"{int(one)}: {done}")  # noqa: T201
+    if not ids:
+        _say("There are no such deliveries.")
+    return FAILED if failed else OK
+
+
+def _say(message: str) -> None:
+    print(printable(message), file=sys.stderr)  # noqa: T201
+
+
+_ACTIONS = {"list": _list, "show": _show, "replay": _replay, "drop": _drop}
