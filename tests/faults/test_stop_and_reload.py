@@ -102,7 +102,7 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(tmp_path: Path, simula
 
         opened = total(exporter.metrics(), "patrolserver_server_issues")
         assert (opened > 0, waived(), exporter.value(LAST_RELOAD)) == (True, 0.0, 1.0)
-        waiver = ', waivers: [{server: "*", software: "*", reason: "a trial"}]'
+        waiver = ', waivers: [{server: "*", software: "*", until: 2099-12-31, reason: "trial"}]'
         exporter.write_config(config(simulator, tmp_path, waivers=waiver))
         answer = reload()
         assert answer is None or answer.status_code == 200
