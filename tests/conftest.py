@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tests.harness.postgres import PostgresCluster, find_programs
+
+from patrolserver_exporter.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 # Two busy cores make single examples slow now and then; what is too slow is for the benchmarks to find.
 settings.register_profile("no_deadline", deadline=None)
@@ -26,3 +30,60 @@ def require_program() -> Callable[[str], str]:
         return path
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresCluster]:
+    """A PostgreSQL cluster for the whole run; without the programs the test is skipped, but fails where CI=true."""
+    programs = find_programs()
+    if programs is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("PostgreSQL's server is not installed")
+    with PostgresCluster(programs) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty store, on each of the two databases."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'state.db'}"
+        return
+    cluster: PostgresCluster = request.getfixturevalue("postgres")
+    url = cluster.create_database()
+    yield url
+    cluster.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite state whose schema is there already: to be copied, which is quicker than to migrate."""
+    file = tmp_path_factory.mktemp("migrated") / "state.db"
+    Store(f"sqlite:///{file}").close()
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres: PostgresCluster) -> str:
+    """URL of a PostgreSQL database with the schema: to be emptied for each test."""
+    url = postgres.create_database()
+    Store(url).close()
+    return url
+
+
+@pytest.fixture
+def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty SQLite store with its schema; indirectly parametrised with ``postgresql``, one there."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        url: str = request.getfixturevalue("migrated_database")
+        request.getfixturevalue("postgres").empty(url)
+        return url
+    file = tmp_path / "state.db"
+    shutil.copy(request.getfixturevalue("migrated_file"), file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def store(prepared_url: str) -> Iterator[Store]:
+    """An empty store."""
+    with Store(prepared_url) as opened:
+        yield opened

@@ -59,7 +59,8 @@ def check_documents(database: sa.Engine, file: Path) -> None:
                 for (document,) in connection.execute(sa.select(column)).yield_per(1000):
                     if document is not None:
                         check(document)
-    except (StoreCorrupt, sa.exc.DatabaseError) as error:
+    except (StoreCorrupt, sa.exc.DatabaseError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        # A damaged row may hold a value of another type where the document should be.
         raise files.corrupt(file, str(getattr(error, "orig", error))) from error
 
 
@@ -98,7 +99,10 @@ class Store:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(f"The state file {file}")
+            with contextlib.suppress(FileNotFoundError):
+                file.open("r+b").close()
         except OSError as error:
+            lock.release()
             raise StoreUnavailable(f"Cannot use the state file {file}: {error.strerror}.") from error
 
     def __enter__(self) -> Self:

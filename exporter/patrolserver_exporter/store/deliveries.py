@@ -52,6 +52,12 @@ WAITING = (
 )
 """States that still fill the inbox."""
 
+LONGEST_WAIT = 24 * 3600.0
+"""Seconds to a delivery's next attempt, at most."""
+
+LONGEST_LEASE = 3600.0
+"""Seconds that a claim is valid, at most."""
+
 DUE = (DeliveryState.RECEIVED, DeliveryState.RETRY, DeliveryState.UNVERIFIED)
 """States in which a worker may take a delivery."""
 
@@ -111,7 +117,10 @@ class Door:
         self._waiting_at_most = limit
 
     def accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
-        """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate."""
+        """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate.
+
+        One that was rejected is not known: else a forged id, sent ahead, would keep the real event out.
+        """
         known = _known(unit.connection, deliveries)
         if self._waiting_at_most + len(deliveries) > self.limit:
             self._waiting_at_most = count_waiting(unit.connection)
@@ -130,8 +139,20 @@ class Door:
                 rows.append(_new_row(delivery))
                 outcomes.append(Acceptance.ACCEPTED)
         if rows:
-            unit.connection.execute(insert(unit.connection, inbox).on_conflict_do_nothing(), rows)
+            statement = insert(unit.connection, inbox)
+            fresh = {name: statement.excluded[name] for name in rows[0]} | _UNTRIED
+            unit.connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["account", "webhook_id", "event_id"],
+                    set_=fresh,
+                    where=inbox.c.state == DeliveryState.REJECTED,
+                ),
+                rows,
+            )
         return outcomes
+
+
+_UNTRIED = {"attempts": 0, "next_attempt_at": None, "server_id": None, "last_error": None, "body": None}
 
 
 def _new_row(delivery: NewDelivery) -> dict[str, object]:
@@ -148,7 +169,7 @@ def _new_row(delivery: NewDelivery) -> dict[str, object]:
 
 def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> set[tuple[str, int, int]]:
     query = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id).where(
-        inbox.c.event_id.in_([d.event_id for d in deliveries])
+        inbox.c.event_id.in_([d.event_id for d in deliveries]), inbox.c.state != DeliveryState.REJECTED
     )
     if len(deliveries) == 1:
         query = query.where(inbox.c.account == deliveries[0].account, inbox.c.webhook_id == deliveries[0].webhook_id)
@@ -166,12 +187,15 @@ def count_waiting(connection: sa.Connection) -> int:
 
 
 def request_catch_up(connection: sa.Connection, account: str, at: float) -> None:
-    """Note durably that this account's servers must be polled, because deliveries did not fit."""
+    """Note durably that this account's servers must be polled after ``at``, because deliveries did not fit."""
     statement = insert(connection, accounts).values(name=account, catch_up_since=at)
+    newest = statement.excluded.catch_up_since
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["name"],
-            set_={"catch_up_since": sa.func.coalesce(accounts.c.catch_up_since, statement.excluded.catch_up_since)},
+            set_={
+                "catch_up_since": sa.case((accounts.c.catch_up_since > newest, accounts.c.catch_up_since), else_=newest)
+            },
         )
     )
 
@@ -259,9 +283,18 @@ def release_claims(unit: Unit) -> int:
 
 def hasten(unit: Unit, account: str) -> int:
     """The account's API answers again: what was blocked or waits for its next try is due now. Returns how many."""
+    return _make_due(unit, account, (DeliveryState.BLOCKED, DeliveryState.RETRY))
+
+
+def unblock(unit: Unit, account: str) -> int:
+    """The account's credentials are good: what was blocked is due now. Returns how many."""
+    return _make_due(unit, account, (DeliveryState.BLOCKED,))
+
+
+def _make_due(unit: Unit, account: str, states: Sequence[DeliveryState]) -> int:
     return unit.connection.execute(
         inbox.update()
-        .where(inbox.c.state.in_((DeliveryState.BLOCKED, DeliveryState.RETRY)), inbox.c.account == account)
+        .where(inbox.c.state.in_(states), inbox.c.account == account)
         .values(state=DeliveryState.RETRY, next_attempt_at=None)
     ).rowcount
 
@@ -269,14 +302,14 @@ def hasten(unit: Unit, account: str) -> int:
 def shift_times(unit: Unit, seconds: float, *, now: float) -> None:
     """The system's clock was set by so much: timers and leases go along, so that none fires early or never.
 
-    Nothing was received in the future, so a reception that seems to be is taken for one of now.
+    Nothing was received in the future, so a reception that seems to be is taken for one of now. Nothing waits for
+    longer than `LONGEST_WAIT`: what seems to was planned before the clock was set back while nobody looked.
     """
     unit.connection.execute(inbox.update().where(inbox.c.received_at > now).values(received_at=now))
-    unit.connection.execute(
-        inbox.update()
-        .where(sa.or_(inbox.c.next_attempt_at.is_not(None), inbox.c.lease_until.is_not(None)))
-        .values(next_attempt_at=inbox.c.next_attempt_at + seconds, lease_until=inbox.c.lease_until + seconds)
-    )
+    for column, longest in ((inbox.c.next_attempt_at, LONGEST_WAIT), (inbox.c.lease_until, LONGEST_LEASE)):
+        shifted = column + seconds
+        bounded = sa.case((shifted > now + longest, now + longest), else_=shifted)
+        unit.connection.execute(inbox.update().where(column.is_not(None)).values({column: bounded}))
 
 
 class StateCount(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
 
 HEAD = "0001"
 """The newest migration; held against ``migrations/versions`` by a test."""
+
+_LOCK = int.from_bytes(b"patrols", "big")
+"""PostgreSQL's advisory lock that a transaction of ours holds."""
+
+_LOCK_SECONDS = 15
 
 
 def database_file(url: str) -> Path | None:
@@ -31,7 +38,16 @@ def redacted(url: str) -> str:
 def create_engine(url: str) -> sa.Engine:
     """An engine on which exactly one connection is ever open."""
     if database_file(url) is None:
-        return sa.create_engine(url, pool_size=1, max_overflow=0, pool_timeout=5, connect_args={"connect_timeout": 5})
+        engine = sa.create_engine(
+            url,
+            pool_size=1,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "application_name": "patrolserver-exporter"},
+        )
+        sa.event.listen(engine, "begin", _begin_postgresql)
+        return engine
     engine = sa.create_engine(
         url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5, "cached_statements": 256}
     )
@@ -53,22 +69,28 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def _begin_postgresql(connection: sa.Connection) -> None:
+    # As SQLite does: one writer at a time, whatever the number of replicas. Units read, decide and write, and two that
+    # do so for the same server or counter at once would lose what one of them found out.
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_LOCK_SECONDS}s'")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
 def check_file(database: Path) -> None:
     """Look for damage before anything is written; ``StoreCorrupt`` tells what was found.
 
-    Runs before the engine's connection exists, and read-only, so that a damaged file stays as it is.
+    Runs before the engine's connection exists, and read-only, so that a damaged file stays as it is: another connection
+    would write the log of a crash back into it.
     """
     if not database.exists() or database.stat().st_size == 0:
         return
     files.check_sum(database)
-    engine = sa.create_engine(f"sqlite:///{database}", poolclass=StaticPool)
     try:
-        with engine.connect() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
-    except sa.exc.DatabaseError as error:
-        raise files.corrupt(database, f"{error.orig}.") from error
-    finally:
-        engine.dispose()
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    except sqlite3.DatabaseError as error:
+        raise files.corrupt(database, f"{error}.") from error
     if found != ["ok"]:
         raise files.corrupt(database, f"quick_check says: {'; '.join(found)}.")
 

@@ -6,6 +6,7 @@ document carries a CRC (``documents``), and a clean stop leaves the digest of th
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -50,16 +51,20 @@ class FileLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise StoreLocked(
                 f"{what} is in use by another patrolserver-exporter (process {holder}). Stop that one, give this one "
                 f"another store.url, or use PostgreSQL to run several."
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            os.close(descriptor)
+            raise
         self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # A full disk keeps the process id out of a message, no more.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; the file stays, since removing it would race with a next process."""
@@ -112,7 +117,7 @@ def set_aside(database: Path) -> list[Path]:
     """Move a damaged state file and its companions out of the way; returns where they are now."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []
-    for end in ("", "-wal", "-shm", ".sum"):
+    for end in ("", "-wal", "-shm", "-journal", ".sum"):
         path = database.with_name(database.name + end)
         if path.exists():
             moved.append(path.rename(path.with_name(f"{database.name}.set-aside-{stamp}{end}")))

@@ -109,6 +109,8 @@ class StoreThread:
         self._engine = engine
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._door = threading.Lock()
+        """Nothing may be queued behind the stop: nobody would ever answer it."""
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._stopping = threading.Event()
         self.last_progress = time.monotonic()
@@ -118,18 +120,20 @@ class StoreThread:
     def submit(self, work: Callable[[Unit], T]) -> Future[T]:
         """Queue a unit of work; its future ends after the commit."""
         task = _Task(work)
-        if self._stopping.is_set():
-            task.future.set_exception(StoreUnavailable("The store is closing."))
-        else:
-            self._queue.put(task)
+        with self._door:
+            if not self._stopping.is_set():
+                self._queue.put(task)
+                return task.future
+        task.future.set_exception(StoreUnavailable("The store is closing."))
         return task.future
 
     async def submit_item(self, work: BatchWork, item: object) -> Any:
         """Do ``work`` on this item together with whatever else waits for the same work; ends after the commit."""
         entry = _Item(work, item)
-        if self._stopping.is_set():
-            raise StoreUnavailable("The store is closing.")
-        self._queue.put(entry)
+        with self._door:
+            if self._stopping.is_set():
+                raise StoreUnavailable("The store is closing.")
+            self._queue.put(entry)
         return await entry.future
 
     def run(self, work: Callable[[Unit], T]) -> T:
@@ -138,8 +142,10 @@ class StoreThread:
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
-        self._stopping.set()
-        self._queue.put(_STOP)
+        with self._door:
+            if not self._stopping.is_set():
+                self._stopping.set()
+                self._queue.put(_STOP)
         self._thread.join()
 
     def _run(self) -> None:
@@ -154,23 +160,21 @@ class StoreThread:
     def _next_group(self) -> tuple[list[_Task | _Batch], bool]:
         tasks: list[_Task | _Batch] = []
         items: dict[BatchWork, list[_Item]] = defaultdict(list)
-        entry, stop = self._queue.get(), False
-        for _ in range(_MOST_UNITS):
-            if entry is _STOP:
-                stop = True
-                break
+        entry, taken = self._queue.get(), 0
+        while entry is not _STOP:
             if isinstance(entry, _Item):
-                items[entry.work].append(entry)  # It is no list that is built here.
+                items[entry.work].append(entry)
             else:
                 tasks.append(entry)
+            taken += 1
+            if taken == _MOST_UNITS:
+                break
             try:
                 entry = self._queue.get_nowait()
             except queue.Empty:
                 break
-        else:
-            self._queue.put(entry)
         tasks += [_Batch(work, batch) for work, batch in items.items()]
-        return tasks, stop
+        return tasks, entry is _STOP
 
     def _commit(self, tasks: list[_Task | _Batch]) -> None:
         finished: list[tuple[_Task | _Batch, Any, BaseException | None]]
@@ -205,9 +209,11 @@ class StoreThread:
                 with connection.begin_nested():
                     result = task.work(unit)
         except sa.exc.DBAPIError as error:
-            if alone or not isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
+            if not isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
                 # The whole transaction may be gone with it (disk full, connection lost): nobody in the group is safe.
                 raise
+            if alone:
+                raise _Alone(error) from error
             return None, error
         except Exception as error:  # It belongs to whoever waits for this unit, not to its neighbours.
             if alone:

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from patrolserver_exporter.store import files
+from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HOLDER = """\
+import sys, pathlib
+from patrolserver_exporter.store.files import FileLock
+FileLock(pathlib.Path(sys.argv[1])).acquire("It")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_told_who_holds_the_file(tmp_path: Path) -> None:
+    """The lock keeps another process out, says which one has it and what to do, and ends with the process."""
+    database = tmp_path / "state.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(
+            StoreLocked, match=rf"state\.db is in use by another .*\(process {holder.pid}\).*store\.url"
+        ):
+            files.FileLock(database).acquire(f"The state file {database}")
+        holder.kill()
+        holder.wait(30)
+    with files.FileLock(database):
+        pass
+
+
+def test_a_lock_can_be_given_back_and_taken_again(tmp_path: Path) -> None:
+    """Releasing is idempotent, and the next one gets the lock."""
+    lock = files.FileLock(tmp_path / "state.db")
+    lock.acquire("It")
+    with pytest.raises(StoreLocked):
+        files.FileLock(tmp_path / "state.db").acquire("It")
+    lock.release()
+    lock.release()
+    with lock:
+        pass
+
+
+def test_a_digest_holds_the_file_to_what_the_last_stop_wrote(tmp_path: Path) -> None:
+    """A matching digest is consumed; without one nothing is claimed; another file is refused and stays as it is."""
+    database = tmp_path / "state.db"
+    database.write_bytes(b"one")
+    files.check_sum(database)
+    files.leave_sum(database)
+    files.check_sum(database)
+    assert not (tmp_path / "state.db.sum").exists()
+    files.leave_sum(database)
+    database.write_bytes(b"two")
+    for _ in range(2):
+        with pytest.raises(StoreCorrupt, match=r"remove state\.db\.sum"):
+            files.check_sum(database)
+    assert database.read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("companion", ["-wal", "-journal"])
+def test_no_digest_is_left_beside_an_unfinished_log(tmp_path: Path, companion: str) -> None:
+    """While SQLite's log holds the end of the state, the file's digest would mean nothing."""
+    database = tmp_path / "state.db"
+    database.write_bytes(b"one")
+    database.with_name(database.name + companion).touch()
+    files.leave_sum(database)
+    assert not (tmp_path / "state.db.sum").exists()
+
+
+def test_a_damaged_file_is_set_aside_with_all_its_parts(tmp_path: Path) -> None:
+    """Nothing of the old state stays where the new one grows, and nothing is lost."""
+    database = tmp_path / "state.db"
+    for end in ("", "-wal", "-shm", "-journal", ".sum", ".lock"):
+        database.with_name(database.name + end).write_text(end)
+    moved = files.set_aside(database)
+    assert [path.read_text() for path in moved] == ["", "-wal", "-shm", "-journal", ".sum"]
+    assert sorted(path.name for path in tmp_path.iterdir() if "set-aside" not in path.name) == ["state.db.lock"]
