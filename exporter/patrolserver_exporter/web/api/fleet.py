@@ -10,7 +10,7 @@ from patrolserver_exporter.store import deliveries, fleet, queries
 from patrolserver_exporter.web.api import cursors, selection, shown, types
 from patrolserver_exporter.web.api.call import Api, Call, Reply, in_thread
 from patrolserver_exporter.web.api.errors import ApiError
-from patrolserver_exporter.web.api.parameters import IssueState
+from patrolserver_exporter.web.api.parameters import IssueState, Waived
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
 
 _FIXED = {IssueState.OPEN: False, IssueState.FIXED: True, IssueState.ALL: None}
-_WAIVED = {None: None, "true": True, "false": False}
+_WAIVED = {Waived.BOTH: None, Waived.TRUE: True, Waived.FALSE: False}
 
 
 async def servers(api: Api, call: Call[ServersQuery]) -> Reply:

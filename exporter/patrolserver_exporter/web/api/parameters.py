@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from enum import StrEnum
-from typing import Annotated, Literal, TypeVar, get_origin, get_type_hints
+from typing import Annotated, TypeVar, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -28,6 +28,14 @@ class IssueState(StrEnum):
     OPEN = "open"
     FIXED = "fixed"
     ALL = "all"
+
+
+class Waived(StrEnum):
+    """Whether waived issues are wanted."""
+
+    TRUE = "true"
+    FALSE = "false"
+    BOTH = "both"
 
 
 class NoParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +75,7 @@ class ServerIssuesQuery(Paging, frozen=True, kw_only=True):
     kind: tuple[Kind, ...] = ()
     software: tuple[_Text, ...] = ()
     """Globs on the canonical name."""
-    waived: Literal["true", "false"] | None = None
+    waived: Waived = Waived.BOTH
     state: IssueState = IssueState.OPEN
 
 

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patrolserver_exporter.web.api.body import decode
+from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.web.api.question import question_of
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b'{"a":1,"a":2}',
+        b'{"a":NaN}',
+        b'{"a":-Infinity}',
+        b'"\\ud800"',
+        b'"\\u0000"',
+        b'"\xff"',
+        '"ü"'.encode("utf-16"),
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"1" * 5000,
+    ],
+)
+def test_what_is_not_plain_json_is_refused(raw: bytes) -> None:
+    """Doubled keys, numbers that are none, odd text and depth bombs are a 400."""
+    with pytest.raises(ApiError) as refused:
+        decode(raw)
+    assert refused.value.status == 400
+
+
+@given(st.binary(max_size=200))
+def test_any_body_is_read_or_refused(raw: bytes) -> None:
+    """No body makes anything but a value or a 400."""
+    with suppress(ApiError):
+        json.dumps(decode(raw), ensure_ascii=False).encode()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["max_total", "max_age", "max_by_severity", "waivers", "baseline", "max_risk", "more"])
+
+
+@given(st.fixed_dictionaries({"servers": JSON}, optional={"policy": st.dictionaries(NAMES, JSON), "account": JSON}))
+def test_any_question_is_read_or_refused(data: object) -> None:
+    """A malformed policy is a 400 that says where, and never a verdict."""
+    with suppress(ApiError):
+        assert question_of(data).policy.max_age >= 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "place"),
+    [
+        ({"max_totl": 1}, "max_totl"),
+        ({"max_total": -1}, "policy.max_total"),
+        ({"max_total": True}, "policy.max_total"),
+        ({"max_total": "1"}, "policy.max_total"),
+        ({"max_risk": 10.5}, "policy.max_risk"),
+        ({"max_age": "3600"}, "policy.max_age"),
+        ({"max_age": -1}, "policy.max_age"),
+        ({"max_age": 1e300}, "policy.max_age"),
+        ({"max_by_severity": {"worst": 1}}, "policy.max_by_severity"),
+        ({"max_by_severity": None}, "policy.max_by_severity"),
+        ({"max_by_kind": {"old": 1}}, "policy.max_by_kind"),
+        ({"baseline": "abc"}, "policy.baseline"),
+        ({"waivers": [{"server": "*", "software": "*", "until": "2027-02-31", "reason": "x"}]}, "policy.waivers"),
+        ({"waivers": [{"server": "*", "software": "*", "until": "2027-02-01"}]}, "reason"),
+        ({"waivers": [{"server": "*", "software": "*", "until": "2027-02-01", "reason": " "}]}, "policy.waivers"),
+    ],
+)
+def test_a_wrong_policy_is_refused_by_its_place(policy: object, place: str) -> None:
+    """Nothing in a policy is guessed at, because a guess might let a deploy go on."""
+    with pytest.raises(ApiError, match=place):
+        question_of({"servers": ["web1"], "policy": policy})
+
+
+def test_ages_are_seconds_or_durations() -> None:
+    """``24h`` is as good as 86400."""
+    question = question_of({"servers": [1], "policy": {"max_age": "1h30m", "max_scan_age": 60}})
+    assert (question.policy.max_age, question.policy.max_scan_age) == (5400.0, 60.0)
+
+
+def test_too_many_globs_are_refused() -> None:
+    """A hundred globs are enough for anybody, and more would cost seconds."""
+    with pytest.raises(ApiError, match="101 globs"):
+        question_of({"servers": [f"web{number}*" for number in range(101)]})

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patrolserver_exporter.issues.model import Severity
+from patrolserver_exporter.web.api import parameters
+from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.web.api.parameters import ChangesQuery, IssuesQuery, IssueState, ServersQuery, Waived
+
+
+def test_parameters_are_typed_and_repeatable_ones_are_collected() -> None:
+    """Values come as what they mean, and several of one name as all of them."""
+    read = parameters.read(b"limit=5&severity=high&severity=low&server=a%2Ab&waived=true&state=all", IssuesQuery)
+    assert (read.limit, read.severity, read.server) == (5, (Severity.HIGH, Severity.LOW), ("a*b",))
+    assert (read.waived, read.state) == (Waived.TRUE, IssueState.ALL)
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        (b"colour=red", "colour"),
+        (b"limit=0", "limit"),
+        (b"limit=1001", "limit"),
+        (b"limit=ten", "limit"),
+        (b"limit=", "limit"),
+        (b"limit=1&limit=2", "limit"),
+        (b"severity=worst", "severity"),
+        (b"waived=yes", "waived"),
+        (b"waived=null", "waived"),
+        (b"state=", "state"),
+        (b"server=a%00b", "server"),
+        (b"software=" + b"x" * 1025, "software"),
+    ],
+)
+def test_what_is_wrong_is_named(query: bytes, named: str) -> None:
+    """An unknown, doubled or unfit parameter is a 400 that names it."""
+    with pytest.raises(ApiError, match=named) as refused:
+        parameters.read(query, IssuesQuery)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1", "60.1", "1e400"])
+def test_a_wait_is_a_number_of_seconds_up_to_a_minute(wait: str) -> None:
+    """Neither an endless wait nor one that is no number is taken."""
+    with pytest.raises(ApiError, match="wait"):
+        parameters.read(f"wait={wait}".encode(), ChangesQuery)
+
+
+def test_a_thousand_parameters_are_the_limit() -> None:
+    """A flood of parameters is refused before it is looked at."""
+    with pytest.raises(ApiError, match="1000"):
+        parameters.read(b"&".join([b"server=a"] * 1001), ServersQuery)
+
+
+@given(st.binary(max_size=60))
+def test_any_query_is_read_or_refused(query: bytes) -> None:
+    """Whatever stands behind the question mark gives parameters or a 400."""
+    with suppress(ApiError):
+        assert parameters.read(query, IssuesQuery).limit
