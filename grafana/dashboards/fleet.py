@@ -145,7 +145,8 @@ def _trend() -> Placed:
 
 def _opened_and_fixed() -> Placed:
     def query(metric: str, word: str) -> list[Query]:
-        increase = f"increase({by_account(metric, *ANY_SEVERITY)}[$__interval])"
+        # A bar stands where its time begins, and the last one is not yet full: nothing waits for its end.
+        increase = f"increase({by_account(metric, *ANY_SEVERITY)}[$__interval] offset -$__interval)"
         return [Query(f"sum by (severity) (max by (account, severity) ({increase}))", f"{{{{severity}}}} {word}")]
 
     about = About(

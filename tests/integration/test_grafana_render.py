@@ -1,0 +1,160 @@
+"""The dashboards, drawn with Grafana's own components against a real Prometheus. Needs a copy of render_dashboard."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from grafana.dashboards.files import FOLDER
+from grafana.pictures.__main__ import END, prometheus
+from grafana.pictures.backfill import backfill
+from grafana.pictures.draw import View, draw
+from grafana.pictures.week import STEP, WEEK, Week
+from grafana.prometheus_rule import ROOT
+from tests.harness.process import TOKEN, Exporter
+from tests.harness.prometheus import Prometheus
+from tests.harness.waiting import eventually
+
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NAMES = ("fleet", "server", "exporter")
+SHARED = ROOT.parent / "shared" / "tools" / "render_dashboard"
+SELECTIONS: dict[str, tuple[str, int]] = {
+    "all": ("$__all", 1600),
+    "all, narrow": ("$__all", 1000),
+    "one": ("web-02.example.org", 1600),
+    "several": ("web-02.example.org,ci-01.lab.example.org,shop-02.example.org", 1600),
+}
+"""Servers, and the width of the window in pixels."""
+
+
+@pytest.fixture(scope="session")
+def renderer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built copy of the tool: RENDER_DASHBOARD_DIR, or in CI one made from ../shared."""
+    given = os.environ.get("RENDER_DASHBOARD_DIR")
+    if given:
+        return Path(given)
+    if os.environ.get("CI") != "true" or not SHARED.is_dir():
+        pytest.skip("RENDER_DASHBOARD_DIR does not name a copy of render_dashboard after npm ci")
+    copy = tmp_path_factory.mktemp("renderer") / "render_dashboard"
+    shutil.copytree(SHARED, copy)
+    subprocess.run(["chmod", "-R", "u+w", str(copy)], check=True)
+    subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=copy, check=True, capture_output=True, timeout=280)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def week(
+    tmp_path_factory: pytest.TempPathFactory, renderer: Path, require_program: Callable[[str], str]
+) -> Iterator[str]:
+    """URL of a Prometheus with a week of the demo's fleet."""
+    for program in ("prometheus", "promtool"):
+        require_program(program)
+    folder = tmp_path_factory.mktemp("week")
+    backfill(Week(int(END.timestamp())).play(), folder / "tsdb")
+    with prometheus(folder) as url:
+        yield url
+
+
+def dashboard(name: str) -> Path:
+    return FOLDER / f"patrolserver-{name}.json"
+
+
+def not_drawn(panels: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Panels with an error or with nothing to show."""
+    return [(panel["title"], panel.get("error") or panel["status"]) for panel in panels if panel["status"] != "ok"]
+
+
+def iso(moment: dt.datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_panel_shows_something_of_a_week(
+    week: str, renderer: Path, tmp_path: Path, name: str, selection: str
+) -> None:
+    """No error and no empty panel, with all servers, one and several."""
+    servers, width = SELECTIONS[selection]
+    view = View(
+        dashboard=dashboard(name),
+        prometheus=week,
+        start=iso(END - dt.timedelta(seconds=WEEK)),
+        end=iso(END),
+        scrape_interval=f"{STEP}s",
+        variables={"server": servers},
+        width=width,
+    )
+    panels = draw(renderer, view, tmp_path / f"{name}.png")
+    assert len(panels) >= 14
+    assert not_drawn(panels) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_prometheus_is_no_error(renderer: Path, tmp_path: Path, name: str) -> None:
+    """Every panel then shows its own text for having nothing; none fails and none calls an unknown fleet healthy."""
+    with prometheus(tmp_path) as url:
+        view = View(dashboard=dashboard(name), prometheus=url)
+        panels = draw(renderer, view, tmp_path / f"{name}.png")
+    assert {panel["status"] for panel in panels} == {"no data"}
+
+
+@pytest.fixture(scope="module")
+def scraped(
+    tmp_path_factory: pytest.TempPathFactory, renderer: Path, require_program: Callable[[str], str]
+) -> Iterator[tuple[Prometheus, str]]:
+    """A real Prometheus that scrapes a real exporter, after an issue came and went; and that server's name."""
+    folder = tmp_path_factory.mktemp("scraped")
+    with (
+        Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=6, software=12)) as simulator,
+        Exporter.watching(folder, simulator.base_url) as exporter,
+        Prometheus(folder, require_program("prometheus"), exporter.url.removeprefix("http://")) as running,
+    ):
+        fixed = "sum(patrolserver_issues_fixed_total)"
+        eventually(lambda: running.value(fixed) == 0.0, within=60, what="the first scrapes")
+        order(simulator, "/webhooks", url=f"{exporter.url}/webhook/{TOKEN}")
+        name = simulator.world.servers(simulator.world.demo)[1].name
+        order(simulator, "/break", server=name, kind="exploitable", risk=9.8)
+        critical = 'sum(patrolserver_server_issues{severity="critical"})'
+        eventually(lambda: running.value(critical) == 1.0, within=60, what="the issue")
+        order(simulator, "/mend", server=name)
+        order(simulator, "/break", server=name, kind="outdated")
+        order(simulator, "/scan", server=name, seconds=0.2)
+        eventually(lambda: running.value(f"{fixed} > 0"), within=60, what="its fix")
+        ended = "count(patrolserver_server_last_scan_timestamp_seconds)"
+        eventually(lambda: running.value(ended) == 1.0, within=60, what="the end of the scan")
+        # Some scrapes more, so that there is a rate to show.
+        several = "min(count_over_time(patrolserver_exporter_api_requests_total[1m])) >= 20"
+        eventually(lambda: running.value(several), within=60, what="some scrapes more")
+        yield running, name
+
+
+def order(simulator: Simulator, path: str, /, **body: Any) -> None:
+    response = requests.post(f"{simulator.base_url}/-/simulator{path}", json=body, timeout=10)
+    assert response.ok, response.text
+
+
+@pytest.mark.parametrize("selection", ["all", "one"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_panel_shows_something_of_a_real_exporter(
+    scraped: tuple[Prometheus, str], renderer: Path, tmp_path: Path, name: str, selection: str
+) -> None:
+    """Minutes after the start nothing is empty."""
+    running, server = scraped
+    view = View(
+        dashboard=dashboard(name),
+        prometheus=running.url,
+        start="now-3m",
+        variables={"server": server} if selection == "one" else {},
+    )
+    assert not_drawn(draw(renderer, view, tmp_path / f"{name}.png")) == []
