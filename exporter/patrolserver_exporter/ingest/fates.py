@@ -17,6 +17,8 @@ RETRY_AFTER_CAP = 24 * 3600.0
 KEPT_FOR = 30 * 86_400.0
 """Seconds that PatrolServer keeps an event (D)."""
 UNVERIFIED_TRIES = 3
+EXPIRY_TRIES = 8
+"""So often an event is tried before its age counts: one may seem old only because the system's clock was set."""
 
 
 class Fate(NamedTuple):
@@ -39,17 +41,18 @@ def fate_of(  # noqa: PLR0913  # What decides it, by keyword.
     """Where a failed fetch leads.
 
     ``credentials_are_good``: the list call works, so a refusal is about this event, like a 404. Times are seconds since
-    the epoch. An event expires by a last failed try after 30 days, and not by the clock alone.
+    the epoch. An event expires by a failed try after 30 days, never the first few, and not by the clock alone.
     """
     if isinstance(error, Refused) and not credentials_are_good:
         return Fate(DeliveryState.BLOCKED, state_attempts, None)
     attempts = state_attempts + 1
     wait = back_off(attempts, base=BASE, cap=CAP, retry_after=min(error.retry_after or 0.0, RETRY_AFTER_CAP), draw=draw)
-    if now - received_at >= KEPT_FOR:
-        return Fate(DeliveryState.EXPIRED, attempts, None)
+    old = now - received_at >= KEPT_FOR
     if isinstance(error, (NotFound, Refused)):
         if attempts >= UNVERIFIED_TRIES:
-            return Fate(DeliveryState.REJECTED, attempts, None)
+            return Fate(DeliveryState.EXPIRED if old else DeliveryState.REJECTED, attempts, None)
         # The event may not be there yet, so the tries must not all be over within a moment.
         return Fate(DeliveryState.UNVERIFIED, attempts, max(wait, BASE * attempts))
+    if old and attempts >= EXPIRY_TRIES:
+        return Fate(DeliveryState.EXPIRED, attempts, None)
     return Fate(DeliveryState.RETRY, attempts, wait)
