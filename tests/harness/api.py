@@ -91,6 +91,7 @@ class ServedApi:
     accounts: Accounts
     served: Served
     redactor: Redactor
+    session: requests.Session = field(default_factory=requests.Session)
 
     @property
     def url(self) -> str:
@@ -99,15 +100,15 @@ class ServedApi:
 
     def get(self, path: str, **arguments: Any) -> requests.Response:
         """GET below /api/v1."""
-        return requests.get(f"{self.url}/api/v1{path}", timeout=30, **arguments)
+        return self.session.get(f"{self.url}/api/v1{path}", timeout=30, **arguments)
 
     def post(self, path: str, **arguments: Any) -> requests.Response:
         """POST below /api/v1."""
-        return requests.post(f"{self.url}/api/v1{path}", timeout=30, **arguments)
+        return self.session.post(f"{self.url}/api/v1{path}", timeout=30, **arguments)
 
     def delete(self, path: str, **arguments: Any) -> requests.Response:
         """DELETE below /api/v1."""
-        return requests.delete(f"{self.url}/api/v1{path}", timeout=30, **arguments)
+        return self.session.delete(f"{self.url}/api/v1{path}", timeout=30, **arguments)
 
     def gate(self, *servers: int | str, account: str | None = None, **policy: Any) -> Any:
         """The gate's answer."""
