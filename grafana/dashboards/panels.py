@@ -27,7 +27,8 @@ Builder = stat.Panel | timeseries.Panel | table.Panel
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 NARROWEST = 95
 """Pixels of a table's column that takes what is left."""
-SHORTEST_STEP = "1m"
+SHORTEST_STEP = "15s"
+RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
@@ -239,7 +240,7 @@ def link(title: str, url: str) -> tuple[DynamicConfigValue, ...]:
 
 
 def _ask(
-    query: Query, index: int, *, instant: bool = False, as_table: bool = False, step: str = SHORTEST_STEP
+    query: Query, index: int, *, instant: bool = False, as_table: bool = False, step: str = ""
 ) -> prometheus.Dataquery:
     target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(chr(ord("A") + index))
     target.datasource(SOURCE)
@@ -247,7 +248,8 @@ def _ask(
         target.format(PromQueryFormat.TABLE)
     if instant:
         return target.instant()
-    return target.range().interval(step)
+    shortest = RATE_STEP if "$__rate_interval" in query.expr else SHORTEST_STEP
+    return target.range().interval(step or shortest)
 
 
 def _explain(builder: timeseries.Panel, values: tuple[str, ...]) -> None:

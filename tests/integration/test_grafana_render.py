@@ -133,9 +133,9 @@ def scraped(
         eventually(lambda: running.value(f"{fixed} > 0"), within=60, what="its fix")
         ended = "count(patrolserver_server_last_scan_timestamp_seconds)"
         eventually(lambda: running.value(ended) == 1.0, within=60, what="the end of the scan")
-        # Some scrapes more, so that there is a rate to show.
-        several = "min(count_over_time(patrolserver_exporter_api_requests_total[1m])) >= 20"
-        eventually(lambda: running.value(several), within=60, what="some scrapes more")
+        # Rates are drawn at full minutes: one of them has to be in what was scraped.
+        a_minute = "min(count_over_time(patrolserver_exporter_api_requests_total[5m])) > 75"
+        eventually(lambda: running.value(a_minute), within=120, what="the scrapes of a minute and more")
         yield running, name
 
 
