@@ -1,0 +1,193 @@
+"""Who may do what over the API, and what becomes of refreshes and deliveries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from tests.harness.api import put_server, serving_api, token
+
+from patrolserver_exporter.config.schema import Scope
+from patrolserver_exporter.store import deliveries, schema
+from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.harness.api import ServedApi
+
+    from patrolserver_exporter.store import Unit
+
+TOKENS = [
+    token("reader", Scope.READ),
+    token("refresher", Scope.READ, Scope.REFRESH),
+    token("operator", Scope.INBOX),
+    token("operator-next", Scope.INBOX),
+]
+CALLS = [
+    ("GET", "/servers", Scope.READ),
+    ("GET", "/servers/1", Scope.READ),
+    ("GET", "/servers/1/issues", Scope.READ),
+    ("GET", "/servers/1/software", Scope.READ),
+    ("GET", "/issues", Scope.READ),
+    ("GET", "/changes", Scope.READ),
+    ("GET", "/status", Scope.READ),
+    ("GET", "/openapi.json", Scope.READ),
+    ("POST", "/gate", Scope.READ),
+    ("POST", "/servers/1/refresh", Scope.REFRESH),
+    ("GET", "/inbox", Scope.INBOX),
+    ("GET", "/inbox/1", Scope.INBOX),
+    ("POST", "/inbox/1/replay", Scope.INBOX),
+    ("DELETE", "/inbox/2", Scope.INBOX),
+]
+SCOPES = {
+    "reader": {Scope.READ},
+    "refresher": {Scope.READ, Scope.REFRESH},
+    "operator": {Scope.INBOX},
+    "operator-next": {Scope.INBOX},
+}
+
+
+def fill(unit: Unit) -> None:
+    put_server(unit, 1, "web1.example.org", polled_at=1000.0)
+    news = [NewDelivery("main", 1, event_id, "webhook.new_server_issues", 1000.0) for event_id in (11, 12, 13)]
+    deliveries.Door(10).accept(unit, news)
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'state.db'}"
+
+
+@pytest.fixture
+def guarded(store_url: str) -> Iterator[ServedApi]:
+    """On every address of the machine, with tokens."""
+    with serving_api(store_url, tokens=TOKENS, address="0.0.0.0:0") as served:  # It is what is tested.
+        served.store.run(fill)
+        yield served
+
+
+def ask(api: ServedApi, method: str, path: str, name: str | None = None, **headers: str) -> requests.Response:
+    if name is not None:
+        headers["authorization"] = f"Bearer token-of-{name}"
+    body = {"servers": ["web1.example.org"]} if path == "/gate" else None
+    return requests.request(method, f"{api.url}/api/v1{path}", json=body, headers=headers, timeout=10)
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), CALLS)
+@pytest.mark.parametrize("name", SCOPES)
+def test_a_token_may_do_what_its_scopes_say(
+    guarded: ServedApi, method: str, path: str, scope: Scope, name: str
+) -> None:
+    """With the scope it works, without it is a 403 that names the scope; two tokens for one purpose both work."""
+    response = ask(guarded, method, path, name)
+    if scope in SCOPES[name]:
+        assert response.status_code in {200, 202, 204}, response.text
+    else:
+        assert response.status_code == 403
+        assert scope in response.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), CALLS)
+def test_without_a_token_or_with_a_wrong_one_nothing_works(
+    guarded: ServedApi, method: str, path: str, scope: Scope
+) -> None:
+    """401 with the kind of authentication, and the token that was tried is not repeated."""
+    for response in (ask(guarded, method, path), ask(guarded, method, path, "nobody")):
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"].startswith("Bearer")
+        assert "token-of-nobody" not in response.text
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), CALLS)
+def test_without_tokens_only_reading_is_open_to_the_network(
+    store_url: str, method: str, path: str, scope: Scope
+) -> None:
+    """What changes something, and the inbox, need a token on a listener that others reach."""
+    with serving_api(store_url, address="0.0.0.0:0") as api:
+        api.store.run(fill)
+        response = ask(api, method, path)
+        assert (response.status_code < 300) is (scope is Scope.READ), response.text
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), CALLS)
+def test_on_loopback_all_is_open_to_the_machine_but_not_to_web_sites(
+    store_url: str, method: str, path: str, scope: Scope
+) -> None:
+    """A web site that makes a browser send requests to loopback changes nothing."""
+    with serving_api(store_url) as api:
+        api.store.run(fill)
+        foreign = ask(api, method, path, origin="http://evil.example.org")
+        if scope is not Scope.READ:
+            assert foreign.status_code == 403
+        assert ask(api, method, path).status_code < 300
+
+
+def test_a_refresh_is_followed_to_its_end(store_url: str) -> None:
+    """202 with the place to look at; there it runs, and then it is done, or failed with the reason."""
+    with serving_api(store_url) as api:
+        api.store.run(fill)
+        answer = api.post("/servers/web1.example.org/refresh")
+        assert answer.status_code == 202
+        place = answer.headers["location"].removeprefix("/api/v1")
+        assert place == f"/operations/{answer.json()['operation']['id']}"
+        assert api.get(place).json()["operation"]["state"] == "running"
+        account, server_id, done = api.accounts.waiting[0]
+        assert (account, server_id) == ("main", 1)
+        done("PatrolServer does not answer.")
+        ended = api.get(place).json()["operation"]
+        assert (ended["state"], ended["error"]) == ("failed", "PatrolServer does not answer.")
+        assert ended["finished_at"] >= ended["created_at"]
+        assert api.post("/servers/nosuch/refresh").status_code == 404
+        assert api.get("/operations/nosuch").status_code == 404
+
+
+def test_deliveries_are_listed_shown_replayed_and_dropped(store_url: str) -> None:
+    """By state, with the body that could not be understood, masked; a replay makes one due again."""
+    with serving_api(store_url) as api:
+        api.store.run(fill)
+        api.redactor.register("canary-secret")
+        table = schema.inbox
+        dead = {
+            "state": DeliveryState.DEAD,
+            "attempts": 3,
+            "body": b"\xff canary-secret",
+            "last_error": "canary-secret!",
+        }
+        api.store.run(lambda unit: unit.connection.execute(table.update().where(table.c.id == 2).values(**dead)))
+        assert [item["id"] for item in api.get("/inbox?state=dead").json()["items"]] == [2]
+        assert [item["id"] for item in api.get("/inbox?state=dead&state=received").json()["items"]] == [1, 2, 3]
+        assert [len(page) for page in api.pages("/inbox", 2)] == [2, 1]
+        shown = api.get("/inbox/2").json()
+        assert shown["body"].startswith("\N{REPLACEMENT CHARACTER} ")
+        assert "canary" not in api.get("/inbox/2").text
+        replayed = api.post("/inbox/2/replay")
+        assert (replayed.status_code, replayed.json()["state"], replayed.json()["attempts"]) == (202, "received", 0)
+        assert api.post("/inbox/2/replay").status_code == 202
+        assert api.delete("/inbox/2").status_code == 204
+        for gone in (api.get("/inbox/2"), api.delete("/inbox/2"), api.post("/inbox/2/replay"), api.get("/inbox/x")):
+            assert gone.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({"content-type": "text/plain"}, b"{}", 415),
+        ({}, b"{}", 415),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, b"{}", 415),
+        ({"content-type": "application/json"}, b"{", 400),
+        ({"content-type": "application/json"}, b"[" * 200_000, 400),
+        ({"content-type": "application/json; charset=utf-8"}, b'{"servers":["a"]}', 200),
+        ({"content-type": "application/json"}, b" " * (256 * 1024 + 1), 413),
+    ],
+)
+def test_the_gate_takes_plain_json_of_bounded_size(
+    store_url: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """Anything else has its own answer, and none is a verdict."""
+    with serving_api(store_url) as api:
+        response = api.post("/gate", data=body, headers=headers)
+        assert response.status_code == status
+        assert ("verdict" in response.json()) is (status == 200)

@@ -1,0 +1,167 @@
+"""The change feed over HTTP: each change once and in order, across waits, restarts and purges."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from tests.harness.api import serving_api, tell
+from tests.harness.waiting import eventually
+from tests.unit.issues.builders import issue
+
+from patrolserver_exporter.issues.model import Change, ChangeKind
+from patrolserver_exporter.store import retention
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.harness.api import ServedApi
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'state.db'}"
+
+
+@pytest.fixture
+def api(store_url: str) -> Iterator[ServedApi]:
+    with serving_api(store_url) as served:
+        yield served
+
+
+def happen(api: ServedApi, *names: str, at: float = 1000.0) -> None:
+    changes = [Change(kind=ChangeKind.OPENED, at=at, issue=issue(name)) for name in names]
+    api.store.run(lambda unit: tell(unit, "web1.example.org", changes))
+
+
+def happen_one_by_one(api: ServedApi, mine: list[str]) -> None:
+    for name in mine:
+        happen(api, name)
+
+
+def names(reply: Any) -> list[str]:
+    return [item["issue"]["canonical_name"] for item in reply["items"]]
+
+
+def test_the_feed_begins_with_the_oldest_change_and_goes_on_by_cursor(api: ServedApi) -> None:
+    """Each page goes on where the last one ended; an item's id is the cursor after it."""
+    happen(api, "a", "b", "c")
+    first = api.get("/changes?limit=2").json()
+    rest = api.get(f"/changes?after={first['next_cursor']}").json()
+    assert (names(first), names(rest)) == (["a", "b"], ["c"])
+    assert first["items"][0]["change"] == "opened"
+    assert first["items"][0]["at"] == "1970-01-01T00:16:40Z"
+    assert names(api.get(f"/changes?after={first['items'][0]['id']}").json()) == ["b", "c"]
+    empty = api.get(f"/changes?after={rest['next_cursor']}").json()
+    assert empty == {"items": [], "next_cursor": rest["next_cursor"]}
+
+
+def test_latest_skips_what_was_before(api: ServedApi) -> None:
+    """``after=latest`` gives the place at the end, and nothing else."""
+    happen(api, "a")
+    latest = api.get("/changes?after=latest").json()
+    assert latest["items"] == []
+    happen(api, "b")
+    assert names(api.get(f"/changes?after={latest['next_cursor']}").json()) == ["b"]
+
+
+def test_a_wait_ends_with_the_change(api: ServedApi) -> None:
+    """Whoever waits hears of a change at once, and not only when the wait is over."""
+    heard: list[Any] = []
+    waiter = threading.Thread(
+        target=lambda: heard.append(requests.get(f"{api.url}/api/v1/changes?wait=30", timeout=40))
+    )
+    waiter.start()
+    eventually(lambda: api.served.server.requests == 1, what="the waiter")
+    begin = time.monotonic()
+    happen(api, "a")
+    waiter.join(10)
+    assert time.monotonic() - begin < 1.5
+    assert names(heard[0].json()) == ["a"]
+
+
+def test_a_wait_without_a_change_ends_empty(api: ServedApi) -> None:
+    """After the seconds that were asked for, with the cursor as it was."""
+    begin = time.monotonic()
+    reply = api.get("/changes?wait=0.3").json()
+    assert 0.3 <= time.monotonic() - begin < 2
+    assert reply["items"] == []
+
+
+def test_a_stop_does_not_wait_for_those_who_wait(store_url: str) -> None:
+    """They get their empty answer, and the server stops at once."""
+    with serving_api(store_url) as api:
+        heard: list[Any] = []
+        waiter = threading.Thread(
+            target=lambda: heard.append(requests.get(f"{api.url}/api/v1/changes?wait=60", timeout=70).json())
+        )
+        waiter.start()
+        eventually(lambda: api.served.server.requests == 1, what="the waiter")
+        begin = time.monotonic()
+        api.served.run(api.served.server.stop(10))
+        assert time.monotonic() - begin < 2
+        waiter.join(10)
+        assert heard[0]["items"] == []
+
+
+def test_whoever_hangs_up_is_not_waited_for(api: ServedApi) -> None:
+    """A request whose client is gone ends, long before its wait does."""
+    with pytest.raises(requests.ReadTimeout):
+        requests.get(f"{api.url}/api/v1/changes?wait=60", timeout=0.3)
+    eventually(lambda: api.served.server.requests == 0, within=5, what="the end of the request")
+
+
+def test_every_change_comes_once_and_in_order_across_a_restart(store_url: str) -> None:
+    """Readers who follow while changes happen, and through a restart, see all of them, once, in order."""
+    seen: list[str] = []
+    cursor: str | None = None
+    expected = [f"n{number:03}" for number in range(120)]
+    for life in range(3):
+        with serving_api(store_url) as api:
+            mine = expected[life * 40 : life * 40 + 40]
+            writer = threading.Thread(target=happen_one_by_one, args=(api, mine))
+            writer.start()
+            while len(seen) < 40 * (life + 1):
+                query = {"wait": "10", "limit": "7"} | ({"after": cursor} if cursor else {})
+                reply = api.get("/changes", params=query).json()
+                seen += names(reply)
+                cursor = reply["next_cursor"]
+            writer.join(10)
+    assert seen == expected
+
+
+def test_a_cursor_older_than_what_is_kept_is_gone(api: ServedApi) -> None:
+    """410 with the place where the feed now begins, as soon as a change after the cursor may be missing."""
+    happen(api, "a", "b", "c", at=1000.0)
+    happen(api, "d", at=5000.0)
+    first, second, third, _ = (item["id"] for item in api.get("/changes").json()["items"])
+    start = api.get("/changes?after=latest").json()["next_cursor"]
+    api.store.run(lambda unit: retention.purge(unit, now=5000.0, retention=100.0))
+    for stale in (first, second):
+        gone = api.get(f"/changes?after={stale}")
+        assert gone.status_code == 410
+        assert names(api.get(f"/changes?after={gone.json()['oldest_cursor']}").json()) == ["d"]
+    assert names(api.get(f"/changes?after={third}").json()) == ["d"]
+    assert names(api.get("/changes").json()) == ["d"]
+    assert api.get(f"/changes?after={start}").json()["items"] == []
+
+
+def test_the_very_first_place_is_not_kept_for_ever(api: ServedApi) -> None:
+    """A reader who was there before the first change is told, too, that it missed some."""
+    before = api.get("/changes").json()["next_cursor"]
+    happen(api, "a", at=1000.0)
+    happen(api, "b", at=5000.0)
+    api.store.run(lambda unit: retention.purge(unit, now=5000.0, retention=100.0))
+    assert api.get(f"/changes?after={before}").status_code == 410
+
+
+@pytest.mark.parametrize("after", ["", "0", "1", "oldest", "eyJrIjoiaSIsInJvdyI6MX0"])
+def test_a_malformed_cursor_is_refused(api: ServedApi, after: str) -> None:
+    """What is no cursor of the feed is a 400 that names the parameter."""
+    response = api.get(f"/changes?after={after}")
+    assert response.status_code == 400
+    assert "after" in response.json()["detail"]
