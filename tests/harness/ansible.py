@@ -1,0 +1,107 @@
+"""The collection as users run it: a real ansible-playbook, with this checkout's collection in its path."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+COLLECTION = ROOT / "ansible_collection"
+TOO_LONG = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a command did."""
+
+    status: int
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        """It succeeded."""
+        return self.status == 0
+
+
+@dataclass(slots=True)
+class Ansible:
+    """Commands of one virtual environment, run in a folder of the test's own."""
+
+    bin: Path
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        link = self.folder / "tree" / "ansible_collections" / "patrolserver" / "monitoring"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(COLLECTION)
+
+    def environment(self) -> dict[str, str]:
+        """Nothing of the caller's Ansible, proxies or locale."""
+        return {
+            "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "tree"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+            **self.environ,
+        }
+
+    def start(self, *command: str, output: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a command; its output goes to the file, or to a pipe."""
+        stream: Any = subprocess.PIPE
+        if output is not None:
+            stream = output.open("wb")
+        try:
+            return subprocess.Popen(
+                [str(self.bin / command[0]), *command[1:]],
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        finally:
+            if output is not None:
+                stream.close()
+
+    def run(self, *command: str) -> Run:
+        """Run a command to its end."""
+        process = self.start(*command)
+        try:
+            output, _ = process.communicate(timeout=TOO_LONG)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        return Run(process.returncode, output.decode(errors="replace"))
+
+    def playbook(self, playbook: str | Path | list[dict[str, Any]], *flags: str, **variables: Any) -> Run:
+        """Run a playbook, by path, by its name within a collection, or as data, with extra variables."""
+        if isinstance(playbook, list):
+            path = self.folder / "playbook.yml"
+            path.write_text(json.dumps(playbook))
+            playbook = path
+        return self.run("ansible-playbook", *flags, str(playbook), "--extra-vars", json.dumps(variables))
+
+    def inventory(self, hosts: dict[str, dict[str, Any]]) -> Path:
+        """Write an inventory of hosts that are all this machine."""
+        local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+        path = self.folder / "hosts.yml"
+        path.write_text(json.dumps({"all": {"hosts": hosts, "vars": local}}))
+        return path
+
+
+def virtual_environments() -> Path:
+    """Make the virtual environments of the collection's checks, unless they are there; returns their folder."""
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "ansible-env")], check=True, stdout=subprocess.PIPE, env=os.environ, timeout=600
+    )
+    return Path(done.stdout.decode().strip())
