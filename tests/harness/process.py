@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import requests
@@ -14,7 +15,6 @@ from tests.harness.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _LISTENING = re.compile(r"listening on (https?://[^\s\"]+)")
 CONFIG = """\
@@ -139,6 +139,12 @@ class Exporter:
     def url(self) -> str:
         """Of the main listener."""
         return self.urls[0]
+
+    def rss(self) -> int:
+        """Bytes of memory that it holds now."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
 
     def log(self) -> str:
         """Everything that it wrote."""

@@ -16,7 +16,8 @@ LIST_EVERY = 60.0
 PROBE_EVERY = 120.0
 """Seconds between calls while the credentials are refused."""
 _BACK_OFF_BASE = 5.0
-_BACK_OFF_CAP = 300.0
+_BACK_OFF_CAP = 60.0
+"""Seconds; an API that works again shall show within a minute, and a call a minute burdens none."""
 _SUSPICIOUS_FAILURES = 5
 
 
