@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.store.deliveries import WAITING
+from patrolserver_exporter.store.deliveries import WAITING, DeliveryState
 from patrolserver_exporter.web.pages.ages import maybe, span
 from patrolserver_exporter.web.pages.freshness import Freshness
 
@@ -44,6 +44,30 @@ class AccountView:
     overflowed: Moment | None
     """Since when deliveries did not fit into the inbox."""
     fresh: Freshness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExporterView:
+    """The exporter itself."""
+
+    state: str
+    tone: str
+    """``good`` or ``unknown``."""
+    waiting: int
+    """Deliveries, over all accounts."""
+    dead: int
+    """Deliveries that could not be understood."""
+
+
+def exporter_view(inbox: Iterable[InboxCount], *, ready: bool) -> ExporterView:
+    """Show the exporter; that its store can be read is proven by the page being there."""
+    counts = tuple(inbox)
+    return ExporterView(
+        state="Ready" if ready else "Starting",
+        tone="good" if ready else "unknown",
+        waiting=sum(count.count for count in counts if count.state in WAITING),
+        dead=sum(count.count for count in counts if count.state is DeliveryState.DEAD),
+    )
 
 
 def account_views(  # noqa: PLR0913  # what is known of accounts comes from that many places

@@ -98,7 +98,9 @@ def verdict(totals: FleetTotals, accounts: Sequence[AccountView], notices: Seque
 
 def summary_line(totals: FleetTotals, accounts: Sequence[AccountView]) -> str:
     """Say how large the fleet is, and what is not in the tiles."""
-    parts = [f"{number(totals.clean)} without an open issue"]
+    if not totals.servers:
+        return f"{counted(len(accounts), 'account is', 'accounts are')} configured."
+    parts = [f"{number(totals.clean) if totals.clean else 'none'} without an open issue"]
     if totals.waived:
         parts.append(counted(totals.waived, "issue waived", "issues waived"))
     return f"{counted(totals.servers, 'server')} in {counted(len(accounts), 'account')}, {listed(parts)}."
@@ -110,7 +112,7 @@ def tiles(totals: FleetTotals, paths: Paths, everything: FleetFilter) -> tuple[T
         Tile(
             severity=severity.value,
             issues=number(totals.issues[index]),
-            servers=f"on {counted(totals.affected[index], 'server')}",
+            servers=f"on {counted(totals.affected[index], 'server')}" if totals.affected[index] else "on no server",
             link=paths.fleet(type(everything)(severity=severity)) + "#servers",
         )
         for index, severity in enumerate(SEVERITIES)
@@ -121,7 +123,7 @@ def row(summary: ServerSummary, paths: Paths, now: float) -> Row:
     """Show one server."""
     counts = summary.open_issues or (None,) * len(SEVERITIES)
     return Row(
-        name=summary.name or f"Server {summary.server_id}",
+        name=summary.name.strip() or f"Server {summary.server_id}",
         account=summary.account,
         link=paths.server(summary.server_id, summary.account),
         counts=tuple(Count(severity.value, count) for severity, count in zip(SEVERITIES, counts, strict=True)),

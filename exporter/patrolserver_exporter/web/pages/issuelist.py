@@ -74,16 +74,17 @@ def issue_view(issue: Issue, now: float) -> IssueView:
 def advice(issue: Issue) -> str:
     """Say what to do about an issue that came without a title."""
     name = issue.software or issue.canonical_name
-    now = f" ({issue.version} is installed)" if issue.version else ""
-    if issue.update_to:
-        return f"Update {name} to {issue.update_to}{now}."
     match issue.kind:
+        case Kind.EXPLOITABLE if issue.update_to:
+            return f"{name} has known exploits: update it to {issue.update_to}."
         case Kind.EXPLOITABLE:
-            return f"{name} has known exploits{now}; update it, or take it out of reach."
+            return f"{name} has known exploits: update it, or take it out of reach."
+        case Kind.OUTDATED if issue.update_to:
+            return f"Update {name} to {issue.update_to}."
         case Kind.REPORTED:
-            return f"PatrolServer reported {name}{now}; the next poll tells more."
+            return f"PatrolServer reported {name}; the next poll tells more."
         case _:
-            return f"Upgrade {name} to a supported release{now}."
+            return f"Upgrade {name} to a supported release."
 
 
 def history(open_issues: Iterable[Issue], fixed_issues: Iterable[Issue], now: float) -> tuple[Happening, ...]:

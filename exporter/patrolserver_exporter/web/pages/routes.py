@@ -13,7 +13,7 @@ from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.store.pages import FleetFilter, accounts_with, as_server_id, fleet_view, server_view
 from patrolserver_exporter.web.access import Denied, authorise
 from patrolserver_exporter.web.pages import fleet
-from patrolserver_exporter.web.pages.accounts import account_views
+from patrolserver_exporter.web.pages.accounts import account_views, exporter_view
 from patrolserver_exporter.web.pages.ages import moment
 from patrolserver_exporter.web.pages.answers import Templates, accepts_html
 from patrolserver_exporter.web.pages.connect import connect
@@ -93,6 +93,7 @@ class Pages:
             "totals": view.totals,
             "notices": found,
             "accounts": accounts,
+            "exporter": exporter_view(view.inbox, ready=context.watching.ready),
             "tiles": fleet.tiles(view.totals, self._paths, FleetFilter()),
             "wanted": wanted,
             "filtered": wanted != FleetFilter(),

@@ -60,14 +60,15 @@ class ServerPage:
 def server_page(view: ServerView, rules: Issues, now: float) -> ServerPage:
     """Show a server as the store has it and the rules judge it."""
     record, summary = view.record, view.record.summary
-    text, tone = headline(summary, gone=record.gone_at is not None)
+    found = tuple(_notices(view, now))
+    text, tone = headline(summary, gone=record.gone_at is not None, doubtful=any(notice.bad for notice in found))
     return ServerPage(
-        name=record.name or f"Server {record.server_id}",
+        name=record.name.strip() or f"Server {record.server_id}",
         server_id=record.server_id,
         account=record.account,
         headline=text,
         tone=tone,
-        notices=tuple(_notices(view, now)),
+        notices=found,
         verified={None: "not known", True: "yes", False: "no"}[summary.verified],
         polled=maybe(summary.last_poll_at, now),
         next_poll=maybe(None if record.gone_at is not None else record.next_poll_at, now),
@@ -83,8 +84,8 @@ def server_page(view: ServerView, rules: Issues, now: float) -> ServerPage:
     )
 
 
-def headline(summary: ServerSummary, *, gone: bool) -> tuple[str, str]:
-    """Say in one sentence how the server stands, and in which tone."""
+def headline(summary: ServerSummary, *, gone: bool, doubtful: bool) -> tuple[str, str]:
+    """Say in one sentence how the server stands, and in which tone; ``doubtful`` data is never good news."""
     if gone:
         return "This server is no longer watched", "unknown"
     if summary.open_issues is None:
@@ -95,7 +96,9 @@ def headline(summary: ServerSummary, *, gone: bool) -> tuple[str, str]:
         if count
     ]
     if not found:
-        return "No open issue", "good"
+        return (
+            ("No open issue is known, but the data is not fresh", "unknown") if doubtful else ("No open issue", "good")
+        )
     tone = "bad" if any(summary.open_issues[:2]) else "warn"
     total = sum(summary.open_issues)
     return f"{listed(found)} {'issue' if total == 1 else 'issues'}", tone

@@ -27,5 +27,5 @@ def listed(parts: Sequence[str]) -> str:
 
 def place(location: str | None, parent: str | None) -> str:
     """Say where a software is installed."""
-    parts = [f"in {location}" if location else "", f"part of {parent}" if parent else ""]
+    parts = [location or "", f"part of {parent}" if parent else ""]
     return ", ".join(part for part in parts if part)

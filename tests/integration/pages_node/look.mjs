@@ -1,0 +1,66 @@
+// Opens pages in Chromium and says what it saw.
+// In (stdin): {"chromium": path, "visits": [{"url", "width", "height", "scheme", "picture"?, "headers"?}]}
+// Out: one entry a visit: {"status", "title", "violations", "console", "overflow", "tabs"}
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const order = JSON.parse(readFileSync(0, "utf8"));
+const browser = await chromium.launch({
+  executablePath: order.chromium,
+  args: [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+  ],
+});
+
+async function look(visit) {
+  const context = await browser.newContext({
+    viewport: { width: visit.width, height: visit.height },
+    colorScheme: visit.scheme,
+    deviceScaleFactor: visit.scale ?? 1,
+    isMobile: visit.width < 600,
+    hasTouch: visit.width < 600,
+    extraHTTPHeaders: visit.headers ?? {},
+  });
+  const page = await context.newPage();
+  const said = [];
+  const requested = [];
+  page.on("console", (message) => said.push(message.text()));
+  page.on("pageerror", (error) => said.push(String(error)));
+  page.on("request", (request) => requested.push(request.url()));
+  const response = await page.goto(visit.url, { waitUntil: "load" });
+  if (visit.picture) await page.screenshot({ path: visit.picture, fullPage: visit.whole ?? false });
+  // What the inspector evaluates is not under the page's policy, so the policy stays as it is served.
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  const canary = await page.evaluate(() => window.pwned ?? null);
+  const title = await page.title();
+  const tabs = [];
+  for (let i = 0; i < 12; i += 1) {
+    await page.keyboard.press("Tab");
+    tabs.push(await page.evaluate(() => {
+      const at = document.activeElement;
+      const style = getComputedStyle(at);
+      return { name: (at.innerText || at.name || at.tagName).trim(), outlined: style.outlineStyle !== "none" };
+    }));
+  }
+  await context.close();
+  return {
+    status: response.status(),
+    title,
+    violations: violations.map((found) => `${found.id} (${found.impact}): ${found.nodes.map((node) => node.html).slice(0, 3).join(" | ")}`),
+    console: said,
+    requested: requested.filter((url) => !url.startsWith("data:")),
+    overflow,
+    canary,
+    tabs,
+  };
+}
+
+const seen = [];
+for (const visit of order.visits) seen.push(await look(visit));
+await browser.close();
+process.stdout.write(JSON.stringify(seen));
