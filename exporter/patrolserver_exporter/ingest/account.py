@@ -8,6 +8,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.ingest.health import Health
 from patrolserver_exporter.ingest.rules import Rules
 from patrolserver_exporter.ingest.schedule import Schedule, Task
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Account, Config
+    from patrolserver_exporter.config.secret import Secret
     from patrolserver_exporter.patrolserver.client import ApiCall
 
 log = logging.getLogger(__name__)
@@ -86,9 +88,18 @@ class WatchedAccount:
         return self.account.key.reveal(), self.account.secret.reveal()
 
     def reread_credentials(self) -> bool:
-        """Read key and secret anew where they came from; True if one changed."""
-        changed = [self.account.key.reread(), self.account.secret.reread()]
-        return any(changed)
+        """Read key and secret anew where they came from; True if one changed.
+
+        A file that is missing or empty is about to be replaced: the value stays as it was.
+        """
+        return any([self._changed(self.account.key), self._changed(self.account.secret)])
+
+    def _changed(self, secret: Secret) -> bool:
+        try:
+            return secret.reread()
+        except ConfigError as error:
+            log.warning("The credentials cannot be read anew", extra=log_fields(account=self.name, err=str(error)))
+            return False
 
     def try_new_credentials(self, now: float) -> None:
         """If they changed, have the list call made at once (``now`` in monotonic seconds)."""
@@ -124,6 +135,11 @@ class WatchedAccount:
                 ),
             )
         self._stretched = stretched
+
+    def watches(self, server_id: int) -> bool:
+        """Whether the server is one of the account's."""
+        place = bisect.bisect_left(self.server_ids, server_id)
+        return place < len(self.server_ids) and self.server_ids[place] == server_id
 
     def turn_after(self, server_id: int, now: float) -> float:
         """Seconds to the server's next turn (``now`` in seconds since the epoch).

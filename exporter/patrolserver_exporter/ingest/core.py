@@ -18,10 +18,11 @@ from patrolserver_exporter.ingest.poller import AccountPoller
 from patrolserver_exporter.ingest.rules import Rules
 from patrolserver_exporter.ingest.worker import AccountWorker
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import Store, deliveries
+from patrolserver_exporter.store import Store, StoreError, deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Account, Config
@@ -81,10 +82,16 @@ class Ingest:
         self._telemetry = telemetry
         self._clock = clock
         self._watches: dict[str, Watch] = {}
+        self._names: frozenset[str] = frozenset()
+        """The configured accounts: late calls of others must not bring their series back."""
         self._lock = threading.Lock()
         self._clock_watch = ClockWatch(clock)
         self._housekeeping = Housekeeping(store, telemetry, clock)
         self._ready = False
+        self._unfinished: Config | None = None
+        """What to go back to after a reload that the store did not let happen."""
+        self._step = 0.0
+        """Seconds by which the clock was set and which nothing has followed yet."""
         self.last_tick = clock.monotonic()
         """When the dispatcher last ticked (monotonic seconds); the watchdog looks at it."""
         self._inbox: tuple[InboxState, ...] = ()
@@ -102,28 +109,46 @@ class Ingest:
 
     def _apply(self, config: Config, restored: Config | None) -> None:
         with self._lock:
-            rules = {account.name: Rules.of(config, account) for account in config.accounts}
-            keep = {} if restored is None else self._unchanged(config, restored)
-            for name in self._watches.keys() - keep.keys():
-                self._watches.pop(name).stop()
-                if name not in rules:
-                    self._telemetry.forget_account(name)
-            state = self._store.run(lambda unit: restore.restore(unit, rules, config.metrics, now=self._clock.now()))
-            self._ready = self._ready or any(record.last_success_at for record in state.accounts.values())
-            for account in config.accounts:
-                if account.name in keep:
-                    self._renew(keep[account.name], config, account)
-                else:
-                    self._watches[account.name] = self._watch(config, account, state.servers[account.name])
-                    webhook_hint(account)
-            self._housekeeping.configure(config, rules)
+            try:
+                self._watch_all(config, restored)
+            except StoreError:
+                # Some accounts may have been stopped already; the next ticks bring the old ones back.
+                self._unfinished = restored or self._unfinished
+                raise
+            self._unfinished = None
+
+    def _watch_all(self, config: Config, restored: Config | None) -> None:
+        rules = {account.name: Rules.of(config, account) for account in config.accounts}
+        self._names = frozenset(rules)
+        keep = {} if restored is None else self._unchanged(config, restored)
+        for name in self._watches.keys() - keep.keys():
+            self._watches.pop(name).stop()
+            if name not in rules:
+                self._telemetry.forget_account(name)
+        state = self._store.run(lambda unit: restore.restore(unit, rules, config.metrics, now=self._clock.now()))
+        self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
+        for account in config.accounts:
+            if account.name in keep:
+                self._renew(keep[account.name], config, account)
+            else:
+                self._recount(config, account, restored)
+                self._watches[account.name] = self._watch(config, account, state.servers[account.name])
+                webhook_hint(account)
+        self._housekeeping.configure(config, rules)
 
     def _unchanged(self, config: Config, before: Config) -> dict[str, Watch]:
         if (config.poll, config.webhook) != (before.poll, before.webhook):
             return {}
         known = {account.name: account for account in before.accounts}
         same = [account.name for account in config.accounts if known.get(account.name) == account]
-        return {name: self._watches[name] for name in same}
+        return {name: self._watches[name] for name in same if name in self._watches}
+
+    def _recount(self, config: Config, account: Account, before: Config | None) -> None:
+        """Where the rules for an account's series changed, what was restored was counted by the old ones."""
+        rules = Rules.of(config, account)
+        known = [] if before is None else [Rules.of(before, one) for one in before.accounts if one.name == account.name]
+        if known and known != [rules]:
+            self._store.run(lambda unit: restore.count_anew(unit, account.name, rules))
 
     def _renew(self, watch: Watch, config: Config, account: Account) -> None:
         watched = watch.poller.watched
@@ -143,6 +168,8 @@ class Ingest:
         return Watch(poller, worker)
 
     def _observe(self, call: ApiCall) -> None:
+        if call.account not in self._names:
+            return
         reason = None if call.reason is None else call.reason.value
         self._telemetry.api_call(call.account, call.endpoint.value, call.seconds, reason)
 
@@ -161,15 +188,19 @@ class Ingest:
 
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
-        step = self._clock_watch.step()
+        if self._unfinished is not None:
+            self._apply(self._unfinished, restored=None)
+        self._step += self._clock_watch.step()
         watches = dict(self._watches)
-        if step:
-            self._follow_clock(step, watches)
+        if self._step:
+            self._follow_clock(self._step, watches)
+            self._step = 0.0
         for name, watch in watches.items():
             watched = watch.poller.watched
             watch.poller.pump()
-            self._telemetry.api_budget(name, watched.polls.available())
-            self._telemetry.poll_interval(name, watched.interval)
+            if name in self._names:
+                self._telemetry.api_budget(name, watched.polls.available())
+                self._telemetry.poll_interval(name, watched.interval)
             self._ready = self._ready or watched.list_read_at is not None
         if self._inbox_moved:
             self._inbox_moved = False
@@ -182,17 +213,23 @@ class Ingest:
         rules = {name: watch.poller.watched.rules for name, watch in watches.items()}
         now = self._clock.now()
         self._store.run(lambda unit: restore.follow_clock(unit, step, now=now, rules=rules))
-        if step < 0:
-            for watch in watches.values():
-                watch.poller.plan_all(watch.poller.watched.server_ids)
+        for watch in watches.values():
+            watched = watch.poller.watched
+            if watched.list_read_at is not None:
+                watched.list_read_at += step
+            if step < 0:
+                watch.poller.plan_all(watched.server_ids)
 
     def _inbox_changed(self) -> None:
         self._inbox_moved = True
         for watch in list(self._watches.values()):
             watch.worker.wake()
 
-    def _count_inbox(self, future: object) -> None:
-        census = future.result()  # type: ignore[attr-defined]
+    def _count_inbox(self, future: Future[list[deliveries.StateCount]]) -> None:
+        if future.exception() is not None:
+            self._inbox_moved = True
+            return
+        census = future.result()
         counted = {c.state: c for c in census}
         self._inbox = tuple(
             InboxState(

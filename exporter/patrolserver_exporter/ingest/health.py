@@ -6,7 +6,7 @@ import random
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.patrolserver.errors import PatrolServerError, RateLimited, Refused, ServerFailure
+from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,12 @@ class Health:
         return before is not self.trouble
 
     def call_failed(self, now: float, error: PatrolServerError) -> None:
-        """Another call failed: wait if the API asked to, and have the list call judge if it looks like more."""
+        """Another call failed: wait if the API asked to, and have the list call judge if it looks like more.
+
+        That something is not found says nothing against the API; forged events must not call for lists.
+        """
+        if isinstance(error, NotFound):
+            return
         self._other_failures += 1
         if isinstance(error, (RateLimited, ServerFailure)) and error.retry_after:
             self.paused_until = max(self.paused_until, now + error.retry_after)

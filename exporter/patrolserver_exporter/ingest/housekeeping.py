@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PURGE_EVERY = 600.0
+_WAIVERS_EVERY = 10.0
+"""Seconds until a sweep that failed is tried again; one that succeeded holds for the day."""
 _CATCH_UP_EVERY = 10.0
 _SECRETS_EVERY = 5.0
 
@@ -48,11 +50,12 @@ class Housekeeping:
         self._rules = rules
         self._retention = config.store.retention
         self._swept_on = None
+        self._due.pop("waivers", None)
 
     def tick(self, pollers: Mapping[str, AccountPoller]) -> None:
         """Do what is due."""
         today = day_of(self._clock.now())
-        if today != self._swept_on:
+        if today != self._swept_on and self._is_due("waivers", _WAIVERS_EVERY):
             self._swept_on = today
             self._sweep_waivers()
         if self._is_due("purge", _PURGE_EVERY):
@@ -69,22 +72,27 @@ class Housekeeping:
         self._due[what] = now + every
         return True
 
-    def _submit(self, work: Callable[[Unit], object]) -> None:
-        self._store.submit(work).add_done_callback(self._look_at)
+    def _submit(self, work: Callable[[Unit], object], on_failure: Callable[[], None] = lambda: None) -> None:
+        def look_at(future: Future[object]) -> None:
+            error = future.exception()
+            if error is not None:
+                self._telemetry.error("store")
+                log.error("Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
+                on_failure()
 
-    def _look_at(self, future: Future[object]) -> None:
-        error = future.exception()
-        if error is not None:
-            self._telemetry.error("store")
-            log.error("Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
+        self._store.submit(work).add_done_callback(look_at)
 
     def _sweep_waivers(self) -> None:
         for account, rules in self._rules.items():
             self._submit(
                 lambda unit, account=account, rules=rules: listing.sweep_waivers(  # type: ignore[misc]
                     unit, account, now=self._clock.now(), rules=rules
-                )
+                ),
+                self._sweep_again,
             )
+
+    def _sweep_again(self) -> None:
+        self._swept_on = None
 
     def _catch_up(self, pollers: Mapping[str, AccountPoller]) -> None:
         """Where deliveries did not fit into the inbox, poll the account's servers sooner, at most once an interval."""

@@ -87,20 +87,22 @@ def save_account(unit: Unit, record: AccountRecord) -> None:
 
 
 def sweep_waivers(unit: Unit, account: str, *, now: float, rules: Rules) -> int:
-    """Let waivers begin and end on the account's open issues; returns how many servers changed."""
+    """Let waivers begin and end on the account's open issues; returns how many servers changed.
+
+    A server that is gone is left alone: should it come back, its first poll does this, and tells it.
+    """
     swept = 0
     for (_, server_id), issues in list(fleet.open_issues(unit.connection, account)):
         record = fleet.find_server(unit.connection, account, server_id)
-        if record is None:
+        if record is None or record.gone_at is not None:
             continue
         changed, changes = waive.apply_waivers(issues, record.name, rules.waivers, now)
         if not changed:
             continue
         fleet.save_issues(unit.connection, changed)
-        if record.gone_at is None:
-            tell(unit, record.name, changes)
-            renew_summary(unit, record, rules)
-            swept += 1
+        tell(unit, record.name, changes)
+        renew_summary(unit, record, rules)
+        swept += 1
     return swept
 
 
@@ -116,13 +118,14 @@ def renew_summary(unit: Unit, record: ServerRecord, rules: Rules) -> None:
 def finish_catch_up(unit: Unit, account: str) -> bool:
     """Clear the account's catch-up flag if every server was polled since it was set; True if none is set now.
 
-    A server that cannot be polled does not keep the flag up for ever: its data is marked as old by itself.
+    A server that cannot be polled, or not completely, does not keep the flag up for ever: its data is marked as old or
+    partial by itself.
     """
     record = fleet.account_records(unit.connection).get(account)
     if record is None or record.catch_up_since is None:
         return True
     for server in fleet.server_records(unit.connection, account):
-        polled_at = server.state.complete_poll_at
+        polled_at = server.state.last_poll_at
         if (polled_at is None or polled_at < record.catch_up_since) and server.state.poll_success:
             return False
     save_account(unit, replace(record, catch_up_since=None))

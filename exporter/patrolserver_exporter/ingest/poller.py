@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.ingest import listing, scans, units
 from patrolserver_exporter.ingest.effects import InboxMoved
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.fleet import ServerState
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _RETRY_BASE = 30.0
+_PATIENCE = 60.0
+"""Seconds that somebody who asked for a poll waits for a pause to end, at most."""
+
+
+class _StoppedError(Exception):
+    """The account is watched anew, or no longer: what a call still brought is not kept."""
 
 
 class AccountPoller:
@@ -46,21 +53,13 @@ class AccountPoller:
         """Plan the servers of the restored state as they were planned; what is overdue is spread over time."""
         watched, now, mono = self.watched, self._clock.now(), self._clock.monotonic()
         watched.watch(record.server_id for record in records)
-        interval = watched.interval
-        overdue = [r for r in records if r.next_poll_at is not None and r.next_poll_at <= now]
-        spread = interval * len(overdue) / max(len(records), 1)
+        waits = _waits(records, now, watched.interval)
         with watched.lock:
-            for place, record in enumerate(sorted(overdue, key=lambda r: r.next_poll_at or 0.0)):
-                watched.schedule.put(Task(Job.POLL, record.server_id), mono + spread * place / len(overdue))
             for record in records:
-                if record.next_poll_at is not None and record.next_poll_at > now:
-                    wait = min(record.next_poll_at - now, interval * 5 / 4)
-                    watched.schedule.put(Task(Job.POLL, record.server_id), mono + wait)
-                elif record.next_poll_at is None:
-                    watched.schedule.put(Task(Job.POLL, record.server_id), mono)
+                wait = waits[record.server_id]
                 if record.state.settle_poll_at is not None:
-                    wait = min(max(record.state.settle_poll_at - now, 0.0), watched.rules.settle)
-                    watched.schedule.put(Task(Job.POLL, record.server_id), mono + wait)
+                    wait = min(wait, max(record.state.settle_poll_at - now, 0.0))
+                watched.schedule.put(Task(Job.POLL, record.server_id), mono + wait)
                 if scans.is_watched(record.state):
                     watched.schedule.put(Task(Job.CHECK_SCAN, record.server_id), mono)
 
@@ -79,10 +78,22 @@ class AccountPoller:
                 self.watched.schedule.put(Task(Job.POLL, server_id), start + pace * place)
 
     def refresh(self, server_id: int, done: Callable[[str | None], None]) -> None:
-        """Poll a server now; ``done`` hears how a poll that starts from now on ended: the error, or ``None``."""
+        """Poll a server now; ``done`` hears, once, how a poll that starts from now on ended: the error, or ``None``."""
+        refusal = None
         with self.watched.lock:
-            self.watched.waiting.setdefault(server_id, []).append(done)
-        self.plan(Job.POLL, server_id)
+            if self._stopping:
+                refusal = f"The account {self.watched.name} is no longer watched as it was; ask again."
+            elif not self.watched.watches(server_id):
+                refusal = self._unknown(server_id)
+            else:
+                self.watched.waiting.setdefault(server_id, []).append(done)
+        if refusal is None:
+            self.plan(Job.POLL, server_id)
+        else:
+            done(refusal)
+
+    def _unknown(self, server_id: int) -> str:
+        return f"Server {server_id} is no longer in account {self.watched.name}."
 
     def list_now(self) -> None:
         """Ask for the server list at once, unless a trouble spaces such calls out."""
@@ -91,10 +102,28 @@ class AccountPoller:
         self.pump()
 
     def begin_stop(self) -> None:
-        """Start nothing more."""
-        self._stopping = True
+        """Start nothing more, and keep nothing of what is under way."""
+        with self.watched.lock:
+            self._stopping = True
+            waiting = self._take_waiting()
         self.watched.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        _tell(waiting, f"The account {self.watched.name} is no longer watched as it was; ask again.")
+
+    def _take_waiting(self) -> list[Callable[[str | None], None]]:
+        waiting = [done for of_server in self.watched.waiting.values() for done in of_server]
+        self.watched.waiting.clear()
+        return waiting
+
+    def _keep(self, work: Callable[[Unit], T]) -> T:
+        """Have the store do a unit of work, unless the account is watched anew, or no longer, by then."""
+
+        def unless_stopped(unit: Unit) -> T:
+            if self._stopping:
+                raise _StoppedError
+            return work(unit)
+
+        return self._store.run(unless_stopped)
 
     def join(self, patience: float) -> None:
         """Wait for the calls under way, at most ``patience`` seconds."""
@@ -114,11 +143,12 @@ class AccountPoller:
             if watched.health.allows_calls(now):
                 self._start_due(now)
             elif watched.health.trouble is not Trouble.NONE:
-                refused = [done for waiting in watched.waiting.values() for done in waiting]
-                watched.waiting.clear()
+                refused = self._take_waiting()
                 self._pass_over_due(now)
-        for done in refused:
-            done(f"The account {watched.name} cannot be polled now: {watched.health.detail}")
+            elif watched.health.paused_until - now > _PATIENCE:
+                refused = self._take_waiting()
+            why = watched.health.detail or "the API asked to wait."
+        _tell(refused, f"The account {watched.name} cannot be polled now: {why}")
 
     def _start_due(self, now: float) -> None:
         watched = self.watched
@@ -131,6 +161,7 @@ class AccountPoller:
                 return
             if task in watched.in_flight:
                 watched.again.add(task)
+                watched.polls.give_back(1)
                 continue
             watched.in_flight.add(task)
             work = self._poll if task.job is Job.POLL else self._check_scan
@@ -154,11 +185,13 @@ class AccountPoller:
             for server_id in server_ids:
                 units.apply_poll_failure(unit, self.watched.name, server_id, next_poll_at=next_poll_at)
 
-        self._store.run(work)
+        self._keep(work)
 
     def _run(self, work: Callable[..., None], *arguments: object) -> None:
         try:
             work(*arguments)
+        except _StoppedError:
+            log.debug("A late result was left out", extra=log_fields(account=self.watched.name))
         except StoreError as error:
             self._telemetry.error("poller")
             log.exception(
@@ -174,8 +207,7 @@ class AccountPoller:
             work(task.server_id)
         except BaseException:
             # What failed for a reason of our own must not fall out of the schedule.
-            with self.watched.lock:
-                self.watched.schedule.put(task, self._clock.monotonic() + _RETRY_BASE)
+            self._plan_next(task, _RETRY_BASE)
             raise
         finally:
             with self.watched.lock:
@@ -183,6 +215,12 @@ class AccountPoller:
                 if task in self.watched.again:
                     self.watched.again.discard(task)
                     self.watched.schedule.put(task, self._clock.monotonic())
+
+    def _plan_next(self, task: Task, wait: float) -> None:
+        """Plan a server's next turn, unless the account no longer has it."""
+        with self.watched.lock:
+            if self.watched.watches(task.server_id):
+                self.watched.schedule.put(task, self._clock.monotonic() + wait)
 
     def _note(self, oddities: Sequence[str], about: str) -> None:
         if oddities:
@@ -208,6 +246,8 @@ class AccountPoller:
         self._note(parsed.oddities, "servers")
 
         def work(unit: Unit) -> listing.Listed:
+            if deliveries.unblock(unit, watched.name):
+                unit.effects.append(InboxMoved())
             return listing.apply_list(
                 unit,
                 watched.name,
@@ -220,15 +260,20 @@ class AccountPoller:
         with watched.lock:
             # Set before the write, so that a store that cannot write does not turn into a storm of calls.
             recovered = watched.health.listed(self._clock.monotonic(), watched.settings.poll.interval)
-        listed = self._store.run(work)
+        listed = self._keep(work)
         watched.list_read_at = started_at
         self._plan_listed(listed)
+        self._catch_up()
         if recovered:
             log.info("The API answers again", extra=log_fields(account=watched.name))
-            self._store.run(self._hasten_deliveries)
-            with watched.lock:
-                passed_over, watched.passed_over = sorted(watched.passed_over), set()
-            self.plan_all(passed_over)
+            self._keep(self._hasten_deliveries)
+
+    def _catch_up(self) -> None:
+        """Poll the servers whose turn was passed over; not only at a recovery, whose list may not have been kept."""
+        watched = self.watched
+        with watched.lock:
+            passed_over, watched.passed_over = sorted(watched.passed_over), set()
+        self.plan_all([server_id for server_id in passed_over if watched.watches(server_id)])
 
     def _hasten_deliveries(self, unit: Unit) -> None:
         if deliveries.hasten(unit, self.watched.name):
@@ -238,14 +283,18 @@ class AccountPoller:
         watched = self.watched
         if not listed.added and not listed.gone:
             return
-        watched.watch((set(watched.server_ids) - set(listed.gone)) | set(listed.added))
+        waiting = []
         with watched.lock:
+            watched.watch((set(watched.server_ids) - set(listed.gone)) | set(listed.added))
             now = self._clock.monotonic()
             for server_id in listed.gone:
                 watched.schedule.drop(server_id)
                 watched.failures.pop(server_id, None)
+                waiting += [(done, server_id) for done in watched.waiting.pop(server_id, ())]
             for server_id in listed.added:
                 watched.schedule.put(Task(Job.POLL, server_id), now)
+        for done, server_id in waiting:
+            _tell([done], self._unknown(server_id))
         fields = log_fields(account=watched.name, added=len(listed.added), gone=len(listed.gone))
         log.info("The account's servers changed", extra=fields)
 
@@ -256,24 +305,29 @@ class AccountPoller:
             trouble = watched.health.trouble
         level = logging.ERROR if began else logging.DEBUG
         log.log(level, _TROUBLES[trouble], extra=log_fields(account=watched.name, err=str(error)))
-        self._store.run(lambda unit: listing.save_reachability(unit, watched.name, up=False, now=self._clock.now()))
+        self._keep(lambda unit: listing.save_reachability(unit, watched.name, up=False, now=self._clock.now()))
         if trouble is Trouble.CREDENTIALS:
             watched.try_new_credentials(self._clock.monotonic())
 
     # One server's software
 
     def _poll(self, server_id: int) -> None:
-        watched = self.watched
-        with watched.lock:
-            waiting = watched.waiting.pop(server_id, [])
-        started_at = self._clock.now()
+        with self.watched.lock:
+            waiting = self.watched.waiting.pop(server_id, [])
+        outcome: str | None = "The poll's result could not be kept; the log tells why."
+        try:
+            outcome = self._ask_for_software(server_id)
+        finally:
+            _tell(waiting, outcome)
+
+    def _ask_for_software(self, server_id: int) -> str | None:
+        """Poll a server; returns what went wrong."""
+        watched, started_at = self.watched, self._clock.now()
         try:
             parsed = watched.client.software(server_id)
         except PatrolServerError as error:
             self._poll_failed(server_id, error)
-            for done in waiting:
-                done(str(error))
-            return
+            return str(error)
         with watched.lock:
             watched.health.call_succeeded()
             watched.failures.pop(server_id, None)
@@ -293,23 +347,21 @@ class AccountPoller:
                 rules=watched.rules,
             )
 
-        state = self._store.run(work)
-        if state is not None:
-            if state.settle_poll_at is not None:
-                wait = min(wait, max(state.settle_poll_at - self._clock.now(), 0.0))
-            self._plan_next(server_id, wait)
-        for done in waiting:
-            done(None if state is not None else f"Server {server_id} is no longer in account {watched.name}.")
-
-    def _plan_next(self, server_id: int, wait: float) -> None:
-        with self.watched.lock:
-            self.watched.schedule.put(Task(Job.POLL, server_id), self._clock.monotonic() + wait)
+        state = self._keep(work)
+        if state is None:
+            return self._unknown(server_id)
+        if state.settle_poll_at is not None:
+            wait = min(wait, max(state.settle_poll_at - self._clock.now(), 0.0))
+        self._plan_next(Task(Job.POLL, server_id), wait)
+        return None
 
     def _poll_failed(self, server_id: int, error: PatrolServerError) -> None:
         watched = self.watched
         with watched.lock:
             watched.health.call_failed(self._clock.monotonic(), error)
-            failures = watched.failures[server_id] = watched.failures.get(server_id, 0) + 1
+            failures = watched.failures.get(server_id, 0) + 1
+            if watched.watches(server_id):
+                watched.failures[server_id] = failures
             if isinstance(error, NotFound):
                 watched.health.ask_for_list(self._clock.monotonic())
         wait = back_off(
@@ -318,9 +370,9 @@ class AccountPoller:
         level = logging.WARNING if failures == 1 else logging.DEBUG
         fields = log_fields(account=watched.name, server_id=server_id, err=str(error), retry_seconds=round(wait))
         log.log(level, "A server could not be polled; its old data stays and is marked as old", extra=fields)
-        self._plan_next(server_id, wait)
+        self._plan_next(Task(Job.POLL, server_id), wait)
         next_poll_at = self._clock.now() + wait
-        self._store.run(lambda unit: units.apply_poll_failure(unit, watched.name, server_id, next_poll_at=next_poll_at))
+        self._keep(lambda unit: units.apply_poll_failure(unit, watched.name, server_id, next_poll_at=next_poll_at))
 
     # A server's running scan
 
@@ -331,18 +383,39 @@ class AccountPoller:
         except PatrolServerError as error:
             with watched.lock:
                 watched.health.call_failed(self._clock.monotonic(), error)
-                if not isinstance(error, NotFound):
-                    watched.schedule.put(Task(Job.CHECK_SCAN, server_id), self._clock.monotonic() + 60.0)
+            if not isinstance(error, NotFound):
+                self._plan_next(Task(Job.CHECK_SCAN, server_id), LIST_EVERY)
             return
         with watched.lock:
             watched.health.call_succeeded()
-        state, ended = self._store.run(
+        state, ended = self._keep(
             lambda unit: scans.apply_check(unit, watched.name, server_id, running=running, asked_at=asked_at)
         )
         if state is not None and scans.is_watched(state):
             self.plan(Job.CHECK_SCAN, server_id, scans.next_check_after(state))
         if ended:
             self.plan(Job.POLL, server_id)
+
+
+def _waits(records: Sequence[fleet.ServerRecord], now: float, interval: float) -> dict[int, float]:
+    """Seconds to the next poll of each server.
+
+    What is overdue is spread over its part of the interval, and so is what seems to be planned for later than any poll
+    is: the clock was set back since.
+    """
+    waits = {r.server_id: max((r.next_poll_at or now) - now, 0.0) for r in records}
+    unplanned = {r.server_id for r in records if r.next_poll_at is None}
+    overdue = [i for i, wait in waits.items() if i not in unplanned and not 0.0 < wait <= interval * 5 / 4]
+    spread = interval * len(overdue) / max(len(records), 1)
+    return waits | {server_id: spread * place / len(overdue) for place, server_id in enumerate(overdue)}
+
+
+def _tell(waiting: Sequence[Callable[[str | None], None]], outcome: str | None) -> None:
+    for done in waiting:
+        try:
+            done(outcome)
+        except Exception:
+            log.exception("Nobody could be told how a poll ended")
 
 
 _TROUBLES = {

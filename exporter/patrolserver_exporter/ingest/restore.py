@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from patrolserver_exporter.ingest import units
 from patrolserver_exporter.ingest.effects import FleetRestored, ServerGone
-from patrolserver_exporter.ingest.listing import renew_summary
+from patrolserver_exporter.ingest.listing import renew_summary, save_account
 from patrolserver_exporter.store import deliveries, fleet, history
-from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
+from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,18 +71,44 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
     """
     deliveries.shift_times(unit, step, now=now)
     for account, of_account in rules.items():
-        for record in list(fleet.server_records(unit.connection, account)):
-            if _is_from_future(record.state, now):
+        _forget_future_of_account(unit, account, now)
+        for record in list(fleet.server_records(unit.connection, account, gone=True)):
+            if _is_from_future(record, now):
                 _forget_future(unit, record, now, of_account)
 
 
-def _is_from_future(state: ServerState, now: float) -> bool:
-    return max(state.last_poll_at or 0.0, state.last_scan_at or 0.0, state.event_received_at or 0.0) > now
+def _forget_future_of_account(unit: Unit, account: str, now: float) -> None:
+    record = fleet.account_records(unit.connection).get(account)
+    if record is None or max(record.last_success_at or 0.0, record.catch_up_since or 0.0) <= now:
+        return
+    since = record.catch_up_since
+    past = replace(record, last_success_at=_past(record.last_success_at, now), catch_up_since=since and min(since, now))
+    save_account(unit, past)
+
+
+def _past(at: float | None, now: float) -> float | None:
+    return None if at is None or at > now else at
+
+
+def _is_from_future(record: ServerRecord, now: float) -> bool:
+    state = record.state
+    times = (
+        record.gone_at,
+        state.last_poll_at,
+        state.last_scan_at,
+        state.event_received_at,
+        state.scan_started_told_at,
+        state.scan_finished_told_at,
+    )
+    return any(at is not None and at > now for at in times)
 
 
 def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -> None:
     def past(at: float | None) -> float | None:
-        return None if at is None or at > now else at
+        return _past(at, now)
+
+    def at_most_now(at: float | None) -> float | None:
+        return None if at is None else min(at, now)
 
     state = record.state
     state = replace(
@@ -90,17 +117,24 @@ def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -
         complete_poll_at=past(state.complete_poll_at),
         last_scan_at=past(state.last_scan_at),
         poll_success=False if past(state.last_poll_at) is None else state.poll_success,
-        event_received_at=None if state.event_received_at is None else min(state.event_received_at, now),
-        settle_poll_at=None if state.settle_poll_at is None else min(state.settle_poll_at, now),
+        scan_started_told_at=at_most_now(state.scan_started_told_at),
+        scan_finished_told_at=at_most_now(state.scan_finished_told_at),
+        event_received_at=at_most_now(state.event_received_at),
+        settle_poll_at=at_most_now(state.settle_poll_at),
     )
     issues = [
         replace(
             issue,
             first_seen=min(issue.first_seen, now),
             last_seen=min(issue.last_seen, now),
-            event_received_at=None if issue.event_received_at is None else min(issue.event_received_at, now),
+            event_received_at=at_most_now(issue.event_received_at),
+            fixed_at=at_most_now(issue.fixed_at),
         )
         for issue in fleet.issues_of(unit.connection, record.account, record.server_id)
     ]
     fleet.save_issues(unit.connection, issues)
-    renew_summary(unit, replace(record, state=state), rules)
+    record = replace(record, state=state, gone_at=at_most_now(record.gone_at))
+    if record.gone_at is None:
+        renew_summary(unit, record, rules)
+    else:
+        fleet.save_servers(unit.connection, [units.with_state(record, state)])

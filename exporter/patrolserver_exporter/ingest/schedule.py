@@ -6,6 +6,9 @@ import heapq
 from enum import StrEnum
 from typing import NamedTuple
 
+_OUTDATED_KEPT = 64
+"""Entries beside the tasks that the heap may hold before it is cleaned."""
+
 
 class Job(StrEnum):
     """What is done with a server."""
@@ -37,6 +40,9 @@ class Schedule:
         if known is None or at < known:
             self._due[task] = at
             heapq.heappush(self._heap, (at, task))
+            if len(self._heap) > 2 * len(self._due) + _OUTDATED_KEPT:
+                self._heap = [(at, task) for task, at in self._due.items()]
+                heapq.heapify(self._heap)
 
     def drop(self, server_id: int) -> None:
         """Forget a server's tasks."""

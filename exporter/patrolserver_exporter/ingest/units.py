@@ -86,12 +86,14 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
 ) -> ServerState | None:
     """Merge a successful poll that started at ``started_at``; ``None`` if the account no longer has the server.
 
-    A poll that comes after one that started later is left out.
+    A poll that comes after one that started later is left out. The clock may have been set back during the poll, and
+    nothing started in the future.
     """
     record = find(unit, account, server_id)
     if record is None:
         return None
-    if record.state.last_poll_at is not None and started_at <= record.state.last_poll_at:
+    started_at = min(started_at, now)
+    if record.state.last_poll_at is not None and started_at <= record.state.last_poll_at <= now:
         return record.state
     outcome = merge.apply_poll(
         fleet.issues_of(unit.connection, account, server_id),
@@ -122,7 +124,8 @@ def _after_poll(state: ServerState, started_at: float, *, complete: bool) -> Ser
         complete_poll_at=started_at if complete else state.complete_poll_at,
         poll_success=True,
         event_received_at=still(state.event_received_at),
-        settle_poll_at=still(state.settle_poll_at),
+        # One that was not complete counts too: else the next would be due at once, and the one after it.
+        settle_poll_at=None if (state.settle_poll_at or 0.0) <= started_at else state.settle_poll_at,
     )
 
 

@@ -12,6 +12,7 @@ from patrolserver_exporter.ingest.account import EVENT_THREADS
 from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.events import FollowUp, apply_event, needs_server
 from patrolserver_exporter.ingest.fates import Fate, fate_of
+from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.ingest.schedule import Job
 from patrolserver_exporter.ingest.threads import Threads
 from patrolserver_exporter.logs import log_fields
@@ -53,6 +54,8 @@ class AccountWorker:
         self._wake = threading.Condition()
         self._woken = True
         self._stopping = False
+        self._trusted_at: float | None = None
+        """Start of the last list call of ours that succeeded (monotonic seconds)."""
         self._threads = Threads(EVENT_THREADS, f"event-{self._watched.name}")
         self.last_progress = clock.monotonic()
         """When the worker last went round (monotonic seconds); the watchdog looks at it."""
@@ -165,13 +168,17 @@ class AccountWorker:
     def _credentials_are_good(self) -> bool:
         """A refused event may be somebody else's: only the list call tells whether our credentials are refused."""
         watched = self._watched
-        if watched.list_read_at is not None and self._clock.now() - watched.list_read_at < _LIST_TRUSTED_FOR:
+        with watched.lock:
+            if watched.health.trouble is Trouble.CREDENTIALS:
+                return False
+        now = self._clock.monotonic()
+        if self._trusted_at is not None and now - self._trusted_at < _LIST_TRUSTED_FOR:
             return True
         try:
             watched.client.servers()
         except PatrolServerError:
             return False
-        watched.list_read_at = self._clock.now()
+        self._trusted_at = now
         return True
 
     def _settle(self, delivery: Delivery, fate: Fate, error: str, body: bytes | None = None) -> None:
