@@ -16,7 +16,7 @@ from tests.harness.events import report
 from tests.harness.fleet import fleet_lines, issues_by_server, total, wait_for_polls
 from tests.harness.process import Exporter
 from tests.harness.prometheus import free_port
-from tests.harness.sizes import FULL
+from tests.harness.sizes import FULL, LONGEST
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.issues.model import ChangeKind, Kind
@@ -98,6 +98,7 @@ def kept(exporter: Exporter) -> tuple[list[str], Counter[str]]:
     return reported, opened
 
 
+@pytest.mark.timeout(LONGEST)
 def test_a_burst_with_kills_loses_nothing_and_doubles_nothing(tmp_path: Path, simulator: Simulator) -> None:
     """Killed once a second under 20 % upstream failures: each acknowledged delivery took effect, and exactly once."""
     events, pace = (9_000, 400.0) if FULL else (900, 100.0)
