@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -87,3 +88,16 @@ def store(prepared_url: str) -> Iterator[Store]:
     """An empty store."""
     with Store(prepared_url) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def _logging_stays() -> Iterator[None]:
+    """A test that sets up the product's logging leaves no trace of it for the next."""
+    root = logging.getLogger()
+    loggers = [found for found in root.manager.loggerDict.values() if isinstance(found, logging.Logger)]
+    before = [(found, found.level, found.propagate, found.handlers[:]) for found in (root, *loggers)]
+    yield
+    for found, level, propagates, handlers in before:
+        found.setLevel(level)
+        found.propagate = propagates
+        found.handlers[:] = handlers

@@ -107,9 +107,9 @@ def main(arguments: Sequence[str]) -> int:
     """Check the configuration, or serve until a signal says stop."""
     flag_parser = parser()
     values = flags.read(flag_parser, arguments)
+    options = _options(flag_parser, values)
     redactor = setup_logging(values["log.level"], values["log.format"])  # type: ignore[arg-type]
     log_uncaught_exceptions()
-    options = _options(flag_parser, values)
     try:
         loaded = load_config(options.config_file, options.environ)
         redactor.register(*hidden_values(loaded.config))
