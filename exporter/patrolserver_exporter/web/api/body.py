@@ -29,7 +29,9 @@ async def read_json(scope: Scope, receive: Receive) -> Any:
 def decode(raw: bytes) -> Any:
     """The value of a JSON text; a 400 that says what is wrong."""
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_float=_number, parse_constant=_no_number
+        )
         text = json.dumps(value, ensure_ascii=False)
         text.encode("utf-8")
     except UnicodeError:
@@ -60,6 +62,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key is given twice")
     return found
+
+
+def _number(text: str) -> float:
+    """JSON has one kind of number: 1.0 is as good as 1."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _no_number(name: str) -> Any:

@@ -1,0 +1,134 @@
+"""Schemathesis against the running exporter, whose store holds what no sane API would send."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+from tests.harness.api import put_server
+from tests.harness.process import Exporter
+from tests.unit.issues.builders import issue, outdated, software, unsupported
+
+from patrolserver_exporter.issues.model import Change, ChangeKind, Kind, Severity
+from patrolserver_exporter.patrolserver.models import Exploit
+from patrolserver_exporter.store import Store, deliveries, history, schema
+from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from patrolserver_exporter.store import Unit
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "requirements" / "schemathesis.txt"
+HOSTILE = [
+    "web1.example.org",
+    "*",
+    "../../etc/passwd",
+    "a/b?c=d#e%2F%00",
+    "<script>alert(1)</script>",
+    "'; DROP TABLE servers; --",
+    "\u202egro.elpmaxe\u202c",
+    "\N{PILE OF POO}" * 60,
+    "x" * 255,
+    "[!a-z]*\\",
+    "7",
+    "{server:path}",
+]
+NOON = 1_795_521_600.0
+
+
+def fill(unit: Unit) -> None:
+    """Servers, issues, software, changes and deliveries with the oddest texts that the door lets through."""
+    for number, name in enumerate(HOSTILE, 1):
+        found = [
+            issue(name or "x", Kind.OUTDATED, location=name, title=name, description=name * 20),
+            issue("php", Kind.EXPLOITABLE, risk=None, severity=Severity.LOW),
+            issue("old", Kind.UNSUPPORTED, fixed_at=0.0, first_seen=0.0, last_seen=0.0),
+            issue("told", Kind.REPORTED, version=None),
+        ]
+        found = [replace(one, fingerprint=f"{number}-{n}") for n, one in enumerate(found)]
+        put_server(
+            unit,
+            2**53 - number,
+            name,
+            issues=found,
+            software=(
+                outdated(name, exploits=(Exploit(), Exploit(risk=10.0, reference=name, title=name))),
+                unsupported(name, id=2**53 - 1, parent=name, location=name),
+                software("php", version=None, candidates=(name,), supported=None, exploits=None),
+            ),
+            polled_at=NOON if number % 3 else None,
+            event_received_at=NOON if number % 4 else None,
+            last_scan_at=0.0,
+        )
+        history.record(unit.connection, name, [Change(kind=kind, at=NOON, issue=found[0]) for kind in ChangeKind])
+    news = [NewDelivery("main", 2**53 - 1, number, HOSTILE[number % 12], NOON) for number in range(1, 31)]
+    deliveries.Door(100).accept(unit, news)
+    states = list(DeliveryState)
+    for number in range(1, 31):
+        row = schema.inbox.update().where(schema.inbox.c.id == number)
+        state = states[number % len(states)]
+        unit.connection.execute(row.values(state=state, body=bytes(range(256)), last_error=HOSTILE[number % 12]))
+
+
+@pytest.fixture(scope="session")
+def schemathesis() -> Path:
+    """Schemathesis in an environment of its own, kept for as long as its lock stays the same."""
+    key = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    folder = ROOT / "build" / f"schemathesis-{key}"
+    program = folder / "bin" / "schemathesis"
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
+        installed = subprocess.run([*pip, "-r", str(LOCK)], check=False, capture_output=True, text=True)
+        if installed.returncode != 0:
+            missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+            missing(f"Schemathesis cannot be installed: {installed.stderr[-500:]}")
+    return program
+
+
+@pytest.fixture
+def exporter(tmp_path: Path) -> Iterator[Exporter]:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    with Store(url) as store:
+        store.run(fill)
+    # Nobody listens there, so that the API neither confirms nor removes what is in the store.
+    with Exporter.watching(tmp_path, "http://127.0.0.1:1", store_url=url) as running:
+        yield running
+
+
+def test_no_request_makes_the_api_break_its_own_document(schemathesis: Path, exporter: Exporter) -> None:
+    """All checks on: no 5xx, no status that is not documented, no answer against its schema, nothing wrong accepted."""
+    here = Path(__file__).with_name("schemathesis")
+    environ = {
+        **os.environ,
+        "SCHEMATHESIS_HOOKS": "hooks",
+        "PYTHONPATH": str(here),
+        "HOSTILE_NAMES": json.dumps(HOSTILE),
+    }
+    command = [
+        str(schemathesis),
+        "--config-file",
+        str(here / "schemathesis.toml"),
+        "run",
+        f"{exporter.url}/api/v1/openapi.json",
+        "--workers=2",
+        "--max-examples=25",
+        "--seed=1",
+        "--request-timeout=10",
+        "--no-color",
+        "--max-failures=20",
+        "--generation-database=none",
+    ]
+    ran = subprocess.run(command, env=environ, cwd=exporter.folder, capture_output=True, text=True, check=False)
+    report = "\n".join(line[:400] for line in (ran.stdout + ran.stderr).splitlines())
+    assert ran.returncode == 0, report
+    assert "Traceback" not in exporter.log()
