@@ -116,9 +116,9 @@ class Site:
     route_prefix: str = ""
     webhook_here: bool = True
 
-    def app(self) -> ASGIApp:
-        """The application, behind the guard that stands before it in the service."""
-        context = WebContext(
+    def context(self) -> WebContext:
+        """What the routes get."""
+        return WebContext(
             store=self.store,
             watching=self.accounts,
             tokens=self.tokens,
@@ -131,7 +131,10 @@ class Site:
             route_prefix=self.route_prefix,
             webhook_here=self.webhook_here,
         )
-        app = main_app(page_routes(context), metrics=not_found_app, webhook=None, prefix=self.route_prefix)
+
+    def app(self) -> ASGIApp:
+        """The application, behind the guard that stands before it in the service."""
+        app = main_app(page_routes(self.context()), metrics=not_found_app, webhook=None, prefix=self.route_prefix)
         return Guard(app, tokens=self.tokens, route_prefix=self.route_prefix)
 
 

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from tests.harness.pages import CANARY, status
+
+from patrolserver_exporter.logs import Redactor
+from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.fleet import AccountRecord
+from patrolserver_exporter.store.pages import InboxCount
+from patrolserver_exporter.web.pages.accounts import account_views, exporter_view
+from patrolserver_exporter.web.pages.freshness import Freshness
+from patrolserver_exporter.web.pages.notices import notices
+
+NOW = 1_800_000_000.0
+ANSWERED = AccountRecord(name="main", up=True, last_success_at=NOW - 20)
+
+
+def told(
+    record: AccountRecord = ANSWERED,
+    *,
+    inbox: tuple[InboxCount, ...] = (),
+    fresh: Freshness | None = None,
+    **changes: object,
+) -> list[tuple[str, bool]]:
+    accounts = account_views(
+        [status("main", 3, **changes)],
+        {"main": record},
+        inbox,
+        {"main": fresh or Freshness(oldest_at=NOW - 20)},
+        redact=Redactor(CANARY).redact,
+        now=NOW,
+    )
+    return [(notice.what + " " + notice.detail, notice.bad) for notice in notices(accounts, inbox, now=NOW)]
+
+
+def test_where_nothing_is_wrong_nothing_is_said() -> None:
+    """No notice, so no section of them."""
+    assert told() == []
+
+
+def test_refused_credentials_are_told_with_the_time_of_the_last_answer() -> None:
+    """What the API said is shown, but no secret in it."""
+    ((what, bad),) = told(trouble=f"403 for {CANARY}", credentials_refused=True)
+    assert "refuses the credentials of account main" in what
+    assert "20 seconds ago" in what
+    assert CANARY not in what
+    assert bad
+
+
+def test_an_api_that_cannot_be_reached_is_told() -> None:
+    """With what failed."""
+    ((what, bad),) = told(trouble="connection refused")
+    assert "cannot be reached" in what
+    assert "connection refused" in what
+    assert bad
+
+
+def test_silence_is_told_even_when_no_call_failed() -> None:
+    """A list that was last read a quarter of an hour ago means that something hangs."""
+    ((what, bad),) = told(AccountRecord(name="main", last_success_at=NOW - 901))
+    assert "has not answered" in what
+    assert bad
+
+
+def test_an_account_that_was_never_asked_is_no_trouble() -> None:
+    """That is how every start looks."""
+    assert told(AccountRecord(name="main"), fresh=Freshness()) == []
+
+
+def test_old_and_failed_data_is_counted() -> None:
+    """The sums are over all accounts."""
+    found = told(fresh=Freshness(never=1, failed=2, old=3, oldest_at=NOW - 90_000))
+    assert [(what.split(".")[0], bad) for what, bad in found] == [
+        ("The data of 3 servers is older than 24 hours", True),
+        ("The last poll of 2 servers failed", True),
+        ("1 server waits for the first poll", False),
+    ]
+
+
+def test_deliveries_that_wait_long_are_told() -> None:
+    """Those of the last quarter of an hour are not worth a word."""
+    assert told(inbox=(InboxCount("main", DeliveryState.RETRY, 4, NOW - 60),)) == []
+    ((what, bad),) = told(inbox=(InboxCount("main", DeliveryState.RETRY, 4, NOW - 1000),))
+    assert what.startswith("4 deliveries wait for account main")
+    assert bad
+
+
+def test_deliveries_that_were_not_understood_are_told_at_any_age() -> None:
+    """They are for somebody to look at, but the numbers stand."""
+    ((what, bad),) = told(inbox=(InboxCount("main", DeliveryState.DEAD, 1, NOW - 1),))
+    assert what.startswith("1 delivery of account main could not be understood")
+    assert not bad
+
+
+def test_an_overflow_is_told_until_polls_made_up_for_it() -> None:
+    """Since when, and that no issue is lost."""
+    ((what, _),) = told(AccountRecord(name="main", last_success_at=NOW, catch_up_since=NOW - 3600))
+    assert "overflowed 1 hour ago" in what
+
+
+def test_accounts_with_trouble_come_first() -> None:
+    """Then those that were not asked, then the rest by name."""
+    views = account_views(
+        [status("a", 1), status("b", 1), status("c", 1, trouble="503")],
+        {name: AccountRecord(name=name, last_success_at=NOW) for name in ("a", "c")},
+        (),
+        {},
+        redact=str,
+        now=NOW,
+    )
+    assert [(view.name, view.state) for view in views] == [
+        ("c", "Not reachable"),
+        ("b", "Not asked yet"),
+        ("a", "Working"),
+    ]
+
+
+def test_the_exporter_counts_deliveries_of_all_accounts() -> None:
+    """Those that wait, and those that are dead."""
+    inbox = (
+        InboxCount("a", DeliveryState.RECEIVED, 2, NOW),
+        InboxCount("b", DeliveryState.BLOCKED, 3, NOW),
+        InboxCount("b", DeliveryState.DEAD, 1, NOW),
+    )
+    view = exporter_view(inbox, ready=False)
+    assert (view.state, view.waiting, view.dead) == ("Starting", 5, 1)
