@@ -32,7 +32,8 @@ def rebuild(url: str) -> list[Path]:
         return []
     with files.FileLock(file):
         try:
-            engine.check_file(file)
+            if _is_sound(file):
+                return []
             probe = engine.create_engine(url)
             try:
                 engine.migrate(probe)
@@ -42,6 +43,26 @@ def rebuild(url: str) -> list[Path]:
         except StoreCorrupt:
             return files.set_aside(file)
     return []
+
+
+def _is_sound(file: Path) -> bool:
+    """Look for damage before anything is written; `StoreCorrupt` tells what was found.
+
+    False if only the documents were not looked at, because a migration has to come first.
+    """
+    engine.check_file(file)
+    if not file.exists() or file.stat().st_size == 0:
+        return False
+    reader = engine.create_reader(file)
+    try:
+        if not engine.is_current(reader):
+            return False
+        check_documents(reader, file)
+    except sa.exc.DatabaseError as error:
+        raise files.corrupt(file, f"{error.orig}.") from error
+    finally:
+        reader.dispose()
+    return True
 
 
 def check_documents(database: sa.Engine, file: Path) -> None:
@@ -74,15 +95,16 @@ class Store:
     def __init__(self, url: str, on_commit: Callable[[list[object]], None] = lambda _: None) -> None:
         self._file = engine.database_file(url)
         self._lock = None if self._file is None else files.FileLock(self._file)
+        sound = False
         with contextlib.ExitStack() as undo:
             if self._file is not None and self._lock is not None:
                 self._claim_file(self._file, self._lock)
                 undo.callback(self._lock.release)
-                engine.check_file(self._file)
+                sound = _is_sound(self._file)
             self._engine = engine.create_engine(url)
             undo.callback(self._engine.dispose)
             engine.migrate(self._engine)
-            if self._file is not None:
+            if self._file is not None and not sound:
                 check_documents(self._engine, self._file)
             undo.pop_all()
         self._thread = StoreThread(self._engine, on_commit)

@@ -87,12 +87,27 @@ def check_file(database: Path) -> None:
         return
     files.check_sum(database)
     try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(_open_reader(database)) as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
     except sqlite3.DatabaseError as error:
         raise files.corrupt(database, f"{error}.") from error
     if found != ["ok"]:
         raise files.corrupt(database, f"quick_check says: {'; '.join(found)}.")
+
+
+def create_reader(database: Path) -> sa.Engine:
+    """An engine that cannot write, and whose end leaves the log of a crash where it is."""
+    return sa.create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _open_reader(database))
+
+
+def _open_reader(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+
+
+def is_current(engine: sa.Engine) -> bool:
+    """Whether its schema is at ``HEAD``."""
+    with engine.connect() as connection:
+        return _revision(connection) == HEAD
 
 
 def migrate(engine: sa.Engine) -> None:
