@@ -93,12 +93,14 @@ def _worst_servers() -> Placed:
     worst = f"topk({SHOWN_SERVERS}, sum by (account, server_id, server) ({' or '.join(_marked(weighted))}) > 0)"
     shown = f"and on (account, server_id) {worst}"
     columns = [
-        Column("server", "Server", 195, link("Open the server's dashboard", to_server("Server", "Account"))),
+        Column("server", "Server", None, link("Open the server's dashboard", to_server("Server", "Account")), 205),
         Column("account", "Account", 80),
     ]
     queries: list[Query] = []
     for name, color in SEVERITIES.items():
-        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 78, colored_cell(any_is(color))))
+        columns.append(
+            Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), None, colored_cell(any_is(color)), 76)
+        )
         queries.append(Query(f"{_issues_of(name)} {shown}"))
     ages = "patrolserver_server_oldest_issue_timestamp_seconds"
     oldest = f"time() - {per_server(ages, matchers=ANY_SEVERITY, pick='min')}"

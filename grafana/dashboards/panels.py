@@ -25,8 +25,6 @@ Sorting = cogbuilder.Builder[kinds.TableSortByFieldState]
 Builder = stat.Panel | timeseries.Panel | table.Panel
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-NARROWEST = 95
-"""Pixels of a table's column that takes what is left."""
 SHORTEST_STEP = "15s"
 RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
@@ -70,7 +68,9 @@ class Column:
     source: str
     title: str
     width: int | None = None
+    """Pixels; ``None``: its share of what is left, and ``narrowest`` at least."""
     look: tuple[DynamicConfigValue, ...] = ()
+    narrowest: int = 95
 
 
 def stats(
@@ -197,7 +197,7 @@ def rows(
     for kind in ("string", "number"):
         builder.override_by_field_type(kind, [NOTHING])
     for column in columns:
-        name, width = ("custom.minWidth", NARROWEST) if column.width is None else ("custom.width", column.width)
+        name, width = ("custom.minWidth", column.narrowest) if column.width is None else ("custom.width", column.width)
         builder.override_by_name(column.title, [DynamicConfigValue(id_val=name, value=width), *column.look])
     order: list[Sorting] = [common.TableSortByFieldState().display_name(name).desc(True) for name in sort]
     if key:

@@ -118,3 +118,10 @@ def test_the_operators_copy_of_the_rules_is_fresh() -> None:
     """PrometheusRule holds the same rules; else run ``make dashboards``."""
     assert TARGET.read_text() == rendered()
     assert yaml.safe_load(TARGET.read_text())["spec"] == yaml.safe_load(RULES.read_text())
+
+
+def test_the_page_names_every_alert_with_its_severity() -> None:
+    """docs/grafana.md has each alert in a row of its severity."""
+    rows = re.findall(r"^\| (PatrolServer[^|]*) \| (\w+) \|", (ROOT / "docs" / "grafana.md").read_text(), re.MULTILINE)
+    told = {name: severity for names, severity in rows for name in names.split(", ")}
+    assert told == {name: rule["labels"]["severity"] for name, rule in alerts().items()}
