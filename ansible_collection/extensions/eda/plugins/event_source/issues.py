@@ -25,6 +25,8 @@ description:
   - Follows the exporter's change feed by long poll. Each change is an event.
   - With O(cursor_file), it goes on where it was after a restart of the rulebook, so that nothing is missed; an event may then come twice.
   - An exporter that is down, restarts or refuses is no reason to end. The source waits, longer each time, and goes on at its cursor.
+  - A webhook's issue is C(reported), with severity C(high), until a poll has looked at it; only then it may turn out to be critical. Such an issue
+    is held back until it is confirmed, and comes once, as it is then. See O(confirm_timeout).
   - If the exporter no longer keeps the changes after the cursor, it goes on with the oldest one that is kept, and says so with an event
     whose C(change) is C(gap).
 options:
@@ -62,6 +64,10 @@ options:
     description: The kinds of issues that make events. If unset, all.
     type: list
     elements: str
+  confirm_timeout:
+    description: Seconds to hold back an issue that no poll has confirmed yet; after that it comes as it is. V(0) holds nothing back.
+    type: float
+    default: 900
   wait:
     description: Seconds that one question may wait for a change, up to 60.
     type: int
@@ -111,6 +117,7 @@ OPTIONS = {
     "change": ["opened", "reopened"],
     "severity": None,
     "kind": None,
+    "confirm_timeout": 900.0,
     "wait": 30,
     "limit": 100,
     "validate_certs": True,
@@ -120,6 +127,7 @@ OPTIONS = {
     "max_backoff": 60.0,
 }
 FIRST_PAUSE = 0.5
+WAIT_WHILE_HOLDING = 2
 NO_ARGUMENTS_OF_OURS = ("_source_name", "source_name", "eda_feedback_queue", "feedback_queue")
 
 
@@ -169,45 +177,71 @@ class CursorFile:
 
 
 class Feed:
-    """The exporter's change feed."""
+    """The exporter's change feed, and how an issue stands now."""
 
     def __init__(self, options: dict[str, Any], session: aiohttp.ClientSession) -> None:
         self._options = options
         self._session = session
-        self._url = options["exporter_url"].rstrip("/") + "/api/v1/changes"
+        self._root = options["exporter_url"].rstrip("/") + "/api/v1"
 
-    async def page(self, after: str | None) -> dict[str, Any]:
+    async def page(self, after: str | None, wait: int) -> dict[str, Any]:
         """Return the next changes; waits for one.
 
         :raises CursorLost: if the cursor is too old, or unknown.
         :raises Refused: for any other answer that is no page.
         """
-        query = {"wait": str(self._options["wait"]), "limit": str(self._options["limit"])}
+        query = {"wait": str(wait), "limit": str(self._options["limit"])}
         if after is not None:
             query["after"] = after
-        async with self._session.get(self._url, params=query, proxy=self._options["proxy_url"], allow_redirects=False) as reply:
-            if reply.status == 200:
-                return await self._decoded(reply)
-            problem = await self._problem(reply)
-            if reply.status == 410 or (reply.status == 400 and after not in (None, "latest")):
-                raise CursorLost(problem.get("oldest_cursor"))
-            raise Refused("HTTP {0} {1}".format(reply.status, problem.get("detail") or "").strip())
-
-    async def _decoded(self, reply: aiohttp.ClientResponse) -> dict[str, Any]:
-        try:
-            page = await reply.json(content_type=None)
-        except ValueError:
-            raise Refused("an answer that is no JSON") from None
-        if not isinstance(page, dict) or not isinstance(page.get("items"), list) or not page.get("next_cursor"):
+        status, page = await self._get("/changes", query)
+        if status == 410 or (status == 400 and after not in (None, "latest")):
+            raise CursorLost(page.get("oldest_cursor"))
+        if status != 200:
+            raise Refused("HTTP {0} {1}".format(status, page.get("detail") or "").strip())
+        if not isinstance(page.get("items"), list) or not page.get("next_cursor"):
             raise Refused("an answer without changes and cursor")
         return page
 
-    async def _problem(self, reply: aiohttp.ClientResponse) -> dict[str, Any]:
-        try:
-            problem = await reply.json(content_type=None)
-        except ValueError:
-            return {}
-        return problem if isinstance(problem, dict) else {}
+    async def issue(self, known: dict[str, Any]) -> dict[str, Any] | None:
+        """Return how an issue stands now; nothing if it is not to be found.
+
+        :raises Refused: if the exporter does not say.
+        """
+        query = {"account": known["account"], "state": "all", "limit": "1000"}
+        while True:
+            status, page = await self._get("/servers/{0}/issues".format(known["server_id"]), query)
+            if status == 404:
+                return None
+            if status != 200 or not isinstance(page.get("items"), list):
+                raise Refused("HTTP {0} for the issues of a server".format(status))
+            for issue in page["items"]:
+                if issue.get("fingerprint") == known["fingerprint"]:
+                    return issue
+            if not page.get("next_cursor"):
+                return None
+            query["cursor"] = page["next_cursor"]
+
+    async def _get(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        proxy = self._options["proxy_url"]
+        async with self._session.get(self._root + path, params=query, proxy=proxy, allow_redirects=False) as reply:
+            try:
+                document = await reply.json(content_type=None)
+            except ValueError:
+                document = None
+            if isinstance(document, dict):
+                return reply.status, document
+            if reply.status == 200:
+                raise Refused("an answer that is no JSON object")
+            return reply.status, {}
+
+
+class Held:
+    """A change whose issue is not confirmed yet."""
+
+    def __init__(self, change: dict[str, Any], cursor: str | None, until: float) -> None:
+        self.change = change
+        self.cursor = cursor
+        self.until = until
 
 
 class Source:
@@ -220,14 +254,20 @@ class Source:
         self._file = CursorFile(options["cursor_file"])
         start = options["start"]
         self._cursor = self._file.read() or (None if start == "oldest" else start)
+        self._saved: str | None = None
+        self._held: dict[str, Held] = {}
         self._failures = 0
 
     async def run(self) -> None:
         """Follow the feed; only a cancellation ends it."""
         while True:
             begun = time.monotonic()
+            wait = min(self._options["wait"], WAIT_WHILE_HOLDING) if self._held else self._options["wait"]
             try:
-                page = await self._feed.page(self._cursor)
+                page = await self._feed.page(self._cursor, wait)
+                await self._take(page)
+                await self._look_at_held()
+                await self._save()
             except CursorLost as error:
                 await self._jump(error.oldest)
                 await self._pause()
@@ -237,16 +277,51 @@ class Source:
                 await self._pause()
             else:
                 self._failures = 0
-                await self._take(page)
                 await self._breathe(page, time.monotonic() - begun)
 
     async def _take(self, page: dict[str, Any]) -> None:
         for change in page["items"]:
-            if isinstance(change, dict) and self._is_wanted(change):
-                await self._queue.put({**change, "exporter_url": self._options["exporter_url"]})
-        if page["next_cursor"] != self._cursor:
-            self._cursor = page["next_cursor"]
-            await asyncio.to_thread(self._file.write, self._cursor)
+            if not isinstance(change, dict) or not isinstance(change.get("issue"), dict):
+                continue
+            fingerprint = change["issue"].get("fingerprint")
+            if self._is_to_be_held(change):
+                until = time.monotonic() + self._options["confirm_timeout"]
+                self._held.setdefault(fingerprint, Held(change, self._cursor, until))
+                continue
+            if change.get("change") == "fixed":
+                self._held.pop(fingerprint, None)
+            await self._put(change)
+        self._cursor = page["next_cursor"]
+
+    def _is_to_be_held(self, change: dict[str, Any]) -> bool:
+        return (
+            self._options["confirm_timeout"] > 0
+            and change.get("change") in ("opened", "reopened")
+            and change["issue"].get("confirmed") is False
+        )
+
+    async def _look_at_held(self) -> None:
+        for fingerprint, held in list(self._held.items()):
+            now = await self._feed.issue(held.change["issue"])
+            if now is not None and now.get("fixed_at") is None and now.get("confirmed"):
+                await self._put({**held.change, "issue": now})
+            elif (now is None or now.get("fixed_at") is None) and time.monotonic() < held.until:
+                continue
+            elif now is None or now.get("fixed_at") is None:
+                await self._put({**held.change, "issue": now or held.change["issue"]})
+            del self._held[fingerprint]
+
+    async def _put(self, change: dict[str, Any]) -> None:
+        if self._is_wanted(change):
+            await self._queue.put({**change, "exporter_url": self._options["exporter_url"]})
+
+    async def _save(self) -> None:
+        """Save where a restart has to go on: before the oldest change that is held back."""
+        oldest = next(iter(self._held.values()), None)
+        cursor = self._cursor if oldest is None else oldest.cursor
+        if cursor not in (None, "latest", self._saved):
+            await asyncio.to_thread(self._file.write, cursor)
+            self._saved = cursor
 
     async def _breathe(self, page: dict[str, Any], took: float) -> None:
         """Ask no faster than twice a second when the feed answers at once with nothing."""
@@ -264,7 +339,7 @@ class Source:
         await asyncio.sleep(random.uniform(ceiling / 2, ceiling))
 
     def _is_wanted(self, change: dict[str, Any]) -> bool:
-        issue = change.get("issue") or {}
+        issue = change["issue"]
         return all(
             wanted is None or value in wanted
             for wanted, value in (

@@ -1,0 +1,123 @@
+"""What the gate costs on a fleet of 200 servers."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.harness.ansible import Ansible, virtual_environments
+from tests.harness.process import Exporter
+from tests.harness.waiting import eventually
+
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVERS = 200
+ROUNDS = 5
+STAMP = "{{ times | default([]) + [now(utc=true).timestamp()] }}"
+
+
+class Relay:
+    """Passes bytes between a client and the exporter, and keeps the request lines that it sees."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.requests: list[str] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, note: bool) -> None:  # noqa: FBT001  # of its own
+        try:
+            while data := source.recv(65536):
+                if note and b" HTTP/1.1\r\n" in data:
+                    self.requests.append(data.partition(b" HTTP/1.1")[0].decode())
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=SERVERS, software=6)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def exporter(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Exporter]:
+    folder = tmp_path_factory.mktemp("exporter")
+    with Exporter.watching(folder, simulator.base_url, interval="10m") as running:
+        eventually(
+            lambda: len(running.samples("patrolserver_server_last_poll_timestamp_seconds")) == SERVERS,
+            within=90,
+            what="the first polls",
+        )
+        yield running
+
+
+def play(servers: list[str], tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"hosts": "localhost", "gather_facts": False, "vars": {"servers": servers}, "tasks": tasks}]
+
+
+def gate(url: str) -> dict[str, Any]:
+    return {
+        "patrolserver.monitoring.gate": {
+            "servers": "{{ servers }}",
+            "exporter_url": url,
+            "max_by_severity": {"critical": 1000},
+            "max_unknown_software": 10000,
+        }
+    }
+
+
+def test_a_gate_over_200_servers_is_one_request_and_costs_less_than_half_a_second_more_than_nothing(
+    tmp_path: Path, simulator: Simulator, exporter: Exporter
+) -> None:
+    """One POST; and the quickest of five gates takes less than half a second longer than the quickest of five pings."""
+    names = [server.name for server in simulator.world.servers(simulator.world.demo)]
+    assert len(set(names)) == SERVERS
+    ansible = Ansible(virtual_environments() / "core" / "bin", tmp_path / "controller")
+    relay = Relay(int(exporter.url.rpartition(":")[2]))
+    try:
+        judged = [
+            {**gate(relay.url), "register": "verdict"},
+            {"ansible.builtin.assert": {"that": ["verdict.passed", f"verdict.servers | length == {SERVERS}"]}},
+        ]
+        run = ansible.playbook(play(names, judged))
+        assert run.ok, run.output
+        assert relay.requests == ["POST /api/v1/gate"]
+    finally:
+        relay.close()
+
+    stamp = {"ansible.builtin.set_fact": {"times": STAMP}}
+    rounds = [stamp, {"ansible.builtin.ping": {}}, stamp, gate(exporter.url)] * ROUNDS
+    result = tmp_path / "times.json"
+    keep = {"ansible.builtin.copy": {"dest": str(result), "content": "{{ times }}", "mode": "0644"}}
+    run = ansible.playbook(play(names, [*rounds, stamp, keep]))
+    assert run.ok, run.output
+    times = json.loads(result.read_text())
+    pings = [after - before for before, after in zip(times[::2], times[1::2], strict=False)]
+    gates = [after - before for before, after in zip(times[1::2], times[2::2], strict=False)]
+    assert len(gates) == ROUNDS
+    assert min(gates) - min(pings) < 0.5, (pings, gates)
