@@ -2,117 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
 from tests.harness.events import report
 from tests.harness.fleet import LAST_POLL, wait_for_polls
-from tests.harness.fronts import Canary, TlsFront
 from tests.harness.process import TOKEN, Exporter, samples
+from tests.harness.upstream import CASES, SERVERS, Upstream
 from tests.harness.waiting import eventually
-
-from patrolserver_exporter.simulator.faults import Fault, FaultKind
-from patrolserver_exporter.simulator.options import SimulatorOptions
-from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SERVERS = 3
+    from patrolserver_exporter.simulator.server import Simulator
+
 MIB = 1024 * 1024
-
-
-class Case(NamedTuple):
-    """What an API does, and what its calls are said to fail of."""
-
-    reason: str
-    fault: dict[str, Any]
-
-
-CASES = {
-    "error": Case("server_error", {"kind": FaultKind.STATUS, "status": 500}),
-    "wait-2": Case("rate_limited", {"kind": FaultKind.RATE_LIMIT, "retry_after": "2"}),
-    "wait-negative": Case("rate_limited", {"kind": FaultKind.RATE_LIMIT, "retry_after": "-3"}),
-    "wait-word": Case("rate_limited", {"kind": FaultKind.RATE_LIMIT, "retry_after": "soon"}),
-    "wait-date": Case("rate_limited", {"kind": FaultKind.RATE_LIMIT, "retry_after": "date+2"}),
-    "wait-past": Case("rate_limited", {"kind": FaultKind.RATE_LIMIT, "retry_after": "date-30"}),
-    "wait-huge": Case("rate_limited", {"kind": FaultKind.RATE_LIMIT, "retry_after": "99999999999"}),
-    "html": Case("unreadable", {"kind": FaultKind.HTML}),
-    "half": Case("unreadable", {"kind": FaultKind.HALF_BODY}),
-    "garbage": Case("unreadable", {"kind": FaultKind.GARBAGE}),
-    "bomb": Case("too_large", {"kind": FaultKind.GZIP_BOMB}),
-    "redirect": Case("redirect", {"kind": FaultKind.REDIRECT}),
-    "error-200": Case("api_error", {"kind": FaultKind.ERROR_200}),
-    "silent": Case("timeout", {"kind": FaultKind.HANG, "seconds": 60.0}),
-    "tls": Case("tls", {}),
-    "down": Case("connect", {}),
-}
-ACCOUNT = """\
-  - name: {name}
-    api_url: {api_url}
-    key: demo
-    secret: demo
-    webhook_tokens: [{token}-{name}]
-"""
-CONFIG = """\
-poll: {{interval: 10s, concurrency: 2, max_requests_per_minute: 60000, timeout: 2s}}
-issues: {{settle: 1s}}
-store: {{url: "sqlite:///{folder}/state.db"}}
-accounts:
-"""
-
-
-class Upstream:
-    """One API for each case, and all that stands around them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        self.canary = self._stack.enter_context(Canary())
-        self.apis = {name: self._stack.enter_context(self._simulator(place)) for place, name in enumerate(CASES)}
-        tls_port = int(self.apis["tls"].base_url.rpartition(":")[2])
-        self.front = self._stack.enter_context(TlsFront(self._folder, tls_port))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def _simulator(self, seed: int, port: int = 0) -> Simulator:
-        address = f"127.0.0.1:{port}"
-        return Simulator(SimulatorOptions(listen_address=address, servers=SERVERS, software=6, seed=seed))
-
-    def config(self) -> str:
-        """An account for each."""
-        accounts = "".join(
-            ACCOUNT.format(name=name, api_url=api.base_url, token=TOKEN)
-            if name != "tls"
-            else ACCOUNT.format(name=name, api_url=self.front.url, token=TOKEN) + f"    ca_file: {self.front.ca_file}\n"
-            for name, api in self.apis.items()
-        )
-        return CONFIG.format(folder=self._folder) + accounts
-
-    def fail(self) -> None:
-        """Let each API fail in its way."""
-        for name, case in CASES.items():
-            if case.fault:
-                self.apis[name].faults.add(Fault(**{"location": self.canary.url, **case.fault}))
-        self.front.go_bad()
-        self.apis["down"].stop()
-
-    def work_again(self) -> None:
-        """Let all be well."""
-        for api in self.apis.values():
-            api.faults.clear()
-        self.front.go_good()
-        port = int(self.apis["down"].base_url.rpartition(":")[2])
-        place = list(CASES).index("down")
-        self.apis["down"] = self._stack.enter_context(self._simulator(place, port))
 
 
 @pytest.fixture
@@ -160,7 +67,7 @@ def test_each_failure_leaves_old_values_marked_and_passes(tmp_path: Path, upstre
         assert grown < 20 * MIB
         event = report(upstream.apis["error"], 1, "surprising")
         delivery = {"webhook_patrolserver": 1, "identifier": "webhook.new_server_issues", "webhook_id": 1}
-        hook = f"{exporter.url}/webhook/{TOKEN}-error"
+        hook = f"{exporter.url}/webhook/{upstream.token('error')}"
         assert requests.post(hook, json=delivery | {"event_id": event.id}, timeout=10).status_code == 202
 
         upstream.work_again()
