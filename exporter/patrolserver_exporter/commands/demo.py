@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ The demo runs. Open
 and watch the issues change:
 
   watch -n1 "curl -s {url}/metrics | grep patrolserver_server_issues | sort -rnk2 | head"
-  patrolserver-exporter gate {server} --exporter-url={url}
+  {program} gate {server} --exporter-url={url}
 
 What happens, as it happens:
 """
@@ -126,7 +127,7 @@ def _serve(values: dict[str, Any], simulator: Simulator, api_url: str, folder: P
         url = f"http://{_reachable(addresses[0])}"
         simulator.world.outbox.add_webhook(simulator.world.demo.id, f"{url}/webhook/{token}")
         names = [server.name for server in simulator.world.servers(simulator.world.demo)]
-        _say(_OPEN_THIS.format(url=url, server=names[0] if names else "SERVER"))
+        _say(_OPEN_THIS.format(url=url, server=names[0] if names else "SERVER", program=_program()))
         if values["story"]:
             simulator.story.start(values["story.speed"])
 
@@ -136,6 +137,11 @@ def _serve(values: dict[str, Any], simulator: Simulator, api_url: str, folder: P
 def _reachable(address: Address) -> str:
     host = "127.0.0.1" if address.host in {"", "0.0.0.0", "::"} and not is_loopback(address.host) else address.host  # noqa: S104
     return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+
+
+def _program() -> str:
+    """How this command was called, so that the next one can be copied as it stands."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "patrolserver-exporter" else "patrolserver-exporter"
 
 
 def _say(line: str) -> None:
