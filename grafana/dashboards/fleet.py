@@ -93,7 +93,7 @@ def _worst_servers() -> Placed:
     worst = f"topk({SHOWN_SERVERS}, sum by (account, server_id, server) ({' or '.join(_marked(weighted))}) > 0)"
     shown = f"and on (account, server_id) {worst}"
     columns = [
-        Column("server", "Server", None, link("Open the server's dashboard", to_server("Server", "Account")), 205),
+        Column("server", "Server", 205, link("Open the server's dashboard", to_server("Server", "Account"))),
         Column("account", "Account", 80),
     ]
     queries: list[Query] = []
@@ -108,11 +108,13 @@ def _worst_servers() -> Placed:
     scanned = f"time() - {per_server('patrolserver_server_last_scan_timestamp_seconds')}"
     for title, expr, look in (
         ("Risk", per_server("patrolserver_server_exploit_risk_max"), (*colored_text(RISK), *unit("none", 1))),
-        ("Oldest issue", oldest, (*colored_text(ISSUE_AGE), *unit("s", 1))),
+        ("Oldest", oldest, (*colored_text(ISSUE_AGE), *unit("s", 1))),
         ("Last poll", polled, (*colored_text(POLL_AGE), *unit("s", 1))),
         ("Last scan", scanned, (*colored_text(SCAN_AGE), *unit("s", 1))),
     ):
-        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", title, 60 if title == "Risk" else None, look))
+        columns.append(
+            Column(f"Value #{chr(ord('A') + len(queries))}", title, 60 if title == "Risk" else None, look, 84)
+        )
         queries.append(Query(f"({expr}) {shown}"))
     about = About(
         "Worst servers",

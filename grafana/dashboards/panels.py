@@ -70,7 +70,7 @@ class Column:
     width: int | None = None
     """Pixels; ``None``: its share of what is left, and ``narrowest`` at least."""
     look: tuple[DynamicConfigValue, ...] = ()
-    narrowest: int = 95
+    narrowest: int = 90
 
 
 def stats(

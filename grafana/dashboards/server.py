@@ -97,7 +97,7 @@ def _software() -> Placed:
     )
     labels = ("software", "version", "update_to", "state", "location", "parent")
     columns = [
-        Column("server", "Server", None, link("Only this server", to_server("Server", "Account")), 205),
+        Column("server", "Server", 205, link("Only this server", to_server("Server", "Account"))),
         Column("software", "Software", 190),
         Column("version", "Installed"),
         Column("update_to", "Update to"),
@@ -222,7 +222,7 @@ def _scan_age() -> Placed:
 
 def _servers() -> Placed:
     columns = [
-        Column("server", "Server", None, link("Only this server", to_server("Server", "Account")), 205),
+        Column("server", "Server", 205, link("Only this server", to_server("Server", "Account"))),
         Column("account", "Account"),
         Column("server_id", "Id", 80),
         Column("verified", "Verified"),
