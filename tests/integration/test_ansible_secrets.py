@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+import requests
 from tests.harness.ansible import Ansible, virtual_environments
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -38,6 +39,11 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture
 def ansible(tmp_path: Path) -> Ansible:
     return Ansible(virtual_environments() / "core" / "bin", tmp_path / "controller", {"ANSIBLE_DEBUG": "0"})
+
+
+def order(simulator: Simulator, path: str, /, **body: Any) -> None:
+    response = requests.post(f"{simulator.base_url}/-/simulator{path}", json=body, timeout=10)
+    assert response.ok, response.text
 
 
 def spellings(secret: str) -> set[str]:
@@ -112,7 +118,15 @@ def test_calls_that_nobody_answers_show_no_secret(ansible: Ansible) -> None:
 
 
 def test_calls_that_are_refused_or_misled_show_no_secret(ansible: Ansible, simulator: Simulator) -> None:
-    """Wrong credentials, pages instead of JSON, half an answer, a redirect and a URL with a secret in it."""
-    simulator.world.demo.key = "another"  # type: ignore[misc]  # Replaced below if it is frozen.
-    output = shout(ansible, API_TASKS + EXPORTER_TASKS, api_url=simulator.base_url)
-    assert "HTTP 401" in output
+    """Pages instead of JSON, a redirect that would take the credentials along, and credentials that are revoked."""
+    for path, fault in (
+        ("servers", {"kind": "html", "status": 502}),
+        ("servers/*", {"kind": "garbage"}),
+        ("*", {"kind": "redirect", "location": "http://127.0.0.1:1/elsewhere"}),
+        ("*", {"kind": "error_200", "error": {"code": 3, "message": f"no: key={quote(KEY)}&secret={quote_plus(SECRET)}"}}),
+    ):
+        order(simulator, "/faults", path=path, count=3, **fault)
+    output = shout(ansible, API_TASKS * 3, api_url=simulator.base_url)
+    assert "redirects elsewhere" in output
+    order(simulator, "/credentials", key="other", secret="other")
+    assert "HTTP 401" in shout(ansible, API_TASKS + EXPORTER_TASKS, api_url=simulator.base_url)

@@ -13,13 +13,6 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import seconds
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 
-try:
-    import yaml
-
-    HAS_YAML = True
-except ImportError:
-    HAS_YAML = False
-
 LIMITS = ("max_total", "max_risk", "max_unknown_software")
 AGES = ("max_age", "max_scan_age")
 WAIVER_FIELDS = ("server", "software", "kind", "until", "reason")
@@ -67,21 +60,28 @@ def _inner(asked: dict) -> list:
 
 
 def _parsed(text: str, source: str) -> list:
-    try:
-        # The base loader leaves every scalar as it is written: no date, number or boolean is guessed.
-        document = yaml.load(text, Loader=yaml.BaseLoader) if HAS_YAML else json.loads(text)
-    except ValueError:
-        document = None
-        trouble = "it is no JSON, and there is no PyYAML here to read it as YAML"
-    except Exception as error:  # PyYAML may be missing, so that its YAMLError cannot be named
-        raise InvalidInput("{0}: it is no YAML: {1}".format(source, str(error).replace("\n", " "))) from None
-    else:
-        trouble = "it has to be a list of waivers, or a dictionary with the one key 'waivers'"
+    document = _document(text, source)
     if isinstance(document, dict) and list(document) == ["waivers"]:
         document = document["waivers"]
     if not isinstance(document, list):
-        raise InvalidInput("{0}: {1}".format(source, trouble))
+        raise InvalidInput("{0}: it has to be a list of waivers, or a dictionary with the one key 'waivers'".format(source))
     return document
+
+
+def _document(text: str, source: str) -> object:
+    try:
+        # Only who has a file pays for the import, and JSON needs none.
+        import yaml
+    except ImportError:
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise InvalidInput("{0}: it is no JSON, and there is no PyYAML here to read it as YAML".format(source)) from None
+    try:
+        # The base loader leaves every scalar as it is written: no date, number or boolean is guessed.
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise InvalidInput("{0}: it is no YAML: {1}".format(source, str(error).replace("\n", " "))) from None
 
 
 def _checked(item: object, where: str) -> dict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from xml.etree import ElementTree
+from xml.sax.saxutils import escape, quoteattr
 
 FORMATS = ["json", "junit", "sarif"]
 BY_SUFFIX = {".json": "json", ".xml": "junit", ".junit": "junit", ".sarif": "sarif"}
@@ -38,31 +38,23 @@ def as_json(verdict: dict) -> str:
 def as_junit(verdict: dict) -> str:
     """Return one suite with a test case for each server; one that has violations fails, one that is unknown is in error."""
     issues = violating(verdict)
-    suite = ElementTree.Element("testsuite", name="patrolserver.gate")
-    counts = {"tests": 0, "failures": 0, "errors": 0}
+    cases, counts = [], {"tests": 0, "failures": 0, "errors": 0}
     for server in verdict["servers"]:
-        counts["tests"] += 1
-        case = _case(suite, server.get("account") or "-", server.get("name") or "-")
         own = [issue for issue in issues if _of_server(issue, server)]
+        outcome = {"unknown": "error", "fail": "failure"}.get(server["verdict"], "failure" if own else None)
         lines = [reason["message"] for reason in server.get("reasons") or []] + [sentence(issue) for issue in own]
-        if server["verdict"] == "unknown":
-            counts["errors"] += 1
-            _outcome(case, "error", lines)
-        elif server["verdict"] == "fail" or own:
-            counts["failures"] += 1
-            _outcome(case, "failure", lines)
+        cases.append(_case(server.get("account") or "-", server.get("name") or "-", outcome, lines, counts))
     # Limits on the sum, and trouble that is no server's, have a case of their own.
-    counts["tests"] += 1
-    case = _case(suite, "gate", "verdict")
-    if not verdict["passed"]:
-        kind = "failure" if verdict["verdict"] == "fail" else "error"
-        counts[kind + "s"] += 1
-        _outcome(case, kind, [reason["message"] for reason in verdict["reasons"]])
-    for name, count in counts.items():
-        suite.set(name, str(count))
-    root = ElementTree.Element("testsuites", {name: str(count) for name, count in counts.items()})
-    root.append(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+    outcome = {"pass": None, "fail": "failure"}.get(verdict["verdict"], "error")
+    lines = [] if outcome is None else [reason["message"] for reason in verdict["reasons"]]
+    cases.append(_case("gate", "verdict", outcome, lines, counts))
+    totals = " ".join('{0}="{1}"'.format(name, count) for name, count in counts.items())
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        '<testsuites {0}>\n<testsuite name="patrolserver.gate" {0}>\n{1}</testsuite>\n</testsuites>\n'.format(
+            totals, "".join(cases)
+        )
+    )
 
 
 def as_sarif(verdict: dict) -> str:
@@ -125,14 +117,16 @@ def sentence(issue: dict) -> str:
     return text
 
 
-def _case(suite: ElementTree.Element, group: str, name: str) -> ElementTree.Element:
-    return ElementTree.SubElement(suite, "testcase", classname=_clean(group), name=_clean(name))
-
-
-def _outcome(case: ElementTree.Element, kind: str, lines: list) -> None:
+def _case(group: str, name: str, outcome: str | None, lines: list, counts: dict) -> str:
+    """Return a test case, and count it; ``outcome`` is ``failure``, ``error`` or nothing."""
+    counts["tests"] += 1
+    head = "<testcase classname={0} name={1}>".format(quoteattr(_clean(group)), quoteattr(_clean(name)))
+    if outcome is None:
+        return head + "</testcase>\n"
+    counts[outcome + "s"] += 1
     text = _clean("\n".join(lines))
-    node = ElementTree.SubElement(case, kind, message=text.split("\n", 1)[0])
-    node.text = text
+    body = "<{0} message={1}>{2}</{0}>".format(outcome, quoteattr(text.partition("\n")[0]), escape(text))
+    return head + body + "</testcase>\n"
 
 
 def _clean(text: str) -> str:
