@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a verdict to the end of a task."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils import errors, judging
+
+VERDICTS, MODES, UNKNOWNS = ("pass", "fail", "unknown"), ("enforce", "warn", "report"), ("fail", "warn")
+
+
+@pytest.mark.parametrize(("mode", "on_unknown"), list(itertools.product(MODES, UNKNOWNS)))
+def test_a_pass_never_blocks(mode, on_unknown):
+    """Whatever the mode."""
+    assert not judging.blocks("pass", mode, on_unknown)
+    assert not judging.warns("pass", mode, on_unknown)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "mode", "on_unknown", "blocks", "warns"),
+    [
+        ("fail", "enforce", "warn", True, False),
+        ("unknown", "enforce", "warn", True, True),
+        ("fail", "warn", "fail", False, True),
+        ("unknown", "warn", "fail", True, True),
+        ("unknown", "warn", "warn", False, True),
+        ("fail", "report", "fail", False, False),
+        ("unknown", "report", "fail", True, False),
+        ("unknown", "report", "warn", False, True),
+        ("something new", "report", "fail", True, False),
+    ],
+)
+def test_modes(verdict, mode, on_unknown, blocks, warns):
+    """Unknown data stops a deploy unless somebody said otherwise."""
+    assert judging.blocks(verdict, mode, on_unknown) is blocks
+    assert judging.warns(verdict, mode, on_unknown) is warns
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "misconfigured"),
+    [
+        (errors.ConnectionFailed("x"), "unreachable", False),
+        (errors.Refused("x", 503), "refused", False),
+        (errors.Refused("x", 400), "refused", True),
+        (errors.Unreadable("x"), "unreadable", False),
+        (errors.TimedOut("x"), "wait_timeout", False),
+        (errors.InvalidInput("x"), "invalid_input", True),
+        (errors.PatrolServerError("x"), "error", False),
+    ],
+)
+def test_trouble_is_unknown_with_a_reason(error, code, misconfigured):
+    """All keys are there, and none says that anything passed."""
+    verdict = judging.trouble(error)
+    assert set(verdict) == set(judging.nothing_known())
+    assert (verdict["verdict"], verdict["passed"]) == ("unknown", False)
+    assert [reason["code"] for reason in verdict["reasons"]] == [code]
+    assert judging.misconfigured(error) is misconfigured
+
+
+def test_an_answer_that_lacks_keys_gets_them():
+    """And what is no list does not become one."""
+    verdict = judging.known({"verdict": "pass", "passed": True, "servers": None, "more": 1})
+    assert set(verdict) == set(judging.nothing_known())
+    assert (verdict["verdict"], verdict["servers"]) == ("pass", [])
+
+
+def test_the_summary_names_some_reasons_and_counts_the_rest():
+    """Each once."""
+    reasons = [judging.reason("x", "reason {0}.".format(number)) for number in range(10)]
+    text = judging.summary({**judging.nothing_known(), "reasons": reasons + reasons})
+    assert text.startswith("The gate could not be judged: reason 0; reason 1; ")
+    assert text.endswith("; and 2 more.")

@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP over a real socket: retries, refusals, bounds, and no secret in any message."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils import transport
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
+    ConnectionFailed,
+    InvalidInput,
+    Refused,
+    Unreadable,
+)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter, server_reference
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.patrolserver import Api, boolean
+
+
+def overloaded(count):
+    """Return so many answers that ask to come back at once."""
+    return [{"status": 503, "headers": {"Retry-After": "0"}}] * count
+
+
+def test_reads_are_tried_again_up_to_the_limit(stand):
+    """Two retries get over two failures, not over three."""
+    stand.control(fail=overloaded(2))
+    assert len(list(Exporter(stand.exporter_params).servers({}))) == 3
+    stand.control(fail=overloaded(3))
+    with pytest.raises(Refused, match="HTTP 503"):
+        list(Exporter(stand.exporter_params).servers({}))
+
+
+def test_what_changes_something_is_sent_once(stand):
+    """A scan that may have been started is not started again."""
+    stand.control(fail=overloaded(1))
+    with pytest.raises(Refused):
+        Api(stand.api_params).start_scan(7)
+    assert [entry["path"] for entry in stand.requests()] == ["/servers/7/scan"]
+
+
+def test_a_list_of_over_a_hundred_names_is_asked_for_in_parts(stand):
+    """No request line grows without bound, and nothing comes twice."""
+    names = ["web{0}.example.org".format(number % 3 + 1) for number in range(250)]
+    assert len(list(Exporter(stand.exporter_params).servers({"servers": names}))) == 3
+    assert len(stand.requests()) == 3
+
+
+def test_a_redirect_is_not_followed(stand):
+    """Credentials go to no other host."""
+    stand.control(fail=[{"status": 302, "headers": {"Location": stand.url + "/elsewhere?stolen"}}])
+    with pytest.raises(Refused, match="redirects elsewhere") as caught:
+        Api(stand.api_params).servers()
+    assert "stolen" not in str(caught.value)
+    assert [entry["path"] for entry in stand.requests()] == ["/servers"]
+
+
+def test_nobody_there_is_told_without_the_url(stand):
+    """The message names the call, and no query."""
+    params = {**stand.api_params, "api_url": "http://127.0.0.1:9", "retries": 0}
+    with pytest.raises(ConnectionFailed, match=r"PatrolServer: GET /servers: no answer: ") as caught:
+        Api(params).servers()
+    assert "?" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_error_with_status_200_is_one(stand):
+    """PatrolServer may say so; its text may repeat the URL."""
+    stand.control(fail=[{"body": '{"error": {"code": 15, "message": "secret=' + stand.api_params["api_secret"] + '"}}'}])
+    with pytest.raises(Refused, match=r"15: secret=\*") as caught:
+        Api(stand.api_params).servers()
+    assert caught.value.status == 200
+
+
+@pytest.mark.parametrize("body", ["<html>", '{"data": ', '{"items": {}}', "[]", '{"items": [1]}'])
+def test_an_answer_that_is_no_page_is_no_empty_page(stand, body):
+    """Broken JSON, another shape, an item that is no object."""
+    stand.control(fail=[{"body": body}])
+    with pytest.raises(Unreadable):
+        list(Exporter(stand.exporter_params).servers({}))
+
+
+def test_an_endless_answer_is_cut(stand, monkeypatch):
+    """The limit is what is read, not what is announced."""
+    monkeypatch.setattr(transport, "MAX_BODY", 1000)
+    stand.control(fail=[{"body": "[" + "1," * 1000 + "1]"}])
+    with pytest.raises(Unreadable, match="larger than 1000 bytes"):
+        Exporter(stand.exporter_params).transport.get("/x")
+
+
+def test_an_explicit_proxy_is_used_and_the_environment_is_left_as_it_was(stand, monkeypatch):
+    """It holds for the one call, also against no_proxy."""
+    monkeypatch.setenv("no_proxy", "*")
+    params = {**stand.exporter_params, "exporter_url": "http://exporter.invalid", "proxy_url": stand.url}
+    assert len(list(Exporter(params).servers({}))) == 3
+    assert os.environ["no_proxy"] == "*"
+    assert "http_proxy" not in os.environ
+
+
+@pytest.mark.parametrize("url", ["", "exporter:10058", "ftp://x", "http://", "http://u:p@x", "http://x/?a=b", "http://[x"])
+def test_a_url_that_cannot_be_meant_is_refused(stand, url):
+    """Before anything is sent, and without repeating it."""
+    with pytest.raises(InvalidInput):
+        Exporter({**stand.exporter_params, "exporter_url": url})
+
+
+def test_retry_after_is_understood_within_bounds():
+    """Seconds and dates, never negative, never for long; nonsense is nothing."""
+    assert transport.retry_after_seconds("7") == 7
+    assert transport.retry_after_seconds("86400") == transport.BACKOFF_CAP
+    assert transport.retry_after_seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert transport.retry_after_seconds("Wed, 21 Oct 2099 07:28:00 GMT") == transport.BACKOFF_CAP
+    for nonsense in ("-3", "soon", "", None):
+        assert transport.retry_after_seconds(nonsense) is None
+
+
+def test_pauses_grow_and_are_bounded():
+    """Full jitter below a doubling bound, at least what was asked for."""
+    for attempt in range(40):
+        assert 0 <= transport.backoff(attempt, None) <= min(30, 0.5 * 2**attempt)
+        assert 7 <= transport.backoff(attempt, 7) <= 30
+
+
+@pytest.mark.parametrize(("value", "meant"), [(True, True), (1, True), ("1", True), ("Yes", True), (0, False), ("false", False)])
+def test_booleans_in_every_form(value, meant):
+    """PHP's, JSON's and people's."""
+    assert boolean(value) is meant
+
+
+@pytest.mark.parametrize("value", ["perhaps", 2, [], {}])
+def test_what_is_neither_yes_nor_no_is_not_no(value):
+    """A scan does not end because an answer is odd."""
+    with pytest.raises(Unreadable):
+        boolean(value)
+
+
+def test_references_are_ids_or_names():
+    """Digits are an id; an empty name is a mistake."""
+    assert server_reference(" 12 ") == 12
+    assert server_reference("web1") == "web1"
+    with pytest.raises(InvalidInput):
+        server_reference("  ")
