@@ -1,5 +1,5 @@
 // Opens pages in Chromium and says what it saw.
-// In (stdin): {"chromium": path, "visits": [{"url", "width", "height", "scheme", "picture"?, "headers"?}]}
+// In (stdin): {"chromium": path, "visits": [{"url", "width", "height", "scheme", "picture"?, "only_layout"?, "tabs"?}]}
 // Out: one entry a visit: {"status", "title", "violations", "console", "overflow", "tabs"}
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -19,10 +19,8 @@ async function look(visit) {
   const context = await browser.newContext({
     viewport: { width: visit.width, height: visit.height },
     colorScheme: visit.scheme,
-    deviceScaleFactor: visit.scale ?? 1,
     isMobile: visit.width < 600,
     hasTouch: visit.width < 600,
-    extraHTTPHeaders: visit.headers ?? {},
   });
   const page = await context.newPage();
   const said = [];
@@ -31,20 +29,23 @@ async function look(visit) {
   page.on("pageerror", (error) => said.push(String(error)));
   page.on("request", (request) => requested.push(request.url()));
   const response = await page.goto(visit.url, { waitUntil: "load" });
-  if (visit.picture) await page.screenshot({ path: visit.picture, fullPage: visit.whole ?? false });
-  // What the inspector evaluates is not under the page's policy, so the policy stays as it is served.
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
+  if (visit.picture) await page.screenshot({ path: visit.picture });
+  let violations = [];
+  if (!visit.only_layout) {
+    // What the inspector evaluates is not under the page's policy, so the policy stays as it is served.
+    await page.evaluate(axe);
+    ({ violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] })));
+  }
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   const canary = await page.evaluate(() => window.pwned ?? null);
   const title = await page.title();
   const tabs = [];
-  for (let i = 0; i < 12; i += 1) {
+  for (let i = 0; i < (visit.tabs ?? 0); i += 1) {
     await page.keyboard.press("Tab");
     tabs.push(await page.evaluate(() => {
       const at = document.activeElement;
       const style = getComputedStyle(at);
-      return { name: (at.innerText || at.name || at.tagName).trim(), outlined: style.outlineStyle !== "none" };
+      return { name: (at.innerText || at.tagName).trim(), field: at.name ?? "", outlined: style.outlineStyle !== "none" };
     }));
   }
   await context.close();
@@ -61,6 +62,10 @@ async function look(visit) {
 }
 
 const seen = [];
-for (const visit of order.visits) seen.push(await look(visit));
+const waiting = [...order.visits.entries()];
+// Two at a time: most of a visit is waiting for pixels.
+await Promise.all([1, 2].map(async () => {
+  for (let next = waiting.shift(); next; next = waiting.shift()) seen[next[0]] = await look(next[1]);
+}));
 await browser.close();
 process.stdout.write(JSON.stringify(seen));

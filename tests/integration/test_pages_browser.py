@@ -1,0 +1,114 @@
+"""Chromium opens the pages, wide and on a phone, in light and dark."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.harness import pages
+from tests.harness.chromium import PHONE, WIDE, install, look, visit
+from tests.harness.pages import Accounts, Site
+from tests.serving import serving
+
+from patrolserver_exporter.web.protocol import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from patrolserver_exporter.store import Store
+
+LOOKS = [(size, scheme) for size in (WIDE, PHONE) for scheme in ("light", "dark")]
+OPPOSITES = [(WIDE, "light"), (PHONE, "dark")]
+
+
+@pytest.fixture(scope="session")
+def programs(require_program: Callable[[str], str]) -> tuple[str, str]:
+    """Node and Chromium, with the packages that the lock names."""
+    problem = install(require_program("npm"))
+    if problem:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"npm ci: {problem}")
+    return require_program("node"), require_program("chromium")
+
+
+def seen(
+    programs: tuple[str, str],
+    site: Site,
+    paths: Sequence[str],
+    folder: Path,
+    looks: Sequence[tuple[tuple[int, int], str]] = OPPOSITES,
+    **more: object,
+) -> list[dict[str, Any]]:
+    """Visit each path in each look; every visit is asserted to be free of what no page may have."""
+    with serving(site.app(), rules=Rules()) as served:
+        base = f"http://127.0.0.1:{served.port}"
+        visits = [
+            visit(base + path, size, scheme, picture=str(folder / f"{index}-{size[0]}-{scheme}.png"), **more)
+            for index, path in enumerate(paths)
+            for size, scheme in looks
+        ]
+        found = look(*programs, visits)
+    for ordered, page in zip(visits, found, strict=True):
+        where = f"{ordered['url']} at {ordered['width']} px, {ordered['scheme']}"
+        assert page["violations"] == [], where
+        assert page["overflow"] <= 0, f"{where} scrolls sideways"
+        assert page["canary"] is None, f"{where} ran a script of a name"
+        assert page["requested"] == [ordered["url"]], f"{where} fetched something else"
+        assert [line for line in page["console"] if "404" not in line] == [], where
+    return found
+
+
+def test_the_pages_are_accessible_and_fit_wide_and_phone_in_light_and_dark(
+    store: Store, programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """axe-core finds no violation, nothing scrolls sideways, and nothing but the page is fetched."""
+    site = Site(store, pages.realistic(store))
+    found = seen(programs, site, ["/", "/servers/1?account=main", "/?severity=critical&account=main"], tmp_path, LOOKS)
+    assert {page["status"] for page in found} == {200}
+    pictures = list(tmp_path.glob("*.png"))
+    assert len(pictures) == len(found)
+    assert len({picture.read_bytes() for picture in pictures[:4]}) == 4, "light and dark, wide and phone look the same"
+
+
+def test_nothing_scrolls_sideways_at_the_widths_in_between(
+    store: Store, programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """From the smallest phone over tablets to a laptop, around the widths at which the layout changes."""
+    widths = (320, 768, 1024, 1030, 1280, 1400, 1412)
+    site = Site(store, pages.realistic(store))
+    seen(
+        programs,
+        site,
+        ["/", "/servers/1?account=main"],
+        tmp_path,
+        [((width, 800), "light") for width in widths],
+        only_layout=True,
+    )
+
+
+def test_pages_of_trouble_are_accessible_too(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:
+    """So are the notices, the choice between accounts and the page that was not found."""
+    site = Site(store, pages.trouble(store, pages.realistic(store)))
+    seen(programs, site, ["/", "/servers/3?account=main", "/servers/2", "/servers/none"], tmp_path)
+
+
+def test_an_empty_fleet_is_accessible_too(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:
+    """The first page of all that anybody sees."""
+    seen(programs, Site(store, Accounts((pages.status("main", 0),), ready=False)), ["/"], tmp_path)
+
+
+def test_hostile_names_run_nothing_and_break_no_layout(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:
+    """A real browser makes no element of them, and 200 characters without a space fit a phone."""
+    found = seen(programs, Site(store, pages.hostile(store)), ["/", "/servers/6?account=main"], tmp_path)
+    assert {page["status"] for page in found} == {200}
+
+
+def test_the_keyboard_reaches_everything_visibly(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:
+    """The first tab leads to the content, and whatever has the focus shows it."""
+    page, *_ = seen(programs, Site(store, pages.realistic(store)), ["/"], tmp_path, [(WIDE, "light")], tabs=16)
+    assert page["tabs"][0]["name"] == "Skip to the content"
+    assert {"q", "severity", "account", "Show"} <= {tab["name"].splitlines()[0] for tab in page["tabs"]} | {
+        tab["field"] for tab in page["tabs"]
+    }
+    assert all(tab["outlined"] for tab in page["tabs"])

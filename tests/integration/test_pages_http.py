@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+import requests
+from tests.harness import pages
+from tests.harness.pages import CANARY, NOW, Accounts, Site
+from tests.harness.process import Exporter
+from tests.harness.waiting import eventually
+from tests.serving import serving
+
+from patrolserver_exporter.config.schema import ApiToken, Scope
+from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.ingest.listing import apply_list
+from patrolserver_exporter.patrolserver.models import Server
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
+from patrolserver_exporter.web.access import BearerTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from patrolserver_exporter.store import Store
+
+BROWSER = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+READER = ApiToken(name="reader", token=Secret.literal("token-that-may-read-0123456789"), scopes=frozenset({Scope.READ}))
+
+
+class Browser:
+    """Asks for pages as browsers do."""
+
+    def __init__(self, port: int) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        """GET a path."""
+        return requests.get(self.base + path, headers={**BROWSER, **headers}, timeout=20, allow_redirects=False)
+
+    def text(self, path: str) -> str:
+        """The page, which has to be there."""
+        response = self.get(path)
+        assert response.status_code == 200, response.text
+        return response.text
+
+
+@pytest.fixture
+def browse() -> Iterator[Callable[[Site], Browser]]:
+    with ExitStack() as stack:
+        yield lambda site: Browser(stack.enter_context(serving(site.app())).port)
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r'<th scope="row" role="rowheader"><a href="[^"]*"><bdi>(.*?)</bdi>', text)
+
+
+@pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+def test_the_fleet_is_shown_worst_first_and_paged(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Every server is on exactly one page, none after a better one, and the last page stands in for those behind it."""
+    site = Site(store, pages.realistic(store, servers=60))
+    browser = browse(site)
+    first, second = browser.text("/"), browser.text("/?page=2")
+    assert (len(names(first)), len(names(second))) == (50, 10)
+    assert "1–50 of 60 servers" in first
+    assert len(set(re.findall(r'href="(/servers/\d+\?account=\w+)"', first + second))) == 60
+    counts = re.findall(r'rowheader.*?<td role="cell" class="number count[^>]*>(.*?)</td>', first + second, re.DOTALL)
+    critical = [int(found[0]) if (found := re.findall(r">(\d+)<", f">{count}<")) else 0 for count in counts]
+    assert critical[0] > 0
+    assert critical == sorted(critical, reverse=True)
+    assert names(browser.text("/?page=999")) == names(second)
+
+
+@pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+def test_search_and_filters_leave_what_was_asked_for(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """By part of a name in any case, by id, by account, by severity or worse, and all of it together."""
+    browser = browse(Site(store, pages.realistic(store, servers=60)))
+    assert all("web-0" in name for name in names(browser.text("/?q=WEB-0")))
+    assert "/servers/12?account=" in browser.text("/?q=12&account=main")
+    assert "account=main" not in re.sub(r"<form.*?</form>", "", browser.text("/?account=hosting"), flags=re.DOTALL)
+    critical = browser.text("/?severity=critical")
+    assert 0 < len(names(critical)) < len(names(browser.text("/?severity=high")))
+    assert set(names(browser.text("/?severity=critical&q=web"))) == {n for n in names(critical) if "web" in n}
+    assert "No server fits." in browser.text("/?q=%25")  # A percent sign is one, and no wildcard.
+
+
+@pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+def test_a_server_shows_issues_software_history_and_waivers(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """What is known of a server is on its page."""
+    browser = browse(Site(store, pages.realistic(store)))
+    text = browser.text("/servers/1?account=main")
+    assert "<bdi>web-01.example.org</bdi>" in text
+    assert "Your OpenSSH can be exploited." in text
+    assert "scanning now" in text
+    assert "Opened:" in text
+    assert "was to be gone by the end of the year" in text
+    assert "expired: covers nothing any more" in text
+
+
+def test_trouble_stands_at_the_top_with_what_to_do(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Refused credentials, old data, failed polls and a full inbox are all told, and no secret with them."""
+    accounts = pages.trouble(store, pages.realistic(store))
+    text = browse(Site(store, accounts)).text("/")
+    for words in ("refuses the credentials of account main", "older than 24 hours", "last poll of 3 servers failed"):
+        assert words in text
+    assert "overflowed 1 hour ago" in text
+    assert text.index("Needs attention") < text.index("Open issues by severity")
+    assert CANARY not in text
+
+
+def test_a_fleet_without_an_answer_says_what_to_wait_for(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """The very first page after a start helps too: it tells how to connect."""
+    text = browse(Site(store, Accounts((pages.status("main", 0),), ready=False))).text("/")
+    assert "Waiting for the first answer of PatrolServer" in text
+    assert "scrape_configs" in text
+
+
+def test_hostile_names_stay_text(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Names of servers, software, accounts and advice cannot make an element, leave an attribute or reach a link."""
+    browser = browse(Site(store, pages.hostile(store)))
+    for path in ("/", "/servers/1?account=main", "/servers/5?account=main", f"/?q={quote(pages.HOSTILE[1])}"):
+        text = browser.text(path)
+        assert "window.pwned" in text
+        assert "<script" not in text
+        assert not re.search(r"<(img|svg)\b", text)
+        assert not re.search(r'href="(?!/|#|data:image/svg)', text)
+
+
+def test_an_id_in_several_accounts_asks_which(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """A small page links both; the account decides."""
+    browser = browse(Site(store, pages.realistic(store)))
+    asked = browser.get("/servers/2")
+    assert asked.status_code == 300
+    assert 'href="/servers/2?account=hosting"' in asked.text
+    assert 'href="/servers/2?account=main"' in asked.text
+    assert "hosting" in browser.text("/servers/2?account=hosting")
+
+
+def test_a_server_that_is_gone_says_so(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """It leaves the list at once, and its page stays for a while."""
+    accounts = pages.realistic(store)
+    kept = [Server(id=1, name="web-01.example.org")]
+    store.run(lambda unit: apply_list(unit, "main", kept, complete=True, now=NOW, rules=pages.RULES))
+    browser = browse(Site(store, accounts))
+    assert "/servers/30?account=main" not in browser.text("/")
+    assert "This server is no longer watched" in browser.text("/servers/30?account=main")
+
+
+@pytest.mark.parametrize(
+    "path", ["/servers/99999", "/servers/none", "/servers/9999999999999999999999", "/servers/1?account=x"]
+)
+def test_an_unknown_server_is_a_404_in_the_form_that_was_asked_for(
+    store: Store, browse: Callable[[Site], Browser], path: str
+) -> None:
+    """A page for browsers, a problem document for programs."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    page, problem = browser.get(path), browser.get(path, accept="*/*")
+    assert (page.status_code, problem.status_code) == (404, 404)
+    assert page.headers["content-type"].startswith("text/html")
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_links_respect_the_prefix(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Behind a prefix every link of the page leads to somewhere behind it."""
+    site = Site(store, pages.realistic(store), route_prefix="/patrol")
+    text = browse(site).text("/patrol/")
+    links = re.findall(r'(?:href|action)="([^"]*)"', text)
+    assert links
+    assert all(link.startswith(("/patrol/", "#", "data:")) for link in links)
+
+
+def test_a_proxy_that_strips_a_path_is_known_by_the_external_url(
+    store: Store, browse: Callable[[Site], Browser]
+) -> None:
+    """Links are as browsers see them, not as the exporter does."""
+    site = Site(store, pages.realistic(store), external_url="https://mon.example.org/ps")
+    text = browse(site).text("/")
+    assert 'href="/ps/servers/1?account=main"' in text
+    assert "https://mon.example.org/ps/webhook/&lt;token&gt;" in text
+
+
+def test_reading_that_needs_a_token_is_refused_with_what_to_do(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """A browser cannot send a token, so the refusal tells what else there is; with a token the page comes."""
+    browser = browse(Site(store, pages.realistic(store), tokens=BearerTokens([READER])))
+    refused = browser.get("/", host="exporter.example.org")
+    assert refused.status_code == 401
+    assert "basic_auth_users" in refused.text
+    assert "web-01" not in refused.text
+    allowed = browser.get("/", host="exporter.example.org", authorization=f"Bearer {READER.token.reveal()}")
+    assert allowed.status_code == 200
+
+
+def test_a_store_that_is_closed_is_a_503(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """The page says that the state cannot be read, instead of an empty fleet."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    store.close()
+    response = browser.get("/")
+    assert response.status_code == 503
+    assert "The state cannot be read right now." in response.text
+
+
+def test_a_page_answers_heads_and_refuses_posts(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Nothing on a page changes anything."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    assert requests.head(browser.base + "/", timeout=10).status_code == 200
+    assert requests.post(browser.base + "/", timeout=10).status_code == 405
+
+
+def test_what_is_old_by_the_clock_becomes_old_on_the_page(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """A day later, without any poll, the page says so by itself, and that the account is silent."""
+    site = Site(store, pages.realistic(store))
+    browser = browse(site)
+    assert "older than 24 hours" not in browser.text("/")
+    site.clock.at += 2 * pages.DAY
+    site.clock.ticks += 2 * pages.DAY
+    text = browser.text("/")
+    assert "older than 24 hours" in text
+    assert "PatrolServer has not answered for account main" in text
+
+
+def test_the_service_shows_the_fleet_that_it_watches(tmp_path: Path) -> None:
+    """Simulator, poller, store and pages together: the demo's servers are on the page, each with a page of its own."""
+    options = SimulatorOptions(listen_address="127.0.0.1:0", servers=5, software=6)
+    with Simulator(options) as simulator, Exporter.watching(tmp_path, simulator.base_url) as exporter:
+        browser = Browser(int(exporter.url.rpartition(":")[2]))
+        eventually(lambda: len(names(browser.text("/"))) == 5, what="the fleet on the page")
+        eventually(lambda: "not polled yet" not in browser.text("/"), what="the first polls")
+        (link, *_) = re.findall(r'href="(/servers/\d+\?account=main)"', browser.text("/"))
+        assert "Software" in browser.text(link)
+        assert "test-token" not in browser.text("/")
+
+
+def test_a_page_whose_account_is_in_trouble_shows_its_answer_masked(
+    store: Store, browse: Callable[[Site], Browser]
+) -> None:
+    """Whatever an API answers with our key in it, the key is masked."""
+    accounts = pages.realistic(store, servers=4)
+    broken = replace(accounts, all=(pages.status("main", 3, trouble=f"bad key {CANARY}"),))
+    text = browse(Site(store, broken)).text("/")
+    assert "bad key" in text
+    assert CANARY not in text

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from tests.harness import pages
+from tests.harness.pages import Site
+from tests.serving import serving
+
+from patrolserver_exporter.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VIEWS = 15
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pages.open_store(tmp_path_factory.mktemp("large")) as store:
+        assert isinstance(store, Store)
+        with serving(Site(store, pages.large(store)).app()) as served:
+            yield f"http://127.0.0.1:{served.port}"
+
+
+@pytest.mark.parametrize("path", ["/", "/?page=100", "/?q=web-0123", "/?severity=high", "/servers/777"])
+def test_ten_thousand_servers_do_not_hurt(base: str, path: str) -> None:
+    """Half of the views of a page take less than 200 ms, and a page stays small."""
+    times = []
+    with requests.Session() as session:
+        for _ in range(VIEWS):
+            start = time.perf_counter()
+            response = session.get(base + path, timeout=20)
+            times.append(time.perf_counter() - start)
+            assert response.status_code == 200
+            assert len(response.content) < 150_000
+    assert statistics.median(times) < 0.2
