@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
 import promql_parser as promql
 import pytest
@@ -15,9 +16,6 @@ from grafana.prometheus_rule import RULES
 from patrolserver_exporter.exposition.fleet import FleetExposition
 from patrolserver_exporter.exposition.scrape import Scrape
 from patrolserver_exporter.exposition.telemetry import Telemetry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 UNUSED = {
     "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "
@@ -33,6 +31,7 @@ PARTS = {"histogram": ("_bucket", "_sum", "_count")}
 LABELS_OF_THE_TARGET = {"job", "instance"}
 
 
+@cache
 def shown() -> dict[str, str]:
     """Name → kind of every family in the exporter's text format."""
     telemetry = Telemetry(version="1", revision="r")
@@ -42,6 +41,7 @@ def shown() -> dict[str, str]:
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
 
 
+@cache
 def samples() -> dict[str, set[str]]:
     """Name → labels of each series that a scrape of the demo's fleet has."""
     _, text = next(Week(1_781_514_000).play())
@@ -57,15 +57,14 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def selectors() -> Iterator[promql.VectorSelector]:
+@cache
+def selectors() -> tuple[promql.VectorSelector, ...]:
     """Every selector of dashboards and rules."""
     asked = [rule["expr"] for rule in rules()]
     for path in FOLDER.iterdir():
         asked += expressions(json.loads(path.read_text()))
-    for expr in asked:
-        for node, _ in nodes(promql.parse(expr)):
-            if isinstance(node, promql.VectorSelector):
-                yield node
+    found = [node for expr in asked for node, _ in nodes(promql.parse(expr))]
+    return tuple(node for node in found if isinstance(node, promql.VectorSelector))
 
 
 def sample_names(families: dict[str, str]) -> set[str]:
