@@ -123,7 +123,10 @@ def test_calls_that_are_refused_or_misled_show_no_secret(ansible: Ansible, simul
         ("servers", {"kind": "html", "status": 502}),
         ("servers/*", {"kind": "garbage"}),
         ("*", {"kind": "redirect", "location": "http://127.0.0.1:1/elsewhere"}),
-        ("*", {"kind": "error_200", "error": {"code": 3, "message": f"no: key={quote(KEY)}&secret={quote_plus(SECRET)}"}}),
+        (
+            "*",
+            {"kind": "error_200", "error": {"code": 3, "message": f"no: key={quote(KEY)}&secret={quote_plus(SECRET)}"}},
+        ),
     ):
         order(simulator, "/faults", path=path, count=3, **fault)
     output = shout(ansible, API_TASKS * 3, api_url=simulator.base_url)

@@ -1,0 +1,126 @@
+"""Every example in the collection's documentation runs, against the real exporter and the simulator."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+import yaml
+from tests.harness.ansible import COLLECTION, Ansible, virtual_environments
+from tests.harness.process import Exporter
+from tests.harness.waiting import eventually
+
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVERS = ["web1.example.org", "old.example.org", "a.shop.example.org"]
+PLUGINS = [
+    (kind, path.stem)
+    for kind, folder in (("module", "modules"), ("lookup", "lookup"), ("test", "test"), ("filter", "filter"))
+    for path in sorted((COLLECTION / "plugins" / folder).iterdir())
+    if path.suffix == (".yml" if kind in {"test", "filter"} else ".py")
+]
+BEFORE = [
+    {"patrolserver.monitoring.issues_info": {}, "register": "found"},
+    {"patrolserver.monitoring.gate": {"servers": ["*"], "mode": "report", "on_unknown": "warn"}, "register": "verdict"},
+]
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=1, software=4)) as running:
+        for name in SERVERS:
+            # Nothing but fine software, so that a gate in an example has no reason to fail.
+            body = {
+                "name": name,
+                "software": [{"id": 1, "name": "X", "canonical_name": "x", "version": "1", "supported": "yes"}],
+            }
+            assert requests.post(f"{running.base_url}/-/simulator/servers", json=body, timeout=10).ok
+        yield running
+
+
+@pytest.fixture(scope="module")
+def exporter(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Exporter]:
+    with Exporter.watching(tmp_path_factory.mktemp("exporter"), simulator.base_url, interval="10m") as running:
+        eventually(
+            lambda: len(running.samples("patrolserver_server_last_poll_timestamp_seconds")) == len(SERVERS) + 1,
+            what="the first polls",
+        )
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ansible(tmp_path_factory: pytest.TempPathFactory) -> Ansible:
+    made = Ansible(virtual_environments() / "core" / "bin", tmp_path_factory.mktemp("ansible") / "controller")
+    made.inventory({SERVERS[0]: {}})
+    (made.folder / "deploy.yml").write_text("- ansible.builtin.debug:\n    msg: deployed\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def examples(ansible: Ansible) -> dict[tuple[str, str], str]:
+    """The examples by kind and name, read as ``ansible-doc`` reads them, paths moved into the test's folder."""
+    found = {}
+    for kind in sorted({kind for kind, _ in PLUGINS} | {"inventory"}):
+        listed = ansible.run("ansible-doc", "-t", kind, "--metadata-dump", "patrolserver.monitoring")
+        for name, doc in json.loads(listed.output[listed.output.index("{") :])["all"][kind].items():
+            found[kind, name.removeprefix("patrolserver.monitoring.")] = doc["examples"].replace(
+                "/var/lib/deploy", str(ansible.folder)
+            )
+    return found
+
+
+@pytest.mark.parametrize(("kind", "name"), PLUGINS, ids=str)
+def test_an_example_runs(
+    kind: str,
+    name: str,
+    ansible: Ansible,
+    exporter: Exporter,
+    simulator: Simulator,
+    examples: dict[tuple[str, str], str],
+) -> None:
+    """As it stands in the documentation, with the connection in ``module_defaults`` and variables."""
+    tasks = yaml.safe_load(examples[kind, name])
+    assert tasks
+    play: dict[str, Any] = {
+        "hosts": SERVERS[0],
+        "gather_facts": False,
+        "vars": {
+            "patrolserver_exporter_url": exporter.url,
+            **({"ansible_facts": {"packages": {}}} if kind == "filter" else {}),
+        },
+        "module_defaults": {
+            "group/patrolserver.monitoring.exporter": {"exporter_url": exporter.url},
+            "group/patrolserver.monitoring.api": {
+                "api_url": simulator.base_url,
+                "api_key": "demo",
+                "api_secret": "demo",
+            },
+            "patrolserver.monitoring.scan": {"poll_interval": "200ms"},
+        },
+        "tasks": [*(BEFORE if kind in {"test", "filter"} else []), *tasks],
+    }
+    run = ansible.playbook([play], f"--inventory={ansible.folder / 'hosts.yml'}")
+    assert run.ok, run.output
+
+
+def test_the_example_of_the_inventory_is_one(
+    ansible: Ansible, exporter: Exporter, examples: dict[tuple[str, str], str]
+) -> None:
+    """It lists the servers that the exporter knows, grouped as it says. (Another example removes one of them.)"""
+    source = ansible.folder / "servers.patrolserver.yml"
+    source.write_text(examples["inventory", "servers"].replace("https://exporter.example.org", exporter.url))
+    environ = dict(ansible.environ)
+    ansible.environ["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "true"
+    try:
+        run = ansible.run("ansible-inventory", "-i", str(source), "--graph")
+    finally:
+        ansible.environ = environ
+    assert run.ok, run.output
+    assert {name for name in (SERVERS[0], SERVERS[2], "@account_main") if name not in run.output} == set(), run.output
