@@ -35,8 +35,13 @@ bench: $(READY) ## Measure, and print ratios against peers that are measured in 
 ansible: ## Check the Ansible collection: sanity, units, integration, lint, docs, build
 	@scripts/ansible-checks
 
-dashboards: $(READY) ## Write the dashboards' JSON anew
+dashboards: $(READY) ## Write the dashboards' JSON and the PrometheusRule anew
 	@$(PYTHON) -m grafana.dashboards
+	@$(PYTHON) -m grafana.prometheus_rule
+
+pictures: dashboards ## Redraw docs/pictures; RENDER_DASHBOARD_DIR is a renderer of dashboards, ready to run
+	@$(PYTHON) -m grafana.pictures --renderer $${RENDER_DASHBOARD_DIR:?name the folder of the renderer}
+	@$(PYTHON) -m tests.harness.page_pictures
 
 lock: $(READY) ## Resolve the lock anew
 	@scripts/lock
