@@ -18,6 +18,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 
 from patrolserver_exporter.exposition.accounts import encodable
+from patrolserver_exporter.patrolserver.errors import Reason
 from patrolserver_exporter.patrolserver.models import Identifier
 
 if TYPE_CHECKING:
@@ -125,6 +126,9 @@ class Telemetry:
         """Start an account's closed sets at zero."""
         for endpoint in ENDPOINTS:
             self._requests.labels(encodable(account), endpoint)
+            for reason in Reason:
+                # From zero on, or the first failure of its kind would be no increase.
+                self._failures.labels(encodable(account), endpoint, reason.value)
         self._overflows.labels(encodable(account))
         self._oddities.labels(encodable(account))
 

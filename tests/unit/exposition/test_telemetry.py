@@ -171,3 +171,11 @@ def test_taken_names_are_refused(telemetry: Telemetry) -> None:
 
     with pytest.raises(ValueError, match="Duplicated"):
         telemetry.register(Again())
+
+
+def test_failures_of_a_watched_account_start_at_zero(telemetry: Telemetry) -> None:
+    """The first failure of each kind is an increase, so an alert on it needs no second one."""
+    telemetry.watch_account("main")
+    for reason in ("credentials", "timeout", "rate_limited"):
+        labels = {"account": "main", "endpoint": "servers", "reason": reason}
+        assert value(telemetry, f"{OWN}_api_request_failures_total", **labels) == 0
