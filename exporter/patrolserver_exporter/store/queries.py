@@ -51,12 +51,14 @@ class NamedServer(NamedTuple):
 # Servers by id and name
 
 
-def named_servers(connection: sa.Connection, wanted_accounts: Sequence[str] = ()) -> Iterator[NamedServer]:
-    """All servers, of these accounts where some are given."""
+def named_servers(
+    connection: sa.Connection, matches: Callable[[str], bool], wanted_accounts: Sequence[str] = ()
+) -> list[NamedServer]:
+    """All servers whose name ``matches``, of these accounts where some are given."""
     query = sa.select(servers.c.account, servers.c.server_id, servers.c.name).where(_HERE)
     if wanted_accounts:
         query = query.where(servers.c.account.in_(wanted_accounts))
-    return (NamedServer(*row) for row in connection.execute(query))
+    return [NamedServer(*row) for row in connection.execute(query).all() if matches(row[2])]
 
 
 def servers_called(
@@ -69,11 +71,13 @@ def servers_called(
             query = sa.select(servers.c.account, servers.c.server_id, servers.c.name).where(
                 _HERE, column.in_(values[start : start + _CHUNK])
             )
-            if wanted_accounts:
+            if wanted_accounts and column is servers.c.server_id:
+                # With the names, SQLite would take the account's index, and read the whole account.
                 query = query.where(servers.c.account.in_(wanted_accounts))
             for row in connection.execute(query):
                 server = NamedServer(*row)
-                found[server.key] = server
+                if not wanted_accounts or server.account in wanted_accounts:
+                    found[server.key] = server
     return list(found.values())
 
 

@@ -35,6 +35,10 @@ class Api:
         """Seconds since the epoch."""
         return self.context.clock.now()
 
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts that are watched."""
+        return tuple(status.name for status in self.context.watching.statuses())
+
     async def ask(self, work: Callable[[Unit], T]) -> T:
         """Do a unit of work on the store's thread, and wait for it; raises what it raises."""
         # Shielded, so that a client that hangs up does not take back what is being written.

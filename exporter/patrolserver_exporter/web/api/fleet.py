@@ -37,14 +37,14 @@ async def servers(api: Api, call: Call[ServersQuery]) -> Reply:
     query = call.query
     cursor = None if query.cursor is None else cursors.read(query.cursor, cursors.ServersCursor)
     after = None if cursor is None else (cursor.account, cursor.server_id)
-    selectors = selection.selectors_of(query.server)
+    selectors, watched = selection.selectors_of(query.server), api.accounts()
 
     def work(unit: Unit) -> tuple[list[fleet.ServerRecord], deliveries.Doubts]:
         wanted = queries.ServersWanted(
             accounts=query.account,
             severities=query.severity,
             kinds=query.kind,
-            keys=selection.keys_of(unit.connection, selectors, query.account),
+            keys=selection.keys_of(unit.connection, selectors, query.account or watched),
         )
         doubts = deliveries.doubts(unit.connection)
         return queries.servers_page(unit.connection, wanted, after, query.limit + 1), doubts
@@ -70,9 +70,10 @@ def _show(record: fleet.ServerRecord, doubts: deliveries.Doubts, now: float) -> 
 
 async def server(api: Api, call: Call[OneServer]) -> Reply:
     """One server."""
+    watched = api.accounts()
 
     def work(unit: Unit) -> tuple[fleet.ServerRecord | None, deliveries.Doubts]:
-        key = selection.only_one(unit.connection, call.path["server"], call.query.account)
+        key = selection.only_one(unit.connection, call.path["server"], call.query.account, watched)
         return fleet.find_server(unit.connection, key.account, key.server_id), deliveries.doubts(unit.connection)
 
     record, doubts = await api.ask(work)
@@ -84,17 +85,17 @@ async def server(api: Api, call: Call[OneServer]) -> Reply:
 async def issues(api: Api, call: Call[IssuesQuery]) -> Reply:
     """A page of issues over all servers."""
     query = call.query
-    selectors = selection.selectors_of(query.server)
+    selectors, watched = selection.selectors_of(query.server), api.accounts()
     return await _issues(
-        api, query, query.account, lambda connection: selection.keys_of(connection, selectors, query.account)
+        api, query, query.account, lambda connection: selection.keys_of(connection, selectors, query.account or watched)
     )
 
 
 async def server_issues(api: Api, call: Call[ServerIssuesQuery]) -> Reply:
     """A page of one server's issues."""
-    query, asked = call.query, call.path["server"]
+    query, asked, watched = call.query, call.path["server"], api.accounts()
     return await _issues(
-        api, query, (), lambda connection: frozenset({selection.only_one(connection, asked, query.account)})
+        api, query, (), lambda connection: frozenset({selection.only_one(connection, asked, query.account, watched)})
     )
 
 
@@ -139,11 +140,11 @@ def _issues_page(rows: list[IssueRow], on: int | None) -> bytes:
 
 async def software(api: Api, call: Call[SoftwareQuery]) -> Reply:
     """A page of one server's software, as the last successful poll showed it."""
-    query, asked = call.query, call.path["server"]
+    query, asked, watched = call.query, call.path["server"], api.accounts()
     after = None if query.cursor is None else cursors.read(query.cursor, cursors.SoftwareCursor)
 
     def work(unit: Unit) -> tuple[Software, ...] | None:
-        key = selection.only_one(unit.connection, asked, query.account)
+        key = selection.only_one(unit.connection, asked, query.account, watched)
         return fleet.software_of(unit.connection, key.account, key.server_id)
 
     installed = await api.ask(work)
@@ -165,8 +166,8 @@ def _software_page(installed: tuple[Software, ...], after: cursors.SoftwareCurso
 
 async def refresh(api: Api, call: Call[Any]) -> Reply:
     """Have a server polled now."""
-    asked, account = call.path["server"], call.query.account
-    key = await api.ask(lambda unit: selection.only_one(unit.connection, asked, account))
+    asked, account, watched = call.path["server"], call.query.account, api.accounts()
+    key = await api.ask(lambda unit: selection.only_one(unit.connection, asked, account, watched))
     operation = api.refreshes.start(key.account, key.server_id)
     if operation is None:
         raise ApiError(429, "Too many refreshes are under way; try again later.", headers={"retry-after": "10"})

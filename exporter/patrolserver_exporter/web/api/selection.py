@@ -78,15 +78,23 @@ def find(
         servers.update((server.key, server) for server in exact)
     loose = [s for s in selectors if s.glob is not None or (s.name is not None and not found[s])]
     if loose:
-        _find_loosely(list(queries.named_servers(connection, accounts)), loose, found)
+        _find_loosely(connection, loose, accounts, found)
     return {selector: list(servers.values()) for selector, servers in found.items()}
 
 
 def _find_loosely(
-    servers: Sequence[NamedServer],
-    selectors: Iterable[Selector],
+    connection: sa.Connection,
+    selectors: Sequence[Selector],
+    accounts: Sequence[str],
     found: dict[Selector, dict[ServerKey, NamedServer]],
 ) -> None:
+    names = {selector.name.lower() for selector in selectors if selector.glob is None and selector.name is not None}
+    globs = [glob(selector.glob) for selector in selectors if selector.glob is not None]
+
+    def matches(name: str) -> bool:
+        return name.lower() in names or any(fits(name) for fits in globs)
+
+    servers = queries.named_servers(connection, matches, accounts)
     by_lower: dict[str, list[NamedServer]] = defaultdict(list)
     for server in servers:
         by_lower[server.name.lower()].append(server)
@@ -94,8 +102,8 @@ def _find_loosely(
         if selector.glob is None:
             matching = by_lower.get((selector.name or "").lower(), [])
         else:
-            matches = glob(selector.glob)
-            matching = [server for server in servers if matches(server.name)]
+            fits = glob(selector.glob)
+            matching = [server for server in servers if fits(server.name)]
         found[selector].update((server.key, server) for server in matching)
 
 
@@ -109,10 +117,13 @@ def keys_of(
     return frozenset(server.key for servers in found for server in servers)
 
 
-def only_one(connection: sa.Connection, asked: str, account: str | None) -> ServerKey:
-    """The server that a path means; a 404 when there is none, a 409 that tells them apart when there are several."""
+def only_one(connection: sa.Connection, asked: str, account: str | None, watched: Sequence[str] = ()) -> ServerKey:
+    """The server that a path means; a 404 when there is none, a 409 that tells them apart when there are several.
+
+    ``watched`` are the accounts that there are.
+    """
     selector = Selector.of(asked, globs=False)
-    servers = find(connection, [selector], () if account is None else (account,))[selector]
+    servers = find(connection, [selector], watched if account is None else (account,))[selector]
     if not servers:
         where = "" if account is None else f" in account {account!r}"
         raise ApiError(404, f"There is no server {asked!r}{where}; /api/v1/servers lists them.")
