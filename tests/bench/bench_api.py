@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.harness.api import put_server  # The path comes first.
 from tests.harness.process import Exporter
+from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue, outdated, software
 
 from patrolserver_exporter.issues.model import Kind
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
 
 SELECTED = 100
+POLLED = "patrolserver_server_poll_success"
 
 
 def fill(url: str, servers: int, installed: int) -> None:
@@ -175,6 +177,8 @@ def main() -> None:
         fill(url, options.servers, options.software)
         # Nobody listens there, so the fleet stays as it was filled.
         with Exporter.watching(folder, "http://127.0.0.1:1", store_url=url, interval="1h") as exporter:
+            # Once each server is marked as not polled, nothing is left to do but to answer.
+            eventually(lambda: not any(exporter.samples(POLLED).values()), within=60, what="the first failed polls")
             bench(exporter, options.servers, options.runs, options.scrape_every)
 
 
