@@ -56,6 +56,7 @@ def test_package_facts_of_a_host_that_patrolserver_cannot_look_into_become_its_i
             )
             assert run.ok, run.output
             assert expected in run.output
+            assert TOKEN not in run.output
         names = [server.name for server in simulator.world.servers(simulator.world.demo)]
         assert names.count(HOST) == 1
 
@@ -64,7 +65,6 @@ def test_package_facts_of_a_host_that_patrolserver_cannot_look_into_become_its_i
 
         software = {one["canonical_name"]: one["version"] for one in eventually(found, what="the pushed software")}
         assert software == {"php": "5.6.40", "our-own": "1.0-3"}
-        assert TOKEN not in run.output
 
 
 def test_a_server_is_added_verified_and_removed_once(simulator: Simulator, ansible: Ansible) -> None:

@@ -84,7 +84,7 @@ def rulebook(ansible: Ansible, inventory: Path, **variables: Any) -> Iterator[Pa
 def test_a_new_critical_issue_starts_the_remediation_also_after_a_restart_of_the_exporter(
     tmp_path: Path, simulator: Simulator, exporter: Exporter, require_program: Callable[[str], str]
 ) -> None:
-    """The playbook runs for the host that has the issue, and for the next one after the exporter was killed in between."""
+    """The playbook runs for the host that has the issue, and for the next one after the exporter was killed."""
     java = require_program("java")
     home = os.path.dirname(os.path.dirname(os.path.realpath(java)))  # noqa: PTH120  # Two levels up of a real path.
     ansible = Ansible(virtual_environments() / "tools" / "bin", tmp_path / "controller", {"JAVA_HOME": home})

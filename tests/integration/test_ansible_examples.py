@@ -17,7 +17,6 @@ from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SERVERS = ["web1.example.org", "old.example.org", "a.shop.example.org"]
 PLUGINS = [
@@ -77,7 +76,7 @@ def examples(ansible: Ansible) -> dict[tuple[str, str], str]:
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS, ids=str)
-def test_an_example_runs(
+def test_an_example_runs(  # noqa: PLR0917  # Fixtures are arguments.
     kind: str,
     name: str,
     ansible: Ansible,
@@ -113,7 +112,7 @@ def test_an_example_runs(
 def test_the_example_of_the_inventory_is_one(
     ansible: Ansible, exporter: Exporter, examples: dict[tuple[str, str], str]
 ) -> None:
-    """It lists the servers that the exporter knows, grouped as it says. (Another example removes one of them.)"""
+    """It lists the servers that the exporter knows, grouped as it says; another example removes one of them."""
     source = ansible.folder / "servers.patrolserver.yml"
     source.write_text(examples["inventory", "servers"].replace("https://exporter.example.org", exporter.url))
     environ = dict(ansible.environ)

@@ -35,6 +35,7 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        """Take no more connections."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -119,8 +120,8 @@ def test_a_gate_over_200_servers_is_one_request_and_costs_less_than_half_a_secon
 
 def _cost(ansible: Ansible, names: list[str], url: str) -> float:
     """Return the seconds that the quickest of some gates takes longer than the quickest of as many pings."""
-    stamp = {"ansible.builtin.set_fact": {"times": STAMP}}
-    rounds = [stamp, {"ansible.builtin.ping": {}}, stamp, gate(url)] * ROUNDS
+    stamp: dict[str, Any] = {"ansible.builtin.set_fact": {"times": STAMP}}
+    rounds: list[dict[str, Any]] = [stamp, {"ansible.builtin.ping": {}}, stamp, gate(url)] * ROUNDS
     result = ansible.folder / "times.json"
     keep = {"ansible.builtin.copy": {"dest": str(result), "content": "{{ times }}", "mode": "0644"}}
     run = ansible.playbook(play(names, [*rounds, stamp, keep]))

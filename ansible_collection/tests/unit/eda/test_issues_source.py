@@ -77,7 +77,7 @@ def events(feed, monkeypatch, **args):
         await asyncio.sleep(0.05)
         assert not task.done()
         task.cancel()
-        return [queue.get_nowait() for _ in range(queue.qsize())]
+        return [queue.get_nowait() for number in range(queue.qsize())]
 
     return asyncio.run(run())
 

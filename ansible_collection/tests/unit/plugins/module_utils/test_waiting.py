@@ -35,6 +35,14 @@ class Clock:
         self.time += duration
 
 
+def next_of(answers: list) -> object:
+    """Return or raise the next answer; the last one stays for ever."""
+    answer = answers.pop(0) if len(answers) > 1 else answers[0]
+    if isinstance(answer, PatrolServerError):
+        raise answer
+    return answer
+
+
 class Scanned:
     """Says whether a scan runs, one answer after the other; the last one for ever."""
 
@@ -44,10 +52,7 @@ class Scanned:
 
     def is_scanning(self, _server_id: int) -> bool:
         """Return or raise the next answer."""
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return next_of(self.answers)
 
     def start_scan(self, _server_id: int) -> None:
         """Count it."""
@@ -111,10 +116,7 @@ class Exporter:
 
     def servers(self, _selection: dict) -> list:
         """Return or raise the next list."""
-        answer = self._servers.pop(0) if len(self._servers) > 1 else self._servers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return next_of(self._servers)
 
     def refresh(self, server: dict) -> dict:
         """Return an operation that has begun."""
@@ -122,10 +124,7 @@ class Exporter:
 
     def operation(self, _id: str) -> dict:
         """Return or raise its next state."""
-        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
-        if isinstance(state, Exception):
-            raise state
-        return {"id": 1, "state": state, "error": "it broke"}
+        return {"id": 1, "state": next_of(self._states), "error": "it broke"}
 
 
 def server(scanned: str | None, polled: str | None, scanning: bool = False, unconfirmed: bool = False) -> dict:
