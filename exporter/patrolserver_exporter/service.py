@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 REVISION_VARIABLE = "PATROLSERVER_EXPORTER_REVISION"
 """Set by whoever builds an image: the commit that it was built from."""
 _BEAT = 1.0
+_STORE_TROUBLE_SHOWN_FOR = 60.0
 _GRACE = 5.0
 
 
@@ -148,8 +149,11 @@ class Service:
         return [*api_routes(self.context()), *page_routes(self.context())]
 
     def _troubles(self) -> list[str]:
+        failure = self._store.last_failure
+        recent = failure is not None and time.monotonic() - failure[0] < _STORE_TROUBLE_SHOWN_FOR
+        troubles = [failure[1]] if failure is not None and recent else []
         statuses = self._ingest.statuses()
-        return [f"Account {status.name}: {status.trouble}" for status in statuses if status.trouble]
+        return troubles + [f"Account {status.name}: {status.trouble}" for status in statuses if status.trouble]
 
     def context(self) -> WebContext:
         """What the routes may use."""

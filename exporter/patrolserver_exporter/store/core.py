@@ -138,6 +138,11 @@ class Store:
         """When the store's thread last finished something (monotonic seconds)."""
         return self._thread.last_progress
 
+    @property
+    def last_failure(self) -> tuple[float, str] | None:
+        """When something last could not be written (monotonic seconds), and why."""
+        return self._thread.last_failure
+
     def run(self, work: Callable[[Unit], T]) -> T:
         """Do a unit of work and wait for its commit; raises what the work raises, or ``StoreUnavailable``."""
         return self._thread.run(work)

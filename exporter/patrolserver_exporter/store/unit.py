@@ -115,6 +115,8 @@ class StoreThread:
         self._stopping = threading.Event()
         self.last_progress = time.monotonic()
         """When the thread last finished a group (monotonic seconds); the watchdog looks at it."""
+        self.last_failure: tuple[float, str] | None = None
+        """When a group last could not be committed (monotonic seconds), and why."""
         self._thread.start()
 
     def submit(self, work: Callable[[Unit], T]) -> Future[T]:
@@ -191,6 +193,7 @@ class StoreThread:
             # No traceback: the reason says it all, and this may go on for hours.
             log.error("The store cannot commit", extra={"fields": fields})  # noqa: TRY400
             failure = StoreUnavailable(f"The store cannot write: {reason}")
+            self.last_failure = (time.monotonic(), str(failure))
             finished = [(task, None, failure) for task in tasks]
             effects = []
         if effects:
