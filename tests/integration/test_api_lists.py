@@ -17,7 +17,6 @@ from patrolserver_exporter.store.deliveries import NewDelivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.harness.api import ServedApi
 
@@ -27,8 +26,9 @@ NOON = 1_795_521_600.0
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[ServedApi]:
-    with serving_api(f"sqlite:///{tmp_path / 'state.db'}", clock=SetTime(NOON)) as served:
+def api(store_url: str) -> Iterator[ServedApi]:
+    """The API over a fleet, on each of the two databases."""
+    with serving_api(store_url, clock=SetTime(NOON)) as served:
         served.accounts.names.append("other")
         served.store.run(_fleet)
         yield served

@@ -13,7 +13,6 @@ from patrolserver_exporter.web.api.selection import Selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from patrolserver_exporter.store import Unit
 
@@ -29,8 +28,8 @@ SERVERS = [
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(f"sqlite:///{tmp_path / 'state.db'}") as opened:
+def store(store_url: str) -> Iterator[Store]:
+    with Store(store_url) as opened:
 
         def put(unit: Unit) -> None:
             for account, server_id, name in SERVERS:
