@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import urllib3
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.config.duration import format_duration, parse_duration
@@ -192,12 +193,13 @@ class ExporterClient:
             ) as response:
                 media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 return _Answer(response.status_code, media_type, self._read(response, end))
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise ExporterError(self._unreachable(error)) from None
 
     def _read(self, response: requests.Response, end: float) -> bytes:
         body = bytearray()
-        for chunk in response.iter_content(_CHUNK_BYTES):
+        # Chunk by chunk as they come: iter_content would wait for each to be full, however slowly that goes.
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
             body += chunk
             if len(body) > MAX_REPLY_BYTES:
                 raise ExporterError(f"The answer of {self.url} is too large.")
@@ -205,11 +207,11 @@ class ExporterClient:
                 raise ExporterError(f"The answer of {self.url} took over {format_duration(self._timeout)} (--timeout).")
         return bytes(body)
 
-    def _unreachable(self, error: requests.RequestException) -> str:
+    def _unreachable(self, error: Exception) -> str:
         match error:
             case requests.exceptions.SSLError():
                 return f"The certificate of {self.url} is not trusted; give its authority in --ca-file."
-            case requests.Timeout():
+            case requests.Timeout() | urllib3.exceptions.TimeoutError():
                 return f"{self.url} did not answer within {format_duration(self._timeout)} (--timeout)."
             case requests.ConnectionError():
                 return f"Nothing answers at {self.url}; is the exporter running, and --exporter-url right?"
@@ -226,8 +228,3 @@ class ExporterClient:
         if answer.status in {401, 403}:
             hint = f" (the token is read from --token-file, {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE})"
         return f"The exporter refused with status {answer.status}: {detail}{hint}"
-
-
-def path_part(text: str) -> str:
-    """A server's name, for a path."""
-    return quote(text, safe="")
