@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.web.api import changes, examples, fleet, gate, inbox, openapi, parameters, status, types
+from patrolserver_exporter.web.api import (
+    changes,
+    examples,
+    fleet,
+    gate,
+    gate_types,
+    inbox,
+    openapi,
+    parameters,
+    status,
+    types,
+)
 from patrolserver_exporter.web.api.call import Reply
 from patrolserver_exporter.web.api.endpoint import Operation
 
@@ -103,8 +114,8 @@ OPERATIONS = (
         path="/gate",
         summary="The deploy gate: judge servers against a policy; only pass lets a deploy go on",
         handler=gate.gate,
-        body=types.GateBody,
-        answer=types.GateReply,
+        body=gate_types.GateBody,
+        answer=gate_types.GateReply,
         problems=_BODY,
         example=examples.GATE,
         body_example=examples.GATE_BODY,

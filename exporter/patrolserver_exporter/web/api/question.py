@@ -9,9 +9,9 @@ from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import waivers_of
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.issues.policy import Policy
-from patrolserver_exporter.web.api import types
 from patrolserver_exporter.web.api.body import convert
 from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.web.api.gate_types import GateBody
 from patrolserver_exporter.web.api.selection import Selector, selectors_of
 
 
@@ -26,7 +26,7 @@ class Question:
 
 def question_of(data: Any) -> Question:
     """Read the body; a 400 for whatever is not clear, because an unclear policy must not let anything pass."""
-    body = convert(data, types.GateBody)
+    body = convert(data, GateBody)
     asked = body.policy
     given = data.get("policy", {})
     policy = Policy(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.issues.limits import limits_of
 from patrolserver_exporter.issues.verdict import Counts, Judgement, Reason, Verdict
-from patrolserver_exporter.web.api import shown, types
+from patrolserver_exporter.web.api import gate_types, shown, types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.verdict import JudgedIssue, ServerJudgement
 
 
-def reply_of(judgement: Judgement, policy: Policy, now: float, lapsed: Iterable[Waiver] = ()) -> types.GateReply:
+def reply_of(judgement: Judgement, policy: Policy, now: float, lapsed: Iterable[Waiver] = ()) -> gate_types.GateReply:
     """The answer; ``lapsed`` are waivers of the configuration that ran out and whose issues count again."""
     ages = [server.data_age_seconds for server in judgement.servers if server.data_age_seconds is not None]
-    return types.GateReply(
+    return gate_types.GateReply(
         verdict=judgement.verdict,
         passed=judgement.verdict is Verdict.PASS,
         judged_at=shown.time_of(now),
@@ -34,8 +34,8 @@ def reply_of(judgement: Judgement, policy: Policy, now: float, lapsed: Iterable[
     )
 
 
-def _reason(reason: Reason) -> types.Reason:
-    return types.Reason(
+def _reason(reason: Reason) -> gate_types.Reason:
+    return gate_types.Reason(
         code=reason.code,
         message=reason.message,
         blocking=reason.blocking,
@@ -45,8 +45,8 @@ def _reason(reason: Reason) -> types.Reason:
     )
 
 
-def _counts(counts: Counts) -> types.GateCounts:
-    return types.GateCounts(
+def _counts(counts: Counts) -> gate_types.GateCounts:
+    return gate_types.GateCounts(
         critical=counts.by_severity.critical,
         high=counts.by_severity.high,
         medium=counts.by_severity.medium,
@@ -58,8 +58,8 @@ def _counts(counts: Counts) -> types.GateCounts:
     )
 
 
-def _server(judged: ServerJudgement) -> types.JudgedServer:
-    return types.JudgedServer(
+def _server(judged: ServerJudgement) -> gate_types.JudgedServer:
+    return gate_types.JudgedServer(
         account=judged.account,
         id=judged.server_id,
         name=judged.server,
@@ -71,19 +71,19 @@ def _server(judged: ServerJudgement) -> types.JudgedServer:
     )
 
 
-def _violations(judged: Iterable[JudgedIssue], policy: Policy) -> Iterable[types.Violation]:
+def _violations(judged: Iterable[JudgedIssue], policy: Policy) -> Iterable[gate_types.Violation]:
     judged = tuple(judged)
     for limit in limits_of(policy):
         over = [one for one in judged if limit.name in one.limits]
         if over:
-            yield types.Violation(limit=limit.name, allowed=limit.allowed, found=len(over), issues=_issues(over))
+            yield gate_types.Violation(limit=limit.name, allowed=limit.allowed, found=len(over), issues=_issues(over))
 
 
 def _issues(judged: Iterable[JudgedIssue]) -> tuple[types.Issue, ...]:
     return tuple(shown.issue(one.issue, one.server) for one in judged)
 
 
-def _waiver(waiver: Waiver) -> types.Waiver:
-    return types.Waiver(
+def _waiver(waiver: Waiver) -> gate_types.Waiver:
+    return gate_types.Waiver(
         server=waiver.server, software=waiver.software, kind=waiver.kind, until=waiver.until, reason=waiver.reason
     )
