@@ -1,18 +1,22 @@
-"""Unit of work on a delivery whose event the API confirmed. Times are seconds since the epoch."""
+"""Units of work on a delivery, after its event was asked for. Times are seconds since the epoch."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from patrolserver_exporter.ingest import scans, units
 from patrolserver_exporter.ingest.effects import InboxMoved
+from patrolserver_exporter.ingest.fates import Fate
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import deliveries
 from patrolserver_exporter.store.deliveries import DeliveryState
 
 if TYPE_CHECKING:
     from patrolserver_exporter.ingest.rules import Rules
+    from patrolserver_exporter.patrolserver.envelope import Parsed
     from patrolserver_exporter.patrolserver.models import Event
     from patrolserver_exporter.store.deliveries import Delivery
     from patrolserver_exporter.store.unit import Unit
@@ -31,6 +35,41 @@ class FollowUp(StrEnum):
 
 
 _ABOUT_A_SERVER = frozenset({Identifier.SCAN_STARTED, Identifier.SCAN_FINISHED, Identifier.NEW_SERVER_ISSUES})
+
+
+def settle(  # noqa: PLR0913  # What a failure brings, by keyword.
+    unit: Unit, delivery: Delivery, fate: Fate, *, now: float, error: str, body: bytes | None = None
+) -> None:
+    """Let a delivery whose event was not confirmed meet its fate; raises ``ClaimLost``."""
+    deliveries.settle(
+        unit,
+        delivery,
+        fate.state,
+        now=now,
+        attempts=fate.attempts,
+        next_attempt_at=None if fate.wait is None else now + fate.wait,
+        error=error,
+        body=body,
+    )
+    unit.effects.append(InboxMoved())
+
+
+def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
+    unit: Unit, delivery: Delivery, parsed: Parsed[Event], *, list_is_fresh: bool, now: float, rules: Rules
+) -> FollowUp:
+    """Let the API's answer to a fetch take effect, or keep it for the operator; raises ``ClaimLost``."""
+    event = parsed.value
+    if needs_server(delivery.identifier) and event.server_id is None:
+        note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
+        body = parsed.body or msgspec.json.encode(event)
+        settle(unit, delivery, Fate(DeliveryState.DEAD, delivery.attempts + 1, None), now=now, error=note, body=body)
+        return FollowUp.NOTHING
+    follow_up = apply_event(unit, delivery, event, list_is_fresh=list_is_fresh, now=now, rules=rules)
+    if follow_up is FollowUp.LIST:
+        # A server that was added a moment ago: the list has to come first.
+        fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
+        settle(unit, delivery, fate, now=now, error=f"Server {event.server_id} is not known yet")
+    return follow_up
 
 
 def needs_server(identifier: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _RETRY_BASE = 30.0
+_CHUNK = 100
 _PATIENCE = 60.0
 """Seconds that somebody who asked for a poll waits for a pause to end, at most."""
 
@@ -47,6 +49,8 @@ class AccountPoller:
         self._telemetry = telemetry
         self._threads = Threads(watched.settings.poll.concurrency + 1, f"poll-{watched.name}")
         self._listing = False
+        self._listed: object = None
+        """The list that is in the state, and the rules it was read by."""
         self._stopping = False
 
     def resume(self, records: Sequence[fleet.ServerRecord]) -> None:
@@ -181,11 +185,13 @@ class AccountPoller:
     def _mark_unpolled(self, server_ids: Sequence[int]) -> None:
         next_poll_at = self._clock.now()
 
-        def work(unit: Unit) -> None:
-            for server_id in server_ids:
+        def work(unit: Unit, chunk: Sequence[int]) -> None:
+            for server_id in chunk:
                 units.apply_poll_failure(unit, self.watched.name, server_id, next_poll_at=next_poll_at)
 
-        self._keep(work)
+        # A whole fleet in one unit would hold up deliveries.
+        for start in range(0, len(server_ids), _CHUNK):
+            self._keep(functools.partial(work, chunk=server_ids[start : start + _CHUNK]))
 
     def _run(self, work: Callable[..., None], *arguments: object) -> None:
         try:
@@ -245,9 +251,15 @@ class AccountPoller:
             return
         self._note(parsed.oddities, "servers")
 
+        news = (parsed.value, parsed.complete, watched.rules)
+
         def work(unit: Unit) -> listing.Listed:
             if deliveries.unblock(unit, watched.name):
                 unit.effects.append(InboxMoved())
+            if news == self._listed:
+                # Nearly always: the whole fleet need not be read to see that nothing changed.
+                listing.save_reachability(unit, watched.name, up=True, now=self._clock.now())
+                return listing.Listed()
             return listing.apply_list(
                 unit,
                 watched.name,
@@ -261,6 +273,7 @@ class AccountPoller:
             # Set before the write, so that a store that cannot write does not turn into a storm of calls.
             recovered = watched.health.listed(self._clock.monotonic(), watched.settings.poll.interval)
         listed = self._keep(work)
+        self._listed = news
         watched.list_read_at = started_at
         self._plan_listed(listed)
         self._catch_up()

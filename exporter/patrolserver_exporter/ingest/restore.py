@@ -100,7 +100,9 @@ def _is_from_future(record: ServerRecord, now: float) -> bool:
         state.scan_started_told_at,
         state.scan_finished_told_at,
     )
-    return any(at is not None and at > now for at in times)
+    # The poll that its issues' times are from may have been forgotten already, when the clock was set back before.
+    forgotten = state.last_poll_at is None and record.summary.software is not None
+    return forgotten or any(at is not None and at > now for at in times)
 
 
 def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -> None:

@@ -6,11 +6,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from patrolserver_exporter.ingest.account import EVENT_THREADS
-from patrolserver_exporter.ingest.effects import InboxMoved
-from patrolserver_exporter.ingest.events import FollowUp, apply_event, needs_server
+from patrolserver_exporter.ingest.events import FollowUp, conclude, needs_server, settle
 from patrolserver_exporter.ingest.fates import Fate, fate_of
 from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.ingest.schedule import Job
@@ -181,53 +178,29 @@ class AccountWorker:
         self._trusted_at = now
         return True
 
-    def _settle(self, delivery: Delivery, fate: Fate, error: str, body: bytes | None = None) -> None:
-        now = self._clock.now()
-
-        def work(unit: Unit) -> None:
-            deliveries.settle(
-                unit,
-                delivery,
-                fate.state,
-                now=now,
-                attempts=fate.attempts,
-                next_attempt_at=None if fate.wait is None else now + fate.wait,
-                error=error,
-                body=body,
-            )
-            unit.effects.append(InboxMoved())
-
-        self._store.run(work)
+    def _settle(self, delivery: Delivery, fate: Fate, error: str) -> None:
+        self._store.run(lambda unit: settle(unit, delivery, fate, now=self._clock.now(), error=error))
         level = logging.DEBUG if fate.state is DeliveryState.RETRY and fate.attempts > 1 else logging.WARNING
         fields = log_fields(account=delivery.account, delivery=delivery.id, state=fate.state.value, err=error)
         log.log(level, "An event could not be confirmed", extra=fields)
 
     def _apply(self, delivery: Delivery, parsed: Parsed[Event]) -> None:
-        watched, event = self._watched, parsed.value
+        watched, server_id = self._watched, parsed.value.server_id
         if parsed.oddities:
             self._telemetry.wire_oddity(watched.name, len(parsed.oddities))
-        if needs_server(delivery.identifier) and event.server_id is None:
-            body = parsed.body or msgspec.json.encode(event)
-            note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
-            self._settle(delivery, Fate(DeliveryState.DEAD, delivery.attempts + 1, None), note, body)
-            return
-        follow_up = self._apply_once(delivery, event)
-        if follow_up is FollowUp.LIST:
-            # A server that was added a moment ago: the list has to come first.
-            self._poller.list_now()
-            fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
-            self._settle(delivery, fate, f"Server {event.server_id} is not known yet")
-        elif event.server_id is not None:
-            self._follow_up(event.server_id, follow_up)
-
-    def _apply_once(self, delivery: Delivery, event: Event) -> FollowUp:
-        watched = self._watched
         fresh = watched.list_read_at is not None and watched.list_read_at >= delivery.received_at
 
         def work(unit: Unit) -> FollowUp:
-            return apply_event(unit, delivery, event, list_is_fresh=fresh, now=self._clock.now(), rules=watched.rules)
+            return conclude(unit, delivery, parsed, list_is_fresh=fresh, now=self._clock.now(), rules=watched.rules)
 
-        return self._store.run(work)
+        follow_up = self._store.run(work)
+        if follow_up is FollowUp.LIST:
+            self._poller.list_now()
+        elif server_id is not None:
+            self._follow_up(server_id, follow_up)
+        elif needs_server(delivery.identifier):
+            fields = log_fields(account=delivery.account, delivery=delivery.id, odd="; ".join(parsed.oddities[:5]))
+            log.warning("An event names no server; its body is kept in the inbox", extra=fields)
 
     def _follow_up(self, server_id: int, follow_up: FollowUp) -> None:
         if follow_up in {FollowUp.POLL, FollowUp.POLL_TWICE, FollowUp.POLL_AND_CHECK_SCAN}:
