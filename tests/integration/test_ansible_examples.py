@@ -123,3 +123,10 @@ def test_the_example_of_the_inventory_is_one(
         ansible.environ = environ
     assert run.ok, run.output
     assert {name for name in (SERVERS[0], SERVERS[2], "@account_main") if name not in run.output} == set(), run.output
+
+
+def test_the_role_installs_the_packaged_unit() -> None:
+    """One unit for all ways of installing; what is a host's stands in a drop-in."""
+    name = "patrolserver-exporter.service"
+    packaged = COLLECTION.parent / "packaging" / name
+    assert (COLLECTION / "roles" / "exporter" / "files" / name).read_bytes() == packaged.read_bytes()

@@ -54,7 +54,7 @@ def start() -> None:
     shutil.rmtree(credentials, ignore_errors=True)
     credentials.mkdir(mode=0o700)
     for entry in unit.get("LoadCredential", []):
-        name, _, source = entry.partition(":")
+        name, source = entry.split(":", 1)
         shutil.copyfile(source, credentials / name)
     state = Path(unit["WorkingDirectory"][-1])
     state.mkdir(mode=0o700, exist_ok=True)
