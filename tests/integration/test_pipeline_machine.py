@@ -242,9 +242,20 @@ class Pipeline(RuleBasedStateMachine):
     def fetched(self, fetch: Delivery | None, result: str, good: bool) -> None:  # noqa: FBT001  # drawn by name
         """A fetch ends; perhaps so late that somebody else has the delivery."""
         self.tick()
-        if fetch is not None:
-            with suppress(ClaimLost):
+        if fetch is None:
+            return
+        if self.is_held(fetch):
+            self.conclude(fetch, result, good=good)
+        else:
+            before = self.rows()
+            with pytest.raises(ClaimLost):
                 self.conclude(fetch, result, good=good)
+            assert self.rows() == before
+
+    def is_held(self, fetch: Delivery) -> bool:
+        """Whether that claim is still the one in force."""
+        held = {row.id: row.claim for row in self.rows() if row.state is DeliveryState.FETCHING}
+        return held.get(fetch.id) == fetch.claim
 
     @rule(result=st.sampled_from(["ok", "ok", *ERRORS]))
     def fetch_at_once(self, result: str) -> None:
@@ -253,6 +264,22 @@ class Pipeline(RuleBasedStateMachine):
         claimed = self.take()
         if claimed is not None:
             self.conclude(claimed, result, good=True)
+
+    @rule(late=st.sampled_from(["ok", "404", "500"]), result=st.sampled_from(["ok", "500"]))
+    def hang(self, late: str, result: str) -> None:
+        """A worker hangs until another one has its delivery; then both finish, the late one first."""
+        self.tick()
+        hanging = self.take()
+        if hanging is None:
+            return
+        self.tick(LEASE)
+        claimed = self.store.run(
+            lambda unit: deliveries.claim(unit, MAIN, now=self.clock.now(), lease=LEASE, limit=LIMIT + self.replayed)
+        )
+        assert hanging.id in {other.id for other in claimed}
+        self.fetched(hanging, late, good=True)
+        for other in claimed:
+            self.fetched(other, result, good=True)
 
     def take(self) -> Delivery | None:
         """Claim one."""
