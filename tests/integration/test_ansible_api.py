@@ -92,3 +92,21 @@ def test_a_server_is_added_verified_and_removed_once(simulator: Simulator, ansib
     }
     run = ansible.playbook([play])
     assert run.ok, run.output
+
+
+def test_the_nightly_report_tells_what_is_open(tmp_path: Path, simulator: Simulator, ansible: Ansible) -> None:
+    """The playbook writes a report for people and one for tools, and does not fail for the issues in them."""
+    with Exporter.watching(tmp_path, simulator.base_url, interval="10m") as exporter:
+        polled = "patrolserver_server_last_poll_timestamp_seconds"
+        eventually(lambda: len(exporter.samples(polled)) == 2, what="the first polls")
+        issues = exporter.get("/api/v1/issues").json()["items"]
+        assert issues
+        folder = ansible.folder / "reports"
+        folder.mkdir()
+        run = ansible.playbook(
+            "patrolserver.monitoring.nightly_report", exporter_url=exporter.url, report_folder=str(folder)
+        )
+        assert run.ok, run.output
+    report = (folder / "report.md").read_text()
+    assert all(issue["software"] in report for issue in issues)
+    assert json.loads((folder / "verdict.sarif").read_text())["version"] == "2.1.0"
