@@ -86,7 +86,7 @@ class AccountPoller:
         refusal = None
         with self.watched.lock:
             if self._stopping:
-                refusal = f"The account {self.watched.name} is no longer watched as it was; ask again."
+                refusal = self._stopped()
             elif not self.watched.watches(server_id):
                 refusal = self._unknown(server_id)
             else:
@@ -98,6 +98,9 @@ class AccountPoller:
 
     def _unknown(self, server_id: int) -> str:
         return f"Server {server_id} is no longer in account {self.watched.name}."
+
+    def _stopped(self) -> str:
+        return f"The account {self.watched.name} is no longer watched as it was; ask again."
 
     def list_now(self) -> None:
         """Ask for the server list at once, unless a trouble spaces such calls out."""
@@ -112,7 +115,7 @@ class AccountPoller:
             waiting = self._take_waiting()
         self.watched.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        _tell(waiting, f"The account {self.watched.name} is no longer watched as it was; ask again.")
+        _tell(waiting, self._stopped())
 
     def _take_waiting(self) -> list[Callable[[str | None], None]]:
         waiting = [done for of_server in self.watched.waiting.values() for done in of_server]
@@ -327,11 +330,12 @@ class AccountPoller:
     def _poll(self, server_id: int) -> None:
         with self.watched.lock:
             waiting = self.watched.waiting.pop(server_id, [])
-        outcome: str | None = "The poll's result could not be kept; the log tells why."
         try:
             outcome = self._ask_for_software(server_id)
-        finally:
-            _tell(waiting, outcome)
+        except BaseException:
+            _tell(waiting, self._stopped() if self._stopping else "The poll's result could not be kept.")
+            raise
+        _tell(waiting, outcome)
 
     def _ask_for_software(self, server_id: int) -> str | None:
         """Poll a server; returns what went wrong."""

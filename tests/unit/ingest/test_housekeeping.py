@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.ingest.accounts import MAIN, SETTLE, configured
+from tests.unit.ingest.driving import Driver
+from tests.unit.issues.builders import outdated
+
+from patrolserver_exporter.config.schema import Issues
+from patrolserver_exporter.exposition.telemetry import Telemetry
+from patrolserver_exporter.ingest.account import WatchedAccount
+from patrolserver_exporter.ingest.housekeeping import Housekeeping
+from patrolserver_exporter.ingest.poller import AccountPoller
+from patrolserver_exporter.ingest.rules import Rules
+from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.store import Store, StoreUnavailable, deliveries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from tests.harness.ticking import HeldClock
+
+    from patrolserver_exporter.config.schema import Config
+
+DAY = 86_400.0
+
+
+class Keeping:
+    """Housekeeping on a store, ticked by hand; the poller makes no calls, as nobody pumps it."""
+
+    def __init__(self, store: Store, clock: HeldClock, config: Config) -> None:
+        self.store, self.clock = store, clock
+        telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+        self.watched = WatchedAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
+        self.poller = AccountPoller(self.watched, store, clock, telemetry)
+        self.driver = Driver(store, clock, Rules.of(config, config.accounts[0]))
+        self.housekeeping = Housekeeping(store, telemetry, clock)
+        self.housekeeping.configure(config, {MAIN: self.driver.rules})
+
+    def tick(self) -> None:
+        """One tick, and what it submitted."""
+        self.housekeeping.tick({MAIN: self.poller})
+        self.store.run(lambda _: None)
+
+
+def waiving(clock: HeldClock, days: int = 0) -> Config:
+    until = dt.datetime.fromtimestamp(clock.now(), dt.UTC).date() + dt.timedelta(days=days)
+    return configured(
+        issues=Issues(settle=SETTLE, waivers=(Waiver(server="*", software="*", until=until, reason="r"),))
+    )
+
+
+@pytest.fixture
+def keeping(store: Store, clock: HeldClock) -> Iterator[Keeping]:
+    made = Keeping(store, clock, waiving(clock))
+    made.driver.take_list("web", "db")
+    made.watched.watch([1, 2])
+    yield made
+    made.poller.begin_stop()
+
+
+def test_waivers_end_with_the_first_tick_of_the_day(keeping: Keeping) -> None:
+    """In UTC, and without anything else happening."""
+    keeping.driver.poll(outdated("php"))
+    keeping.tick()
+    assert keeping.driver.server().summary.waived_issues == 1
+    midnight = (keeping.clock.now() // DAY + 1) * DAY
+    keeping.clock.advance(midnight - keeping.clock.now() - 0.001)
+    keeping.tick()
+    assert keeping.driver.server().summary.waived_issues == 1
+    keeping.clock.advance(0.001)
+    keeping.tick()
+    assert keeping.driver.server().summary.waived_issues == 0
+
+
+class RefusingStore(Store):
+    """A store that cannot write for a while."""
+
+    refuses = False
+
+    def submit(self, work: Callable[..., object]) -> Future[object]:  # type: ignore[override]
+        """As the store does it, or refused."""
+
+        def refused(_: object) -> object:
+            raise StoreUnavailable("full")
+
+        return super().submit(refused if self.refuses else work)
+
+
+def test_a_sweep_that_fails_is_made_up_for(prepared_url: str, clock: HeldClock) -> None:
+    """A store that cannot write at midnight does not keep a waiver alive for another day."""
+    with RefusingStore(prepared_url) as store:
+        keeping = Keeping(store, clock, waiving(clock, days=-1))
+        keeping.driver.take_list("web")
+        waived = Driver(store, clock, Rules.of(waiving(clock), waiving(clock).accounts[0]))
+        waived.poll(outdated("php"))
+        assert keeping.driver.server().summary.waived_issues == 1
+        store.refuses = True
+        keeping.tick()
+        store.refuses = False
+        clock.advance(15.0)
+        keeping.tick()
+        keeping.tick()
+        assert keeping.driver.server().summary.waived_issues == 0
+        keeping.poller.begin_stop()
+
+
+def test_a_catch_up_polls_the_fleet_once_an_interval_and_ends(keeping: Keeping) -> None:
+    """Deliveries that did not fit make every server due soon, not again and again; polls end it."""
+    clock, driver = keeping.clock, keeping.driver
+    driver.poll()
+    driver.poll(server_id=2)
+    keeping.tick()
+    assert len(keeping.watched.schedule) == 0
+    clock.advance(11.0)
+    keeping.store.run(lambda unit: deliveries.request_catch_up(unit.connection, MAIN, clock.now()))
+    keeping.tick()
+    planned = []
+    while (task := keeping.watched.schedule.pop_due(clock.monotonic() + 60.0)) is not None:
+        planned.append(task.server_id)
+    assert planned == [1, 2]
+    clock.advance(11.0)
+    keeping.tick()
+    assert len(keeping.watched.schedule) == 0
+    driver.poll()
+    driver.poll(server_id=2)
+    clock.advance(11.0)
+    keeping.tick()
+    assert driver.account_record().catch_up_since is None
+
+
+def test_old_rows_go_in_time(keeping: Keeping) -> None:
+    """What is over the retention is purged by a tick, and not by each."""
+    keeping.driver.poll(outdated("php"))
+    keeping.clock.advance(1.0)
+    keeping.driver.poll()
+    keeping.tick()
+    keeping.clock.advance(91 * DAY)
+    keeping.tick()
+    keeping.store.run(lambda _: None)
+    assert keeping.driver.issues() == ()
