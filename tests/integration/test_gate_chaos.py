@@ -16,6 +16,7 @@ from tests.unit.issues.builders import issue, software
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.store import deliveries, fleet, schema
 from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,6 +124,12 @@ def gone(world: World) -> None:
     world.asked.append(victim.server_id)
 
 
+def never_listed(world: World) -> None:
+    world.asked.append("web*")
+    unlisted = schema.accounts.update().where(schema.accounts.c.name == "main").values(last_success_at=None)
+    world.works.append(lambda unit: unit.connection.execute(unlisted))
+
+
 def of_victim(change: Callable[[Draft], object]) -> Callable[[World], object]:
     return lambda world: change(world.victim)
 
@@ -158,6 +165,7 @@ DEFECTS: dict[str, Callable[[World], object]] = {
     "ambiguous": ambiguous,
     "unknown": lambda world: world.asked.append("nosuch.example.org"),
     "unknown glob": lambda world: world.asked.append("nosuch*"),
+    "never listed": never_listed,
     "unwatched account": lambda world: setattr(world, "account", "nobody"),
     "nothing asked": lambda world: world.asked.clear(),
 }
@@ -207,6 +215,8 @@ def play(api: ServedApi, world: World) -> Any:
     def work(unit: Unit) -> None:
         for table in (schema.inbox, schema.issues, schema.servers, schema.accounts):
             unit.connection.execute(sa.delete(table))
+        for account in ("main", "other"):
+            fleet.save_account(unit.connection, AccountRecord(name=account, up=True, last_success_at=NOON))
         for draft in world.drafts:
             draft.keep(unit)
         for extra in world.works:

@@ -49,6 +49,12 @@ def doubt_of_unknown(unknown: UnknownServer) -> Reason:
             f"{unknown.selector}: {len(unknown.ambiguous_in)} accounts have such a server "
             f"({', '.join(sorted(unknown.ambiguous_in))}); say which account, or ask by id."
         )
+    elif unknown.never_listed:
+        code = ReasonCode.NEVER_LISTED
+        message = (
+            f"{unknown.selector}: the server list{where} was never read, so nobody knows what the glob means there; "
+            "wait for the first list, or say which account."
+        )
     else:
         code = ReasonCode.UNKNOWN_SERVER
         message = (
@@ -93,6 +99,12 @@ def _of_content(evidence: ServerEvidence, policy: Policy) -> Iterator[_Doubt]:
     if evidence.exploits_unknown > policy.max_unknown_software:
         unknown = evidence.exploits_unknown
         yield ReasonCode.EXPLOITS_UNKNOWN, f"the exploits of {unknown} of its software are unknown, and {allowed}."
+    risk_allowed = f"max_risk allows {policy.max_risk}; update the software, or lower issues.exploit_risk to waive it"
+    if policy.max_risk is not None and not evidence.uncounted_risk <= policy.max_risk:
+        yield (
+            ReasonCode.EXPLOIT_UNCOUNTED,
+            f"its worst exploit that is no issue has a risk of {evidence.uncounted_risk:g}, and {risk_allowed}.",
+        )
     reported = sum(issue.is_open and not issue.polled for issue in evidence.issues)
     if evidence.unconfirmed_event or reported:
         what = f"{reported} of its issues are only reported by an event" if reported else "an event about it came in"

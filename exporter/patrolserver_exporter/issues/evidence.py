@@ -25,6 +25,8 @@ class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Counts in the order of ``STATES``; ``None`` until the first successful poll."""
     exploits_unknown: int = 0
     """Software for which the API's reply carried no exploits at all."""
+    uncounted_risk: float = 0.0
+    """Highest risk of the known exploits that no issue stands for, because they are below ``issues.exploit_risk``."""
     issues: tuple[Issue, ...] = ()
     """The open ones, the waived among them; fixed ones do not count."""
     unconfirmed_event: bool = False
@@ -44,6 +46,8 @@ class UnknownServer(msgspec.Struct, frozen=True, kw_only=True):
     """The account that was asked for, if one was."""
     ambiguous_in: tuple[str, ...] = ()
     """Accounts that all have such a server; empty if none has."""
+    never_listed: bool = False
+    """The account's server list was never read, so that nobody can tell what a glob means there."""
 
 
 Evidence = ServerEvidence | UnknownServer

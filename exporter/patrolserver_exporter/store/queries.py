@@ -1,4 +1,4 @@
-"""Reads for the API and the deploy gate: pages of servers and issues, servers by name, what is known of a selection.
+"""Reads for the API: pages of servers and issues, servers by name. The deploy gate has more in `known`.
 
 Lists page by key, so that nothing is shown twice or left out because something else came or went. Servers that are gone
 are left out everywhere. What SQL does not tell alike in both databases is narrowed in Python, in bounded scans.
@@ -14,18 +14,19 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.store.documents import unseal
-from patrolserver_exporter.store.fleet import RECORD_COLUMNS, ServerRecord, ServerState, record_of
-from patrolserver_exporter.store.schema import accounts, issues, servers
+from patrolserver_exporter.store.fleet import RECORD_COLUMNS, ServerRecord, record_of
+from patrolserver_exporter.store.schema import issues, servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-_CHUNK = 250
+CHUNK = 250
 """Keys in one statement; SQLite takes up to 999 parameters in every version."""
 SCAN_LIMIT = 5_000
 """Rows that one unit of work looks at for a page, so that no list holds up a delivery for long."""
 
-_HERE = servers.c.gone_at.is_(None)
+HERE = servers.c.gone_at.is_(None)
+"""The server is not gone."""
 
 
 class ServerKey(NamedTuple):
@@ -55,7 +56,7 @@ def named_servers(
     connection: sa.Connection, matches: Callable[[str], bool], wanted_accounts: Sequence[str] = ()
 ) -> list[NamedServer]:
     """All servers whose name ``matches``, of these accounts where some are given."""
-    query = sa.select(servers.c.account, servers.c.server_id, servers.c.name).where(_HERE)
+    query = sa.select(servers.c.account, servers.c.server_id, servers.c.name).where(HERE)
     if wanted_accounts:
         query = query.where(servers.c.account.in_(wanted_accounts))
     return [NamedServer(*row) for row in connection.execute(query).all() if matches(row[2])]
@@ -67,9 +68,9 @@ def servers_called(
     """Servers with one of these ids, or exactly one of these names."""
     found: dict[ServerKey, NamedServer] = {}
     for column, values in ((servers.c.server_id, sorted(set(ids))), (servers.c.name, sorted(set(names)))):
-        for start in range(0, len(values), _CHUNK):
+        for start in range(0, len(values), CHUNK):
             query = sa.select(servers.c.account, servers.c.server_id, servers.c.name).where(
-                _HERE, column.in_(values[start : start + _CHUNK])
+                HERE, column.in_(values[start : start + CHUNK])
             )
             if wanted_accounts and column is servers.c.server_id:
                 # With the names, SQLite would take the account's index, and read the whole account.
@@ -97,7 +98,7 @@ def servers_page(
     connection: sa.Connection, wanted: ServersWanted, after: tuple[str, int] | None, limit: int
 ) -> list[ServerRecord]:
     """Up to ``limit`` servers by account and id, after that one."""
-    query = sa.select(*RECORD_COLUMNS).where(_HERE)
+    query = sa.select(*RECORD_COLUMNS).where(HERE)
     if wanted.accounts:
         query = query.where(servers.c.account.in_(wanted.accounts))
     if wanted.severities:
@@ -136,8 +137,8 @@ def _records_among(
     """Those of the query that are among the keys: asked for by key, so that few keys cost little."""
     left = sorted(key for key in keys if after is None or key > after)
     found: list[ServerRecord] = []
-    for start in range(0, len(left), _CHUNK):
-        chunk = query.where(_is_one_of(servers, left[start : start + _CHUNK]))
+    for start in range(0, len(left), CHUNK):
+        chunk = query.where(is_one_of(servers, left[start : start + CHUNK]))
         records = [record_of(row) for row in connection.execute(chunk)]
         found += sorted(records, key=lambda record: (record.account, record.server_id))
         if len(found) >= limit:
@@ -145,7 +146,8 @@ def _records_among(
     return found[:limit]
 
 
-def _is_one_of(table: sa.Table, keys: Sequence[ServerKey]) -> sa.ColumnElement[bool]:
+def is_one_of(table: sa.Table, keys: Sequence[ServerKey]) -> sa.ColumnElement[bool]:
+    """Whether the table's row is of one of these servers, which are at most ``CHUNK``."""
     by_account: dict[str, list[int]] = defaultdict(list)
     for account, server_id in keys:
         by_account[account].append(server_id)
@@ -185,7 +187,7 @@ def issues_page(
     Also where to go on; ``None`` at the end. Before it less than ``limit`` may come back, because a scan is bounded.
     """
     query = _issues_query(wanted).where(issues.c.id > after).order_by(issues.c.id)
-    narrows = matches is not None or (wanted.keys is not None and len(wanted.keys) > _CHUNK)
+    narrows = matches is not None or (wanted.keys is not None and len(wanted.keys) > CHUNK)
     scan = SCAN_LIMIT if narrows else limit + 1
     found: list[IssueRow] = []
     seen, last = 0, after
@@ -201,7 +203,7 @@ def issues_page(
 
 
 def _issues_query(wanted: IssuesWanted) -> sa.Select[Any]:
-    here = sa.and_(servers.c.account == issues.c.account, servers.c.server_id == issues.c.server_id, _HERE)
+    here = sa.and_(servers.c.account == issues.c.account, servers.c.server_id == issues.c.server_id, HERE)
     query = sa.select(
         issues.c.id, issues.c.account, issues.c.server_id, issues.c.canonical_name, servers.c.name, issues.c.document
     ).select_from(issues.join(servers, here))
@@ -216,77 +218,6 @@ def _issues_query(wanted: IssuesWanted) -> sa.Select[Any]:
     ):
         if values:
             query = query.where(column.in_(values))
-    if wanted.keys is not None and len(wanted.keys) <= _CHUNK:
-        query = query.where(_is_one_of(issues, sorted(wanted.keys)) if wanted.keys else sa.false())
+    if wanted.keys is not None and len(wanted.keys) <= CHUNK:
+        query = query.where(is_one_of(issues, sorted(wanted.keys)) if wanted.keys else sa.false())
     return query
-
-
-# What the gate has to know
-
-
-class KnownServer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a server that is to be judged."""
-
-    account: str
-    server_id: int
-    name: str
-    state: ServerState
-    software: tuple[int, int, int, int] | None
-    """Counts in the order of ``STATES``; ``None`` until the first successful poll."""
-    exploits_unknown: int
-    issues: tuple[Issue, ...]
-    """The open ones."""
-
-
-class _Counted(msgspec.Struct, frozen=True):
-    """The part of a server's summary that the gate needs."""
-
-    software: tuple[int, int, int, int] | None = None
-
-
-class _Installed(msgspec.Struct, frozen=True):
-    """The part of a software that the gate needs."""
-
-    exploits: tuple[object, ...] | None = None
-
-
-def known_servers(connection: sa.Connection, keys: Iterable[ServerKey]) -> list[KnownServer]:
-    """What is known of these servers, as far as they are not gone.
-
-    A server's row is read before its issues: should another replica write in between, the issues are newer than the
-    row, and an event that the row still tells of keeps the verdict from passing.
-    """
-    ordered = sorted(set(keys))
-    known: list[KnownServer] = []
-    for start in range(0, len(ordered), _CHUNK):
-        known += _known_chunk(connection, ordered[start : start + _CHUNK])
-    return known
-
-
-def _known_chunk(connection: sa.Connection, keys: Sequence[ServerKey]) -> Iterator[KnownServer]:
-    columns = (servers.c.account, servers.c.server_id, servers.c.name, servers.c.state, servers.c.summary)
-    rows = connection.execute(sa.select(*columns, servers.c.software).where(_HERE, _is_one_of(servers, keys))).all()
-    documents: dict[tuple[str, int], list[Issue]] = defaultdict(list)
-    for account, server_id, document in connection.execute(
-        sa.select(issues.c.account, issues.c.server_id, issues.c.document)
-        .where(issues.c.fixed_at.is_(None), _is_one_of(issues, keys))
-        .order_by(issues.c.id)
-    ):
-        documents[account, server_id].append(unseal(document, Issue))
-    for account, server_id, name, state, summary, software in rows:
-        installed = () if software is None else unseal(software, tuple[_Installed, ...])
-        yield KnownServer(
-            account=account,
-            server_id=server_id,
-            name=name,
-            state=unseal(state, ServerState),
-            software=None if software is None else unseal(summary, _Counted).software,
-            exploits_unknown=sum(one.exploits is None for one in installed),
-            issues=tuple(documents[account, server_id]),
-        )
-
-
-def reachable_accounts(connection: sa.Connection) -> dict[str, bool]:
-    """Whether the last call for each account's server list succeeded; accounts that were never asked are left out."""
-    rows = connection.execute(sa.select(accounts.c.name, accounts.c.up).where(accounts.c.up.is_not(None)))
-    return {row[0]: row[1] for row in rows}

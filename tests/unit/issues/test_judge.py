@@ -114,6 +114,7 @@ class TestDoubts:
             ({"software": (3, 0, 0, 1)}, {}, ReasonCode.SOFTWARE_UNKNOWN),
             ({"software": (3, 0, 0, 3)}, {"max_unknown_software": 2}, ReasonCode.SOFTWARE_UNKNOWN),
             ({"exploits_unknown": 1}, {}, ReasonCode.EXPLOITS_UNKNOWN),
+            ({"uncounted_risk": 4.1}, {"max_risk": 4.0}, ReasonCode.EXPLOIT_UNCOUNTED),
             ({"unconfirmed_event": True}, {}, ReasonCode.EVENT_UNCONFIRMED),
             ({"account_refused": True}, {}, ReasonCode.CREDENTIALS_REFUSED),
             ({}, {"max_scan_age": 60.0}, ReasonCode.SCAN_NEVER_SEEN),
@@ -137,6 +138,8 @@ class TestDoubts:
             ({"software": (0, 0, 0, 2), "exploits_unknown": 2}, {"max_unknown_software": 2}),
             ({"last_scan_at": NOW - 60}, {"max_scan_age": 60.0}),
             ({"last_scan_at": NOW - 10**8}, {}),
+            ({"uncounted_risk": 4.0}, {"max_risk": 4.0}),
+            ({"uncounted_risk": 4.9}, {}),
         ],
     )
     def test_no_doubt(self, fields: dict[str, Any], policy: dict[str, Any]) -> None:
@@ -167,6 +170,14 @@ class TestDoubts:
         judgement = judge([UnknownServer(selector="web1", ambiguous_in=("b", "a"))], Policy(), NOW)
         assert codes(judgement) == [ReasonCode.AMBIGUOUS_SERVER]
         assert "(a, b)" in judgement.reasons[0].message
+
+    def test_an_account_that_was_never_listed(self) -> None:
+        """What a glob means in an account whose list nobody read is not known, whatever it means elsewhere."""
+        unknown = UnknownServer(selector="web*", account="new", never_listed=True)
+        judgement = judge([server(), unknown], Policy(), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert codes(judgement) == [ReasonCode.NEVER_LISTED]
+        assert "in account new" in judgement.reasons[0].message
 
     def test_nothing_asked_is_nothing_known(self) -> None:
         """An empty selection does not pass."""

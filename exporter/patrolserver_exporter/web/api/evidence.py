@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from patrolserver_exporter.issues.evidence import Evidence, ServerEvidence, UnknownServer
 from patrolserver_exporter.issues.waive import waiver_for
-from patrolserver_exporter.store import deliveries, queries
+from patrolserver_exporter.store import deliveries, known, queries
 from patrolserver_exporter.web.api import selection
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.ingest.core import AccountStatus
     from patrolserver_exporter.issues.model import Issue, Waiver
     from patrolserver_exporter.store.deliveries import Doubts
-    from patrolserver_exporter.store.queries import KnownServer, NamedServer
+    from patrolserver_exporter.store.known import KnownServer
+    from patrolserver_exporter.store.queries import NamedServer
     from patrolserver_exporter.web.api.question import Question
     from patrolserver_exporter.web.api.selection import Selector
 
@@ -32,7 +33,8 @@ def gather(connection: sa.Connection, question: Question, statuses: Sequence[Acc
     is met again further on. Accounts that nobody watches have no servers here.
     """
     doubts = deliveries.doubts(connection)
-    reachable = queries.reachable_accounts(connection)
+    reachable = known.reachable_accounts(connection)
+    listed = known.listed_accounts(connection)
     watched = {status.name: status for status in statuses}
     accounts = tuple(watched) if question.account is None else (question.account,)
     accounts = tuple(account for account in accounts if account in watched)
@@ -41,14 +43,20 @@ def gather(connection: sa.Connection, question: Question, statuses: Sequence[Acc
     keys: set[queries.ServerKey] = set()
     for selector in question.selectors:
         servers = found.get(selector, [])
+        if selector.glob is not None:
+            evidence += [
+                UnknownServer(selector=selector.asked, account=account, never_listed=True)
+                for account in accounts
+                if account not in listed
+            ]
         unknown = _unknown(selector, servers, question.account)
         if unknown is None:
             keys.update(server.key for server in servers)
         else:
             evidence.append(unknown)
-    known = queries.known_servers(connection, keys)
-    evidence += [_of(server, watched[server.account], reachable, doubts) for server in known]
-    missing = keys - {queries.ServerKey(server.account, server.server_id) for server in known}
+    found_servers = known.known_servers(connection, keys)
+    evidence += [_of(server, watched[server.account], reachable, doubts) for server in found_servers]
+    missing = keys - {queries.ServerKey(server.account, server.server_id) for server in found_servers}
     evidence += [UnknownServer(selector=str(key.server_id), account=key.account) for key in sorted(missing)]
     return evidence
 
@@ -75,6 +83,7 @@ def _of(server: KnownServer, status: AccountStatus, reachable: dict[str, bool], 
         last_scan_at=state.last_scan_at,
         software=server.software,
         exploits_unknown=server.exploits_unknown,
+        uncounted_risk=server.uncounted_risk,
         issues=server.issues,
         unconfirmed_event=(
             state.event_received_at is not None or doubts.concern(server.account, state.complete_poll_at)

@@ -1,0 +1,78 @@
+"""What the gate reads from the store, up to its verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.harness.api import put_server
+from tests.unit.issues.builders import software
+
+from patrolserver_exporter.issues.merge import apply_poll
+from patrolserver_exporter.patrolserver.models import Exploit
+from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store.fleet import AccountRecord
+
+if TYPE_CHECKING:
+    from tests.harness.api import ServedApi, SetTime
+
+    from patrolserver_exporter.patrolserver.models import Software
+    from patrolserver_exporter.store import Unit
+
+BELOW = software("php", exploits=(Exploit(risk=4.5),))
+"""An exploit below exploit_risk, 5 in these tests."""
+ABOVE = software("php", exploits=(Exploit(risk=4.5), Exploit(risk=6.0)))
+
+
+def poll(api: ServedApi, clock: SetTime, *installed: Software) -> None:
+    """Keep what a poll of one server brings."""
+    now = clock.now()
+    found = apply_poll((), installed, account="main", server_id=1, started_at=now, exploit_risk=5.0, settle=0.0)
+
+    def work(unit: Unit) -> None:
+        fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
+        put_server(unit, 1, "web1.example.org", issues=found.issues, software=installed, polled_at=now)
+
+    api.store.run(work)
+
+
+def blocking(answer: Any) -> list[str]:
+    return [reason["code"] for reason in answer["reasons"] if reason["blocking"]]
+
+
+@pytest.mark.parametrize(
+    ("installed", "policy", "codes"),
+    [
+        (BELOW, {"max_risk": 4}, ["exploit_uncounted"]),
+        (BELOW, {"max_risk": 4.5}, []),
+        (BELOW, {}, []),
+        (ABOVE, {"max_risk": 4}, ["limit_exceeded"]),
+        (ABOVE, {"max_risk": 6}, []),
+    ],
+)
+def test_an_exploit_that_is_no_issue(
+    api: ServedApi, clock: SetTime, installed: Software, policy: dict[str, Any], codes: list[str]
+) -> None:
+    """An exploit above max_risk keeps the verdict from passing, though it is below what counts as an issue."""
+    poll(api, clock, installed)
+    answer = api.gate("web1.example.org", **policy)
+    assert blocking(answer) == codes
+    assert answer["passed"] is (codes == [])
+
+
+def test_a_waived_exploit_is_not_met_again_below_the_issue(api: ServedApi, clock: SetTime) -> None:
+    """A waiver covers all exploits of the software that its issue stands for."""
+    poll(api, clock, ABOVE)
+    waiver = {"server": "*", "software": "php", "until": "2027-01-01", "reason": "accepted"}
+    assert api.gate(1, max_risk=4, waivers=[waiver])["verdict"] == "pass"
+
+
+def test_a_glob_over_an_account_that_was_never_listed(api: ServedApi, clock: SetTime) -> None:
+    """Nobody knows which servers of a new account a glob means, so it passes only for accounts that were listed."""
+    poll(api, clock)
+    assert api.gate("web*")["verdict"] == "pass"
+    api.accounts.names.append("new")
+    answer = api.gate("web*")
+    assert (answer["verdict"], blocking(answer)) == ("unknown", ["never_listed"])
+    assert api.gate("web*", account="main")["verdict"] == "pass"
+    assert api.gate("web1.example.org")["verdict"] == "pass"
