@@ -112,8 +112,8 @@ def test_an_empty_prometheus_is_no_error(renderer: Path, tmp_path: Path, name: s
 @pytest.fixture(scope="module")
 def scraped(
     tmp_path_factory: pytest.TempPathFactory, renderer: Path, require_program: Callable[[str], str]
-) -> Iterator[tuple[Prometheus, str]]:
-    """A real Prometheus that scrapes a real exporter, after an issue came and went; and that server's name."""
+) -> Iterator[tuple[Prometheus, list[str]]]:
+    """A real Prometheus that scrapes a real exporter, after an issue came and went; the names, its server's first."""
     folder = tmp_path_factory.mktemp("scraped")
     with (
         Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=6, software=12)) as simulator,
@@ -123,7 +123,8 @@ def scraped(
         fixed = "sum(patrolserver_issues_fixed_total)"
         eventually(lambda: running.value(fixed) == 0.0, within=60, what="the first scrapes")
         order(simulator, "/webhooks", url=f"{exporter.url}/webhook/{TOKEN}")
-        name = simulator.world.servers(simulator.world.demo)[1].name
+        names = [server.name for server in simulator.world.servers(simulator.world.demo)]
+        name = names.pop(1)
         order(simulator, "/break", server=name, kind="exploitable", risk=9.8)
         critical = 'sum(patrolserver_server_issues{severity="critical"})'
         eventually(lambda: running.value(critical) == 1.0, within=60, what="the issue")
@@ -136,7 +137,7 @@ def scraped(
         # Rates are drawn at full minutes: one of them has to be in what was scraped.
         a_minute = "min(count_over_time(patrolserver_exporter_api_requests_total[5m])) > 75"
         eventually(lambda: running.value(a_minute), within=120, what="the scrapes of a minute and more")
-        yield running, name
+        yield running, [name, *names]
 
 
 def order(simulator: Simulator, path: str, /, **body: Any) -> None:
@@ -144,17 +145,17 @@ def order(simulator: Simulator, path: str, /, **body: Any) -> None:
     assert response.ok, response.text
 
 
-@pytest.mark.parametrize("selection", ["all", "one"])
+@pytest.mark.parametrize("selected", [None, 1, 3], ids=["all", "one", "several"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_panel_shows_something_of_a_real_exporter(
-    scraped: tuple[Prometheus, str], renderer: Path, tmp_path: Path, name: str, selection: str
+    scraped: tuple[Prometheus, list[str]], renderer: Path, tmp_path: Path, name: str, selected: int | None
 ) -> None:
-    """Minutes after the start nothing is empty."""
-    running, server = scraped
+    """Minutes after the start nothing is empty, with all servers, one and several."""
+    running, servers = scraped
     view = View(
         dashboard=dashboard(name),
         prometheus=running.url,
         start="now-3m",
-        variables={"server": server} if selection == "one" else {},
+        variables={} if selected is None else {"server": ",".join(servers[:selected])},
     )
     assert not_drawn(draw(renderer, view, tmp_path / f"{name}.png")) == []
