@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from tests.harness.ansible import Ansible, virtual_environments
 from tests.harness.process import TOKEN, Exporter
 from tests.harness.waiting import eventually
@@ -110,3 +111,37 @@ def test_the_nightly_report_tells_what_is_open(tmp_path: Path, simulator: Simula
     report = (folder / "report.md").read_text()
     assert all(issue["software"] in report for issue in issues)
     assert json.loads((folder / "verdict.sarif").read_text())["version"] == "2.1.0"
+
+
+def test_the_gate_waits_for_the_scan_that_a_task_started_and_for_a_refresh(
+    tmp_path: Path, simulator: Simulator, ansible: Ansible
+) -> None:
+    """Scan, wait until the exporter has seen what it found, refresh, judge; the verdict is on data that is newer."""
+    name = simulator.world.servers(simulator.world.demo)[0].name
+    with Exporter.watching(tmp_path, simulator.base_url, interval="10m") as exporter:
+        polled = "patrolserver_server_last_poll_timestamp_seconds"
+        eventually(lambda: len(exporter.samples(polled)) == 2, what="the first polls")
+        hook = {"url": f"{exporter.url}/webhook/{TOKEN}"}
+        assert requests.post(f"{simulator.base_url}/-/simulator/webhooks", json=hook, timeout=10).ok
+        before = exporter.value(polled, server=name)
+        policy = {"max_by_severity": {"critical": 100}, "max_unknown_software": 100}
+        scan = {"server": name, "wait": True, "poll_interval": "100ms", "wait_timeout": "60s"}
+        where = {"api_url": simulator.base_url, "api_key": "demo", "api_secret": "demo"}
+        wait = {
+            "wait_for_scan": True,
+            "scanned_after": "{{ scanned.requested_at }}",
+            "refresh": True,
+            "wait_timeout": "60s",
+        }
+        gate = {"servers": [name], "exporter_url": exporter.url, **policy, **wait}
+        tasks = [
+            {"patrolserver.monitoring.scan": {**scan, **where}, "register": "scanned"},
+            {"patrolserver.monitoring.gate": gate, "register": "verdict"},
+            {"ansible.builtin.assert": {"that": ["verdict.passed", "verdict.refreshed == 1", "verdict is changed"]}},
+        ]
+        run = ansible.playbook([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}])
+        assert run.ok, run.output
+        after = exporter.value(polled, server=name)
+        assert before is not None
+        assert after is not None
+        assert after > before
