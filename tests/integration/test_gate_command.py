@@ -19,8 +19,9 @@ from patrolserver_exporter.cli import main
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.schema import Scope
 from patrolserver_exporter.issues.model import Kind, Severity
-from patrolserver_exporter.store import deliveries, schema
+from patrolserver_exporter.store import deliveries, fleet, schema
 from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ def fill(unit: Unit) -> None:
         polled_at=now,
     )
     put_server(unit, 2, DB, polled_at=now)
+    fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
     news = [NewDelivery("other", 1, event_id, "webhook.new_server_issues", now) for event_id in (11, 12, 13)]
     deliveries.Door(10).accept(unit, news)
     dead = schema.inbox.update().where(schema.inbox.c.id > 1)
