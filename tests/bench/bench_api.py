@@ -30,7 +30,8 @@ from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue, outdated, software
 
 from patrolserver_exporter.issues.model import Kind
-from patrolserver_exporter.store import Store
+from patrolserver_exporter.store import Store, fleet
+from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ def fill(url: str, servers: int, installed: int) -> None:
         for number in range(1, servers + 1):
             found = [replace(broken, fingerprint=f"{number:016x}")]
             put_server(unit, number, _name(number), issues=found, software=(*sound, outdated()), polled_at=now)
+        fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
 
     with Store(url) as store:
         store.run(work)

@@ -88,8 +88,8 @@ def critical(name: str = "openssl", **fields: Any) -> Issue:
     return issue(name, Kind.EXPLOITABLE, risk=9.5, severity=Severity.CRITICAL, **fields)
 
 
-def delivery(world: World, state: DeliveryState, account: str = "main") -> None:
-    new = NewDelivery(account, 1, world.draw.randrange(1, 2**40), "webhook.new_server_issues", NOON - 1)
+def delivery(world: World, state: DeliveryState, account: str = "main", received_at: float = NOON - 1) -> None:
+    new = NewDelivery(account, 1, world.draw.randrange(1, 2**40), "webhook.new_server_issues", received_at)
 
     def work(unit: Unit) -> None:
         deliveries.Door(100).accept(unit, [new])
@@ -159,6 +159,7 @@ DEFECTS: dict[str, Callable[[World], object]] = {
     "fetching": lambda world: delivery(world, DeliveryState.FETCHING),
     "retry": lambda world: delivery(world, DeliveryState.RETRY),
     "blocked": lambda world: delivery(world, DeliveryState.BLOCKED),
+    "dead": lambda world: delivery(world, DeliveryState.DEAD, received_at=NOON),
     "catch-up": lambda world: catch_up(world, NOON),
     "refused": lambda world: world.refused.add("main"),
     "gone": gone,
@@ -178,6 +179,7 @@ HARMLESS: dict[str, Callable[[World], object]] = {
     "low": of_victim(lambda draft: draft.issues.append(issue("zsh", Kind.OUTDATED))),
     "failed last poll": of_victim(lambda draft: draft.state.update(poll_success=False)),
     "applied": lambda world: delivery(world, DeliveryState.APPLIED),
+    "dead before the polls": lambda world: delivery(world, DeliveryState.DEAD, received_at=NOON - 30 * 24 * HOUR),
     "rejected": lambda world: delivery(world, DeliveryState.REJECTED),
     "unverified": lambda world: delivery(world, DeliveryState.UNVERIFIED),
     "caught up": lambda world: catch_up(world, NOON - 30 * 24 * HOUR),

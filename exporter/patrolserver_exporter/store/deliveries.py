@@ -334,7 +334,7 @@ class Doubts(msgspec.Struct, frozen=True):
     waiting: frozenset[str]
     """Accounts with deliveries that nobody could look at yet."""
     catch_up_since: dict[str, float]
-    """Since when deliveries of an account did not fit into the inbox."""
+    """Since when deliveries of an account did not fit into the inbox, or could not be understood."""
 
     def concern(self, account: str, polled_at: float | None) -> bool:
         """Whether they concern a server that was last polled completely at that time."""
@@ -355,7 +355,16 @@ def doubts(connection: sa.Connection) -> Doubts:
     flagged = connection.execute(
         sa.select(accounts.c.name, accounts.c.catch_up_since).where(accounts.c.catch_up_since.is_not(None))
     )
-    return Doubts(frozenset(row[0] for row in waiting), {row[0]: row[1] for row in flagged})
+    # What a dead delivery was about, only a poll that started after its reception can tell.
+    dead = connection.execute(
+        sa.select(inbox.c.account, sa.func.max(inbox.c.received_at))
+        .where(inbox.c.state == DeliveryState.DEAD)
+        .group_by(inbox.c.account)
+    )
+    since: dict[str, float] = {}
+    for account, at in (*flagged, *dead):
+        since[account] = max(at, since.get(account, at))
+    return Doubts(frozenset(row[0] for row in waiting), since)
 
 
 def get(connection: sa.Connection, delivery_id: int) -> tuple[Delivery, bytes | None] | None:
