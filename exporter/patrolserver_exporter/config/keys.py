@@ -72,7 +72,7 @@ ACCOUNT = Section(
 POLL = Section(
     Poll,
     (
-        Key("interval", _duration(10), "How often each server's software is read, spread evenly; at least 10s."),
+        Key("interval", _duration(1), "How often each server's software is read, spread evenly; at least 1s."),
         Key("concurrency", _whole(1, 256), "Calls under way at once, 1 to 256."),
         Key("timeout", _duration(0.1, 300), "Time limit of one call, 100ms to 5m."),
         Key(

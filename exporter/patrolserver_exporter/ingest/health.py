@@ -69,8 +69,11 @@ class Health:
         self.list_at = now + min(LIST_EVERY, interval)
         return recovered
 
-    def list_failed(self, now: float, error: PatrolServerError) -> bool:
-        """The list call failed; True if that began a trouble, or changed its nature."""
+    def list_failed(self, now: float, error: PatrolServerError, interval: float = LIST_EVERY) -> bool:
+        """The list call failed; True if that began a trouble, or changed its nature.
+
+        Whoever polls more often than once a minute (``interval``, in seconds) wants to see a recovery as soon.
+        """
         before = self.trouble
         self._list_failures += 1
         self.detail = str(error)
@@ -82,7 +85,7 @@ class Health:
             self.list_at = now + back_off(
                 self._list_failures,
                 base=_BACK_OFF_BASE,
-                cap=_BACK_OFF_CAP,
+                cap=min(_BACK_OFF_CAP, max(interval, _BACK_OFF_BASE)),
                 retry_after=error.retry_after,
                 draw=self._draw,
             )

@@ -52,6 +52,8 @@ class AccountPoller:
         self._listed: object = None
         """The list that is in the state, and the rules it was read by."""
         self._stopping = False
+        self._noted: dict[str, int] = {}
+        """What was odd about a reply when it was last read, as a hash: said once and not at every poll."""
 
     def resume(self, records: Sequence[fleet.ServerRecord]) -> None:
         """Plan the servers of the restored state as they were planned; what is overdue is spread over time."""
@@ -232,10 +234,15 @@ class AccountPoller:
                 self.watched.schedule.put(task, self._clock.monotonic() + wait)
 
     def _note(self, oddities: Sequence[str], about: str) -> None:
-        if oddities:
-            self._telemetry.wire_oddity(self.watched.name, len(oddities))
-            fields = log_fields(account=self.watched.name, about=about, odd="; ".join(oddities[:5]))
-            log.warning("The API's reply was odd", extra=fields)
+        if not oddities:
+            self._noted.pop(about, None)
+            return
+        self._telemetry.wire_oddity(self.watched.name, len(oddities))
+        said = hash(tuple(oddities))
+        level = logging.DEBUG if self._noted.get(about) == said else logging.WARNING
+        self._noted[about] = said
+        fields = log_fields(account=self.watched.name, about=about, odd="; ".join(oddities[:5]))
+        log.log(level, "The API's reply was odd", extra=fields)
 
     # The server list
 
@@ -317,7 +324,7 @@ class AccountPoller:
     def _list_failed(self, error: PatrolServerError) -> None:
         watched = self.watched
         with watched.lock:
-            began = watched.health.list_failed(self._clock.monotonic(), error)
+            began = watched.health.list_failed(self._clock.monotonic(), error, watched.settings.poll.interval)
             trouble = watched.health.trouble
         level = logging.ERROR if began else logging.DEBUG
         log.log(level, _TROUBLES[trouble], extra=log_fields(account=watched.name, err=str(error)))
@@ -400,7 +407,10 @@ class AccountPoller:
         except PatrolServerError as error:
             with watched.lock:
                 watched.health.call_failed(self._clock.monotonic(), error)
-            if not isinstance(error, NotFound):
+            if isinstance(error, NotFound):
+                # Asked no more, so nothing may wait for the answer.
+                self._keep(lambda unit: scans.apply_silence(unit, watched.name, server_id))
+            else:
                 self._plan_next(Task(Job.CHECK_SCAN, server_id), LIST_EVERY)
             return
         with watched.lock:

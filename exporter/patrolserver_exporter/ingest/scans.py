@@ -69,6 +69,17 @@ def confirmed(state: ServerState, *, running: bool, asked_at: float) -> tuple[Se
     return replace(state, scan_started_told_at=None, scan_checks=0), False
 
 
+def unconfirmable(state: ServerState) -> ServerState:
+    """The state after isScanning turned out not to exist for the server (404): a told end stands, and nothing runs.
+
+    The poll that a told end asks for is the confirmation then; a start is never believed without isScanning.
+    """
+    told_at = state.scan_finished_told_at
+    if told_at is not None:
+        return _ended(state, told_at)
+    return replace(state, scanning=False, scan_started_told_at=None, scan_checks=0)
+
+
 def _running(state: ServerState, checks: int, asked_at: float) -> ServerState:
     told_at = state.scan_finished_told_at
     if told_at is not None and asked_at - told_at > _SAME_SCAN_FOR:
@@ -98,3 +109,13 @@ def apply_check(
     if state != record.state:
         show(unit, with_state(record, state))
     return state, ended
+
+
+def apply_silence(unit: Unit, account: str, server_id: int) -> None:
+    """Merge that isScanning does not exist for a server."""
+    record = find(unit, account, server_id)
+    if record is None:
+        return
+    state = unconfirmable(record.state)
+    if state != record.state:
+        show(unit, with_state(record, state))

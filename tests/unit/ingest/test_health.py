@@ -96,6 +96,17 @@ def test_an_unreachable_api_gets_no_polls_but_events_go_on() -> None:
     assert watched.allows_events(now)
 
 
+@pytest.mark.parametrize(("interval", "longest"), [(1.0, 5.0), (10.0, 10.0), (900.0, 60.0)])
+def test_a_short_interval_shows_a_recovery_as_soon(interval: float, longest: float) -> None:
+    """The list's back-off grows to the interval and to a minute at most, but no API is asked all the time."""
+    watched = health(draw=0.999)
+    now = 0.0
+    for _ in range(9):
+        watched.list_failed(now, ConnectionFailed("refused"), interval)
+        now, before = watched.list_at, now
+    assert now - before == pytest.approx(longest, rel=0.01)
+
+
 def test_a_change_of_trouble_is_told() -> None:
     """From unreachable to refused is worth a line in the log."""
     watched = health()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+import requests
 from msgspec import structs
 from tests.harness.ticking import HeldClock
 from tests.unit.ingest.accounts import configured
@@ -144,6 +145,19 @@ def test_a_refresh_polls_now_and_tells_once(watching: Watching) -> None:
     watching.tick_for(0.4)
     assert (first.heard, second.heard) == ([None], [None])
     assert watching.count(SOFTWARE) == 5
+
+
+def test_what_stays_odd_is_said_once(watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
+    """It counts at every poll, but a warning at every poll of every server would bury all others."""
+    url = f"{watching.simulator.base_url}/-/simulator/servers/1/software"
+    odd = {"name": "Odd", "canonical_name": "odd", "version": "1", "supported": "perhaps"}
+    assert requests.post(url, json={"software": odd}, timeout=5).ok
+    watching.start()
+    for polls in (4, 5):
+        watching.ingest.refresh("main", 1, Listener())
+        watching.until(lambda: watching.count(SOFTWARE) == polls)  # noqa: B023  # called before the next turn
+    watching.until(lambda: 'wire_oddities_total{account="main"} 3.0' in watching.scrape())
+    assert [record.levelname for record in caplog.records if "was odd" in record.message] == ["WARNING"]
 
 
 def test_a_refresh_tells_what_went_wrong_once(watching: Watching) -> None:
@@ -382,6 +396,20 @@ def test_a_scan_shows_while_it_runs(watching: Watching) -> None:
     world.start_scan(server, 1.0)
     watching.deliver(len(world.outbox), "webhook.scan_started")
     watching.until(lambda: watching.records()[0].state.scanning)
+    watching.until(lambda: world.scanning() == [])
+    watching.deliver(len(world.outbox), "webhook.scan_finished")
+    watching.until(lambda: not watching.records()[0].state.scanning)
+    assert watching.records()[0].state.last_scan_at is not None
+
+
+def test_a_scan_does_not_run_for_ever_where_nobody_can_ask(watching: Watching) -> None:
+    """Without isScanning (404) a scan that was seen no longer shows, and a told end counts."""
+    watching.start()
+    world = watching.simulator.world
+    world.start_scan(world.server(world.demo, 1), 1.0)
+    watching.deliver(len(world.outbox), "webhook.scan_started")
+    watching.until(lambda: watching.records()[0].state.scanning)
+    watching.fault("status", "servers/1/isScanning", status=404)
     watching.until(lambda: world.scanning() == [])
     watching.deliver(len(world.outbox), "webhook.scan_finished")
     watching.until(lambda: not watching.records()[0].state.scanning)
