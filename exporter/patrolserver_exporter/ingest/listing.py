@@ -118,15 +118,20 @@ def renew_summary(unit: Unit, record: ServerRecord, rules: Rules) -> None:
 def finish_catch_up(unit: Unit, account: str) -> bool:
     """Clear the account's catch-up flag if every server was polled since it was set; True if none is set now.
 
-    A server that cannot be polled, or not completely, does not keep the flag up for ever: its data is marked as old or
-    partial by itself.
+    A server that cannot be polled, or not completely, does not keep the flag up for ever: from then on it carries the
+    doubt by itself, as if an event of its own waited for its next complete poll.
     """
     record = fleet.account_records(unit.connection).get(account)
     if record is None or record.catch_up_since is None:
         return True
+    since, doubtful = record.catch_up_since, []
     for server in fleet.server_records(unit.connection, account):
         polled_at = server.state.last_poll_at
-        if (polled_at is None or polled_at < record.catch_up_since) and server.state.poll_success:
+        if (polled_at is None or polled_at < since) and server.state.poll_success:
             return False
+        if (server.state.complete_poll_at or 0.0) < since:
+            waits_since = max(server.state.event_received_at or 0.0, since)
+            doubtful.append(replace(server, state=replace(server.state, event_received_at=waits_since)))
+    fleet.save_servers(unit.connection, doubtful)
     save_account(unit, replace(record, catch_up_since=None))
     return True

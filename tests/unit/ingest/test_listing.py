@@ -160,7 +160,7 @@ def test_a_catch_up_ends_when_every_server_was_polled_since(driver: Driver, cloc
 
 
 def test_a_server_that_cannot_be_polled_does_not_hold_up_a_catch_up(driver: Driver, clock: HeldClock) -> None:
-    """One that fails, was never polled, or has entries that cannot be read, is marked as such by itself."""
+    """One that fails, was never polled, or has entries that cannot be read, carries the doubt by itself."""
     driver.take_list("a", "b", "c")
     driver.poll(server_id=1)
     driver.poll(server_id=2, complete=False)
@@ -171,6 +171,25 @@ def test_a_server_that_cannot_be_polled_does_not_hold_up_a_catch_up(driver: Driv
     assert not finish(driver)
     driver.poll(server_id=2, complete=False)
     assert finish(driver)
+
+
+def test_a_server_that_a_catch_up_passed_over_keeps_the_doubt(driver: Driver, clock: HeldClock) -> None:
+    """The gate waits for its next complete poll, as for an event of its own; polled ones are free of it."""
+    driver.take_list("a", "b")
+    driver.poll(server_id=1)
+    driver.poll(server_id=2)
+    clock.advance(10.0)
+    overflow(driver)
+    since = clock.now()
+    clock.advance(10.0)
+    driver.fail(server_id=1)
+    driver.poll(server_id=2)
+    assert finish(driver)
+    assert driver.server(1).state.event_received_at == since
+    assert driver.server(2).state.event_received_at is None
+    clock.advance(10.0)
+    driver.poll(server_id=1)
+    assert driver.server(1).state.event_received_at is None
 
 
 def test_an_unknown_account_needs_no_catch_up(driver: Driver) -> None:
