@@ -18,7 +18,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.bench.simulated import Simulated  # The path comes first.
+from tests.bench.simulated import Simulated, scratch  # The path comes first.
 from tests.harness.process import TOKEN, Exporter
 from tests.harness.waiting import eventually
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--deliveries", type=int, default=300)
     options = parser.parse_args()
     with (
-        tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
+        tempfile.TemporaryDirectory(dir=scratch()) as folder,
         Simulated(servers=20, software=0) as simulated,
         Exporter.watching(Path(folder), simulated.url, interval="30m", settle="30m") as exporter,
     ):

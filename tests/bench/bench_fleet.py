@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.bench.simulated import Simulated  # The path comes first.
+from tests.bench.simulated import Simulated, scratch  # The path comes first.
 from tests.harness.process import Exporter
 from tests.harness.waiting import eventually
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=5)
     options = parser.parse_args()
     servers = options.servers
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name, Simulated(servers=servers, software=12) as simulated:
+    with tempfile.TemporaryDirectory(dir=scratch()) as name, Simulated(servers=servers, software=12) as simulated:
         folder = Path(name)
         config = CONFIG.format(api_url=simulated.url, state=folder / "state.db")
         with Exporter(folder, config) as exporter:

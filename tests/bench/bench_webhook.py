@@ -23,6 +23,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.bench.simulated import scratch  # The path comes first.
 from tests.harness.process import TOKEN, Exporter  # The path comes first.
 from tests.harness.prometheus import free_port
 from tests.harness.waiting import eventually
@@ -122,8 +123,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
-    # Not /tmp, which may be memory: the disk's sync is what is measured.
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory(dir=scratch()) as name:
         folder = Path(name)
         ours, theirs = [], []
         peer, peer_port = _peer(folder)

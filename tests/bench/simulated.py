@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Self
 
 import requests
@@ -50,3 +51,10 @@ class Simulated:
         """How often software was asked for."""
         endpoints = self.ask("/requests")["by_endpoint"]
         return sum(found["count"] for label, found in endpoints.items() if label.endswith("/software"))
+
+
+def scratch() -> Path:
+    """Where benchmarks write: on the disk of the checkout, since /tmp may be memory, and ignored by git."""
+    folder = Path(__file__).parents[2] / "build"
+    folder.mkdir(exist_ok=True)
+    return folder
