@@ -153,7 +153,7 @@ class Service:
         recent = failure is not None and time.monotonic() - failure[0] < _STORE_TROUBLE_SHOWN_FOR
         troubles = [failure[1]] if failure is not None and recent else []
         statuses = self._ingest.statuses()
-        return troubles + [f"Account {status.name}: {status.trouble}" for status in statuses if status.trouble]
+        return troubles + [_sentence(status.trouble) for status in statuses if status.trouble]
 
     def context(self) -> WebContext:
         """What the routes may use."""
@@ -281,3 +281,8 @@ class Service:
         self._ingest.reload(loaded.config, before)
         self._adopt(loaded)
         log.info("The configuration was reloaded")
+
+
+def _sentence(trouble: str) -> str:
+    # It names its account already.
+    return trouble[:1].upper() + trouble[1:]

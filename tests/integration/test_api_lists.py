@@ -14,6 +14,7 @@ from tests.unit.issues.builders import issue, outdated, software, unsupported
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store import deliveries, fleet
 from patrolserver_exporter.store.deliveries import NewDelivery
+from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,6 +187,9 @@ def test_a_name_may_hold_anything(api: ServedApi) -> None:
     """A slash, a glob's letters and a question mark are only letters once they are percent-encoded."""
     name = "odd/na?me *%2F"
     api.store.run(lambda unit: put_server(unit, 50, name, software=(software("bash"),), polled_at=NOON))
+    for account in ("main", "other"):
+        listed = AccountRecord(name=account, up=True, last_success_at=NOON)
+        api.store.run(lambda unit, listed=listed: fleet.save_account(unit.connection, listed))  # type: ignore[misc]
     assert api.get(f"/servers/{quote(name, safe='')}").json()["id"] == 50
     assert api.get(f"/servers/{quote(name, safe='')}/software").json()["items"][0]["name"] == "BASH"
     assert [one["name"] for one in api.gate(name)["servers"]] == [name]

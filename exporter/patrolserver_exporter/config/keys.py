@@ -57,7 +57,7 @@ ACCOUNT = Section(
             "webhook_tokens",
             ListOf(SecretValue("secret", values.token)),
             "The webhook's URL is `/webhook/<token>`; the token tells the account. Several while one is replaced by"
-            " another; none turns the webhook off for this account. Letters, digits and `-._~`, at least 8, better 16.",
+            " another; none turns the webhook off for this account. Letters, digits and `-._~`, best 16 or more.",
         ),
         Key("servers", SERVERS, "Which servers of the account are watched."),
         Key(
@@ -166,7 +166,7 @@ TOKEN = Section(
         Key(
             "token",
             SecretValue("secret", values.token),
-            "The bearer token. Letters, digits and `-._~`, at least 8, better 16.",
+            "The bearer token. Letters, digits and `-._~`, best 16 or more.",
         ),
         Key(
             "scopes",

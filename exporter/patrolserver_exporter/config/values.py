@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound="StrEnum")
 
-MIN_TOKEN = 8
 GOOD_TOKEN = 16
 MAX_NAME = 64
 MAX_TEXT = 1024
@@ -179,8 +178,6 @@ def token(value: str) -> str:
     """A token that fits into a URL."""
     if not _TOKEN.fullmatch(value):
         raise Unfit(f"needs only letters, digits and - . _ ~ in the token; {MAKE_TOKEN}")
-    if len(value) < MIN_TOKEN:
-        raise Unfit(f"needs at least {MIN_TOKEN} characters; {MAKE_TOKEN}")
     if len(value) > MAX_TEXT:
         raise Unfit(f"needs at most {MAX_TEXT} characters; {MAKE_TOKEN}")
     return value

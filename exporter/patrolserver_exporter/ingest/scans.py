@@ -32,7 +32,7 @@ def is_watched(state: ServerState) -> bool:
 
 def next_check_after(state: ServerState) -> float:
     """Seconds until isScanning should be asked again."""
-    return _CHECK_AFTER[min(state.scan_checks, len(_CHECK_AFTER) - 1)]
+    return _CHECK_AFTER[min(max(state.scan_checks - 1, 0), len(_CHECK_AFTER) - 1)]
 
 
 def started(state: ServerState, told_at: float) -> ServerState:

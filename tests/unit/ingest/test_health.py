@@ -100,7 +100,7 @@ def test_an_unreachable_api_gets_no_polls_but_events_go_on() -> None:
 def test_a_short_interval_shows_a_recovery_as_soon(interval: float, longest: float) -> None:
     """The list's back-off grows to the interval and to a minute at most, but no API is asked all the time."""
     watched = health(draw=0.999)
-    now = 0.0
+    now = before = 0.0
     for _ in range(9):
         watched.list_failed(now, ConnectionFailed("refused"), interval)
         now, before = watched.list_at, now

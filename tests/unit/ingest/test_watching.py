@@ -139,7 +139,7 @@ def test_a_refresh_polls_now_and_tells_once(watching: Watching) -> None:
     first, second = Listener(), Listener()
     watching.fault("latency", "servers/1/software", seconds=0.3)
     watching.ingest.refresh("main", 1, first)
-    watching.until(lambda: watching.watched.in_flight)
+    watching.until(lambda: watching.watched.in_flight and not watching.watched.waiting)
     watching.ingest.refresh("main", 1, second)
     watching.until(lambda: second.heard)
     watching.tick_for(0.4)
