@@ -61,6 +61,7 @@ class Accounts:
     names: list[str] = field(default_factory=lambda: ["main"])
     refused: set[str] = field(default_factory=set)
     trouble: str | None = None
+    judged: bool = True
     waiting: list[tuple[str, int, Callable[[str | None], None]]] = field(default_factory=list)
     ready: bool = True
 
@@ -77,6 +78,7 @@ class Accounts:
                 poll_interval=900.0,
                 trouble=self.trouble,
                 credentials_refused=name in self.refused,
+                judged=self.judged,
                 webhook=True,
             )
             for name in self.names

@@ -44,6 +44,8 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None
     """What is wrong with its API, free of credentials; ``None`` when nothing is."""
     credentials_refused: bool
+    judged: bool = True
+    """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
     webhook: bool
     """It has a token, so deliveries can reach it."""
 
@@ -274,6 +276,7 @@ def _status(watched: WatchedAccount) -> AccountStatus:
         poll_interval=watched.interval,
         trouble=None if health.trouble is Trouble.NONE else health.detail,
         credentials_refused=health.trouble is Trouble.CREDENTIALS,
+        judged=health.judged,
         webhook=bool(watched.account.webhook_tokens),
     )
 

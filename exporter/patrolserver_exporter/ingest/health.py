@@ -45,6 +45,8 @@ class Health:
         self._draw = draw
         self._list_failures = 0
         self._other_failures = 0
+        self.judged = False
+        """A list call has ended since the start, so that what is said of troubles holds."""
         self.trouble = Trouble.NONE
         self.detail: str | None = None
         """What the last failed list call said, free of credentials."""
@@ -63,6 +65,7 @@ class Health:
 
     def listed(self, now: float, interval: float) -> bool:
         """The list call succeeded; True if that ended a trouble."""
+        self.judged = True
         recovered = self.trouble is not Trouble.NONE
         self.trouble, self.detail = Trouble.NONE, None
         self._list_failures = self._other_failures = 0
@@ -74,6 +77,7 @@ class Health:
 
         Whoever polls more often than once a minute (``interval``, in seconds) wants to see a recovery as soon.
         """
+        self.judged = True
         before = self.trouble
         self._list_failures += 1
         self.detail = str(error)

@@ -76,3 +76,13 @@ def test_a_glob_over_an_account_that_was_never_listed(api: ServedApi, clock: Set
     assert (answer["verdict"], blocking(answer)) == ("unknown", ["never_listed"])
     assert api.gate("web*", account="main")["verdict"] == "pass"
     assert api.gate("web1.example.org")["verdict"] == "pass"
+
+
+def test_credentials_refused_before_a_restart_are_not_forgotten(api: ServedApi, clock: SetTime) -> None:
+    """Until a list call has ended, a failed one of an earlier run keeps the verdict from passing."""
+    poll(api, clock, software("php"))
+    down = AccountRecord(name="main", up=False, last_success_at=clock.now())
+    api.store.run(lambda unit: fleet.save_account(unit.connection, down))
+    assert api.gate(1)["verdict"] == "pass"
+    api.accounts.judged = False
+    assert blocking(api.gate(1)) == ["credentials_refused"]

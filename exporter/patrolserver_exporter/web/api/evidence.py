@@ -73,6 +73,7 @@ def _unknown(selector: Selector, servers: Sequence[NamedServer], account: str | 
 
 def _of(server: KnownServer, status: AccountStatus, reachable: dict[str, bool], doubts: Doubts) -> ServerEvidence:
     state = server.state
+    up = reachable.get(server.account, True)
     return ServerEvidence(
         account=server.account,
         server_id=server.server_id,
@@ -88,8 +89,9 @@ def _of(server: KnownServer, status: AccountStatus, reachable: dict[str, bool], 
         unconfirmed_event=(
             state.event_received_at is not None or doubts.concern(server.account, state.complete_poll_at)
         ),
-        account_refused=status.credentials_refused,
-        account_reachable=reachable.get(server.account, True),
+        # Right after a start the state only tells that the last list call failed, and not why.
+        account_refused=status.credentials_refused or not (up or status.judged),
+        account_reachable=up,
     )
 
 
