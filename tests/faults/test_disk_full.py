@@ -57,7 +57,7 @@ def test_a_full_disk_refuses_deliveries_and_nothing_else(
         assert int(refused.headers["retry-after"]) > 0
         assert refused.headers["content-type"] == "application/problem+json"
         assert exporter.get("/-/healthy").status_code == 200
-        eventually(lambda: exporter.get("/-/ready").ok, within=1.0, what="readiness")
+        eventually(lambda: exporter.get("/-/ready").ok, within=10.0, what="readiness")
         assert "The store cannot write" in exporter.get("/-/ready").text
         assert len(fleet_lines(exporter.metrics())) > 5
         assert exporter.value(

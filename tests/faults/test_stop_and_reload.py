@@ -106,12 +106,12 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(tmp_path: Path, simula
         exporter.write_config(config(simulator, tmp_path, waivers=waiver))
         answer = reload()
         assert answer is None or answer.status_code == 200
-        eventually(lambda: waived() == opened, within=5.0, what="waived issues")
+        eventually(lambda: waived() == opened, within=20.0, what="waived issues")
         assert total(exporter.metrics(), "patrolserver_server_issues") == 0.0
 
         exporter.write_config(config(simulator, tmp_path).replace("poll:", "pol:"))
         answer = reload()
-        eventually(lambda: exporter.value(LAST_RELOAD) == 0.0, within=5.0, what="the refusal")
+        eventually(lambda: exporter.value(LAST_RELOAD) == 0.0, within=20.0, what="the refusal")
         assert "patrolserver.yml:7: pol: " in exporter.log()
         if answer is not None:
             assert answer.status_code == 500
@@ -120,7 +120,7 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(tmp_path: Path, simula
 
         exporter.write_config(config(simulator, tmp_path))
         reload()
-        eventually(lambda: exporter.value(LAST_RELOAD) == 1.0 and waived() == 0.0, within=5.0, what="the third reload")
+        eventually(lambda: exporter.value(LAST_RELOAD) == 1.0 and waived() == 0.0, within=20.0, what="the third reload")
         assert total(exporter.metrics(), "patrolserver_server_issues") == opened
 
 
