@@ -18,7 +18,7 @@ def fleet_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("patrolserver_server")]
 
 
-def wait_for_polls(exporter: Exporter, servers: int, *, after: float = 0.0, within: float = 20.0) -> None:
+def wait_for_polls(exporter: Exporter, servers: int, *, after: float = 0.0, within: float = 60.0) -> None:
     """Wait until that many servers were polled after this moment (seconds since the epoch)."""
     eventually(
         lambda: sum(at > after for at in exporter.samples(LAST_POLL).values()) == servers,
