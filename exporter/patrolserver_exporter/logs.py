@@ -30,10 +30,11 @@ MIN_MASKED: Final = 8
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 FORMATS: Final = ("logfmt", "json")
 
-# Level of the libraries' loggers at our debug, and otherwise. SQLAlchemy would log parameters, so it never does.
+# Level of the libraries' loggers at our debug, and otherwise. SQLAlchemy would log parameters, so it never does;
+# APScheduler warns of each tick that waits for a slow one, which is what it should do, four times a second.
 _LIBRARIES: Final = {
     "alembic": (logging.INFO, logging.WARNING),
-    "apscheduler": (logging.INFO, logging.WARNING),
+    "apscheduler": (logging.INFO, logging.ERROR),
     "asyncio": (logging.INFO, logging.WARNING),
     "requests": (logging.DEBUG, logging.WARNING),
     "sqlalchemy": (logging.WARNING, logging.WARNING),

@@ -320,6 +320,15 @@ def test_libraries_are_quiet_and_routed() -> None:
     assert stream.getvalue().count("msg=trouble") == len(LIBRARIES)
 
 
+def test_a_tick_that_waits_for_a_slow_one_is_no_line() -> None:
+    """APScheduler's warnings of ticks that were skipped, four a second, do not bury what matters; debug shows them."""
+    for level, lines in (("info", 0), ("debug", 1)):
+        stream = io.StringIO()
+        setup_logging(level, "logfmt", stream)
+        logging.getLogger("apscheduler.scheduler").warning("Execution of job skipped")
+        assert stream.getvalue().count("\n") == lines
+
+
 def test_sqlalchemy_never_logs_parameters() -> None:
     """Even at debug, statements and their parameters stay out of the log."""
     stream = io.StringIO()

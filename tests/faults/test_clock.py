@@ -1,0 +1,115 @@
+"""The promise on a clock that jumps: nothing fires early, nothing waits for weeks, nothing lies in the future."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+from tests.harness.events import report
+from tests.harness.fleet import LAST_POLL, total, wait_for_polls
+from tests.harness.process import CONFIG, Exporter
+from tests.harness.waiting import eventually
+
+from patrolserver_exporter.simulator.faults import Fault, FaultKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from patrolserver_exporter.simulator.server import Simulator
+
+SERVERS = 5
+DAY = 86_400.0
+EVENT_CALLS = "webhooks/*/events/*"
+
+
+class Clock:
+    """The system's clock as one process sees it; the monotonic one goes on as it is."""
+
+    def __init__(self, library: str, file: Path) -> None:
+        self._file = file
+        self._days = 0
+        self.jump(0)
+        self.environ = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # Its fix for older C libraries ends waits on the monotonic clock at once: whoever waits for the interpreter spins.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+        }
+
+    def jump(self, days: int) -> Self:
+        """Set it so many days off."""
+        self._days = days
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{days * DAY:+.0f}\n")
+        new.replace(self._file)
+        return self
+
+    def now(self) -> float:
+        """Seconds since the epoch, as the process has them."""
+        return time.time() + self._days * DAY
+
+
+@pytest.fixture
+def clock(tmp_path: Path, unavailable: Callable[[str], None]) -> Clock:
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        unavailable("libfaketime is not installed")
+    return Clock(str(found[0]), tmp_path / "faketime")
+
+
+def inbox_has(exporter: Exporter, state: str, count: float) -> bool:
+    return total(exporter.metrics(), "patrolserver_exporter_inbox_deliveries", state=state) == count
+
+
+def ages(exporter: Exporter, clock: Clock) -> list[float]:
+    return [clock.now() - at for at in exporter.samples(LAST_POLL).values()]
+
+
+def _all_polled_again(exporter: Exporter, clock: Clock, jumped: float) -> bool:
+    seen = ages(exporter, clock)
+    # While the jump is noticed, which takes a tick, a time on the old clock may still show.
+    assert time.monotonic() - jumped < 1.5 or all(age > -1.0 for age in seen), seen
+    return len(seen) == SERVERS and all(-1.0 < age < time.monotonic() - jumped for age in seen)
+
+
+@pytest.mark.parametrize("days", [-40, 40])
+def test_polls_and_deliveries_go_on_over_a_jump(tmp_path: Path, simulator: Simulator, clock: Clock, days: int) -> None:
+    """40 days ahead or back while running: polls within seconds, deliveries take effect, and no poll is ever in the future."""
+    config = CONFIG.format(
+        api_url=simulator.base_url, interval="10s", settle="1s", store_url=f"sqlite:///{tmp_path / 'state.db'}"
+    )
+    with Exporter(tmp_path, config, environ=clock.environ) as exporter:
+        wait_for_polls(exporter, SERVERS, after=clock.now() - 60.0)
+        polls = total(exporter.metrics(), "patrolserver_exporter_api_requests_total", endpoint="software")
+        clock.jump(days)
+        jumped = time.monotonic()
+        eventually(lambda: _all_polled_again(exporter, clock, jumped), within=45.0, what="polls after the jump")
+        event = report(simulator, 1, "surprising")
+        assert exporter.deliver(event.id).status_code == 202
+        eventually(lambda: inbox_has(exporter, "applied", 1.0), within=20.0, what="the delivery's effect")
+        assert total(exporter.metrics(), "patrolserver_exporter_api_requests_total", endpoint="software") < polls + 60
+        assert exporter.value("patrolserver_up", account="main") == 1.0
+        assert "Traceback" not in exporter.log()
+
+
+def test_a_jump_expires_no_event(tmp_path: Path, simulator: Simulator, clock: Clock) -> None:
+    """An event that waits for its next try is tried again after a jump of 40 days, and is not given up for its age."""
+    config = CONFIG.format(
+        api_url=simulator.base_url, interval="10m", settle="1s", store_url=f"sqlite:///{tmp_path / 'state.db'}"
+    )
+    with Exporter(tmp_path, config, environ=clock.environ) as exporter:
+        wait_for_polls(exporter, SERVERS, after=clock.now() - 60.0)
+        simulator.faults.add(Fault(kind=FaultKind.STATUS, status=503, path=EVENT_CALLS))
+        assert exporter.deliver(report(simulator, 1, "surprising").id).status_code == 202
+        eventually(lambda: inbox_has(exporter, "retry", 1.0), what="a first try that failed")
+        clock.jump(40)
+        tries = simulator.requests.count("GET webhooks/:webhook/events/:event")
+        eventually(
+            lambda: simulator.requests.count("GET webhooks/:webhook/events/:event") > tries, what="a try after the jump"
+        )
+        simulator.faults.clear()
+        eventually(lambda: inbox_has(exporter, "applied", 1.0), within=60.0, what="the event's effect")
