@@ -36,7 +36,7 @@ class Clock:
             "FAKETIME_TIMESTAMP_FILE": str(file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            # Its fix for older C libraries ends waits on the monotonic clock at once: whoever waits for the interpreter spins.
+            # Its fix for older C libraries ends waits on the monotonic clock at once: threads that want the GIL spin.
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
@@ -78,7 +78,7 @@ def _all_polled_again(exporter: Exporter, clock: Clock, jumped: float) -> bool:
 
 @pytest.mark.parametrize("days", [-40, 40])
 def test_polls_and_deliveries_go_on_over_a_jump(tmp_path: Path, simulator: Simulator, clock: Clock, days: int) -> None:
-    """40 days ahead or back while running: polls within seconds, deliveries take effect, and no poll is ever in the future."""
+    """40 days ahead or back: polls within seconds, deliveries take effect, and no poll is ever in the future."""
     config = CONFIG.format(
         api_url=simulator.base_url, interval="10s", settle="1s", store_url=f"sqlite:///{tmp_path / 'state.db'}"
     )
