@@ -9,8 +9,9 @@ import requests
 from tests.harness.api import put_server, serving_api, token
 
 from patrolserver_exporter.config.schema import Scope
-from patrolserver_exporter.store import deliveries, schema
-from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+from patrolserver_exporter.store import schema
+from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.store.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ SCOPES = {
 def fill(unit: Unit) -> None:
     put_server(unit, 1, "web1.example.org", polled_at=1000.0)
     news = [NewDelivery("main", 1, event_id, "webhook.new_server_issues", 1000.0) for event_id in (11, 12, 13)]
-    deliveries.Door(10).accept(unit, news)
+    Door(10).accept(unit, news)
 
 
 @pytest.fixture

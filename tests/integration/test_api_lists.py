@@ -12,8 +12,9 @@ from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
 from patrolserver_exporter.issues.model import Kind, Severity
-from patrolserver_exporter.store import deliveries, fleet
-from patrolserver_exporter.store.deliveries import NewDelivery
+from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store.delivery import NewDelivery
+from patrolserver_exporter.store.door import Door
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def test_software_is_paged_with_its_state(api: ServedApi) -> None:
 def test_a_delivery_that_waits_marks_its_account(api: ServedApi) -> None:
     """While nobody has looked at it, the account's servers show that an event is not confirmed."""
     new = NewDelivery("other", 1, 5, "webhook.new_server_issues", NOON)
-    api.store.run(lambda unit: deliveries.Door(10).accept(unit, [new]))
+    api.store.run(lambda unit: Door(10).accept(unit, [new]))
     marked = {item["id"]: item["unconfirmed_event"] for item in api.get("/servers?account=other").json()["items"]}
     assert marked == {7: True, 8: True}
     assert api.get("/servers/1").json()["unconfirmed_event"] is False

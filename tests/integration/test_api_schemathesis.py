@@ -18,8 +18,9 @@ from tests.unit.issues.builders import issue, outdated, software, unsupported
 
 from patrolserver_exporter.issues.model import Change, ChangeKind, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit
-from patrolserver_exporter.store import Store, deliveries, history, schema
-from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+from patrolserver_exporter.store import Store, history, schema
+from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.store.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def fill(unit: Unit) -> None:
         )
         history.record(unit.connection, name, [Change(kind=kind, at=NOON, issue=found[0]) for kind in ChangeKind])
     news = [NewDelivery("main", 2**53 - 1, number, HOSTILE[number % 12], NOON) for number in range(1, 31)]
-    deliveries.Door(100).accept(unit, news)
+    Door(100).accept(unit, news)
     states = list(DeliveryState)
     for number in range(1, 31):
         row = schema.inbox.update().where(schema.inbox.c.id == number)

@@ -14,8 +14,9 @@ from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, software
 
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
-from patrolserver_exporter.store import deliveries, fleet, schema
-from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+from patrolserver_exporter.store import fleet, schema
+from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.store.door import Door, request_catch_up
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def delivery(world: World, state: DeliveryState, account: str = "main", received
     new = NewDelivery(account, 1, world.draw.randrange(1, 2**40), "webhook.new_server_issues", received_at)
 
     def work(unit: Unit) -> None:
-        deliveries.Door(100).accept(unit, [new])
+        Door(100).accept(unit, [new])
         row = schema.inbox.update().where(schema.inbox.c.event_id == new.event_id)
         unit.connection.execute(row.values(state=state))
 
@@ -100,7 +101,7 @@ def delivery(world: World, state: DeliveryState, account: str = "main", received
 
 
 def catch_up(world: World, since: float) -> None:
-    world.works.append(lambda unit: deliveries.request_catch_up(unit.connection, "main", since))
+    world.works.append(lambda unit: request_catch_up(unit.connection, "main", since))
 
 
 def poll_at(world: World, at: float) -> None:

@@ -19,8 +19,9 @@ from patrolserver_exporter.cli import main
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.schema import Scope
 from patrolserver_exporter.issues.model import Kind, Severity
-from patrolserver_exporter.store import deliveries, fleet, schema
-from patrolserver_exporter.store.deliveries import DeliveryState, NewDelivery
+from patrolserver_exporter.store import fleet, schema
+from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.store.door import Door
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def fill(unit: Unit) -> None:
     put_server(unit, 2, DB, polled_at=now)
     fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
     news = [NewDelivery("other", 1, event_id, "webhook.new_server_issues", now) for event_id in (11, 12, 13)]
-    deliveries.Door(10).accept(unit, news)
+    Door(10).accept(unit, news)
     dead = schema.inbox.update().where(schema.inbox.c.id > 1)
     unit.connection.execute(dead.values(state=DeliveryState.DEAD, body=b"<html>\x1b[2J", last_error="no JSON"))
 

@@ -35,8 +35,9 @@ from patrolserver_exporter.patrolserver.envelope import Parsed
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
 from patrolserver_exporter.patrolserver.errors import Unreadable as UnreadableReply
 from patrolserver_exporter.patrolserver.models import Event
-from patrolserver_exporter.store import ClaimLost, Store, deliveries
-from patrolserver_exporter.store.deliveries import WAITING, Acceptance, DeliveryState, NewDelivery
+from patrolserver_exporter.store import ClaimLost, Store, deliveries, inbox_view
+from patrolserver_exporter.store.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
+from patrolserver_exporter.store.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
-    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.delivery import Delivery
 
 LIMIT = 6
 LEASE = 70.0
@@ -157,7 +158,7 @@ class Pipeline(RuleBasedStateMachine):
         self.home = home()
         self.store = self.home.open()
         self.driver = Driver(self.store, self.clock, RULES)
-        self.door = deliveries.Door(LIMIT)
+        self.door = Door(LIMIT)
         self.watch = ClockWatch(self.clock)
         self.list_read_at = self.clock.now()
         self.driver.take_list("web", "db")
@@ -355,7 +356,7 @@ class Pipeline(RuleBasedStateMachine):
         """The process is killed; the clock may be set before the next start."""
         self.store = self.driver.store = self.home.crash(self.store)
         self.clock.set(self.clock.now() + jump)
-        self.door = deliveries.Door(LIMIT)
+        self.door = Door(LIMIT)
         self.watch = ClockWatch(self.clock)
         config = configured()
         self.store.run(lambda unit: restore.restore(unit, {MAIN: RULES}, config.metrics, now=self.clock.now()))
@@ -474,7 +475,7 @@ class Pipeline(RuleBasedStateMachine):
 
     def rows(self) -> list[Delivery]:
         """The inbox."""
-        return self.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=1000))
+        return self.store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=1000))
 
     def waiting(self) -> list[Delivery]:
         """What waits in it."""

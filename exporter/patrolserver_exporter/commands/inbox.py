@@ -11,7 +11,7 @@ from patrolserver_exporter.commands import exporter_client, flags
 from patrolserver_exporter.commands.exporter_client import ExporterError
 from patrolserver_exporter.commands.gate_report.reply import printable
 from patrolserver_exporter.commands.gate_report.table import table
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

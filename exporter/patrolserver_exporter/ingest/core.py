@@ -18,7 +18,8 @@ from patrolserver_exporter.ingest.poller import AccountPoller
 from patrolserver_exporter.ingest.rules import Rules
 from patrolserver_exporter.ingest.worker import AccountWorker
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import Store, StoreError, deliveries
+from patrolserver_exporter.store import Store, StoreError, inbox_view
+from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -206,7 +207,7 @@ class Ingest:
             self._ready = self._ready or watched.list_read_at is not None
         if self._inbox_moved:
             self._inbox_moved = False
-            self._store.submit(lambda unit: deliveries.census(unit.connection)).add_done_callback(self._count_inbox)
+            self._store.submit(lambda unit: inbox_view.census(unit.connection)).add_done_callback(self._count_inbox)
         self._housekeeping.tick({name: watch.poller for name, watch in watches.items()})
         self.last_tick = self._clock.monotonic()
 
@@ -227,7 +228,7 @@ class Ingest:
         for watch in list(self._watches.values()):
             watch.worker.wake()
 
-    def _count_inbox(self, future: Future[list[deliveries.StateCount]]) -> None:
+    def _count_inbox(self, future: Future[list[inbox_view.StateCount]]) -> None:
         if future.exception() is not None:
             self._inbox_moved = True
             return
@@ -239,7 +240,7 @@ class Ingest:
                 deliveries=counted[state.value].count if state.value in counted else 0,
                 oldest_at=counted[state.value].oldest if state.value in counted else None,
             )
-            for state in deliveries.DeliveryState
+            for state in DeliveryState
         )
 
     # What the web layer asks

@@ -12,13 +12,13 @@ from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.fates import Fate
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import deliveries
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from patrolserver_exporter.ingest.rules import Rules
     from patrolserver_exporter.patrolserver.envelope import Parsed
     from patrolserver_exporter.patrolserver.models import Event
-    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.delivery import Delivery
     from patrolserver_exporter.store.unit import Unit
 
 

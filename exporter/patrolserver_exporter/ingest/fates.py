@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from patrolserver_exporter.ingest.health import back_off
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, Refused
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from patrolserver_exporter.ingest.threads import Threads
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
 from patrolserver_exporter.store import ClaimLost, StoreError, deliveries
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.envelope import Parsed
     from patrolserver_exporter.patrolserver.models import Event
     from patrolserver_exporter.store import Store, Unit
-    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.delivery import Delivery
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from patrolserver_exporter.store.delivery import Acceptance, NewDelivery
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -153,11 +155,11 @@ class Store:
 
     async def accept(
         self,
-        delivery: deliveries.NewDelivery,
-        work: Callable[[Unit, list[deliveries.NewDelivery]], list[deliveries.Acceptance]],
-    ) -> deliveries.Acceptance:
+        delivery: NewDelivery,
+        work: Callable[[Unit, list[NewDelivery]], list[Acceptance]],
+    ) -> Acceptance:
         """Take a delivery in, together with all that arrive meanwhile; ends after the disk has it."""
-        outcome: deliveries.Acceptance = await self._thread.submit_item(work, delivery)
+        outcome: Acceptance = await self._thread.submit_item(work, delivery)
         return outcome
 
     def close(self) -> None:

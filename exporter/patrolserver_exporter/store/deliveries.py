@@ -1,203 +1,28 @@
-"""The inbox: webhook deliveries from their reception to their end.
-
-```
-received → fetching (claim, lease) → applied
-              ├→ retry       time-out, 5xx, 429, unreadable: again at next_attempt_at
-              ├→ unverified  404: three tries, then rejected, which is soon purged
-              ├→ blocked     credentials refused: waits for new ones, burns no attempt
-              ├→ expired     30 days old, and a last try failed
-              └→ dead        a reply that cannot be understood; its body is kept for the operator
-```
-"""
+"""How deliveries move on in the inbox: every change of their state after the door, in units of work."""
 
 from __future__ import annotations
 
 import secrets
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
 
-from patrolserver_exporter.store.dialect import insert
+from patrolserver_exporter.store.delivery import DUE, Delivery, DeliveryState
 from patrolserver_exporter.store.errors import ClaimLost
-from patrolserver_exporter.store.schema import accounts, inbox
+from patrolserver_exporter.store.inbox_view import COLUMNS, get, read_delivery
+from patrolserver_exporter.store.schema import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from patrolserver_exporter.store.unit import Unit
 
-
-class DeliveryState(StrEnum):
-    """Where a delivery stands."""
-
-    RECEIVED = "received"
-    FETCHING = "fetching"
-    RETRY = "retry"
-    UNVERIFIED = "unverified"
-    BLOCKED = "blocked"
-    APPLIED = "applied"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    DEAD = "dead"
-
-
-WAITING = (
-    DeliveryState.RECEIVED,
-    DeliveryState.FETCHING,
-    DeliveryState.RETRY,
-    DeliveryState.UNVERIFIED,
-    DeliveryState.BLOCKED,
-)
-"""States that still fill the inbox."""
-
 LONGEST_WAIT = 24 * 3600.0
 """Seconds to a delivery's next attempt, at most."""
 
 LONGEST_LEASE = 3600.0
 """Seconds that a claim is valid, at most."""
-
-DUE = (DeliveryState.RECEIVED, DeliveryState.RETRY, DeliveryState.UNVERIFIED)
-"""States in which a worker may take a delivery."""
-
-
-class NewDelivery(msgspec.Struct, frozen=True):
-    """What a webhook brought. Ids are 1 to 2⁵³−1."""
-
-    account: str
-    webhook_id: int
-    event_id: int
-    identifier: str
-    received_at: float
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the inbox."""
-
-    id: int
-    account: str
-    webhook_id: int
-    event_id: int
-    identifier: str
-    state: DeliveryState
-    attempts: int
-    received_at: float
-    updated_at: float
-    next_attempt_at: float | None = None
-    claim: str | None = None
-    server_id: int | None = None
-    last_error: str | None = None
-
-
-class Acceptance(StrEnum):
-    """What became of a delivery at the door; each is answered with a 202."""
-
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    OVERFLOW = "overflow"
-    """The inbox is full: a catch-up poll, noted durably, takes its place."""
-
-
-_COLUMNS = tuple(inbox.c[name] for name in Delivery.__struct_fields__)
-
-
-def _delivery(row: Sequence[object]) -> Delivery:
-    return msgspec.convert(dict(zip(Delivery.__struct_fields__, row, strict=True)), Delivery)
-
-
-class Door:
-    """Takes deliveries in, as long as fewer than ``limit`` wait.
-
-    It remembers an upper bound of how many wait, so that not every delivery pays for counting them.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._waiting_at_most = limit
-
-    def accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
-        """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate.
-
-        One that was rejected is not known: else a forged id, sent ahead, would keep the real event out.
-        """
-        known = _known(unit.connection, deliveries)
-        if self._waiting_at_most + len(deliveries) > self.limit:
-            self._waiting_at_most = count_waiting(unit.connection)
-        rows: list[dict[str, object]] = []
-        outcomes: list[Acceptance] = []
-        for delivery in deliveries:
-            key = (delivery.account, delivery.webhook_id, delivery.event_id)
-            if key in known:
-                outcomes.append(Acceptance.DUPLICATE)
-            elif self._waiting_at_most >= self.limit:
-                request_catch_up(unit.connection, delivery.account, delivery.received_at)
-                outcomes.append(Acceptance.OVERFLOW)
-            else:
-                known.add(key)
-                self._waiting_at_most += 1
-                rows.append(_new_row(delivery))
-                outcomes.append(Acceptance.ACCEPTED)
-        if rows:
-            statement = insert(unit.connection, inbox)
-            fresh = {name: statement.excluded[name] for name in rows[0]} | _UNTRIED
-            unit.connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["account", "webhook_id", "event_id"],
-                    set_=fresh,
-                    where=inbox.c.state == DeliveryState.REJECTED,
-                ),
-                rows,
-            )
-        return outcomes
-
-
-_UNTRIED = {"attempts": 0, "next_attempt_at": None, "server_id": None, "last_error": None, "body": None}
-
-
-def _new_row(delivery: NewDelivery) -> dict[str, object]:
-    return {
-        "account": delivery.account,
-        "webhook_id": delivery.webhook_id,
-        "event_id": delivery.event_id,
-        "identifier": delivery.identifier,
-        "state": DeliveryState.RECEIVED.value,
-        "received_at": delivery.received_at,
-        "updated_at": delivery.received_at,
-    }
-
-
-def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> set[tuple[str, int, int]]:
-    query = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id).where(
-        inbox.c.event_id.in_([d.event_id for d in deliveries]), inbox.c.state != DeliveryState.REJECTED
-    )
-    if len(deliveries) == 1:
-        query = query.where(inbox.c.account == deliveries[0].account, inbox.c.webhook_id == deliveries[0].webhook_id)
-    else:
-        query = query.where(
-            inbox.c.account.in_(sorted({d.account for d in deliveries})),
-            inbox.c.webhook_id.in_(sorted({d.webhook_id for d in deliveries})),
-        )
-    return {(row[0], row[1], row[2]) for row in connection.execute(query)}
-
-
-def count_waiting(connection: sa.Connection) -> int:
-    """How many deliveries wait."""
-    return connection.execute(sa.select(sa.func.count()).where(inbox.c.state.in_(WAITING))).scalar_one()
-
-
-def request_catch_up(connection: sa.Connection, account: str, at: float) -> None:
-    """Note durably that this account's servers must be polled after ``at``, because deliveries did not fit."""
-    statement = insert(connection, accounts).values(name=account, catch_up_since=at)
-    newest = statement.excluded.catch_up_since
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"],
-            set_={
-                "catch_up_since": sa.case((accounts.c.catch_up_since > newest, accounts.c.catch_up_since), else_=newest)
-            },
-        )
-    )
 
 
 def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> list[Delivery]:
@@ -210,7 +35,7 @@ def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> 
         sa.and_(inbox.c.state == DeliveryState.FETCHING, inbox.c.lease_until <= now),
     )
     query = (
-        sa.select(*_COLUMNS)
+        sa.select(*COLUMNS)
         .where(inbox.c.account == account, due)
         .order_by(inbox.c.attempts > 0, inbox.c.id)
         .limit(limit)
@@ -224,7 +49,7 @@ def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> 
             .where(inbox.c.id == row.id)
             .values(state=DeliveryState.FETCHING, claim=token, lease_until=now + lease, updated_at=now)
         )
-        taken.append(msgspec.structs.replace(_delivery(row), state=DeliveryState.FETCHING, claim=token))
+        taken.append(msgspec.structs.replace(read_delivery(row), state=DeliveryState.FETCHING, claim=token))
     return taken
 
 
@@ -310,80 +135,6 @@ def shift_times(unit: Unit, seconds: float, *, now: float) -> None:
         shifted = column + seconds
         bounded = sa.case((shifted > now + longest, now + longest), else_=shifted)
         unit.connection.execute(inbox.update().where(column.is_not(None)).values({column: bounded}))
-
-
-class StateCount(msgspec.Struct, frozen=True):
-    """How many deliveries are in a state, and when the oldest of them was received."""
-
-    state: str
-    count: int
-    oldest: float
-
-
-def census(connection: sa.Connection) -> list[StateCount]:
-    """The inbox by state, over all accounts."""
-    rows = connection.execute(
-        sa.select(inbox.c.state, sa.func.count(), sa.func.min(inbox.c.received_at)).group_by(inbox.c.state)
-    )
-    return [StateCount(state, count, oldest) for state, count, oldest in rows]
-
-
-class Doubts(msgspec.Struct, frozen=True):
-    """What the inbox tells of accounts whose servers may be worse than the store knows."""
-
-    waiting: frozenset[str]
-    """Accounts with deliveries that nobody could look at yet."""
-    catch_up_since: dict[str, float]
-    """Since when deliveries of an account did not fit into the inbox, or could not be understood."""
-
-    def concern(self, account: str, polled_at: float | None) -> bool:
-        """Whether they concern a server that was last polled completely at that time."""
-        if account in self.waiting:
-            return True
-        since = self.catch_up_since.get(account)
-        return since is not None and (polled_at is None or polled_at < since)
-
-
-def doubts(connection: sa.Connection) -> Doubts:
-    """Which accounts are in doubt.
-
-    Unverified deliveries do not count: PatrolServer said that it does not know the event, and a forged delivery must
-    not hold up a deploy.
-    """
-    states = (DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.RETRY, DeliveryState.BLOCKED)
-    waiting = connection.execute(sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct())
-    flagged = connection.execute(
-        sa.select(accounts.c.name, accounts.c.catch_up_since).where(accounts.c.catch_up_since.is_not(None))
-    )
-    # What a dead delivery was about, only a poll that started after its reception can tell.
-    dead = connection.execute(
-        sa.select(inbox.c.account, sa.func.max(inbox.c.received_at))
-        .where(inbox.c.state == DeliveryState.DEAD)
-        .group_by(inbox.c.account)
-    )
-    since: dict[str, float] = {}
-    for account, at in (*flagged, *dead):
-        since[account] = max(at, since.get(account, at))
-    return Doubts(frozenset(row[0] for row in waiting), since)
-
-
-def get(connection: sa.Connection, delivery_id: int) -> tuple[Delivery, bytes | None] | None:
-    """One delivery and the body that could not be understood, if one was kept."""
-    query = sa.select(*_COLUMNS, inbox.c.body).where(inbox.c.id == delivery_id)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else (_delivery(row[:-1]), row[-1])
-
-
-def page(
-    connection: sa.Connection, *, after: int, limit: int, states: Sequence[str] = (), accounts: Sequence[str] = ()
-) -> list[Delivery]:
-    """Deliveries with an id above ``after``, by id; of these states and accounts, where some are given."""
-    query = sa.select(*_COLUMNS).where(inbox.c.id > after).order_by(inbox.c.id).limit(limit)
-    if states:
-        query = query.where(inbox.c.state.in_(states))
-    if accounts:
-        query = query.where(inbox.c.account.in_(accounts))
-    return [_delivery(row) for row in connection.execute(query)]
 
 
 def replay(unit: Unit, delivery_id: int, *, now: float) -> Delivery | None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from patrolserver_exporter.issues.model import SEVERITIES, Issue, Severity
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.deliveries import WAITING, DeliveryState
+from patrolserver_exporter.store.delivery import WAITING, DeliveryState
 from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, account_records, find_server, software_of
 from patrolserver_exporter.store.schema import inbox, issues, servers

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 from patrolserver_exporter.store.schema import changes, inbox, issues, servers
 
 if TYPE_CHECKING:

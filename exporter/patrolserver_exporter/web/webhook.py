@@ -12,7 +12,8 @@ from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.store.deliveries import Acceptance, Door, NewDelivery
+from patrolserver_exporter.store.delivery import Acceptance, NewDelivery
+from patrolserver_exporter.store.door import Door
 from patrolserver_exporter.web.access import client_address, header, is_allowed
 from patrolserver_exporter.web.auth import RateLimiter
 from patrolserver_exporter.web.body import BodyError, ClientGone, read_body

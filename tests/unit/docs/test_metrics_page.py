@@ -9,7 +9,7 @@ from patrolserver_exporter.exposition.accounts import AccountCollector, AccountS
 from patrolserver_exporter.exposition.families import SERVER_FAMILIES, SOFTWARE_INFO
 from patrolserver_exporter.exposition.telemetry import InboxState, Telemetry
 from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,7 +8,9 @@ from tests.unit.ingest.accounts import MAIN, rules
 
 from patrolserver_exporter.ingest import events, listing, scans, units
 from patrolserver_exporter.patrolserver.models import Event, Server
-from patrolserver_exporter.store import deliveries, fleet, history
+from patrolserver_exporter.store import deliveries, fleet, history, inbox_view
+from patrolserver_exporter.store.delivery import NewDelivery
+from patrolserver_exporter.store.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.delivery import Delivery
     from patrolserver_exporter.store.fleet import ServerRecord, ServerState
     from patrolserver_exporter.store.history import StoredChange
 
@@ -81,8 +83,8 @@ class Driver:
     def deliver(self, identifier: str = NEW_ISSUES) -> Delivery:
         """A delivery that came just now and is being fetched."""
         self._event_ids += 1
-        new = deliveries.NewDelivery(self.account, 1, self._event_ids, identifier, self.clock.now())
-        door = deliveries.Door(1000)
+        new = NewDelivery(self.account, 1, self._event_ids, identifier, self.clock.now())
+        door = Door(1000)
         self.store.run(lambda unit: door.accept(unit, [new]))
         (claimed,) = self.store.run(
             lambda unit: deliveries.claim(unit, self.account, now=self.clock.now(), lease=60.0, limit=1)
@@ -148,7 +150,7 @@ class Driver:
 
     def inbox(self) -> list[str]:
         """The states of all deliveries."""
-        found = self.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=10_000))
+        found = self.store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=10_000))
         return [delivery.state.value for delivery in found]
 
     def account_record(self) -> fleet.AccountRecord:

@@ -4,7 +4,7 @@ import pytest
 
 from patrolserver_exporter.ingest.fates import EXPIRY_TRIES, KEPT_FOR, UNVERIFIED_TRIES, Fate, fate_of
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 
 NOW = 1_700_000_000.0
 

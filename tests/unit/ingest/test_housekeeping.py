@@ -15,7 +15,8 @@ from patrolserver_exporter.ingest.housekeeping import Housekeeping
 from patrolserver_exporter.ingest.poller import AccountPoller
 from patrolserver_exporter.ingest.rules import Rules
 from patrolserver_exporter.issues.model import Waiver
-from patrolserver_exporter.store import Store, StoreUnavailable, deliveries
+from patrolserver_exporter.store import Store, StoreUnavailable
+from patrolserver_exporter.store.door import request_catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def test_a_catch_up_polls_the_fleet_once_an_interval_and_ends(keeping: Keeping) 
     keeping.tick()
     assert len(keeping.watched.schedule) == 0
     clock.advance(11.0)
-    keeping.store.run(lambda unit: deliveries.request_catch_up(unit.connection, MAIN, clock.now()))
+    keeping.store.run(lambda unit: request_catch_up(unit.connection, MAIN, clock.now()))
     keeping.tick()
     planned = []
     while (task := keeping.watched.schedule.pop_due(clock.monotonic() + 60.0)) is not None:

@@ -12,7 +12,8 @@ from patrolserver_exporter.config.schema import Issues, ServerFilter
 from patrolserver_exporter.ingest import listing
 from patrolserver_exporter.ingest.effects import AccountShown, ServerGone, ServerShown
 from patrolserver_exporter.issues.model import Waiver
-from patrolserver_exporter.store import Store, deliveries, fleet
+from patrolserver_exporter.store import Store, fleet
+from patrolserver_exporter.store.door import request_catch_up
 
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
@@ -134,7 +135,7 @@ def finish(driver: Driver) -> bool:
 
 
 def overflow(driver: Driver) -> None:
-    driver.store.run(lambda unit: deliveries.request_catch_up(unit.connection, "main", driver.clock.now()))
+    driver.store.run(lambda unit: request_catch_up(unit.connection, "main", driver.clock.now()))
 
 
 def test_a_catch_up_ends_when_every_server_was_polled_since(driver: Driver, clock: HeldClock) -> None:

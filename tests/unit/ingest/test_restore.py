@@ -9,7 +9,8 @@ from tests.unit.issues.builders import outdated, reported, software
 
 from patrolserver_exporter.ingest import restore
 from patrolserver_exporter.ingest.effects import FleetRestored, ServerGone, ServerShown
-from patrolserver_exporter.store import Store, deliveries, fleet
+from patrolserver_exporter.store import Store, fleet
+from patrolserver_exporter.store.door import request_catch_up
 
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
@@ -140,7 +141,7 @@ def test_a_gone_server_and_its_account_are_not_left_in_the_future(driver: Driver
     """What ends or is flagged while the clock is wrong still ends, and is still caught up."""
     driver.poll(outdated("php"))
     driver.take_list("", "db")
-    driver.store.run(lambda unit: deliveries.request_catch_up(unit.connection, "main", clock.now()))
+    driver.store.run(lambda unit: request_catch_up(unit.connection, "main", clock.now()))
     set_clock(driver, -40 * DAY)
     record = driver.account_record()
     assert (record.catch_up_since, record.last_success_at, record.up) == (clock.now(), None, True)

@@ -18,7 +18,9 @@ from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.simulator.software import Kind
-from patrolserver_exporter.store import Store, deliveries, fleet
+from patrolserver_exporter.store import Store, fleet, inbox_view
+from patrolserver_exporter.store.delivery import Acceptance, NewDelivery
+from patrolserver_exporter.store.door import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.ingest.poller import AccountPoller
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.delivery import Delivery
     from patrolserver_exporter.store.fleet import ServerRecord
 
 T = TypeVar("T")
@@ -124,12 +126,12 @@ class Watching:
 
     def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues") -> None:
         """A delivery comes in."""
-        new = deliveries.NewDelivery(MAIN, 1, event_id, identifier, SystemClock().now())
-        door = deliveries.Door(1000)
+        new = NewDelivery(MAIN, 1, event_id, identifier, SystemClock().now())
+        door = Door(1000)
 
         def work(unit: Unit) -> None:
             unit.effects.append(InboxMoved())
-            assert door.accept(unit, [new]) == [deliveries.Acceptance.ACCEPTED]
+            assert door.accept(unit, [new]) == [Acceptance.ACCEPTED]
 
         self.store.run(work)
 
@@ -160,7 +162,7 @@ class Watching:
 
     def inbox(self) -> list[Delivery]:
         """All deliveries."""
-        return self.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=1000))
+        return self.store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=1000))
 
     def states(self) -> list[str]:
         """Their states."""

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from patrolserver_exporter.store import ClaimLost, Store, deliveries
-from patrolserver_exporter.store.deliveries import Acceptance, Delivery, DeliveryState, Door, NewDelivery
+from patrolserver_exporter.store import ClaimLost, Store, deliveries, inbox_view
+from patrolserver_exporter.store.delivery import Acceptance, Delivery, DeliveryState, NewDelivery
+from patrolserver_exporter.store.door import Door, count_waiting
 from patrolserver_exporter.store.fleet import account_records
 from patrolserver_exporter.store.schema import inbox
 
@@ -37,7 +38,7 @@ def settle(store: Store, delivery: Delivery, state: DeliveryState, now: float = 
 
 
 def rows(store: Store) -> list[Delivery]:
-    return store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=1000))
+    return store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=1000))
 
 
 def states(store: Store) -> list[DeliveryState]:
@@ -122,7 +123,7 @@ def test_a_forged_flood_stays_within_the_limit(store: Store) -> None:
         if start % 3 == 0:
             for claimed in claim(store, limit=5):
                 settle(store, claimed, DeliveryState.REJECTED)
-        assert store.run(lambda unit: deliveries.count_waiting(unit.connection)) <= 50
+        assert store.run(lambda unit: count_waiting(unit.connection)) <= 50
 
 
 def test_a_limit_of_nothing_takes_nothing(store: Store) -> None:
@@ -213,7 +214,7 @@ def test_settling_keeps_what_it_is_told(store: Store) -> None:
         error="e",
         body=b"\x00\xff",
     )
-    found = store.run(lambda unit: deliveries.get(unit.connection, claimed.id))
+    found = store.run(lambda unit: inbox_view.get(unit.connection, claimed.id))
     assert found is not None
     row, body = found
     assert (row.state, row.attempts, row.next_attempt_at) == (DeliveryState.RETRY, 4, NOW + 9)
@@ -308,7 +309,7 @@ def test_what_is_not_there_can_be_neither_replayed_nor_dropped(store: Store) -> 
     """Unknown ids are told as such."""
     assert store.run(lambda unit: deliveries.replay(unit, 5, now=NOW)) is None
     assert store.run(lambda unit: deliveries.drop(unit, 5)) is False
-    assert store.run(lambda unit: deliveries.get(unit.connection, 5)) is None
+    assert store.run(lambda unit: inbox_view.get(unit.connection, 5)) is None
 
 
 def test_a_dropped_delivery_is_gone_and_its_id_is_not_reused(store: Store) -> None:
@@ -323,13 +324,13 @@ def test_the_inbox_is_counted_by_state(store: Store) -> None:
     """The census tells how many are in each state and when the oldest was received."""
     put_in(store, DeliveryState.DEAD, 1)
     take(store, new(2, at=NOW + 2), new(3, at=NOW + 1))
-    found = {c.state: (c.count, c.oldest) for c in store.run(lambda unit: deliveries.census(unit.connection))}
+    found = {c.state: (c.count, c.oldest) for c in store.run(lambda unit: inbox_view.census(unit.connection))}
     assert found == {"dead": (1, NOW), "received": (2, NOW + 1)}
 
 
 def test_an_inbox_is_read_in_pages(store: Store) -> None:
     """Pages go by id; what comes after the last one seen is the next page."""
     take(store, *(new(n) for n in range(1, 6)))
-    first = store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=2))
-    second = store.run(lambda unit: deliveries.page(unit.connection, after=first[-1].id, limit=10))
+    first = store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=2))
+    second = store.run(lambda unit: inbox_view.page(unit.connection, after=first[-1].id, limit=10))
     assert [row.event_id for row in first + second] == [1, 2, 3, 4, 5]

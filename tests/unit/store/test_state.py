@@ -9,8 +9,8 @@ from tests.unit.issues.builders import exploitable, outdated, software
 
 from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.patrolserver.models import Exploit
-from patrolserver_exporter.store import Store, deliveries, fleet, history, rebuild, retention
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store import Store, deliveries, fleet, history, inbox_view, rebuild, retention
+from patrolserver_exporter.store.delivery import WAITING, DeliveryState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,8 +162,8 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
     assert purge(driver) == 1
     clock.advance(90 * DAY)
     purge(driver)
-    left = driver.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=100))
-    assert {row.state for row in left} == set(deliveries.WAITING)
+    left = driver.store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=100))
+    assert {row.state for row in left} == set(WAITING)
     assert [issue.canonical_name for issue in driver.issues()] == ["open"]
     assert [change.kind.value for change in driver.changes()] == ["fixed"]
     assert driver.store.run(lambda unit: fleet.find_server(unit.connection, "main", 2)) is None

@@ -3,7 +3,7 @@ from __future__ import annotations
 from tests.harness.pages import CANARY, status
 
 from patrolserver_exporter.logs import Redactor
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.pages import InboxCount
 from patrolserver_exporter.web.pages.accounts import account_views, exporter_view

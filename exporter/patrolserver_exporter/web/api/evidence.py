@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from patrolserver_exporter.issues.evidence import Evidence, ServerEvidence, UnknownServer
 from patrolserver_exporter.issues.waive import waiver_for
-from patrolserver_exporter.store import deliveries, known, queries
+from patrolserver_exporter.store import inbox_view, known, queries
 from patrolserver_exporter.web.api import selection
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.ingest.core import AccountStatus
     from patrolserver_exporter.issues.model import Issue, Waiver
-    from patrolserver_exporter.store.deliveries import Doubts
+    from patrolserver_exporter.store.inbox_view import Doubts
     from patrolserver_exporter.store.known import KnownServer
     from patrolserver_exporter.store.queries import NamedServer
     from patrolserver_exporter.web.api.question import Question
@@ -32,7 +32,7 @@ def gather(connection: sa.Connection, question: Question, statuses: Sequence[Acc
     The inbox is read first, then the servers, then their issues: should another replica write in between, what moved on
     is met again further on. Accounts that nobody watches have no servers here.
     """
-    doubts = deliveries.doubts(connection)
+    doubts = inbox_view.doubts(connection)
     reachable = known.reachable_accounts(connection)
     listed = known.listed_accounts(connection)
     watched = {status.name: status for status in statuses}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from patrolserver_exporter.store import deliveries, fleet, queries
+from patrolserver_exporter.store import fleet, inbox_view, queries
 from patrolserver_exporter.web.api import cursors, selection, shown, types
 from patrolserver_exporter.web.api.call import Api, Call, Reply, in_thread
 from patrolserver_exporter.web.api.errors import ApiError
@@ -39,21 +39,21 @@ async def servers(api: Api, call: Call[ServersQuery]) -> Reply:
     after = None if cursor is None else (cursor.account, cursor.server_id)
     selectors, watched = selection.selectors_of(query.server), api.accounts()
 
-    def work(unit: Unit) -> tuple[list[fleet.ServerRecord], deliveries.Doubts]:
+    def work(unit: Unit) -> tuple[list[fleet.ServerRecord], inbox_view.Doubts]:
         wanted = queries.ServersWanted(
             accounts=query.account,
             severities=query.severity,
             kinds=query.kind,
             keys=selection.keys_of(unit.connection, selectors, query.account or watched),
         )
-        doubts = deliveries.doubts(unit.connection)
+        doubts = inbox_view.doubts(unit.connection)
         return queries.servers_page(unit.connection, wanted, after, query.limit + 1), doubts
 
     records, doubts = await api.ask(work)
     return Reply(await in_thread(_servers_page, records, doubts, query.limit, api.now()))
 
 
-def _servers_page(records: list[fleet.ServerRecord], doubts: deliveries.Doubts, limit: int, now: float) -> bytes:
+def _servers_page(records: list[fleet.ServerRecord], doubts: inbox_view.Doubts, limit: int, now: float) -> bytes:
     shown_ones = records[:limit]
     next_cursor = None
     if len(records) > limit:
@@ -63,7 +63,7 @@ def _servers_page(records: list[fleet.ServerRecord], doubts: deliveries.Doubts, 
     return msgspec.json.encode(types.ServerPage(items=items, next_cursor=next_cursor))
 
 
-def _show(record: fleet.ServerRecord, doubts: deliveries.Doubts, now: float) -> types.Server:
+def _show(record: fleet.ServerRecord, doubts: inbox_view.Doubts, now: float) -> types.Server:
     in_doubt = doubts.concern(record.account, record.state.complete_poll_at)
     return shown.server(record, now=now, in_doubt=in_doubt)
 
@@ -72,9 +72,9 @@ async def server(api: Api, call: Call[OneServer]) -> Reply:
     """One server."""
     watched = api.accounts()
 
-    def work(unit: Unit) -> tuple[fleet.ServerRecord | None, deliveries.Doubts]:
+    def work(unit: Unit) -> tuple[fleet.ServerRecord | None, inbox_view.Doubts]:
         key = selection.only_one(unit.connection, call.path["server"], call.query.account, watched)
-        return fleet.find_server(unit.connection, key.account, key.server_id), deliveries.doubts(unit.connection)
+        return fleet.find_server(unit.connection, key.account, key.server_id), inbox_view.doubts(unit.connection)
 
     record, doubts = await api.ask(work)
     if record is None:

@@ -9,14 +9,14 @@ import msgspec
 
 from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.store import deliveries
+from patrolserver_exporter.store import deliveries, inbox_view
 from patrolserver_exporter.web.api import cursors, shown, types
 from patrolserver_exporter.web.api.call import Api, Call, Reply
 from patrolserver_exporter.web.api.errors import ApiError
 
 if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.delivery import Delivery
     from patrolserver_exporter.web.api.parameters import InboxQuery
 
 _ID = re.compile(r"[0-9]{1,16}", re.ASCII)
@@ -27,7 +27,7 @@ async def inbox(api: Api, call: Call[InboxQuery]) -> Reply:
     query = call.query
     after = 0 if query.cursor is None else cursors.read(query.cursor, cursors.InboxCursor).row
     found = await api.ask(
-        lambda unit: deliveries.page(
+        lambda unit: inbox_view.page(
             unit.connection, after=after, limit=query.limit + 1, states=query.state, accounts=query.account
         )
     )
@@ -46,7 +46,7 @@ def _show(api: Api, delivery: Delivery) -> types.InboxItem:
 async def show(api: Api, call: Call[Any]) -> Reply:
     """One delivery, and the reply that could not be understood."""
     delivery_id = _id(call)
-    found = await api.ask(lambda unit: deliveries.get(unit.connection, delivery_id))
+    found = await api.ask(lambda unit: inbox_view.get(unit.connection, delivery_id))
     if found is None:
         raise _no_delivery(delivery_id)
     delivery, body = found

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from patrolserver_exporter.issues.model import Kind, Severity
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 from patrolserver_exporter.web.api.errors import ApiError
 from patrolserver_exporter.web.api.types import Cursor
 

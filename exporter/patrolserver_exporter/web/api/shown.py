@@ -11,7 +11,7 @@ from patrolserver_exporter.web.api import cursors, types
 if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import Software
-    from patrolserver_exporter.store.deliveries import Delivery
+    from patrolserver_exporter.store.delivery import Delivery
     from patrolserver_exporter.store.fleet import ServerRecord
     from patrolserver_exporter.store.history import StoredChange
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter import __version__
-from patrolserver_exporter.store import deliveries, fleet
+from patrolserver_exporter.store import fleet, inbox_view
+from patrolserver_exporter.store.delivery import DeliveryState
 from patrolserver_exporter.web.api import shown, types
 from patrolserver_exporter.web.api.call import Api, Call, Reply
 
 if TYPE_CHECKING:
     from patrolserver_exporter.ingest.core import AccountStatus
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.deliveries import StateCount
     from patrolserver_exporter.store.fleet import AccountRecord
+    from patrolserver_exporter.store.inbox_view import StateCount
 
 
 async def status(api: Api, _call: Call[Any]) -> Reply:
     """Accounts, and the inbox by state."""
 
     def work(unit: Unit) -> tuple[dict[str, AccountRecord], list[StateCount]]:
-        return fleet.account_records(unit.connection), deliveries.census(unit.connection)
+        return fleet.account_records(unit.connection), inbox_view.census(unit.connection)
 
     records, census = await api.ask(work)
     accounts = (_account(api, one, records.get(one.name)) for one in api.context.watching.statuses())
-    by_state = dict.fromkeys((state.value for state in deliveries.DeliveryState), 0)
+    by_state = dict.fromkeys((state.value for state in DeliveryState), 0)
     by_state |= {counted.state: counted.count for counted in census}
     return Reply(types.Status(version=__version__, accounts=tuple(accounts), inbox=by_state))
 

@@ -13,7 +13,7 @@ import msgspec
 
 from patrolserver_exporter.issues.model import ChangeKind, IssueClass, Kind, Severity, State
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 
 Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.store.deliveries import DeliveryState
+from patrolserver_exporter.store.delivery import DeliveryState
 from patrolserver_exporter.web.pages.ages import moment
 from patrolserver_exporter.web.pages.freshness import Freshness
 from patrolserver_exporter.web.pages.words import counted
