@@ -6,18 +6,18 @@ import bisect
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.ingest.health import Health
 from patrolserver_exporter.ingest.rules import Rules
-from patrolserver_exporter.ingest.schedule import Schedule, Task
+from patrolserver_exporter.ingest.schedule import Job, Schedule, Task
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.budget import RequestBudget
 from patrolserver_exporter.patrolserver.client import PatrolServerClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Account, Config
@@ -31,6 +31,10 @@ EVENT_THREADS = 4
 _POLLS_SHARE = 0.8
 """Part of the budget that the regular polls may plan with; the rest is for lists, scans and events."""
 _FLEET_SHARE_FOR_EVENTS = 20
+
+
+Listener: TypeAlias = "Callable[[str | None], None]"
+"""Who waits for a poll; told the error, or ``None``."""
 
 
 class WatchedAccount:
@@ -53,6 +57,7 @@ class WatchedAccount:
         self.settings = config
         self.rules = Rules.of(config, account)
         self.draw = draw
+        self._clock = clock
         self.lock = threading.Lock()
         self.health = Health(draw)
         self.schedule = Schedule()
@@ -61,7 +66,9 @@ class WatchedAccount:
         """Tasks that became due while they ran; the running one may have started too early to count."""
         self.passed_over: set[int] = set()
         """Servers whose turn came while no call could be made."""
-        self.waiting: dict[int, list[Callable[[str | None], None]]] = {}
+        self.stopping = False
+        """It is watched anew, or no longer: nothing more is started or kept."""
+        self.waiting: dict[int, list[Listener]] = {}
         """Who asked for a poll of a server and waits for its end; told the error, or ``None``."""
         self.failures: dict[int, int] = {}
         """Polls in a row that failed, by server."""
@@ -135,6 +142,20 @@ class WatchedAccount:
                 ),
             )
         self._stretched = stretched
+
+    def plan_turn(self, task: Task, wait: float = 0.0) -> None:
+        """Have a server's job done in ``wait`` seconds at the latest, unless the account no longer has the server."""
+        with self.lock:
+            if self.watches(task.server_id):
+                self.schedule.put(task, self._clock.monotonic() + wait)
+
+    def plan_spread(self, server_ids: Sequence[int]) -> None:
+        """Poll these servers soon, spread over half of what the budget allows."""
+        pace = 120.0 / self.settings.poll.max_requests_per_minute
+        with self.lock:
+            start = self._clock.monotonic()
+            for place, server_id in enumerate(server_ids):
+                self.schedule.put(Task(Job.POLL, server_id), start + pace * place)
 
     def watches(self, server_id: int) -> bool:
         """Whether the server is one of the account's."""
