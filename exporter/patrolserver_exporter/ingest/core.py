@@ -129,6 +129,11 @@ class Ingest:
             if name not in rules:
                 self._telemetry.forget_account(name)
         state = self._store.run(lambda unit: restore.restore(unit, rules, config.metrics, now=self._clock.now()))
+        if state.set_aside:
+            log.warning(
+                "Deliveries of accounts that are not configured any more were set aside as expired",
+                extra=log_fields(deliveries=state.set_aside),
+            )
         self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
         for account in config.accounts:
             if account.name in keep:

@@ -17,6 +17,8 @@ RETRY_AFTER_CAP = 24 * 3600.0
 KEPT_FOR = 30 * 86_400.0
 """Seconds that PatrolServer keeps an event (D)."""
 UNVERIFIED_TRIES = 3
+BUG_TRIES = 5
+"""So often a delivery is tried whose event we fail to apply, before it is left to the operator."""
 EXPIRY_TRIES = 8
 """So often an event is tried before its age counts: one may seem old only because the system's clock was set."""
 
@@ -27,6 +29,16 @@ class Fate(NamedTuple):
     state: DeliveryState
     attempts: int
     wait: float | None
+
+
+def fate_of_bug(*, state_attempts: int, draw: Callable[[], float]) -> Fate:
+    """Where a failure of our own leads: tried again ever more seldom, and after a few times left to the operator."""
+    attempts = state_attempts + 1
+    if attempts >= BUG_TRIES:
+        return Fate(DeliveryState.DEAD, attempts, None)
+    return Fate(
+        DeliveryState.RETRY, attempts, max(back_off(attempts, base=BASE, cap=CAP, retry_after=None, draw=draw), BASE)
+    )
 
 
 def fate_of(  # noqa: PLR0913  # What decides it, by keyword.

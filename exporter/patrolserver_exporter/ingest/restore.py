@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from patrolserver_exporter.ingest import units
-from patrolserver_exporter.ingest.effects import FleetRestored, ServerGone
+from patrolserver_exporter.ingest.effects import FleetRestored, InboxMoved, ServerGone
 from patrolserver_exporter.ingest.listing import renew_summary, save_account
 from patrolserver_exporter.store import deliveries, fleet, history
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
@@ -26,11 +26,15 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
     accounts: dict[str, AccountRecord]
     servers: dict[str, list[ServerRecord]]
+    set_aside: int
+    """Deliveries of other accounts, which nobody can look at now."""
 
 
 def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: float) -> Restored:
     """Show the configured accounts as the store has them; others that it knows are retired."""
     follow_clock(unit, 0.0, now=now, rules=rules)
+    set_aside = deliveries.follow_accounts(unit, tuple(rules), now=now)
+    unit.effects.append(InboxMoved())
     names = tuple(rules)
     known = fleet.account_records(unit.connection)
     for name in known.keys() - set(names):
@@ -46,7 +50,7 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
             tuple(tallies),
         )
     )
-    return Restored(accounts=accounts, servers=servers)
+    return Restored(accounts=accounts, servers=servers, set_aside=set_aside)
 
 
 def retire(unit: Unit, account: str, *, now: float) -> None:

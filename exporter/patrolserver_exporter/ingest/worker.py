@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.ingest.account import EVENT_THREADS
 from patrolserver_exporter.ingest.events import FollowUp, conclude, needs_server, settle
-from patrolserver_exporter.ingest.fates import Fate, fate_of
+from patrolserver_exporter.ingest.fates import Fate, fate_of, fate_of_bug
 from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.ingest.schedule import Job
 from patrolserver_exporter.ingest.threads import Threads
@@ -123,8 +123,11 @@ class AccountWorker:
         return 0.0 if len(claimed) == granted else _IDLE
 
     def _handle(self, delivery: Delivery) -> None:
+        parsed = None
         try:
-            self._fetch(delivery)
+            parsed = self._fetch(delivery)
+            if parsed is not None:
+                self._apply(delivery, parsed)
         except ClaimLost as error:
             log.warning("A late result was left out", extra=log_fields(account=delivery.account, err=str(error)))
         except StoreError as error:
@@ -132,13 +135,24 @@ class AccountWorker:
             self._failed("An event could not be kept; it will be fetched again", error)
         except Exception as error:
             log.exception("An event could not be applied; this is a bug", extra=log_fields(delivery=delivery.id))
-            self._failed("The delivery will be tried again when its lease runs out", error)
+            self._telemetry.error("worker")
+            self._put_off(delivery, error, None if parsed is None else parsed.body)
         finally:
             with self._wake:
                 self._free += 1
             self.wake()
 
-    def _fetch(self, delivery: Delivery) -> None:
+    def _put_off(self, delivery: Delivery, error: Exception, body: bytes | None) -> None:
+        """Try a delivery again that met a bug, or leave it to the operator; else it would be tried at each lease."""
+        fate = fate_of_bug(state_attempts=delivery.attempts, draw=self._watched.draw)
+        why = f"The event could not be applied, which is a bug: {type(error).__name__}; the log has the details"
+        try:
+            self._store.run(lambda unit: settle(unit, delivery, fate, now=self._clock.now(), error=why, body=body))
+        except StoreError as unkept:
+            self._failed("The delivery will be tried again when its lease runs out", unkept)
+
+    def _fetch(self, delivery: Delivery) -> Parsed[Event] | None:
+        """What the API says of a delivery's event; ``None`` if it did not confirm it, which is then settled."""
         watched = self._watched
         try:
             parsed = watched.client.event(delivery.webhook_id, delivery.event_id)
@@ -146,10 +160,10 @@ class AccountWorker:
             with watched.lock:
                 watched.health.call_failed(self._clock.monotonic(), error)
             self._settle(delivery, self._fate(delivery, error), str(error))
-            return
+            return None
         with watched.lock:
             watched.health.call_succeeded()
-        self._apply(delivery, parsed)
+        return parsed
 
     def _fate(self, delivery: Delivery, error: PatrolServerError) -> Fate:
         trusted = isinstance(error, Refused) and self._credentials_are_good()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from patrolserver_exporter.store.delivery import DUE, Delivery, DeliveryState
+from patrolserver_exporter.store.delivery import DUE, WAITING, Delivery, DeliveryState
 from patrolserver_exporter.store.errors import ClaimLost
 from patrolserver_exporter.store.inbox_view import COLUMNS, get, read_delivery
 from patrolserver_exporter.store.schema import inbox
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 24 * 3600.0
 """Seconds to a delivery's next attempt, at most."""
+
+NOT_CONFIGURED = "The account is not in the configuration any more; once it is there again, the event is fetched."
+"""The error of deliveries that were set aside."""
 
 LONGEST_LEASE = 3600.0
 """Seconds that a claim is valid, at most."""
@@ -121,6 +124,35 @@ def _make_due(unit: Unit, account: str, states: Sequence[DeliveryState]) -> int:
         inbox.update()
         .where(inbox.c.state.in_(states), inbox.c.account == account)
         .values(state=DeliveryState.RETRY, next_attempt_at=None)
+    ).rowcount
+
+
+def follow_accounts(unit: Unit, configured: Sequence[str], *, now: float) -> int:
+    """Set aside what waits for accounts that are not configured, and take up what was set aside of those that are.
+
+    Nobody can look at the former; it must neither fill the inbox nor seem to be late, and ends as expired. Returns how
+    many were set aside.
+    """
+    unit.connection.execute(
+        inbox.update()
+        .where(
+            inbox.c.account.in_(configured),
+            inbox.c.state == DeliveryState.EXPIRED,
+            inbox.c.last_error == NOT_CONFIGURED,
+        )
+        .values(state=DeliveryState.RECEIVED, last_error=None, updated_at=now)
+    )
+    return unit.connection.execute(
+        inbox.update()
+        .where(inbox.c.account.not_in(configured), inbox.c.state.in_(WAITING))
+        .values(
+            state=DeliveryState.EXPIRED,
+            claim=None,
+            lease_until=None,
+            next_attempt_at=None,
+            last_error=NOT_CONFIGURED,
+            updated_at=now,
+        )
     ).rowcount
 
 

@@ -5,8 +5,8 @@ received → fetching (claim, lease) → applied
               ├→ retry       time-out, 5xx, 429, unreadable: again at next_attempt_at
               ├→ unverified  404: three tries, then rejected, which is soon purged
               ├→ blocked     credentials refused: waits for new ones, burns no attempt
-              ├→ expired     30 days old, and a last try failed
-              └→ dead        a reply that cannot be understood; its body is kept for the operator
+              ├→ expired     30 days old, and a last try failed; or its account is not configured
+              └→ dead        a reply that cannot be understood or applied; its body is kept for the operator
 ```
 """
 

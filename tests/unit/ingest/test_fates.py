@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from patrolserver_exporter.ingest.fates import EXPIRY_TRIES, KEPT_FOR, UNVERIFIED_TRIES, Fate, fate_of
+from patrolserver_exporter.ingest.fates import (
+    BUG_TRIES,
+    EXPIRY_TRIES,
+    KEPT_FOR,
+    UNVERIFIED_TRIES,
+    Fate,
+    fate_of,
+    fate_of_bug,
+)
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
 from patrolserver_exporter.store.delivery import DeliveryState
 
@@ -48,6 +56,14 @@ def test_a_refusal_blocks_without_burning_an_attempt_unless_the_credentials_are_
     """With good credentials a refused event is somebody else's, like one that is not found."""
     assert fate(Refused(""), attempts=2) == Fate(DeliveryState.BLOCKED, 2, None)
     assert fate(Refused(""), attempts=0, trusted=True).state is DeliveryState.UNVERIFIED
+
+
+def test_what_meets_a_bug_is_left_to_the_operator_after_a_few_tries() -> None:
+    """Tried again ever more seldom and never at once, then dead; age and health do not matter."""
+    fates = [fate_of_bug(state_attempts=n, draw=lambda: 1.0) for n in range(BUG_TRIES)]
+    assert [fate.state for fate in fates] == [DeliveryState.RETRY] * (BUG_TRIES - 1) + [DeliveryState.DEAD]
+    assert [fate.wait for fate in fates] == [5.0, 10.0, 20.0, 40.0, None]
+    assert fate_of_bug(state_attempts=3, draw=lambda: 0.0).wait == 5.0
 
 
 def test_age_alone_expires_nothing() -> None:

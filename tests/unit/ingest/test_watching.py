@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 import requests
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from patrolserver_exporter.ingest.rules import Rules
     from patrolserver_exporter.store import Unit
 
 T = TypeVar("T")
@@ -336,6 +337,37 @@ def test_an_event_shows_at_once_and_is_polled_twice(watching: Watching) -> None:
     assert calls >= 5
     watching.tick_for(0.5)
     assert watching.count(SOFTWARE) == calls
+
+
+def test_a_delivery_that_meets_a_bug_burns_a_try_and_takes_effect_once_it_can(watching: Watching) -> None:
+    """It neither holds a thread nor comes again at every lease, says what happened, and loses nothing."""
+    watching.start()
+    rules = watching.watched.rules
+    watching.watched.rules = cast("Rules", None)
+    watching.deliver(watching.broken())
+    watching.until(lambda: watching.states() == ["retry"])
+    (delivery,) = watching.inbox()
+    assert delivery.attempts == 1
+    assert "bug: AttributeError" in (delivery.last_error or "")
+    watching.watched.rules = rules
+    watching.until(lambda: watching.states() == ["applied"])
+
+
+def test_what_waits_for_a_removed_account_is_set_aside_until_it_is_back(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reload without the account frees the inbox of its deliveries; one with it lets them take effect."""
+    config = watching.start()
+    watching.fault("status", "webhooks/*/events/*", status=503)
+    watching.deliver(watching.broken())
+    watching.until(lambda: watching.states() == ["retry"])
+    other = replace(config, accounts=(replace(config.accounts[0], name="other"),))
+    watching.ingest.reload(other, config)
+    assert watching.states() == ["expired"]
+    assert "were set aside" in caplog.text
+    watching.simulator.faults.clear()
+    watching.ingest.reload(config, other)
+    watching.until(lambda: watching.states() == ["applied"])
 
 
 def test_incomplete_polls_after_an_event_are_no_storm(watching: Watching) -> None:

@@ -280,6 +280,29 @@ def test_a_clock_that_was_set_back_unseen_stops_nothing(store: Store) -> None:
     assert [row.event_id for row in claim(store, now + deliveries.LONGEST_WAIT)] == [2, 1]
 
 
+def test_what_waits_for_an_account_that_is_not_configured_is_set_aside(store: Store) -> None:
+    """It fills the inbox no more, and is due as it came once the account is back; what ended is left as it is."""
+    take(store, new(1, "gone"), new(2, "gone"), new(3))
+    (first,) = claim(store, account="gone", limit=1)
+    settle(store, first, DeliveryState.RETRY, attempts=2, next_attempt_at=NOW + 60)
+    (second,) = claim(store, account="gone", limit=1)
+
+    def follow(*configured: str) -> int:
+        return store.run(lambda unit: deliveries.follow_accounts(unit, configured, now=NOW))
+
+    assert (follow("main"), follow("main")) == (2, 0)
+    assert states(store) == [DeliveryState.EXPIRED, DeliveryState.EXPIRED, DeliveryState.RECEIVED]
+    assert store.run(lambda unit: count_waiting(unit.connection)) == 1
+    with pytest.raises(ClaimLost):
+        settle(store, second, DeliveryState.APPLIED)
+    assert follow("main", "gone") == 0
+    assert states(store) == [DeliveryState.RECEIVED] * 3
+    assert {one.event_id for one in claim(store, account="gone")} == {1, 2}
+    settle(store, claim(store)[0], DeliveryState.EXPIRED)
+    follow("main", "gone")
+    assert states(store)[2] is DeliveryState.EXPIRED
+
+
 def test_a_restart_frees_what_was_being_fetched(store: Store) -> None:
     """After a restart of the only process its claims are void."""
     take(store, new(1), new(2))
