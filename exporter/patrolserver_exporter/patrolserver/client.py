@@ -18,7 +18,7 @@ from patrolserver_exporter.patrolserver.errors import ConnectionFailed, PatrolSe
 from patrolserver_exporter.patrolserver.failures import TRANSPORT_ERRORS, translate
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.patrolserver.redaction import keep_urls_out_of_logs
-from patrolserver_exporter.patrolserver.reply import Reply, read_refusal, without_credentials
+from patrolserver_exporter.patrolserver.reply import Reply, by_its_words, read_refusal, without_credentials
 from patrolserver_exporter.patrolserver.retry_after import read_retry_after
 from patrolserver_exporter.patrolserver.transport import ApiAdapter, read_body
 
@@ -103,6 +103,7 @@ class PatrolServerClient:
         self._clock = clock or SystemClock()
         self._adapter = ApiAdapter(self._base, pool_size=pool_size, proxy_url=proxy_url, ca_file=ca_file)
         self._closed = False
+        self._follows_scope = False
         self._headers = CaseInsensitiveDict(
             {
                 "Accept": "application/json",
@@ -120,9 +121,12 @@ class PatrolServerClient:
         return self._call(Endpoint.SERVER, f"servers/{_checked(server_id)}", wire.parse_server)
 
     def software(self, server_id: int) -> Parsed[tuple[Software, ...]]:
-        """The software installed on a server, with its exploits (C); unless ``complete``, there may be more."""
+        """The software installed on a server, with its exploits (C); unless ``complete``, there may be more.
+
+        Once some software came with exploits, the API is known to follow the scope: what comes without then has none.
+        """
         path = f"servers/{_checked(server_id)}/software"
-        return self._call(Endpoint.SOFTWARE, path, wire.parse_software, "scope=exploits")
+        return self._call(Endpoint.SOFTWARE, path, self._parse_software, "scope=exploits")
 
     def is_scanning(self, server_id: int) -> bool:
         """Whether a server is being scanned now (C)."""
@@ -137,6 +141,12 @@ class PatrolServerClient:
         """Close the connections; a call that is under way ends as it would have, later ones fail."""
         self._closed = True
         self._adapter.close()
+
+    def _parse_software(self, body: bytes) -> Parsed[tuple[Software, ...]]:
+        parsed = wire.parse_software(body, follows_scope=self._follows_scope)
+        if not self._follows_scope and any(one.exploits is not None for one in parsed.value):
+            self._follows_scope = True
+        return parsed
 
     def _call(self, endpoint: Endpoint, path: str, parse: Callable[[bytes], T], query: str = "") -> T:
         started = time.perf_counter()
@@ -171,9 +181,8 @@ class PatrolServerClient:
         try:
             return parse(reply.body)
         except PatrolServerError as error:
-            return without_credentials(error, reply.body, secrets).at(
-                place, status=reply.status, retry_after=reply.retry_after
-            )
+            told = by_its_words(without_credentials(error, reply.body, secrets))
+            return told.at(place, status=reply.status, retry_after=reply.retry_after)
 
     def _exchange(self, url: str, secrets: tuple[str, ...]) -> Reply | PatrolServerError:
         """Send the request and read the reply, whatever it says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ _MESSAGE_SHOWN = 256
 _CODE_SHOWN = 64
 _EXCERPT_SHOWN = 2_000
 _EXCERPT_READ = 8_000  # more than is shown, so that a cut leaves no half of a credential
+_STATUS_CODE = re.compile(r"[45]\d\d", re.ASCII)
+_STATUS_OF_WORDS = {"unauthorized": 401, "unauthenticated": 401, "forbidden": 403, "not_found": 404}
+_MISSING = re.compile(r"\b(?:does not exist|not found)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,6 +61,22 @@ def read_refusal(reply: Reply, secrets: Iterable[str]) -> PatrolServerError | No
     if reported is None:
         return kind("")
     error = without_credentials(reported, reply.body, secrets)
+    return by_its_words(error) if kind is UnexpectedStatus else kind(error.detail)
+
+
+def by_its_words(error: PatrolServerError) -> PatrolServerError:
+    """What an error means whose status does not tell: errors may come with status 200 (C).
+
+    A code that is a status, or names one, means what the status would. So does the one message that is known to say
+    that something is not there, ``Bucket does not exist`` (C), about anything. All else stays an ``ApiError``.
+    """
+    if not isinstance(error, ApiError):
+        return error
+    code = (error.code or "").lower()
+    status = int(code) if _STATUS_CODE.fullmatch(code) else _STATUS_OF_WORDS.get(code.replace(" ", "_"))
+    if status is None and _MISSING.search(error.message):
+        status = 404
+    kind = UnexpectedStatus if status is None else _status_error(status)
     return error if kind is UnexpectedStatus else kind(error.detail)
 
 

@@ -51,15 +51,15 @@ def parse_server(body: bytes) -> Parsed[Server]:
     return notes.on(server)
 
 
-def parse_software(body: bytes) -> Parsed[tuple[Software, ...]]:
+def parse_software(body: bytes, *, follows_scope: bool = False) -> Parsed[tuple[Software, ...]]:
     """The software installed on one server.
 
     Exploits that one entry leaves out while another has them are none (?). Where no entry has them, the API may not
-    have followed the scope, so nobody knows.
+    have followed the scope, so nobody knows; unless ``follows_scope``: it is known to.
     """
     notes = Notes("software")
     entries = _entries(body, "software", notes)
-    has_exploits = any(isinstance(entry, dict) and "exploits" in entry for entry in entries)
+    has_exploits = follows_scope or any(isinstance(entry, dict) and "exploits" in entry for entry in entries)
     found = [read_software(entry, notes, has_exploits=has_exploits) for entry in notes.walk(entries)]
     return notes.on(tuple(software for software in found if software is not None))
 

@@ -36,7 +36,7 @@ from patrolserver_exporter.patrolserver.errors import (
     UnexpectedStatus,
     Unreadable,
 )
-from patrolserver_exporter.patrolserver.models import MAX_ID, Server
+from patrolserver_exporter.patrolserver.models import MAX_ID, Exploit, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +98,15 @@ def test_each_call_asks_for_its_path_with_the_credentials(serve: Callable[..., R
     assert [(call.account, call.endpoint, call.reason) for call in calls.observed] == [
         ("main", endpoint, None) for endpoint in ("servers", "server", "software", "is_scanning", "event")
     ]
+
+
+def test_exploits_left_out_are_none_once_the_api_has_sent_some(serve: Callable[..., RawServer], calls: Calls) -> None:
+    """An API that leaves out what is empty is not one that does not follow the scope; or the last would never end."""
+    without = b'{"data":[{"name":"PHP"}]}'
+    bodies = iter([without, b'{"data":[{"name":"PHP","exploits":[{"risk":9}]}]}', without])
+    client = calls.client(serve(lambda connection, _: connection.sendall(reply(next(bodies)))).url)
+    told = [client.software(12).value[0].exploits for _ in range(3)]
+    assert told == [None, (Exploit(risk=9.0),), ()]
     assert all(call.seconds > 0 for call in calls.observed)
 
 
@@ -142,6 +151,38 @@ def test_an_error_in_the_reply_is_a_failure_whatever_its_status(
     error = fail(calls.client(serve(reply(json.dumps(echoed).encode(), status)).url).servers, ApiError)
     assert isinstance(error, ApiError)
     assert (error.code, error.message) == ("15", "no account for *** *** ***")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "422 Unprocessable Entity"])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": 404, "message": "No such event"}, NotFound),
+        ({"code": "not_found", "message": ""}, NotFound),
+        ({"code": 12, "message": "Bucket does not exist"}, NotFound),
+        ("Event does not exist", NotFound),
+        ("Not found", NotFound),
+        ("not_found", NotFound),
+        ({"code": "401", "message": "Invalid key"}, Refused),
+        ("Unauthorized", Refused),
+        ("forbidden", Refused),
+        (429, RateLimited),
+        ({"code": 503, "message": "Maintenance"}, ServerFailure),
+        ({"code": 422, "message": "invalid"}, ApiError),
+        ({"code": 15, "message": "An account was already created for this host"}, ApiError),
+        ({"code": 83, "message": "The host does not resolve."}, ApiError),
+        ("too_many_failed_attempts", ApiError),
+        ("Something went wrong", ApiError),
+    ],
+)
+def test_an_error_whose_status_does_not_tell_is_taken_by_its_words(
+    serve: Callable[..., RawServer], calls: Calls, status: str, error: object, kind: type[PatrolServerError]
+) -> None:
+    """An event that is not there, or a wrong key, is that with status 200 too; or a forged id would live for weeks."""
+    body = json.dumps({"error": error}).encode()
+    failure = fail(calls.client(serve(reply(body, status)).url).servers, kind)
+    assert type(failure) is kind
+    assert failure.status == int(status[:3])
 
 
 @pytest.mark.parametrize(("status", "kind"), [("401 No", Refused), ("404 No", NotFound), ("500 No", ServerFailure)])
