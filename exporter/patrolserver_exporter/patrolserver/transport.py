@@ -29,6 +29,9 @@ REPLY_LIMIT = 4 * 1024 * 1024
 """Bytes of a reply, both as they come and unpacked."""
 WHOLE_REPLY_FACTOR = 3
 """A whole reply may take this many time-outs; each silence within it one."""
+IDLE_LIMIT = 1.0
+"""Seconds after which a connection is not used again. Servers close idle ones after 2, 5 or 60 seconds, just when the
+next call is due, and a call that meets the end fails: none is repeated."""
 
 _CHUNK = 64 * 1024
 _GZIP_HEADER = 31  # zlib's word for: gzip only
@@ -76,10 +79,14 @@ class _TimeLimit:
 
     timeout: float | None
     response_class: Any
+    _answered_at = 0.0
 
     def _start_time_limit(self) -> None:
         limit = WHOLE_REPLY_FACTOR * (self.timeout or 0.0)
         self.response_class = partial(_LimitedResponse, expires=time.monotonic() + limit)
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._answered_at < IDLE_LIMIT
 
 
 class _LimitedHTTPConnection(_TimeLimit, HTTPConnection):
@@ -89,7 +96,13 @@ class _LimitedHTTPConnection(_TimeLimit, HTTPConnection):
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3's own departure from http.client
         self._start_time_limit()
-        return super().getresponse()
+        response = super().getresponse()
+        self._answered_at = time.monotonic()
+        return response
+
+    @property
+    def is_connected(self) -> bool:
+        return self._is_fresh() and super().is_connected
 
 
 class _LimitedHTTPSConnection(_TimeLimit, HTTPSConnection):
@@ -99,7 +112,13 @@ class _LimitedHTTPSConnection(_TimeLimit, HTTPSConnection):
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3's own departure from http.client
         self._start_time_limit()
-        return super().getresponse()
+        response = super().getresponse()
+        self._answered_at = time.monotonic()
+        return response
+
+    @property
+    def is_connected(self) -> bool:
+        return self._is_fresh() and super().is_connected
 
 
 class _HTTPPool(HTTPConnectionPool):

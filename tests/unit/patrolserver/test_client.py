@@ -37,6 +37,7 @@ from patrolserver_exporter.patrolserver.errors import (
     Unreadable,
 )
 from patrolserver_exporter.patrolserver.models import MAX_ID, Exploit, Server
+from patrolserver_exporter.patrolserver.transport import IDLE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +99,18 @@ def test_each_call_asks_for_its_path_with_the_credentials(serve: Callable[..., R
     assert [(call.account, call.endpoint, call.reason) for call in calls.observed] == [
         ("main", endpoint, None) for endpoint in ("servers", "server", "software", "is_scanning", "event")
     ]
+
+
+def test_a_connection_that_was_idle_is_not_used_again(serve: Callable[..., RawServer], calls: Calls) -> None:
+    """A server may be about to close it: a call that met the end would fail, and with it the account's ``up``."""
+    server = serve(reply(SERVERS))
+    client = calls.client(server.url)
+    client.servers()
+    client.servers()
+    assert server.connections == 1
+    time.sleep(IDLE_LIMIT)
+    client.servers()
+    assert server.connections == 2
 
 
 def test_exploits_left_out_are_none_once_the_api_has_sent_some(serve: Callable[..., RawServer], calls: Calls) -> None:
