@@ -39,8 +39,9 @@ class FleetExposition:
     ) -> None:
         """Start empty.
 
-        ``on_dropped`` is told how many more software series of a server than before fall to a limit: ``server_limit``
-        (cut off in the summary) or ``total_limit`` (cut off here, whole servers at a time). It must not call back.
+        ``on_dropped`` is told, each time a server is shown, how many of its software series fall to a limit:
+        ``server_limit`` (cut off in the summary) or ``total_limit`` (cut off here, whole servers at a time). So what it
+        counts rises for as long as a limit cuts. It must not call back.
         """
         self._lock = Lock()
         self._families: tuple[Family, ...] = (*SERVER_FAMILIES, SOFTWARE_INFO) if software_enabled else SERVER_FAMILIES
@@ -178,12 +179,10 @@ class _SoftwareCap:
         self._on_dropped = on_dropped
         self._total = 0
         self._shown = array("I")
-        self._dropped: dict[DropReason, array[int]] = {"server_limit": array("I"), "total_limit": array("I")}
 
     def grow(self) -> None:
         """Add a slot."""
-        for counts in (self._shown, *self._dropped.values()):
-            counts.append(0)
+        self._shown.append(0)
 
     def apply(self, slot: int, summary: ServerSummary) -> ServerSummary:
         """Give the summary with the software that may be shown, and count what may not."""
@@ -192,18 +191,15 @@ class _SoftwareCap:
         shown = wanted if others + wanted <= self._limit else 0
         self._total = others + shown
         self._shown[slot] = shown
-        self._drop("server_limit", slot, summary.software_info_dropped)
-        self._drop("total_limit", slot, wanted - shown)
+        self._drop("server_limit", summary.software_info_dropped)
+        self._drop("total_limit", wanted - shown)
         return summary if shown == wanted else msgspec.structs.replace(summary, software_info=())
 
     def release(self, slot: int) -> None:
         """Make room: the slot's server is gone."""
         self._total -= self._shown[slot]
-        for counts in (self._shown, *self._dropped.values()):
-            counts[slot] = 0
+        self._shown[slot] = 0
 
-    def _drop(self, reason: DropReason, slot: int, count: int) -> None:
-        counts = self._dropped[reason]
-        before, counts[slot] = counts[slot], count
-        if count > before and self._on_dropped is not None:
-            self._on_dropped(reason, count - before)
+    def _drop(self, reason: DropReason, count: int) -> None:
+        if count and self._on_dropped is not None:
+            self._on_dropped(reason, count)

@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
+
+from patrolserver_exporter.exposition.coding import weighed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 EOF = b"# EOF\n"
 """Ends an OpenMetrics exposition."""
 _CREATED_KINDS = frozenset({"counter", "histogram", "summary"})
-_ESCAPED_NAMES = re.compile(r"(?i)\bescaping=(dots|values)\b")
+_ESCAPED_NAMES = re.compile(r"\bescaping=(dots|values)\b")
+_PLAIN_TEXT = re.compile(r"(?:^|,)\s*(?:\*/\*|text/\*|text/plain(?!\s*;[^,]*version=(?!0\.0\.4)))")
+"""Matches media ranges that plain text 0.0.4 satisfies."""
 
 
 class Format(NamedTuple):
@@ -31,16 +35,33 @@ class Format(NamedTuple):
 def negotiate(accept: str | None) -> Format:
     """Choose text 0.0.4, text 1.0.0 or OpenMetrics by the Accept header, as the client library does.
 
-    Two differences. A version that is no number makes the library raise; here it gets the plain text format. And the
+    Three differences. Weights count: what is refused (``q=0``) is never sent, and what is liked less only when nothing
+    better is known. A version that is no number makes the library raise; here it gets the plain text format. And the
     escapings ``dots`` and ``values`` are answered as ``underscores``, as the Content-Type then says: no name here needs
     escaping, while the library's ``dots`` would double every underscore in every name.
     """
-    header = _ESCAPED_NAMES.sub("escaping=underscores", accept or "")
+    for header in _by_weight(_ESCAPED_NAMES.sub("escaping=underscores", (accept or "").lower())):
+        encode, content_type = _choose(header)
+        if content_type != CONTENT_TYPE_PLAIN_0_0_4 or _PLAIN_TEXT.search(header):
+            return Format(content_type, content_type.startswith("application/openmetrics-text"), encode)
+    encode, content_type = choose_encoder("")
+    return Format(content_type, openmetrics=False, encode=encode)
+
+
+def _choose(header: str) -> tuple[Callable[[Collector], bytes], str]:
     try:
-        encode, content_type = choose_encoder(header)
+        return choose_encoder(header)
     except TypeError:  # The library compares the words of such a version with numbers.
-        encode, content_type = choose_encoder("")
-    return Format(content_type, content_type.startswith("application/openmetrics-text"), encode)
+        return choose_encoder("")
+
+
+def _by_weight(header: str) -> list[str]:
+    """The header's media ranges that are not refused: those of one weight together, the most welcome first."""
+    ranges: dict[float, list[str]] = {}
+    for item in header.split(","):
+        _, weight = weighed(item)
+        ranges.setdefault(weight, []).append(item)
+    return [",".join(ranges[weight]) for weight in sorted(ranges, reverse=True) if weight > 0]
 
 
 def encode(metrics: Iterable[Metric], chosen: Format, names: Collection[str] | None) -> bytes:

@@ -92,7 +92,11 @@ class Telemetry:
             (),
             _LAG_BOUNDS,
         )
-        self._dropped = self._counter("series_dropped", "Software series that a limit cut off.", ("reason",))
+        self._dropped = self._counter(
+            "series_dropped",
+            "Software series that a limit cut off, counted anew with each poll of their server.",
+            ("reason",),
+        )
         self._overflows = self._counter(
             "inbox_overflows",
             "Deliveries accepted without room in the inbox; a catch-up poll takes their place.",
@@ -126,6 +130,7 @@ class Telemetry:
         """Start an account's closed sets at zero."""
         for endpoint in ENDPOINTS:
             self._requests.labels(encodable(account), endpoint)
+            self._durations.labels(encodable(account), endpoint)
             for reason in Reason:
                 # From zero on, or the first failure of its kind would be no increase.
                 self._failures.labels(encodable(account), endpoint, reason.value)
@@ -179,7 +184,7 @@ class Telemetry:
         self._lag.observe(lag)
 
     def series_dropped(self, reason: DropReason, count: int) -> None:
-        """Count software series that a limit cut off."""
+        """Count software series that a limit cut off, each time it does."""
         self._dropped.labels(reason).inc(count)
 
     def inbox_overflow(self, account: str) -> None:

@@ -81,8 +81,13 @@ class Publisher:
 
     def _show_accounts(self, shown: Iterable[tuple[AccountRecord, int]]) -> None:
         for record, servers in shown:
+            # Before the first list nobody knows how many there are, and a zero would say that there are none.
+            known = bool(servers) or record.last_success_at is not None
             self._accounts[record.name] = AccountSeries(
-                account=record.name, up=record.up, last_success_at=record.last_success_at, servers=servers
+                account=record.name,
+                up=record.up,
+                last_success_at=record.last_success_at,
+                servers=servers if known else None,
             )
         self._fleet.set_accounts(self._accounts.values())
 

@@ -39,6 +39,30 @@ def test_negotiates_as_the_client_library(accept: str) -> None:
     assert negotiate(accept).content_type == choose_encoder(accept)[1]
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/openmetrics-text;q=0", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=1.0.0;q=0, text/plain", "text/plain; version=0.0.4"),
+        (
+            "text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1",
+            "text/plain; version=0.0.4",
+        ),
+        ("*/*, application/openmetrics-text;q=0.5", "text/plain; version=0.0.4"),
+        ("text/plain;version=0.0.4;q=0.1, text/plain;version=1.0.0;q=0.2", "text/plain; version=1.0.0"),
+        ("text/plain;q=0.4, application/openmetrics-text;q=0.5", "application/openmetrics-text"),
+        ("application/json, application/openmetrics-text;q=0.1", "application/openmetrics-text"),
+        ("application/openmetrics-text;version=0.0.1, application/openmetrics-text;q=0.1", "application/openmetrics"),
+        ("application/openmetrics-text;q=high, text/plain;q=0.1", "text/plain; version=0.0.4"),
+        ("*/*;q=0", "text/plain; version=0.0.4"),
+        ("Application/OpenMetrics-Text; Version=1.0.0", "application/openmetrics-text"),
+    ],
+)
+def test_weights_decide(accept: str, expected: str) -> None:
+    """What is refused is not sent, and what is liked less only when nothing better is known; else plain text."""
+    assert negotiate(accept).content_type.startswith(expected)
+
+
 def test_openmetrics_is_told_by_its_type() -> None:
     """What is answered in OpenMetrics is known as such."""
     assert negotiate(PROMETHEUS_3).openmetrics

@@ -95,7 +95,9 @@ def test_accounts_start_at_zero_and_leave_nothing(telemetry: Telemetry) -> None:
         telemetry.inbox_overflow(account)
         telemetry.wire_oddity(account, 3)
     for endpoint in ENDPOINTS:
-        assert value(telemetry, f"{OWN}_api_requests_total", account="a", endpoint=endpoint) == (endpoint == "event")
+        of_endpoint = {"account": "a", "endpoint": endpoint}
+        assert value(telemetry, f"{OWN}_api_requests_total", **of_endpoint) == (endpoint == "event")
+        assert value(telemetry, f"{OWN}_api_request_duration_seconds_count", **of_endpoint) == (endpoint == "event")
     assert value(telemetry, f"{OWN}_api_budget_available_requests", account="ab?") == 9.5
     assert value(telemetry, f"{OWN}_poll_interval_seconds", account="ab?") == 900
     assert value(telemetry, f"{OWN}_inbox_overflows_total", account="ab?") == 1

@@ -58,10 +58,19 @@ def test_accounts_and_counters_are_shown_and_end_with_a_restore(publisher: Publi
     assert 'patrolserver_up{account="main"} 1.0' in text
     assert 'patrolserver_servers{account="main"} 7.0' in text
     assert 'patrolserver_issues_opened_total{account="main",severity="high"} 3.0' in text
-    publisher.publish([FleetRestored(configured().metrics, ((AccountRecord(name="other"), 0),), (), ())])
+    publisher.publish([FleetRestored(configured().metrics, ((AccountRecord(name="other", up=True), 3),), (), ())])
     text = scrape(publisher)
     assert 'account="main"' not in text
-    assert 'account="other"' in text
+    assert 'patrolserver_servers{account="other"} 3.0' in text
+
+
+def test_an_account_that_was_never_listed_has_no_number_of_servers(publisher: Publisher) -> None:
+    """Zero is what a list without servers shows; before the first one nothing is known."""
+    for record in (AccountRecord(name="main"), AccountRecord(name="main", up=False)):
+        publisher.publish([AccountShown(record, 0)])
+        assert "patrolserver_servers{" not in scrape(publisher)
+    publisher.publish([AccountShown(AccountRecord(name="main", up=True, last_success_at=1.5), 0)])
+    assert 'patrolserver_servers{account="main"} 0.0' in scrape(publisher)
 
 
 def test_listeners_hear_once_a_commit(publisher: Publisher) -> None:
