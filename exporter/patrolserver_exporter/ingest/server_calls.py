@@ -95,14 +95,18 @@ class ServerCalls:
         wait = back_off(
             failures, base=RETRY_BASE, cap=watched.interval, retry_after=error.retry_after, draw=watched.draw
         )
-        level = logging.WARNING if failures == 1 else logging.DEBUG
-        fields = log_fields(account=watched.name, server_id=server_id, err=str(error), retry_seconds=round(wait))
-        log.log(level, "A server could not be polled; its old data stays and is marked as old", extra=fields)
         watched.plan_turn(Task(Job.POLL, server_id), wait)
-        next_poll_at = self._clock.now() + wait
-        self._results.keep(
-            lambda unit: units.apply_poll_failure(unit, watched.name, server_id, next_poll_at=next_poll_at)
-        )
+        next_poll_at, name = self._clock.now() + wait, None
+        try:
+            name = self._results.keep(
+                lambda unit: units.apply_poll_failure(unit, watched.name, server_id, next_poll_at=next_poll_at)
+            )
+        finally:
+            level = logging.WARNING if failures == 1 else logging.DEBUG
+            # With the name, since that is what people look for in the log.
+            who = {"account": watched.name, "server": name, "server_id": server_id}
+            fields = log_fields(**who, err=str(error), retry_seconds=round(wait))
+            log.log(level, "A server could not be polled; its old data stays and is marked as old", extra=fields)
 
     def check_scan(self, server_id: int) -> None:
         """Ask whether a scan is running; raises `StoreError` and `StoppedError`."""

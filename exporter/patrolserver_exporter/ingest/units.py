@@ -148,16 +148,17 @@ def tell(unit: Unit, server_name: str, changes: Sequence[Change]) -> None:
         unit.effects.append(TalliesShown(tuple(tallies)))
 
 
-def apply_poll_failure(unit: Unit, account: str, server_id: int, *, next_poll_at: float) -> None:
-    """A poll failed: the old data stays, and is marked as such."""
+def apply_poll_failure(unit: Unit, account: str, server_id: int, *, next_poll_at: float) -> str | None:
+    """A poll failed: the old data stays, and is marked as such; returns the server's name, if it is still there."""
     record = find(unit, account, server_id)
     if record is None:
-        return
+        return None
     record = replace(record, next_poll_at=next_poll_at)
     if record.state.poll_success:
         show(unit, with_state(record, replace(record.state, poll_success=False)))
     else:
         fleet.save_servers(unit.connection, [record])
+    return record.name
 
 
 def apply_reported(  # noqa: PLR0913  # What an event brings, by keyword.

@@ -178,6 +178,16 @@ def test_a_refresh_tells_what_went_wrong_once(watching: Watching) -> None:
     assert watching.watched.waiting == {}
 
 
+def test_a_failing_server_is_found_in_the_log_by_its_name(watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
+    """The pages and the runbooks send people to the log with the name that they know."""
+    watching.start()
+    watching.fault("status", "servers/1/software", status=500)
+    name = next(record.name for record in watching.records() if record.server_id == 1)
+    watching.ingest.refresh("main", 1, Listener())
+    said = watching.until(lambda: [line for line in caplog.records if "could not be polled" in line.message])
+    assert [vars(line)["fields"]["server"] for line in said] == [name]
+
+
 def test_a_refresh_whose_result_cannot_be_kept_is_told(prepared_url: str) -> None:
     """When the store cannot write, nobody is left waiting, and the server is polled again later."""
     FailingStore.full.clear()
