@@ -48,7 +48,7 @@ def test_an_error_status(simulator: Simulator, status: int) -> None:
     assert "Retry-After" not in reply.headers
 
 
-@pytest.mark.parametrize("retry_after", [7, -3, 10**12, 0.5, "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize("retry_after", [7, -3, 10**12, 0.5, "soon", "date+soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
 def test_too_many_requests(simulator: Simulator, retry_after: str | float) -> None:
     """429 with ``Retry-After`` as ordered: seconds, negative, huge, a date or nonsense."""
     simulator.faults.add(Fault(kind=FaultKind.RATE_LIMIT, retry_after=retry_after))

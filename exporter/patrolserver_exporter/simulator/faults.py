@@ -7,9 +7,10 @@ import zlib
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from .fleet import dice
 
@@ -52,14 +53,19 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     kind: FaultKind
     path: str = "*"
     method: str | None = None
-    count: int | None = None
-    probability: float = 1.0
-    seconds: float = 30.0
-    status: int | None = None
+    count: Annotated[int, Meta(ge=0)] | None = None
+    probability: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    seconds: Annotated[float, Meta(ge=0, le=1e9)] = 30.0
+    status: Annotated[int, Meta(ge=200, le=599)] | None = None
     retry_after: str | int | float | None = None
     location: str = "http://127.0.0.1:9/"
-    bytes: int = 64 * 1024 * 1024
+    bytes: Annotated[int, Meta(ge=0, le=2**32)] = 64 * 1024 * 1024
     error: Any = "Something went wrong"
+
+    def __post_init__(self) -> None:
+        for header in (str(self.retry_after), self.location):
+            if not header.isprintable():
+                raise ValueError("a header holds printable text only")
 
 
 class Faults:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     Pause = Callable[[float], Awaitable[None]]
 
 _PAGE = b"<!DOCTYPE html>\n<html><head><title>Gateway</title></head><body><h1>Please stand by</h1></body></html>\n"
+_RELATIVE_DATE = re.compile(r"date([+-]\d{1,9})?", re.ASCII)
 _GARBAGE = b'{"data":[{"id":1,"name":"web-01.example.org",]]'
 
 
@@ -65,6 +67,6 @@ def _failed(status: int, message: str, headers: tuple[tuple[bytes, bytes], ...])
 def _retry_after(value: str | float, now: float) -> tuple[bytes, bytes]:
     """The header as written; ``date+30`` is the HTTP date 30 seconds from now."""
     text = str(value)
-    if text.startswith("date"):
-        text = formatdate(now + float(text.removeprefix("date") or 0), usegmt=True)
+    if relative := _RELATIVE_DATE.fullmatch(text):
+        text = formatdate(now + float(relative[1] or 0), usegmt=True)
     return b"retry-after", text.encode("latin-1", errors="replace")

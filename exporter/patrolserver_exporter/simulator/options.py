@@ -13,7 +13,7 @@ class SimulatorOptions:
     """How to run one simulator; the command line's flags, typed.
 
     Raises:
-        ValueError: a number is out of its range, or the address has no port.
+        ValueError: a number is out of its range, the key or the secret is empty, or the address has no port.
     """
 
     listen_address: str = "127.0.0.1:10059"
@@ -44,6 +44,8 @@ class SimulatorOptions:
             raise ValueError("servers and software cannot be negative")
         if self.story_speed <= 0 or self.scan_seconds < 0:
             raise ValueError("story_speed must be above 0, and scan_seconds not below it")
+        if not self.key or not self.secret:
+            raise ValueError("key and secret cannot be empty")
         self.address()
 
     def address(self) -> tuple[str, int]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from .errors import invalid
 from .software import Exploit, Kind, Software
 from .webhooks import Format
 from .wire import Style
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Amount = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,21 +25,21 @@ class ServerOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: str
     verified: bool = True
-    software: int | list[dict[str, Any]] = 12
+    software: Amount | list[dict[str, Any]] = 12
 
 
 class SoftwareOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """More software: fields as the API has them, written as they are; ``count`` numbers as many copies."""
 
     software: dict[str, Any] | list[dict[str, Any]]
-    count: int = 1
+    count: Amount = 1
 
 
 class ScanOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A scan."""
 
     server: str | int
-    seconds: float | None = None
+    seconds: Seconds | None = None
 
 
 class BreakOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +70,7 @@ class EventOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     server: str | int | None = None
     data: Any = msgspec.UNSET
     webhook_id: int | None = None
-    count: int = 1
+    count: Amount = 1
     deliver: bool = True
 
 
@@ -76,7 +80,7 @@ class DeliverOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     payload: dict[str, Any]
     url: str | None = None
     format: Format = Format.JSON
-    count: int = 1
+    count: Amount = 1
 
 
 class WebhookOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,7 +88,7 @@ class WebhookOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     url: str | None = None
     format: Format = Format.JSON
-    duplicates: int = 0
+    duplicates: Amount = 0
     ca_file: str | None = None
 
 
@@ -99,14 +103,14 @@ class AccountOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class CredentialsOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """New key and secret of the demo account: the old ones are revoked."""
 
-    key: str
-    secret: str
+    key: Annotated[str, Meta(min_length=1)]
+    secret: Annotated[str, Meta(min_length=1)]
 
 
 class ClockOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Set the clock ahead (seconds)."""
 
-    advance: float
+    advance: Seconds
 
 
 class StyleOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,7 +122,7 @@ class StyleOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class StoryOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Play the story, so many times as fast."""
 
-    speed: float = 1.0
+    speed: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
 
 
 _PLAIN_FIELDS = {"name", "canonical_name", "version", "newest_bugfix_release", "parent", "location"}
