@@ -139,7 +139,6 @@ class Ingest:
             if account.name in keep:
                 self._renew(keep[account.name], config, account)
             else:
-                self._recount(config, account, restored)
                 self._watches[account.name] = self._watch(config, account, state.servers[account.name])
                 webhook_hint(account)
         self._housekeeping.configure(config, rules)
@@ -151,20 +150,14 @@ class Ingest:
         same = [account.name for account in config.accounts if known.get(account.name) == account]
         return {name: self._watches[name] for name in same if name in self._watches}
 
-    def _recount(self, config: Config, account: Account, before: Config | None) -> None:
-        """Where the rules for an account's series changed, what was restored was counted by the old ones."""
-        rules = Rules.of(config, account)
-        known = [] if before is None else [Rules.of(before, one) for one in before.accounts if one.name == account.name]
-        if known and known != [rules]:
-            self._store.run(lambda unit: restore.count_anew(unit, account.name, rules))
-
     def _renew(self, watch: Watch, config: Config, account: Account) -> None:
         watched = watch.poller.watched
         rules = Rules.of(config, account)
-        recount = rules != watched.rules
+        changed = rules != watched.rules
         watched.settings, watched.account, watched.rules = config, account, rules
-        if recount:
-            self._store.run(lambda unit: restore.count_anew(unit, account.name, rules))
+        if changed:
+            # A poll or an event that came in since the restore was still judged by the old rules.
+            self._store.run(lambda unit: restore.count_anew(unit, account.name, rules, now=self._clock.now()))
         watch.poller.list_now()
 
     def _watch(self, config: Config, account: Account, servers: list[ServerRecord]) -> Watch:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from patrolserver_exporter.ingest import units
-from patrolserver_exporter.ingest.effects import FleetRestored, InboxMoved, ServerGone
+from patrolserver_exporter.ingest.effects import FleetRestored, InboxMoved, ServerGone, ServerShown
 from patrolserver_exporter.ingest.listing import renew_summary, save_account
 from patrolserver_exporter.store import deliveries, fleet, history
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
@@ -31,7 +31,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: float) -> Restored:
-    """Show the configured accounts as the store has them; others that it knows are retired."""
+    """Show the configured accounts as the store has them, judged by ``rules``; others that it knows are retired."""
     follow_clock(unit, 0.0, now=now, rules=rules)
     set_aside = deliveries.follow_accounts(unit, tuple(rules), now=now)
     unit.effects.append(InboxMoved())
@@ -40,7 +40,7 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
     for name in known.keys() - set(names):
         retire(unit, name, now=now)
     accounts = {name: known.get(name, AccountRecord(name=name)) for name in names}
-    servers = {name: list(fleet.server_records(unit.connection, name)) for name in names}
+    servers = {name: _counted(unit, name, of_account, now) for name, of_account in rules.items()}
     tallies = [tally for name in names for tally in history.tallies_of(unit.connection, name)]
     unit.effects.append(
         FleetRestored(
@@ -61,10 +61,20 @@ def retire(unit: Unit, account: str, *, now: float) -> None:
     unit.effects.extend(ServerGone(account, record.server_id) for record in records)
 
 
-def count_anew(unit: Unit, account: str, rules: Rules) -> None:
-    """Count every server of an account anew, because the rules for its series changed."""
-    for record in list(fleet.server_records(unit.connection, account)):
-        renew_summary(unit, record, rules)
+def count_anew(unit: Unit, account: str, rules: Rules, *, now: float) -> None:
+    """Judge and count anew what was counted by other rules, and show it."""
+    before = {record.server_id: record for record in fleet.server_records(unit.connection, account)}
+    renewed = _counted(unit, account, rules, now)
+    unit.effects.extend(ServerShown(record.summary) for record in renewed if record != before[record.server_id])
+
+
+def _counted(unit: Unit, account: str, rules: Rules, now: float) -> list[ServerRecord]:
+    """The account's servers; those that were counted by other rules are judged and counted anew."""
+    records = list(fleet.server_records(unit.connection, account))
+    stale = [one for one in records if one.summary.open_issues is not None and one.summary.counted_by != rules.counting]
+    renewed = {one.server_id: units.judge_anew(unit, one, rules, now=now) for one in stale}
+    fleet.save_servers(unit.connection, list(renewed.values()))
+    return [renewed.get(one.server_id, one) for one in records]
 
 
 def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:

@@ -38,6 +38,12 @@ class Rules:
             max_label_length=config.metrics.max_label_length,
         )
 
+    @property
+    def counting(self) -> str:
+        """Those of the rules that decide what a poll's software makes of issues and series, as a mark to compare."""
+        series = (self.software_series, self.software_limit_per_server, self.max_label_length)
+        return ",".join(map(str, (self.exploit_risk, *series)))
+
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""
         return any(_glob(glob).match(server_name) for glob in self.watched.include) and not any(

@@ -37,7 +37,7 @@ def summary_of(
     record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
 ) -> ServerSummary:
     """What the server's series show."""
-    return summarise(
+    summary = summarise(
         account=record.account,
         server=Server(id=record.server_id, name=record.name, verified=record.state.verified),
         software=software,
@@ -51,6 +51,7 @@ def summary_of(
         software_limit_per_server=rules.software_limit_per_server,
         max_label_length=rules.max_label_length,
     )
+    return replace(summary, counted_by=rules.counting)
 
 
 def show(unit: Unit, record: ServerRecord, *, received_at: float | None = None) -> None:
@@ -112,6 +113,29 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     fleet.save_servers(unit.connection, [record], software)
     unit.effects.append(ServerShown(record.summary))
     return state
+
+
+def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) -> ServerRecord:
+    """Judge and count a server's last poll by rules that changed since; the row is left to be written.
+
+    What they find opens as of that poll. What they no longer find stays open: only a new poll closes.
+    """
+    account, server_id = record.account, record.server_id
+    issues = fleet.issues_of(unit.connection, account, server_id)
+    software = fleet.software_of(unit.connection, account, server_id)
+    if software is not None and record.state.last_poll_at is not None:
+        outcome = merge.apply_poll(
+            issues,
+            software,
+            account=account,
+            server_id=server_id,
+            started_at=record.state.last_poll_at,
+            exploit_risk=rules.exploit_risk,
+            settle=rules.settle,
+            complete=False,
+        )
+        issues = keep_issues(unit, record.name, outcome, rules, now)
+    return replace(record, summary=summary_of(record, rules, software, issues))
 
 
 def _after_poll(state: ServerState, started_at: float, *, complete: bool) -> ServerState:

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.ingest.accounts import SETTLE, configured, rules
 from tests.unit.ingest.driving import FINISHED, Driver
-from tests.unit.issues.builders import outdated, reported, software
+from tests.unit.issues.builders import exploitable, outdated, reported, software
 
+from patrolserver_exporter.config.schema import Issues, Metrics
 from patrolserver_exporter.ingest import restore
 from patrolserver_exporter.ingest.effects import FleetRestored, ServerGone, ServerShown
+from patrolserver_exporter.issues.summary import cut_label
 from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.store.door import request_catch_up
 
@@ -76,13 +78,63 @@ def test_an_account_that_is_no_longer_configured_ends_and_may_come_back(
     assert driver.tally() == (1, 0)
 
 
-def test_rules_that_changed_are_counted_by(driver: Driver, effects: list[object]) -> None:
-    """Counting anew shows each server by the new rules."""
+def test_rules_that_changed_are_counted_by(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
+    """Counting anew shows the servers of which something is known by the new rules, once."""
     driver.poll(outdated("php"))
     effects.clear()
-    changed = rules(metrics=configured().metrics.__class__(software=False))
-    driver.store.run(lambda unit: restore.count_anew(unit, "main", changed))
-    assert [effect.summary.server_id for effect in effects if isinstance(effect, ServerShown)] == [1, 2]
+    changed = rules(metrics=Metrics(software=False))
+    for _ in range(2):
+        driver.store.run(lambda unit: restore.count_anew(unit, "main", changed, now=clock.now()))
+    assert [effect.summary.server_id for effect in effects if isinstance(effect, ServerShown)] == [1]
+    assert driver.server().summary.software_info == ()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        (Metrics(software=False), []),
+        (Metrics(software_limit_per_server=1), ["a" * 40]),
+        (Metrics(max_label_length=16), [cut_label("a" * 40, 16), "php"]),
+    ],
+    ids=["off", "limit", "length"],
+)
+def test_a_restart_shows_software_by_the_settings_in_force(
+    driver: Driver, effects: list[object], metrics: Metrics, shown: list[str]
+) -> None:
+    """Settings that were changed while the exporter was down hold at once, not from the next poll on."""
+    driver.poll(outdated("php"), outdated("a" * 40))
+    effects.clear()
+    driver.rules = rules(metrics=metrics)
+    start(driver)
+    (effect,) = [effect for effect in effects if isinstance(effect, FleetRestored)]
+    assert [info.software for info in effect.summaries[0].software_info] == shown
+    assert effect.summaries[0].open_issues == (0, 0, 2, 0)
+    assert effect.summaries[0] == driver.server().summary
+
+
+def test_a_restart_judges_by_the_exploit_risk_in_force(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
+    """What the last poll found opens as of that poll; what no longer counts stays open until a poll can say so."""
+    driver.poll(exploitable("php", risk=4.5), exploitable("ssh", risk=8.0))
+    polled_at = clock.now()
+    assert driver.open_names() == ["ssh"]
+    clock.advance(100.0)
+    driver.rules = rules(issues=Issues(exploit_risk=4.0, settle=SETTLE))
+    for _ in range(2):
+        effects.clear()
+        start(driver)
+        (effect,) = [effect for effect in effects if isinstance(effect, FleetRestored)]
+        assert effect.summaries[0].exploits == 2
+        assert effect.summaries[0].open_issues == (0, 1, 1, 0)
+        assert effect.summaries[0].oldest_issue == (None, polled_at, polled_at, None)
+        assert effect.summaries[0].last_poll_at == polled_at
+        assert sum(tally.opened for tally in effect.tallies) == 2
+    assert driver.told() == [("opened", "ssh"), ("opened", "php")]
+    driver.rules = rules(issues=Issues(exploit_risk=9.0, settle=SETTLE))
+    start(driver)
+    assert driver.server().summary.exploits == 0
+    assert driver.open_names() == ["php", "ssh"]
+    driver.poll(exploitable("php", risk=4.5), exploitable("ssh", risk=8.0))
+    assert driver.open_names() == []
 
 
 @pytest.mark.parametrize("noticed", [True, False])
