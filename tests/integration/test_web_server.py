@@ -297,24 +297,6 @@ def test_stall_is_told(echoing: Served, start: bytes) -> None:
     assert status_of(echoing.exchange(start)) == 408
 
 
-def test_body_time_out_of_the_application() -> None:
-    """The application's own limit on the body answers with a problem, before the connection's."""
-    rules = Rules(timeouts=Timeouts(body=30, linger=0.2, sweep=0.05))
-
-    async def impatient(scope: Scope, receive: Receive, send: Send) -> None:
-        with pytest.raises(BodyError) as caught:
-            await read_body(scope, receive, timeout=0.2)
-        await caught.value.problem()(scope, receive, send)
-
-    with serving(impatient, rules=rules) as served:
-        request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"
-        answer = served.exchange(request)
-
-    assert status_of(answer) == 408
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b"not complete after 0.2 seconds" in answer
-
-
 def test_many_slow_clients() -> None:
     """Hundreds of slow clients neither delay the others nor stay."""
     with serving(echo) as served, ExitStack() as stack:

@@ -152,7 +152,7 @@ class Telemetry:
 
     def delivery(self, identifier: str, outcome: Outcome) -> None:
         """Count a webhook delivery; an identifier outside the closed set counts as ``other``."""
-        self._deliveries.labels(identifier if identifier in IDENTIFIERS else OTHER, outcome).inc()
+        self._delivered[identifier if identifier in IDENTIFIERS else OTHER, outcome].inc()
 
     def api_call(self, account: str, endpoint: str, seconds: float, reason: str | None) -> None:
         """Count a call of the PatrolServer API and its duration; ``reason`` is why it failed, if it did."""
@@ -200,9 +200,12 @@ class Telemetry:
         self._oddities.labels(encodable(account)).inc(count)
 
     def _fill_closed_sets(self) -> None:
-        for identifier in IDENTIFIERS:
-            for outcome in OUTCOMES:
-                self._deliveries.labels(identifier, outcome)
+        # Kept, because finding a child by its labels costs more than counting.
+        self._delivered = {
+            (identifier, outcome): self._deliveries.labels(identifier, outcome)
+            for identifier in IDENTIFIERS
+            for outcome in OUTCOMES
+        }
         for reason in DROP_REASONS:
             self._dropped.labels(reason)
         for component in COMPONENTS:

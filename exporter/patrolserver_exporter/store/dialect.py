@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 
-def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """An insert that can say ``ON CONFLICT`` to this connection's database."""
-    return _insert(connection.dialect.name, table)
+def insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert that can say ``ON CONFLICT`` in this dialect of SQL."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], *key: str) -> None:
@@ -24,13 +24,9 @@ def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[st
         connection.execute(_upsert(connection.dialect.name, table, key, tuple(rows[0])), rows)
 
 
-def _insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-
-
 # Building the statement costs more than running it.
 @functools.lru_cache(maxsize=64)
 def _upsert(dialect: str, table: sa.Table, key: tuple[str, ...], columns: Iterable[str]) -> sa.Insert:
-    statement = _insert(dialect, table)
+    statement = insert(dialect, table)
     changed = {name: statement.excluded[name] for name in columns if name not in key}
     return statement.on_conflict_do_update(index_elements=list(key), set_=changed)

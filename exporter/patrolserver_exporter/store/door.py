@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -49,20 +50,29 @@ class Door:
                 rows.append(_new_row(delivery))
                 outcomes.append(Acceptance.ACCEPTED)
         if rows:
-            statement = insert(unit.connection, inbox)
-            fresh = {name: statement.excluded[name] for name in rows[0]} | _UNTRIED
-            unit.connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["account", "webhook_id", "event_id"],
-                    set_=fresh,
-                    where=inbox.c.state == DeliveryState.REJECTED,
-                ),
-                rows,
-            )
+            unit.connection.execute(_entry(unit.connection.dialect.name), rows)
         return outcomes
 
 
+# Built once: building these statements costs more than running them.
+_KNOWN = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id).where(
+    inbox.c.account.in_(sa.bindparam("accounts", expanding=True)),
+    inbox.c.webhook_id.in_(sa.bindparam("webhook_ids", expanding=True)),
+    inbox.c.event_id.in_(sa.bindparam("event_ids", expanding=True)),
+    inbox.c.state != DeliveryState.REJECTED,
+)
+_BROUGHT = ("account", "webhook_id", "event_id", "identifier", "state", "received_at", "updated_at")
 _UNTRIED = {"attempts": 0, "next_attempt_at": None, "server_id": None, "last_error": None, "body": None}
+
+
+@functools.cache
+def _entry(dialect: str) -> sa.Insert:
+    statement = insert(dialect, inbox)
+    return statement.on_conflict_do_update(
+        index_elements=["account", "webhook_id", "event_id"],
+        set_={name: statement.excluded[name] for name in _BROUGHT} | _UNTRIED,
+        where=inbox.c.state == DeliveryState.REJECTED,
+    )
 
 
 def _new_row(delivery: NewDelivery) -> dict[str, object]:
@@ -78,17 +88,12 @@ def _new_row(delivery: NewDelivery) -> dict[str, object]:
 
 
 def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> set[tuple[str, int, int]]:
-    query = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id).where(
-        inbox.c.event_id.in_([d.event_id for d in deliveries]), inbox.c.state != DeliveryState.REJECTED
-    )
-    if len(deliveries) == 1:
-        query = query.where(inbox.c.account == deliveries[0].account, inbox.c.webhook_id == deliveries[0].webhook_id)
-    else:
-        query = query.where(
-            inbox.c.account.in_(sorted({d.account for d in deliveries})),
-            inbox.c.webhook_id.in_(sorted({d.webhook_id for d in deliveries})),
-        )
-    return {(row[0], row[1], row[2]) for row in connection.execute(query)}
+    wanted = {
+        "accounts": sorted({d.account for d in deliveries}),
+        "webhook_ids": sorted({d.webhook_id for d in deliveries}),
+        "event_ids": [d.event_id for d in deliveries],
+    }
+    return {(row[0], row[1], row[2]) for row in connection.execute(_KNOWN, wanted)}
 
 
 def count_waiting(connection: sa.Connection) -> int:
@@ -98,7 +103,7 @@ def count_waiting(connection: sa.Connection) -> int:
 
 def request_catch_up(connection: sa.Connection, account: str, at: float) -> None:
     """Note durably that this account's servers must be polled after ``at``, because deliveries did not fit."""
-    statement = insert(connection, accounts).values(name=account, catch_up_since=at)
+    statement = insert(connection.dialect.name, accounts).values(name=account, catch_up_since=at)
     newest = statement.excluded.catch_up_since
     connection.execute(
         statement.on_conflict_do_update(

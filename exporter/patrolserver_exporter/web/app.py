@@ -38,10 +38,11 @@ class Switch:
         path: str = scope["path"]
         if self._prefix:
             if path != self._prefix and not path.startswith(self._prefix + "/"):
-                await _not_found(path)(scope, receive, send)
+                await _not_found(f"Every path begins with {self._prefix}/ here.")(scope, receive, send)
                 return
             path = path.removeprefix(self._prefix) or "/"
-        await self._app_for(path)({**scope, "path": path, "root_path": ""}, receive, send)
+            scope = {**scope, "path": path, "root_path": ""}
+        await self._app_for(path)(scope, receive, send)
 
     def _app_for(self, path: str) -> ASGIApp:
         app = self._exact.get(path)
@@ -53,8 +54,9 @@ class Switch:
         return self._rest
 
 
-def _not_found(path: str) -> Problem:
-    return Problem(404, detail=f"There is nothing at {path[:200]}.")
+def _not_found(detail: str) -> Problem:
+    # Without the path, which may hold a webhook's token.
+    return Problem(404, detail=detail)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
@@ -64,12 +66,15 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 async def not_found_app(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI application in which nothing is found."""
-    await _not_found(scope["path"])(scope, receive, send)
+    await _not_found("There is nothing here.")(scope, receive, send)
 
 
 def site(routes: Sequence[BaseRoute]) -> ASGIApp:
     """Starlette with these routes, whose errors are problems."""
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    # It would lead to whatever host a client names, and out of the route prefix.
+    app.router.redirect_slashes = False
+    return app
 
 
 def main_app(

@@ -3,13 +3,11 @@
 BodyError          no body came that may be used; knows its answer
 ├── BodyTooLarge   413: over the limit, whether Content-Length says so or the bytes do
 ├── BodyEncoded    415: a Content-Encoding, which would hide the true size
-├── BodyStalled    408: not complete in time
-└── ClientGone     the client hung up: nobody is left to answer
+└── ClientGone     the client hung up, or took too long and had its answer from the connection's guard
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from patrolserver_exporter.web.problems import Problem
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
 MAX_BODY_BYTES = 16 * 1024
-BODY_TIMEOUT = 8.0
-"""Seconds for the whole body; a little under the connection's own limit, so that the answer has a reason in it."""
 
 
 class BodyError(Exception):
@@ -46,44 +42,26 @@ class BodyEncoded(BodyError):
     headers: ClassVar[dict[str, str]] = {"accept-encoding": "identity"}
 
 
-class BodyStalled(BodyError):
-    """The body did not come in time."""
-
-    status = 408
-    headers: ClassVar[dict[str, str]] = {"connection": "close"}
-
-
 class ClientGone(BodyError):
-    """The client hung up."""
+    """Nobody waits for an answer any more."""
 
 
-async def read_body(
-    scope: Scope,
-    receive: Receive,
-    limit: int = MAX_BODY_BYTES,
-    timeout: float = BODY_TIMEOUT,  # noqa: ASYNC109 - a limit like the other
-) -> bytes:
-    """Return the whole body, of at most ``limit`` bytes, that came within ``timeout`` seconds.
+async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the whole body, of at most ``limit`` bytes; the connection's guard sees to it that it comes in time.
 
-    Raises `BodyTooLarge` (without reading, where Content-Length already says so), `BodyEncoded`, `BodyStalled` and
-    `ClientGone`.
+    Raises `BodyTooLarge` (without reading, where Content-Length already says so), `BodyEncoded` and `ClientGone`.
     """
     _check_headers(scope, limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout):
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone("The client hung up before its request was complete.")
-                body += message.get("body", b"")
-                if len(body) > limit:
-                    raise BodyTooLarge(f"The body is over {limit} bytes.")
-                more = message.get("more_body", False)
-    except TimeoutError:
-        raise BodyStalled(f"The body was not complete after {timeout:g} seconds.") from None
-    return bytes(body)
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("The client hung up before its request was complete.")
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise BodyTooLarge(f"The body is over {limit} bytes.")
+        more = message.get("more_body", False)
+    return body
 
 
 def _check_headers(scope: Scope, limit: int) -> None:

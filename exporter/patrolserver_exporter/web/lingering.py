@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_STATUS = b"HTTP/1.1 "
+_JOINED = 64 * 1024
+"""Bytes; a longer piece of a body is not copied to be joined with the head."""
+
+
 class AnswerTransport(asyncio.Transport):
     """What uvicorn's request cycle writes to, in front of the connection's own transport."""
 
@@ -20,15 +25,34 @@ class AnswerTransport(asyncio.Transport):
         self._loop = loop
         self._hang_up = hang_up
         self._written = 0
+        self._head = b""
+        """A response's head, until its body or the end of the loop's round: one packet and one call take both."""
         self._window: tuple[float, int] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.is_lingering = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send, unless nothing more can be sent: uvicorn's cycle learns a moment later that the connection is gone."""
-        if not self.is_closing():
-            self._written += len(data)
-            self._transport.write(data)
+        if self.is_closing():
+            return
+        if self._head:
+            if len(data) <= _JOINED:
+                data = self._head + data
+                self._head = b""
+            else:
+                self._send_head()
+        elif data[: len(_STATUS)] == _STATUS:
+            self._head = bytes(data)
+            self._loop.call_soon(self._send_head)
+            return
+        self._written += len(data)
+        self._transport.write(data)
+
+    def _send_head(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self._transport.is_closing():
+            self._written += len(head)
+            self._transport.write(head)
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
@@ -36,6 +60,7 @@ class AnswerTransport(asyncio.Transport):
 
     def close(self) -> None:
         """End the connection in the way that fits what the client is doing."""
+        self._send_head()
         self._hang_up()
 
     def linger(self, seconds: float) -> None:
@@ -45,6 +70,7 @@ class AnswerTransport(asyncio.Transport):
         """
         if self.is_closing():
             return
+        self._send_head()
         self.is_lingering = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -52,6 +78,7 @@ class AnswerTransport(asyncio.Transport):
 
     def end(self, patience: float) -> None:
         """Close, and after ``patience`` seconds do not wait any longer for TLS's farewell."""
+        self._send_head()
         self._transport.close()
         self._timer = self._loop.call_later(patience, self._abort_unless_sending)
 

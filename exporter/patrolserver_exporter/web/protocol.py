@@ -40,7 +40,7 @@ class Timeouts:
     header: float = 8.0
     """For a request's line and headers, all together."""
     body: float = 8.5
-    """For a request's body, all together; `read_body` answers a little earlier."""
+    """For a request's body, all together."""
     write: float = 30.0
     """In which a client has to take ``PROGRESS_BYTES`` of its answer, or the rest of it."""
     handshake: float = 8.0
