@@ -16,18 +16,23 @@ class Wire(asyncio.Transport):
         self.is_closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Note what is sent."""
         self.sent.append(bytes(data))
 
     def is_closing(self) -> bool:
+        """Whether it was closed."""
         return self.is_closed
 
     def close(self) -> None:
+        """Close."""
         self.is_closed = True
 
     def get_write_buffer_size(self) -> int:
+        """A byte is always on its way."""
         return 1
 
     def can_write_eof(self) -> bool:
+        """As over TLS."""
         return False
 
 
