@@ -6,15 +6,13 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.dashboards import counts
 from grafana.dashboards.counts import NO_DATA
+from grafana.dashboards.exporter_api import FAILURES, REQUESTS, api
+from grafana.dashboards.exporter_inbox import INBOX, LAST, WAITING, inbox
 from grafana.dashboards.frame import EXPORTER, Page, Row
 from grafana.dashboards.look import (
     API_STATE,
     BAD,
-    GOOD,
-    INBOX_STATES,
     LOADED,
-    MUTED,
-    OUTCOMES,
     WARN,
     WORST,
     any_is,
@@ -23,21 +21,12 @@ from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import (
     a_minute,
     by_account,
-    named_zero,
     or_else,
     own,
     per_account,
-    per_server,
     rate,
     state_is,
 )
-
-REQUESTS = "patrolserver_exporter_api_requests_total"
-FAILURES = "patrolserver_exporter_api_request_failures_total"
-WAITING = 'state=~"received|fetching|retry|unverified|blocked"'
-INBOX = "patrolserver_exporter_inbox_deliveries"
-LAST = ("lastNotNull",)
-QUANTILES = {"50 %": (0.5, GOOD), "90 %": (0.9, WARN), "99 %": (0.99, WORST)}
 
 
 def exporter() -> Page:
@@ -48,8 +37,8 @@ def exporter() -> Page:
         description="Does PatrolServer answer, is every delivery and poll done in time, what does the exporter cost.",
         rows=(
             Row("Now", _numbers()),
-            Row("API", (_requests(), _failures(), _latency(), _budget(), _interval(), _poll_age())),
-            Row("Webhook and inbox", (_deliveries(), _inbox(), _inbox_age(), _lag(), _lost()), collapsed=True),
+            Row("API", api()),
+            Row("Webhook and inbox", inbox(), collapsed=True),
             Row("Process", (_cpu(), _memory(), _descriptors(), _errors(), _dropped()), collapsed=True),
         ),
         hidden=frozenset({"server", "severity"}),
@@ -153,154 +142,6 @@ def _numbers() -> tuple[Placed, ...]:
     )
 
 
-def _requests() -> Placed:
-    about = About(
-        "API calls a minute",
-        "Calls to PatrolServer a minute, by endpoint. software is the poll of each server; event grows with "
-        "deliveries.",
-        8,
-        8,
-    )
-    return lines(about, [Query(a_minute("endpoint", by_account(REQUESTS)), "{{endpoint}}")], legend_values=())
-
-
-def _failures() -> Placed:
-    about = About(
-        "API failures a minute",
-        "Failed calls a minute, by reason. credentials: put the right key in place, it is re-read. "
-        "rate_limited: lower max_requests_per_minute. "
-        "timeout, connect, dns, tls: the network between. server_error: PatrolServer's own.",
-        8,
-        8,
-    )
-    failed = a_minute("reason", by_account(FAILURES))
-    none = named_zero(by_account("patrolserver_up"), "reason", "no failures")
-    colors = {"no failures": GOOD, "credentials": WORST, "rate_limited": WARN, "server_error": BAD, "not_found": MUTED}
-    return lines(about, [Query(or_else(failed, none), "{{reason}}")], colors=colors)
-
-
-def _latency() -> Placed:
-    buckets = rate(by_account("patrolserver_exporter_api_request_duration_seconds_bucket"))
-    about = About(
-        "API latency",
-        "How long calls take: half, 90 and 99 of a hundred are faster. Near poll.timeout (10 s unless set) "
-        "calls start to fail.",
-        8,
-        8,
-    )
-    queries = [Query(f"histogram_quantile({q}, sum by (le) ({buckets}))", name) for name, (q, _) in QUANTILES.items()]
-    return lines(about, queries, unit="s", colors={name: color for name, (_, color) in QUANTILES.items()})
-
-
-def _budget() -> Placed:
-    about = About(
-        "Call budget left",
-        "Calls that may still be made this minute, by account. At 0 polls wait: raise max_requests_per_minute "
-        "if PatrolServer allows it.",
-        8,
-        8,
-    )
-    left = per_account("patrolserver_exporter_api_budget_available_requests")
-    return lines(about, [Query(left, "{{account}}")], unit="none", decimals=0)
-
-
-def _interval() -> Placed:
-    about = About(
-        "Poll interval",
-        "Effective time between two polls of a server. Longer than configured: the fleet needs more calls than"
-        " the budget has.",
-        8,
-        8,
-    )
-    interval = per_account("patrolserver_exporter_poll_interval_seconds")
-    return lines(about, [Query(interval, "{{account}}")], unit="s")
-
-
-def _poll_age() -> Placed:
-    age = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds')}"
-    about = About(
-        "Poll age",
-        "Time since the last successful poll, over all servers. The oldest should stay near the poll interval.",
-        8,
-        8,
-    )
-    queries = [Query(f"quantile({q}, {age})", name) for name, (q, _) in QUANTILES.items() if name != "99 %"]
-    return lines(
-        about,
-        [*queries, Query(f"max({age})", "oldest")],
-        unit="s",
-        colors={"50 %": GOOD, "90 %": WARN, "oldest": WORST},
-        decimals=1,
-    )
-
-
-def _deliveries() -> Placed:
-    about = About(
-        "Deliveries a minute",
-        "Webhook deliveries a minute, by outcome. refused and rejected: somebody without the token, or forged "
-        "ones. failed: the store could not write, look at the disk.",
-        8,
-        8,
-    )
-    taken = a_minute("outcome", own("patrolserver_exporter_webhook_deliveries_total"))
-    return lines(about, [Query(taken, "{{outcome}}")], colors=OUTCOMES, legend_values=LAST)
-
-
-def _inbox() -> Placed:
-    about = About(
-        "Inbox by state",
-        "Deliveries not yet applied, by state. retry: the API fails, they come again. blocked: credentials "
-        "refused. unverified: probably forged. dead: replay or drop by hand.",
-        8,
-        8,
-    )
-    unfinished = own(INBOX, 'state!~"applied|rejected|expired"')
-    states = f"sum by (state) ({unfinished})"
-    return lines(about, [Query(states, "{{state}}")], colors=INBOX_STATES, stacked=True, decimals=0, legend_values=LAST)
-
-
-def _inbox_age() -> Placed:
-    oldest = own("patrolserver_exporter_inbox_oldest_timestamp_seconds", WAITING)
-    about = About(
-        "Oldest waiting delivery",
-        "Age of the oldest delivery not yet applied, by state. An alert fires when one waits 15 minutes for "
-        "its first try.",
-        8,
-        8,
-    )
-    none = named_zero(own("patrolserver_exporter_build_info"), "state", "none waits")
-    queries = [Query(or_else(f"time() - min by (state) ({oldest} > 0)", none), "{{state}}")]
-    return lines(about, queries, unit="s", colors={**INBOX_STATES, "none waits": GOOD})
-
-
-def _lag() -> Placed:
-    buckets = rate(own("patrolserver_exporter_event_lag_seconds_bucket"))
-    about = About(
-        "Event lag",
-        "From a delivery's reception to its effect in /metrics. Seconds are right; minutes mean that event "
-        "calls wait for budget or for the API.",
-        12,
-        8,
-        "No delivery has been applied in this time",
-    )
-    queries = [Query(f"histogram_quantile({q}, sum by (le) ({buckets}))", name) for name, (q, _) in QUANTILES.items()]
-    return lines(about, queries, unit="s", colors={name: color for name, (_, color) in QUANTILES.items()})
-
-
-def _lost() -> Placed:
-    about = About(
-        "Overflows and oddities a minute",
-        "Deliveries that met a full inbox (a poll catches up; raise inbox_limit if they were genuine), and fields in "
-        "PatrolServer's replies that look unlike its documentation: the log tells which; report them.",
-        12,
-        8,
-    )
-    overflows = a_minute("account", by_account("patrolserver_exporter_inbox_overflows_total"))
-    odd = a_minute("account", by_account("patrolserver_exporter_wire_oddities_total"))
-    queries = [Query(overflows, "overflows {{account}}"), Query(odd, "oddities {{account}}")]
-    return lines(about, queries, decimals=0)
-
-
 def _cpu() -> Placed:
     about = About(
         "CPU",
@@ -349,8 +190,8 @@ def _errors() -> Placed:
 def _dropped() -> Placed:
     about = About(
         "Dropped series a minute",
-        "Software series left out, by limit. Raise metrics.software_limit_… if Prometheus can bear "
-        "it; the counts stay right all the same.",
+        "Software series left out, by limit, counted with each poll. Raise metrics.software_limit_… if Prometheus can "
+        "bear it; the counts stay right all the same.",
         12,
         8,
     )

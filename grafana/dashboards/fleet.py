@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from grafana.dashboards import counts
 from grafana.dashboards.counts import BY_SERVER, ISSUES, NO_DATA
+from grafana.dashboards.fleet_freshness import freshness
 from grafana.dashboards.frame import FLEET, Page, Row, to_server
-from grafana.dashboards.look import API_STATE, BAD, GOOD, ISSUE_AGE, POLL_AGE, RISK, SCAN_AGE, SEVERITIES, WARN, any_is
+from grafana.dashboards.look import BAD, ISSUE_AGE, POLL_AGE, RISK, SCAN_AGE, SEVERITIES, any_is
 from grafana.dashboards.panels import (
     About,
     Column,
@@ -25,14 +26,12 @@ from grafana.dashboards.promql import (
     URGENT,
     by_account,
     count_where,
-    per_account,
     per_server,
     severity,
     state_is,
 )
 
 SHOWN_SERVERS = 50
-AGES = {"half of the servers": GOOD, "oldest": WARN}
 
 
 def fleet() -> Page:
@@ -45,7 +44,7 @@ def fleet() -> Page:
             Row("What needs attention first", (*_numbers(), _worst_servers())),
             Row("Trend", (_trend(), _opened_and_fixed())),
             Row("Time to fix", (_time_to_fix(), _time_to_fix_trend()), collapsed=True),
-            Row("Freshness", _freshness(), collapsed=True),
+            Row("Freshness", freshness(), collapsed=True),
         ),
         scans_marked=False,
     )
@@ -208,115 +207,3 @@ def _time_to_fix_trend() -> Placed:
     )
     queries = [Query(f"histogram_quantile(0.5, {_durations('7d')}) >= 0", "{{severity}}")]
     return lines(about, queries, unit="s", colors=SEVERITIES, decimals=1)
-
-
-def _freshness() -> tuple[Placed, ...]:
-    polled = per_server("patrolserver_server_last_poll_timestamp_seconds")
-    scanned = per_server("patrolserver_server_last_scan_timestamp_seconds")
-    known = per_server("patrolserver_server_info")
-    never = f"count({known} unless on (account, server_id, server) {scanned}) or on () 0 * count({known})"
-    return (
-        stats(
-            About(
-                "API",
-                "Whether the last call for the account's server list succeeded. fails: see the exporter's "
-                "dashboard for the reason.",
-                4,
-                4,
-                NO_DATA,
-            ),
-            [Query(per_account("patrolserver_up"), "{{account}}")],
-            mapping=API_STATE,
-        ),
-        stats(
-            About(
-                "Servers",
-                "Servers in the accounts' lists. A drop that nobody planned: look in PatrolServer who removed them.",
-                4,
-                4,
-                NO_DATA,
-            ),
-            [Query(f"sum({per_account('patrolserver_servers')})", "servers")],
-            base="text",
-            sparkline=True,
-        ),
-        stats(
-            About(
-                "Polls failed",
-                "Servers whose last poll did not succeed; they show what was known before.",
-                4,
-                4,
-                NO_DATA,
-            ),
-            [Query(count_where(per_server("patrolserver_server_poll_success", pick="min"), "== 0"), "servers")],
-            limits=any_is(WARN),
-        ),
-        stats(
-            About(
-                "List age",
-                "Time since an account's server list was last read; the oldest account counts.",
-                4,
-                4,
-                NO_DATA,
-            ),
-            [Query(f"time() - min({per_account('patrolserver_last_success_timestamp_seconds')})", "age")],
-            unit="s",
-            limits=POLL_AGE,
-            decimals=1,
-        ),
-        stats(
-            About(
-                "Scan late",
-                "Servers whose last seen scan ended more than 2 days ago: start one in PatrolServer, and see "
-                "whether the server can be reached from outside.",
-                4,
-                4,
-                NO_DATA,
-            ),
-            [Query(count_where(f"(time() - {scanned})", "> 172800"), "servers")],
-            limits=any_is(BAD),
-        ),
-        stats(
-            About(
-                "No scan yet",
-                "Servers of which no scan has been seen: verify them in PatrolServer, and check the webhook.",
-                4,
-                4,
-                NO_DATA,
-            ),
-            [Query(never, "servers")],
-            limits=any_is(WARN),
-        ),
-        lines(
-            About(
-                "Age of polls",
-                "Time since the last successful poll: half of the servers, and the oldest. The oldest should "
-                "stay near the poll interval.",
-                12,
-                8,
-            ),
-            [
-                Query(f"quantile(0.5, time() - {polled})", "half of the servers"),
-                Query(f"time() - min({polled})", "oldest"),
-            ],
-            unit="s",
-            colors=AGES,
-            decimals=1,
-        ),
-        lines(
-            About(
-                "Age of scans",
-                "Time since the last seen scan ended: half of the servers, and the oldest. Saw teeth of a day "
-                "are right; a straight climb is a server that PatrolServer no longer scans.",
-                12,
-                8,
-            ),
-            [
-                Query(f"quantile(0.5, time() - {scanned})", "half of the servers"),
-                Query(f"time() - min({scanned})", "oldest"),
-            ],
-            unit="s",
-            colors=AGES,
-            decimals=1,
-        ),
-    )

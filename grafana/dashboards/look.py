@@ -87,6 +87,8 @@ def threshold_colors(limits: Limits, base: str = GOOD) -> list[DynamicConfigValu
     ]
 
 
+QUANTILES = {"50 %": (0.5, GOOD), "90 %": (0.9, WARN), "99 %": (0.99, WORST)}
+"""Name → (quantile, colour)."""
 LOADED = words({"1": ("loaded", GOOD), "0": ("failed", WORST)})
 YES_NO = words({"1": ("yes", GOOD), "0": ("no", WORST)})
 API_STATE = words({"1": ("answers", GOOD), "0": ("fails", WORST)})

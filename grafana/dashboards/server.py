@@ -158,7 +158,8 @@ def _by_server() -> Placed:
 def _exploits() -> Placed:
     about = About(
         "Exploits over time",
-        "Known exploits at or above exploit_risk. It rises when one is published, without any change on the server.",
+        "Known exploits at or above exploit_risk. It rises when one is published, without any change on the server: "
+        "update what the table above lists, or shield it until there is a fix. It falls with the scan after that.",
         8,
         8,
     )
@@ -174,7 +175,8 @@ def _exploits() -> Placed:
 def _risk() -> Placed:
     about = About(
         "Highest risk over time",
-        "The worst exploit's risk, 0 to 10; from 9 on it is a critical issue, from 7 on a high one.",
+        "The worst exploit's risk, 0 to 10; from 9 on it is a critical issue, from 7 on a high one. Update the "
+        "software that has it before all other.",
         8,
         8,
     )
@@ -212,7 +214,8 @@ def _scan_age() -> Placed:
     age = most_now(MOST_LINES, f"(time() - {per_server(ended)})", oldest)
     about = About(
         "Time since the last scan",
-        f"Saw teeth of a day are right. The {MOST_LINES} servers scanned longest ago.",
+        f"Saw teeth of a day are right. The {MOST_LINES} servers scanned longest ago. A line that climbs for two days: "
+        "start a scan in PatrolServer, and see whether the server is verified there and can be reached from outside.",
         12,
         7,
         "No scan has been seen yet",

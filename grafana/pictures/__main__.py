@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grafana.dashboards.files import FOLDER
+from grafana.pictures.age import record
 from grafana.pictures.backfill import backfill
 from grafana.pictures.draw import View, draw
 from grafana.pictures.week import STEP, WEEK, Week
@@ -43,6 +44,8 @@ def main() -> int:
             for name, variables in DASHBOARDS.items():
                 for theme in ("light", "dark"):
                     bad += _draw(arguments.renderer, arguments.out / f"{name}-{theme}.png", url, name, variables)
+    if not bad:
+        record(arguments.out, DASHBOARDS)
     return int(bool(bad))
 
 

@@ -1,13 +1,37 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 
 import pytest
+from grafana.dashboards.files import FOLDER
+from grafana.pictures.__main__ import DASHBOARDS, PICTURES
+from grafana.pictures.age import FILE, digest
 from grafana.pictures.backfill import stamped
 from grafana.pictures.week import SERVERS, STEP, WEEK, Week
 
 END = 1_781_514_000
+
+
+def test_the_pictures_show_the_dashboards_as_they_are() -> None:
+    """Who changes how a dashboard looks redraws it: run ``make pictures``."""
+    drawn = json.loads((PICTURES / FILE).read_text())
+    now = {name: digest(json.loads((FOLDER / f"patrolserver-{name}.json").read_text())) for name in DASHBOARDS}
+    assert drawn == now
+    there = {path.name for path in PICTURES.glob("*.png") if not path.name.startswith("page-")}
+    assert there == {f"{name}-{theme}.png" for name in DASHBOARDS for theme in ("light", "dark")}
+
+
+def test_a_description_makes_no_picture_old() -> None:
+    """It is not in the picture; a title, a query or a place is."""
+    dashboard = {"panels": [{"title": "CPU", "description": "x", "targets": [{"expr": "up"}], "gridPos": {"x": 0}}]}
+    panel = dashboard["panels"][0]
+    before = digest(dashboard)
+    panel["description"] = "y"
+    assert digest(dashboard) == before
+    for key, value in (("title", "Load"), ("targets", [{"expr": "down"}]), ("gridPos", {"x": 8})):
+        assert digest({"panels": [{**panel, key: value}]}) != before
 
 
 def test_a_sample_gets_the_targets_labels_and_the_time() -> None:
