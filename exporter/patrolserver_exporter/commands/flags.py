@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+_TAKEN = ("", "-", "api", "servers", "webhook")
+"""First parts of the paths of everything but the metrics."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,10 +57,42 @@ def read(parser: Parser, arguments: Sequence[str]) -> dict[str, object]:
     return {name.replace("_", "-"): value for name, value in vars(parser.parse_args(list(arguments))).items()}
 
 
+def external_url(parser: Parser, url: str) -> str:
+    """The URL, which may be empty; ends the program with 2 when it leads nowhere."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, sound = urlsplit(""), False
+    if url and (not sound or "@" in parts.netloc or parts.query or parts.fragment or not _PATH.fullmatch(parts.path)):
+        parser.error("--web.external-url has to be like https://exporter.example.org or https://example.org/exporter")
+    return url
+
+
 def route_prefix(parser: Parser, prefix: str | None, external_url: str) -> str:
     """The prefix that is given, or the path of the external URL; begins with a slash and does not end with one."""
-    if external_url and urlsplit(external_url).scheme not in {"http", "https"}:
-        parser.error("--web.external-url has to begin with http:// or https://")
     path = urlsplit(external_url).path if prefix is None else prefix
     stripped = path.strip("/")
+    if not _PATH.fullmatch(f"/{stripped}"):
+        parser.error("--web.route-prefix has to be a path like /exporter: letters, digits and - . _ ~ between slashes")
     return f"/{stripped}" if stripped else ""
+
+
+def telemetry_path(parser: Parser, path: str) -> str:
+    """The path; ends the program with 2 when it is none, or when something else is there."""
+    if not path.startswith("/") or not _PATH.fullmatch(path):
+        parser.error("--web.telemetry-path has to be a path like /metrics: a slash, letters, digits and - . _ ~")
+    first = path.split("/")[1]
+    if first in _TAKEN:
+        parser.error(f"--web.telemetry-path may not be / or below {', '.join(f'/{name}' for name in _TAKEN if name)}")
+    return path
+
+
+def count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError
+    return int(text)
+
+
+count.__name__ = "number, 0 or more"

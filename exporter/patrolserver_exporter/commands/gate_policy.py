@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patrolserver_exporter.commands import flags
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import parse_waivers
 from patrolserver_exporter.config.problem import ConfigError
@@ -37,11 +38,11 @@ def add_flags(parser: Parser) -> None:
         worse = "" if severity == "critical" else " and worse"
         default = " (default: 0)" if severity == "critical" else ""
         group.add_argument(
-            f"--max-{severity}", metavar="N", type=_count, help=f"issues that are {severity}{worse}{default}"
+            f"--max-{severity}", metavar="N", type=flags.count, help=f"issues that are {severity}{worse}{default}"
         )
     for kind in KINDS:
-        group.add_argument(f"--max-{kind}", metavar="N", type=_count, help=f"issues that are {kind}")
-    group.add_argument("--max-total", metavar="N", type=_count, help="issues in all")
+        group.add_argument(f"--max-{kind}", metavar="N", type=flags.count, help=f"issues that are {kind}")
+    group.add_argument("--max-total", metavar="N", type=flags.count, help="issues in all")
     group.add_argument("--max-risk", metavar="RISK", type=_risk, help="no exploit above it, 0 to 10")
     group.add_argument(
         "--max-age", metavar="DURATION", type=_duration, help="of the last successful poll (default: 24h)"
@@ -50,7 +51,7 @@ def add_flags(parser: Parser) -> None:
     group.add_argument(
         "--max-unknown-software",
         metavar="N",
-        type=_count,
+        type=flags.count,
         help="software in an unknown state up to which a server's data still counts (default: 0)",
     )
     group.add_argument(
@@ -156,15 +157,6 @@ def _read(flag: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadPolicy(f"{flag} {path}: it cannot be read ({error.strerror}).") from None
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ValueError
-    return int(text)
-
-
-_count.__name__ = "number, 0 or more"
 
 
 def _risk(text: str) -> float:

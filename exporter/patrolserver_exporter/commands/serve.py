@@ -83,7 +83,7 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--web.max-requests",
         metavar="N",
-        type=int,
+        type=flags.count,
         default=40,
         help="scrapes answered at the same time; 0 is no limit (default: 40)",
     )
@@ -127,9 +127,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOptions:
     config_file, web_config_file = values["config.file"], values["web.config.file"]
-    telemetry_path = values["web.telemetry-path"]
-    if not telemetry_path.startswith("/") or telemetry_path in {"/", "/webhook"}:
-        flag_parser.error("--web.telemetry-path has to begin with a slash, and is neither / nor /webhook")
+    external_url = flags.external_url(flag_parser, values["web.external-url"])
     addresses = tuple(values["web.listen-address"] or (":10058",))
     webhook_addresses = tuple(values["webhook.listen-address"] or ())
     try:
@@ -142,11 +140,11 @@ def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOption
         listen_addresses=addresses,
         webhook_addresses=webhook_addresses,
         web_config_file=Path(web_config_file) if web_config_file else None,
-        telemetry_path=telemetry_path,
-        max_requests=max(values["web.max-requests"], 0),
+        telemetry_path=flags.telemetry_path(flag_parser, values["web.telemetry-path"]),
+        max_requests=values["web.max-requests"],
         exporter_metrics=not values["web.disable-exporter-metrics"],
-        external_url=values["web.external-url"],
-        route_prefix=flags.route_prefix(flag_parser, values["web.route-prefix"], values["web.external-url"]),
+        external_url=external_url,
+        route_prefix=flags.route_prefix(flag_parser, values["web.route-prefix"], external_url),
         lifecycle=values["web.enable-lifecycle"],
         environ=dict(os.environ),
     )
