@@ -77,6 +77,22 @@ def test_an_answer_in_drips_ends_with_the_timeout() -> None:
         client(url, timeout=0.5).get("/status")
 
 
+def test_headers_in_drips_end_with_the_timeout() -> None:
+    """Neither does a header that never ends."""
+    drips = [b"HTTP/1.1 200 OK\r\nx-drip: ", *([b"a"] * 50)]
+    with speaking(*drips, pause=0.2) as url, pytest.raises(ExporterError, match=r"within 500ms \(--timeout\)"):
+        client(url, timeout=0.5).get("/status")
+
+
+def test_who_hangs_up_or_speaks_something_else_is_told_apart_from_nobody() -> None:
+    """A port where something else listens is not called a port where nothing does, nor plain HTTP a bad certificate."""
+    for greeting in (b"", b"SSH-2.0-OpenSSH_9.2\r\n"):
+        with speaking(greeting) as url, pytest.raises(ExporterError, match="hung up without an answer in HTTP"):
+            client(url).get("/status")
+    with serving(not_found_app) as served, pytest.raises(ExporterError, match="is it http:// there"):
+        client(f"https://127.0.0.1:{served.port}").get("/status")
+
+
 def test_half_an_answer_is_none() -> None:
     """A connection that closes in the middle of the body is told of."""
     with speaking(HEAD + b"content-length: 50\r\n\r\n{") as url, pytest.raises(ExporterError):

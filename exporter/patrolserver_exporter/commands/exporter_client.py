@@ -7,9 +7,11 @@ ExporterError          the exporter did not give an answer that can be used; the
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,7 +25,7 @@ from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from patrolserver_exporter.commands.flags import Parser
 
@@ -33,6 +35,8 @@ DEFAULT_URL = "http://127.0.0.1:10058"
 MAX_REPLY_BYTES = 256 * 1024 * 1024
 PAGE = 1000
 _CHUNK_BYTES = 64 * 1024
+_GRACE = 1.0
+"""Seconds beyond the timeout, in which an answer that comes late is told of with its own reason."""
 _PROXIED = "a proxy or a login page may stand in front of it; give the exporter's own address in --exporter-url"
 
 
@@ -154,7 +158,7 @@ class ExporterClient:
                 raise ExporterError(f"The list of {self.url} does not end.")
 
     def _call(self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Any = None) -> Any:
-        answer = self._send(method, path, query, body)
+        answer = self._within_timeout(lambda: self._send(method, path, query, body))
         if 300 <= answer.status < 400:
             raise ExporterError(f"{self.url} answered with a redirect, which is not followed; {_PROXIED}.")
         if answer.media_type == "application/problem+json":
@@ -170,6 +174,25 @@ class ExporterClient:
             return msgspec.json.decode(answer.body)
         except (msgspec.DecodeError, RecursionError):
             raise ExporterError(f"{self.url} answered with broken JSON.") from None
+
+    def _within_timeout(self, send: Callable[[], _Answer]) -> _Answer:
+        """Send, and give up on an answer whose headers drip in: requests limits the wait for each byte alone."""
+        outcome: SimpleQueue[_Answer | Exception] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                outcome.put(send())
+            except Exception as error:  # noqa: BLE001  # Raised again where the answer is waited for.
+                outcome.put(error)
+
+        threading.Thread(target=work, name="exporter-client", daemon=True).start()
+        try:
+            answer = outcome.get(timeout=self._timeout + _GRACE)
+        except Empty:
+            raise ExporterError(self._too_late()) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _send(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Any) -> _Answer:
         headers = {"accept": "application/json"}
@@ -210,13 +233,26 @@ class ExporterClient:
     def _unreachable(self, error: Exception) -> str:
         match error:
             case requests.exceptions.SSLError():
-                return f"The certificate of {self.url} is not trusted; give its authority in --ca-file."
+                return self._no_tls(error)
             case requests.Timeout() | urllib3.exceptions.TimeoutError():
-                return f"{self.url} did not answer within {format_duration(self._timeout)} (--timeout)."
+                return self._too_late()
+            case requests.ConnectionError() if "ProtocolError" in repr(error):
+                return f"{self.url} hung up without an answer in HTTP; is it an exporter, and does it want https://?"
             case requests.ConnectionError():
                 return f"Nothing answers at {self.url}; is the exporter running, and --exporter-url right?"
             case _:
                 return f"{self.url} could not be asked ({type(error).__name__}); is it an exporter?"
+
+    def _no_tls(self, error: Exception) -> str:
+        reason = str(error)
+        if "CERTIFICATE_VERIFY_FAILED" not in reason:
+            return f"{self.url} does not speak TLS as it should; is it http:// there?"
+        if "match" in reason:
+            return f"The certificate of {self.url} is for another name; ask by the name that it has."
+        return f"The certificate of {self.url} is not trusted; give its authority in --ca-file."
+
+    def _too_late(self) -> str:
+        return f"{self.url} did not answer within {format_duration(self._timeout)} (--timeout)."
 
     def _refusal(self, answer: _Answer) -> str:
         try:
