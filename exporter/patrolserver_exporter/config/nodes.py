@@ -170,7 +170,7 @@ class _Builder:
                     raise self._refused(event, "", "has a second document; everything belongs into one")
                 node, _ = self._node(next(events), events, "", 0)
         if node is None:
-            raise _failure(self.file, Place(), "is empty")
+            raise _failure(self.file, Place(), "is empty; write the configuration into it")
         return node
 
     def _node(self, event: Any, events: Iterator[Any], path: str, depth: int) -> tuple[Node, int]:

@@ -31,6 +31,10 @@ MAKE_TOKEN = "make one with: openssl rand -hex 24"  # noqa: S105 - the hint, no 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# As SQLAlchemy takes it apart.
+_POSTGRESQL = re.compile(
+    r"(?:[^:/]*(?::[^@]*)?@)?(?P<host>\[[^\[\]/]*\]|[^:/?\[\]]*)(?::(?P<port>[0-9]{1,5}))?(?:[/?].*)?", re.ASCII
+)
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -164,9 +168,20 @@ def store_url(value: str) -> str:
         file = rest.removeprefix("/")
         if not rest.startswith("/") or not file or file.startswith((":memory:", "file:")) or "?" in file:
             raise Unfit("needs a file, as sqlite:///FILE, or sqlite:////PATH/FILE for an absolute path")
-    elif not rest.strip("/"):
-        raise Unfit("needs host and database, as postgresql+psycopg://USER@HOST/DATABASE")
+    else:
+        _check_postgresql(rest)
     return value
+
+
+def _check_postgresql(rest: str) -> None:
+    if not rest.strip("/"):
+        raise Unfit("needs host and database, as postgresql+psycopg://USER@HOST/DATABASE")
+    found = _POSTGRESQL.fullmatch(rest)
+    if found is None or int(found["port"] or 1) not in range(1, 65_536):
+        raise Unfit("needs HOST or HOST:PORT after the user and password, with a port from 1 to 65535")
+    # The rest of a password would be taken for the host, which messages show.
+    if "@" in found["host"]:
+        raise Unfit("has more than one @; write one within the user or password as %40")
 
 
 def credential(value: str) -> str:

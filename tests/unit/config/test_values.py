@@ -26,6 +26,15 @@ if TYPE_CHECKING:
         (values.api_url, "http://[::1]:10059", "http://[::1]:10059"),
         (values.proxy_url, "http://user:p%2Fw@proxy:3128/", "http://user:p%2Fw@proxy:3128/"),
         (values.store_url, "sqlite:///patrolserver.db", "sqlite:///patrolserver.db"),
+        *(
+            (values.store_url, url, url)
+            for url in (
+                "postgresql+psycopg://user:p%40s/s?:w@[::1]:5432/d",
+                "postgresql+psycopg:///d?host=/var/run/postgresql&user=me@here",
+                "postgresql+psycopg://@/d",
+                "postgresql+psycopg://user@host?sslmode=require",
+            )
+        ),
         (
             values.store_url,
             "postgresql+psycopg:///database?host=/run/postgresql",
@@ -76,6 +85,10 @@ def test_fits(parse: Callable[[str], object], text: str, value: object) -> None:
         (values.store_url, "sqlite:///file:x?mode=memory&uri=true"),
         (values.store_url, "mysql://h/d"),
         (values.store_url, "postgresql+psycopg://"),
+        (values.store_url, "postgresql+psycopg://user:pass@host:port/d"),
+        (values.store_url, "postgresql+psycopg://user:pass@host:99999/d"),
+        (values.store_url, "postgresql+psycopg://user:pass@host:0/d"),
+        (values.store_url, "postgresql+psycopg://user:p@ss@host/d"),
         (values.store_url, "patrolserver.db"),
         (values.token, "x" * 1025),
         (values.token, "abcdefgh/"),
