@@ -150,7 +150,7 @@ STORE = Section(
         Key(
             "url",
             Value("URL", values.store_url, may_show=False),
-            "`sqlite:///FILE` (from the working directory), `sqlite:////PATH/FILE`, or"
+            "`sqlite:///FILE` (from the working directory), `sqlite:////PATH/FILE`, in a folder that exists, or"
             " `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`. Needs a restart.",
         ),
         Key(

@@ -121,10 +121,9 @@ class Store:
     @staticmethod
     def _claim_file(file: Path, lock: files.FileLock) -> None:
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            files.check_folder(file)
             lock.acquire(f"The state file {file}")
-            with contextlib.suppress(FileNotFoundError):
-                file.open("r+b").close()
+            files.open_privately(file)
         except OSError as error:
             lock.release()
             raise StoreUnavailable(f"Cannot use the state file {file}: {error.strerror}.") from error

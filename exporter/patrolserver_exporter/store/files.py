@@ -13,11 +13,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked
+from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_OWNER_ONLY = 0o600
+"""What is known of a fleet's weak spots is nobody else's business."""
 _HOW_TO_GO_ON = (
     "Nothing was changed. Restore the file from a backup, or start once with --store.rebuild: that sets the file aside "
     "and builds the state anew from the API (first_seen times and the change feed start over)."
@@ -27,6 +29,23 @@ _HOW_TO_GO_ON = (
 def corrupt(path: Path, what: str) -> StoreCorrupt:
     """The error for a damaged state file, with the ways out."""
     return StoreCorrupt(f"The state file {path} is damaged: {what} {_HOW_TO_GO_ON}")
+
+
+def check_folder(database: Path) -> None:
+    """`StoreUnavailable` when the folder is missing: made silently, a mistyped path would begin an empty state."""
+    if not database.parent.is_dir():
+        raise StoreUnavailable(
+            f"The folder {database.parent} of the state file {database.name} does not exist. Create it for the "
+            "exporter's user, or correct store.url."
+        )
+
+
+def open_privately(database: Path) -> None:
+    """Try to write the file, and begin an empty one where there is none: raises ``OSError``.
+
+    It is its owner's alone, and so is what SQLite puts beside it; SQLite itself would let everybody read them.
+    """
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY))
 
 
 class FileLock:
@@ -48,7 +67,7 @@ class FileLock:
 
     def acquire(self, what: str) -> None:
         """Take the lock or raise ``StoreLocked`` that names the holder."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,7 +125,8 @@ def leave_sum(database: Path) -> None:
         return
     sum_file = _sum_file(database)
     temporary = sum_file.with_name(sum_file.name + ".new")
-    with temporary.open("w", encoding="ascii") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _OWNER_ONLY)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(_digest(database) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from patrolserver_exporter.store import files
-from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked
+from patrolserver_exporter.store import Store, files
+from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +39,35 @@ def test_a_second_process_is_told_who_holds_the_file(tmp_path: Path) -> None:
         holder.wait(30)
     with files.FileLock(database):
         pass
+
+
+def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
+    """Whatever the umask lets through, nobody else reads the database, its log, its lock or its digest."""
+    umask = os.umask(0)
+    try:
+        with Store(f"sqlite:///{tmp_path / 'state.db'}"):
+            names = {path.name: stat.filemode(path.stat().st_mode) for path in tmp_path.iterdir()}
+        names |= {path.name: stat.filemode(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(umask)
+    expected = ("", "-wal", "-shm", ".lock", ".sum")
+    assert names == {f"state.db{end}": "-rw-------" for end in expected}
+
+
+def test_a_mode_that_an_operator_gave_stays(tmp_path: Path) -> None:
+    """A group that makes backups keeps its right to read."""
+    database = tmp_path / "state.db"
+    database.touch(0o600)
+    database.chmod(0o640)
+    with Store(f"sqlite:///{database}"):
+        assert stat.filemode(database.stat().st_mode) == "-rw-r-----"
+
+
+def test_a_missing_folder_is_told_of_and_not_made(tmp_path: Path) -> None:
+    """A mistyped path begins no second, empty state."""
+    with pytest.raises(StoreUnavailable, match=r"The folder .*/mistyped of the state file state\.db does not exist"):
+        Store(f"sqlite:///{tmp_path / 'mistyped' / 'state.db'}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_can_be_given_back_and_taken_again(tmp_path: Path) -> None:
