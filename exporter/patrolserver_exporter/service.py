@@ -193,6 +193,8 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        # First, so that a port that is taken is all that is told of.
+        await self._server.bind()
         await asyncio.to_thread(self._ingest.start, self._config)
         await self._server.start()
         self._dispatcher.start()
@@ -254,7 +256,8 @@ class Service:
         self._ingest.stop(_GRACE)
         self._renderers.shutdown(wait=False, cancel_futures=True)
         self._store.close()
-        log.info("Stopped")
+        if self._stop.is_set():
+            log.info("Stopped")
 
     def _reload_soon(self) -> None:
         task = asyncio.ensure_future(self.reload())

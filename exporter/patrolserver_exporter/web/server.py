@@ -47,9 +47,9 @@ class Listener:
 class WebServer:
     """HTTP/1.1 on some addresses; plain, or with TLS when the web configuration file has ``tls_server_config``.
 
-    Build it, `start` it, `stop` it, all in one event loop. The applications get no lifespan events. Their requests
-    have ``scope["state"]["loopback_listener"]``: whether the listener is only reached from the machine itself, and
-    ``scope["state"]["stopping"]``: an event that is set when the server begins to stop.
+    Build it, perhaps `bind` it, `start` it, `stop` it, all in one event loop. The applications get no lifespan events.
+    Their requests have ``scope["state"]["loopback_listener"]``: whether the listener is only reached from the machine
+    itself, and ``scope["state"]["stopping"]``: an event that is set when the server begins to stop.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class WebServer:
         admit = self._tls.admits if self._tls is not None else rules.admit
         self._rules = replace(rules, max_connections=limit, admit=admit)
         self._state = ServerState()
+        self._bound: list[socket.socket] = []
+        """Sockets that are not served yet."""
         self._servers: list[asyncio.Server] = []
         self._addresses: list[Address] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -88,19 +90,29 @@ class WebServer:
         """How many requests are in flight."""
         return len(self._state.tasks)
 
-    async def start(self) -> None:
-        """Listen everywhere, or nowhere: raises `ListenError` for the first address that cannot be had."""
-        sockets: list[socket.socket] = []
+    async def bind(self) -> None:
+        """Take every address, or none: raises `ListenError` for the first that cannot be had.
+
+        Clients that come before `start` wait for it.
+        """
         try:
             for address, _ in self._listeners:
-                sockets.append(await open_socket(address))
+                self._bound.append(await open_socket(address))
         except BaseException:
-            for sock in sockets:
-                sock.close()
+            self._unbind()
             raise
+
+    async def start(self) -> None:
+        """Serve, and `bind` first where that was not done."""
+        if not self._bound:
+            await self.bind()
         self._sweep()
-        for sock, (_, app) in zip(sockets, self._listeners, strict=True):
-            await self._serve(sock, app)
+        for _, app in self._listeners:
+            await self._serve(self._bound.pop(0), app)
+
+    def _unbind(self) -> None:
+        while self._bound:
+            self._bound.pop().close()
 
     async def _serve(self, sock: socket.socket, app: ASGIApp) -> None:
         address = bound_address(sock)
@@ -165,6 +177,7 @@ class WebServer:
     async def stop(self, grace: float = 10.0) -> None:
         """Stop listening, let the requests in flight finish within ``grace`` seconds, then cut the rest off."""
         self._begins_to_stop.set()
+        self._unbind()
         for server in self._servers:
             server.close()
         for connection in tuple(self._state.connections):
