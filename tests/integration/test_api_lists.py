@@ -184,6 +184,26 @@ def test_a_server_is_found_by_id_and_by_name(api: ServedApi) -> None:
     assert api.get("/servers/7/issues?account=other").json()["items"][0]["fingerprint"] == "db"
 
 
+@pytest.mark.parametrize("asked", ["3", "web3.example.org"])
+@pytest.mark.parametrize("rest", ["", "/issues", "/software", "?account=main"])
+def test_a_server_that_was_removed_is_told_from_one_that_never_was(api: ServedApi, asked: str, rest: str) -> None:
+    """A 404 that says which account had it, and until when; of another account nothing is said."""
+
+    def remove(unit: Unit) -> None:
+        record = fleet.find_server(unit.connection, "main", 3)
+        assert record is not None
+        fleet.save_servers(unit.connection, [replace(record, gone_at=NOON)])
+
+    api.store.run(remove)
+    answer = api.get(f"/servers/{asked}{rest}")
+    assert answer.status_code == 404
+    removed = {"account": "main", "id": 3, "name": "web3.example.org", "removed_at": "2026-11-24T12:00:00Z"}
+    assert answer.json()["removed"] == [removed]
+    assert "account main lost it at 2026-11-24T12:00:00Z" in answer.json()["detail"]
+    assert "removed" not in api.get(f"/servers/{asked}?account=other").json()
+    assert "removed" not in api.get("/servers/nothing.example.org").json()
+
+
 def test_a_name_may_hold_anything(api: ServedApi) -> None:
     """A slash, a glob's letters and a question mark are only letters once they are percent-encoded."""
     name = "odd/na?me *%2F"

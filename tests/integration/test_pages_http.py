@@ -21,6 +21,7 @@ from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.web.access import BearerTokens
+from patrolserver_exporter.web.pages.ages import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,13 +142,16 @@ def test_an_id_in_several_accounts_asks_which(store: Store, browse: Callable[[Si
 
 
 def test_a_server_that_is_gone_says_so(store: Store, browse: Callable[[Site], Browser]) -> None:
-    """It leaves the list at once, and its page stays for a while."""
+    """It leaves the list at once, and its page stays for a while, as a 410 that tells since when."""
     accounts = pages.realistic(store)
     kept = [Server(id=1, name="web-01.example.org")]
     store.run(lambda unit: apply_list(unit, "main", kept, complete=True, now=NOW, rules=pages.RULES))
     browser = browse(Site(store, accounts))
     assert "/servers/30?account=main" not in browser.text("/")
-    assert "This server is no longer watched" in browser.text("/servers/30?account=main")
+    for asked in (browser.get("/servers/30?account=main"), browser.get("/servers/30", accept="*/*")):
+        assert asked.status_code == 410
+        assert "This server is no longer watched" in asked.text
+        assert f"no longer has this server since {moment(NOW, NOW).shown}" in asked.text
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ CHUNK = 250
 SCAN_LIMIT = 5_000
 """Rows that one unit of work looks at for a page, so that no list holds up a delivery for long."""
 
+MOST_GONE = 20
+"""Servers that are gone, told of at once: a name may have been used over and over."""
+
 HERE = servers.c.gone_at.is_(None)
 """The server is not gone."""
 
@@ -80,6 +83,21 @@ def servers_called(
                 if not wanted_accounts or server.account in wanted_accounts:
                     found[server.key] = server
     return list(found.values())
+
+
+def gone_servers(
+    connection: sa.Connection, server_id: int | None, name: str, wanted_accounts: Sequence[str] = ()
+) -> list[tuple[NamedServer, float]]:
+    """Servers with this id, or exactly this name, that are gone but not forgotten; and since when, in seconds."""
+    query = (
+        sa.select(servers.c.account, servers.c.server_id, servers.c.name, servers.c.gone_at)
+        .where(~HERE, sa.or_(servers.c.server_id == (server_id or 0), servers.c.name == name))
+        .order_by(servers.c.gone_at.desc(), servers.c.account, servers.c.server_id)
+        .limit(MOST_GONE)
+    )
+    if wanted_accounts:
+        query = query.where(servers.c.account.in_(wanted_accounts))
+    return [(NamedServer(*row[:3]), row[3]) for row in connection.execute(query)]
 
 
 # Lists

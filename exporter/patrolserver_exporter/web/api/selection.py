@@ -14,6 +14,7 @@ from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.store import queries
 from patrolserver_exporter.web.api.errors import ApiError
 from patrolserver_exporter.web.api.parameters import MAX_GLOBS
+from patrolserver_exporter.web.api.shown import time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -125,8 +126,7 @@ def only_one(connection: sa.Connection, asked: str, account: str | None, watched
     selector = Selector.of(asked, globs=False)
     servers = find(connection, [selector], watched if account is None else (account,))[selector]
     if not servers:
-        where = "" if account is None else f" in account {account!r}"
-        raise ApiError(404, f"There is no server {asked!r}{where}; /api/v1/servers lists them.")
+        raise _missing(connection, selector, account, watched)
     if len(servers) > 1:
         accounts = sorted({server.account for server in servers})
         ids = sorted({server.server_id for server in servers})
@@ -134,6 +134,29 @@ def only_one(connection: sa.Connection, asked: str, account: str | None, watched
         detail = f"There are {len(servers)} servers {asked!r}; {ask}."
         raise ApiError(409, detail, accounts=accounts, ids=ids)
     return servers[0].key
+
+
+def _missing(connection: sa.Connection, selector: Selector, account: str | None, watched: Sequence[str]) -> ApiError:
+    """A 404, that tells of a server that was there once."""
+    accounts = watched if account is None else (account,)
+    gone = [] if selector.name is None else queries.gone_servers(connection, selector.number, selector.name, accounts)
+    where = "" if account is None else f" in account {account!r}"
+    if not gone:
+        return ApiError(404, f"There is no server {selector.asked!r}{where}; /api/v1/servers lists them.")
+    removed = [
+        {"account": server.account, "id": server.server_id, "name": server.name, "removed_at": _rfc3339(at)}
+        for server, at in gone
+    ]
+    detail = (
+        f"There is no server {selector.asked!r}{where} any more: account {removed[0]['account']} lost it at"
+        f" {removed[0]['removed_at']}. It was removed at PatrolServer, or servers.include and servers.exclude leave it"
+        " out."
+    )
+    return ApiError(404, detail, removed=removed)
+
+
+def _rfc3339(at: float) -> str:
+    return time_of(at).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def any_glob(globs: Sequence[str]) -> Callable[[str], bool] | None:

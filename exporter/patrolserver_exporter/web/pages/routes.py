@@ -105,7 +105,10 @@ class Pages:
         return await self._page(request, "fleet.html", values)
 
     async def server(self, request: Request, _principal: Principal) -> Response:
-        """Show one server, or of which account one may want to see it."""
+        """Show one server, or of which account one may want to see it.
+
+        What is left of one that was removed is shown too, as a 410: links and monitors must not take it for watched.
+        """
         text = request.path_params["server_id"]
         server_id = as_server_id(text)
         if server_id is None:
@@ -128,7 +131,8 @@ class Pages:
         if view is None:
             return await self._problem(request, 404, f"There is no server {server_id} in account {account} any more.")
         page = server_page(view, self._context.config().issues, self._context.clock.now())
-        return await self._page(request, "server.html", {"page": page})
+        status = 200 if view.record.gone_at is None else 410
+        return await self._page(request, "server.html", {"page": page}, status=status)
 
     async def _read(self, work: Callable[[Unit], T]) -> T:
         return await asyncio.wait_for(asyncio.wrap_future(self._context.store.submit(work)), _PATIENCE)

@@ -107,8 +107,9 @@ def headline(summary: ServerSummary, *, gone: bool, doubtful: bool) -> tuple[str
 def _notices(view: ServerView, now: float) -> Iterator[Notice]:
     record, summary = view.record, view.record.summary
     if record.gone_at is not None:
+        gone = moment(record.gone_at, now)
         yield Notice(
-            f"The account no longer has this server since {moment(record.gone_at, now).words}.",
+            f"The account no longer has this server since {gone.shown}, {gone.words}.",
             "It was removed at PatrolServer, or servers.include and servers.exclude leave it out. What was known of it "
             "is kept for as long as store.retention says.",
         )
