@@ -149,10 +149,19 @@ def _is_cross_site(scope: Scope) -> bool:
 
 
 def open_reading_warning(addresses: Iterable[str], tokens: BearerTokens, *, has_users: bool) -> str | None:
-    """Return what to log once at the start when whoever reaches the listeners may read; None when that is not so."""
+    """Return what to log once at the start when whoever reaches the listeners may read; None when that is not so.
+
+    Tokens never guard the metrics, which Prometheus has to reach: only users of basic auth do.
+    """
     open_to_all = [address for address in addresses if not is_loopback_listener(address)]
-    if has_users or tokens.guards_reading or not open_to_all:
+    if has_users or not open_to_all:
         return None
+    if tokens.guards_reading:
+        return (
+            f"everybody who reaches {', '.join(open_to_all)} can read the metrics, and in them which software is"
+            " outdated: api.tokens guard the API and the pages alone; set basic_auth_users in the web configuration"
+            " file, or listen on loopback"
+        )
     return (
         f"everybody who reaches {', '.join(open_to_all)} can read which software is outdated; set api.tokens with the"
         " scope read, or basic_auth_users in the web configuration file, or listen on loopback"

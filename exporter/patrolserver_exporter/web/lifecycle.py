@@ -9,10 +9,10 @@ from starlette.routing import Route
 
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.web.access import BearerTokens, Denied, authorise
-from patrolserver_exporter.web.problems import Problem
+from patrolserver_exporter.web.problems import PLAIN_HEADERS, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -49,15 +49,15 @@ class Lifecycle:
 
     async def healthy(self, _request: Request) -> Response:
         """Say that the service runs."""
-        return PlainTextResponse("patrolserver-exporter is healthy.\n")
+        return _text("patrolserver-exporter is healthy.\n")
 
     async def ready(self, _request: Request) -> Response:
         """Say whether it has something to show, and what is wrong."""
         troubles = "".join(f"{trouble}\n" for trouble in self._troubles())
         if self._is_ready():
-            return PlainTextResponse(f"patrolserver-exporter is ready.\n{troubles}")
+            return _text(f"patrolserver-exporter is ready.\n{troubles}")
         waiting = "patrolserver-exporter is not ready: no account answered yet.\n"
-        return PlainTextResponse(waiting + troubles, 503, headers={"retry-after": "5"})
+        return _text(waiting + troubles, 503, {"retry-after": "5"})
 
     async def reload(self, request: Request) -> Response:
         """Read the configuration anew; a bad one leaves the old one running and is told in the answer."""
@@ -68,5 +68,9 @@ class Lifecycle:
             return allowed.problem()
         error = await self._reload()
         if error is None:
-            return PlainTextResponse("The configuration was reloaded.\n")
+            return _text("The configuration was reloaded.\n")
         return Problem(500, detail=f"The configuration was not reloaded, the old one goes on: {error}")
+
+
+def _text(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return PlainTextResponse(text, status, headers={**PLAIN_HEADERS, **(headers or {})})

@@ -57,6 +57,7 @@ class MetricsApp:
             (b"content-type", rendered.content_type.encode()),
             (b"content-length", str(rendered.content_length).encode()),
             (b"vary", b"accept, accept-encoding"),
+            (b"x-content-type-options", b"nosniff"),
         ]
         if rendered.content_encoding:
             headers.append((b"content-encoding", rendered.content_encoding.encode()))

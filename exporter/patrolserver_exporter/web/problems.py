@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MEDIA_TYPE = "application/problem+json"
+PLAIN_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+"""Of every answer that is no page: it tells how things are now, and is what its type says."""
 
 
 class Problem(Response):
@@ -34,7 +36,7 @@ class Problem(Response):
         **extra: Any,
     ) -> None:
         body = document(status, title, detail, type, **extra)
-        super().__init__(body, status, headers={"cache-control": "no-store", **(headers or {})})
+        super().__init__(body, status, headers={**PLAIN_HEADERS, **(headers or {})})
 
 
 def document(

@@ -123,7 +123,7 @@ class WebhookApp:
         """The account that the token tells, or the refusal."""
         if self._networks and not is_allowed(client_address(scope, self._proxies), self._networks):
             return Problem(403, detail="Deliveries from this address are not allowed (webhook.allowed_networks).")
-        token = scope["path"].rpartition("/webhook")[2].removeprefix("/")
+        token = scope["path"].removeprefix("/webhook").removeprefix("/")
         if not token:
             return Problem(404, detail="The token is missing: the URL is /webhook/<token>.")
         account = self._tokens.account_of(token)

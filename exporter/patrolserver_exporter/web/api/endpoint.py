@@ -17,7 +17,7 @@ from patrolserver_exporter.web.api import parameters
 from patrolserver_exporter.web.api.call import Api, Call, Handler, Reply
 from patrolserver_exporter.web.api.errors import ApiError
 from patrolserver_exporter.web.body import BodyError, ClientGone
-from patrolserver_exporter.web.problems import Problem
+from patrolserver_exporter.web.problems import PLAIN_HEADERS, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
-
-NO_STORE = {"cache-control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,7 +91,7 @@ class Endpoint:
 
 
 def _response(reply: Reply) -> Response:
-    headers = {**NO_STORE, **reply.headers}
+    headers = {**PLAIN_HEADERS, **reply.headers}
     if reply.value is None:
         return Response(status_code=reply.status, headers=headers)
     content = reply.value if isinstance(reply.value, bytes) else msgspec.json.encode(reply.value)
