@@ -246,6 +246,9 @@ def test_open_reading_warning() -> None:
 
     assert warning is not None
     assert "reaches :10058 can" in warning
-    assert open_reading_warning([":10058"], BearerTokens([READ]), has_users=False) is None
+    of_metrics = open_reading_warning([":10058"], BearerTokens([READ]), has_users=False)
+    assert of_metrics is not None
+    assert "can read the metrics" in of_metrics
+    assert "basic_auth_users" in of_metrics
     assert open_reading_warning([":10058"], BearerTokens(), has_users=True) is None
     assert open_reading_warning(["127.0.0.1:1"], BearerTokens(), has_users=False) is None
