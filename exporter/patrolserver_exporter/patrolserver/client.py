@@ -128,6 +128,10 @@ class PatrolServerClient:
         path = f"servers/{_checked(server_id)}/software"
         return self._call(Endpoint.SOFTWARE, path, self._parse_software, "scope=exploits")
 
+    def expect_exploits(self) -> None:
+        """Take the API for one that follows the scope, because it did before this client was built."""
+        self._follows_scope = True
+
     def is_scanning(self, server_id: int) -> bool:
         """Whether a server is being scanned now (C)."""
         return self._call(Endpoint.IS_SCANNING, f"servers/{_checked(server_id)}/isScanning", wire.parse_is_scanning)

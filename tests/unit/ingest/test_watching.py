@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -12,8 +13,9 @@ import pytest
 import requests
 from msgspec import structs
 from tests.harness.ticking import HeldClock
-from tests.unit.ingest.accounts import configured
+from tests.unit.ingest.accounts import account, configured
 from tests.unit.ingest.watching import EVENT, LIST, QUICK, SOFTWARE, Listener, Watching, folder_secret
+from tests.unit.patrolserver.raw_server import RawServer, reply
 
 from patrolserver_exporter.config.schema import Poll, ServerFilter
 from patrolserver_exporter.config.secret import Secret
@@ -166,8 +168,8 @@ def test_a_refresh_tells_what_went_wrong_once(watching: Watching) -> None:
     watching.start()
     watching.fault("status", "servers/1/software", status=500)
     listeners = [Listener() for _ in range(3)]
-    for (account, server_id), listener in zip([("main", 1), ("main", 99), ("other", 1)], listeners, strict=True):
-        watching.ingest.refresh(account, server_id, listener)
+    for (of_account, server_id), listener in zip([("main", 1), ("main", 99), ("other", 1)], listeners, strict=True):
+        watching.ingest.refresh(of_account, server_id, listener)
     watching.until(lambda: all(listener.heard for listener in listeners))
     watching.tick_for(0.3)
     said = [listener.heard for listener in listeners]
@@ -547,6 +549,24 @@ def test_a_second_poll_after_an_event_is_not_forgotten(store: Store, clock: Held
         store, clock, record(1, now + 800, settle_poll_at=now + 60), record(2, now + 800, settle_poll_at=now - 60)
     )
     assert waits == {1: 60.0, 2: 0.0}
+
+
+@pytest.mark.parametrize(("risk", "exploits"), [(0.0, None), (7.5, ())])
+def test_what_the_api_said_of_exploits_holds_over_a_restart(
+    store: Store, clock: HeldClock, risk: float, exploits: object
+) -> None:
+    """It left some out because there are none, if it sent some before; else the last one could never be fixed."""
+    with contextlib.ExitStack() as stack:
+        server = RawServer(reply(b'{"data":[{"name":"PHP"}]}'))
+        stack.callback(server.stop)
+        config = configured(account(api_url=server.url))
+        watched = WatchedAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
+        telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+        poller = AccountPoller(watched, store, clock, telemetry)
+        known = record(1, None)
+        poller.resume([structs.replace(known, summary=structs.replace(known.summary, exploit_risk_max=risk))])
+        assert [one.exploits for one in watched.client.software(1).value] == [exploits]
+        poller.begin_stop()
 
 
 @pytest.mark.parametrize("servers", [1, 7, 100])
