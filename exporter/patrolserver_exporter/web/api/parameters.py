@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from enum import StrEnum
-from typing import Annotated, TypeVar, get_origin, get_type_hints
+from typing import Annotated, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -142,12 +142,21 @@ def _values(kind: type[msgspec.Struct], name: str, values: list[str]) -> str | l
     return values[0]
 
 
+def _choices(kind: type[msgspec.Struct], name: str) -> list[str]:
+    """The words that a parameter takes; empty when it takes others too."""
+    hint = get_type_hints(kind).get(name)
+    enums = [one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, StrEnum)]
+    return [choice.value for enum in enums for choice in enum]
+
+
 def _converted(given: dict[str, str | list[str]], kind: type[Q]) -> Q:
     try:
         read = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`")
+        choices = _choices(kind, name.partition("[")[0])
+        what = f"it has to be one of {', '.join(choices)}" if choices else what
         raise ApiError(400, f"Query parameter {name or '?'} is wrong: {what}.") from None
     for name, value in msgspec.structs.asdict(read).items():
         if isinstance(value, float) and not math.isfinite(value):
