@@ -108,6 +108,7 @@ class Service:
         self._server = WebServer(self._listeners(), self._web_config, rules=Rules(observe=self._observe_web))
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._reload_failure: str | None = None
         self._hidden = hidden_values(loaded.config)
         self._supervisor = Supervisor(options.environ)
         self._adopt(loaded)
@@ -152,6 +153,9 @@ class Service:
         failure = self._store.last_failure
         recent = failure is not None and time.monotonic() - failure[0] < _STORE_TROUBLE_SHOWN_FOR
         troubles = [failure[1]] if failure is not None and recent else []
+        if self._reload_failure is not None:
+            # Without the reason: it is for whoever may read the log.
+            troubles.append("The configuration was not reloaded, the old one goes on; the log says what is wrong.")
         statuses = self._ingest.statuses()
         return troubles + [_sentence(status.trouble) for status in statuses if status.trouble]
 
@@ -163,6 +167,7 @@ class Service:
             tokens=self._tokens,
             clock=self._clock,
             config=lambda: self._config,
+            reload_failure=lambda: self._reload_failure,
             redactor=self._redactor,
             on_feed=self._publisher.on_feed,
             on_inbox=self._publisher.on_inbox,
@@ -267,13 +272,16 @@ class Service:
         """Read the configuration anew and go over to it; returns what is wrong with it, and then nothing changed."""
         async with self._reloading:
             try:
-                return await asyncio.to_thread(self._reload)
+                await asyncio.to_thread(self._reload)
             except (ConfigError, StoreError) as error:
                 self._telemetry.config_failed()
                 log.error(  # noqa: TRY400  # The text names file, line and key; a traceback would bury it.
                     "The configuration was not reloaded; the old one goes on", extra=log_fields(err=str(error))
                 )
-                return str(error)
+                self._reload_failure = str(error)
+            else:
+                self._reload_failure = None
+            return self._reload_failure
 
     def _reload(self) -> None:
         loaded = load_config(self._options.config_file, self._options.environ, clock=self._clock)

@@ -117,11 +117,15 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(tmp_path: Path, simula
             assert answer.status_code == 500
             assert "patrolserver.yml:7: pol: " in answer.json()["detail"]
         assert waived() == opened
+        ready = exporter.get("/-/ready")
+        assert (ready.status_code, "was not reloaded" in ready.text, "pol:" in ready.text) == (200, True, False)
+        assert "patrolserver.yml:7: pol: " in exporter.get("/").text
 
         exporter.write_config(config(simulator, tmp_path))
         reload()
         eventually(lambda: exporter.value(LAST_RELOAD) == 1.0 and waived() == 0.0, within=20.0, what="the third reload")
         assert total(exporter.metrics(), "patrolserver_server_issues") == opened
+        assert "reloaded" not in exporter.get("/-/ready").text + exporter.get("/").text
 
 
 def test_the_webhook_has_its_own_listener_when_told(tmp_path: Path, simulator: Simulator) -> None:

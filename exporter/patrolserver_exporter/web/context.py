@@ -43,6 +43,8 @@ class WebContext:
     clock: Clock
     config: Callable[[], Config]
     """The configuration in force."""
+    reload_failure: Callable[[], str | None] = lambda: None
+    """Why the configuration could not be read anew the last time; ``None`` when it could."""
     redactor: Redactor
     on_feed: Callable[[Callable[[], None]], None]
     """Registers what is called, on the store's thread, when the change feed grew."""

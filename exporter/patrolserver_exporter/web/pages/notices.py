@@ -27,13 +27,22 @@ class Notice:
     what: str
     todo: str
     detail: str = ""
-    """What the API said, where it said something."""
+    """What the API or the configuration's reader said, where it said something."""
     bad: bool = True
+    speaker: str = "The API says:"
+    """Who said the detail."""
 
 
-def notices(accounts: Sequence[AccountView], inbox: Sequence[InboxCount], *, now: float) -> tuple[Notice, ...]:
+def notices(
+    accounts: Sequence[AccountView], inbox: Sequence[InboxCount], *, now: float, reload_failure: str | None = None
+) -> tuple[Notice, ...]:
     """Collect what is wrong, the worst first."""
-    found = (*_of_accounts(accounts), *_of_freshness(accounts), *_of_inbox(accounts, inbox, now))
+    found = (
+        *_of_accounts(accounts),
+        *_of_freshness(accounts),
+        *_of_configuration(reload_failure),
+        *_of_inbox(accounts, inbox, now),
+    )
     return tuple(sorted(found, key=lambda notice: not notice.bad))
 
 
@@ -59,6 +68,18 @@ def _of_accounts(accounts: Iterable[AccountView]) -> Iterator[Notice]:
                 f"PatrolServer has not answered for account {account.name}. {since}",
                 "Look into the exporter's log, and restart it if it shows no calls.",
             )
+
+
+def _of_configuration(reload_failure: str | None) -> Iterator[Notice]:
+    if reload_failure is not None:
+        yield Notice(
+            "The configuration was changed but could not be reloaded; the old one goes on.",
+            "Correct it and reload once more, with SIGHUP or POST /-/reload. With these mistakes the exporter would not "
+            "start again.",
+            reload_failure,
+            bad=False,
+            speaker="It says:",
+        )
 
 
 def _of_freshness(accounts: Iterable[AccountView]) -> Iterator[Notice]:

@@ -86,7 +86,10 @@ class Pages:
         accounts = account_views(
             context.watching.statuses(), view.accounts, view.inbox, fresh, redact=context.redactor.redact, now=now
         )
-        found = notices(accounts, view.inbox, now=now)
+        failure = context.reload_failure()
+        found = notices(
+            accounts, view.inbox, now=now, reload_failure=None if failure is None else context.redactor.redact(failure)
+        )
         values = {
             "verdict": fleet.verdict(view.totals, accounts, found),
             "summary": fleet.summary_line(view.totals, accounts),
@@ -130,7 +133,8 @@ class Pages:
         )
         if view is None:
             return await self._problem(request, 404, f"There is no server {server_id} in account {account} any more.")
-        page = server_page(view, self._context.config().issues, self._context.clock.now())
+        # In a thread, as a server may have a hundred thousand packages.
+        page = await asyncio.to_thread(server_page, view, self._context.config().issues, self._context.clock.now())
         status = 200 if view.record.gone_at is None else 410
         return await self._page(request, "server.html", {"page": page}, status=status)
 
