@@ -74,8 +74,7 @@ def _of_configuration(reload_failure: str | None) -> Iterator[Notice]:
     if reload_failure is not None:
         yield Notice(
             "The configuration was changed but could not be reloaded; the old one goes on.",
-            "Correct it and reload once more, with SIGHUP or POST /-/reload. With these mistakes the exporter would not "
-            "start again.",
+            "Correct it and reload once more, with SIGHUP or POST /-/reload.",
             reload_failure,
             bad=False,
             speaker="It says:",
