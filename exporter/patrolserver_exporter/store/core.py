@@ -126,7 +126,10 @@ class Store:
             files.open_privately(file)
         except OSError as error:
             lock.release()
-            raise StoreUnavailable(f"Cannot use the state file {file}: {error.strerror}.") from error
+            raise StoreUnavailable(
+                f"Cannot use the state file {file}: {error.strerror}. Let the exporter's user write it and its folder, "
+                "or correct store.url."
+            ) from error
 
     def __enter__(self) -> Self:
         return self

@@ -84,6 +84,7 @@ def check_file(database: Path) -> None:
     would write the log of a crash back into it.
     """
     if not database.exists() or database.stat().st_size == 0:
+        files.forget_sum(database)
         return
     files.check_sum(database)
     try:

@@ -119,6 +119,11 @@ def check_sum(database: Path) -> None:
     sum_file.unlink()
 
 
+def forget_sum(database: Path) -> None:
+    """Where the file begins anew: a digest of one that was removed would condemn this one after a crash."""
+    _sum_file(database).unlink(missing_ok=True)
+
+
 def leave_sum(database: Path) -> None:
     """After a clean stop: leave the file's digest beside it, durably."""
     if any(database.with_name(database.name + end).exists() for end in ("-wal", "-journal")):

@@ -54,6 +54,16 @@ def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
     assert names == {f"state.db{end}": "-rw-------" for end in expected}
 
 
+def test_a_digest_does_not_outlive_its_file(tmp_path: Path) -> None:
+    """Who removes the database alone begins anew, and a crash after that is not taken for damage."""
+    database = tmp_path / "state.db"
+    Store(f"sqlite:///{database}").close()
+    assert (tmp_path / "state.db.sum").exists()
+    database.unlink()
+    with Store(f"sqlite:///{database}"):
+        assert not (tmp_path / "state.db.sum").exists()
+
+
 def test_a_mode_that_an_operator_gave_stays(tmp_path: Path) -> None:
     """A group that makes backups keeps its right to read."""
     database = tmp_path / "state.db"
