@@ -74,22 +74,16 @@ class _LimitedResponse(RawResponse):
         self.fp = io.BufferedReader(_LimitedReader(raw, sock, expires))
 
 
-class _TimeLimit:
-    """Gives every answer on a connection, a proxy's to CONNECT too, its moment to give up."""
+class _LimitedHTTPConnection(HTTPConnection):
+    """Gives every answer, a proxy's to CONNECT too, its moment to give up, and is not used again once it idled."""
 
-    timeout: float | None
     response_class: Any
     _answered_at = 0.0
 
     def _start_time_limit(self) -> None:
-        limit = WHOLE_REPLY_FACTOR * (self.timeout or 0.0)
+        limit = WHOLE_REPLY_FACTOR * float(self.timeout or 0.0)
         self.response_class = partial(_LimitedResponse, expires=time.monotonic() + limit)
 
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._answered_at < IDLE_LIMIT
-
-
-class _LimitedHTTPConnection(_TimeLimit, HTTPConnection):
     def connect(self) -> None:
         self._start_time_limit()
         super().connect()
@@ -102,23 +96,11 @@ class _LimitedHTTPConnection(_TimeLimit, HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        return self._is_fresh() and super().is_connected
+        return time.monotonic() - self._answered_at < IDLE_LIMIT and super().is_connected
 
 
-class _LimitedHTTPSConnection(_TimeLimit, HTTPSConnection):
-    def connect(self) -> None:
-        self._start_time_limit()
-        super().connect()
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3's own departure from http.client
-        self._start_time_limit()
-        response = super().getresponse()
-        self._answered_at = time.monotonic()
-        return response
-
-    @property
-    def is_connected(self) -> bool:
-        return self._is_fresh() and super().is_connected
+class _LimitedHTTPSConnection(_LimitedHTTPConnection, HTTPSConnection):
+    pass
 
 
 class _HTTPPool(HTTPConnectionPool):
