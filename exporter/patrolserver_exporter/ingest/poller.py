@@ -13,7 +13,7 @@ from patrolserver_exporter.ingest.server_calls import RETRY_BASE, ServerCalls
 from patrolserver_exporter.ingest.server_list import ServerList
 from patrolserver_exporter.ingest.threads import Threads
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import StoreError
+from patrolserver_exporter.store import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,6 +163,10 @@ class AccountPoller:
             work(*arguments)
         except StoppedError:
             log.debug("A late result was left out", extra=log_fields(account=self.watched.name))
+        except StoreUnavailable as error:
+            # The store has said it itself, once and not for each server.
+            self._telemetry.error("poller")
+            log.debug("A poll's result could not be kept", extra=log_fields(account=self.watched.name, err=str(error)))
         except StoreError as error:
             self._telemetry.error("poller")
             log.exception(

@@ -14,7 +14,7 @@ from patrolserver_exporter.ingest.schedule import Job
 from patrolserver_exporter.ingest.threads import Threads
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
-from patrolserver_exporter.store import ClaimLost, StoreError, deliveries
+from patrolserver_exporter.store import ClaimLost, StoreError, StoreUnavailable, deliveries
 from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ class AccountWorker:
 
     def _failed(self, what: str, error: Exception) -> float:
         self._telemetry.error("worker")
-        log.error(what, extra=log_fields(account=self._watched.name, err=str(error)))
+        # What the store cannot do, it has said itself, once and not for each delivery.
+        level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
+        log.log(level, what, extra=log_fields(account=self._watched.name, err=str(error)))
         return _IDLE
 
     def _dispatch(self) -> float:

@@ -23,6 +23,12 @@ from patrolserver_exporter.store.errors import StoreError, StoreUnavailable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _MOST_UNITS: Final = 512
+_CALM: Final = 30.0
+"""Seconds without a failure after which a commit ends a trouble: a full disk lets one through now and then."""
+_CANNOT_COMMIT: Final = (
+    "The store cannot commit: deliveries get a 503 and old data stays; make room on its disk, or bring the database "
+    "back, and it goes on by itself"
+)
 _STOP: Final = object()
 
 
@@ -105,8 +111,9 @@ class StoreThread:
     its units goes on; so whoever got an answer finds its effect everywhere.
     """
 
-    def __init__(self, engine: sa.Engine, on_commit: Callable[[list[object]], None]) -> None:
+    def __init__(self, engine: sa.Engine, on_commit: Callable[[list[object]], None], calm: float = _CALM) -> None:
         self._engine = engine
+        self._calm = calm
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._door = threading.Lock()
@@ -117,6 +124,8 @@ class StoreThread:
         """When the thread last finished a group (monotonic seconds); the watchdog looks at it."""
         self.last_failure: tuple[float, str] | None = None
         """When a group last could not be committed (monotonic seconds), and why."""
+        self._said: str | None = None
+        """The trouble that the log has told of."""
         self._thread.start()
 
     def submit(self, work: Callable[[Unit], T]) -> Future[T]:
@@ -188,18 +197,30 @@ class StoreThread:
         except _Alone as alone:
             finished = [(tasks[0], None, alone.error)]
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            reason = getattr(error, "orig", None) or error
-            fields = {"err": str(reason), "units": len(tasks)}
-            # No traceback: the reason says it all, and this may go on for hours.
-            log.error("The store cannot commit", extra={"fields": fields})  # noqa: TRY400
-            failure = StoreUnavailable(f"The store cannot write: {reason}")
-            self.last_failure = (time.monotonic(), str(failure))
+            failure = self._failed(error, len(tasks))
             finished = [(task, None, failure) for task in tasks]
             effects = []
         if effects:
             self._publish(effects)
+            self._wrote()
         for task, result, problem in finished:
             task.finish(result, problem)
+
+    def _failed(self, error: Exception, units: int) -> StoreUnavailable:
+        """Remember the failure, and say it once: it may last for hours, and the log may be on the disk that is full."""
+        reason = str(getattr(error, "orig", None) or error)
+        level = logging.DEBUG if reason == self._said else logging.ERROR
+        log.log(level, _CANNOT_COMMIT, extra={"fields": {"err": reason, "units": units}})
+        self._said = reason
+        failure = StoreUnavailable(f"The store cannot write: {reason}")
+        self.last_failure = (time.monotonic(), str(failure))
+        return failure
+
+    def _wrote(self) -> None:
+        if self._said is None or (self.last_failure and time.monotonic() - self.last_failure[0] < self._calm):
+            return
+        self._said = None
+        log.info("The store commits again")
 
     def _attempt(
         self, connection: sa.Connection, task: _Task | _Batch, effects: list[object], *, alone: bool

@@ -190,7 +190,7 @@ def test_a_failing_server_is_found_in_the_log_by_its_name(watching: Watching, ca
     assert [vars(line)["fields"]["server"] for line in said] == [name]
 
 
-def test_a_refresh_whose_result_cannot_be_kept_is_told(prepared_url: str) -> None:
+def test_a_refresh_whose_result_cannot_be_kept_is_told(prepared_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """When the store cannot write, nobody is left waiting, and the server is polled again later."""
     FailingStore.full.clear()
     with Watching(prepared_url, store=FailingStore) as watching:
@@ -201,6 +201,7 @@ def test_a_refresh_whose_result_cannot_be_kept_is_told(prepared_url: str) -> Non
         watching.until(lambda: listener.heard)
         FailingStore.full.clear()
         assert "could not be kept" in str(listener.heard)
+        assert "could not be kept" not in caplog.text, "the store tells of a full disk, and not each poll"
         watching.tick_for(0.1)
         assert len(listener.heard) == 1
         with watching.watched.lock:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.schema import accounts
+from patrolserver_exporter.store.unit import StoreThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -138,6 +139,30 @@ def test_a_database_that_cannot_write_fails_the_group_and_no_more(witness: Witne
     assert witness.published == []
     assert witness.store.run(adding("c")) == "c"
     assert witness.names() == ["c"]
+
+
+def test_a_trouble_is_told_when_it_begins_and_when_it_ends(prepared_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk may last for hours and the log may be on it, so not every failed write is a line."""
+
+    def failing(why: str) -> Callable[[Unit], None]:
+        def work(_: Unit) -> None:
+            raise sa.exc.OperationalError("INSERT", {}, Exception(why))
+
+        return work
+
+    caplog.set_level("INFO")
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None, calm=0.0)
+    for why in ("database or disk is full", "database or disk is full", "disk I/O error"):
+        with pytest.raises(StoreUnavailable):
+            thread.run(failing(why))
+    thread.run(lambda _: None)
+    thread.run(adding("a"))
+    thread.run(adding("b"))
+    thread.close()
+    engine.dispose()
+    said = [line.getMessage().partition(":")[0] for line in caplog.records if line.name == StoreThread.__module__]
+    assert said == ["The store cannot commit", "The store cannot commit", "The store commits again"]
 
 
 def test_effects_come_before_the_answer(prepared_url: str) -> None:
