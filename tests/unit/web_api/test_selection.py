@@ -80,6 +80,13 @@ def test_accounts_narrow_the_search(store: Store) -> None:
     assert ids(store, "*", "nobody") == []
 
 
+def test_a_name_does_not_stand_in_the_way_of_an_id(store: Store) -> None:
+    """A server that is called like another's id hides it from nobody, and can be asked for by its own."""
+    store.run(lambda unit: put_server(unit, 70, "8", account="other"))
+    assert store.run(lambda unit: selection.only_one(unit.connection, "8", None)) == ("other", 8)
+    assert store.run(lambda unit: selection.only_one(unit.connection, "70", None)) == ("other", 70)
+
+
 def test_a_path_means_one_server(store: Store) -> None:
     """A glob is only a name there; a name in two accounts is a 409 that tells them apart."""
 

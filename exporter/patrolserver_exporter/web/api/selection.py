@@ -125,6 +125,8 @@ def only_one(connection: sa.Connection, asked: str, account: str | None, watched
     """
     selector = Selector.of(asked, globs=False)
     servers = find(connection, [selector], watched if account is None else (account,))[selector]
+    # The id goes before the name: whoever is called like another's id can still be asked for by its own.
+    servers = [server for server in servers if server.server_id == selector.number] or servers
     if not servers:
         raise _missing(connection, selector, account, watched)
     if len(servers) > 1:
