@@ -41,7 +41,7 @@ store: {{url: "sqlite:///{state}"}}
 """
 
 _OPEN_THIS = """
-The demo runs. Open
+The demo runs; Ctrl-C ends it. Open
 
   {url}/                                   the fleet, for people
   {url}/metrics                            the metrics, for Prometheus

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from patrolserver_exporter import __version__
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.commands import flags
 from patrolserver_exporter.config.hidden import hidden_values
@@ -122,6 +123,9 @@ def main(arguments: Sequence[str]) -> int:
         return BAD_CONFIG
     if values["config.check"]:
         return _checked(loaded, redactor)
+    config_file = "none: from the environment" if options.config_file is None else str(options.config_file)
+    fields = log_fields(version=__version__, config=config_file, state=loaded.config.store.url)
+    log.info("Starting", extra=fields)
     return serve(options, loaded, redactor, rebuild_state=bool(values["store.rebuild"]))
 
 

@@ -128,6 +128,11 @@ class Ingest:
             self._watches.pop(name).stop()
             if name not in rules:
                 self._telemetry.forget_account(name)
+        for account in config.accounts:
+            if account.name in keep:
+                # Before the restore: it finds all that was judged by the old rules.
+                watched = keep[account.name].poller.watched
+                watched.settings, watched.account, watched.rules = config, account, rules[account.name]
         state = self._store.run(lambda unit: restore.restore(unit, rules, config.metrics, now=self._clock.now()))
         if state.set_aside:
             log.warning(
@@ -137,11 +142,11 @@ class Ingest:
         self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
         for account in config.accounts:
             if account.name in keep:
-                self._renew(keep[account.name], config, account)
+                keep[account.name].poller.list_now()
             else:
                 self._watches[account.name] = self._watch(config, account, state.servers[account.name])
                 webhook_hint(account)
-        self._housekeeping.configure(config, rules)
+        self._housekeeping.configure(config, rules, state.stale)
 
     def _unchanged(self, config: Config, before: Config) -> dict[str, Watch]:
         if (config.poll, config.webhook) != (before.poll, before.webhook):
@@ -149,16 +154,6 @@ class Ingest:
         known = {account.name: account for account in before.accounts}
         same = [account.name for account in config.accounts if known.get(account.name) == account]
         return {name: self._watches[name] for name in same if name in self._watches}
-
-    def _renew(self, watch: Watch, config: Config, account: Account) -> None:
-        watched = watch.poller.watched
-        rules = Rules.of(config, account)
-        changed = rules != watched.rules
-        watched.settings, watched.account, watched.rules = config, account, rules
-        if changed:
-            # A poll or an event that came in since the restore was still judged by the old rules.
-            self._store.run(lambda unit: restore.count_anew(unit, account.name, rules, now=self._clock.now()))
-        watch.poller.list_now()
 
     def _watch(self, config: Config, account: Account, servers: list[ServerRecord]) -> Watch:
         self._telemetry.watch_account(account.name)
@@ -284,7 +279,9 @@ def webhook_hint(account: Account) -> None:
     """Say how to turn the webhook on, where it is off."""
     if not account.webhook_tokens:
         log.info(
-            "The webhook is off for this account; to turn it on, put a random token (openssl rand -hex 24) into "
-            "webhook_tokens and enter https://THIS-HOST/webhook/TOKEN at PatrolServer",
+            # Anything right behind /webhook/ would be masked, as a token is.
+            "The webhook is off for this account, so news comes with the polls; to turn it on, put a random token "
+            "(openssl rand -hex 24) into webhook_tokens or PATROLSERVER_WEBHOOK_TOKEN_FILE, and enter "
+            "https://THIS-HOST/webhook/ with the token behind it at PatrolServer",
             extra=log_fields(account=account.name),
         )
