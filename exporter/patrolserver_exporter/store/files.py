@@ -74,8 +74,8 @@ class FileLock:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise StoreLocked(
-                f"{what} is in use by another patrolserver-exporter (process {holder}). Stop that one, give this one "
-                f"another store.url, or use PostgreSQL to run several."
+                f"{what} is in use by another patrolserver-exporter (process {holder}). Stop that one, or give this "
+                f"one another store.url."
             ) from None
         except OSError:
             os.close(descriptor)
