@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from patrolserver_exporter.ingest import listing
+from patrolserver_exporter.ingest import listing, restore
 from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.logs import log_fields
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.ingest.poller import AccountPoller
     from patrolserver_exporter.ingest.rules import Rules
     from patrolserver_exporter.store import Store, Unit
+
+    T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +44,14 @@ class Housekeeping:
         self._rules: Mapping[str, Rules] = {}
         self._retention = 0.0
         self._swept_on: dt.date | None = None
+        self._stale: tuple[restore.Key, ...] = ()
+        self._judging: Future[None] | None = None
         self._due: dict[str, float] = {}
         self._caught_up_at: dict[str, float] = {}
 
-    def configure(self, config: Config, rules: Mapping[str, Rules]) -> None:
-        """Take the configuration in force; waivers are looked at anew."""
+    def configure(self, config: Config, rules: Mapping[str, Rules], stale: tuple[restore.Key, ...] = ()) -> None:
+        """Take the configuration in force; waivers are looked at anew, and the ``stale`` servers are judged anew."""
+        self._stale = stale
         self._rules = rules
         self._retention = config.store.retention
         self._swept_on = None
@@ -54,6 +59,8 @@ class Housekeeping:
 
     def tick(self, pollers: Mapping[str, AccountPoller]) -> None:
         """Do what is due."""
+        if self._stale and (self._judging is None or self._judging.done()):
+            self._judge_anew()
         today = day_of(self._clock.now())
         if today != self._swept_on and self._is_due("waivers", _WAIVERS_EVERY):
             self._swept_on = today
@@ -72,15 +79,23 @@ class Housekeeping:
         self._due[what] = now + every
         return True
 
-    def _submit(self, work: Callable[[Unit], object], on_failure: Callable[[], None] = lambda: None) -> None:
-        def look_at(future: Future[object]) -> None:
+    def _submit(self, work: Callable[[Unit], T], on_failure: Callable[[], None] = lambda: None) -> Future[T]:
+        def look_at(future: Future[T]) -> None:
             error = future.exception()
             if error is not None:
                 self._telemetry.error("store")
                 log.error("Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
                 on_failure()
 
-        self._store.submit(work).add_done_callback(look_at)
+        submitted = self._store.submit(work)
+        submitted.add_done_callback(look_at)
+        return submitted
+
+    def _judge_anew(self) -> None:
+        """A few servers a tick, so that deliveries and polls go on between; one that fails waits for its next poll."""
+        batch, self._stale = self._stale[: restore.JUDGED_AT_ONCE], self._stale[restore.JUDGED_AT_ONCE :]
+        rules = self._rules
+        self._judging = self._submit(lambda unit: restore.judge_anew(unit, batch, rules, now=self._clock.now()))
 
     def _sweep_waivers(self) -> None:
         for account, rules in self._rules.items():

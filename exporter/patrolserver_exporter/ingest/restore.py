@@ -14,11 +14,17 @@ from patrolserver_exporter.store import deliveries, fleet, history
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from patrolserver_exporter.config.schema import Metrics
     from patrolserver_exporter.ingest.rules import Rules
     from patrolserver_exporter.store.unit import Unit
+
+    Key = tuple[str, int]
+    """Account and server id."""
+
+JUDGED_AT_ONCE = 200
+"""Servers that are judged anew in one unit of work: a tenth of a second, in which no delivery can be taken in."""
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,10 +34,15 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     servers: dict[str, list[ServerRecord]]
     set_aside: int
     """Deliveries of other accounts, which nobody can look at now."""
+    stale: tuple[Key, ...]
+    """Servers that are left to be judged anew, because the rules have changed since."""
 
 
 def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: float) -> Restored:
-    """Show the configured accounts as the store has them, judged by ``rules``; others that it knows are retired."""
+    """Show the configured accounts as the store has them; others that it knows are retired.
+
+    Where ``rules`` are others than before, the first servers are judged by them, and the others are named as stale.
+    """
     follow_clock(unit, 0.0, now=now, rules=rules)
     set_aside = deliveries.follow_accounts(unit, tuple(rules), now=now)
     unit.effects.append(InboxMoved())
@@ -40,7 +51,14 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
     for name in known.keys() - set(names):
         retire(unit, name, now=now)
     accounts = {name: known.get(name, AccountRecord(name=name)) for name in names}
-    servers = {name: _counted(unit, name, of_account, now) for name, of_account in rules.items()}
+    servers = {name: list(fleet.server_records(unit.connection, name)) for name in names}
+    stale = [record for records in servers.values() for record in records if is_stale(record, rules)]
+    judged = {(one.account, one.server_id): one for one in _judged(unit, stale[:JUDGED_AT_ONCE], rules, now)}
+    if judged:
+        servers = {
+            name: [judged.get((name, record.server_id), record) for record in records]
+            for name, records in servers.items()
+        }
     tallies = [tally for name in names for tally in history.tallies_of(unit.connection, name)]
     unit.effects.append(
         FleetRestored(
@@ -50,7 +68,8 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
             tuple(tallies),
         )
     )
-    return Restored(accounts=accounts, servers=servers, set_aside=set_aside)
+    left = tuple((record.account, record.server_id) for record in stale[JUDGED_AT_ONCE:])
+    return Restored(accounts=accounts, servers=servers, set_aside=set_aside, stale=left)
 
 
 def retire(unit: Unit, account: str, *, now: float) -> None:
@@ -61,20 +80,23 @@ def retire(unit: Unit, account: str, *, now: float) -> None:
     unit.effects.extend(ServerGone(account, record.server_id) for record in records)
 
 
-def count_anew(unit: Unit, account: str, rules: Rules, *, now: float) -> None:
-    """Judge and count anew what was counted by other rules, and show it."""
-    before = {record.server_id: record for record in fleet.server_records(unit.connection, account)}
-    renewed = _counted(unit, account, rules, now)
-    unit.effects.extend(ServerShown(record.summary) for record in renewed if record != before[record.server_id])
+def judge_anew(unit: Unit, keys: Iterable[Key], rules: Mapping[str, Rules], *, now: float) -> None:
+    """Judge and count these servers anew and show them, unless that has happened since."""
+    found = [record for account, server_id in keys if (record := units.find(unit, account, server_id))]
+    for record in _judged(unit, [one for one in found if is_stale(one, rules)], rules, now):
+        unit.effects.append(ServerShown(record.summary))
 
 
-def _counted(unit: Unit, account: str, rules: Rules, now: float) -> list[ServerRecord]:
-    """The account's servers; those that were counted by other rules are judged and counted anew."""
-    records = list(fleet.server_records(unit.connection, account))
-    stale = [one for one in records if one.summary.open_issues is not None and one.summary.counted_by != rules.counting]
-    renewed = {one.server_id: units.judge_anew(unit, one, rules, now=now) for one in stale}
-    fleet.save_servers(unit.connection, list(renewed.values()))
-    return [renewed.get(one.server_id, one) for one in records]
+def is_stale(record: ServerRecord, rules: Mapping[str, Rules]) -> bool:
+    """Whether what is known of a server was judged and counted by other rules."""
+    summary = record.summary
+    return summary.open_issues is not None and summary.judged_by != rules[record.account].judging
+
+
+def _judged(unit: Unit, records: Iterable[ServerRecord], rules: Mapping[str, Rules], now: float) -> list[ServerRecord]:
+    judged = [units.judge_anew(unit, record, rules[record.account], now=now) for record in records]
+    fleet.save_servers(unit.connection, judged)
+    return judged
 
 
 def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:

@@ -39,7 +39,7 @@ class Rules:
         )
 
     @property
-    def counting(self) -> str:
+    def judging(self) -> str:
         """Those of the rules that decide what a poll's software makes of issues and series, as a mark to compare."""
         series = (self.software_series, self.software_limit_per_server, self.max_label_length)
         return ",".join(map(str, (self.exploit_risk, *series)))

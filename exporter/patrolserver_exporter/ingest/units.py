@@ -36,7 +36,7 @@ def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
 def summary_of(
     record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
 ) -> ServerSummary:
-    """What the server's series show."""
+    """What the server's series show; by which rules its issues were judged stays as it was."""
     summary = summarise(
         account=record.account,
         server=Server(id=record.server_id, name=record.name, verified=record.state.verified),
@@ -51,7 +51,7 @@ def summary_of(
         software_limit_per_server=rules.software_limit_per_server,
         max_label_length=rules.max_label_length,
     )
-    return replace(summary, counted_by=rules.counting)
+    return replace(summary, judged_by=record.summary.judged_by)
 
 
 def show(unit: Unit, record: ServerRecord, *, received_at: float | None = None) -> None:
@@ -109,7 +109,7 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     issues = keep_issues(unit, record.name, outcome, rules, now)
     state = _after_poll(record.state, started_at, complete=complete)
     record = replace(record, state=state, next_poll_at=next_poll_at)
-    record = replace(record, summary=summary_of(record, rules, software, issues))
+    record = _judged(record, rules, software, issues)
     fleet.save_servers(unit.connection, [record], software)
     unit.effects.append(ServerShown(record.summary))
     return state
@@ -135,7 +135,13 @@ def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) ->
             complete=False,
         )
         issues = keep_issues(unit, record.name, outcome, rules, now)
-    return replace(record, summary=summary_of(record, rules, software, issues))
+    return _judged(record, rules, software, issues)
+
+
+def _judged(
+    record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
+) -> ServerRecord:
+    return replace(record, summary=replace(summary_of(record, rules, software, issues), judged_by=rules.judging))
 
 
 def _after_poll(state: ServerState, started_at: float, *, complete: bool) -> ServerState:

@@ -57,8 +57,8 @@ class ServerSummary(msgspec.Struct, frozen=True, kw_only=True):
     software_info: tuple[SoftwareInfo, ...] = ()
     software_info_dropped: int = 0
     """Series that the limit per server cut off."""
-    counted_by: str = ""
-    """The settings that all this was counted by, so that it is known when they have changed."""
+    judged_by: str = ""
+    """The settings by which a poll made this, so that it is known when they have changed."""
 
 
 def summarise(  # noqa: PLR0913  # all that a server's series show, by keyword

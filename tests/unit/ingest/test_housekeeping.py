@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.ingest.accounts import MAIN, SETTLE, configured
 from tests.unit.ingest.driving import Driver
-from tests.unit.issues.builders import outdated
+from tests.unit.issues.builders import exploitable, outdated
 
-from patrolserver_exporter.config.schema import Issues
+from patrolserver_exporter.config.schema import Issues, Metrics
 from patrolserver_exporter.exposition.telemetry import Telemetry
+from patrolserver_exporter.ingest import restore
 from patrolserver_exporter.ingest.account import WatchedAccount
 from patrolserver_exporter.ingest.housekeeping import Housekeeping
 from patrolserver_exporter.ingest.poller import AccountPoller
@@ -61,6 +62,41 @@ def keeping(store: Store, clock: HeldClock) -> Iterator[Keeping]:
     made.watched.watch([1, 2])
     yield made
     made.poller.begin_stop()
+
+
+def test_what_other_rules_judged_is_judged_anew_batch_by_batch(keeping: Keeping, clock: HeldClock) -> None:
+    """One batch a tick, so that the store can do other things between."""
+    driver, others = keeping.driver, 2 * restore.JUDGED_AT_ONCE
+    driver.take_list(*(f"s{number}" for number in range(others)))
+    for server_id in range(1, others + 1):
+        driver.poll(outdated("php"), server_id=server_id)
+    config = configured(metrics=Metrics(software=False), issues=waiving(clock).issues)
+    keys = tuple((MAIN, server_id) for server_id in range(1, others + 1))
+    keeping.housekeeping.configure(config, {MAIN: Rules.of(config, config.accounts[0])}, keys)
+
+    def left() -> int:
+        return sum(bool(driver.server(server_id).summary.software_info) for _, server_id in keys)
+
+    for expected in (restore.JUDGED_AT_ONCE, 0):
+        keeping.tick()
+        assert left() == expected
+    clock.advance(1.0)
+    keeping.tick()
+    assert left() == 0
+
+
+def test_a_sweep_of_waivers_leaves_what_is_stale_to_be_judged(keeping: Keeping) -> None:
+    """It counts anew without judging, so the exploits below the old threshold still wait for their issues."""
+    driver = keeping.driver
+    driver.poll(outdated("php"), exploitable("ssh", risk=4.5))
+    keeping.tick()
+    config = configured(issues=Issues(settle=SETTLE, exploit_risk=4.0))
+    driver.rules = Rules.of(config, config.accounts[0])
+    assert driver.sweep() == 1
+    keeping.housekeeping.configure(config, {MAIN: driver.rules}, ((MAIN, 1),))
+    keeping.tick()
+    assert driver.open_names() == ["php", "ssh"]
+    assert driver.server().summary.open_issues == (0, 0, 2, 0)
 
 
 def test_waivers_end_with_the_first_tick_of_the_day(keeping: Keeping) -> None:
