@@ -6,7 +6,7 @@ import bisect
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.ingest.health import Health
@@ -37,13 +37,21 @@ Listener: TypeAlias = "Callable[[str | None], None]"
 """Who waits for a poll; told the error, or ``None``."""
 
 
+class Budgets(NamedTuple):
+    """How many calls an account may make."""
+
+    polls: RequestBudget
+    """For lists, software and running scans."""
+    events: RequestBudget
+
+
 class WatchedAccount:
     """What several threads need of one account.
 
     ``lock`` guards what is mutable; hold it for moments only, never over a call.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What it is made of, by keyword.
         self,
         config: Config,
         account: Account,
@@ -51,6 +59,7 @@ class WatchedAccount:
         clock: Clock,
         observer: Callable[[ApiCall], None],
         draw: Callable[[], float] = random.random,
+        budgets: Budgets | None = None,
     ) -> None:
         self.name = account.name
         self.account = account
@@ -87,9 +96,16 @@ class WatchedAccount:
             observer=observer,
             clock=clock,
         )
-        self.polls = RequestBudget(config.poll.max_requests_per_minute, clock)
-        self.events = RequestBudget(self.events_per_minute, clock)
+        polls, events = config.poll.max_requests_per_minute, self.events_per_minute
+        self.budgets = budgets or Budgets(RequestBudget(polls, clock), RequestBudget(events, clock))
+        self.polls, self.events = self.budgets
+        self.polls.resize(polls)
+        self.events.resize(events)
         self._stretched = False
+
+    def is_as(self, config: Config, account: Account) -> bool:
+        """Whether it is watched as this configuration wants it to be."""
+        return (self.account, self.settings.poll, self.settings.webhook) == (account, config.poll, config.webhook)
 
     def _credentials(self) -> tuple[str, str]:
         return self.account.key.reveal(), self.account.secret.reveal()

@@ -10,19 +10,20 @@ import msgspec
 
 from patrolserver_exporter.exposition.telemetry import InboxState
 from patrolserver_exporter.ingest import restore
-from patrolserver_exporter.ingest.account import WatchedAccount
+from patrolserver_exporter.ingest.account import Budgets, WatchedAccount
 from patrolserver_exporter.ingest.clockwatch import ClockWatch
 from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.ingest.housekeeping import Housekeeping
 from patrolserver_exporter.ingest.poller import AccountPoller
 from patrolserver_exporter.ingest.rules import Rules
+from patrolserver_exporter.ingest.watch import Watch, stop_all
 from patrolserver_exporter.ingest.worker import AccountWorker
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import Store, StoreError, inbox_view
 from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
     from concurrent.futures import Future
 
     from patrolserver_exporter.clock import Clock
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.fleet import ServerRecord
 
 log = logging.getLogger(__name__)
+_PATIENCE = 5.0
+"""Seconds that a reload waits for the calls of accounts that it stops."""
 
 
 class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,28 +52,6 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
     webhook: bool
     """It has a token, so deliveries can reach it."""
-
-
-class Watch(msgspec.Struct, frozen=True):
-    """An account's poller and worker."""
-
-    poller: AccountPoller
-    worker: AccountWorker
-
-    def stop(self) -> None:
-        """End both, and wait for their calls for a while."""
-        self.begin_stop()
-        self.join(5.0)
-
-    def begin_stop(self) -> None:
-        """Start nothing more; the worker first, because it plans polls."""
-        self.worker.begin_stop()
-        self.poller.begin_stop()
-
-    def join(self, patience: float) -> None:
-        """Wait for the calls under way, at most ``patience`` seconds."""
-        self.worker.join(patience)
-        self.poller.join(patience)
 
 
 class Ingest:
@@ -91,6 +72,8 @@ class Ingest:
         self._clock_watch = ClockWatch(clock)
         self._housekeeping = Housekeeping(store, telemetry, clock)
         self._ready = False
+        self._budgets: dict[str, Budgets] = {}
+        """Of the configured accounts: a reload that watches one anew must not let it make its calls twice."""
         self._unfinished: Config | None = None
         """What to go back to after a reload that the store did not let happen."""
         self._step = 0.0
@@ -104,30 +87,42 @@ class Ingest:
 
     def start(self, config: Config) -> None:
         """Restore the series from the store and begin to watch the accounts."""
-        self._apply(config, restored=None)
+        with self._lock:
+            self._watch_all(config)
 
     def reload(self, config: Config, before: Config) -> None:
         """Go over to another configuration: accounts whose settings are the same go on undisturbed."""
-        self._apply(config, restored=before)
-
-    def _apply(self, config: Config, restored: Config | None) -> None:
         with self._lock:
             try:
-                self._watch_all(config, restored)
+                self._watch_all(config)
             except StoreError:
                 # Some accounts may have been stopped already; the next ticks bring the old ones back.
-                self._unfinished = restored or self._unfinished
+                self._unfinished = before
                 raise
             self._unfinished = None
 
-    def _watch_all(self, config: Config, restored: Config | None) -> None:
+    def _go_back(self) -> None:
+        """Bring back what a failed reload has stopped; as long as the store cannot, the rest goes on without it."""
+        with self._lock:
+            if self._unfinished is None:
+                return
+            try:
+                self._watch_all(self._unfinished)
+            except StoreError as error:
+                self._telemetry.error("poller")
+                log.debug("The old configuration is not back yet", extra=log_fields(err=str(error)))
+            else:
+                self._unfinished = None
+
+    def _watch_all(self, config: Config) -> None:
         rules = {account.name: Rules.of(config, account) for account in config.accounts}
         self._names = frozenset(rules)
-        keep = {} if restored is None else self._unchanged(config, restored)
-        for name in self._watches.keys() - keep.keys():
-            self._watches.pop(name).stop()
-            if name not in rules:
-                self._telemetry.forget_account(name)
+        keep = {
+            account.name: watch
+            for account in config.accounts
+            if (watch := self._watches.get(account.name)) and watch.poller.watched.is_as(config, account)
+        }
+        self._stop_all_but(keep)
         for account in config.accounts:
             if account.name in keep:
                 # Before the restore: it finds all that was judged by the old rules.
@@ -148,16 +143,20 @@ class Ingest:
                 webhook_hint(account)
         self._housekeeping.configure(config, rules, state.stale)
 
-    def _unchanged(self, config: Config, before: Config) -> dict[str, Watch]:
-        if (config.poll, config.webhook) != (before.poll, before.webhook):
-            return {}
-        known = {account.name: account for account in before.accounts}
-        same = [account.name for account in config.accounts if known.get(account.name) == account]
-        return {name: self._watches[name] for name in same if name in self._watches}
+    def _stop_all_but(self, keep: Container[str]) -> None:
+        stopped = [name for name in self._watches if name not in keep]
+        stop_all([self._watches.pop(name) for name in stopped], _PATIENCE, self._clock)
+        for name in stopped:
+            if name not in self._names:
+                self._telemetry.forget_account(name)
+                self._budgets.pop(name, None)
 
     def _watch(self, config: Config, account: Account, servers: list[ServerRecord]) -> Watch:
         self._telemetry.watch_account(account.name)
-        watched = WatchedAccount(config, account, clock=self._clock, observer=self._observe)
+        watched = WatchedAccount(
+            config, account, clock=self._clock, observer=self._observe, budgets=self._budgets.get(account.name)
+        )
+        self._budgets[account.name] = watched.budgets
         poller = AccountPoller(watched, self._store, self._clock, self._telemetry)
         poller.resume(servers)
         worker = AccountWorker(poller, self._store, self._clock, self._telemetry)
@@ -175,17 +174,13 @@ class Ingest:
         What such a call brings is not kept: its delivery is due again at the next start.
         """
         with self._lock:
-            for watch in self._watches.values():
-                watch.begin_stop()
-            end = self._clock.monotonic() + grace
-            for watch in self._watches.values():
-                watch.join(max(end - self._clock.monotonic(), 0.0))
+            stop_all(list(self._watches.values()), grace, self._clock)
             self._watches.clear()
 
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
         if self._unfinished is not None:
-            self._apply(self._unfinished, restored=None)
+            self._go_back()
         self._step += self._clock_watch.step()
         watches = dict(self._watches)
         if self._step:

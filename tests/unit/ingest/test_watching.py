@@ -487,8 +487,9 @@ def test_a_reload_that_fails_leaves_the_old_accounts_watched(prepared_url: str) 
         FailingStore.full.set()
         with pytest.raises(StoreUnavailable):
             watching.ingest.reload(changed, config)
-        with pytest.raises(StoreUnavailable):
-            watching.ingest.tick()
+        ticked = watching.ingest.last_tick
+        watching.tick_for(0.05)
+        assert watching.ingest.last_tick > ticked, "the watchdog must not end what a full disk only hinders"
         FailingStore.full.clear()
         listener = Listener()
         watching.until(watching.ingest.statuses)
@@ -496,6 +497,41 @@ def test_a_reload_that_fails_leaves_the_old_accounts_watched(prepared_url: str) 
         watching.ingest.refresh("main", 1, listener)
         watching.until(lambda: listener.heard)
         assert listener.heard == [None]
+
+
+def test_a_reload_that_fails_stops_nothing_that_it_need_not(prepared_url: str) -> None:
+    """An account whose settings stay the same goes on through a reload that the store does not take."""
+    FailingStore.full.clear()
+    with Watching(prepared_url, store=FailingStore) as watching:
+        config = watching.start()
+        worker = watching.ingest._watches["main"].worker  # noqa: SLF001  # the very one
+        changed = replace(config, issues=replace(config.issues, exploit_risk=9.0))
+        FailingStore.full.set()
+        with pytest.raises(StoreUnavailable):
+            watching.ingest.reload(changed, config)
+        watching.tick_for(0.05)
+        assert [status.name for status in watching.ingest.statuses()] == ["main"]
+        FailingStore.full.clear()
+        watching.until(lambda: watching.watched.rules.exploit_risk == config.issues.exploit_risk)
+        assert watching.ingest._watches["main"].worker is worker  # noqa: SLF001  # the very one
+        watching.deliver(watching.broken())
+        watching.until(lambda: watching.states() == ["applied"])
+
+
+def test_a_reload_does_not_let_an_account_make_its_calls_twice(prepared_url: str) -> None:
+    """The budget counts the calls of the last minute, whatever was changed meanwhile."""
+    with Watching(prepared_url, servers=40) as watching:
+        began = time.monotonic()
+        config = watching.config(poll=replace(QUICK, max_requests_per_minute=60))
+        watching.ingest.start(config)
+        for timeout in (3.0, 4.0, 5.0):
+            watching.tick_for(0.2)
+            changed = replace(config, poll=replace(config.poll, timeout=timeout))
+            watching.ingest.reload(changed, config)
+            config = changed
+        watching.tick_for(0.2)
+        made = watching.simulator.requests.document()["total"]
+        assert 10 <= made <= 10 + (time.monotonic() - began) + 1  # type: ignore[operator]
 
 
 # The schedule, without calls
