@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.ingest.account import EVENT_THREADS
+from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.events import FollowUp, conclude, needs_server, settle
 from patrolserver_exporter.ingest.fates import Fate, fate_of, fate_of_bug
 from patrolserver_exporter.ingest.health import Trouble
+from patrolserver_exporter.ingest.results import StoppedError
 from patrolserver_exporter.ingest.schedule import Job
 from patrolserver_exporter.ingest.threads import Threads
 from patrolserver_exporter.logs import log_fields
@@ -18,6 +20,8 @@ from patrolserver_exporter.store import ClaimLost, StoreError, StoreUnavailable,
 from patrolserver_exporter.store.delivery import DeliveryState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.exposition.telemetry import Telemetry
     from patrolserver_exporter.ingest.poller import AccountPoller
@@ -27,11 +31,15 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.delivery import Delivery
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _IDLE = 1.0
 """Seconds after which the worker looks again even if nobody woke it."""
-_LIST_TRUSTED_FOR = 60.0
-"""Seconds in which a successful list call shows that the credentials are good."""
+_LIST_TRUSTED_FOR = 10.0
+"""Seconds in which a successful list call shows that the credentials are good.
+
+Shorter than the tries of a delivery take before it is rejected: at one of them a revocation is always noticed.
+"""
 
 
 class AccountWorker:
@@ -70,7 +78,8 @@ class AccountWorker:
         self._stopping = True
         self.wake()
         self._dispatcher.join()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        # What is claimed already is let go by its thread, so no thread is cancelled.
+        self._threads.shutdown(wait=False, cancel_futures=False)
 
     def join(self, patience: float) -> None:
         """Wait for the calls under way, at most ``patience`` seconds."""
@@ -113,11 +122,14 @@ class AccountWorker:
         if not granted:
             # With no thread free, whoever gets free wakes us up.
             return _IDLE if not wanted else min(watched.events.seconds_until_available(), _IDLE)
-        now = self._clock.now()
-        claimed = self._store.run(
-            lambda unit: deliveries.claim(unit, watched.name, now=now, lease=self._lease, limit=granted)
-        )
-        watched.events.give_back(granted - len(claimed))
+        claimed: list[Delivery] = []
+        try:
+            now = self._clock.now()
+            claimed = self._store.run(
+                lambda unit: deliveries.claim(unit, watched.name, now=now, lease=self._lease, limit=granted)
+            )
+        finally:
+            watched.events.give_back(granted - len(claimed))
         with self._wake:
             self._free -= len(claimed)
         for delivery in claimed:
@@ -130,6 +142,8 @@ class AccountWorker:
             parsed = self._fetch(delivery)
             if parsed is not None:
                 self._apply(delivery, parsed)
+        except StoppedError:
+            self._let_go(delivery)
         except ClaimLost as error:
             log.warning("A late result was left out", extra=log_fields(account=delivery.account, err=str(error)))
         except StoreError as error:
@@ -153,14 +167,39 @@ class AccountWorker:
         except StoreError as unkept:
             self._failed("The delivery will be tried again when its lease runs out", unkept)
 
+    def _let_go(self, delivery: Delivery) -> None:
+        """Leave a delivery to whoever watches the account next: what it asks for may need another configuration."""
+
+        def work(unit: Unit) -> None:
+            deliveries.let_go(unit, delivery)
+            unit.effects.append(InboxMoved())
+
+        try:
+            self._store.run(work)
+        except StoreError as unkept:
+            self._failed("The delivery will be tried again when its lease runs out", unkept)
+
+    def _keep(self, work: Callable[[Unit], T]) -> T:
+        """Have the store do a unit of work; `StoppedError` if the account is watched anew, or no longer, by then."""
+
+        def unless_stopped(unit: Unit) -> T:
+            if self._stopping:
+                raise StoppedError
+            return work(unit)
+
+        return self._store.run(unless_stopped)
+
     def _fetch(self, delivery: Delivery) -> Parsed[Event] | None:
         """What the API says of a delivery's event; ``None`` if it did not confirm it, which is then settled."""
         watched = self._watched
+        if self._stopping:
+            raise StoppedError
         try:
             parsed = watched.client.event(delivery.webhook_id, delivery.event_id)
         except PatrolServerError as error:
-            with watched.lock:
-                watched.health.call_failed(self._clock.monotonic(), error)
+            if not isinstance(error, Refused):
+                with watched.lock:
+                    watched.health.call_failed(self._clock.monotonic(), error)
             self._settle(delivery, self._fate(delivery, error), str(error))
             return None
         with watched.lock:
@@ -179,7 +218,11 @@ class AccountWorker:
         )
 
     def _credentials_are_good(self) -> bool:
-        """A refused event may be somebody else's: only the list call tells whether our credentials are refused."""
+        """A refused event may be somebody else's: only the list call tells whether our credentials are refused.
+
+        Such events must not use up the calls that the polls need, so a call that would be too much is left to the
+        poller, and the delivery waits for it.
+        """
         watched = self._watched
         with watched.lock:
             if watched.health.trouble is Trouble.CREDENTIALS:
@@ -187,15 +230,19 @@ class AccountWorker:
         now = self._clock.monotonic()
         if self._trusted_at is not None and now - self._trusted_at < _LIST_TRUSTED_FOR:
             return True
+        if not watched.polls.try_take():
+            return False
         try:
             watched.client.servers()
-        except PatrolServerError:
+        except PatrolServerError as error:
+            with watched.lock:
+                watched.health.call_failed(self._clock.monotonic(), error)
             return False
         self._trusted_at = now
         return True
 
     def _settle(self, delivery: Delivery, fate: Fate, error: str) -> None:
-        self._store.run(lambda unit: settle(unit, delivery, fate, now=self._clock.now(), error=error))
+        self._keep(lambda unit: settle(unit, delivery, fate, now=self._clock.now(), error=error))
         level = logging.DEBUG if fate.state is DeliveryState.RETRY and fate.attempts > 1 else logging.WARNING
         fields = log_fields(account=delivery.account, delivery=delivery.id, state=fate.state.value, err=error)
         log.log(level, "An event could not be confirmed", extra=fields)
@@ -209,7 +256,7 @@ class AccountWorker:
         def work(unit: Unit) -> FollowUp:
             return conclude(unit, delivery, parsed, list_is_fresh=fresh, now=self._clock.now(), rules=watched.rules)
 
-        follow_up = self._store.run(work)
+        follow_up = self._keep(work)
         if follow_up is FollowUp.LIST:
             self._poller.list_now()
         elif server_id is not None:

@@ -100,11 +100,20 @@ def settle(  # noqa: PLR0913  # A transition is made of just these.
         raise ClaimLost(f"Delivery {delivery.id} was taken over while its event was being fetched.")
 
 
+def let_go(unit: Unit, delivery: Delivery) -> None:
+    """Give a claim up that came to nothing: the delivery is due again, unless the claim is not ours any more."""
+    _release(unit, inbox.c.id == delivery.id, inbox.c.claim == delivery.claim)
+
+
 def release_claims(unit: Unit) -> int:
     """After a restart of the only process: what was being fetched is due again. Returns how many."""
+    return _release(unit)
+
+
+def _release(unit: Unit, *which: sa.ColumnElement[bool]) -> int:
     return unit.connection.execute(
         inbox.update()
-        .where(inbox.c.state == DeliveryState.FETCHING)
+        .where(inbox.c.state == DeliveryState.FETCHING, *which)
         .values(state=DeliveryState.RECEIVED, claim=None, lease_until=None)
     ).rowcount
 

@@ -421,6 +421,33 @@ def test_forged_ids_call_for_no_lists(watching: Watching) -> None:
     assert watching.count(LIST) == lists
 
 
+def test_forbidden_ids_call_for_hardly_any_lists(watching: Watching) -> None:
+    """Where the API says 403 to what it does not know, forged ids cost no list each."""
+    watching.start()
+    lists = watching.count(LIST)
+    watching.fault("status", "webhooks/*", status=403)
+    for event_id in range(1000, 1030):
+        watching.deliver(event_id)
+    watching.until(lambda: set(watching.states()) == {"unverified"})
+    watching.tick_for(0.3)
+    # Each thread may ask once, if they all start at once.
+    assert watching.count(LIST) <= lists + 4
+    assert watching.ingest.statuses()[0].trouble is None
+
+
+def test_forbidden_ids_use_up_no_budget(prepared_url: str) -> None:
+    """When no call is left, a refused event waits for the next list."""
+    with Watching(prepared_url) as watching:
+        watching.start(poll=replace(QUICK, max_requests_per_minute=60))
+        watching.fault("status", "webhooks/*", status=403)
+        while watching.watched.polls.try_take():
+            pass
+        lists = watching.count(LIST)
+        watching.deliver(1000)
+        watching.until(lambda: watching.states() == ["blocked"])
+        assert watching.count(LIST) == lists
+
+
 def test_an_event_of_a_new_server_waits_for_the_list(watching: Watching) -> None:
     """The server is found by a list that is asked for at once, and the event takes effect."""
     watching.start()
@@ -476,6 +503,24 @@ def test_an_account_that_is_removed_does_not_come_back_by_a_late_call(watching: 
     watching.until(lambda: watching.count(LIST) == calls + 2)
     watching.tick_for(0.3)
     assert 'account="main"' not in watching.scrape()
+
+
+def test_a_reload_while_an_event_is_fetched_loses_nothing_of_it(watching: Watching) -> None:
+    """The delivery goes over to the new worker, which applies it by its rules and asks what the event asks for."""
+    config = watching.start()
+    watching.fault("latency", "webhooks/*/events/*", seconds=1.0, count=1)
+    world = watching.simulator.world
+    world.start_scan(world.server(world.demo, 1), 0.1)
+    watching.until(lambda: world.scanning() == [])
+    watching.deliver(len(world.outbox), "webhook.scan_finished")
+    watching.until(lambda: watching.states() == ["fetching"])
+    watching.tick_for(0.3)
+    polls = watching.count(SOFTWARE)
+    watching.ingest.reload(replace(config, poll=replace(config.poll, timeout=3.0)), config)
+    watching.until(lambda: watching.states() == ["applied"], within=5.0)
+    assert watching.count(EVENT) == 2
+    watching.until(lambda: watching.records()[0].state.last_scan_at)
+    watching.until(lambda: watching.count(SOFTWARE) > polls)
 
 
 def test_a_reload_that_fails_leaves_the_old_accounts_watched(prepared_url: str) -> None:
@@ -586,6 +631,13 @@ def test_a_second_poll_after_an_event_is_not_forgotten(store: Store, clock: Held
         store, clock, record(1, now + 800, settle_poll_at=now + 60), record(2, now + 800, settle_poll_at=now - 60)
     )
     assert waits == {1: 60.0, 2: 0.0}
+
+
+def test_the_first_poll_after_an_event_is_not_forgotten(store: Store, clock: HeldClock) -> None:
+    """A stop between an event and the poll that confirms it puts that poll off to the start, and not to its turn."""
+    now = clock.now()
+    event = {"event_received_at": now - 1, "settle_poll_at": now + 300}
+    assert planned(store, clock, record(1, now + 800, **event), record(2, now + 800)) == {1: 0.0, 2: 800.0}
 
 
 @pytest.mark.parametrize(("risk", "exploits"), [(0.0, None), (7.5, ())])
