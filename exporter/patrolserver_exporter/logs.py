@@ -31,10 +31,10 @@ LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.W
 FORMATS: Final = ("logfmt", "json")
 
 # Level of the libraries' loggers at our debug, and otherwise. SQLAlchemy would log parameters, so it never does;
-# APScheduler warns of each tick that waits for a slow one, which is what it should do, four times a second.
+# APScheduler tells of each tick, four times a second, and warns of each that waits for a slow one, as it should do.
 _LIBRARIES: Final = {
     "alembic": (logging.INFO, logging.WARNING),
-    "apscheduler": (logging.INFO, logging.ERROR),
+    "apscheduler": (logging.WARNING, logging.ERROR),
     "asyncio": (logging.INFO, logging.WARNING),
     "requests": (logging.DEBUG, logging.WARNING),
     "sqlalchemy": (logging.WARNING, logging.WARNING),

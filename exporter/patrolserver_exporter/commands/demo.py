@@ -16,7 +16,7 @@ from patrolserver_exporter.logs import setup_logging
 from patrolserver_exporter.service import ServiceOptions
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.web.listen import is_loopback
+from patrolserver_exporter.web.listen import ListenError, is_loopback, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     flag_parser = parser()
     values: dict[str, Any] = flags.read(flag_parser, arguments)
     try:
+        parse_address(values["web.listen-address"])
         simulator_options = SimulatorOptions(
             listen_address=values["simulator.listen-address"],
             servers=values["servers"],
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
             story=False,
             story_speed=values["story.speed"],
         )
-    except ValueError as error:
+    except (ListenError, ValueError) as error:
         flag_parser.error(str(error))
     simulator = Simulator(simulator_options, on_line=_say)
     try:

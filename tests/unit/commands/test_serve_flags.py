@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from patrolserver_exporter.commands import demo
 from patrolserver_exporter.commands.serve import BAD_CONFIG, main
 
 
@@ -59,3 +60,11 @@ def test_a_flag_that_makes_sense_is_taken(
     monkeypatch.setenv("PATROLSERVER_SECRET", "secret")
     assert main(["--config.check", *flags]) == 0
     assert "sound" in capsys.readouterr().out
+
+
+def test_the_demo_takes_no_address_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """It ends with 2 before the simulator starts."""
+    with pytest.raises(SystemExit) as ended:
+        demo.main(["--web.listen-address=nowhere"])
+    assert ended.value.code == BAD_CONFIG
+    assert "write it as host:port or :port" in capsys.readouterr().err
