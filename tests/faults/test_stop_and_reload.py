@@ -148,7 +148,7 @@ def test_the_webhook_has_its_own_listener_when_told(tmp_path: Path, simulator: S
 
 
 def test_a_port_in_use_ends_with_1_and_says_so(tmp_path: Path, simulator: Simulator) -> None:
-    """Another listener on the address: exit code 1, and all that follows the start in the log names address and cause."""
+    """Another listener on the address: exit code 1, and the one line after the start names address and cause."""
     address = f"127.0.0.1:{free_port()}"
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()

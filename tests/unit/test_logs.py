@@ -321,7 +321,7 @@ def test_libraries_are_quiet_and_routed() -> None:
 
 
 def test_a_tick_that_waits_for_a_slow_one_is_no_line() -> None:
-    """APScheduler's warnings of ticks that were skipped, four a second, do not bury what matters; debug shows them, and not each tick."""
+    """What APScheduler tells of ticks, several lines a second, does not bury what matters; debug shows skipped ones."""
     for level, lines in (("info", 0), ("debug", 1)):
         stream = io.StringIO()
         setup_logging(level, "logfmt", stream)
