@@ -18,9 +18,10 @@ from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from patrolserver_exporter.ingest.rules import Rules
+    from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import Server
     from patrolserver_exporter.store.unit import Unit
 
@@ -34,27 +35,39 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
-    unit: Unit, account: str, listed: Sequence[Server], *, complete: bool, now: float, rules: Rules
+    unit: Unit,
+    account: str,
+    listed: Sequence[Server],
+    *,
+    complete: bool,
+    now: float,
+    rules: Rules,
+    watched: Collection[int] | None = None,
 ) -> Listed:
     """Merge a successful call for the account's server list.
 
     A server that is missing from a complete list is gone, and so is one that the globs no longer choose. One whose
-    entry could not be read may be missing from an incomplete list, so that one removes nothing.
+    entry could not be read may be missing from an incomplete list, so that one removes nothing. ``watched`` are the
+    servers that are polled and shown now: after a commit that the store could not confirm, they may differ from what
+    it holds, and what they lack is added as if it were new.
     """
     known = {record.server_id: record for record in fleet.server_records(unit.connection, account, gone=True)}
-    watched = {server.id: server for server in listed if rules.watches(server.name)}
-    added = tuple(i for i in watched if i not in known or known[i].gone_at is not None)
-    gone = tuple(
-        record.server_id
-        for record in known.values()
-        if record.gone_at is None and record.server_id not in watched and (complete or not rules.watches(record.name))
-    )
-    changed = [record for server in watched.values() if (record := _listed(account, server, known.get(server.id)))]
-    fleet.save_servers(unit.connection, changed + [replace(known[i], gone_at=now) for i in gone])
-    unit.effects.extend(ServerShown(record.summary) for record in changed)
-    unit.effects.extend(ServerGone(account, i) for i in gone)
+    chosen = {server.id: server for server in listed if rules.watches(server.name)}
+    there = {i for i, record in known.items() if record.gone_at is None}
+    gone = {i for i in there - chosen.keys() if complete or not rules.watches(known[i].name)}
+    changed = {i: record for i, server in chosen.items() if (record := _listed(account, server, known.get(i)))}
+    fleet.save_servers(unit.connection, [*changed.values(), *(replace(known[i], gone_at=now) for i in gone)])
+    seen = there if watched is None else set(watched)
+    added = tuple(i for i in chosen if i not in seen or i not in there)
+    lost = tuple(sorted(gone | (seen - there - chosen.keys())))
+    shown = dict.fromkeys((*changed, *added))
+    unit.effects.extend(ServerShown(changed[i].summary if i in changed else known[i].summary) for i in shown)
+    unit.effects.extend(ServerGone(account, i) for i in lost)
+    for server_id, record in changed.items():
+        if server_id in there and record.name != known[server_id].name:
+            _waive(unit, record, fleet.issues_of(unit.connection, account, server_id), now, rules)
     save_reachability(unit, account, up=True, now=now)
-    return Listed(added=added, gone=gone)
+    return Listed(added=added, gone=lost)
 
 
 def _listed(account: str, server: Server, known: ServerRecord | None) -> ServerRecord | None:
@@ -96,14 +109,19 @@ def sweep_waivers(unit: Unit, account: str, *, now: float, rules: Rules) -> int:
         record = fleet.find_server(unit.connection, account, server_id)
         if record is None or record.gone_at is not None:
             continue
-        changed, changes = waive.apply_waivers(issues, record.name, rules.waivers, now)
-        if not changed:
-            continue
-        fleet.save_issues(unit.connection, changed)
-        tell(unit, record.name, changes)
-        renew_summary(unit, record, rules)
-        swept += 1
+        swept += _waive(unit, record, issues, now, rules)
     return swept
+
+
+def _waive(unit: Unit, record: ServerRecord, issues: Sequence[Issue], now: float, rules: Rules) -> bool:
+    """Let waivers begin and end on a server's issues; True if that changed any."""
+    changed, changes = waive.apply_waivers(issues, record.name, rules.waivers, now)
+    if not changed:
+        return False
+    fleet.save_issues(unit.connection, changed)
+    tell(unit, record.name, changes)
+    renew_summary(unit, record, rules)
+    return True
 
 
 def renew_summary(unit: Unit, record: ServerRecord, rules: Rules) -> None:

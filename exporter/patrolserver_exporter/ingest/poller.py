@@ -128,7 +128,9 @@ class AccountPoller:
                 refused = self._take_waiting()
                 self._pass_over_due(now)
             elif watched.health.paused_until - now > _PATIENCE:
+                # Nobody may take for polled what will not be polled for hours.
                 refused = self._take_waiting()
+                self._pass_over_due(now)
             why = watched.health.detail or "the API asked to wait."
         tell(refused, f"The account {watched.name} cannot be polled now: {why}")
 

@@ -12,6 +12,7 @@ from patrolserver_exporter.ingest.results import stopped, tell, unknown
 from patrolserver_exporter.ingest.schedule import Job, Task
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
+from patrolserver_exporter.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,4 +143,15 @@ class ServerCalls:
 
         # A whole fleet in one unit would hold up deliveries.
         for start in range(0, len(server_ids), _CHUNK):
-            self._results.keep(functools.partial(work, chunk=server_ids[start : start + _CHUNK]))
+            try:
+                self._results.keep(functools.partial(work, chunk=server_ids[start : start + _CHUNK]))
+            except StoreError:
+                # They must not seem to be polled as soon as the store can write again, so their turn comes once more.
+                self._try_again(server_ids[start:])
+                raise
+
+    def _try_again(self, server_ids: Sequence[int]) -> None:
+        with self._watched.lock:
+            self._watched.passed_over.difference_update(server_ids)
+        for server_id in server_ids:
+            self._watched.plan_turn(Task(Job.POLL, server_id), RETRY_BASE)

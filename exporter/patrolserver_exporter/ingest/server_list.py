@@ -59,6 +59,7 @@ class ServerList:
                 complete=parsed.complete,
                 now=self._clock.now(),
                 rules=watched.rules,
+                watched=watched.server_ids,
             )
 
         with watched.lock:
@@ -77,6 +78,8 @@ class ServerList:
         """Poll the servers whose turn was passed over; not only at a recovery, whose list may not have been kept."""
         watched = self._watched
         with watched.lock:
+            if not watched.health.allows_calls(self._clock.monotonic()):
+                return
             passed_over, watched.passed_over = sorted(watched.passed_over), set()
         watched.plan_spread([server_id for server_id in passed_over if watched.watches(server_id)])
 

@@ -12,6 +12,7 @@ from patrolserver_exporter.config.schema import Issues, ServerFilter
 from patrolserver_exporter.ingest import listing
 from patrolserver_exporter.ingest.effects import AccountShown, ServerGone, ServerShown
 from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.store.door import request_catch_up
 
@@ -50,6 +51,46 @@ def test_servers_come_go_and_come_back(driver: Driver, clock: HeldClock, effects
     shown = [effect.summary for effect in effects if isinstance(effect, ServerShown)]
     assert [(summary.server_id, summary.last_poll_at) for summary in shown] == [(2, polled_at)]
     assert driver.open_names(2) == ["php"]
+
+
+def test_what_a_lost_answer_of_the_store_left_out_is_made_up_for(
+    driver: Driver, clock: HeldClock, effects: list[object]
+) -> None:
+    """A list that was kept although the store's answer was lost: its servers are polled and shown with the next one."""
+
+    def again(*names: str, watched: tuple[int, ...]) -> listing.Listed:
+        servers = [Server(id=n, name=name, verified=True) for n, name in enumerate(names, 1) if name]
+        return driver.store.run(
+            lambda unit: listing.apply_list(
+                unit, "main", servers, complete=True, now=clock.now(), rules=driver.rules, watched=watched
+            )
+        )
+
+    driver.take_list("a", "b")
+    driver.take_list("a", "", "c")
+    effects.clear()
+    assert again("a", "", "c", watched=(1, 2)) == listing.Listed(added=(3,), gone=(2,))
+    assert ServerGone("main", 2) in effects
+    assert [effect.summary.server_id for effect in effects if isinstance(effect, ServerShown)] == [3]
+    effects.clear()
+    assert again("a", "", "c", watched=(1, 3)) == listing.Listed()
+    assert [type(effect) for effect in effects] == [AccountShown]
+
+
+def test_a_server_that_is_renamed_gets_the_waivers_of_its_new_name(driver: Driver, clock: HeldClock) -> None:
+    """From the list on that tells the name, and not only from its next poll on; the feed tells it."""
+    until = dt.datetime.fromtimestamp(clock.now(), dt.UTC).date()
+    waiver = Waiver(server="*.staging", software="php", until=until, reason="soon")
+    driver = Driver(driver.store, clock, rules(issues=Issues(settle=SETTLE, waivers=(waiver,))))
+    driver.take_list("a.staging")
+    driver.poll(outdated("php"))
+    assert driver.server().summary.waived_issues == 1
+    driver.take_list("a.production")
+    summary = driver.server().summary
+    assert (summary.name, summary.waived_issues, summary.open_issues) == ("a.production", 0, (0, 0, 1, 0))
+    driver.take_list("a.staging")
+    assert driver.server().summary.waived_issues == 1
+    assert [change.kind.value for change in driver.changes()] == ["opened", "waived", "unwaived", "waived"]
 
 
 def test_a_list_that_changes_nothing_shows_only_that_the_account_is_up(

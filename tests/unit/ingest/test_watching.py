@@ -22,6 +22,7 @@ from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.exposition.telemetry import Telemetry
 from patrolserver_exporter.ingest.account import WatchedAccount
 from patrolserver_exporter.ingest.poller import AccountPoller
+from patrolserver_exporter.ingest.schedule import Job
 from patrolserver_exporter.issues.model import Kind
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.store import Store, StoreUnavailable
@@ -293,6 +294,46 @@ def test_an_api_that_asks_to_wait_gets_no_calls_and_refreshes_are_refused(watchi
     watching.tick_for(0.3)
     assert "asked to wait" in str(second.heard)
     assert watching.count(SOFTWARE) == calls
+
+
+def test_a_long_pause_marks_the_servers_whose_turn_comes(watching: Watching) -> None:
+    """Nobody may take for polled what the API does not let be polled; each is marked once, and polled after it."""
+    watching.start()
+    fault = watching.fault("rate_limit", "servers/*/software", retry_after=3600)
+    watching.ingest.refresh("main", 1, Listener())
+    watching.until(lambda: watching.polled() == [2, 3])
+    calls, lists = watching.count(SOFTWARE), watching.count(LIST)
+    watching.poller.plan(Job.POLL, 2)
+    watching.until(lambda: watching.polled() == [3])
+    watching.poller.list_now()
+    watching.until(lambda: watching.count(LIST) > lists)
+    watching.tick_for(0.2)
+    assert watching.watched.passed_over == {2}
+    assert (watching.count(SOFTWARE), watching.ingest.statuses()[0].trouble) == (calls, None)
+    watching.simulator.faults.clear(fault)
+    with watching.watched.lock:
+        watching.watched.health.paused_until = 0.0
+    watching.poller.list_now()
+    watching.until(lambda: 2 in watching.polled())
+
+
+def test_a_server_that_could_not_be_marked_is_marked_when_the_store_can(prepared_url: str) -> None:
+    """While the API is down, what the store could not note as not polled does not seem polled for ever."""
+    FailingStore.full.clear()
+    with Watching(prepared_url, store=FailingStore) as watching:
+        watching.start()
+        watching.fault("status", "*", status=500)
+        watching.poller.list_now()
+        watching.until(lambda: watching.ingest.statuses()[0].trouble)
+        FailingStore.full.set()
+        watching.poller.plan(Job.POLL, 2)
+        watching.tick_for(0.3)
+        with watching.watched.lock:
+            assert watching.watched.passed_over == set()
+            assert len(watching.watched.schedule) == 3
+        FailingStore.full.clear()
+        watching.poller.plan(Job.POLL, 2)
+        watching.until(lambda: watching.polled() == [1, 3])
 
 
 def test_refused_credentials_block_until_new_ones_are_there(watching: Watching, tmp_path: Path) -> None:
