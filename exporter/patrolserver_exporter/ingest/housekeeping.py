@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.ingest import listing, restore
+from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.logs import log_fields
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PURGE_EVERY = 600.0
+_PURGE_ON = 1.0
+"""Seconds to the next purge after one that took all that it may."""
 _WAIVERS_EVERY = 10.0
 """Seconds until a sweep that failed is tried again; one that succeeded holds for the day."""
 _CATCH_UP_EVERY = 10.0
@@ -66,7 +69,7 @@ class Housekeeping:
             self._swept_on = today
             self._sweep_waivers()
         if self._is_due("purge", _PURGE_EVERY):
-            self._submit(lambda unit: retention.purge(unit, now=self._clock.now(), retention=self._retention))
+            self._submit(self._purge)
         if self._is_due("catch_up", _CATCH_UP_EVERY):
             self._catch_up(pollers)
         if self._is_due("secrets", _SECRETS_EVERY):
@@ -96,6 +99,14 @@ class Housekeeping:
         batch, self._stale = self._stale[: restore.JUDGED_AT_ONCE], self._stale[restore.JUDGED_AT_ONCE :]
         rules = self._rules
         self._judging = self._submit(lambda unit: restore.judge_anew(unit, batch, rules, now=self._clock.now()))
+
+    def _purge(self, unit: Unit) -> None:
+        gone = retention.purge(unit, now=self._clock.now(), retention=self._retention)
+        if gone:
+            unit.effects.append(InboxMoved())
+        if gone >= retention.AT_ONCE:
+            # There may be more than a purge takes at once; else a busy inbox would grow for ever.
+            self._due["purge"] = self._clock.monotonic() + _PURGE_ON
 
     def _sweep_waivers(self) -> None:
         for account, rules in self._rules.items():

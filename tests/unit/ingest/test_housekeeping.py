@@ -12,12 +12,15 @@ from patrolserver_exporter.config.schema import Issues, Metrics
 from patrolserver_exporter.exposition.telemetry import Telemetry
 from patrolserver_exporter.ingest import restore
 from patrolserver_exporter.ingest.account import WatchedAccount
+from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.housekeeping import Housekeeping
 from patrolserver_exporter.ingest.poller import AccountPoller
 from patrolserver_exporter.ingest.rules import Rules
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.store import Store, StoreUnavailable
-from patrolserver_exporter.store.door import request_catch_up
+from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.store.door import Door, request_catch_up
+from patrolserver_exporter.store.schema import inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,3 +182,21 @@ def test_old_rows_go_in_time(keeping: Keeping) -> None:
     keeping.tick()
     keeping.store.run(lambda _: None)
     assert keeping.driver.issues() == ()
+
+
+def test_more_than_a_purge_takes_at_once_goes_soon(keeping: Keeping, effects: list[object]) -> None:
+    """A purge that took all it may goes on, and the inbox is counted anew; else it would grow for ever."""
+    store, clock = keeping.store, keeping.clock
+    door = Door(10_000)
+    new = [NewDelivery(MAIN, 1, n, "webhook.test", clock.now()) for n in range(1, 2_501)]
+    store.run(lambda unit: door.accept(unit, new))
+    store.run(lambda unit: unit.connection.execute(inbox.update().values(state=DeliveryState.APPLIED)))
+    keeping.tick()
+    clock.advance(91 * DAY)
+    for left in (1500, 500, 0):
+        effects.clear()
+        keeping.tick()
+        store.run(lambda _: None)
+        assert InboxMoved() in effects
+        assert len(keeping.driver.inbox()) == left
+        clock.advance(1.0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.harness.ticking import HeldClock
 from tests.unit.ingest.driving import Driver
-from tests.unit.issues.builders import exploitable, outdated, software
+from tests.unit.issues.builders import exploitable, outdated, reported, software
 
 from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.patrolserver.models import Exploit
@@ -174,6 +174,23 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
 def purge(driver: Driver, limit: int = 1000) -> int:
     now = driver.clock.now()
     return driver.store.run(lambda unit: retention.purge(unit, now=now, retention=90 * DAY, limit=limit))
+
+
+@both
+def test_the_feed_is_purged_from_its_oldest_change_on(driver: Driver) -> None:
+    """A change that is dated long ago, because its event came in late, stays as long as one before it."""
+    received = driver.deliver()
+    driver.clock.advance(89 * DAY)
+    driver.poll(outdated("first"))
+    driver.apply(received, reported("late"), server_id=2)
+    driver.clock.advance(1.0)
+    driver.poll(outdated("first"), outdated("newest"))
+    driver.clock.advance(2 * DAY)
+    purge(driver)
+    assert [name for _, name in driver.told()] == ["first", "late", "newest"]
+    driver.clock.advance(89 * DAY)
+    purge(driver)
+    assert [name for _, name in driver.told()] == ["newest"]
 
 
 @both
