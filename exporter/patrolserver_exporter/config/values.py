@@ -6,6 +6,7 @@ What they raise says what fits and never repeats the value; the reader adds the 
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import ipaddress
 import re
 from typing import TYPE_CHECKING, TypeVar
@@ -182,6 +183,8 @@ def _check_postgresql(rest: str) -> None:
     # The rest of a password would be taken for the host, which messages show.
     if "@" in found["host"]:
         raise Unfit("has more than one @; write one within the user or password as %40")
+    if importlib.util.find_spec("psycopg") is None:
+        raise Unfit("needs psycopg, which is not installed; install patrolserver-exporter with its extra postgres")
 
 
 def credential(value: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +100,13 @@ def test_does_not_fit(parse: Callable[[str], object], text: str) -> None:
     with pytest.raises(Unfit) as caught:
         parse(text)
     assert str(caught.value).isprintable()
+
+
+def test_postgresql_without_its_driver_is_a_mistake_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without the extra says what is missing, and does not end in a traceback."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Unfit, match="extra postgres"):
+        values.store_url("postgresql+psycopg://user@host/d")
 
 
 @pytest.mark.parametrize(
