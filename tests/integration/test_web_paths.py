@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,3 +58,16 @@ def test_nothing_is_taken_for_another_type_or_kept(exporter: Exporter, path: str
     assert answer.headers["x-content-type-options"] == "nosniff"
     if path != "/metrics":
         assert answer.headers["cache-control"] == "no-store"
+
+
+def test_what_a_client_takes_may_be_said_in_several_headers(exporter: Exporter) -> None:
+    """Headers of one name are one list, as HTTP has it; proxies add their own."""
+    address = exporter.url.removeprefix("http://")
+    for second, packed in (("gzip", "gzip"), ("br", None)):
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.putrequest("GET", "/ps/metrics", skip_accept_encoding=True)
+        connection.putheader("Accept-Encoding", "deflate")
+        connection.putheader("Accept-Encoding", second)
+        connection.endheaders()
+        assert connection.getresponse().headers["content-encoding"] == packed
+        connection.close()

@@ -193,7 +193,7 @@ def _reasons_of_limits(over: Iterable[tuple[Limit, int]]) -> Iterable[Reason]:
     for limit, count in over:
         yield Reason(
             code=ReasonCode.LIMIT_EXCEEDED,
-            message=f"{count} open issues {limit.wording}, and {limit.name} allows "
+            message=f"Open issues that {limit.wording}: {count}, and {limit.name} allows "
             f"{limit.allowed}; fix them, waive them, or raise the limit.",
             blocking=True,
         )

@@ -21,7 +21,7 @@ class Limit:
     """As in the policy, ``max_by_severity.high``."""
     allowed: int
     wording: str
-    """What it counts, after "issues"."""
+    """What it counts, after "issues that"."""
     counts: Callable[[Issue], bool]
 
 

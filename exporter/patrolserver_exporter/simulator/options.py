@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from .webhooks import Format
 from .wire import Style
 
+MOST_SERVERS = 1_000_000
+MOST_SOFTWARE = 200_000
+"""More would fill the machine's memory before anything is served."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatorOptions:
@@ -42,6 +46,8 @@ class SimulatorOptions:
     def __post_init__(self) -> None:
         if self.servers < 0 or self.software < 0:
             raise ValueError("servers and software cannot be negative")
+        if self.servers > MOST_SERVERS or self.software > MOST_SOFTWARE:
+            raise ValueError(f"at most {MOST_SERVERS:,} servers with {MOST_SOFTWARE:,} software each can be simulated")
         if self.story_speed <= 0 or self.scan_seconds < 0:
             raise ValueError("story_speed must be above 0, and scan_seconds not below it")
         if not self.key or not self.secret:

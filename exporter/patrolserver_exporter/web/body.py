@@ -52,7 +52,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES)
     Raises `BodyTooLarge` (without reading, where Content-Length already says so), `BodyEncoded` and `ClientGone`.
     """
     _check_headers(scope, limit)
-    body, more = b"", True
+    body, more = bytearray(), True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -61,7 +61,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES)
         if len(body) > limit:
             raise BodyTooLarge(f"The body is over {limit} bytes.")
         more = message.get("more_body", False)
-    return body
+    return bytes(body)
 
 
 def _check_headers(scope: Scope, limit: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from patrolserver_exporter.web.access import header
 from patrolserver_exporter.web.problems import Problem
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class MetricsApp:
             self._executor,
             self._render,
             ", ".join(_headers(scope, b"accept")) or None,
-            header(scope, b"accept-encoding"),
+            ", ".join(_headers(scope, b"accept-encoding")) or None,
             names,
         )
         headers = [

@@ -70,7 +70,7 @@ class TestVerdict:
             ("web1.example.org", 9.5, ("max_by_severity.critical",))
         ]
         assert codes(judgement) == [ReasonCode.LIMIT_EXCEEDED]
-        assert "1 open issues are critical, and max_by_severity.critical allows 0" in judgement.reasons[0].message
+        assert "Open issues that are critical: 1, and max_by_severity.critical allows 0" in judgement.reasons[0].message
 
     def test_a_doubt_outweighs_a_violation_of_the_same_server(self) -> None:
         """What is over a limit on a server in doubt is named, but the verdict is unknown."""

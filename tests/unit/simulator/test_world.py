@@ -260,10 +260,12 @@ def test_secrets_do_not_show() -> None:
     assert "canary" not in shown
 
 
-@pytest.mark.parametrize("wrong", [{"listen_address": "nohost"}, {"listen_address": "h:99999"}, {"servers": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"listen_address": "nohost"}, {"listen_address": "h:99999"}, {"servers": -1}, {"servers": 10**10}]
+)
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     """At once, and not when something is done with them."""
-    with pytest.raises(ValueError, match=r"host:port|negative"):
+    with pytest.raises(ValueError, match=r"host:port|negative|at most"):
         SimulatorOptions(**wrong)
 
 
