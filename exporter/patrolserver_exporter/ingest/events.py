@@ -94,7 +94,8 @@ def apply_event(  # noqa: PLR0913  # What an event brings, by keyword.
     unit.effects.append(InboxMoved())
     if record is None:
         return FollowUp.NOTHING
-    received_at = delivery.received_at
+    # The clock may have been set back while the event was fetched, and nothing was received in the future.
+    received_at = min(delivery.received_at, now)
     match delivery.identifier:
         case Identifier.NEW_SERVER_ISSUES:
             units.apply_reported(unit, record, event.new_issues, received_at=received_at, now=now, rules=rules)

@@ -168,6 +168,21 @@ def test_an_event_takes_effect_once(driver: Driver, clock: HeldClock) -> None:
     assert (driver.tally(), driver.open_names(), driver.inbox()) == ((1, 1), [], ["applied"])
 
 
+def test_an_event_during_whose_fetch_the_clock_was_set_back_is_confirmed_by_the_next_polls(
+    driver: Driver, clock: HeldClock
+) -> None:
+    """It does not seem to be received in the future, where no poll could confirm it for weeks."""
+    delivery = driver.deliver()
+    clock.set(clock.now() - 40 * DAY)
+    driver.apply(delivery, reported("php"))
+    state = driver.server().state
+    assert state.event_received_at == clock.now()
+    clock.advance(SETTLE)
+    driver.poll()
+    assert driver.open_names() == []
+    assert driver.server().state.event_received_at is None
+
+
 def test_an_event_of_an_unknown_server_waits_for_the_list(driver: Driver) -> None:
     """A server may be new; once a list that was read later does not have it either, it is none of ours."""
     delivery = driver.deliver()
