@@ -21,6 +21,16 @@ _LOCK = int.from_bytes(b"patrols", "big")
 
 _LOCK_SECONDS = 15
 
+_GIVE_UP = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+"""How libpq notices a database whose host is gone without a word: the system's defaults would wait for minutes or
+hours, and every delivery with them. Seconds, but for the last one, which is in milliseconds."""
+
 
 def database_file(url: str) -> Path | None:
     """The state file of a SQLite URL; ``None`` for PostgreSQL."""
@@ -44,7 +54,7 @@ def create_engine(url: str) -> sa.Engine:
             max_overflow=0,
             pool_timeout=5,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "application_name": "patrolserver-exporter"},
+            connect_args={"application_name": "patrolserver-exporter", **_GIVE_UP},
         )
         sa.event.listen(engine, "begin", _begin_postgresql)
         return engine

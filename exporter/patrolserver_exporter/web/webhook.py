@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BODIES = {acceptance: f'{{"status":"{acceptance}"}}'.encode() for acceptance in Acceptance}
+_STORE_PATIENCE = 10.0
+"""Seconds until a delivery that the store has not taken in is refused: its sender does not wait for ever."""
 _GUESSES = RateLimit(interval=1.0, burst=20)
 """Wrong tokens that are answered with a 401; more get a 429. A right one is never held up by others' wrong ones."""
 _OUTCOMES: dict[Acceptance, Outcome] = {
@@ -105,9 +108,10 @@ class WebhookApp:
             return
         delivery = NewDelivery(account, payload.webhook_id, payload.event_id, payload.identifier, self._clock.now())
         try:
-            acceptance = await self._store.accept(delivery, self._accept)
-        except StoreError:
-            # The store has logged why.
+            async with asyncio.timeout(_STORE_PATIENCE):
+                acceptance = await self._store.accept(delivery, self._accept)
+        except (StoreError, TimeoutError):
+            # The store has logged why, or a database is silent. What it still takes in is a duplicate when sent again.
             self._count(payload.identifier, "failed")
             detail = "The delivery could not be written to disk. Send it again later."
             await Problem(503, detail=detail, headers={"retry-after": "30"})(scope, receive, send)
