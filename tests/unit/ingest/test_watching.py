@@ -25,7 +25,7 @@ from patrolserver_exporter.ingest.poller import AccountPoller
 from patrolserver_exporter.ingest.schedule import Job
 from patrolserver_exporter.issues.model import Kind
 from patrolserver_exporter.issues.summary import ServerSummary
-from patrolserver_exporter.store import Store, StoreUnavailable
+from patrolserver_exporter.store import Store, StoreUnavailable, deliveries, inbox_view
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
 
 if TYPE_CHECKING:
@@ -391,6 +391,25 @@ def test_an_event_shows_at_once_and_is_polled_twice(watching: Watching) -> None:
     assert calls >= 5
     watching.tick_for(0.5)
     assert watching.count(SOFTWARE) == calls
+
+
+def test_an_event_that_names_no_server_is_left_to_the_operator(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can tell what it was about: its body is kept, the log says so, and a replay tries it again."""
+    watching.start()
+    world = watching.simulator.world
+    (event,) = world.outbox.emit(world.demo.id, "webhook.scan_finished", {"server": "web"}, deliver=False)
+    watching.deliver(event.id, "webhook.scan_finished")
+    watching.until(lambda: watching.states() == ["dead"])
+    (delivery,) = watching.inbox()
+    assert "names no server" in (delivery.last_error or "")
+    found = watching.store.run(lambda unit: inbox_view.get(unit.connection, delivery.id))
+    assert found is not None
+    assert found[1] == b'{"data":{"server":"web"}}'
+    watching.until(lambda: "its body is kept in the inbox" in caplog.text)
+    watching.store.run(lambda unit: deliveries.replay(unit, delivery.id, now=delivery.updated_at))
+    watching.until(lambda: watching.count(EVENT) == 2 and watching.states() == ["dead"])
 
 
 def test_a_delivery_that_meets_a_bug_burns_a_try_and_takes_effect_once_it_can(watching: Watching) -> None:
