@@ -167,6 +167,10 @@ def test_deliveries_are_listed_shown_replayed_and_dropped(store_url: str) -> Non
         replayed = api.post("/inbox/2/replay")
         assert (replayed.status_code, replayed.json()["state"], replayed.json()["attempts"]) == (202, "received", 0)
         assert api.post("/inbox/2/replay").status_code == 202
+        api.store.run(lambda unit: unit.connection.execute(table.update().values(account="removed")))
+        aside = api.post("/inbox/2/replay")
+        assert (aside.status_code, aside.json()["state"]) == (202, "expired")
+        assert "not in the configuration" in aside.json()["last_error"]
         assert api.delete("/inbox/2").status_code == 204
         for gone in (api.get("/inbox/2"), api.delete("/inbox/2"), api.post("/inbox/2/replay"), api.get("/inbox/x")):
             assert gone.status_code == 404

@@ -10,7 +10,7 @@ from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import fleet, retention
+from patrolserver_exporter.store import deliveries, fleet, retention
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -102,7 +102,9 @@ class Housekeeping:
 
     def _purge(self, unit: Unit) -> None:
         gone = retention.purge(unit, now=self._clock.now(), retention=self._retention)
-        if gone:
+        # One may have come in for an account just while a reload removed it.
+        set_aside = deliveries.follow_accounts(unit, tuple(self._rules), now=self._clock.now())
+        if gone or set_aside:
             unit.effects.append(InboxMoved())
         if gone >= retention.AT_ONCE:
             # There may be more than a purge takes at once; else a busy inbox would grow for ever.

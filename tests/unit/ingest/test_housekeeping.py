@@ -200,3 +200,12 @@ def test_more_than_a_purge_takes_at_once_goes_soon(keeping: Keeping, effects: li
         assert InboxMoved() in effects
         assert len(keeping.driver.inbox()) == left
         clock.advance(1.0)
+
+
+def test_what_came_in_for_a_removed_account_is_set_aside(keeping: Keeping) -> None:
+    """A delivery that slipped in during the reload neither waits for ever nor fills the inbox."""
+    stray = NewDelivery("removed", 1, 1, "webhook.test", keeping.clock.now())
+    keeping.store.run(lambda unit: Door(10).accept(unit, [stray]))
+    keeping.driver.deliver()
+    keeping.tick()
+    assert keeping.driver.inbox() == ["expired", "fetching"]

@@ -58,10 +58,17 @@ async def show(api: Api, call: Call[Any]) -> Reply:
 async def replay(api: Api, call: Call[Any]) -> Reply:
     """Make a delivery due again."""
     delivery_id = _id(call)
+    configured = tuple(account.name for account in api.context.config().accounts)
 
     def work(unit: Unit) -> Delivery | None:
         unit.effects.append(InboxMoved())
-        return deliveries.replay(unit, delivery_id, now=api.now())
+        delivery = deliveries.replay(unit, delivery_id, now=api.now())
+        if delivery is None or delivery.account in configured:
+            return delivery
+        # Nobody would ever take it, and it would fill the inbox.
+        deliveries.follow_accounts(unit, configured, now=api.now())
+        found = inbox_view.get(unit.connection, delivery_id)
+        return found and found[0]
 
     delivery = await api.ask(work)
     if delivery is None:
