@@ -141,6 +141,20 @@ def test_a_poll_that_started_before_an_event_confirms_nothing(driver: Driver, cl
     assert driver.open_names() == ["php"]
 
 
+def test_a_poll_that_is_not_complete_confirms_nothing(driver: Driver, clock: HeldClock) -> None:
+    """It counts as a poll, but the gate and the events go by the last one in which everything could be read."""
+    driver.poll(outdated("php"))
+    complete_at = clock.now()
+    clock.advance(10.0)
+    driver.apply(driver.deliver(), reported("nginx"))
+    clock.advance(SETTLE)
+    driver.poll(complete=False)
+    state = driver.server().state
+    assert (state.last_poll_at, state.complete_poll_at) == (clock.now(), complete_at)
+    assert state.event_received_at == complete_at + 10.0
+    assert driver.open_names() == ["nginx", "php"]
+
+
 def test_a_poll_that_is_not_complete_is_not_repeated_at_once(driver: Driver, clock: HeldClock) -> None:
     """The second poll after an event is made once, even if an entry cannot be read; the event stays unconfirmed."""
     driver.apply(driver.deliver(), reported("php"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.issues.builders import EXPLOIT_RISK, SOFTWARE, exploitable, outdated, software, unsupported
@@ -33,6 +35,14 @@ def test_duplicates_are_merged_and_the_worst_stands() -> None:
     """A software listed twice with the same name and location is one issue, the worst."""
     (finding,) = derive([outdated(), unsupported(), software(), outdated()], EXPLOIT_RISK)
     assert finding.kind is Kind.UNSUPPORTED
+
+
+def test_of_two_as_bad_the_choice_does_not_depend_on_the_order() -> None:
+    """A software listed twice in two versions is told with one of them, always the same."""
+    twice = [outdated(version="1.0"), outdated(version="2.0"), outdated(version=None, candidates=())]
+    for listed in itertools.permutations(twice):
+        (finding,) = derive(listed, EXPLOIT_RISK)
+        assert (finding.version, finding.update_to) == ("2.0", "1.1")
 
 
 def test_highest_risk_stands() -> None:

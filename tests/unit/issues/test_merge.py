@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.unit.issues.builders import (
     ACCOUNT,
     DECIDED_SOFTWARE,
@@ -182,6 +183,31 @@ class TestEvent:
         gap = event(event((), 1000.0, reported(title=None)).issues, 900.0, reported(title="Old."))
         assert only(gap).title == "Old."
 
+    def test_a_newer_event_has_the_word_and_protects_anew(self) -> None:
+        """What a second event reports is what is known, and settle counts from it."""
+        newer = reported(title="New.")
+        newer = replace(newer, software=replace(newer.software, version="2.0"))
+        seen = only(event(event((), 1000.0, reported(title="Old.")).issues, 1100.0, newer))
+        assert (seen.title, seen.description, seen.version) == ("New.", "New. Really.", "2.0")
+        assert (seen.first_seen, seen.last_seen, seen.event_received_at) == (1000.0, 1100.0, 1100.0)
+        assert poll([seen], 1000.0 + SETTLE).changed == ()
+        silent = only(event([seen], 1200.0, replace(newer, title=None, description=None)))
+        assert (silent.title, silent.description) == ("New.", "New. Really.")
+        unversioned = replace(newer, software=replace(newer.software, version=None))
+        assert only(event([seen], 1200.0, unversioned)).version == "2.0"
+
+    def test_an_event_leaves_the_version_that_a_poll_showed(self) -> None:
+        """The poll has looked, and the event may tell of an older state."""
+        seen = poll((), 1000.0, outdated(version="3.0")).issues
+        assert only(event(seen, 1100.0, reported())).version == "3.0"
+
+    def test_a_reopened_issue_keeps_the_words_that_the_report_lacks(self) -> None:
+        """An event without title and description takes none away."""
+        opened = event((), 1000.0, reported(title="Upgrade.")).issues
+        fixed = poll(opened, 1000.0 + SETTLE).issues
+        back = only(event(fixed, 5000.0, reported(title=None), last_poll=1000.0 + SETTLE))
+        assert (back.is_open, back.title, back.description) == (True, "Upgrade.", "Upgrade. Really.")
+
     def test_two_locations_are_two_issues(self) -> None:
         """Reports that are known to lie at different places are different issues."""
         outcome = event((), 1000.0, reported(location="/a"), reported(location="/b"), reported(location="/a"))
@@ -262,6 +288,13 @@ class TestBoth:
             outcome = poll([opened], 1001.0, *listed)
             assert [i.location for i in outcome.issues if i.fingerprint == opened.fingerprint] == [winner]
             assert len(outcome.issues) == 2
+
+    def test_an_exploit_takes_over_at_its_location(self) -> None:
+        """The same holds where the reported software turns out to be exploitable."""
+        listed = (exploitable(location="/a"), exploitable(location="/b"))
+        opened = only(event((), 1000.0, reported(location="/b")))
+        outcome = poll([opened], 1001.0, *listed)
+        assert [i.location for i in outcome.issues if i.fingerprint == opened.fingerprint] == ["/b"]
 
     def test_each_finding_takes_over_one(self) -> None:
         """Of two reported issues the one at the finding's location is taken over, and the other lives on to settle."""
