@@ -52,27 +52,37 @@ class Publisher:
         self._listeners[InboxMoved].append(listener)
 
     def publish(self, effects: list[object]) -> None:
-        """Show what was committed."""
-        heard = set()
+        """Show what was committed; what cannot be shown keeps nothing else back, is counted, and raised at the end."""
+        heard: set[type] = set()
+        failure: Exception | None = None
         for effect in effects:
-            match effect:
-                case ServerShown():
-                    self._show_server(effect)
-                case ServerGone(account, server_id):
-                    self._fleet.remove(account, server_id)
-                case AccountShown(record, servers):
-                    self._show_accounts([(record, servers)])
-                case TalliesShown(tallies):
-                    self._show_tallies(tallies)
-                case FleetRestored():
-                    self._restore(effect)
-                case FeedGrew() | InboxMoved():
-                    heard.add(type(effect))
-                case _:
-                    raise TypeError(f"Nobody knows how to show a {type(effect).__name__}.")
+            try:
+                self._show(effect, heard)
+            except Exception as error:  # noqa: BLE001  # Raised at the end.
+                self._telemetry.error("exposition")
+                failure = failure or error
         for kind in heard:
             for listener in self._listeners[kind]:
                 listener()
+        if failure is not None:
+            raise failure
+
+    def _show(self, effect: object, heard: set[type]) -> None:
+        match effect:
+            case ServerShown():
+                self._show_server(effect)
+            case ServerGone(account, server_id):
+                self._fleet.remove(account, server_id)
+            case AccountShown(record, servers):
+                self._show_accounts([(record, servers)])
+            case TalliesShown(tallies):
+                self._show_tallies(tallies)
+            case FleetRestored():
+                self._restore(effect)
+            case FeedGrew() | InboxMoved():
+                heard.add(type(effect))
+            case _:
+                raise TypeError(f"Nobody knows how to show a {type(effect).__name__}.")
 
     def _show_server(self, effect: ServerShown) -> None:
         self._fleet.update(effect.summary)

@@ -94,6 +94,9 @@ def test_the_lag_of_an_event_is_measured_until_it_shows(publisher: Publisher, cl
 
 
 def test_an_effect_that_nobody_knows_is_a_mistake(publisher: Publisher) -> None:
-    """It is told, and not left out in silence."""
+    """It is told and counted, and keeps nothing back that was committed with it."""
     with pytest.raises(TypeError, match="object"):
-        publisher.publish([object()])
+        publisher.publish([object(), ServerShown(server(1))])
+    text = scrape(publisher)
+    assert "s1.example.org" in text
+    assert 'patrolserver_exporter_errors_total{component="exposition"} 1.0' in text

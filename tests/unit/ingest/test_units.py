@@ -12,7 +12,7 @@ from patrolserver_exporter.config.schema import Issues
 from patrolserver_exporter.ingest.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
 from patrolserver_exporter.ingest.events import FollowUp
 from patrolserver_exporter.issues.model import Kind, Waiver
-from patrolserver_exporter.store import ClaimLost, Store, deliveries
+from patrolserver_exporter.store import ClaimLost, Store, deliveries, inbox_view
 
 pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 DAY = 86_400.0
@@ -204,6 +204,9 @@ def test_an_event_of_an_unknown_server_waits_for_the_list(driver: Driver) -> Non
     assert driver.inbox() == ["fetching"]
     assert driver.apply(delivery, reported("php"), server_id=99, list_is_fresh=True) is FollowUp.NOTHING
     assert driver.inbox() == ["applied"]
+    found = driver.store.run(lambda unit: inbox_view.get(unit.connection, delivery.id))
+    assert found is not None
+    assert found[0].last_error == "Server 99 is not in this account."
     assert driver.tally() == (0, 0)
 
 
