@@ -32,6 +32,8 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     added: tuple[int, ...] = ()
     """Servers that are new or came back."""
     gone: tuple[int, ...] = ()
+    renamed: tuple[int, ...] = ()
+    """Servers that have another name than before, and so may be others."""
 
 
 def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
@@ -63,11 +65,11 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
     shown = dict.fromkeys((*changed, *added))
     unit.effects.extend(ServerShown(changed[i].summary if i in changed else known[i].summary) for i in shown)
     unit.effects.extend(ServerGone(account, i) for i in lost)
-    for server_id, record in changed.items():
-        if server_id in there and record.name != known[server_id].name:
-            _waive(unit, record, fleet.issues_of(unit.connection, account, server_id), now, rules)
+    renamed = tuple(i for i in changed if i in there and changed[i].name != known[i].name)
+    for server_id in renamed:
+        _waive(unit, changed[server_id], fleet.issues_of(unit.connection, account, server_id), now, rules)
     save_reachability(unit, account, up=True, now=now)
-    return Listed(added=added, gone=lost)
+    return Listed(added=added, gone=lost, renamed=renamed)
 
 
 def _listed(account: str, server: Server, known: ServerRecord | None) -> ServerRecord | None:

@@ -89,7 +89,7 @@ class ServerList:
 
     def _follow(self, listed: listing.Listed) -> None:
         watched = self._watched
-        if not listed.added and not listed.gone:
+        if listed == listing.Listed():
             return
         waiting = []
         with watched.lock:
@@ -99,11 +99,12 @@ class ServerList:
                 watched.schedule.drop(server_id)
                 watched.failures.pop(server_id, None)
                 waiting += [(done, server_id) for done in watched.waiting.pop(server_id, ())]
-            for server_id in listed.added:
+            for server_id in (*listed.added, *listed.renamed):
                 watched.schedule.put(Task(Job.POLL, server_id), now)
         for done, server_id in waiting:
             tell([done], unknown(watched.name, server_id))
-        fields = log_fields(account=watched.name, added=len(listed.added), gone=len(listed.gone))
+        counts = {"added": len(listed.added), "gone": len(listed.gone), "renamed": len(listed.renamed)}
+        fields = log_fields(account=watched.name, **counts)
         log.info("The account's servers changed", extra=fields)
 
     def _failed(self, error: PatrolServerError) -> None:

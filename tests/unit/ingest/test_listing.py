@@ -85,7 +85,7 @@ def test_a_server_that_is_renamed_gets_the_waivers_of_its_new_name(driver: Drive
     driver.take_list("a.staging")
     driver.poll(outdated("php"))
     assert driver.server().summary.waived_issues == 1
-    driver.take_list("a.production")
+    assert driver.take_list("a.production") == listing.Listed(renamed=(1,))
     summary = driver.server().summary
     assert (summary.name, summary.waived_issues, summary.open_issues) == ("a.production", 0, (0, 0, 1, 0))
     driver.take_list("a.staging")

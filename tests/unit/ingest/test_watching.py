@@ -112,6 +112,19 @@ def test_a_server_that_is_gone_ends_and_is_polled_no_more(watching: Watching) ->
     assert (len(watching.watched.schedule), watching.watched.failures) == (2, {})
 
 
+def test_a_server_that_is_renamed_is_polled_at_once(watching: Watching) -> None:
+    """It may be another one, as after new credentials: what is known of the old one must not pass for fresh."""
+    watching.start()
+    calls = watching.count(SOFTWARE)
+    world = watching.simulator.world
+    with world.lock:
+        world.server(world.demo, 2).name = "other.example.org"
+        world.list_version += 1
+    watching.poller.list_now()
+    watching.until(lambda: watching.count(SOFTWARE) == calls + 1)
+    watching.until(lambda: 'server="other.example.org"' in watching.scrape())
+
+
 def test_filters_choose_what_is_watched(watching: Watching) -> None:
     """Servers that the globs leave out are neither polled nor shown."""
     name = watching.simulator.world.server(watching.simulator.world.demo, 1).name
