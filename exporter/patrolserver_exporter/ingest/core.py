@@ -185,7 +185,6 @@ class Ingest:
         watches = dict(self._watches)
         if self._step:
             self._follow_clock(self._step, watches)
-            self._step = 0.0
         for name, watch in watches.items():
             watched = watch.poller.watched
             watch.poller.pump()
@@ -200,10 +199,17 @@ class Ingest:
         self.last_tick = self._clock.monotonic()
 
     def _follow_clock(self, step: float, watches: Mapping[str, Watch]) -> None:
-        log.warning("The system's clock was set; timers follow it", extra=log_fields(seconds=round(step, 3)))
         rules = {name: watch.poller.watched.rules for name, watch in watches.items()}
         now = self._clock.now()
-        self._store.run(lambda unit: restore.follow_clock(unit, step, now=now, rules=rules))
+        try:
+            self._store.run(lambda unit: restore.follow_clock(unit, step, now=now, rules=rules))
+        except StoreError as error:
+            # The next tick makes up for it; what else there is to do must not wait for the store.
+            self._telemetry.error("store")
+            log.debug("The state does not follow the clock yet", extra=log_fields(err=str(error)))
+            return
+        self._step = 0.0
+        log.warning("The system's clock was set; timers follow it", extra=log_fields(seconds=round(step, 3)))
         for watch in watches.values():
             watched = watch.poller.watched
             if watched.list_read_at is not None:

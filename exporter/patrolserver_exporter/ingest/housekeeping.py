@@ -10,7 +10,7 @@ from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.health import Trouble
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import deliveries, fleet, retention
+from patrolserver_exporter.store import StoreUnavailable, deliveries, fleet, retention
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -87,7 +87,9 @@ class Housekeeping:
             error = future.exception()
             if error is not None:
                 self._telemetry.error("store")
-                log.error("Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
+                # What the store cannot do, it has said itself, once and not at each try.
+                level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
+                log.log(level, "Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
                 on_failure()
 
         submitted = self._store.submit(work)

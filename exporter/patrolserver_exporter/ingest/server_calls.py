@@ -91,7 +91,8 @@ class ServerCalls:
             failures = watched.failures.get(server_id, 0) + 1
             if watched.watches(server_id):
                 watched.failures[server_id] = failures
-            if isinstance(error, NotFound):
+            if isinstance(error, NotFound) and failures == 1:
+                # Perhaps it is gone. If the list still has it, asking again at each try would tell nothing new.
                 watched.health.ask_for_list(self._clock.monotonic())
         wait = back_off(
             failures, base=RETRY_BASE, cap=watched.interval, retry_after=error.retry_after, draw=watched.draw

@@ -125,6 +125,20 @@ def test_a_server_that_is_renamed_is_polled_at_once(watching: Watching) -> None:
     watching.until(lambda: 'server="other.example.org"' in watching.scrape())
 
 
+def test_a_server_without_software_calls_for_one_list(watching: Watching) -> None:
+    """A 404 may say that it is gone; when the list has it all the same, each further 404 asks for no more."""
+    watching.start()
+    watching.fault("status", "servers/2/software", status=404)
+    lists = watching.count(LIST)
+    for _ in range(3):
+        listener = Listener()
+        watching.ingest.refresh("main", 2, listener)
+        watching.until(lambda: listener.heard)  # noqa: B023  # called before the next turn
+        watching.tick_for(0.2)
+    assert watching.count(LIST) == lists + 1
+    assert watching.polled() == [1, 3]
+
+
 def test_filters_choose_what_is_watched(watching: Watching) -> None:
     """Servers that the globs leave out are neither polled nor shown."""
     name = watching.simulator.world.server(watching.simulator.world.demo, 1).name
@@ -615,6 +629,28 @@ def test_a_reload_that_fails_leaves_the_old_accounts_watched(prepared_url: str) 
         watching.ingest.refresh("main", 1, listener)
         watching.until(lambda: listener.heard)
         assert listener.heard == [None]
+
+
+def test_a_clock_that_is_set_while_the_disk_is_full_stops_nothing(
+    prepared_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What else there is to do goes on, the watchdog is fed, and the state follows as soon as the store can."""
+    FailingStore.full.clear()
+    with Watching(prepared_url, store=FailingStore) as watching:
+        watching.start()
+        lists = watching.count(LIST)
+        FailingStore.full.set()
+        watching.ingest._step = 100.0  # noqa: SLF001  # as after a clock that was set ahead
+        with watching.watched.lock:
+            watching.watched.health.list_at = 0.0
+        ticked = watching.ingest.last_tick
+        watching.until(lambda: watching.count(LIST) > lists)
+        assert watching.ingest.last_tick > ticked
+        assert "clock was set" not in caplog.text
+        FailingStore.full.clear()
+        watching.until(lambda: "clock was set" in caplog.text)
+        watching.tick_for(0.05)
+        assert caplog.text.count("clock was set") == 1
 
 
 def test_a_reload_that_fails_stops_nothing_that_it_need_not(prepared_url: str) -> None:
