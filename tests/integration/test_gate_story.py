@@ -119,7 +119,7 @@ def test_the_gate_through_a_whole_story(tmp_path: Path, simulator: Simulator, ex
 
     order(simulator, "/faults", "DELETE")
     order(simulator, "/credentials", key="rotated", secret="rotated")
-    code, report = eventually(lambda: _if_refused(gate(exporter, lasting)), within=40, what="refused credentials")
+    code, report = eventually(lambda: _if_refused(gate(exporter, lasting)), within=75, what="refused credentials")
     assert (code, report["verdict"]) == (4, "unknown")
 
     order(simulator, "/credentials", key="demo", secret="demo")

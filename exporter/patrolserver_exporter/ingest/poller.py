@@ -55,9 +55,10 @@ class AccountPoller:
             for record in records:
                 wait = waits[record.server_id]
                 if record.state.settle_poll_at is not None:
-                    # The poll at once after an event may not have come about before the stop.
-                    unconfirmed = record.state.event_received_at is not None
-                    wait = 0.0 if unconfirmed else min(wait, max(record.state.settle_poll_at - now, 0.0))
+                    wait = min(wait, max(record.state.settle_poll_at - now, 0.0))
+                if (record.state.last_poll_at or 0.0) < (record.state.event_received_at or 0.0):
+                    # The poll at once after an event did not come about before the stop.
+                    wait = 0.0
                 watched.schedule.put(Task(Job.POLL, record.server_id), mono + wait)
                 if scans.is_watched(record.state):
                     watched.schedule.put(Task(Job.CHECK_SCAN, record.server_id), mono)

@@ -46,7 +46,7 @@ def finished(state: ServerState, told_at: float) -> ServerState:
     """An event told of a scan's end."""
     if _is_old(state, told_at):
         return state
-    return replace(state, scan_finished_told_at=told_at, scan_checks=0)
+    return _awaiting_poll(replace(state, scan_finished_told_at=told_at, scan_checks=0), told_at)
 
 
 def _is_old(state: ServerState, told_at: float) -> bool:
@@ -88,7 +88,7 @@ def _running(state: ServerState, checks: int, asked_at: float) -> ServerState:
 
 
 def _ended(state: ServerState, at: float) -> ServerState:
-    return replace(
+    ended = replace(
         state,
         scanning=False,
         scan_started_told_at=None,
@@ -96,6 +96,14 @@ def _ended(state: ServerState, at: float) -> ServerState:
         scan_checks=0,
         last_scan_at=max(at, state.last_scan_at or 0.0),
     )
+    return _awaiting_poll(ended, at)
+
+
+def _awaiting_poll(state: ServerState, ended_at: float) -> ServerState:
+    """What the scan found only a poll tells: until then the gate must not take older data for its result."""
+    if state.complete_poll_at is not None and state.complete_poll_at >= ended_at:
+        return state
+    return replace(state, event_received_at=max(state.event_received_at or 0.0, ended_at))
 
 
 def apply_check(

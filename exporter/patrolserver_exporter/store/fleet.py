@@ -49,7 +49,7 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     last_scan_at: float | None = None
     """End of the last scan seen."""
     event_received_at: float | None = None
-    """Reception of the newest event of new issues that no poll has confirmed."""
+    """Reception of the newest event of new issues, or end of the newest scan, that no complete poll has followed."""
     settle_poll_at: float | None = None
     """When the second poll after such an event is due."""
 

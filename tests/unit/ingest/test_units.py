@@ -243,6 +243,33 @@ def test_scans_are_shown_once_confirmed(driver: Driver, clock: HeldClock) -> Non
     assert (driver.server().summary.scanning, driver.server().summary.last_scan_at) == (False, finished_at)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_what_a_scan_found_waits_for_a_poll(driver: Driver, clock: HeldClock, *, told: bool) -> None:
+    """From its end on, told by an event or seen by isScanning, until the next complete poll the gate must not pass."""
+    driver.poll()
+    driver.apply(driver.deliver(STARTED))
+    driver.check(running=True)
+    clock.advance(60.0)
+    ended_at = clock.now()
+    if told:
+        driver.apply(driver.deliver(FINISHED))
+        assert driver.server().state.event_received_at == ended_at
+        clock.advance(1.0)
+    driver.check(running=False)
+    state = driver.server().state
+    assert (state.last_scan_at, state.event_received_at) == (ended_at, ended_at)
+    driver.poll(started_at=ended_at - 1.0)
+    driver.poll(complete=False)
+    assert driver.server().state.event_received_at == ended_at
+    clock.advance(1.0)
+    driver.poll()
+    assert driver.server().state.event_received_at is None
+    driver.apply(driver.deliver(FINISHED))
+    driver.poll()
+    driver.check(running=False)
+    assert driver.server().state.event_received_at is None
+
+
 def test_waivers_hold_from_birth_and_do_not_hide_the_opening(store: Store, clock: HeldClock) -> None:
     """A waived issue is opened, counted, and waived at once; the summary counts it apart."""
     until = dt.datetime.fromtimestamp(clock.now(), dt.UTC).date()

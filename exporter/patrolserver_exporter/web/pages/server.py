@@ -132,7 +132,7 @@ def _notices(view: ServerView, now: float) -> Iterator[Notice]:
         )
     if record.state.event_received_at is not None:
         yield Notice(
-            f"PatrolServer reported new issues {moment(record.state.event_received_at, now).words}.",
-            "They are shown already; a poll still has to confirm them, and until then the gate answers unknown.",
+            f"PatrolServer reported new issues, or a scan ended, {moment(record.state.event_received_at, now).words}.",
+            "New issues are shown already; a poll still has to confirm it, and until then the gate answers unknown.",
             bad=False,
         )
