@@ -10,8 +10,10 @@ from tests.unit.issues.builders import outdated, reported, software, unsupported
 
 from patrolserver_exporter.config.schema import Issues
 from patrolserver_exporter.ingest.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
-from patrolserver_exporter.ingest.events import FollowUp
+from patrolserver_exporter.ingest.events import FollowUp, conclude
 from patrolserver_exporter.issues.model import Kind, Waiver
+from patrolserver_exporter.patrolserver.envelope import Parsed
+from patrolserver_exporter.patrolserver.models import Event
 from patrolserver_exporter.store import ClaimLost, Store, deliveries, inbox_view
 
 pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
@@ -208,6 +210,30 @@ def test_an_event_of_an_unknown_server_waits_for_the_list(driver: Driver) -> Non
     assert found is not None
     assert found[0].last_error == "Server 99 is not in this account."
     assert driver.tally() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "server_id", "body", "state", "kept"),
+    [
+        (NEW_ISSUES, None, b'{"odd":1}', "dead", b'{"odd":1}'),
+        (NEW_ISSUES, None, b"", "dead", b"{}"),
+        (NEW_ISSUES, 1, b"{}", "applied", None),
+        ("webhook.test", None, b"{}", "applied", None),
+    ],
+)
+def test_an_event_that_names_no_server_is_kept_for_the_operator(
+    driver: Driver, clock: HeldClock, *, identifier: str, server_id: int | None, body: bytes, state: str, kept: object
+) -> None:
+    """Unless it is of a kind that needs none; what was applied tells of no error."""
+    delivery = driver.deliver(identifier)
+    parsed = Parsed(Event(server_id=server_id), body=body)
+    driver.store.run(
+        lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
+    )
+    found = driver.store.run(lambda unit: inbox_view.get(unit.connection, delivery.id))
+    assert found is not None
+    assert (found[0].state, found[1]) == (state, kept)
+    assert (found[0].last_error is None) is (state == "applied")
 
 
 def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver) -> None:
