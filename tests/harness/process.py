@@ -173,7 +173,7 @@ class Exporter:
     def deliver(self, event_id: int, identifier: str = NEW_ISSUES, webhook_id: int = 1) -> requests.Response:
         """Post a delivery as PatrolServer does."""
         payload = {"webhook_patrolserver": 1, "identifier": identifier, "event_id": event_id, "webhook_id": webhook_id}
-        return requests.post(f"{self.url}/webhook/{TOKEN}", json=payload, timeout=10)
+        return requests.post(f"{self.url}/webhook/{TOKEN}", json=payload, timeout=20)
 
 
 def samples(text: str, name: str) -> dict[tuple[tuple[str, str], ...], float]:

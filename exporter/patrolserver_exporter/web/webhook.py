@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BODIES = {acceptance: f'{{"status":"{acceptance}"}}'.encode() for acceptance in Acceptance}
-_STORE_PATIENCE = 10.0
-"""Seconds until a delivery that the store has not taken in is refused: its sender does not wait for ever."""
+_STORE_PATIENCE = 8.0
+"""Seconds until a delivery that the store has not taken in is refused: before the ten that senders usually wait."""
 _GUESSES = RateLimit(interval=1.0, burst=20)
 """Wrong tokens that are answered with a 401; more get a 429. A right one is never held up by others' wrong ones."""
 _OUTCOMES: dict[Acceptance, Outcome] = {
