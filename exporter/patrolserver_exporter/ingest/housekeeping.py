@@ -47,6 +47,9 @@ class Housekeeping:
         self._rules: Mapping[str, Rules] = {}
         self._retention = 0.0
         self._swept_on: dt.date | None = None
+        self._sweep: Future[int | None] | None = None
+        self._sweeping: list[tuple[str, int]] = []
+        """Accounts whose waivers are left to be looked at, and the server up to which the first one's have been."""
         self._stale: tuple[restore.Key, ...] = ()
         self._judging: Future[None] | None = None
         self._due: dict[str, float] = {}
@@ -57,7 +60,7 @@ class Housekeeping:
         self._stale = stale
         self._rules = rules
         self._retention = config.store.retention
-        self._swept_on = None
+        self._swept_on, self._sweep, self._sweeping = None, None, []
         self._due.pop("waivers", None)
 
     def tick(self, pollers: Mapping[str, AccountPoller]) -> None:
@@ -66,8 +69,9 @@ class Housekeeping:
             self._judge_anew()
         today = day_of(self._clock.now())
         if today != self._swept_on and self._is_due("waivers", _WAIVERS_EVERY):
-            self._swept_on = today
-            self._sweep_waivers()
+            self._swept_on, self._sweep = today, None
+            self._sweeping = [(account, 0) for account in self._rules]
+        self._sweep_on()
         if self._is_due("purge", _PURGE_EVERY):
             self._submit(self._purge)
         if self._is_due("catch_up", _CATCH_UP_EVERY):
@@ -82,7 +86,7 @@ class Housekeeping:
         self._due[what] = now + every
         return True
 
-    def _submit(self, work: Callable[[Unit], T], on_failure: Callable[[], None] = lambda: None) -> Future[T]:
+    def _submit(self, work: Callable[[Unit], T]) -> Future[T]:
         def look_at(future: Future[T]) -> None:
             error = future.exception()
             if error is not None:
@@ -90,7 +94,6 @@ class Housekeeping:
                 # What the store cannot do, it has said itself, once and not at each try.
                 level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
                 log.log(level, "Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
-                on_failure()
 
         submitted = self._store.submit(work)
         submitted.add_done_callback(look_at)
@@ -112,17 +115,23 @@ class Housekeeping:
             # There may be more than a purge takes at once; else a busy inbox would grow for ever.
             self._due["purge"] = self._clock.monotonic() + _PURGE_ON
 
-    def _sweep_waivers(self) -> None:
-        for account, rules in self._rules.items():
-            self._submit(
-                lambda unit, account=account, rules=rules: listing.sweep_waivers(  # type: ignore[misc]
-                    unit, account, now=self._clock.now(), rules=rules
-                ),
-                self._sweep_again,
+    def _sweep_on(self) -> None:
+        """A few servers a tick, so that deliveries and polls go on between."""
+        if self._sweep is not None:
+            if not self._sweep.done():
+                return
+            account, _ = self._sweeping.pop(0)
+            if self._sweep.exception() is not None:
+                self._swept_on, self._sweeping = None, []
+            elif (last := self._sweep.result()) is not None:
+                self._sweeping.insert(0, (account, last))
+            self._sweep = None
+        if self._sweeping:
+            account, after = self._sweeping[0]
+            rules = self._rules[account]
+            self._sweep = self._submit(
+                lambda unit: listing.sweep_waivers(unit, account, after=after, now=self._clock.now(), rules=rules)
             )
-
-    def _sweep_again(self) -> None:
-        self._swept_on = None
 
     def _catch_up(self, pollers: Mapping[str, AccountPoller]) -> None:
         """Where deliveries did not fit into the inbox, poll the account's servers sooner, at most once an interval."""

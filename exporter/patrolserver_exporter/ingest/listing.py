@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.unit import Unit
 
 
+SWEPT_AT_ONCE = 200
+
+
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """What a server list changed."""
 
@@ -101,18 +104,20 @@ def save_account(unit: Unit, record: AccountRecord) -> None:
     unit.effects.append(AccountShown(record, fleet.count_servers(unit.connection).get(record.name, 0)))
 
 
-def sweep_waivers(unit: Unit, account: str, *, now: float, rules: Rules) -> int:
-    """Let waivers begin and end on the account's open issues; returns how many servers changed.
+def sweep_waivers(unit: Unit, account: str, *, after: int = 0, now: float, rules: Rules) -> int | None:
+    """Let waivers begin and end on open issues of the account's next servers, those behind ``after``.
 
-    A server that is gone is left alone: should it come back, its first poll does this, and tells it.
+    Returns the id of the last one, or ``None`` when there are no more: a whole fleet in one unit would hold up
+    deliveries. A server that is gone is left alone: should it come back, its first poll does this, and tells it.
     """
-    swept = 0
-    for (_, server_id), issues in list(fleet.open_issues(unit.connection, account)):
-        record = fleet.find_server(unit.connection, account, server_id)
-        if record is None or record.gone_at is not None:
-            continue
-        swept += _waive(unit, record, issues, now, rules)
-    return swept
+    records = fleet.some_servers(unit.connection, account, after=after, limit=SWEPT_AT_ONCE)
+    if not records:
+        return None
+    first, last = records[0].server_id, records[-1].server_id
+    issues = dict(fleet.open_issues(unit.connection, account, first=first, last=last))
+    for record in records:
+        _waive(unit, record, issues.get(record.server_id, ()), now, rules)
+    return last
 
 
 def _waive(unit: Unit, record: ServerRecord, issues: Sequence[Issue], now: float, rules: Rules) -> bool:

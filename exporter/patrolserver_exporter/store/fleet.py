@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.issues.summary import ServerSummary
-from patrolserver_exporter.patrolserver.models import Software
+from patrolserver_exporter.patrolserver.models import MAX_ID, Software
 from patrolserver_exporter.store.dialect import upsert
 from patrolserver_exporter.store.documents import seal, unseal
 from patrolserver_exporter.store.schema import accounts, issues, servers
@@ -138,6 +138,17 @@ def server_records(
     return map(record_of, connection.execute(query))
 
 
+def some_servers(connection: sa.Connection, account: str, *, after: int, limit: int) -> list[ServerRecord]:
+    """The account's next servers by id, behind ``after``; those that are gone left out."""
+    query = (
+        sa.select(*RECORD_COLUMNS)
+        .where(servers.c.account == account, servers.c.server_id > after, servers.c.gone_at.is_(None))
+        .order_by(servers.c.server_id)
+        .limit(limit)
+    )
+    return list(map(record_of, connection.execute(query)))
+
+
 def count_servers(connection: sa.Connection) -> dict[str, int]:
     """How many servers each account has, gone ones left out."""
     rows = connection.execute(
@@ -186,16 +197,18 @@ def issues_of(connection: sa.Connection, account: str, server_id: int) -> tuple[
     return tuple(unseal(document, Issue) for (document,) in rows)
 
 
-def open_issues(connection: sa.Connection, account: str) -> Iterator[tuple[tuple[str, int], list[Issue]]]:
-    """An account's open issues by server key; servers that are gone included."""
+def open_issues(
+    connection: sa.Connection, account: str, *, first: int = 0, last: int = MAX_ID
+) -> Iterator[tuple[int, list[Issue]]]:
+    """The open issues of an account's servers with ids from ``first`` to ``last``; servers that are gone included."""
     rows = connection.execute(
         sa.select(issues.c.document)
-        .where(issues.c.account == account, issues.c.fixed_at.is_(None))
+        .where(issues.c.account == account, issues.c.server_id.between(first, last), issues.c.fixed_at.is_(None))
         .order_by(issues.c.server_id, issues.c.id)
     )
     found = (unseal(document, Issue) for (document,) in rows)
-    for key, group in itertools.groupby(found, key=lambda issue: (issue.account, issue.server_id)):
-        yield key, list(group)
+    for server_id, group in itertools.groupby(found, key=lambda issue: issue.server_id):
+        yield server_id, list(group)
 
 
 def save_issues(connection: sa.Connection, changed: Iterable[Issue]) -> None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from patrolserver_exporter.ingest.events import FollowUp
     from patrolserver_exporter.ingest.rules import Rules
     from patrolserver_exporter.issues.model import Issue
+    from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
-    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.delivery import Delivery
     from patrolserver_exporter.store.fleet import ServerRecord, ServerState
     from patrolserver_exporter.store.history import StoredChange
@@ -114,10 +115,19 @@ class Driver:
         )
 
     def sweep(self) -> int:
-        """Waivers begin and end."""
-        return self.store.run(
-            lambda unit: listing.sweep_waivers(unit, self.account, now=self.clock.now(), rules=self.rules)
-        )
+        """Waivers begin and end; the number of servers that this changed."""
+        before, after = self._summaries(), 0
+
+        def work(unit: Unit) -> int | None:
+            return listing.sweep_waivers(unit, self.account, after=after, now=self.clock.now(), rules=self.rules)
+
+        while (last := self.store.run(work)) is not None:
+            after = last
+        return sum(one != other for one, other in zip(before, self._summaries(), strict=True))
+
+    def _summaries(self) -> list[ServerSummary]:
+        records = self.store.run(lambda unit: list(fleet.server_records(unit.connection, self.account)))
+        return [record.summary for record in records]
 
     # What is there
 

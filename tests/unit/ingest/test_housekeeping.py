@@ -10,7 +10,7 @@ from tests.unit.issues.builders import exploitable, outdated
 
 from patrolserver_exporter.config.schema import Issues, Metrics
 from patrolserver_exporter.exposition.telemetry import Telemetry
-from patrolserver_exporter.ingest import restore
+from patrolserver_exporter.ingest import listing, restore
 from patrolserver_exporter.ingest.account import WatchedAccount
 from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.housekeeping import Housekeeping
@@ -100,6 +100,19 @@ def test_a_sweep_of_waivers_leaves_what_is_stale_to_be_judged(keeping: Keeping) 
     keeping.tick()
     assert driver.open_names() == ["php", "ssh"]
     assert driver.server().summary.open_issues == (0, 0, 2, 0)
+
+
+def test_waivers_are_looked_at_batch_by_batch(keeping: Keeping) -> None:
+    """One batch a tick, in every account; the last one is not left out."""
+    driver, last = keeping.driver, listing.SWEPT_AT_ONCE + 1
+    driver.take_list(*(f"s{number}" for number in range(last)))
+    config = configured()
+    driver.rules = Rules.of(config, config.accounts[0])
+    for server_id in (1, last):
+        driver.poll(outdated("php"), server_id=server_id)
+    for waived in ((1, 0), (1, 1)):
+        keeping.tick()
+        assert (driver.server(1).summary.waived_issues, driver.server(last).summary.waived_issues) == waived
 
 
 def test_waivers_end_with_the_first_tick_of_the_day(keeping: Keeping) -> None:

@@ -89,9 +89,12 @@ def test_open_issues_are_read_by_server(driver: Driver) -> None:
     driver.poll(outdated("php"))
     found = driver.store.run(lambda unit: list(fleet.open_issues(unit.connection, "main")))
     assert [(key, [issue.canonical_name for issue in issues]) for key, issues in found] == [
-        (("main", 1), ["php"]),
-        (("main", 2), ["php"]),
+        (1, ["php"]),
+        (2, ["php"]),
     ]
+    assert [
+        key for key, _ in driver.store.run(lambda unit: list(fleet.open_issues(unit.connection, "main", first=2)))
+    ] == [2]
 
 
 @both
