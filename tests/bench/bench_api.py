@@ -51,7 +51,9 @@ def fill(url: str, servers: int, installed: int) -> None:
     def work(unit: Unit) -> None:
         for number in range(1, servers + 1):
             found = [replace(broken, fingerprint=f"{number:016x}")]
-            put_server(unit, number, _name(number), issues=found, software=(*sound, outdated()), polled_at=now)
+            put_server(
+                unit, number, _name(number), issues=found, software=(*sound, outdated(location="/")), polled_at=now
+            )
         fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
 
     with Store(url) as store:

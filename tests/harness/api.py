@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from msgspec.structs import replace
 from tests.serving import serving
+from tests.unit.ingest.accounts import rules
 
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.schema import Account, ApiToken, Config, Issues, Scope
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
 
 ALL = tuple(Scope)
+BY_DEFAULT = rules().judging
+"""The mark of what was judged without any settings."""
 
 
 @dataclass
@@ -200,6 +203,7 @@ def put_server(
         last_poll_at=known.last_poll_at,
         poll_success=known.poll_success,
     )
+    summary = replace(summary, judged_by=BY_DEFAULT)
     record = ServerRecord(account=account, server_id=server_id, name=name, state=known, summary=summary)
     fleet.save_servers(unit.connection, [record], None if polled_at is None else software)
     fleet.save_issues(unit.connection, issues)
