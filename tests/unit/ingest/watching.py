@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,7 +19,7 @@ from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.simulator.software import Kind
-from patrolserver_exporter.store import Store, fleet, inbox_view
+from patrolserver_exporter.store import Store, StoreUnavailable, fleet, inbox_view
 from patrolserver_exporter.store.delivery import Acceptance, NewDelivery
 from patrolserver_exporter.store.door import Door
 
@@ -39,6 +40,18 @@ SOFTWARE = "GET servers/:server/software"
 LIST = "GET servers"
 EVENT = "GET webhooks/:webhook/events/:event"
 QUICK = Poll(interval=900.0, timeout=2.0, max_requests_per_minute=60_000)
+
+
+class FailingStore(Store):
+    """A store whose disk is full now and then."""
+
+    full = threading.Event()
+
+    def run(self, work: Callable[[Unit], T]) -> T:
+        """As the store does it, unless the disk is full."""
+        if self.full.is_set():
+            raise StoreUnavailable("The store cannot write: database or disk is full")
+        return super().run(work)
 
 
 class Watching:
