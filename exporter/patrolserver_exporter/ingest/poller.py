@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.ingest import scans
 from patrolserver_exporter.ingest.health import LIST_EVERY, Trouble
-from patrolserver_exporter.ingest.results import Results, StoppedError, stopped, tell, unknown
+from patrolserver_exporter.ingest.results import Results, StoppedError, stopped, unknown
 from patrolserver_exporter.ingest.schedule import Job, Task
 from patrolserver_exporter.ingest.server_calls import RETRY_BASE, ServerCalls
 from patrolserver_exporter.ingest.server_list import ServerList
@@ -101,7 +101,7 @@ class AccountPoller:
             waiting = self._take_waiting()
         self.watched.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        tell(waiting, stopped(self.watched.name))
+        self._results.tell(waiting, stopped(self.watched.name))
 
     def _take_waiting(self) -> list[Listener]:
         waiting = [done for of_server in self.watched.waiting.values() for done in of_server]
@@ -133,7 +133,7 @@ class AccountPoller:
                 refused = self._take_waiting()
                 self._pass_over_due(now)
             why = watched.health.detail or "the API asked to wait."
-        tell(refused, f"The account {watched.name} cannot be polled now: {why}")
+        self._results.tell(refused, f"The account {watched.name} cannot be polled now: {why}")
 
     def _start_due(self, now: float) -> None:
         watched = self.watched

@@ -54,14 +54,14 @@ class Results:
         fields = log_fields(account=self._watched.name, about=about, odd="; ".join(oddities[:5]))
         log.log(level, "The API's reply was odd", extra=fields)
 
-
-def tell(waiting: Sequence[Listener], outcome: str | None) -> None:
-    """Tell those who wait how a poll ended: the error, or ``None``."""
-    for done in waiting:
-        try:
-            done(outcome)
-        except Exception:
-            log.exception("Nobody could be told how a poll ended")
+    def tell(self, waiting: Sequence[Listener], outcome: str | None) -> None:
+        """Tell those who wait how a poll ended: the error, or ``None``."""
+        for done in waiting:
+            try:
+                done(outcome)
+            except Exception:
+                self._telemetry.error("poller")
+                log.exception("Nobody could be told how a poll ended")
 
 
 def unknown(account: str, server_id: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.ingest import scans, units
 from patrolserver_exporter.ingest.health import LIST_EVERY, back_off
-from patrolserver_exporter.ingest.results import stopped, tell, unknown
+from patrolserver_exporter.ingest.results import stopped, unknown
 from patrolserver_exporter.ingest.schedule import Job, Task
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
@@ -45,9 +45,11 @@ class ServerCalls:
             outcome = self._ask_for_software(server_id)
         except BaseException:
             watched = self._watched
-            tell(waiting, stopped(watched.name) if watched.stopping else "The poll's result could not be kept.")
+            self._results.tell(
+                waiting, stopped(watched.name) if watched.stopping else "The poll's result could not be kept."
+            )
             raise
-        tell(waiting, outcome)
+        self._results.tell(waiting, outcome)
 
     def _ask_for_software(self, server_id: int) -> str | None:
         """Returns what went wrong."""

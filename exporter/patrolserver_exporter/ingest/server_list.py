@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from patrolserver_exporter.ingest import listing
 from patrolserver_exporter.ingest.effects import InboxMoved
 from patrolserver_exporter.ingest.health import Trouble
-from patrolserver_exporter.ingest.results import tell, unknown
+from patrolserver_exporter.ingest.results import unknown
 from patrolserver_exporter.ingest.schedule import Job, Task
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError
@@ -102,7 +102,7 @@ class ServerList:
             for server_id in (*listed.added, *listed.renamed):
                 watched.schedule.put(Task(Job.POLL, server_id), now)
         for done, server_id in waiting:
-            tell([done], unknown(watched.name, server_id))
+            self._results.tell([done], unknown(watched.name, server_id))
         counts = {"added": len(listed.added), "gone": len(listed.gone), "renamed": len(listed.renamed)}
         fields = log_fields(account=watched.name, **counts)
         log.info("The account's servers changed", extra=fields)

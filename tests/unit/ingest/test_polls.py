@@ -206,7 +206,7 @@ def test_nobody_waits_for_an_account_that_stops(watching: Watching) -> None:
 
 
 def test_a_listener_that_fails_does_not_keep_the_news_from_others(watching: Watching) -> None:
-    """Somebody who went away raises; the next one hears all the same."""
+    """Somebody who went away raises, which counts as an error; the next one hears all the same."""
     watching.start()
 
     def gone(_: str | None) -> None:
@@ -219,3 +219,4 @@ def test_a_listener_that_fails_does_not_keep_the_news_from_others(watching: Watc
     watching.ingest.refresh("main", 1, listener)
     watching.until(lambda: listener.heard)
     assert listener.heard == [None]
+    assert 'patrolserver_exporter_errors_total{component="poller"} 1.0' in watching.scrape()
