@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from patrolserver_exporter.web.protocol import Rules, Timeouts
-from patrolserver_exporter.web.server import Listener, WebServer
+from patrolserver_exporter.web.http.protocol import Rules, Timeouts
+from patrolserver_exporter.web.http.server import Listener, WebServer
 
 if TYPE_CHECKING:
     import ssl
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from patrolserver_exporter.web.protocol import WebEvent
-    from patrolserver_exporter.web.webconfig import WebConfigFile
+    from patrolserver_exporter.web.http.protocol import WebEvent
+    from patrolserver_exporter.web.http.web_config import WebConfigFile
 
 QUICK = Timeouts(idle=0.4, header=0.4, body=0.4, write=0.4, handshake=0.4, linger=0.2, sweep=0.05)
 

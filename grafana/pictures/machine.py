@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from patrolserver_exporter.exposition.telemetry import InboxState, Telemetry
+from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
 
 if TYPE_CHECKING:
     import random

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafana.pictures.machine import Machine
-from patrolserver_exporter.exposition.accounts import AccountSeries, SeverityTally, fix_duration_bucket
-from patrolserver_exporter.exposition.fleet import FleetExposition
-from patrolserver_exporter.exposition.scrape import Scrape
 from patrolserver_exporter.issues.merge import apply_poll
 from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind
 from patrolserver_exporter.issues.summary import summarise
+from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally, fix_duration_bucket
+from patrolserver_exporter.live.fleet import FleetExposition
+from patrolserver_exporter.live.scrape import Scrape
 from patrolserver_exporter.patrolserver.models import Exploit, Server, Software
 from patrolserver_exporter.simulator.fleet import dice, server_name, software_of
 from patrolserver_exporter.simulator.software import Kind, altered

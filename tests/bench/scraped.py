@@ -20,13 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from tests.unit.exposition.oracle import OracleCollector
+from tests.unit.live.oracle import OracleCollector
 
-from patrolserver_exporter.exposition.accounts import AccountSeries
-from patrolserver_exporter.exposition.fleet import FleetExposition
-from patrolserver_exporter.exposition.scrape import Scrape
-from patrolserver_exporter.exposition.telemetry import Telemetry
 from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
+from patrolserver_exporter.live.account_series import AccountSeries
+from patrolserver_exporter.live.fleet import FleetExposition
+from patrolserver_exporter.live.own_metrics import Telemetry
+from patrolserver_exporter.live.scrape import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,7 +17,7 @@ from tests.harness.waiting import eventually
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.store import Store, StoreCorrupt
-from patrolserver_exporter.store.schema import issues, servers
+from patrolserver_exporter.store.tables import issues, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,8 +13,8 @@ import pytest
 import uvloop
 from starlette.responses import PlainTextResponse
 
-from patrolserver_exporter.web.body import BodyError, read_body
-from patrolserver_exporter.web.server import Listener, WebServer
+from patrolserver_exporter.web.http.body import BodyError, read_body
+from patrolserver_exporter.web.http.server import Listener, WebServer
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

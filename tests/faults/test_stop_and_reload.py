@@ -19,7 +19,7 @@ from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.store import Store
-from patrolserver_exporter.store.schema import inbox
+from patrolserver_exporter.store.tables import inbox
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,10 +13,10 @@ import pytest
 from tests.harness.process import CONFIG, Exporter
 from tests.harness.waiting import eventually
 
+from patrolserver_exporter.app.service import Service, ServiceOptions
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.logs import setup_logging
-from patrolserver_exporter.service import Service, ServiceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 import requests
 from msgspec.structs import replace
 from tests.serving import serving
-from tests.unit.ingest.accounts import rules
+from tests.unit.sync.accounts import rules
 
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.schema import Account, ApiToken, Config, Issues, Scope
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.ingest.core import AccountStatus
-from patrolserver_exporter.ingest.effects import FeedGrew, InboxMoved
 from patrolserver_exporter.issues.summary import summarise
+from patrolserver_exporter.live.effects import FeedGrew, InboxMoved
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import Store, fleet, history
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
-from patrolserver_exporter.web.access import BearerTokens
+from patrolserver_exporter.sync.accounts import AccountStatus
+from patrolserver_exporter.web.access.basic_auth import Guard
+from patrolserver_exporter.web.access.rights import BearerTokens
 from patrolserver_exporter.web.api import api_routes
-from patrolserver_exporter.web.app import main_app, not_found_app
-from patrolserver_exporter.web.auth import Guard
 from patrolserver_exporter.web.context import WebContext
-from patrolserver_exporter.web.protocol import Rules
+from patrolserver_exporter.web.http.protocol import Rules
+from patrolserver_exporter.web.http.routing import main_app, not_found_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

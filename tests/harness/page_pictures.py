@@ -11,7 +11,7 @@ from tests.harness import pages
 from tests.harness.chromium import WIDE, install, look, visit
 from tests.serving import serving
 
-from patrolserver_exporter.web.protocol import Rules
+from patrolserver_exporter.web.http.protocol import Rules
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 SHOWN = 13

@@ -11,20 +11,27 @@ import msgspec
 
 from patrolserver_exporter.config.schema import Account, Config, Issues
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.ingest.core import AccountStatus
-from patrolserver_exporter.ingest.listing import apply_list, save_account
-from patrolserver_exporter.ingest.rules import Rules
-from patrolserver_exporter.ingest.units import apply_poll, apply_poll_failure, apply_reported, find, show, with_state
 from patrolserver_exporter.issues.model import Kind, Waiver
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, ReportedSoftware, Server, Software
 from patrolserver_exporter.simulator.catalogue import PRODUCTS, ROLES, SITES, SLOTS
 from patrolserver_exporter.store import Store, fleet
-from patrolserver_exporter.web.access import BearerTokens
-from patrolserver_exporter.web.app import main_app, not_found_app
-from patrolserver_exporter.web.auth import Guard
+from patrolserver_exporter.sync.account_updates import apply_list, save_account
+from patrolserver_exporter.sync.accounts import AccountStatus
+from patrolserver_exporter.sync.rules import Rules
+from patrolserver_exporter.sync.server_updates import (
+    apply_poll,
+    apply_poll_failure,
+    apply_reported,
+    find,
+    show,
+    with_state,
+)
+from patrolserver_exporter.web.access.basic_auth import Guard
+from patrolserver_exporter.web.access.rights import BearerTokens
 from patrolserver_exporter.web.context import WebContext
+from patrolserver_exporter.web.http.routing import main_app, not_found_app
 from patrolserver_exporter.web.pages import page_routes
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import requests
 from tests.harness.api import put_server, serving_api, token
 
 from patrolserver_exporter.config.schema import Scope
-from patrolserver_exporter.store import schema
-from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.store.door import Door
+from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.store import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,7 @@ def test_deliveries_are_listed_shown_replayed_and_dropped(store_url: str) -> Non
     with serving_api(store_url) as api:
         api.store.run(fill)
         api.redactor.register("canary-secret")
-        table = schema.inbox
+        table = tables.inbox
         dead = {
             "state": DeliveryState.DEAD,
             "attempts": 3,

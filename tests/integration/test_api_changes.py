@@ -13,7 +13,7 @@ from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue
 
 from patrolserver_exporter.issues.model import Change, ChangeKind
-from patrolserver_exporter.store import retention
+from patrolserver_exporter.sync import housekeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ def test_a_cursor_older_than_what_is_kept_is_gone(api: ServedApi) -> None:
     happen(api, "d", at=5000.0)
     first, second, third, _ = (item["id"] for item in api.get("/changes").json()["items"])
     start = api.get("/changes?after=latest").json()["next_cursor"]
-    api.store.run(lambda unit: retention.purge(unit, now=5000.0, retention=100.0))
+    api.store.run(lambda unit: housekeeping.purge(unit, now=5000.0, retention=100.0))
     for stale in (first, second):
         gone = api.get(f"/changes?after={stale}")
         assert gone.status_code == 410
@@ -149,7 +149,7 @@ def test_the_very_first_place_is_not_kept_for_ever(api: ServedApi) -> None:
     before = api.get("/changes").json()["next_cursor"]
     happen(api, "a", at=1000.0)
     happen(api, "b", at=5000.0)
-    api.store.run(lambda unit: retention.purge(unit, now=5000.0, retention=100.0))
+    api.store.run(lambda unit: housekeeping.purge(unit, now=5000.0, retention=100.0))
     assert api.get(f"/changes?after={before}").status_code == 410
 
 

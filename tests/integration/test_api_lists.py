@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
+from patrolserver_exporter.inbox.delivery import NewDelivery
+from patrolserver_exporter.inbox.intake import Door
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store import fleet
-from patrolserver_exporter.store.delivery import NewDelivery
-from patrolserver_exporter.store.door import Door
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from tests.harness.api import put_server
 from tests.harness.process import Exporter
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
+from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.intake import Door
 from patrolserver_exporter.issues.model import Change, ChangeKind, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit
-from patrolserver_exporter.store import Store, history, schema
-from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.store.door import Door
+from patrolserver_exporter.store import Store, history, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def fill(unit: Unit) -> None:
     Door(100).accept(unit, news)
     states = list(DeliveryState)
     for number in range(1, 31):
-        row = schema.inbox.update().where(schema.inbox.c.id == number)
+        row = tables.inbox.update().where(tables.inbox.c.id == number)
         state = states[number % len(states)]
         unit.connection.execute(row.values(state=state, body=bytes(range(256)), last_error=HOSTILE[number % 12]))
 

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, software
 
+from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.intake import Door, request_catch_up
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
-from patrolserver_exporter.store import fleet, schema
-from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.store.door import Door, request_catch_up
+from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def delivery(world: World, state: DeliveryState, account: str = "main", received
 
     def work(unit: Unit) -> None:
         Door(100).accept(unit, [new])
-        row = schema.inbox.update().where(schema.inbox.c.event_id == new.event_id)
+        row = tables.inbox.update().where(tables.inbox.c.event_id == new.event_id)
         unit.connection.execute(row.values(state=state))
 
     world.works.append(work)
@@ -127,7 +127,7 @@ def gone(world: World) -> None:
 
 def never_listed(world: World) -> None:
     world.asked.append("web*")
-    unlisted = schema.accounts.update().where(schema.accounts.c.name == "main").values(last_success_at=None)
+    unlisted = tables.accounts.update().where(tables.accounts.c.name == "main").values(last_success_at=None)
     world.works.append(lambda unit: unit.connection.execute(unlisted))
 
 
@@ -216,7 +216,7 @@ def random_world(draw: random.Random) -> World:
 
 def play(api: ServedApi, world: World) -> Any:
     def work(unit: Unit) -> None:
-        for table in (schema.inbox, schema.issues, schema.servers, schema.accounts):
+        for table in (tables.inbox, tables.issues, tables.servers, tables.accounts):
             unit.connection.execute(sa.delete(table))
         for account in ("main", "other"):
             fleet.save_account(unit.connection, AccountRecord(name=account, up=True, last_success_at=NOON))

@@ -18,10 +18,10 @@ from tests.unit.issues.builders import issue
 from patrolserver_exporter.cli import main
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.schema import Scope
+from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.intake import Door
 from patrolserver_exporter.issues.model import Kind, Severity
-from patrolserver_exporter.store import fleet, schema
-from patrolserver_exporter.store.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.store.door import Door
+from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def fill(unit: Unit) -> None:
     fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
     news = [NewDelivery("other", 1, event_id, "webhook.new_server_issues", now) for event_id in (11, 12, 13)]
     Door(10).accept(unit, news)
-    dead = schema.inbox.update().where(schema.inbox.c.id > 1)
+    dead = tables.inbox.update().where(tables.inbox.c.id > 1)
     unit.connection.execute(dead.values(state=DeliveryState.DEAD, body=b"<html>\x1b[2J", last_error="no JSON"))
 
 

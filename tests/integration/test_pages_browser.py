@@ -11,7 +11,7 @@ from tests.harness.chromium import PHONE, WIDE, install, look, visit
 from tests.harness.pages import Accounts, Site
 from tests.serving import serving
 
-from patrolserver_exporter.web.protocol import Rules
+from patrolserver_exporter.web.http.protocol import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,12 +16,12 @@ from tests.serving import serving
 
 from patrolserver_exporter.config.schema import ApiToken, Scope
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.ingest.listing import apply_list
 from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.web.access import BearerTokens
-from patrolserver_exporter.web.pages.ages import moment
+from patrolserver_exporter.sync.account_updates import apply_list
+from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.web.pages.words import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,29 +24,30 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.harness.ticking import HeldClock
-from tests.unit.ingest.accounts import MAIN, SETTLE, configured, rules
-from tests.unit.ingest.driving import FINISHED, NEW_ISSUES, Driver
 from tests.unit.issues.builders import EXPLOIT_RISK, exploitable, outdated, reported, software, unsupported
+from tests.unit.sync.accounts import MAIN, SETTLE, configured, rules
+from tests.unit.sync.driving import FINISHED, NEW_ISSUES, Driver
 
-from patrolserver_exporter.ingest import events, fates, listing, restore
-from patrolserver_exporter.ingest.clockwatch import ClockWatch
+from patrolserver_exporter.inbox import retry, transitions, view
+from patrolserver_exporter.inbox.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.intake import Door
 from patrolserver_exporter.issues.derive import derive
 from patrolserver_exporter.patrolserver.envelope import Parsed
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
 from patrolserver_exporter.patrolserver.errors import Unreadable as UnreadableReply
 from patrolserver_exporter.patrolserver.models import Event
-from patrolserver_exporter.store import ClaimLost, Store, deliveries, inbox_view
-from patrolserver_exporter.store.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
-from patrolserver_exporter.store.door import Door
+from patrolserver_exporter.store import ClaimLost, Store
+from patrolserver_exporter.sync import account_updates, events, restore
+from patrolserver_exporter.sync.clock_steps import ClockWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.harness.postgres import PostgresCluster
 
+    from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
-    from patrolserver_exporter.store.delivery import Delivery
 
 LIMIT = 6
 LEASE = 70.0
@@ -275,7 +276,7 @@ class Pipeline(RuleBasedStateMachine):
             return
         self.tick(LEASE)
         claimed = self.store.run(
-            lambda unit: deliveries.claim(unit, MAIN, now=self.clock.now(), lease=LEASE, limit=LIMIT + self.replayed)
+            lambda unit: transitions.claim(unit, MAIN, now=self.clock.now(), lease=LEASE, limit=LIMIT + self.replayed)
         )
         assert hanging.id in {other.id for other in claimed}
         self.fetched(hanging, late, good=True)
@@ -286,7 +287,7 @@ class Pipeline(RuleBasedStateMachine):
         """Claim one."""
         now = self.clock.now()
         return next(
-            iter(self.store.run(lambda unit: deliveries.claim(unit, MAIN, now=now, lease=LEASE, limit=1))), None
+            iter(self.store.run(lambda unit: transitions.claim(unit, MAIN, now=now, lease=LEASE, limit=1))), None
         )
 
     def conclude(self, claimed: Delivery, result: str, *, good: bool) -> None:
@@ -305,7 +306,7 @@ class Pipeline(RuleBasedStateMachine):
             self.applied.add(claimed.event_id)
             return
         error = ERRORS[result]()
-        fate = fates.fate_of(
+        fate = retry.fate_of(
             error,
             received_at=claimed.received_at,
             state_attempts=claimed.attempts,
@@ -349,7 +350,7 @@ class Pipeline(RuleBasedStateMachine):
         if known:
             row = data.draw(st.sampled_from(known))
             self.replayed += row.state not in WAITING
-            self.store.run(lambda unit: deliveries.replay(unit, row.id, now=self.clock.now()))
+            self.store.run(lambda unit: transitions.replay(unit, row.id, now=self.clock.now()))
 
     @rule(jump=st.sampled_from([0.0, 0.0, 40 * DAY, -40 * DAY]))
     def crash(self, jump: float) -> None:
@@ -376,13 +377,13 @@ class Pipeline(RuleBasedStateMachine):
         self.tick()
         self.list_read_at = self.clock.now()
         self.driver.take_list("web", "db")
-        self.store.run(lambda unit: deliveries.unblock(unit, MAIN))
+        self.store.run(lambda unit: transitions.unblock(unit, MAIN))
 
     @rule()
     def come_to_rest(self) -> None:
         """Everything that waits is fetched, and one poll a settle later makes the state equal to upstream."""
         self.list_servers()
-        self.store.run(lambda unit: deliveries.hasten(unit, MAIN))
+        self.store.run(lambda unit: transitions.hasten(unit, MAIN))
         for _ in range(200):
             self.tick(100.0)
             claimed = self.take()
@@ -391,7 +392,7 @@ class Pipeline(RuleBasedStateMachine):
             elif not self.waiting():
                 break
             else:
-                self.tick(deliveries.LONGEST_WAIT)
+                self.tick(transitions.LONGEST_WAIT)
         assert self.waiting() == []
         self.tick(SETTLE + 1.0)
         for server_id in SERVERS:
@@ -401,7 +402,7 @@ class Pipeline(RuleBasedStateMachine):
 
     def caught_up(self) -> bool:
         """Polls after the newest overflow end the catch-up."""
-        return self.store.run(lambda unit: listing.finish_catch_up(unit, MAIN))
+        return self.store.run(lambda unit: account_updates.finish_catch_up(unit, MAIN))
 
     # What holds
 
@@ -475,7 +476,7 @@ class Pipeline(RuleBasedStateMachine):
 
     def rows(self) -> list[Delivery]:
         """The inbox."""
-        return self.store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=1000))
+        return self.store.run(lambda unit: view.page(unit.connection, after=0, limit=1000))
 
     def waiting(self) -> list[Delivery]:
         """What waits in it."""

@@ -13,11 +13,9 @@ import pytest
 from starlette.responses import PlainTextResponse
 from tests.serving import QUICK, eventually, read_to_end, serving
 
-from patrolserver_exporter.web.access import LOOPBACK_STATE
-from patrolserver_exporter.web.body import BodyError, ClientGone, read_body
-from patrolserver_exporter.web.listen import ListenError
-from patrolserver_exporter.web.protocol import Rules, Timeouts, WebEvent
-from patrolserver_exporter.web.server import Listener, WebServer
+from patrolserver_exporter.web.http.body import BodyError, ClientGone, read_body
+from patrolserver_exporter.web.http.protocol import Rules, Timeouts, WebEvent
+from patrolserver_exporter.web.http.server import LOOPBACK_STATE, Listener, ListenError, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,9 +16,9 @@ from starlette.responses import PlainTextResponse
 from tests.serving import eventually, read_to_end, serving
 
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.web.auth import Guard
-from patrolserver_exporter.web.protocol import Rules, Timeouts, WebEvent
-from patrolserver_exporter.web.webconfig import WebConfigFile
+from patrolserver_exporter.web.access.basic_auth import Guard
+from patrolserver_exporter.web.http.protocol import Rules, Timeouts, WebEvent
+from patrolserver_exporter.web.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
     from pathlib import Path

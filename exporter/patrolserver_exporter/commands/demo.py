@@ -8,20 +8,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patrolserver_exporter.app.service import ServiceOptions
 from patrolserver_exporter.commands import flags
 from patrolserver_exporter.commands.serve import FAILED, serve
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.logs import setup_logging
-from patrolserver_exporter.service import ServiceOptions
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.web.listen import ListenError, is_loopback, parse_address
+from patrolserver_exporter.web.http.server import ListenError, is_loopback, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from patrolserver_exporter.web.listen import Address
+    from patrolserver_exporter.web.http.server import Address
 
 _DESCRIPTION = """\
 Starts a simulated PatrolServer and an exporter that watches it, and tells what happens: a scan, a new critical issue

@@ -1,4 +1,4 @@
-"""``patrolserver-exporter gate``: may these servers be deployed to? Asks the running exporter."""
+"""The `gate` command: asks the running exporter for its verdict."""
 
 from __future__ import annotations
 
@@ -9,21 +9,84 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patrolserver_exporter.commands import exporter_client, flags, gate_policy, gate_refresh
-from patrolserver_exporter.commands.exporter_client import ExporterError
+from patrolserver_exporter.commands import exporter_client, flags, gate_policy, gate_report
+from patrolserver_exporter.commands.exporter_client import ExporterError, Refused
 from patrolserver_exporter.commands.gate_policy import BadPolicy
-from patrolserver_exporter.commands.gate_report import junit, reply, sarif, table
+from patrolserver_exporter.config.duration import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from patrolserver_exporter.commands.exporter_client import ExporterClient
 
-EXIT_CODES = {reply.PASS: 0, reply.FAIL: 1, reply.UNKNOWN: 4}
-REPORTS: dict[str, Callable[[reply.Reply], str]] = {
-    "table": table.render,
-    "junit": junit.render,
-    "sarif": sarif.render,
+
+SELECTED_AT_ONCE = 50
+"""Names in one request: a request line has its limits."""
+AT_ONCE = 100
+"""Refreshes under way; the exporter keeps account of a thousand."""
+_LOOK_EVERY = 0.2
+
+
+def selections(servers: Sequence[str], account: str | None) -> Iterator[list[tuple[str, str]]]:
+    """Queries that together ask for these servers."""
+    of_account = [] if account is None else [("account", account)]
+    for start in range(0, len(servers), SELECTED_AT_ONCE):
+        yield [*of_account, *(("server", one) for one in servers[start : start + SELECTED_AT_ONCE])]
+
+
+def refresh(client: ExporterClient, servers: Sequence[str], account: str | None, timeout: float) -> list[str]:
+    """Poll the servers and wait; returns a sentence for each that was not polled. Raises `ExporterError`."""
+    end = time.monotonic() + timeout
+    found: dict[tuple[str, int], str] = {}
+    for query in selections(servers, account):
+        for server in client.items("/servers", query):
+            found[server["account"], server["id"]] = server["name"]
+    left = list(found)
+    running: dict[str, tuple[str, int]] = {}
+    failures: list[str] = []
+    while left or running:
+        if time.monotonic() > end:
+            late = [found[key] for key in (*running.values(), *left)]
+            return [*failures, *(_too_late(name, timeout) for name in late)]
+        while left and len(running) < AT_ONCE and (operation := _start(client, *left[0])) is not None:
+            running[operation["id"]] = left.pop(0)
+        for operation_id, key in list(running.items()):
+            operation = _member(client.get(f"/operations/{operation_id}"))
+            if operation["state"] in {"done", "failed"}:
+                del running[operation_id]
+                if operation["state"] == "failed":
+                    failures.append(f"{found[key]}: it could not be polled before the verdict: {operation['error']}")
+        if running or left:
+            time.sleep(_LOOK_EVERY)
+    return failures
+
+
+def _start(client: ExporterClient, account: str, server_id: int) -> dict[str, Any] | None:
+    """The operation; ``None`` when the exporter has too many under way."""
+    try:
+        return _member(client.post(f"/servers/{server_id}/refresh", query=[("account", account)]))
+    except Refused as error:
+        if error.status == 429:
+            return None
+        raise
+
+
+def _member(answer: Any) -> dict[str, Any]:
+    operation = answer.get("operation") if isinstance(answer, dict) else None
+    if not isinstance(operation, dict) or not {"id", "state"} <= operation.keys():
+        raise ExporterError("The exporter's answer to a refresh holds no operation.")
+    return operation
+
+
+def _too_late(name: str, timeout: float) -> str:
+    return f"{name}: its poll did not end within {format_duration(timeout)} (--refresh-timeout)."
+
+
+EXIT_CODES = {gate_report.PASS: 0, gate_report.FAIL: 1, gate_report.UNKNOWN: 4}
+REPORTS: dict[str, Callable[[gate_report.Reply], str]] = {
+    "table": gate_report.as_table,
+    "junit": gate_report.as_junit,
+    "sarif": gate_report.as_sarif,
 }
 
 _DESCRIPTION = """\
@@ -70,47 +133,47 @@ def main(arguments: Sequence[str]) -> int:
     text = _rendered(data, answer, values["format"])
     code = EXIT_CODES[answer.verdict]
     if not _written(text, values["output"]):
-        return code or EXIT_CODES[reply.UNKNOWN]
+        return code or EXIT_CODES[gate_report.UNKNOWN]
     return code
 
 
 def _judged(
     client: ExporterClient, body: dict[str, Any], refresh_timeout: float | None, baseline: str | None
-) -> tuple[dict[str, Any], reply.Reply]:
+) -> tuple[dict[str, Any], gate_report.Reply]:
     """The answer as it came, and as it was read; unknown when there is none that can be used."""
     try:
         failures: list[str] = []
         if refresh_timeout is not None:
-            failures = gate_refresh.refresh(client, body["servers"], body.get("account"), refresh_timeout)
+            failures = refresh(client, body["servers"], body.get("account"), refresh_timeout)
         # Before the verdict: an issue that comes in between is then judged, and not slipped into the baseline.
         issues = [] if baseline is None else list(_open_issues(client, body["servers"], body.get("account")))
         data = client.post("/gate", body)
-        reply.read(data)
+        gate_report.read(data)
         for failure in failures:
-            data = reply.with_doubt(data, "refresh_failed", failure)
-        answer = reply.read(data)
+            data = gate_report.with_doubt(data, "refresh_failed", failure)
+        answer = gate_report.read(data)
     except ExporterError as error:
         return _no_answer("exporter_unavailable", str(error))
-    except reply.NoVerdict as error:
+    except gate_report.NoVerdict as error:
         return _no_answer("no_verdict", str(error))
     if baseline is not None:
         _keep_baseline(Path(baseline), issues, answer)
     return data, answer
 
 
-def _no_answer(code: str, message: str) -> tuple[dict[str, Any], reply.Reply]:
+def _no_answer(code: str, message: str) -> tuple[dict[str, Any], gate_report.Reply]:
     now = dt.datetime.fromtimestamp(int(time.time()), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    data = reply.unanswered(code, message, now)
-    return data, reply.read(data)
+    data = gate_report.unanswered(code, message, now)
+    return data, gate_report.read(data)
 
 
 def _open_issues(client: ExporterClient, servers: Sequence[str], account: str | None) -> Iterable[dict[str, Any]]:
-    for query in gate_refresh.selections(servers, account):
+    for query in selections(servers, account):
         yield from client.items("/issues", [*query, ("waived", "false")])
 
 
-def _keep_baseline(path: Path, issues: Iterable[dict[str, Any]], answer: reply.Reply) -> None:
-    if answer.verdict == reply.UNKNOWN:
+def _keep_baseline(path: Path, issues: Iterable[dict[str, Any]], answer: gate_report.Reply) -> None:
+    if answer.verdict == gate_report.UNKNOWN:
         _say(f"The baseline {path} was not written, because the verdict is unknown.")
         return
     try:
@@ -119,7 +182,7 @@ def _keep_baseline(path: Path, issues: Iterable[dict[str, Any]], answer: reply.R
         _say(f"The baseline {path} could not be written: {error.strerror}.")
 
 
-def _rendered(data: dict[str, Any], answer: reply.Reply, form: str) -> str:
+def _rendered(data: dict[str, Any], answer: gate_report.Reply, form: str) -> str:
     if form == "json":
         return json.dumps(data, indent=2) + "\n"
     return REPORTS[form](answer)

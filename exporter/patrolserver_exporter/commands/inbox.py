@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.commands import exporter_client, flags
 from patrolserver_exporter.commands.exporter_client import ExporterError
-from patrolserver_exporter.commands.gate_report.reply import printable
-from patrolserver_exporter.commands.gate_report.table import table
-from patrolserver_exporter.store.delivery import DeliveryState
+from patrolserver_exporter.commands.gate_report import printable, table
+from patrolserver_exporter.inbox.delivery import DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

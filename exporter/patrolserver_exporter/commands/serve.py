@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from patrolserver_exporter import __version__
+from patrolserver_exporter.app.service import Service, ServiceOptions
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.commands import flags
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import log_fields, log_uncaught_exceptions, setup_logging
-from patrolserver_exporter.service import Service, ServiceOptions
 from patrolserver_exporter.store import StoreCorrupt, StoreError, StoreLocked, rebuild
-from patrolserver_exporter.web.listen import ListenError, parse_address
-from patrolserver_exporter.web.tls import build_context
-from patrolserver_exporter.web.webconfig import load_web_config
+from patrolserver_exporter.web.http.server import ListenError, parse_address
+from patrolserver_exporter.web.http.tls import build_context
+from patrolserver_exporter.web.http.web_config import load_web_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from patrolserver_exporter.config.load import Loaded
     from patrolserver_exporter.logs import Redactor
-    from patrolserver_exporter.web.listen import Address
+    from patrolserver_exporter.web.http.server import Address
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 
 class Severity(StrEnum):
@@ -150,3 +154,23 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
     issue: Issue
     """As it is after the change."""
+
+
+_BYTES = 8
+
+
+def fingerprint(account: str, server_id: int, identity: Identity, taken: Container[str] = ()) -> str:
+    """16 hexadecimal digits of a hash over the identity at birth.
+
+    An issue may have moved on from its identity at birth, as a reported one does when a poll tells its location. If
+    another is then born there, the fingerprint is in ``taken``, and the next one of the same sequence is given.
+    """
+    ordinal = 0
+    while (candidate := _hash(account, server_id, identity, ordinal)) in taken:
+        ordinal += 1
+    return candidate
+
+
+def _hash(account: str, server_id: int, identity: Identity, ordinal: int) -> str:
+    parts = [account, server_id, identity.canonical_name, identity.location, identity.issue_class, ordinal]
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=_BYTES).hexdigest()

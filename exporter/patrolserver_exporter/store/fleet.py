@@ -11,9 +11,8 @@ import sqlalchemy as sa
 from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.dialect import upsert
 from patrolserver_exporter.store.documents import seal, unseal
-from patrolserver_exporter.store.schema import accounts, issues, servers
+from patrolserver_exporter.store.tables import accounts, issues, servers, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,9 +9,8 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
-from patrolserver_exporter.store.dialect import upsert
 from patrolserver_exporter.store.documents import seal, unseal
-from patrolserver_exporter.store.schema import changes, tallies
+from patrolserver_exporter.store.tables import changes, tallies, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import RECORD_COLUMNS, ServerRecord, record_of
-from patrolserver_exporter.store.schema import issues, servers
+from patrolserver_exporter.store.tables import issues, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

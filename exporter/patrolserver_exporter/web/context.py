@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config
-    from patrolserver_exporter.ingest.core import AccountStatus
     from patrolserver_exporter.logs import Redactor
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.web.access import BearerTokens
+    from patrolserver_exporter.sync.accounts import AccountStatus
+    from patrolserver_exporter.web.access.rights import BearerTokens
 
 
 class Watching(Protocol):

@@ -9,18 +9,18 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.ingest.effects import InboxMoved
+from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
+from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.payload import UnreadableDelivery, read_payload
+from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.store.delivery import Acceptance, NewDelivery
-from patrolserver_exporter.store.door import Door
-from patrolserver_exporter.web.access import client_address, header, is_allowed
-from patrolserver_exporter.web.auth import RateLimiter
-from patrolserver_exporter.web.body import BodyError, ClientGone, read_body
-from patrolserver_exporter.web.payload import UnreadableDelivery, read_payload
-from patrolserver_exporter.web.problems import Problem
-from patrolserver_exporter.web.webconfig import RateLimit
+from patrolserver_exporter.web.access.basic_auth import RateLimiter
+from patrolserver_exporter.web.access.rights import client_address, header, is_allowed
+from patrolserver_exporter.web.http.body import BodyError, ClientGone, read_body
+from patrolserver_exporter.web.http.problems import Problem
+from patrolserver_exporter.web.http.web_config import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config, Network
-    from patrolserver_exporter.exposition.telemetry import Outcome, Telemetry
+    from patrolserver_exporter.live.own_metrics import Outcome, Telemetry
     from patrolserver_exporter.store import Store, Unit
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.exposition.accounts import AccountCollector, AccountSeries
-from patrolserver_exporter.exposition.families import SERVER_FAMILIES, SOFTWARE_INFO
-from patrolserver_exporter.exposition.telemetry import InboxState, Telemetry
+from patrolserver_exporter.inbox.delivery import DeliveryState
 from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
-from patrolserver_exporter.store.delivery import DeliveryState
+from patrolserver_exporter.live.account_series import AccountCollector, AccountSeries
+from patrolserver_exporter.live.families import SERVER_FAMILIES, SOFTWARE_INFO
+from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,7 +60,7 @@ def server_rows() -> Iterator[tuple[str, str, list[str], str]]:
         last_poll_at=1.0,
         software_info=(info,),
     )
-    from patrolserver_exporter.exposition.families import identity  # noqa: PLC0415
+    from patrolserver_exporter.live.families import identity  # noqa: PLC0415
 
     for family in (*SERVER_FAMILIES, SOFTWARE_INFO):
         labels = set(re.findall(r'[{,](\w+)="', family.lines(summary, identity(summary)).splitlines()[0]))

@@ -13,9 +13,9 @@ from grafana.lint import expressions, nodes
 from grafana.pictures.week import Week
 from grafana.prometheus_rule import RULES
 
-from patrolserver_exporter.exposition.fleet import FleetExposition
-from patrolserver_exporter.exposition.scrape import Scrape
-from patrolserver_exporter.exposition.telemetry import Telemetry
+from patrolserver_exporter.live.fleet import FleetExposition
+from patrolserver_exporter.live.own_metrics import Telemetry
+from patrolserver_exporter.live.scrape import Scrape
 
 UNUSED = {
     "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "

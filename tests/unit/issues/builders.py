@@ -7,8 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from patrolserver_exporter.issues.classify import severity_of
-from patrolserver_exporter.issues.fingerprint import fingerprint
-from patrolserver_exporter.issues.model import Issue, IssueClass, Kind, Severity
+from patrolserver_exporter.issues.model import Issue, IssueClass, Kind, Severity, fingerprint
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, ReportedSoftware, Software
 
 ACCOUNT = "main"

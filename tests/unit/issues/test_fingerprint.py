@@ -5,8 +5,7 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.issues.fingerprint import fingerprint
-from patrolserver_exporter.issues.model import Identity, IssueClass
+from patrolserver_exporter.issues.model import Identity, IssueClass, fingerprint
 
 PARTS = st.tuples(
     st.text(max_size=4),

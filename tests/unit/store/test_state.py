@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.harness.ticking import HeldClock
-from tests.unit.ingest.driving import Driver
 from tests.unit.issues.builders import exploitable, outdated, reported, software
+from tests.unit.sync.driving import Driver
 
+from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.inbox.delivery import WAITING, DeliveryState
 from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.patrolserver.models import Exploit
-from patrolserver_exporter.store import Store, deliveries, fleet, history, inbox_view, rebuild, retention
-from patrolserver_exporter.store.delivery import WAITING, DeliveryState
+from patrolserver_exporter.store import Store, fleet, history, rebuild
+from patrolserver_exporter.sync import housekeeping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,10 +154,10 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
     for state in DeliveryState:
         claimed = driver.deliver()
         if state is DeliveryState.RECEIVED:
-            driver.store.run(deliveries.release_claims)
+            driver.store.run(transitions.release_claims)
         elif state is not DeliveryState.FETCHING:
             driver.store.run(
-                lambda unit, claimed=claimed, state=state: deliveries.settle(  # type: ignore[misc]
+                lambda unit, claimed=claimed, state=state: transitions.settle(  # type: ignore[misc]
                     unit, claimed, state, now=clock.now(), next_attempt_at=clock.now() + 1e6
                 )
             )
@@ -165,7 +167,7 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
     assert purge(driver) == 1
     clock.advance(90 * DAY)
     purge(driver)
-    left = driver.store.run(lambda unit: inbox_view.page(unit.connection, after=0, limit=100))
+    left = driver.store.run(lambda unit: view.page(unit.connection, after=0, limit=100))
     assert {row.state for row in left} == set(WAITING)
     assert [issue.canonical_name for issue in driver.issues()] == ["open"]
     assert [change.kind.value for change in driver.changes()] == ["fixed"]
@@ -176,7 +178,7 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
 
 def purge(driver: Driver, limit: int = 1000) -> int:
     now = driver.clock.now()
-    return driver.store.run(lambda unit: retention.purge(unit, now=now, retention=90 * DAY, limit=limit))
+    return driver.store.run(lambda unit: housekeeping.purge(unit, now=now, retention=90 * DAY, limit=limit))
 
 
 @both

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.web.access import (
+from patrolserver_exporter.web.access.rights import (
     ALL_RIGHTS,
-    LOOPBACK_STATE,
     PRINCIPAL_STATE,
     BearerTokens,
     Denied,
@@ -23,6 +22,7 @@ from patrolserver_exporter.web.access import (
     is_loopback_listener,
     open_reading_warning,
 )
+from patrolserver_exporter.web.http.server import LOOPBACK_STATE
 
 READ = ApiToken(name="grafana", token=Secret.literal("token-to-read"), scopes=frozenset({Right.READ}))
 REFRESH = ApiToken(name="ansible", token=Secret.literal("token-to-refresh"), scopes=frozenset({Right.REFRESH}))

@@ -12,9 +12,9 @@ from starlette.responses import PlainTextResponse
 from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.web.access import BearerTokens, principal_of
-from patrolserver_exporter.web.auth import MAX_CACHED, Guard, PasswordCheck, RateLimiter
-from patrolserver_exporter.web.webconfig import RateLimit, WebConfigFile
+from patrolserver_exporter.web.access.basic_auth import MAX_CACHED, Guard, PasswordCheck, RateLimiter
+from patrolserver_exporter.web.access.rights import BearerTokens, principal_of
+from patrolserver_exporter.web.http.web_config import RateLimit, WebConfigFile
 
 if TYPE_CHECKING:
     from pathlib import Path

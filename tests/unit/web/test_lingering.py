@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from patrolserver_exporter.web.lingering import AnswerTransport
+from patrolserver_exporter.web.http.protocol import AnswerTransport
 
 HEAD = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n"
 

@@ -7,7 +7,7 @@ import bcrypt
 import pytest
 
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.web.webconfig import RateLimit, WebConfig, WebConfigFile, load_web_config
+from patrolserver_exporter.web.http.web_config import RateLimit, WebConfig, WebConfigFile, load_web_config
 
 if TYPE_CHECKING:
     from pathlib import Path

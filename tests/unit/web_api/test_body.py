@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.web.api.body import decode
-from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.web.api.arguments import decode
 from patrolserver_exporter.web.api.question import question_of
+from patrolserver_exporter.web.http.problems import ApiError
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.harness.api import put_server
 
-from patrolserver_exporter.issues.verdict import ReasonCode
+from patrolserver_exporter.gate.verdict import ReasonCode
 from patrolserver_exporter.web.api import gate_types, types
 from patrolserver_exporter.web.api.catalogue import OPERATIONS
 from patrolserver_exporter.web.api.openapi import COMMON_PROBLEMS, ROOT, document

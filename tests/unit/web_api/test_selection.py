@@ -8,8 +8,8 @@ from tests.harness.api import put_server
 
 from patrolserver_exporter.store import Store, fleet, queries
 from patrolserver_exporter.web.api import selection
-from patrolserver_exporter.web.api.errors import ApiError
 from patrolserver_exporter.web.api.selection import Selector
+from patrolserver_exporter.web.http.problems import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.web.pages.ages import maybe, moment, span
+from patrolserver_exporter.web.pages.words import maybe, moment, span
 
 
 @pytest.mark.parametrize(

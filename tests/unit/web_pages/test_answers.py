@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from patrolserver_exporter.web.pages.ages import moment
-from patrolserver_exporter.web.pages.answers import Templates, accepts_html
 from patrolserver_exporter.web.pages.paths import Paths
+from patrolserver_exporter.web.pages.routes import Templates, accepts_html
+from patrolserver_exporter.web.pages.words import moment
 
 TEMPLATES = Templates()
 

@@ -3,13 +3,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from patrolserver_exporter.issues.summary import ServerSummary
-from patrolserver_exporter.store.pages import FleetFilter, FleetTotals, FleetView, PollState
+from patrolserver_exporter.store.views import FleetFilter, FleetTotals, FleetView, PollState
 from patrolserver_exporter.web.pages import fleet
-from patrolserver_exporter.web.pages.accounts import AccountView
-from patrolserver_exporter.web.pages.ages import moment
-from patrolserver_exporter.web.pages.freshness import Freshness, by_account
+from patrolserver_exporter.web.pages.accounts import AccountView, Freshness, by_account
 from patrolserver_exporter.web.pages.notices import Notice
 from patrolserver_exporter.web.pages.paths import Paths
+from patrolserver_exporter.web.pages.words import moment
 
 NOW = 1_800_000_000.0
 NONE = FleetTotals(servers=0, issues=(0, 0, 0, 0), affected=(0, 0, 0, 0), clean=0, waived=0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patrolserver_exporter.issues.model import Severity
-from patrolserver_exporter.store.pages import FleetFilter, as_server_id
+from patrolserver_exporter.store.views import FleetFilter, as_server_id
 from patrolserver_exporter.web.pages.paths import Paths, page_of, wanted_of
 
 

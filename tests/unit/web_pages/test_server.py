@@ -10,11 +10,18 @@ from patrolserver_exporter.issues.model import Issue, IssueClass, Kind, Severity
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import Exploit, Software
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
-from patrolserver_exporter.store.pages import ServerView
-from patrolserver_exporter.web.pages.installed import SOFTWARE, software_groups
-from patrolserver_exporter.web.pages.issuelist import HISTORY, advice, history, issue_view
-from patrolserver_exporter.web.pages.server import headline, server_page
-from patrolserver_exporter.web.pages.waivers import waiver_views
+from patrolserver_exporter.store.views import ServerView
+from patrolserver_exporter.web.pages.server import (
+    HISTORY,
+    SOFTWARE,
+    advice,
+    headline,
+    history,
+    issue_view,
+    server_page,
+    software_groups,
+    waiver_views,
+)
 
 NOW = 1_800_000_000.0
 ISSUE = Issue(

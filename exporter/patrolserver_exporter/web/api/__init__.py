@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from patrolserver_exporter.web.api.call import Api
 from patrolserver_exporter.web.api.catalogue import OPERATIONS
-from patrolserver_exporter.web.api.endpoint import Endpoint, Operation
-from patrolserver_exporter.web.api.feed import Feed
+from patrolserver_exporter.web.api.changes import Feed
+from patrolserver_exporter.web.api.endpoint import Api, Endpoint, Operation
 from patrolserver_exporter.web.api.openapi import ROOT
 from patrolserver_exporter.web.api.refreshes import Refreshes
 

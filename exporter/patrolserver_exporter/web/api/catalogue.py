@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.web.api import (
+    arguments,
     changes,
     examples,
     fleet,
@@ -13,15 +14,13 @@ from patrolserver_exporter.web.api import (
     gate_types,
     inbox,
     openapi,
-    parameters,
     status,
     types,
 )
-from patrolserver_exporter.web.api.call import Reply
-from patrolserver_exporter.web.api.endpoint import Operation
+from patrolserver_exporter.web.api.endpoint import Operation, Reply
 
 if TYPE_CHECKING:
-    from patrolserver_exporter.web.api.call import Api, Call
+    from patrolserver_exporter.web.api.endpoint import Api, Call
 
 _ONE_SERVER = (404, 409)
 _BODY = (408, 413, 415)
@@ -38,7 +37,7 @@ OPERATIONS = (
         path="/servers",
         summary="Servers by account and id",
         handler=fleet.servers,
-        query=parameters.ServersQuery,
+        query=arguments.ServersQuery,
         answer=types.ServerPage,
         example=examples.SERVERS,
     ),
@@ -48,7 +47,7 @@ OPERATIONS = (
         path="/servers/{server:path}/issues",
         summary="Issues of one server",
         handler=fleet.server_issues,
-        query=parameters.ServerIssuesQuery,
+        query=arguments.ServerIssuesQuery,
         answer=types.IssuePage,
         problems=_ONE_SERVER,
         example=examples.ISSUES,
@@ -59,7 +58,7 @@ OPERATIONS = (
         path="/servers/{server:path}/software",
         summary="Software of one server, as its last successful poll showed it",
         handler=fleet.software,
-        query=parameters.SoftwareQuery,
+        query=arguments.SoftwareQuery,
         answer=types.SoftwarePage,
         problems=_ONE_SERVER,
         example=examples.SOFTWARE,
@@ -71,7 +70,7 @@ OPERATIONS = (
         summary="Poll a server now; follow the operation at the Location",
         handler=fleet.refresh,
         right=Right.REFRESH,
-        query=parameters.OneServer,
+        query=arguments.OneServer,
         status=202,
         answer=types.OperationReply,
         problems=(*_ONE_SERVER, 429),
@@ -83,7 +82,7 @@ OPERATIONS = (
         path="/servers/{server:path}",
         summary="One server, by id or name",
         handler=fleet.server,
-        query=parameters.OneServer,
+        query=arguments.OneServer,
         answer=types.Server,
         problems=_ONE_SERVER,
         example=examples.SERVER,
@@ -94,7 +93,7 @@ OPERATIONS = (
         path="/issues",
         summary="Issues of all servers, in the order in which they became known",
         handler=fleet.issues,
-        query=parameters.IssuesQuery,
+        query=arguments.IssuesQuery,
         answer=types.IssuePage,
         example=examples.ISSUES,
     ),
@@ -126,7 +125,7 @@ OPERATIONS = (
         path="/changes",
         summary="What happened to issues, each change once and in order, by long poll",
         handler=changes.changes,
-        query=parameters.ChangesQuery,
+        query=arguments.ChangesQuery,
         answer=types.ChangePage,
         problems=(410,),
         example=examples.CHANGES,
@@ -138,7 +137,7 @@ OPERATIONS = (
         summary="Webhook deliveries by id",
         handler=inbox.inbox,
         right=Right.INBOX,
-        query=parameters.InboxQuery,
+        query=arguments.InboxQuery,
         answer=types.InboxPage,
         example=examples.INBOX,
     ),

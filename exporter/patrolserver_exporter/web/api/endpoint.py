@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 from starlette.responses import Response
@@ -12,17 +14,76 @@ from starlette.responses import Response
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.web.access import Denied, authorise
-from patrolserver_exporter.web.api import parameters
-from patrolserver_exporter.web.api.call import Api, Call, Handler, Reply
-from patrolserver_exporter.web.api.errors import ApiError
-from patrolserver_exporter.web.body import BodyError, ClientGone
-from patrolserver_exporter.web.problems import PLAIN_HEADERS, Problem
+from patrolserver_exporter.web.access.rights import Denied, authorise
+from patrolserver_exporter.web.api import arguments
+from patrolserver_exporter.web.http.body import BodyError, ClientGone
+from patrolserver_exporter.web.http.problems import PLAIN_HEADERS, ApiError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
+
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.web.api.changes import Feed
+    from patrolserver_exporter.web.api.refreshes import Refreshes
+    from patrolserver_exporter.web.context import WebContext
+
+
+Q_co = TypeVar("Q_co", bound=msgspec.Struct, covariant=True)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """What the handlers share."""
+
+    context: WebContext
+    feed: Feed
+    refreshes: Refreshes
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.context.clock.now()
+
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts that are watched."""
+        return tuple(status.name for status in self.context.watching.statuses())
+
+    async def ask(self, work: Callable[[Unit], T]) -> T:
+        """Do a unit of work on the store's thread, and wait for it; raises what it raises."""
+        # Shielded, so that a client that hangs up does not take back what is being written.
+        return await asyncio.shield(asyncio.wrap_future(self.context.store.submit(work)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[Q_co]):
+    """One request."""
+
+    query: Q_co
+    path: Mapping[str, str]
+    """The variable parts of the path, decoded."""
+    scope: Scope = field(repr=False)
+    receive: Receive = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: a value that is written as JSON, or JSON that is ready as bytes, or nothing."""
+
+    value: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Api, Call[Any]], Awaitable[Reply]]
+"""Answers one kind of call; the query's type is the operation's."""
+
+
+async def in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """Do what takes a while outside of the event loop."""
+    return await asyncio.to_thread(work, *arguments)
+
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +99,7 @@ class Operation:
     summary: str
     handler: Handler
     right: Right = Right.READ
-    query: type[msgspec.Struct] = parameters.NoParameters
+    query: type[msgspec.Struct] = arguments.NoParameters
     body: Any = None
     """The type of the JSON body; ``None``: a body is not looked at."""
     status: int = 200
@@ -86,7 +147,7 @@ class Endpoint:
         path = scope["path_params"]
         if any("\0" in part for part in path.values()):
             raise ApiError(404, "A path never holds a NUL character.")
-        query = parameters.read(scope["query_string"], operation.query)
+        query = arguments.read(scope["query_string"], operation.query)
         return _response(await operation.handler(self._api, Call(query=query, path=path, scope=scope, receive=receive)))
 
 

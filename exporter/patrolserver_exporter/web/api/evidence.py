@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.issues.evidence import Evidence, ServerEvidence, UnknownServer
+from patrolserver_exporter.gate import evidence as known
+from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
+from patrolserver_exporter.inbox import view
 from patrolserver_exporter.issues.waive import waiver_for
-from patrolserver_exporter.store import inbox_view, known, queries
+from patrolserver_exporter.store import queries
 from patrolserver_exporter.web.api import selection
 
 if TYPE_CHECKING:
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from patrolserver_exporter.ingest.core import AccountStatus
+    from patrolserver_exporter.gate.evidence import KnownServer
+    from patrolserver_exporter.inbox.view import Doubts
     from patrolserver_exporter.issues.model import Issue, Waiver
-    from patrolserver_exporter.store.inbox_view import Doubts
-    from patrolserver_exporter.store.known import KnownServer
     from patrolserver_exporter.store.queries import NamedServer
+    from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.web.api.question import Question
     from patrolserver_exporter.web.api.selection import Selector
 
@@ -32,7 +34,7 @@ def gather(connection: sa.Connection, question: Question, statuses: Sequence[Acc
     The inbox is read first, then the servers, then their issues: should another replica write in between, what moved on
     is met again further on. Accounts that nobody watches have no servers here.
     """
-    doubts = inbox_view.doubts(connection)
+    doubts = view.doubts(connection)
     reachable = known.reachable_accounts(connection)
     listed = known.listed_accounts(connection)
     watched = {status.name: status for status in statuses}

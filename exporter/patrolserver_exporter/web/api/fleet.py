@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from patrolserver_exporter.store import fleet, inbox_view, queries
-from patrolserver_exporter.web.api import cursors, selection, shown, types
-from patrolserver_exporter.web.api.call import Api, Call, Reply, in_thread
-from patrolserver_exporter.web.api.errors import ApiError
-from patrolserver_exporter.web.api.parameters import IssueState, Waived
+from patrolserver_exporter.inbox import view
+from patrolserver_exporter.store import fleet, queries
+from patrolserver_exporter.web.api import conversion, cursors, selection, types
+from patrolserver_exporter.web.api.arguments import IssueState, Waived
+from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
+from patrolserver_exporter.web.http.problems import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.models import Software
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.queries import IssueRow, IssuesWanted, ServerKey
-    from patrolserver_exporter.web.api.parameters import (
+    from patrolserver_exporter.web.api.arguments import (
         IssuesQuery,
         OneServer,
         ServerIssuesQuery,
@@ -39,21 +40,21 @@ async def servers(api: Api, call: Call[ServersQuery]) -> Reply:
     after = None if cursor is None else (cursor.account, cursor.server_id)
     selectors, watched = selection.selectors_of(query.server), api.accounts()
 
-    def work(unit: Unit) -> tuple[list[fleet.ServerRecord], inbox_view.Doubts]:
+    def work(unit: Unit) -> tuple[list[fleet.ServerRecord], view.Doubts]:
         wanted = queries.ServersWanted(
             accounts=query.account,
             severities=query.severity,
             kinds=query.kind,
             keys=selection.keys_of(unit.connection, selectors, query.account or watched),
         )
-        doubts = inbox_view.doubts(unit.connection)
+        doubts = view.doubts(unit.connection)
         return queries.servers_page(unit.connection, wanted, after, query.limit + 1), doubts
 
     records, doubts = await api.ask(work)
     return Reply(await in_thread(_servers_page, records, doubts, query.limit, api.now()))
 
 
-def _servers_page(records: list[fleet.ServerRecord], doubts: inbox_view.Doubts, limit: int, now: float) -> bytes:
+def _servers_page(records: list[fleet.ServerRecord], doubts: view.Doubts, limit: int, now: float) -> bytes:
     shown_ones = records[:limit]
     next_cursor = None
     if len(records) > limit:
@@ -63,18 +64,18 @@ def _servers_page(records: list[fleet.ServerRecord], doubts: inbox_view.Doubts, 
     return msgspec.json.encode(types.ServerPage(items=items, next_cursor=next_cursor))
 
 
-def _show(record: fleet.ServerRecord, doubts: inbox_view.Doubts, now: float) -> types.Server:
+def _show(record: fleet.ServerRecord, doubts: view.Doubts, now: float) -> types.Server:
     in_doubt = doubts.concern(record.account, record.state.complete_poll_at)
-    return shown.server(record, now=now, in_doubt=in_doubt)
+    return conversion.server(record, now=now, in_doubt=in_doubt)
 
 
 async def server(api: Api, call: Call[OneServer]) -> Reply:
     """One server."""
     watched = api.accounts()
 
-    def work(unit: Unit) -> tuple[fleet.ServerRecord | None, inbox_view.Doubts]:
+    def work(unit: Unit) -> tuple[fleet.ServerRecord | None, view.Doubts]:
         key = selection.only_one(unit.connection, call.path["server"], call.query.account, watched)
-        return fleet.find_server(unit.connection, key.account, key.server_id), inbox_view.doubts(unit.connection)
+        return fleet.find_server(unit.connection, key.account, key.server_id), view.doubts(unit.connection)
 
     record, doubts = await api.ask(work)
     if record is None:
@@ -134,7 +135,7 @@ def _wanted(query: ServerIssuesQuery, accounts: tuple[str, ...], keys: frozenset
 
 def _issues_page(rows: list[IssueRow], on: int | None) -> bytes:
     next_cursor = None if on is None else cursors.write(cursors.IssuesCursor(on))
-    items = tuple(shown.issue(row.issue, row.server) for row in rows)
+    items = tuple(conversion.issue(row.issue, row.server) for row in rows)
     return msgspec.json.encode(types.IssuePage(items=items, next_cursor=next_cursor))
 
 
@@ -160,7 +161,7 @@ def _software_page(installed: tuple[Software, ...], after: cursors.SoftwareCurso
         placed[name, location, ordinal] = one
     left = sorted(place for place in placed if after is None or place > (after.name, after.location, after.ordinal))
     next_cursor = cursors.write(cursors.SoftwareCursor(*left[limit - 1])) if len(left) > limit else None
-    items = tuple(shown.software(placed[place]) for place in left[:limit])
+    items = tuple(conversion.software(placed[place]) for place in left[:limit])
     return msgspec.json.encode(types.SoftwarePage(items=items, next_cursor=next_cursor))
 
 

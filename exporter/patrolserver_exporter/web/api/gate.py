@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from patrolserver_exporter.issues.evidence import ServerEvidence
-from patrolserver_exporter.issues.judge import judge
+from patrolserver_exporter.gate.evidence import ServerEvidence
+from patrolserver_exporter.gate.judge import judge
 from patrolserver_exporter.issues.waive import covers, day_of, is_expired
-from patrolserver_exporter.web.api.body import read_json
-from patrolserver_exporter.web.api.call import Api, Call, Reply, in_thread
+from patrolserver_exporter.web.api.arguments import read_json
+from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
 from patrolserver_exporter.web.api.evidence import gather, without_stale_waivers
+from patrolserver_exporter.web.api.gate_reply import reply_of
 from patrolserver_exporter.web.api.question import Question, question_of
-from patrolserver_exporter.web.api.verdict import reply_of
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
 
-    from patrolserver_exporter.issues.evidence import Evidence
+    from patrolserver_exporter.gate.evidence import Evidence
     from patrolserver_exporter.issues.model import Waiver
 
 

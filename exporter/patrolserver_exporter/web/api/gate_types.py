@@ -7,9 +7,9 @@ from typing import Annotated
 
 import msgspec
 
+from patrolserver_exporter.gate.policy import KindLimits, SeverityLimits
+from patrolserver_exporter.gate.verdict import KindCounts, ReasonCode, Verdict
 from patrolserver_exporter.issues.model import Kind
-from patrolserver_exporter.issues.policy import KindLimits, SeverityLimits
-from patrolserver_exporter.issues.verdict import KindCounts, ReasonCode, Verdict
 from patrolserver_exporter.web.api.types import Id, Issue
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]

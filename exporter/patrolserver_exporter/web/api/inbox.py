@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from patrolserver_exporter.ingest.effects import InboxMoved
+from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.store import deliveries, inbox_view
-from patrolserver_exporter.web.api import cursors, shown, types
-from patrolserver_exporter.web.api.call import Api, Call, Reply
-from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.web.api import conversion, cursors, types
+from patrolserver_exporter.web.api.endpoint import Api, Call, Reply
+from patrolserver_exporter.web.http.problems import ApiError
 
 if TYPE_CHECKING:
+    from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.delivery import Delivery
-    from patrolserver_exporter.web.api.parameters import InboxQuery
+    from patrolserver_exporter.web.api.arguments import InboxQuery
 
 _ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 
@@ -27,7 +27,7 @@ async def inbox(api: Api, call: Call[InboxQuery]) -> Reply:
     query = call.query
     after = 0 if query.cursor is None else cursors.read(query.cursor, cursors.InboxCursor).row
     found = await api.ask(
-        lambda unit: inbox_view.page(
+        lambda unit: view.page(
             unit.connection, after=after, limit=query.limit + 1, states=query.state, accounts=query.account
         )
     )
@@ -37,7 +37,7 @@ async def inbox(api: Api, call: Call[InboxQuery]) -> Reply:
 
 
 def _show(api: Api, delivery: Delivery) -> types.InboxItem:
-    item = shown.inbox_item(delivery)
+    item = conversion.inbox_item(delivery)
     if item.last_error is None:
         return item
     return msgspec.structs.replace(item, last_error=api.context.redactor.redact(item.last_error))
@@ -46,7 +46,7 @@ def _show(api: Api, delivery: Delivery) -> types.InboxItem:
 async def show(api: Api, call: Call[Any]) -> Reply:
     """One delivery, and the reply that could not be understood."""
     delivery_id = _id(call)
-    found = await api.ask(lambda unit: inbox_view.get(unit.connection, delivery_id))
+    found = await api.ask(lambda unit: view.get(unit.connection, delivery_id))
     if found is None:
         raise _no_delivery(delivery_id)
     delivery, body = found
@@ -62,12 +62,12 @@ async def replay(api: Api, call: Call[Any]) -> Reply:
 
     def work(unit: Unit) -> Delivery | None:
         unit.effects.append(InboxMoved())
-        delivery = deliveries.replay(unit, delivery_id, now=api.now())
+        delivery = transitions.replay(unit, delivery_id, now=api.now())
         if delivery is None or delivery.account in configured:
             return delivery
         # Nobody would ever take it, and it would fill the inbox.
-        deliveries.follow_accounts(unit, configured, now=api.now())
-        found = inbox_view.get(unit.connection, delivery_id)
+        transitions.follow_accounts(unit, configured, now=api.now())
+        found = view.get(unit.connection, delivery_id)
         return found and found[0]
 
     delivery = await api.ask(work)
@@ -82,7 +82,7 @@ async def drop(api: Api, call: Call[Any]) -> Reply:
 
     def work(unit: Unit) -> bool:
         unit.effects.append(InboxMoved())
-        return deliveries.drop(unit, delivery_id)
+        return transitions.drop(unit, delivery_id)
 
     if not await api.ask(work):
         raise _no_delivery(delivery_id)

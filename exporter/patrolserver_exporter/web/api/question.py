@@ -8,11 +8,11 @@ from typing import Any
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import waivers_of
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.issues.policy import Policy
-from patrolserver_exporter.web.api.body import convert
-from patrolserver_exporter.web.api.errors import ApiError
+from patrolserver_exporter.gate.policy import Policy
+from patrolserver_exporter.web.api.arguments import convert
 from patrolserver_exporter.web.api.gate_types import GateBody
 from patrolserver_exporter.web.api.selection import Selector, selectors_of
+from patrolserver_exporter.web.http.problems import ApiError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.web.api.shown import time_of
+from patrolserver_exporter.web.api.conversion import time_of
 from patrolserver_exporter.web.api.types import Operation, OperationState
 
 if TYPE_CHECKING:

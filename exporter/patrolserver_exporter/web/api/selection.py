@@ -12,9 +12,9 @@ import msgspec
 
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.store import queries
-from patrolserver_exporter.web.api.errors import ApiError
-from patrolserver_exporter.web.api.parameters import MAX_GLOBS
-from patrolserver_exporter.web.api.shown import time_of
+from patrolserver_exporter.web.api.arguments import MAX_GLOBS
+from patrolserver_exporter.web.api.conversion import time_of
+from patrolserver_exporter.web.http.problems import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

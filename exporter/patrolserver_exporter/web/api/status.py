@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter import __version__
-from patrolserver_exporter.store import fleet, inbox_view
-from patrolserver_exporter.store.delivery import DeliveryState
-from patrolserver_exporter.web.api import shown, types
-from patrolserver_exporter.web.api.call import Api, Call, Reply
+from patrolserver_exporter.inbox import view
+from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.store import fleet
+from patrolserver_exporter.web.api import conversion, types
+from patrolserver_exporter.web.api.endpoint import Api, Call, Reply
 
 if TYPE_CHECKING:
-    from patrolserver_exporter.ingest.core import AccountStatus
+    from patrolserver_exporter.inbox.view import StateCount
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.fleet import AccountRecord
-    from patrolserver_exporter.store.inbox_view import StateCount
+    from patrolserver_exporter.sync.accounts import AccountStatus
 
 
 async def status(api: Api, _call: Call[Any]) -> Reply:
     """Accounts, and the inbox by state."""
 
     def work(unit: Unit) -> tuple[dict[str, AccountRecord], list[StateCount]]:
-        return fleet.account_records(unit.connection), inbox_view.census(unit.connection)
+        return fleet.account_records(unit.connection), view.census(unit.connection)
 
     records, census = await api.ask(work)
     accounts = (_account(api, one, records.get(one.name)) for one in api.context.watching.statuses())
@@ -34,7 +35,7 @@ def _account(api: Api, status: AccountStatus, record: AccountRecord | None) -> t
     return types.AccountReport(
         name=status.name,
         up=None if record is None else record.up,
-        last_success_at=None if record is None else shown.maybe_time(record.last_success_at),
+        last_success_at=None if record is None else conversion.maybe_time(record.last_success_at),
         servers=status.servers,
         poll_interval_seconds=status.poll_interval,
         trouble=None if status.trouble is None else api.context.redactor.redact(status.trouble),

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import msgspec
 
+from patrolserver_exporter.inbox.delivery import DeliveryState
 from patrolserver_exporter.issues.model import ChangeKind, IssueClass, Kind, Severity, State
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.store.delivery import DeliveryState
 
 Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]

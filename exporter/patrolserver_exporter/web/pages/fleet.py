@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, State
-from patrolserver_exporter.web.pages.ages import maybe
-from patrolserver_exporter.web.pages.freshness import OLD
-from patrolserver_exporter.web.pages.words import counted, listed, number
+from patrolserver_exporter.web.pages.accounts import OLD
+from patrolserver_exporter.web.pages.words import counted, listed, maybe, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.store.pages import FleetFilter, FleetTotals, FleetView
+    from patrolserver_exporter.store.views import FleetFilter, FleetTotals, FleetView
     from patrolserver_exporter.web.pages.accounts import AccountView
-    from patrolserver_exporter.web.pages.ages import Moment
     from patrolserver_exporter.web.pages.notices import Notice
     from patrolserver_exporter.web.pages.paths import Paths
+    from patrolserver_exporter.web.pages.words import Moment
 
 ROWS = 50
 """Servers on a page."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.store.delivery import DeliveryState
-from patrolserver_exporter.web.pages.ages import moment
-from patrolserver_exporter.web.pages.freshness import Freshness
-from patrolserver_exporter.web.pages.words import counted
+from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.web.pages.accounts import Freshness
+from patrolserver_exporter.web.pages.words import counted, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from patrolserver_exporter.store.pages import InboxCount
+    from patrolserver_exporter.store.views import InboxCount
     from patrolserver_exporter.web.pages.accounts import AccountView
 
 LATE = 900.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
 from patrolserver_exporter.issues.model import Severity
-from patrolserver_exporter.store.pages import FleetFilter
+from patrolserver_exporter.store.views import FleetFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,30 +1,228 @@
-"""One server as its page shows it."""
+"""The page of one server: its issues, its software, its waivers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.issues.model import SEVERITIES
-from patrolserver_exporter.issues.waive import day_of
-from patrolserver_exporter.web.pages.ages import maybe, moment
-from patrolserver_exporter.web.pages.freshness import OLD
-from patrolserver_exporter.web.pages.installed import software_groups
-from patrolserver_exporter.web.pages.issuelist import HISTORY, history, issue_view
+from patrolserver_exporter.issues.classify import risk_of, state_of
+from patrolserver_exporter.issues.model import SEVERITIES, Kind, State
+from patrolserver_exporter.issues.waive import concerns, covers, day_of, is_expired
+from patrolserver_exporter.web.pages.accounts import OLD
 from patrolserver_exporter.web.pages.notices import Notice
-from patrolserver_exporter.web.pages.waivers import waiver_views
-from patrolserver_exporter.web.pages.words import listed, number
+from patrolserver_exporter.web.pages.words import counted, listed, maybe, moment, number, place, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import datetime as dt
+    from collections.abc import Iterable, Iterator, Sequence
 
     from patrolserver_exporter.config.schema import Issues
+    from patrolserver_exporter.issues.model import Issue, Waiver
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.store.pages import ServerView
-    from patrolserver_exporter.web.pages.ages import Moment
-    from patrolserver_exporter.web.pages.installed import SoftwareGroup
-    from patrolserver_exporter.web.pages.issuelist import Happening, IssueView
-    from patrolserver_exporter.web.pages.waivers import WaiverView
+    from patrolserver_exporter.patrolserver.models import Software
+    from patrolserver_exporter.store.views import ServerView
+    from patrolserver_exporter.web.pages.words import Moment
+
+
+HISTORY = 100
+"""Entries of the history on a page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueView:
+    """An open issue, with what to do."""
+
+    anchor: str
+    severity: str
+    kind: str
+    software: str
+    version: str
+    update_to: str
+    place: str
+    """Where it is installed, in words."""
+    title: str
+    description: str
+    risk: str
+    first_seen: Moment
+    open_for: str
+    waived_until: str
+    waived_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """An entry of the history."""
+
+    at: Moment
+    what: str
+    severity: str
+    kind: str
+    software: str
+
+
+def issue_view(issue: Issue, now: float) -> IssueView:
+    """Show an open issue; the advice is the vendor's where an event brought it, and otherwise ours."""
+    return IssueView(
+        anchor=f"issue-{issue.fingerprint}",
+        severity=issue.severity.value,
+        kind=issue.kind.value,
+        software=issue.software or issue.canonical_name,
+        version=issue.version or "",
+        update_to=issue.update_to or "",
+        place=place(issue.location, issue.parent),
+        title=issue.title or advice(issue),
+        description=issue.description or "",
+        risk="" if issue.risk is None else f"{issue.risk:g}",
+        first_seen=moment(issue.first_seen, now),
+        open_for=span(now - issue.first_seen),
+        waived_until="" if issue.waived_until is None else issue.waived_until.isoformat(),
+        waived_reason=issue.waived_reason or "",
+    )
+
+
+def advice(issue: Issue) -> str:
+    """Say what to do about an issue that came without a title."""
+    name = issue.software or issue.canonical_name
+    match issue.kind:
+        case Kind.EXPLOITABLE if issue.update_to:
+            return f"{name} has known exploits: update it to {issue.update_to}."
+        case Kind.EXPLOITABLE:
+            return f"{name} has known exploits: update it, or take it out of reach."
+        case Kind.OUTDATED if issue.update_to:
+            return f"Update {name} to {issue.update_to}."
+        case Kind.REPORTED:
+            return f"PatrolServer reported {name}; the next poll tells more."
+        case _:
+            return f"Upgrade {name} to a supported release."
+
+
+def history(open_issues: Iterable[Issue], fixed_issues: Iterable[Issue], now: float) -> tuple[Happening, ...]:
+    """Tell what opened and what was fixed, the newest first."""
+    events: list[tuple[float, bool, Issue]] = []
+    for issue in (*open_issues, *fixed_issues):
+        events.append((issue.first_seen, False, issue))
+        if issue.fixed_at is not None:
+            events.append((issue.fixed_at, True, issue))
+    events.sort(key=lambda event: event[:2], reverse=True)
+    return tuple(_happening(at, issue, fixed=fixed, now=now) for at, fixed, issue in events[:HISTORY])
+
+
+def _happening(at: float, issue: Issue, *, fixed: bool, now: float) -> Happening:
+    return Happening(
+        at=moment(at, now),
+        what=f"Fixed after {span(at - issue.first_seen)}" if fixed else "Opened",
+        severity=issue.severity.value,
+        kind=issue.kind.value,
+        software=" ".join(part for part in (issue.software or issue.canonical_name, issue.version) if part),
+    )
+
+
+SOFTWARE = 500
+"""Software of one state on a page."""
+_ORDER = (State.UNSUPPORTED, State.OUTDATED, State.UNKNOWN, State.SUPPORTED)
+_MEANING = {
+    State.UNSUPPORTED: "gets no more fixes: upgrade to a supported release",
+    State.OUTDATED: "a newer bug-fix release exists: update",
+    State.UNKNOWN: "PatrolServer did not tell the version, or whether it is supported",
+    State.SUPPORTED: "nothing to do",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftwareRow:
+    """An installed software."""
+
+    name: str
+    version: str
+    update_to: str
+    place: str
+    exploits: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftwareGroup:
+    """All installed software of one state."""
+
+    state: str
+    meaning: str
+    count: int
+    rows: tuple[SoftwareRow, ...]
+    cut: int
+    """Rows that did not fit."""
+
+
+def software_groups(software: Sequence[Software], exploit_risk: float) -> tuple[SoftwareGroup, ...]:
+    """Group what is installed by its state, the worst first; empty groups are left out."""
+    found: dict[State, list[Software]] = {state: [] for state in _ORDER}
+    for item in software:
+        found[state_of(item)].append(item)
+    return tuple(
+        SoftwareGroup(
+            state=state.value,
+            meaning=_MEANING[state],
+            count=len(items),
+            rows=tuple(_software_row(item, exploit_risk) for item in _dangerous_first(items)[:SOFTWARE]),
+            cut=max(len(items) - SOFTWARE, 0),
+        )
+        for state, items in found.items()
+        if items
+    )
+
+
+def _dangerous_first(items: Iterable[Software]) -> list[Software]:
+    return sorted(items, key=lambda item: (not item.exploits, item.name.lower(), item.location or ""))
+
+
+def _software_row(item: Software, exploit_risk: float) -> SoftwareRow:
+    exploits = ""
+    if item.exploits:
+        worst = max(risk_of(exploit, exploit_risk) for exploit in item.exploits)
+        names = [exploit.reference for exploit in item.exploits if exploit.reference][:3]
+        exploits = f"{counted(len(item.exploits), 'exploit')}, risk up to {worst:g}"
+        exploits += f" ({', '.join(names)})" if names else ""
+    return SoftwareRow(
+        name=item.name or item.canonical_name,
+        version=item.shown_version or "",
+        update_to=item.newest_bugfix_release or "",
+        place=place(item.location, item.parent),
+        exploits=exploits,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaiverView:
+    """A waiver of the configuration that is about this server."""
+
+    software: str
+    kind: str
+    until: str
+    reason: str
+    effect: str
+
+
+def waiver_views(
+    waivers: Iterable[Waiver], server_name: str, open_issues: Sequence[Issue], today: dt.date
+) -> tuple[WaiverView, ...]:
+    """Show the configuration's waivers that are about the server, and what each does."""
+    return tuple(
+        WaiverView(
+            software=waiver.software,
+            kind="any" if waiver.kind is None else waiver.kind.value,
+            until=waiver.until.isoformat(),
+            reason=waiver.reason,
+            effect=_effect(waiver, server_name, open_issues, today),
+        )
+        for waiver in waivers
+        if concerns(waiver, server_name)
+    )
+
+
+def _effect(waiver: Waiver, server_name: str, open_issues: Sequence[Issue], today: dt.date) -> str:
+    if is_expired(waiver, today):
+        return "expired: covers nothing any more"
+    covered = sum(covers(waiver, issue, server_name) for issue in open_issues)
+    return f"covers {counted(covered, 'open issue')}" if covered else "covers nothing here now"
+
 
 ISSUES = 200
 """Open issues on a page."""

@@ -1,0 +1,1 @@
+"""The service: wired together, started, watched, reloaded and stopped."""

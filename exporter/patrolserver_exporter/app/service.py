@@ -1,0 +1,299 @@
+"""The service: store, accounts and listeners, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from patrolserver_exporter import __version__
+from patrolserver_exporter.app.systemd import Supervisor
+from patrolserver_exporter.config.hidden import hidden_values
+from patrolserver_exporter.config.load import load_config
+from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.live.own_metrics import Telemetry
+from patrolserver_exporter.live.publisher import Publisher
+from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.store import Store, StoreError
+from patrolserver_exporter.sync.accounts import Ingest
+from patrolserver_exporter.sync.ticker import Dispatcher
+from patrolserver_exporter.web.access.basic_auth import Guard
+from patrolserver_exporter.web.access.rights import BearerTokens, open_reading_warning
+from patrolserver_exporter.web.api import api_routes
+from patrolserver_exporter.web.context import WebContext
+from patrolserver_exporter.web.http.protocol import Rules, WebEvent
+from patrolserver_exporter.web.http.routing import main_app, webhook_app
+from patrolserver_exporter.web.http.server import Listener, WebServer
+from patrolserver_exporter.web.http.web_config import WebConfigFile
+from patrolserver_exporter.web.lifecycle import Lifecycle
+from patrolserver_exporter.web.metrics import MetricsApp
+from patrolserver_exporter.web.pages import page_routes
+from patrolserver_exporter.web.webhook import WebhookApp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.config.load import Loaded
+    from patrolserver_exporter.logs import Redactor
+    from patrolserver_exporter.web.http.server import Address
+
+log = logging.getLogger(__name__)
+
+REVISION_VARIABLE = "PATROLSERVER_EXPORTER_REVISION"
+"""Set by whoever builds an image: the commit that it was built from."""
+_BEAT = 1.0
+_STORE_TROUBLE_SHOWN_FOR = 60.0
+_GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """What the command line says of the service."""
+
+    config_file: Path | None = None
+    listen_addresses: tuple[str, ...] = (":10058",)
+    webhook_addresses: tuple[str, ...] = ()
+    web_config_file: Path | None = None
+    telemetry_path: str = "/metrics"
+    max_requests: int = 40
+    exporter_metrics: bool = True
+    external_url: str = ""
+    route_prefix: str = ""
+    lifecycle: bool = True
+    hangs_after: float = 30.0
+    """Seconds without progress after which a part counts as hanging, so that the watchdog is no longer fed."""
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+
+class Service:
+    """One exporter. Build it (opens the store, may raise `StoreError`), then `run` it in an event loop.
+
+    ``on_started`` hears the addresses of the listeners, main ones first.
+    """
+
+    def __init__(
+        self,
+        options: ServiceOptions,
+        loaded: Loaded,
+        *,
+        clock: Clock,
+        redactor: Redactor,
+        on_started: Callable[[tuple[Address, ...]], None] = lambda _: None,
+    ) -> None:
+        self._options = options
+        self._config = loaded.config
+        self._clock = clock
+        self._redactor = redactor
+        self._on_started = on_started
+        self._web_config = WebConfigFile(options.web_config_file) if options.web_config_file else None
+        revision = options.environ.get(REVISION_VARIABLE, "unknown")
+        self._telemetry = Telemetry(version=__version__, revision=revision, process_metrics=options.exporter_metrics)
+        self._publisher = Publisher(self._telemetry, clock, loaded.config.metrics)
+        self._store = Store(loaded.config.store.url, self._publisher.publish)
+        self._ingest = Ingest(self._store, self._publisher, self._telemetry, clock)
+        self._dispatcher = Dispatcher(self._ingest.tick, lambda: self._telemetry.error("poller"))
+        self._webhook = WebhookApp(self._store, self._telemetry, clock)
+        self._tokens = BearerTokens()
+        self._renderers = ThreadPoolExecutor(2, thread_name_prefix="scrape")
+        self._server = WebServer(self._listeners(), self._web_config, rules=Rules(observe=self._observe_web))
+        self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._reload_failure: str | None = None
+        self._hidden = hidden_values(loaded.config)
+        self._supervisor = Supervisor(options.environ)
+        self._adopt(loaded)
+
+    def _listeners(self) -> list[Listener]:
+        options = self._options
+        routes = [*self._lifecycle().routes(), *self._routes()]
+        metrics = MetricsApp(self._publisher.render, self._renderers, max_requests=options.max_requests)
+        app = main_app(
+            routes,
+            metrics=metrics,
+            webhook=None if options.webhook_addresses else self._webhook,
+            telemetry_path=options.telemetry_path,
+            prefix=options.route_prefix,
+        )
+        hook = webhook_app(self._webhook, options.route_prefix)
+        return [
+            *(Listener(address, self._guarded(app)) for address in options.listen_addresses),
+            *(Listener(address, self._guarded(hook)) for address in options.webhook_addresses),
+        ]
+
+    def _observe_web(self, event: WebEvent) -> None:
+        if event is WebEvent.INTERNAL_ERROR:
+            self._telemetry.error("web")
+
+    def _guarded(self, app: ASGIApp) -> Guard:
+        return Guard(app, self._web_config, self._tokens, route_prefix=self._options.route_prefix)
+
+    def _lifecycle(self) -> Lifecycle:
+        return Lifecycle(
+            is_ready=lambda: self._ingest.ready,
+            troubles=self._troubles,
+            reload=self.reload,
+            tokens=self._tokens,
+            reload_enabled=self._options.lifecycle,
+        )
+
+    def _routes(self) -> list[BaseRoute]:
+        return [*api_routes(self.context()), *page_routes(self.context())]
+
+    def _troubles(self) -> list[str]:
+        failure = self._store.last_failure
+        recent = failure is not None and time.monotonic() - failure[0] < _STORE_TROUBLE_SHOWN_FOR
+        troubles = [failure[1]] if failure is not None and recent else []
+        if self._reload_failure is not None:
+            # Without the reason: it is for whoever may read the log.
+            troubles.append("The configuration was not reloaded, the old one goes on; the log says what is wrong.")
+        statuses = self._ingest.statuses()
+        return troubles + [_sentence(status.trouble) for status in statuses if status.trouble]
+
+    def context(self) -> WebContext:
+        """What the routes may use."""
+        return WebContext(
+            store=self._store,
+            watching=self._ingest,
+            tokens=self._tokens,
+            clock=self._clock,
+            config=lambda: self._config,
+            reload_failure=lambda: self._reload_failure,
+            redactor=self._redactor,
+            on_feed=self._publisher.on_feed,
+            on_inbox=self._publisher.on_inbox,
+            external_url=self._options.external_url.rstrip("/"),
+            route_prefix=self._options.route_prefix.rstrip("/"),
+            telemetry_path=self._options.telemetry_path,
+            webhook_here=not self._options.webhook_addresses,
+        )
+
+    def _adopt(self, loaded: Loaded) -> None:
+        self._config = loaded.config
+        self._tokens.replace(loaded.config.api.tokens)
+        self._webhook.configure(loaded.config)
+        for warning in loaded.warnings:
+            log.warning(warning)
+        self._telemetry.config_loaded(self._clock.now())
+
+    async def run(self) -> None:
+        """Serve until `stop` is called or a signal says so; everything acknowledged is on disk at the end."""
+        try:
+            await self._start()
+            await self._beat()
+        finally:
+            await self._end()
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        # First, so that a port that is taken is all that is told of.
+        await self._server.bind()
+        await asyncio.to_thread(self._ingest.start, self._config)
+        await self._server.start()
+        self._dispatcher.start()
+        self._warn_of_open_reading()
+        self._on_started(self._server.addresses)
+        self._supervisor.ready()
+
+    def _warn_of_open_reading(self) -> None:
+        has_users = self._web_config is not None and bool(self._web_config.current().basic_auth_users)
+        warning = open_reading_warning(self._options.listen_addresses, self._tokens, has_users=has_users)
+        if warning:
+            log.warning(warning)
+
+    async def _beat(self) -> None:
+        """Once a second: keep the dispatcher aligned, and feed the watchdog while everything makes progress."""
+        while not self._stop.is_set():
+            self._dispatcher.realign()
+            self._mask_new_secrets()
+            self._store.submit(lambda _: None)
+            if self._makes_progress():
+                self._supervisor.alive()
+            try:
+                await asyncio.wait_for(self._stop.wait(), _BEAT)
+            except TimeoutError:
+                continue
+
+    def _mask_new_secrets(self) -> None:
+        # A file may have been rotated and read anew since; nothing logs a secret, so a second is soon enough.
+        hidden = hidden_values(self._config)
+        if hidden != self._hidden:
+            self._hidden = hidden
+            self._redactor.register(*hidden)
+
+    def _makes_progress(self) -> bool:
+        now = time.monotonic()
+        seen = {
+            "store": self._store.last_progress,
+            "poller": self._ingest.last_tick,
+            "worker": self._ingest.last_worker_progress,
+        }
+        hanging = [part for part, at in seen.items() if now - at > self._options.hangs_after]
+        if hanging:
+            log.error("A part of the service makes no progress", extra=log_fields(parts=", ".join(hanging)))
+        return not hanging
+
+    def stop(self) -> None:
+        """End `run`; to be called in its event loop."""
+        if not self._stop.is_set():
+            log.info("Stopping")
+        self._stop.set()
+
+    async def _end(self) -> None:
+        self._supervisor.stopping()
+        await self._server.stop(_GRACE)
+        await asyncio.to_thread(self._end_threads)
+
+    def _end_threads(self) -> None:
+        self._dispatcher.stop()
+        self._ingest.stop(_GRACE)
+        self._renderers.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
+        if self._stop.is_set():
+            log.info("Stopped")
+
+    def _reload_soon(self) -> None:
+        task = asyncio.ensure_future(self.reload())
+        self._reload_task = task
+
+    async def reload(self) -> str | None:
+        """Read the configuration anew and go over to it; returns what is wrong with it, and then nothing changed."""
+        async with self._reloading:
+            try:
+                await asyncio.to_thread(self._reload)
+            except (ConfigError, StoreError) as error:
+                self._telemetry.config_failed()
+                log.error(  # noqa: TRY400  # The text names file, line and key; a traceback would bury it.
+                    "The configuration was not reloaded; the old one goes on", extra=log_fields(err=str(error))
+                )
+                self._reload_failure = str(error)
+            else:
+                self._reload_failure = None
+            return self._reload_failure
+
+    def _reload(self) -> None:
+        loaded = load_config(self._options.config_file, self._options.environ, clock=self._clock)
+        self._redactor.register(*hidden_values(loaded.config))
+        if loaded.config.store.url != self._config.store.url:
+            raise StoreError("store.url changed, which takes a restart; everything else would have been taken over.")
+        before = self._config
+        self._ingest.reload(loaded.config, before)
+        self._adopt(loaded)
+        log.info("The configuration was reloaded")
+
+
+def _sentence(trouble: str) -> str:
+    # It names its account already.
+    return trouble[:1].upper() + trouble[1:]

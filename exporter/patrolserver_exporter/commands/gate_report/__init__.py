@@ -1,1 +1,0 @@
-"""The gate's answer as people and CI systems read it."""

@@ -1,1 +1,0 @@
-"""The series: the fleet's, rendered incrementally, and the exporter's own, rendered by the client library."""

@@ -1,0 +1,114 @@
+"""The inbox's door: takes webhook deliveries in."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from patrolserver_exporter.inbox.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
+from patrolserver_exporter.store.tables import accounts, inbox, insert
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from patrolserver_exporter.store.writer import Unit
+
+
+class Door:
+    """Takes deliveries in, as long as fewer than ``limit`` wait.
+
+    It remembers an upper bound of how many wait, so that not every delivery pays for counting them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._waiting_at_most = limit
+
+    def accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
+        """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate.
+
+        One that was rejected is not known: else a forged id, sent ahead, would keep the real event out.
+        """
+        known = _known(unit.connection, deliveries)
+        if self._waiting_at_most + len(deliveries) > self.limit:
+            self._waiting_at_most = count_waiting(unit.connection)
+        rows: list[dict[str, object]] = []
+        outcomes: list[Acceptance] = []
+        for delivery in deliveries:
+            key = (delivery.account, delivery.webhook_id, delivery.event_id)
+            if key in known:
+                outcomes.append(Acceptance.DUPLICATE)
+            elif self._waiting_at_most >= self.limit:
+                request_catch_up(unit.connection, delivery.account, delivery.received_at)
+                outcomes.append(Acceptance.OVERFLOW)
+            else:
+                known.add(key)
+                self._waiting_at_most += 1
+                rows.append(_new_row(delivery))
+                outcomes.append(Acceptance.ACCEPTED)
+        if rows:
+            unit.connection.execute(_entry(unit.connection.dialect.name), rows)
+        return outcomes
+
+
+# Built once: building these statements costs more than running them.
+_KNOWN = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id).where(
+    inbox.c.account.in_(sa.bindparam("accounts", expanding=True)),
+    inbox.c.webhook_id.in_(sa.bindparam("webhook_ids", expanding=True)),
+    inbox.c.event_id.in_(sa.bindparam("event_ids", expanding=True)),
+    inbox.c.state != DeliveryState.REJECTED,
+)
+_BROUGHT = ("account", "webhook_id", "event_id", "identifier", "state", "received_at", "updated_at")
+_UNTRIED = {"attempts": 0, "next_attempt_at": None, "server_id": None, "last_error": None, "body": None}
+
+
+@functools.cache
+def _entry(dialect: str) -> sa.Insert:
+    statement = insert(dialect, inbox)
+    return statement.on_conflict_do_update(
+        index_elements=["account", "webhook_id", "event_id"],
+        set_={name: statement.excluded[name] for name in _BROUGHT} | _UNTRIED,
+        where=inbox.c.state == DeliveryState.REJECTED,
+    )
+
+
+def _new_row(delivery: NewDelivery) -> dict[str, object]:
+    return {
+        "account": delivery.account,
+        "webhook_id": delivery.webhook_id,
+        "event_id": delivery.event_id,
+        "identifier": delivery.identifier,
+        "state": DeliveryState.RECEIVED.value,
+        "received_at": delivery.received_at,
+        "updated_at": delivery.received_at,
+    }
+
+
+def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> set[tuple[str, int, int]]:
+    wanted = {
+        "accounts": sorted({d.account for d in deliveries}),
+        "webhook_ids": sorted({d.webhook_id for d in deliveries}),
+        "event_ids": [d.event_id for d in deliveries],
+    }
+    return {(row[0], row[1], row[2]) for row in connection.execute(_KNOWN, wanted)}
+
+
+def count_waiting(connection: sa.Connection) -> int:
+    """How many deliveries wait."""
+    return connection.execute(sa.select(sa.func.count()).where(inbox.c.state.in_(WAITING))).scalar_one()
+
+
+def request_catch_up(connection: sa.Connection, account: str, at: float) -> None:
+    """Note durably that this account's servers must be polled after ``at``, because deliveries did not fit."""
+    statement = insert(connection.dialect.name, accounts).values(name=account, catch_up_since=at)
+    newest = statement.excluded.catch_up_since
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "catch_up_since": sa.case((accounts.c.catch_up_since > newest, accounts.c.catch_up_since), else_=newest)
+            },
+        )
+    )

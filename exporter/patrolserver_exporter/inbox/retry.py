@@ -1,0 +1,70 @@
+"""What becomes of a delivery whose event the API did not confirm: pure, after the table of the inbox's states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, Refused
+from patrolserver_exporter.sync.health import back_off
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BASE = 5.0
+CAP = 6 * 3600.0
+RETRY_AFTER_CAP = 24 * 3600.0
+KEPT_FOR = 30 * 86_400.0
+"""Seconds that PatrolServer keeps an event (D)."""
+UNVERIFIED_TRIES = 3
+BUG_TRIES = 5
+"""So often a delivery is tried whose event we fail to apply, before it is left to the operator."""
+EXPIRY_TRIES = 8
+"""So often an event is tried before its age counts: one may seem old only because the system's clock was set."""
+
+
+class Fate(NamedTuple):
+    """The delivery's next state, its attempts so far, and seconds to the next one."""
+
+    state: DeliveryState
+    attempts: int
+    wait: float | None
+
+
+def fate_of_bug(*, state_attempts: int, draw: Callable[[], float]) -> Fate:
+    """Where a failure of our own leads: tried again ever more seldom, and after a few times left to the operator."""
+    attempts = state_attempts + 1
+    if attempts >= BUG_TRIES:
+        return Fate(DeliveryState.DEAD, attempts, None)
+    return Fate(
+        DeliveryState.RETRY, attempts, max(back_off(attempts, base=BASE, cap=CAP, retry_after=None, draw=draw), BASE)
+    )
+
+
+def fate_of(  # noqa: PLR0913  # What decides it, by keyword.
+    error: PatrolServerError,
+    *,
+    received_at: float,
+    state_attempts: int,
+    credentials_are_good: bool,
+    now: float,
+    draw: Callable[[], float],
+) -> Fate:
+    """Where a failed fetch leads.
+
+    ``credentials_are_good``: the list call works, so a refusal is about this event, like a 404. Times are seconds since
+    the epoch. An event expires by a failed try after 30 days, never the first few, and not by the clock alone.
+    """
+    if isinstance(error, Refused) and not credentials_are_good:
+        return Fate(DeliveryState.BLOCKED, state_attempts, None)
+    attempts = state_attempts + 1
+    wait = back_off(attempts, base=BASE, cap=CAP, retry_after=min(error.retry_after or 0.0, RETRY_AFTER_CAP), draw=draw)
+    old = now - received_at >= KEPT_FOR
+    if isinstance(error, (NotFound, Refused)):
+        if attempts >= UNVERIFIED_TRIES:
+            return Fate(DeliveryState.EXPIRED if old else DeliveryState.REJECTED, attempts, None)
+        # The event may not be there yet, so the tries must not all be over within a moment.
+        return Fate(DeliveryState.UNVERIFIED, attempts, max(wait, BASE * attempts))
+    if old and attempts >= EXPIRY_TRIES:
+        return Fate(DeliveryState.EXPIRED, attempts, None)
+    return Fate(DeliveryState.RETRY, attempts, wait)

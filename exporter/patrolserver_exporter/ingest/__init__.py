@@ -1,1 +1,0 @@
-"""What changes the state: deliveries become events become issues, polls confirm them, and a schedule drives both."""

@@ -1,0 +1,205 @@
+"""The fleet's series, kept finished: a change costs the columns it touches, a scrape what changed since the last."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from patrolserver_exporter.live.account_series import AccountCollector
+from patrolserver_exporter.live.blocks import BLOCK_ROWS, Block
+from patrolserver_exporter.live.families import SERVER_FAMILIES, SOFTWARE_INFO, Family, render
+from patrolserver_exporter.live.gzip_parts import Piece, deflate
+from patrolserver_exporter.live.text_format import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from patrolserver_exporter.issues.summary import ServerSummary
+    from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
+    from patrolserver_exporter.live.own_metrics import DropReason
+    from patrolserver_exporter.live.text_format import Format
+
+_PENDING_LIMIT = 10_000
+"""Changed rows that may wait for a scrape, each a few hundred bytes: bounds the memory while nobody scrapes."""
+
+
+class FleetExposition:
+    """All series of servers and accounts. Safe from many threads: one at a time gets in, the others wait."""
+
+    def __init__(
+        self,
+        *,
+        software_enabled: bool,
+        software_limit_total: int,
+        on_dropped: Callable[[DropReason, int], None] | None = None,
+    ) -> None:
+        """Start empty.
+
+        ``on_dropped`` is told, each time a server is shown, how many of its software series fall to a limit:
+        ``server_limit`` (cut off in the summary) or ``total_limit`` (cut off here, whole servers at a time). So what it
+        counts rises for as long as a limit cuts. It must not call back.
+        """
+        self._lock = Lock()
+        self._families: tuple[Family, ...] = (*SERVER_FAMILIES, SOFTWARE_INFO) if software_enabled else SERVER_FAMILIES
+        self._headers = tuple(deflate(family.header) for family in self._families)
+        self._blocks: list[Block] = []
+        self._slots: dict[str, dict[int, int]] = {}
+        self._free: list[int] = []
+        self._used = 0
+        self._pending = 0
+        self._generation = 0
+        self._software = _SoftwareCap(software_limit_total, on_dropped) if software_enabled else None
+        self._accounts: tuple[AccountSeries, ...] = ()
+        self._tallies: tuple[SeverityTally, ...] = ()
+        self._account_pieces: dict[bool, Piece] = {}
+
+    @property
+    def generation(self) -> int:
+        """Rises whenever a series changed, came or went."""
+        return self._generation
+
+    def replace_all(self, summaries: Iterable[ServerSummary]) -> None:
+        """Show exactly these servers. A scrape sees all of it or nothing."""
+        with self._lock:
+            gone = {account: set(slots) for account, slots in self._slots.items()}
+            for summary in summaries:
+                gone.get(summary.account, set()).discard(summary.server_id)
+                self._update(summary)
+            for account, server_ids in gone.items():
+                for server_id in server_ids:
+                    self._remove(account, server_id)
+
+    def update(self, summary: ServerSummary) -> None:
+        """Show one server as it is now; a new one comes to the others."""
+        with self._lock:
+            self._update(summary)
+
+    def remove(self, account: str, server_id: int) -> None:
+        """End a server's series; nothing happens when it has none."""
+        with self._lock:
+            self._remove(account, server_id)
+
+    def set_accounts(self, accounts: Iterable[AccountSeries]) -> None:
+        """Show exactly these accounts, whose servers are told apart from this."""
+        with self._lock:
+            self._set_accounts(tuple(accounts), self._tallies)
+
+    def set_tallies(self, tallies: Iterable[SeverityTally]) -> None:
+        """Show these tallies, for the accounts that are set; severities without one are zero."""
+        with self._lock:
+            self._set_accounts(self._accounts, tuple(tallies))
+
+    def pieces(self, chosen: Format, names: frozenset[str] | None = None) -> list[Piece]:
+        """Give all series, with their headers, in the format chosen; with ``names`` only samples so named."""
+        with self._lock:
+            return [self._account_piece(chosen, names), *self._server_pieces(names)]
+
+    def _server_pieces(self, names: frozenset[str] | None) -> Iterator[Piece]:
+        for index, family in enumerate(self._families):
+            if names is not None and family.name not in names:
+                continue
+            pieces = [piece for block in self._blocks if (piece := block.piece(index)).length]
+            # The library shows headers without samples, but not when it was asked for names.
+            if pieces or names is None:
+                yield self._headers[index]
+                yield from pieces
+        if names is None:
+            self._pending = 0
+
+    def _account_piece(self, chosen: Format, names: frozenset[str] | None) -> Piece:
+        if names is not None:
+            return deflate(encode(self._account_collector().collect(), chosen, names))
+        if chosen.openmetrics not in self._account_pieces:
+            text = encode(self._account_collector().collect(), chosen, None)
+            self._account_pieces[chosen.openmetrics] = deflate(text)
+        return self._account_pieces[chosen.openmetrics]
+
+    def _account_collector(self) -> AccountCollector:
+        return AccountCollector(self._accounts, self._tallies)
+
+    def _set_accounts(self, accounts: tuple[AccountSeries, ...], tallies: tuple[SeverityTally, ...]) -> None:
+        if (accounts, tallies) != (self._accounts, self._tallies):
+            self._accounts, self._tallies = accounts, tallies
+            self._account_pieces = {}
+            self._generation += 1
+
+    def _update(self, summary: ServerSummary) -> None:
+        slots = self._slots.setdefault(summary.account, {})
+        slot = slots.get(summary.server_id)
+        if slot is None:
+            slot = slots[summary.server_id] = self._take_slot()
+        if self._software is not None:
+            summary = self._software.apply(slot, summary)
+        self._count(self._blocks[slot // BLOCK_ROWS].put(slot % BLOCK_ROWS, render(self._families, summary)))
+
+    def _remove(self, account: str, server_id: int) -> None:
+        slots = self._slots.get(account, {})
+        slot = slots.pop(server_id, None)
+        if slot is None:
+            return
+        if not slots:
+            del self._slots[account]
+        if self._software is not None:
+            self._software.release(slot)
+        self._count(self._blocks[slot // BLOCK_ROWS].clear(slot % BLOCK_ROWS))
+        heapq.heappush(self._free, slot)
+
+    def _take_slot(self) -> int:
+        # The lowest hole first, so that what is used stays together.
+        if self._free:
+            return heapq.heappop(self._free)
+        if self._used == len(self._blocks) * BLOCK_ROWS:
+            self._blocks.append(Block(len(self._families)))
+        self._blocks[-1].grow()
+        if self._software is not None:
+            self._software.grow()
+        self._used += 1
+        return self._used - 1
+
+    def _count(self, changed: int) -> None:
+        if not changed:
+            return
+        self._generation += 1
+        self._pending += changed
+        if self._pending >= _PENDING_LIMIT:
+            for block in self._blocks:
+                block.settle()
+            self._pending = 0
+
+
+class _SoftwareCap:
+    """Bounds the software series of the whole fleet: a server that would exceed the limit shows none of its own."""
+
+    def __init__(self, limit: int, on_dropped: Callable[[DropReason, int], None] | None) -> None:
+        self._limit = limit
+        self._on_dropped = on_dropped
+        self._total = 0
+        self._shown = array("I")
+
+    def grow(self) -> None:
+        """Add a slot."""
+        self._shown.append(0)
+
+    def apply(self, slot: int, summary: ServerSummary) -> ServerSummary:
+        """Give the summary with the software that may be shown, and count what may not."""
+        wanted = len(summary.software_info)
+        others = self._total - self._shown[slot]
+        shown = wanted if others + wanted <= self._limit else 0
+        self._total = others + shown
+        self._shown[slot] = shown
+        self._drop("server_limit", summary.software_info_dropped)
+        self._drop("total_limit", wanted - shown)
+        return summary if shown == wanted else msgspec.structs.replace(summary, software_info=())
+
+    def release(self, slot: int) -> None:
+        """Make room: the slot's server is gone."""
+        self._total -= self._shown[slot]
+        self._shown[slot] = 0
+
+    def _drop(self, reason: DropReason, count: int) -> None:
+        if count and self._on_dropped is not None:
+            self._on_dropped(reason, count)

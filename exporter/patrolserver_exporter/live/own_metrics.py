@@ -1,0 +1,261 @@
+"""What the exporter tells of itself. Callers say what happened; how it is counted stays in here."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Literal, get_args
+
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import GaugeMetricFamily
+
+from patrolserver_exporter.live.account_series import encodable
+from patrolserver_exporter.patrolserver.errors import Reason
+from patrolserver_exporter.patrolserver.models import Identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
+
+Outcome = Literal["accepted", "duplicate", "rejected", "refused", "failed"]
+Endpoint = Literal["servers", "server", "software", "is_scanning", "event", "other"]
+Component = Literal["poller", "worker", "store", "web", "exposition"]
+DropReason = Literal["server_limit", "total_limit"]
+
+OTHER = "other"
+IDENTIFIERS = (*(identifier.value for identifier in Identifier), OTHER)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
+COMPONENTS: tuple[Component, ...] = get_args(Component)
+DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
+
+_REQUEST_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LAG_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+
+
+class InboxState(msgspec.Struct, frozen=True, kw_only=True):
+    """How many deliveries of the inbox are in one state."""
+
+    state: str
+    deliveries: int
+    oldest_at: float | None = None
+    """When the oldest of them was received, in seconds since the epoch; ``None`` without any."""
+
+
+class Telemetry:
+    """The exporter's own metrics, in a registry of their own: nothing here touches the library's global one."""
+
+    def __init__(self, *, version: str, revision: str, process_metrics: bool = True) -> None:
+        """Take what ``build_info`` tells; ``process_metrics`` are the ``process_*`` and ``python_*`` families."""
+        self._registry = CollectorRegistry(auto_describe=True)
+        self._collectors: list[Collector] = []
+        build = self._gauge("build_info", "The running build; always 1.", ("version", "revision", "pythonversion"))
+        build.labels(version, revision, platform.python_version()).set(1)
+        self._deliveries = self._counter(
+            "webhook_deliveries", "Webhook deliveries by what became of them.", ("identifier", "outcome")
+        )
+        self._requests = self._counter("api_requests", "Calls of the PatrolServer API.", ("account", "endpoint"))
+        self._failures = self._counter(
+            "api_request_failures", "Calls of the PatrolServer API that failed.", ("account", "endpoint", "reason")
+        )
+        self._durations = self._histogram(
+            "api_request_duration_seconds",
+            "Duration of PatrolServer API calls.",
+            ("account", "endpoint"),
+            _REQUEST_BOUNDS,
+        )
+        self._budget = self._gauge(
+            "api_budget_available_requests", "Calls that the account's budget allows right now.", ("account",)
+        )
+        self._interval = self._gauge(
+            "poll_interval_seconds", "Effective interval between two polls of a server.", ("account",)
+        )
+        self._reloaded = self._gauge(
+            "config_last_reload_successful", "Whether the last reload of the configuration succeeded (1) or not (0)."
+        )
+        self._reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration was last loaded successfully."
+        )
+        self._lag = self._histogram(
+            "event_lag_seconds",
+            "From the reception of a delivery until its effect shows in the metrics.",
+            (),
+            _LAG_BOUNDS,
+        )
+        self._dropped = self._counter(
+            "series_dropped",
+            "Software series that a limit cut off, counted anew with each poll of their server.",
+            ("reason",),
+        )
+        self._overflows = self._counter(
+            "inbox_overflows",
+            "Deliveries accepted without room in the inbox; a catch-up poll takes their place.",
+            ("account",),
+        )
+        self._errors = self._counter("errors", "Unexpected errors; the log tells more.", ("component",))
+        self._oddities = self._counter(
+            "wire_oddities", "Values in PatrolServer's replies that could not be read and were left out.", ("account",)
+        )
+        self._fill_closed_sets()
+        if process_metrics:
+            self.register(ProcessCollector(registry=None))
+            self.register(PlatformCollector(registry=None))
+            self.register(_garbage_collector())
+
+    def register(self, collector: Collector) -> None:
+        """Show one more collector's families; ``ValueError`` when a name is taken."""
+        self._registry.register(collector)
+        self._collectors.append(collector)
+
+    @property
+    def collectors(self) -> tuple[Collector, ...]:
+        """All that is to be rendered."""
+        return tuple(self._collectors)
+
+    def watch_inbox(self, snapshot: Callable[[], Iterable[InboxState]]) -> None:
+        """Ask for the inbox's states at each scrape, from the scraping thread; the snapshot zero-fills them."""
+        self.register(_InboxCollector(snapshot))
+
+    def watch_account(self, account: str) -> None:
+        """Start an account's closed sets at zero."""
+        for endpoint in ENDPOINTS:
+            self._requests.labels(encodable(account), endpoint)
+            self._durations.labels(encodable(account), endpoint)
+            for reason in Reason:
+                # From zero on, or the first failure of its kind would be no increase.
+                self._failures.labels(encodable(account), endpoint, reason.value)
+        self._overflows.labels(encodable(account))
+        self._oddities.labels(encodable(account))
+
+    def forget_account(self, account: str) -> None:
+        """End all series of an account that is no longer configured."""
+        for metric in (
+            self._requests,
+            self._failures,
+            self._durations,
+            self._budget,
+            self._interval,
+            self._overflows,
+            self._oddities,
+        ):
+            metric.remove_by_labels({"account": encodable(account)})
+
+    def delivery(self, identifier: str, outcome: Outcome) -> None:
+        """Count a webhook delivery; an identifier outside the closed set counts as ``other``."""
+        self._delivered[identifier if identifier in IDENTIFIERS else OTHER, outcome].inc()
+
+    def api_call(self, account: str, endpoint: str, seconds: float, reason: str | None) -> None:
+        """Count a call of the PatrolServer API and its duration; ``reason`` is why it failed, if it did."""
+        labels = (encodable(account), endpoint if endpoint in ENDPOINTS else OTHER)
+        self._requests.labels(*labels).inc()
+        self._durations.labels(*labels).observe(seconds)
+        if reason is not None:
+            self._failures.labels(*labels, encodable(reason)).inc()
+
+    def api_budget(self, account: str, requests: float) -> None:
+        """Tell how many calls an account's budget allows right now."""
+        self._budget.labels(encodable(account)).set(requests)
+
+    def poll_interval(self, account: str, seconds: float) -> None:
+        """Tell the effective interval between two polls of a server."""
+        self._interval.labels(encodable(account)).set(seconds)
+
+    def config_loaded(self, at: float) -> None:
+        """Tell that the configuration was loaded, at seconds since the epoch."""
+        self._reloaded.set(1)
+        self._reloaded_at.set(at)
+
+    def config_failed(self) -> None:
+        """Tell that loading the configuration failed, so that the old one stays in force."""
+        self._reloaded.set(0)
+
+    def event_visible(self, lag: float) -> None:
+        """Observe the seconds from a delivery's reception until its effect shows in the metrics."""
+        self._lag.observe(lag)
+
+    def series_dropped(self, reason: DropReason, count: int) -> None:
+        """Count software series that a limit cut off, each time it does."""
+        self._dropped.labels(reason).inc(count)
+
+    def inbox_overflow(self, account: str) -> None:
+        """Count a delivery that was accepted without room in the inbox."""
+        self._overflows.labels(encodable(account)).inc()
+
+    def error(self, component: Component) -> None:
+        """Count an unexpected error, which the caller has logged."""
+        self._errors.labels(component).inc()
+
+    def wire_oddity(self, account: str, count: int = 1) -> None:
+        """Count values in PatrolServer's replies that could not be read."""
+        self._oddities.labels(encodable(account)).inc(count)
+
+    def _fill_closed_sets(self) -> None:
+        # Kept, because finding a child by its labels costs more than counting.
+        self._delivered = {
+            (identifier, outcome): self._deliveries.labels(identifier, outcome)
+            for identifier in IDENTIFIERS
+            for outcome in OUTCOMES
+        }
+        for reason in DROP_REASONS:
+            self._dropped.labels(reason)
+        for component in COMPONENTS:
+            self._errors.labels(component)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        counter = Counter(f"patrolserver_exporter_{name}_total", text, labels, registry=None)
+        self.register(counter)
+        return counter
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        gauge = Gauge(f"patrolserver_exporter_{name}", text, labels, registry=None)
+        self.register(gauge)
+        return gauge
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...]) -> Histogram:
+        histogram = Histogram(f"patrolserver_exporter_{name}", text, labels, buckets=bounds, registry=None)
+        self.register(histogram)
+        return histogram
+
+
+class _InboxCollector:
+    """The inbox's states, asked for at each scrape."""
+
+    def __init__(self, snapshot: Callable[[], Iterable[InboxState]]) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families(())
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families(self._snapshot()))
+
+    @staticmethod
+    def _families(states: Iterable[InboxState]) -> tuple[Metric, Metric]:
+        deliveries = GaugeMetricFamily(
+            "patrolserver_exporter_inbox_deliveries", "Deliveries in the inbox.", labels=["state"]
+        )
+        oldest = GaugeMetricFamily(
+            "patrolserver_exporter_inbox_oldest_timestamp_seconds",
+            "When the oldest delivery in the inbox was received.",
+            labels=["state"],
+        )
+        for entry in states:
+            deliveries.add_metric([entry.state], entry.deliveries)
+            if entry.oldest_at is not None:
+                oldest.add_metric([entry.state], entry.oldest_at)
+        return deliveries, oldest
+
+
+def _garbage_collector() -> Collector:
+    # Unlike its siblings it has to be built with a registry; this one is thrown away.
+    return GCCollector(registry=CollectorRegistry())

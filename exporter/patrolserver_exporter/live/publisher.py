@@ -1,0 +1,130 @@
+"""From committed effects to what is scraped. Runs on the store's thread, so that nothing overtakes a later commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
+from patrolserver_exporter.live.effects import (
+    AccountShown,
+    FeedGrew,
+    FleetRestored,
+    InboxMoved,
+    ServerGone,
+    ServerShown,
+    TalliesShown,
+)
+from patrolserver_exporter.live.fleet import FleetExposition
+from patrolserver_exporter.live.scrape import Scrape, ScrapeResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.config.schema import Metrics
+    from patrolserver_exporter.live.own_metrics import Telemetry
+    from patrolserver_exporter.store.fleet import AccountRecord
+    from patrolserver_exporter.store.history import Tally
+
+
+class Publisher:
+    """Keeps the exposition as the store is."""
+
+    def __init__(self, telemetry: Telemetry, clock: Clock, metrics: Metrics) -> None:
+        self._telemetry = telemetry
+        self._clock = clock
+        self._accounts: dict[str, AccountSeries] = {}
+        self._tallies: dict[tuple[str, str], SeverityTally] = {}
+        self._listeners: dict[type, list[Callable[[], None]]] = {FeedGrew: [], InboxMoved: []}
+        self._fleet = self._new_fleet(metrics)
+        self._scrape = Scrape(self._fleet, telemetry)
+
+    def render(self, accept: str | None, accept_encoding: str | None, names: Sequence[str] = ()) -> ScrapeResponse:
+        """Answer a scrape; to be called in a thread."""
+        return self._scrape.render(accept, accept_encoding, names)
+
+    def on_feed(self, listener: Callable[[], None]) -> None:
+        """Call this, on the store's thread, when the change feed grew."""
+        self._listeners[FeedGrew].append(listener)
+
+    def on_inbox(self, listener: Callable[[], None]) -> None:
+        """Call this, on the store's thread, when deliveries came or moved."""
+        self._listeners[InboxMoved].append(listener)
+
+    def publish(self, effects: list[object]) -> None:
+        """Show what was committed; what cannot be shown keeps nothing else back, is counted, and raised at the end."""
+        heard: set[type] = set()
+        failure: Exception | None = None
+        for effect in effects:
+            try:
+                self._show(effect, heard)
+            except Exception as error:  # noqa: BLE001  # Raised at the end.
+                self._telemetry.error("exposition")
+                failure = failure or error
+        for kind in heard:
+            for listener in self._listeners[kind]:
+                listener()
+        if failure is not None:
+            raise failure
+
+    def _show(self, effect: object, heard: set[type]) -> None:
+        match effect:
+            case ServerShown():
+                self._show_server(effect)
+            case ServerGone(account, server_id):
+                self._fleet.remove(account, server_id)
+            case AccountShown(record, servers):
+                self._show_accounts([(record, servers)])
+            case TalliesShown(tallies):
+                self._show_tallies(tallies)
+            case FleetRestored():
+                self._restore(effect)
+            case FeedGrew() | InboxMoved():
+                heard.add(type(effect))
+            case _:
+                raise TypeError(f"Nobody knows how to show a {type(effect).__name__}.")
+
+    def _show_server(self, effect: ServerShown) -> None:
+        self._fleet.update(effect.summary)
+        if effect.received_at is not None:
+            self._telemetry.event_visible(max(self._clock.now() - effect.received_at, 0.0))
+
+    def _show_accounts(self, shown: Iterable[tuple[AccountRecord, int]]) -> None:
+        for record, servers in shown:
+            # Before the first list nobody knows how many there are, and a zero would say that there are none.
+            known = bool(servers) or record.last_success_at is not None
+            self._accounts[record.name] = AccountSeries(
+                account=record.name,
+                up=record.up,
+                last_success_at=record.last_success_at,
+                servers=servers if known else None,
+            )
+        self._fleet.set_accounts(self._accounts.values())
+
+    def _show_tallies(self, tallies: Iterable[Tally]) -> None:
+        for tally in tallies:
+            self._tallies[tally.account, tally.severity] = SeverityTally(
+                account=tally.account,
+                severity=tally.severity,
+                opened=tally.opened,
+                fixed=tally.fixed,
+                fix_duration_buckets=tally.buckets,
+                fix_duration_sum=tally.duration_sum,
+            )
+        self._fleet.set_tallies(self._tallies.values())
+
+    def _restore(self, effect: FleetRestored) -> None:
+        self._fleet = self._new_fleet(effect.metrics)
+        self._accounts.clear()
+        self._tallies.clear()
+        self._show_accounts(effect.accounts)
+        self._show_tallies(effect.tallies)
+        self._fleet.replace_all(effect.summaries)
+        self._scrape = Scrape(self._fleet, self._telemetry)
+
+    def _new_fleet(self, metrics: Metrics) -> FleetExposition:
+        return FleetExposition(
+            software_enabled=metrics.software,
+            software_limit_total=metrics.software_limit_total,
+            on_dropped=self._telemetry.series_dropped,
+        )

@@ -1,0 +1,326 @@
+"""The database: opening it, with checks and migrations, using it, and closing it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.store import files, tables
+from patrolserver_exporter.store.documents import check
+from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
+from patrolserver_exporter.store.writer import StoreThread, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
+
+
+HEAD = "0001"
+"""The newest migration; held against ``migrations/versions`` by a test."""
+
+_LOCK = int.from_bytes(b"patrols", "big")
+"""PostgreSQL's advisory lock that a transaction of ours holds."""
+
+_LOCK_SECONDS = 15
+
+_GIVE_UP = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+"""How libpq notices a database whose host is gone without a word: the system's defaults would wait for minutes or
+hours, and every delivery with them. Seconds, but for the last one, which is in milliseconds."""
+
+
+def database_file(url: str) -> Path | None:
+    """The state file of a SQLite URL; ``None`` for PostgreSQL."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    return Path(parsed.database or "patrolserver.db").absolute()
+
+
+def redacted(url: str) -> str:
+    """The URL without its password."""
+    return sa.make_url(url).render_as_string(hide_password=True)
+
+
+def create_engine(url: str) -> sa.Engine:
+    """An engine on which exactly one connection is ever open."""
+    if database_file(url) is None:
+        engine = sa.create_engine(
+            url,
+            pool_size=1,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args={"application_name": "patrolserver-exporter", **_GIVE_UP},
+        )
+        sa.event.listen(engine, "begin", _begin_postgresql)
+        return engine
+    engine = sa.create_engine(
+        url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5, "cached_statements": 256}
+    )
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # sqlite3's own transactions begin too late for savepoints; SQLAlchemy's documentation asks for this.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-16384"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    # As SQLite does: one writer at a time, whatever the number of replicas. Units read, decide and write, and two that
+    # do so for the same server or counter at once would lose what one of them found out.
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_LOCK_SECONDS}s'")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def check_file(database: Path) -> None:
+    """Look for damage before anything is written; ``StoreCorrupt`` tells what was found.
+
+    Runs before the engine's connection exists, and read-only, so that a damaged file stays as it is: another connection
+    would write the log of a crash back into it.
+    """
+    if not database.exists() or database.stat().st_size == 0:
+        files.forget_sum(database)
+        return
+    files.check_sum(database)
+    try:
+        with contextlib.closing(_open_reader(database)) as connection:
+            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    except sqlite3.DatabaseError as error:
+        raise files.corrupt(database, f"{error}.") from error
+    if found != ["ok"]:
+        raise files.corrupt(database, f"quick_check says: {'; '.join(found)}.")
+
+
+def create_reader(database: Path) -> sa.Engine:
+    """An engine that cannot write, and whose end leaves the log of a crash where it is."""
+    return sa.create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _open_reader(database))
+
+
+def _open_reader(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+
+
+def is_current(engine: sa.Engine) -> bool:
+    """Whether its schema is at ``HEAD``."""
+    with engine.connect() as connection:
+        return _revision(connection) == HEAD
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Bring the schema to ``HEAD``; does nothing, and imports nothing, when it is there already."""
+    try:
+        with engine.begin() as connection:
+            revision = _revision(connection)
+            if revision == HEAD:
+                return
+            if revision is not None and revision > HEAD:
+                raise StoreUnavailable(
+                    f"The state was written by a newer patrolserver-exporter (schema {revision}, not {HEAD}). "
+                    "Install that version again, or restore the state from before the upgrade."
+                )
+            _upgrade(connection)
+    except sa.exc.OperationalError as error:
+        raise StoreUnavailable(f"Cannot open the store {redacted(str(engine.url))}: {error.orig}.") from error
+    except sa.exc.DatabaseError as error:
+        raise StoreCorrupt(f"The store {redacted(str(engine.url))} cannot be read: {error.orig}.") from error
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    # Alembic takes a fifth of a second to import, which a start that has nothing to migrate should not pay.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def rebuild(url: str) -> list[Path]:
+    """Set a damaged SQLite file aside, so that the state is built anew; returns where its parts are now.
+
+    A sound one stays, and so does one that another process holds (`StoreLocked`).
+    """
+    file = database_file(url)
+    if file is None or not file.exists():
+        return []
+    with files.FileLock(file):
+        try:
+            if _is_sound(file):
+                return []
+            probe = create_engine(url)
+            try:
+                migrate(probe)
+                check_documents(probe, file)
+            finally:
+                probe.dispose()
+        except StoreCorrupt:
+            return files.set_aside(file)
+    return []
+
+
+def _is_sound(file: Path) -> bool:
+    """Look for damage before anything is written; `StoreCorrupt` tells what was found.
+
+    False if only the documents were not looked at, because a migration has to come first.
+    """
+    check_file(file)
+    if not file.exists() or file.stat().st_size == 0:
+        return False
+    reader = create_reader(file)
+    try:
+        if not is_current(reader):
+            return False
+        check_documents(reader, file)
+    except sa.exc.DatabaseError as error:
+        raise files.corrupt(file, f"{error.orig}.") from error
+    finally:
+        reader.dispose()
+    return True
+
+
+def check_documents(database: sa.Engine, file: Path) -> None:
+    """Hold every sealed document against its checksum; `StoreCorrupt` if one does not match."""
+    columns = (
+        tables.servers.c.state,
+        tables.servers.c.summary,
+        tables.servers.c.software,
+        tables.issues.c.document,
+        tables.changes.c.document,
+    )
+    try:
+        with database.connect() as connection:
+            for column in columns:
+                for (document,) in connection.execute(sa.select(column)).yield_per(1000):
+                    if document is not None:
+                        check(document)
+    except (StoreCorrupt, sa.exc.DatabaseError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        # A damaged row may hold a value of another type where the document should be.
+        raise files.corrupt(file, str(getattr(error, "orig", error))) from error
+
+
+class Store:
+    """The state of the service, in SQLite or PostgreSQL.
+
+    ``on_commit`` gets the effects of every committed group of units, in the order of the commits (see ``StoreThread``).
+    Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
+    """
+
+    def __init__(self, url: str, on_commit: Callable[[list[object]], None] = lambda _: None) -> None:
+        self._file = database_file(url)
+        self._lock = None if self._file is None else files.FileLock(self._file)
+        sound = False
+        with contextlib.ExitStack() as undo:
+            if self._file is not None and self._lock is not None:
+                self._claim_file(self._file, self._lock)
+                undo.callback(self._lock.release)
+                sound = _is_sound(self._file)
+            self._engine = create_engine(url)
+            undo.callback(self._engine.dispose)
+            migrate(self._engine)
+            if self._file is not None and not sound:
+                check_documents(self._engine, self._file)
+            undo.pop_all()
+        self._thread = StoreThread(self._engine, on_commit)
+        if self._file is not None:
+            released = self.run(transitions.release_claims)
+            if released:
+                log.info(
+                    "Deliveries that were being fetched at the last stop are due again",
+                    extra={"fields": {"deliveries": released}},
+                )
+
+    @staticmethod
+    def _claim_file(file: Path, lock: files.FileLock) -> None:
+        try:
+            files.check_folder(file)
+            lock.acquire(f"The state file {file}")
+            files.open_privately(file)
+        except OSError as error:
+            lock.release()
+            raise StoreUnavailable(
+                f"Cannot use the state file {file}: {error.strerror}. Let the exporter's user write it and its folder, "
+                "or correct store.url."
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def last_progress(self) -> float:
+        """When the store's thread last finished something (monotonic seconds)."""
+        return self._thread.last_progress
+
+    @property
+    def last_failure(self) -> tuple[float, str] | None:
+        """When something last could not be written (monotonic seconds), and why."""
+        return self._thread.last_failure
+
+    def run(self, work: Callable[[Unit], T]) -> T:
+        """Do a unit of work and wait for its commit; raises what the work raises, or ``StoreUnavailable``."""
+        return self._thread.run(work)
+
+    def submit(self, work: Callable[[Unit], T]) -> Future[T]:
+        """Queue a unit of work."""
+        return self._thread.submit(work)
+
+    async def accept(
+        self,
+        delivery: NewDelivery,
+        work: Callable[[Unit, list[NewDelivery]], list[Acceptance]],
+    ) -> Acceptance:
+        """Take a delivery in, together with all that arrive meanwhile; ends after the disk has it."""
+        outcome: Acceptance = await self._thread.submit_item(work, delivery)
+        return outcome
+
+    def close(self) -> None:
+        """Finish what is queued, leave the file sealed, and give it free."""
+        self._thread.close()
+        if self._file is not None:
+            with contextlib.suppress(sa.exc.DatabaseError), self._engine.connect() as connection:
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._engine.dispose()
+        if self._file is not None and self._lock is not None:
+            with contextlib.suppress(OSError):
+                files.leave_sum(self._file)
+            self._lock.release()

@@ -1,0 +1,140 @@
+"""The tables, in both dialects of SQL."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""SQLite only counts up a column that is declared INTEGER."""
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("up", sa.Boolean),
+    sa.Column("last_success_at", sa.Double),
+    sa.Column("catch_up_since", sa.Double),
+)
+
+servers = sa.Table(
+    "servers",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("server_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("gone_at", sa.Double),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("summary", sa.LargeBinary, nullable=False),
+    sa.Column("software", sa.LargeBinary),
+    sa.Column("next_poll_at", sa.Double),
+    sa.Column("critical", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("high", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("medium", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("low", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("waived", sa.Integer, nullable=False, server_default="0"),
+    sa.Index(None, "name"),
+    sa.Index("ix_servers_worst", "critical", "high", "medium", "low", "account", "server_id"),
+)
+
+issues = sa.Table(
+    "issues",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("server_id", sa.BigInteger, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("canonical_name", sa.Text, nullable=False),
+    sa.Column("waived", sa.Boolean, nullable=False),
+    sa.Column("fixed_at", sa.Double),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("account", "server_id", "fingerprint"),
+    sa.Index(None, "fixed_at", "id"),
+    sqlite_autoincrement=True,
+)
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("webhook_id", sa.BigInteger, nullable=False),
+    sa.Column("event_id", sa.BigInteger, nullable=False),
+    sa.Column("identifier", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("received_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("next_attempt_at", sa.Double),
+    sa.Column("claim", sa.Text),
+    sa.Column("lease_until", sa.Double),
+    sa.Column("server_id", sa.BigInteger),
+    sa.Column("last_error", sa.Text),
+    sa.Column("body", sa.LargeBinary),
+    sa.UniqueConstraint("account", "webhook_id", "event_id"),
+    sa.Index(None, "state", "received_at"),
+    sa.Index("ix_inbox_due", "state", "attempts", "next_attempt_at"),
+    sqlite_autoincrement=True,
+)
+
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("server_id", sa.BigInteger, nullable=False),
+    sa.Column("server", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Index(None, "at"),
+    sqlite_autoincrement=True,
+)
+
+tallies = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("severity", sa.Text, primary_key=True),
+    sa.Column("opened", sa.BigInteger, nullable=False),
+    sa.Column("fixed", sa.BigInteger, nullable=False),
+    sa.Column("duration_sum", sa.Double, nullable=False),
+    sa.Column("buckets", sa.Text, nullable=False),
+)
+"""Counters of the fleet: they are part of the state, so a restart does not reset them."""
+
+
+def insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert that can say ``ON CONFLICT`` in this dialect of SQL."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], *key: str) -> None:
+    """Write rows, all with the same columns; where the ``key`` is known, the other columns are replaced."""
+    if rows:
+        connection.execute(_upsert(connection.dialect.name, table, key, tuple(rows[0])), rows)
+
+
+# Building the statement costs more than running it.
+@functools.lru_cache(maxsize=64)
+def _upsert(dialect: str, table: sa.Table, key: tuple[str, ...], columns: Iterable[str]) -> sa.Insert:
+    statement = insert(dialect, table)
+    changed = {name: statement.excluded[name] for name in columns if name not in key}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)

@@ -1,0 +1,1 @@
+"""What keeps the state true: accounts, their schedules, polls, events, and the transactions they end in."""

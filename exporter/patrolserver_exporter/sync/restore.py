@@ -1,0 +1,179 @@
+"""Units of work at start and at reload: from the store to the series, and back into order after a clock was set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.live.effects import FleetRestored, InboxMoved, ServerGone, ServerShown
+from patrolserver_exporter.store import fleet, history
+from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
+from patrolserver_exporter.sync import server_updates
+from patrolserver_exporter.sync.account_updates import renew_summary, save_account
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from patrolserver_exporter.config.schema import Metrics
+    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.sync.rules import Rules
+
+    Key = tuple[str, int]
+    """Account and server id."""
+
+JUDGED_AT_ONCE = 200
+"""Servers that are judged anew in one unit of work: a tenth of a second, in which no delivery can be taken in."""
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store knew of the configured accounts."""
+
+    accounts: dict[str, AccountRecord]
+    servers: dict[str, list[ServerRecord]]
+    set_aside: int
+    """Deliveries of other accounts, which nobody can look at now."""
+    stale: tuple[Key, ...]
+    """Servers that are left to be judged anew, because the rules have changed since."""
+
+
+def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: float) -> Restored:
+    """Show the configured accounts as the store has them; others that it knows are retired.
+
+    Where ``rules`` are others than before, the first servers are judged by them, and the others are named as stale.
+    """
+    follow_clock(unit, 0.0, now=now, rules=rules)
+    set_aside = transitions.follow_accounts(unit, tuple(rules), now=now)
+    unit.effects.append(InboxMoved())
+    names = tuple(rules)
+    known = fleet.account_records(unit.connection)
+    for name in known.keys() - set(names):
+        retire(unit, name, now=now)
+    accounts = {name: known.get(name, AccountRecord(name=name)) for name in names}
+    servers = {name: list(fleet.server_records(unit.connection, name)) for name in names}
+    stale = [record for records in servers.values() for record in records if is_stale(record, rules)]
+    judged = {(one.account, one.server_id): one for one in _judged(unit, stale[:JUDGED_AT_ONCE], rules, now)}
+    if judged:
+        servers = {
+            name: [judged.get((name, record.server_id), record) for record in records]
+            for name, records in servers.items()
+        }
+    tallies = [tally for name in names for tally in history.tallies_of(unit.connection, name)]
+    unit.effects.append(
+        FleetRestored(
+            metrics,
+            tuple((record, len(servers[name])) for name, record in accounts.items()),
+            tuple(record.summary for records in servers.values() for record in records),
+            tuple(tallies),
+        )
+    )
+    left = tuple((record.account, record.server_id) for record in stale[JUDGED_AT_ONCE:])
+    return Restored(accounts=accounts, servers=servers, set_aside=set_aside, stale=left)
+
+
+def retire(unit: Unit, account: str, *, now: float) -> None:
+    """The account is no longer configured: its series end, and its servers are kept as gone for as long as retained."""
+    records = list(fleet.server_records(unit.connection, account))
+    fleet.save_servers(unit.connection, [replace(record, gone_at=now) for record in records])
+    fleet.delete_account(unit.connection, account)
+    unit.effects.extend(ServerGone(account, record.server_id) for record in records)
+
+
+def judge_anew(unit: Unit, keys: Iterable[Key], rules: Mapping[str, Rules], *, now: float) -> None:
+    """Judge and count these servers anew and show them, unless that has happened since."""
+    found = [record for account, server_id in keys if (record := server_updates.find(unit, account, server_id))]
+    for record in _judged(unit, [one for one in found if is_stale(one, rules)], rules, now):
+        unit.effects.append(ServerShown(record.summary))
+
+
+def is_stale(record: ServerRecord, rules: Mapping[str, Rules]) -> bool:
+    """Whether what is known of a server was judged and counted by other rules."""
+    summary = record.summary
+    return summary.open_issues is not None and summary.judged_by != rules[record.account].judging
+
+
+def _judged(unit: Unit, records: Iterable[ServerRecord], rules: Mapping[str, Rules], now: float) -> list[ServerRecord]:
+    judged = [server_updates.judge_anew(unit, record, rules[record.account], now=now) for record in records]
+    fleet.save_servers(unit.connection, judged)
+    return judged
+
+
+def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:
+    """The system's clock was set by ``step`` seconds: nothing may seem to have happened in the future.
+
+    A poll that seems to be from the future cannot tell how old its data is, so the server counts as never polled until
+    its next poll.
+    """
+    transitions.shift_times(unit, step, now=now)
+    for account, of_account in rules.items():
+        _forget_future_of_account(unit, account, now)
+        for record in list(fleet.server_records(unit.connection, account, gone=True)):
+            if _is_from_future(record, now):
+                _forget_future(unit, record, now, of_account)
+
+
+def _forget_future_of_account(unit: Unit, account: str, now: float) -> None:
+    record = fleet.account_records(unit.connection).get(account)
+    if record is None or max(record.last_success_at or 0.0, record.catch_up_since or 0.0) <= now:
+        return
+    since = record.catch_up_since
+    past = replace(record, last_success_at=_past(record.last_success_at, now), catch_up_since=since and min(since, now))
+    save_account(unit, past)
+
+
+def _past(at: float | None, now: float) -> float | None:
+    return None if at is None or at > now else at
+
+
+def _is_from_future(record: ServerRecord, now: float) -> bool:
+    state = record.state
+    times = (
+        record.gone_at,
+        state.last_poll_at,
+        state.last_scan_at,
+        state.event_received_at,
+        state.scan_started_told_at,
+        state.scan_finished_told_at,
+    )
+    # The poll that its issues' times are from may have been forgotten already, when the clock was set back before.
+    forgotten = state.last_poll_at is None and record.summary.software is not None
+    return forgotten or any(at is not None and at > now for at in times)
+
+
+def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -> None:
+    def past(at: float | None) -> float | None:
+        return _past(at, now)
+
+    def at_most_now(at: float | None) -> float | None:
+        return None if at is None else min(at, now)
+
+    state = record.state
+    state = replace(
+        state,
+        last_poll_at=past(state.last_poll_at),
+        complete_poll_at=past(state.complete_poll_at),
+        last_scan_at=past(state.last_scan_at),
+        poll_success=False if past(state.last_poll_at) is None else state.poll_success,
+        scan_started_told_at=at_most_now(state.scan_started_told_at),
+        scan_finished_told_at=at_most_now(state.scan_finished_told_at),
+        event_received_at=at_most_now(state.event_received_at),
+        settle_poll_at=at_most_now(state.settle_poll_at),
+    )
+    issues = [
+        replace(
+            issue,
+            first_seen=min(issue.first_seen, now),
+            last_seen=min(issue.last_seen, now),
+            event_received_at=at_most_now(issue.event_received_at),
+            fixed_at=at_most_now(issue.fixed_at),
+        )
+        for issue in fleet.issues_of(unit.connection, record.account, record.server_id)
+    ]
+    fleet.save_issues(unit.connection, issues)
+    record = replace(record, state=state, gone_at=at_most_now(record.gone_at))
+    if record.gone_at is None:
+        renew_summary(unit, record, rules)
+    else:
+        fleet.save_servers(unit.connection, [server_updates.with_state(record, state)])

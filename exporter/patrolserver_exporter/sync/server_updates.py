@@ -1,0 +1,224 @@
+"""Units of work on one server: a poll's result, a poll's failure, an event, a scan's progress.
+
+Each reads the server's state, lets the pure functions of ``issues`` decide, writes what changed, and notes the effects.
+All of it is one transaction. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from patrolserver_exporter.issues import merge, waive
+from patrolserver_exporter.issues.summary import summarise
+from patrolserver_exporter.live.effects import FeedGrew, ServerShown, TalliesShown
+from patrolserver_exporter.patrolserver.models import Server
+from patrolserver_exporter.store import fleet, history
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from patrolserver_exporter.issues.model import Change, Issue
+    from patrolserver_exporter.issues.summary import ServerSummary
+    from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
+    from patrolserver_exporter.store.fleet import ServerRecord, ServerState
+    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.sync.rules import Rules
+
+
+def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
+    """The server, unless the account no longer has it."""
+    record = fleet.find_server(unit.connection, account, server_id)
+    return None if record is None or record.gone_at is not None else record
+
+
+def summary_of(
+    record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
+) -> ServerSummary:
+    """What the server's series show; by which rules its issues were judged stays as it was."""
+    summary = summarise(
+        account=record.account,
+        server=Server(id=record.server_id, name=record.name, verified=record.state.verified),
+        software=software,
+        issues=issues,
+        exploit_risk=rules.exploit_risk,
+        scanning=record.state.scanning,
+        last_scan_at=record.state.last_scan_at,
+        last_poll_at=record.state.last_poll_at,
+        poll_success=record.state.poll_success,
+        software_series=rules.software_series,
+        software_limit_per_server=rules.software_limit_per_server,
+        max_label_length=rules.max_label_length,
+    )
+    return replace(summary, judged_by=record.summary.judged_by)
+
+
+def show(unit: Unit, record: ServerRecord, *, received_at: float | None = None) -> None:
+    """Write a server's row and note that it changed."""
+    fleet.save_servers(unit.connection, [record])
+    unit.effects.append(ServerShown(record.summary, received_at))
+
+
+def with_state(record: ServerRecord, state: ServerState) -> ServerRecord:
+    """The server in another state, and its summary with it; issues and software stay."""
+    summary = replace(
+        record.summary,
+        verified=state.verified,
+        scanning=state.scanning,
+        last_scan_at=state.last_scan_at,
+        last_poll_at=state.last_poll_at,
+        poll_success=state.poll_success,
+    )
+    return replace(record, state=state, summary=summary)
+
+
+def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
+    unit: Unit,
+    account: str,
+    server_id: int,
+    software: tuple[Software, ...],
+    *,
+    complete: bool,
+    started_at: float,
+    next_poll_at: float,
+    now: float,
+    rules: Rules,
+) -> ServerState | None:
+    """Merge a successful poll that started at ``started_at``; ``None`` if the account no longer has the server.
+
+    A poll that comes after one that started later is left out. The clock may have been set back during the poll, and
+    nothing started in the future.
+    """
+    record = find(unit, account, server_id)
+    if record is None:
+        return None
+    started_at = min(started_at, now)
+    if record.state.last_poll_at is not None and started_at <= record.state.last_poll_at <= now:
+        return record.state
+    outcome = merge.apply_poll(
+        fleet.issues_of(unit.connection, account, server_id),
+        software,
+        account=account,
+        server_id=server_id,
+        started_at=started_at,
+        exploit_risk=rules.exploit_risk,
+        settle=rules.settle,
+        complete=complete,
+    )
+    issues = keep_issues(unit, record.name, outcome, rules, now)
+    state = _after_poll(record.state, started_at, complete=complete)
+    record = replace(record, state=state, next_poll_at=next_poll_at)
+    record = _judged(record, rules, software, issues)
+    fleet.save_servers(unit.connection, [record], software)
+    unit.effects.append(ServerShown(record.summary))
+    return state
+
+
+def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) -> ServerRecord:
+    """Judge and count a server's last poll by rules that changed since; the row is left to be written.
+
+    What they find opens as of that poll. What they no longer find stays open: only a new poll closes.
+    """
+    account, server_id = record.account, record.server_id
+    issues = fleet.issues_of(unit.connection, account, server_id)
+    software = fleet.software_of(unit.connection, account, server_id)
+    if software is not None and record.state.last_poll_at is not None:
+        outcome = merge.apply_poll(
+            issues,
+            software,
+            account=account,
+            server_id=server_id,
+            started_at=record.state.last_poll_at,
+            exploit_risk=rules.exploit_risk,
+            settle=rules.settle,
+            complete=False,
+        )
+        issues = keep_issues(unit, record.name, outcome, rules, now)
+    return _judged(record, rules, software, issues)
+
+
+def _judged(
+    record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
+) -> ServerRecord:
+    return replace(record, summary=replace(summary_of(record, rules, software, issues), judged_by=rules.judging))
+
+
+def _after_poll(state: ServerState, started_at: float, *, complete: bool) -> ServerState:
+    def still(at: float | None) -> float | None:
+        return None if at is None or (complete and started_at >= at) else at
+
+    return replace(
+        state,
+        last_poll_at=started_at,
+        complete_poll_at=started_at if complete else state.complete_poll_at,
+        poll_success=True,
+        event_received_at=still(state.event_received_at),
+        # One that was not complete counts too: else the next would be due at once, and the one after it.
+        settle_poll_at=None if (state.settle_poll_at or 0.0) <= started_at else state.settle_poll_at,
+    )
+
+
+def keep_issues(unit: Unit, server_name: str, outcome: merge.Outcome, rules: Rules, now: float) -> tuple[Issue, ...]:
+    """Waive what is to be waived, write what changed, append it to the feed and count it; returns all issues."""
+    waived, waiver_changes = waive.apply_waivers(outcome.issues, server_name, rules.waivers, now)
+    changed = {issue.fingerprint: issue for issue in (*outcome.changed, *waived)}
+    fleet.save_issues(unit.connection, changed.values())
+    tell(unit, server_name, (*outcome.changes, *waiver_changes))
+    return tuple(changed.get(issue.fingerprint, issue) for issue in outcome.issues)
+
+
+def tell(unit: Unit, server_name: str, changes: Sequence[Change]) -> None:
+    """Append to the change feed, and to the counters."""
+    if not changes:
+        return
+    tallies = history.record(unit.connection, server_name, changes)
+    unit.effects.append(FeedGrew())
+    if tallies:
+        unit.effects.append(TalliesShown(tuple(tallies)))
+
+
+def apply_poll_failure(unit: Unit, account: str, server_id: int, *, next_poll_at: float) -> str | None:
+    """A poll failed: the old data stays, and is marked as such; returns the server's name, if it is still there."""
+    record = find(unit, account, server_id)
+    if record is None:
+        return None
+    record = replace(record, next_poll_at=next_poll_at)
+    if record.state.poll_success:
+        show(unit, with_state(record, replace(record.state, poll_success=False)))
+    else:
+        fleet.save_servers(unit.connection, [record])
+    return record.name
+
+
+def apply_reported(  # noqa: PLR0913  # What an event brings, by keyword.
+    unit: Unit,
+    record: ServerRecord,
+    reported: Sequence[ReportedIssue],
+    *,
+    received_at: float,
+    now: float,
+    rules: Rules,
+) -> None:
+    """Merge an event's new issues as of its reception."""
+    account, server_id = record.account, record.server_id
+    outcome = merge.apply_event(
+        fleet.issues_of(unit.connection, account, server_id),
+        reported,
+        account=account,
+        server_id=server_id,
+        received_at=received_at,
+        last_poll_started_at=record.state.complete_poll_at,
+        settle=rules.settle,
+    )
+    issues = keep_issues(unit, record.name, outcome, rules, now)
+    polled_at = record.state.complete_poll_at
+    state = record.state
+    if polled_at is None or polled_at < received_at:
+        state = replace(state, event_received_at=max(state.event_received_at or 0.0, received_at))
+    if polled_at is None or polled_at < received_at + rules.settle:
+        state = replace(state, settle_poll_at=max(state.settle_poll_at or 0.0, received_at + rules.settle))
+    record = replace(record, state=state)
+    software = fleet.software_of(unit.connection, account, server_id)
+    record = replace(record, summary=summary_of(record, rules, software, issues))
+    show(unit, record, received_at=received_at)

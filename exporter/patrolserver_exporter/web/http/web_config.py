@@ -1,0 +1,375 @@
+"""The web configuration file, as exporter-toolkit defines it: TLS, users, headers, rate limits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from patrolserver_exporter.config import values
+from patrolserver_exporter.config.nodes import MAX_BYTES, Mapping, Node, Place, Scalar, join_key, parse_nodes, shown_key
+from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
+from patrolserver_exporter.config.reading import WRONG, Reading
+from patrolserver_exporter.config.shape import FilePath, Key, ListOf, Section, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+TLS13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
+"""All of these are always on: neither Go nor Python can choose among them."""
+
+TLS12 = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+}
+CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+
+
+def suite(name: str) -> str:
+    """Return the name when Go knows such a suite and holds it to be safe; raises `Unfit`."""
+    if name not in TLS12 and name not in TLS13:
+        raise Unfit("is no cipher suite that Go's crypto/tls names as secure")
+    return name
+
+
+def openssl_names(suites: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the TLS 1.2 suites in OpenSSL's names and the same order."""
+    return tuple(TLS12[name] for name in suites if name in TLS12)
+
+
+def is_choice_of_tls13(suites: tuple[str, ...]) -> bool:
+    """Whether some suites of TLS 1.3 are named but not all."""
+    return 0 < len(TLS13.intersection(suites)) < len(TLS13)
+
+
+def curve(name: str) -> str:
+    """Return OpenSSL's name of the curve; raises `Unfit`."""
+    if name not in CURVES:
+        raise Unfit(f"needs one of {', '.join(CURVES)}")
+    return CURVES[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """``tls_server_config``."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+    client_auth_type: ssl.VerifyMode = ssl.CERT_NONE
+    client_allowed_sans: tuple[str, ...] | None = None
+    min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    cipher_suites: tuple[str, ...] = ()
+    """In Go's names; empty for OpenSSL's own choice."""
+    curve_preferences: tuple[str, ...] = ()
+    """In OpenSSL's names; at most one."""
+    prefer_server_cipher_suites: bool = True
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read again when it changes."""
+        return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
+
+
+def boolean(text: str) -> bool:
+    """Read a boolean as Go's YAML does; raises `Unfit`."""
+    # Files are shared with exporters that take these too.
+    return values.boolean({"yes": "true", "on": "true", "no": "false", "off": "false"}.get(text.lower(), text.lower()))
+
+
+def _choice(**known: Any) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if text not in known:
+            raise Unfit(f"needs one of {', '.join(name for name, meaning in known.items() if not _is_reason(meaning))}")
+        if _is_reason(known[text]):
+            raise Unfit(known[text])
+        return known[text]
+
+    return parse
+
+
+def _is_reason(meaning: object) -> bool:
+    return isinstance(meaning, str)
+
+
+def _refused(reason: str) -> Value:
+    def parse(_text: str) -> None:
+        raise Unfit(reason)
+
+    return Value("nothing", parse, may_show=False)
+
+
+_OLD_TLS = "is too old to be served by today's OpenSSL; use TLS12 or TLS13"
+_UNVERIFIED = "cannot be honoured, as it takes certificates unverified; use RequireAndVerifyClientCert"
+_VERSION = Value(
+    "TLS version",
+    _choice(TLS13=ssl.TLSVersion.TLSv1_3, TLS12=ssl.TLSVersion.TLSv1_2, TLS11=_OLD_TLS, TLS10=_OLD_TLS),
+)
+_CLIENT_AUTH = _choice(
+    NoClientCert=ssl.CERT_NONE,
+    VerifyClientCertIfGiven=ssl.CERT_OPTIONAL,
+    RequireAndVerifyClientCert=ssl.CERT_REQUIRED,
+    RequestClientCert=_UNVERIFIED,
+    RequireAnyClientCert=_UNVERIFIED,
+    RequireClientCert=_UNVERIFIED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _TlsSection(Section):
+    """``tls_server_config``, with the rules that look at several of its keys; empty it means no TLS."""
+
+    def read(self, reading: Reading, node: Node, path: str) -> Any:
+        if (isinstance(node, Scalar) and node.is_null) or (isinstance(node, Mapping) and not node.entries):
+            return None
+        settings = Section.read(self, reading, node, path)
+        if isinstance(settings, TlsSettings):
+            for key, message in _contradictions(settings):
+                reading.wrong(reading.found.get(join_key(path, key), (node, None))[0], join_key(path, key), message)
+        return settings
+
+
+def _contradictions(tls: TlsSettings) -> list[tuple[str, str]]:
+    found = []
+    verifies = tls.client_auth_type is not ssl.CERT_NONE
+    found += [(key, "is missing; add it") for key in ("cert_file", "key_file") if getattr(tls, key) is None]
+    if is_choice_of_tls13(tls.cipher_suites):
+        found.append(
+            ("cipher_suites", "names suites of TLS 1.3, among which none can be chosen; name all three or none")
+        )
+    if tls.client_ca_file and not verifies:
+        found.append(("client_ca_file", "is without effect; add client_auth_type: RequireAndVerifyClientCert"))
+    if verifies and not tls.client_ca_file:
+        found.append(("client_auth_type", "needs client_ca_file, to verify the clients' certificates with"))
+    if tls.client_allowed_sans is not None and tls.client_auth_type is not ssl.CERT_REQUIRED:
+        found.append(("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert"))
+    if tls.min_version > tls.max_version:
+        found.append(("min_version", "is above max_version"))
+    if len(tls.curve_preferences) > 1:
+        found.append(("curve_preferences", "can hold one curve only: Python's TLS knows no list"))
+    return found
+
+
+TLS_SERVER_CONFIG = _TlsSection(
+    TlsSettings,
+    (
+        Key("cert_file", FilePath(), "The certificate with its chain, PEM."),
+        Key("key_file", FilePath(), "Its key, PEM, without a passphrase."),
+        Key("client_ca_file", FilePath(), "Whom to trust to certify clients."),
+        Key("client_auth_type", Value("client_auth_type", _CLIENT_AUTH), "Whether clients need a certificate."),
+        Key("client_allowed_sans", ListOf(Value("name", values.text)), "Names, one of which a client has to have."),
+        Key("min_version", _VERSION, "TLS12 or TLS13."),
+        Key("max_version", _VERSION, "TLS12 or TLS13."),
+        Key("cipher_suites", ListOf(Value("cipher suite", suite)), "In Go's names."),
+        Key("curve_preferences", ListOf(Value("curve", curve)), "One curve."),
+        Key("prefer_server_cipher_suites", Value("boolean", boolean), "Whose order of cipher suites counts."),
+        Key("cert", _refused("cannot be inline; write it to a file and name that in cert_file"), ""),
+        Key("key", _refused("cannot be inline; write it to a file and name that in key_file"), ""),
+        Key("client_ca", _refused("cannot be inline; write it to a file and name that in client_ca_file"), ""),
+    ),
+)
+
+
+logger = logging.getLogger(__name__)
+
+HEADERS: dict[str, tuple[str, ...]] = {
+    "Content-Security-Policy": (),
+    "Strict-Transport-Security": (),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-XSS-Protection": (),
+}
+"""The headers that exporter-toolkit lets be set, each with its allowed values; none means any."""
+
+_BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_FIELD_VALUE = re.compile(r"[\x20-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """``http_server_config``."""
+
+    http2: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """``rate_limit``: one request an interval (seconds; 0 for no limit), and so many at once."""
+
+    interval: float = 0.0
+    burst: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebConfig:
+    """The whole file; everything in it is optional."""
+
+    tls_server_config: TlsSettings | None = None
+    http_server_config: HttpSettings = field(default_factory=HttpSettings)
+    basic_auth_users: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Names and bcrypt hashes."""
+    rate_limit: RateLimit = field(default_factory=RateLimit)
+
+
+@dataclass(frozen=True, slots=True)
+class _MapOf:
+    """A mapping whose keys are free, as pairs in the order of the file."""
+
+    parse: Callable[[str, str], str]
+    kind: str = "mapping"
+
+    def read(self, reading: Reading, node: Node, path: str) -> Any:
+        """Return the pairs, or `WRONG` when one of them is."""
+        if isinstance(node, Scalar) and node.is_null:
+            return ()
+        if not isinstance(node, Mapping):
+            return reading.wrong(node, path, "needs keys and values")
+        pairs = [self._pair(reading, key, child, path) for key, child in node.entries]
+        return WRONG if any(pair is WRONG for pair in pairs) else tuple(pairs)
+
+    def _pair(self, reading: Reading, key: Scalar, node: Node, path: str) -> Any:
+        inner = join_key(path, shown_key(key.text))
+        if not isinstance(node, Scalar) or node.tag:
+            return reading.wrong(node, inner, "needs a single value, without a tag")
+        try:
+            return key.text, self.parse(key.text, node.text)
+        except Unfit as error:
+            return reading.wrong(node, inner, str(error))
+
+    def show(self, value: Any, /) -> str:
+        """Write nothing: the pairs may be secret."""
+        return "" if value else "{}"
+
+
+def _no_http2(text: str) -> bool:
+    if boolean(text):
+        raise Unfit("cannot be true: only HTTP/1.1 is served; write false or leave it out")
+    return False
+
+
+def _header(name: str, value: str) -> str:
+    if name not in HEADERS:
+        raise Unfit(f"is a header that cannot be set; known here: {', '.join(HEADERS)}")
+    if HEADERS[name] and value not in HEADERS[name]:
+        raise Unfit(f"needs one of {', '.join(HEADERS[name])}")
+    if not _FIELD_VALUE.fullmatch(value):
+        raise Unfit("needs printable ASCII on one line")
+    return value
+
+
+def _user(name: str, password_hash: str) -> str:
+    if not name or ":" in name:
+        raise Unfit("is no user's name: it may neither be empty nor hold a colon")
+    if not _BCRYPT.fullmatch(password_hash):
+        raise Unfit("needs a bcrypt hash; make one with: htpasswd -nBC 10 NAME")
+    return password_hash
+
+
+_RATE_LIMIT = Section(
+    RateLimit,
+    (
+        Key("interval", Value("duration", values.duration(0)), "One request an interval; 0 for no limit."),
+        Key("burst", Value("whole number", values.whole(0)), "So many at once."),
+    ),
+)
+_HTTP = Section(
+    HttpSettings,
+    (Key("http2", Value("boolean", _no_http2), "Only false."), Key("headers", _MapOf(_header), "More headers.")),
+)
+WEB_CONFIG = Section(
+    WebConfig,
+    (
+        Key("tls_server_config", TLS_SERVER_CONFIG, "TLS."),
+        Key("http_server_config", _HTTP, "HTTP."),
+        Key("basic_auth_users", _MapOf(_user), "Users and the bcrypt hashes of their passwords."),
+        Key("rate_limit", _RATE_LIMIT, "How many requests are answered."),
+    ),
+)
+
+
+def load_web_config(path: Path) -> WebConfig:
+    """Read the file; raises `ConfigError` with everything that is wrong in it. Paths start at its folder."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        message = f"cannot be read ({reason}); correct --web.config.file, or let the exporter's user read it"
+        raise ConfigError((Problem(str(path), None, None, "", message),)) from None
+    reading = Reading(file=str(path), folder=path.parent)
+    config = WEB_CONFIG.read(reading, _root(raw, str(path)), "")
+    if isinstance(config, WebConfig) and config.rate_limit.interval and not config.rate_limit.burst:
+        reading.wrong(reading.found["rate_limit"][0], "rate_limit.burst", "is missing or 0: nothing would be answered")
+    if reading.problems:
+        raise ConfigError(tuple(sorted(reading.problems, key=lambda problem: (problem.line or 0, problem.column or 0))))
+    assert isinstance(config, WebConfig)  # noqa: S101 - without problems there is a value
+    return config
+
+
+def _root(raw: bytes, file: str) -> Node:
+    if all(not line.strip() or line.lstrip().startswith(b"#") for line in raw.splitlines()):
+        return Mapping(Place(1, 1), ())
+    return parse_nodes(raw, file)
+
+
+Signature = tuple[tuple[int, int, int], ...]
+
+
+def signature(*paths: Path) -> Signature:
+    """Return what changes when one of the files does: i-node, size and time of each; zeros for one that is missing."""
+    return tuple(_signature(path) for path in paths)
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a link's target is what counts, and this is asked for every request
+    except OSError:
+        return 0, 0, 0
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class WebConfigFile:
+    """The file and what it says now: read again whenever it has changed.
+
+    Raises `ConfigError` when it is built of a file that is wrong. Later a wrong file leaves the old settings in force
+    and is logged once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = signature(path)
+        self._config = load_web_config(path)
+
+    def current(self) -> WebConfig:
+        """Return the settings in force; costs one look at the file."""
+        seen = signature(self._path)
+        if seen != self._seen:
+            self._seen = seen
+            self._reread()
+        return self._config
+
+    def _reread(self) -> None:
+        try:
+            fresh = load_web_config(self._path)
+        except ConfigError as error:
+            logger.error("the web configuration changed but is wrong, the old one stays in force: %s", error)  # noqa: TRY400 - the text says it all
+            return
+        if (fresh.tls_server_config is None) != (self._config.tls_server_config is None):
+            logger.warning("turning TLS on or off in %s takes effect after a restart", self._path)
+        self._config = fresh
+        logger.info("the web configuration was read again")

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.unit.issues.builders import ACCOUNT, issue
+
+from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
+from patrolserver_exporter.gate.judge import judge
+from patrolserver_exporter.gate.policy import KindLimits, Policy, SeverityLimits
+from patrolserver_exporter.gate.verdict import Judgement, ReasonCode, Verdict
+from patrolserver_exporter.issues.model import Issue, Kind, Severity, Waiver
+
+NOW = dt.datetime(2027, 1, 31, 12, tzinfo=dt.UTC).timestamp()
+TODAY = dt.date(2027, 1, 31)
+YESTERDAY = TODAY - dt.timedelta(days=1)
+STRICT = Policy(max_total=0)
+
+
+def server(*issues: Issue, **fields: Any) -> ServerEvidence:
+    """A server beyond doubt, polled a minute ago."""
+    known: dict[str, Any] = {
+        "account": ACCOUNT,
+        "server_id": 1,
+        "name": "web1.example.org",
+        "last_poll_at": NOW - 60,
+        "poll_success": True,
+        "software": (3, 0, 0, 0),
+    }
+    return ServerEvidence(issues=issues, **(known | fields))
+
+
+def codes(judgement: Judgement, *, blocking: bool = True) -> list[ReasonCode]:
+    """Why it did not pass, or what else is worth knowing."""
+    return [reason.code for reason in judgement.reasons if reason.blocking is blocking]
+
+
+def waiver(**fields: Any) -> Waiver:
+    """A waiver that covers all, unless told otherwise."""
+    known: dict[str, Any] = {"server": "*", "software": "*", "until": TODAY, "reason": "replaced"}
+    return Waiver(**(known | fields))
+
+
+def exploit(risk: float | None, name: str = "php") -> Issue:
+    """An exploitable issue of that risk."""
+    return issue(name, Kind.EXPLOITABLE, risk=risk)
+
+
+class TestVerdict:
+    """Pass, fail and unknown."""
+
+    def test_pass(self) -> None:
+        """A server that is known, fresh and within the limits passes."""
+        judgement = judge([server(issue())], Policy(), NOW)
+        assert judgement.verdict is Verdict.PASS
+        assert [one.verdict for one in judgement.servers] == [Verdict.PASS]
+        assert judgement.servers[0].data_age_seconds == 60
+        assert judgement.reasons == ()
+
+    def test_fail(self) -> None:
+        """A limit that is exceeded fails, and the issues over it are named."""
+        judgement = judge([server(exploit(9.5), issue())], Policy(), NOW)
+        assert judgement.verdict is Verdict.FAIL
+        assert [(one.server, one.issue.risk, one.limits) for one in judgement.violations] == [
+            ("web1.example.org", 9.5, ("max_by_severity.critical",))
+        ]
+        assert codes(judgement) == [ReasonCode.LIMIT_EXCEEDED]
+        assert "Open issues that are critical: 1, and max_by_severity.critical allows 0" in judgement.reasons[0].message
+
+    def test_a_doubt_outweighs_a_violation_of_the_same_server(self) -> None:
+        """What is over a limit on a server in doubt is named, but the verdict is unknown."""
+        judgement = judge([server(exploit(9.5), last_poll_at=NOW - 2 * 86_400)], Policy(), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert len(judgement.violations) == 1
+
+    def test_a_violation_elsewhere_outweighs_a_doubt(self) -> None:
+        """If the servers beyond doubt alone are over a limit, nothing that is unknown can make that good."""
+        old = server(server_id=2, name="web2", last_poll_at=None)
+        judgement = judge([old, server(exploit(9.5))], Policy(), NOW)
+        assert judgement.verdict is Verdict.FAIL
+        assert [one.verdict for one in judgement.servers] == [Verdict.FAIL, Verdict.UNKNOWN]
+
+    def test_limits_count_over_the_selection(self) -> None:
+        """Two servers with one issue each have two."""
+        both = [server(issue()), server(issue(), server_id=2, name="web2")]
+        assert judge(both, Policy(max_total=2), NOW).verdict is Verdict.PASS
+        assert judge(both, Policy(max_total=1), NOW).verdict is Verdict.FAIL
+        half = [both[0], replace(both[1], poll_complete=False)]
+        assert judge(half, Policy(max_total=1), NOW).verdict is Verdict.UNKNOWN
+
+    def test_a_server_counts_once(self) -> None:
+        """A server that is asked for twice, by name and by id, is one."""
+        assert judge([server(issue()), server(issue())], Policy(max_total=1), NOW).verdict is Verdict.PASS
+
+
+class TestDoubts:
+    """Each thing that makes a server's data no ground for a verdict."""
+
+    @pytest.mark.parametrize(
+        ("fields", "policy", "code"),
+        [
+            ({"last_poll_at": None, "software": None}, {}, ReasonCode.NEVER_POLLED),
+            ({"software": None}, {}, ReasonCode.NEVER_POLLED),
+            ({"last_poll_at": NOW - 86_401}, {}, ReasonCode.DATA_TOO_OLD),
+            ({"last_poll_at": float("nan")}, {}, ReasonCode.DATA_TOO_OLD),
+            ({}, {"max_age": 59.0}, ReasonCode.DATA_TOO_OLD),
+            ({"last_poll_at": NOW + 301}, {}, ReasonCode.POLL_IN_FUTURE),
+            ({"poll_complete": False}, {}, ReasonCode.POLL_INCOMPLETE),
+            ({"software": (3, 0, 0, 1)}, {}, ReasonCode.SOFTWARE_UNKNOWN),
+            ({"software": (3, 0, 0, 3)}, {"max_unknown_software": 2}, ReasonCode.SOFTWARE_UNKNOWN),
+            ({"exploits_unknown": 1}, {}, ReasonCode.EXPLOITS_UNKNOWN),
+            ({"uncounted_risk": 4.1}, {"max_risk": 4.0}, ReasonCode.EXPLOIT_UNCOUNTED),
+            ({"unconfirmed_event": True}, {}, ReasonCode.EVENT_UNCONFIRMED),
+            ({"account_refused": True}, {}, ReasonCode.CREDENTIALS_REFUSED),
+            ({}, {"max_scan_age": 60.0}, ReasonCode.SCAN_NEVER_SEEN),
+            ({"last_scan_at": NOW - 61}, {"max_scan_age": 60.0}, ReasonCode.SCAN_TOO_OLD),
+            ({"last_scan_at": NOW + 301}, {"max_scan_age": 60.0}, ReasonCode.SCAN_IN_FUTURE),
+        ],
+    )
+    def test_doubt(self, fields: dict[str, Any], policy: dict[str, Any], code: ReasonCode) -> None:
+        """One doubt alone makes the verdict unknown, and is told in a sentence that names the server."""
+        judgement = judge([server(**fields)], Policy(**policy), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert codes(judgement) == [code]
+        assert judgement.reasons[0].message.startswith("web1.example.org: ")
+        assert judgement.reasons[0].message.endswith(".")
+
+    @pytest.mark.parametrize(
+        ("fields", "policy"),
+        [
+            ({"last_poll_at": NOW - 86_400}, {}),
+            ({"last_poll_at": NOW + 300}, {}),
+            ({"software": (0, 0, 0, 2), "exploits_unknown": 2}, {"max_unknown_software": 2}),
+            ({"last_scan_at": NOW - 60}, {"max_scan_age": 60.0}),
+            ({"last_scan_at": NOW - 10**8}, {}),
+            ({"uncounted_risk": 4.0}, {"max_risk": 4.0}),
+            ({"uncounted_risk": 4.9}, {}),
+        ],
+    )
+    def test_no_doubt(self, fields: dict[str, Any], policy: dict[str, Any]) -> None:
+        """What is just within its bound is beyond doubt."""
+        assert judge([server(**fields)], Policy(**policy), NOW).verdict is Verdict.PASS
+
+    def test_a_reported_issue_is_a_doubt(self) -> None:
+        """What only an event reported waits for a poll, even if it is waived or in the baseline."""
+        only = issue(kind=Kind.REPORTED, event_received_at=NOW)
+        for policy in (Policy(), Policy(waivers=(waiver(),)), Policy(baseline=frozenset({only.fingerprint}))):
+            assert codes(judge([server(only)], policy, NOW)) == [ReasonCode.EVENT_UNCONFIRMED]
+
+    def test_a_failed_poll_is_told(self) -> None:
+        """A failed last poll is no doubt while the data is fresh, but worth knowing."""
+        judgement = judge([server(poll_success=False, account_reachable=False)], Policy(), NOW)
+        assert judgement.verdict is Verdict.PASS
+        assert codes(judgement, blocking=False) == [ReasonCode.POLL_FAILED, ReasonCode.ACCOUNT_UNREACHABLE]
+
+    def test_unknown_server(self) -> None:
+        """A server that nobody knows makes the verdict unknown, and is in the answer under what was asked for."""
+        judgement = judge([server(), UnknownServer(selector="web9", account="main")], Policy(), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert codes(judgement) == [ReasonCode.UNKNOWN_SERVER]
+        assert (judgement.servers[1].server, judgement.servers[1].server_id) == ("web9", None)
+
+    def test_ambiguous_server(self) -> None:
+        """A name that several accounts have is told with their names."""
+        judgement = judge([UnknownServer(selector="web1", ambiguous_in=("b", "a"))], Policy(), NOW)
+        assert codes(judgement) == [ReasonCode.AMBIGUOUS_SERVER]
+        assert "(a, b)" in judgement.reasons[0].message
+
+    def test_an_account_that_was_never_listed(self) -> None:
+        """What a glob means in an account whose list nobody read is not known, whatever it means elsewhere."""
+        unknown = UnknownServer(selector="web*", account="new", never_listed=True)
+        judgement = judge([server(), unknown], Policy(), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert codes(judgement) == [ReasonCode.NEVER_LISTED]
+        assert "in account new" in judgement.reasons[0].message
+
+    def test_nothing_asked_is_nothing_known(self) -> None:
+        """An empty selection does not pass."""
+        judgement = judge([], Policy(), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert codes(judgement) == [ReasonCode.EMPTY_SELECTION]
+
+
+class TestLimits:
+    """What each limit counts."""
+
+    @pytest.mark.parametrize(
+        ("issues", "policy", "verdict"),
+        [
+            ((exploit(9.5),), Policy(max_by_severity=SeverityLimits(critical=1)), Verdict.PASS),
+            ((exploit(9.5),), Policy(max_by_severity=SeverityLimits(high=5)), Verdict.FAIL),
+            ((exploit(8.0),), Policy(), Verdict.PASS),
+            ((exploit(8.0),), Policy(max_by_severity=SeverityLimits(high=0)), Verdict.FAIL),
+            (
+                (exploit(9.5), exploit(8.0, "nginx")),
+                Policy(max_by_severity=SeverityLimits(critical=1, high=1)),
+                Verdict.FAIL,
+            ),
+            ((exploit(8.0),), Policy(max_by_severity=SeverityLimits(low=0)), Verdict.FAIL),
+            ((issue(),), Policy(max_by_severity=SeverityLimits(high=0)), Verdict.PASS),
+            ((issue(),), Policy(max_by_kind=KindLimits(outdated=0)), Verdict.FAIL),
+            ((issue(),), Policy(max_by_kind=KindLimits(outdated=1, unsupported=0)), Verdict.PASS),
+            ((issue(), issue("nginx")), Policy(max_total=1), Verdict.FAIL),
+            ((exploit(6.0),), Policy(max_risk=6.0), Verdict.PASS),
+            ((exploit(6.1),), Policy(max_risk=6.0), Verdict.FAIL),
+            ((exploit(None),), Policy(max_risk=10.0), Verdict.FAIL),
+            ((issue(fixed_at=NOW),), STRICT, Verdict.PASS),
+        ],
+    )
+    def test_limit(self, issues: tuple[Issue, ...], policy: Policy, verdict: Verdict) -> None:
+        """Each limit counts what it names, a severity and worse ones, and nothing else."""
+        assert judge([server(*issues)], policy, NOW).verdict is verdict
+
+    def test_counts(self) -> None:
+        """The answer has the counts by severity and kind, zero-filled, over all servers and for each."""
+        judgement = judge([server(exploit(9.5), issue()), server(issue("a"), server_id=2, name="b")], Policy(), NOW)
+        assert msgspec.to_builtins(judgement.counts) == {
+            "total": 3,
+            "by_severity": {"critical": 1, "high": 0, "medium": 2, "low": 0},
+            "by_kind": {"unsupported": 0, "outdated": 2, "exploitable": 1, "reported": 0},
+            "waived": 0,
+            "baseline": 0,
+        }
+        assert [one.counts.total for one in judgement.servers] == [1, 2]
+
+    def test_baseline(self) -> None:
+        """Only issues that are not in the baseline count."""
+        known = issue()
+        policy = replace(STRICT, baseline=frozenset({known.fingerprint}))
+        assert judge([server(known)], policy, NOW).verdict is Verdict.PASS
+        assert judge([server(known, issue("nginx"))], policy, NOW).counts.baseline == 1
+        assert judge([server(known, issue("nginx"))], policy, NOW).verdict is Verdict.FAIL
+
+
+class TestWaivers:
+    """The policy's waivers, and those that the issues carry."""
+
+    def test_both_kinds_hold(self) -> None:
+        """An issue that carries a waiver does not count, nor one that the policy waives."""
+        carried = issue(waived_until=TODAY, waived_reason="known")
+        assert judge([server(carried)], STRICT, NOW).verdict is Verdict.PASS
+        judgement = judge([server(issue())], replace(STRICT, waivers=(waiver(),)), NOW)
+        assert judgement.verdict is Verdict.PASS
+        assert [one.issue.waived_reason for one in judgement.waived] == ["replaced"]
+        assert (judgement.counts.total, judgement.counts.waived) == (0, 1)
+
+    def test_expired_ones_do_not_hold(self) -> None:
+        """A waiver that ended yesterday, carried or in the policy, waives nothing, and is told."""
+        old = waiver(until=YESTERDAY)
+        carried = issue(waived_until=YESTERDAY, waived_reason="known")
+        judgement = judge([server(carried)], replace(STRICT, waivers=(old,)), NOW)
+        assert judgement.verdict is Verdict.FAIL
+        assert judgement.expired_waivers == (old,)
+        assert codes(judgement, blocking=False) == [ReasonCode.WAIVER_EXPIRED]
+
+    def test_unused_ones_are_told(self) -> None:
+        """A waiver that covers nothing in the selection is named."""
+        idle = waiver(software="perl")
+        judgement = judge([server(issue())], Policy(waivers=(idle, waiver())), NOW)
+        assert judgement.unused_waivers == (idle,)
+        assert codes(judgement, blocking=False) == [ReasonCode.WAIVER_UNUSED]
+
+
+def test_a_policy_with_a_slip_is_refused() -> None:
+    """A misspelt or impossible limit is an error, and never a limit that is not there."""
+    for text in (b'{"max_totl": 0}', b'{"max_by_severity": {"hihg": 0}}', b'{"max_total": -1}', b'{"max_risk": 11}'):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(text, type=Policy)
+
+
+ISSUES = st.builds(
+    lambda name, kind, severity, risk, polled, until: issue(
+        name, kind, severity=severity, risk=risk, polled=polled, waived_until=until, waived_reason=until and "why"
+    ),
+    st.sampled_from(["a", "b", "c", "d"]),
+    st.sampled_from(Kind),
+    st.sampled_from(Severity),
+    st.none() | st.floats(0, 10),
+    st.sampled_from([True, True, True, False]),
+    st.sampled_from([None, None, YESTERDAY, TODAY]),
+)
+TIMES = st.sampled_from([NOW - 60, NOW - 60, NOW - 60, None, NOW - 10**6, NOW + 10**4])
+SERVERS = st.builds(
+    lambda number, issues, **fields: server(*issues, server_id=number, name=f"web{number}", **fields),
+    st.integers(1, 3),
+    st.lists(ISSUES, max_size=3, unique_by=lambda made: made.fingerprint),
+    last_poll_at=TIMES,
+    last_scan_at=TIMES,
+    software=st.sampled_from([(1, 0, 0, 0), (1, 0, 0, 0), (0, 0, 0, 1), None]),
+    poll_success=st.booleans(),
+    poll_complete=st.sampled_from([True, True, True, False]),
+    account_refused=st.sampled_from([False, False, False, True]),
+)
+
+
+def _asked(evidence: Evidence) -> int | str:
+    return evidence.server_id if isinstance(evidence, ServerEvidence) else evidence.selector
+
+
+SELECTIONS = st.lists(SERVERS | SERVERS | SERVERS | st.just(UnknownServer(selector="x")), max_size=3, unique_by=_asked)
+LIMITS = st.sampled_from([None, None, 0, 1, 3])
+WAIVERS = st.builds(
+    waiver,
+    server=st.sampled_from(["*", "web1"]),
+    software=st.sampled_from(["*", "a"]),
+    until=st.sampled_from([YESTERDAY, TODAY]),
+)
+POLICIES = st.builds(
+    Policy,
+    max_by_severity=st.builds(SeverityLimits, critical=st.sampled_from([0, 2]), high=LIMITS, medium=LIMITS, low=LIMITS),
+    max_by_kind=st.builds(KindLimits, outdated=LIMITS, exploitable=LIMITS),
+    max_total=LIMITS,
+    max_risk=st.none() | st.floats(0, 10),
+    max_scan_age=st.sampled_from([None, None, 3600.0]),
+    max_unknown_software=st.sampled_from([0, 1]),
+    baseline=st.sampled_from([frozenset(), frozenset({issue("a").fingerprint})]),
+    waivers=st.lists(WAIVERS, max_size=2).map(tuple),
+)
+
+
+@given(SELECTIONS, POLICIES)
+def test_only_what_is_clean_passes(selection: list[Evidence], policy: Policy) -> None:
+    """Nothing with a violation, a doubt or a blocking reason passes, as a whole or server by server."""
+    judgement = judge(selection, policy, NOW)
+    blocked = bool(judgement.violations) or bool(codes(judgement))
+    assert (judgement.verdict is Verdict.PASS) == (not blocked)
+    verdicts = {one.verdict for one in judgement.servers}
+    assert (judgement.verdict is Verdict.PASS) == (verdicts == {Verdict.PASS})
+    if judgement.verdict is Verdict.UNKNOWN:
+        assert Verdict.UNKNOWN in verdicts or not selection
+
+
+@given(SELECTIONS, POLICIES, ISSUES, st.integers(0, 2))
+def test_another_issue_never_helps(selection: list[Evidence], policy: Policy, more: Issue, place: int) -> None:
+    """With one more issue nothing passes that did not pass before."""
+    worse = [
+        replace(one, issues=(*one.issues, more)) if index == place and isinstance(one, ServerEvidence) else one
+        for index, one in enumerate(selection)
+    ]
+    if judge(worse, policy, NOW).verdict is Verdict.PASS:
+        assert judge(selection, policy, NOW).verdict is Verdict.PASS
+
+
+@given(SELECTIONS, POLICIES)
+def test_expired_waivers_change_nothing(selection: list[Evidence], policy: Policy) -> None:
+    """Without its expired waivers a policy gives the same verdict on the same issues."""
+    holding = replace(policy, waivers=tuple(w for w in policy.waivers if w.until >= TODAY))
+    with_them, without = judge(selection, policy, NOW), judge(selection, holding, NOW)
+    assert (with_them.verdict, with_them.servers, with_them.counts, with_them.violations, with_them.waived) == (
+        without.verdict,
+        without.servers,
+        without.counts,
+        without.violations,
+        without.waived,
+    )
+
+
+@given(SELECTIONS.flatmap(lambda made: st.tuples(st.just(made), st.permutations(made))), POLICIES)
+def test_order_does_not_matter(selections: tuple[list[Evidence], list[Evidence]], policy: Policy) -> None:
+    """The judgement is the same in whatever order the servers and their issues come."""
+    turned = [
+        replace(one, issues=one.issues[::-1]) if isinstance(one, ServerEvidence) else one for one in selections[1]
+    ]
+    assert judge(turned, policy, NOW) == judge(selections[0], policy, NOW)
+
+
+@given(SELECTIONS, POLICIES)
+def test_it_can_be_sent(selection: list[Evidence], policy: Policy) -> None:
+    """A judgement and a policy become JSON and come back the same."""
+    judgement = judge(selection, policy, NOW)
+    assert msgspec.json.decode(msgspec.json.encode(judgement), type=Judgement) == judgement
+    assert msgspec.json.decode(msgspec.json.encode(policy), type=Policy) == policy

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import concurrent.futures
+import re
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from patrolserver_exporter.store import Store, StoreCorrupt, StoreUnavailable, files
+from patrolserver_exporter.store import database as engine
+from patrolserver_exporter.store.migrations import versions
+from patrolserver_exporter.store.tables import accounts, metadata
+
+if TYPE_CHECKING:
+    from tests.harness.postgres import PostgresCluster
+
+
+def test_head_is_the_newest_migration() -> None:
+    """The constant that saves a start the import of Alembic names the newest revision, and they are one line."""
+    folder = Path(versions.__file__).parent
+    texts = [path.read_text() for path in folder.glob("r*.py")]
+    revisions = {re.search(r'^revision = "(.*)"', text, re.MULTILINE)[1]: text for text in texts}  # type: ignore[index]
+    down = {re.search(r"^down_revision = (.*)$", text, re.MULTILINE)[1].strip('"') for text in texts}  # type: ignore[index]
+    assert set(revisions) - down == {engine.HEAD}
+    assert max(revisions) == engine.HEAD
+
+
+def test_the_migrations_lead_to_the_schema_that_the_code_uses(store_url: str) -> None:
+    """After the migrations both databases have exactly the tables, columns and indexes of ``schema``."""
+    database = engine.create_engine(store_url)
+    try:
+        engine.migrate(database)
+        with database.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, metadata) == []
+    finally:
+        database.dispose()
+
+
+def test_a_state_of_a_newer_version_is_refused(store_url: str) -> None:
+    """An older exporter does not touch what a newer one wrote, and says what to do."""
+    Store(store_url).close()
+    database = engine.create_engine(store_url)
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    database.dispose()
+    file = engine.database_file(store_url)
+    if file is not None:
+        files.leave_sum(file)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"newer patrolserver-exporter \(schema 9999.*Install that version"):
+            Store(store_url)
+
+
+def test_what_was_written_is_there_after_a_restart(store_url: str) -> None:
+    """Both databases keep the state."""
+    with Store(store_url) as store:
+        store.run(lambda unit: unit.connection.execute(accounts.insert().values(name="main", up=True)))
+    with Store(store_url) as store:
+        assert store.run(lambda unit: unit.connection.execute(sa.select(accounts.c.name)).scalars().all()) == ["main"]
+
+
+def test_sqlite_gets_exactly_one_connection_and_syncs_every_commit(tmp_path: Path) -> None:
+    """One connection over the store's whole life, in WAL mode with ``synchronous=FULL``."""
+    opened: list[Any] = []
+
+    def note(connection: object, _: object) -> None:
+        opened.append(connection)
+
+    sa.event.listen(sa.Engine, "connect", note)
+    try:
+        with Store(f"sqlite:///{tmp_path / 'state.db'}") as store:
+            for _ in range(3):
+                store.run(lambda unit: unit.connection.execute(accounts.select()).all())
+            pragmas = store.run(
+                lambda unit: [
+                    unit.connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                    for name in ("journal_mode", "synchronous")
+                ]
+            )
+    finally:
+        sa.event.remove(sa.Engine, "connect", note)
+    assert pragmas == ["wal", 2]
+    assert len(opened) == 1
+
+
+def test_a_second_store_on_one_file_is_refused(tmp_path: Path) -> None:
+    """Two stores never share a file, not even in one process."""
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    with Store(url), pytest.raises(Exception, match="in use by another"):
+        Store(url)
+    Store(url).close()
+
+
+@pytest.mark.parametrize("path", ["plain.db", "with space %41 #?.db"])
+def test_any_path_will_do(tmp_path: Path, path: str) -> None:
+    """Characters that mean something in URLs mean nothing in paths."""
+    url = sa.URL.create("sqlite", database=str(tmp_path / path)).render_as_string()
+    Store(url).close()
+    Store(url).close()
+    assert (tmp_path / path).exists()
+
+
+def test_a_file_that_cannot_be_used_is_not_called_damaged(tmp_path: Path) -> None:
+    """A folder in place of the file is told as such, and the lock is given back."""
+    (tmp_path / "state.db").mkdir()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"Cannot use the state file .*: Is a directory"):
+            Store(f"sqlite:///{tmp_path / 'state.db'}")
+
+
+def test_a_database_that_is_away_is_told_without_its_password(postgres: PostgresCluster) -> None:
+    """An unreachable PostgreSQL is `StoreUnavailable`, and the message holds no password."""
+    with pytest.raises(StoreUnavailable) as caught:
+        Store("postgresql+psycopg://patrol:kanari-password@127.0.0.1:1/x")
+    assert "Cannot open the store" in str(caught.value)
+    assert "kanari-password" not in str(caught.value)
+
+
+def test_postgresql_gets_one_connection_and_a_lost_one_is_replaced(postgres: PostgresCluster) -> None:
+    """When PostgreSQL ends the session between two units, nobody notices."""
+    url = postgres.create_database()
+    with Store(url) as store:
+        own = "SELECT pg_backend_pid()"
+        first = store.run(lambda unit: unit.connection.exec_driver_sql(own).scalar())
+        assert store.run(lambda unit: unit.connection.exec_driver_sql(own).scalar()) == first
+        postgres.execute(f"SELECT pg_terminate_backend({first})")
+        assert store.run(lambda unit: unit.connection.exec_driver_sql(own).scalar()) != first
+    postgres.drop_database(url)
+
+
+def test_a_session_that_ends_in_the_middle_of_a_unit_fails_it_and_no_more(postgres: PostgresCluster) -> None:
+    """A unit whose session is ended takes no effect and hears `StoreUnavailable`; the next one works."""
+    url = postgres.create_database()
+
+    def work(unit: Any) -> None:
+        unit.connection.execute(accounts.insert().values(name="half"))
+        pid = unit.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        postgres.execute(f"SELECT pg_terminate_backend({pid})")
+        unit.connection.execute(accounts.insert().values(name="whole"))
+
+    with Store(url) as store:
+        with pytest.raises(StoreUnavailable):
+            store.run(work)
+        assert store.run(lambda unit: unit.connection.execute(accounts.select()).all()) == []
+    postgres.drop_database(url)
+
+
+def test_replicas_may_start_at_once(postgres: PostgresCluster) -> None:
+    """Several replicas that find an empty database migrate it once."""
+    url = postgres.create_database()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(Store, [url] * 4))
+    for store in stores:
+        store.close()
+    postgres.drop_database(url)
+
+
+def test_replicas_lose_none_of_each_others_changes(postgres: PostgresCluster) -> None:
+    """Units that read, decide and write are one after the other, whichever replica does them."""
+    url = postgres.create_database()
+
+    def count(unit: Any) -> None:
+        at = unit.connection.execute(sa.select(accounts.c.last_success_at)).scalar()
+        unit.connection.execute(accounts.update().values(last_success_at=at + 1))
+
+    with Store(url) as one, Store(url) as two:
+        one.run(lambda unit: unit.connection.execute(accounts.insert().values(name="main", last_success_at=0)))
+
+        def work(store: Store) -> None:
+            for _ in range(50):
+                store.run(count)
+
+        threads = [threading.Thread(target=work, args=(store,)) for store in (one, two, one)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert one.run(lambda unit: unit.connection.execute(sa.select(accounts.c.last_success_at)).scalar()) == 150
+    postgres.drop_database(url)
+
+
+def sound_file(folder: Path) -> Path:
+    """A state file with something in it, closed cleanly."""
+    file = folder / "state.db"
+    with Store(f"sqlite:///{file}") as store:
+        rows = [{"name": f"account {n}", "up": True, "last_success_at": 1.5 * n} for n in range(300)]
+        store.run(lambda unit: unit.connection.execute(accounts.insert(), rows))
+    return file
+
+
+def test_any_changed_byte_after_a_clean_stop_is_found(tmp_path: Path) -> None:
+    """Wherever one byte of the file changes, the start is refused and the file stays as it is."""
+    file = sound_file(tmp_path)
+    sound, digest = file.read_bytes(), (tmp_path / "state.db.sum").read_bytes()
+    for place in range(0, len(sound), max(len(sound) // 60, 1)):
+        damaged = bytearray(sound)
+        damaged[place] ^= 0xFF
+        file.write_bytes(damaged)
+        (tmp_path / "state.db.sum").write_bytes(digest)
+        with pytest.raises(StoreCorrupt, match=r"is damaged: .*--store\.rebuild"):
+            Store(f"sqlite:///{file}")
+        assert file.read_bytes() == damaged
+
+
+def test_damage_after_a_crash_is_found_and_nothing_is_written(tmp_path: Path) -> None:
+    """Without a digest, SQLite's own check finds a broken page, even beside the log that the crash left."""
+    file = sound_file(tmp_path)
+    (tmp_path / "state.db.sum").unlink()
+    crashed = sqlite3.connect(file)
+    crashed.execute("PRAGMA journal_mode=WAL")
+    crashed.execute("UPDATE accounts SET up = 0 WHERE name = 'account 7'")
+    crashed.commit()
+    damaged = bytearray(file.read_bytes())
+    log = (tmp_path / "state.db-wal").read_bytes()
+    crashed.close()
+    assert log
+    page = 4096 * 3
+    for start in range(page, len(damaged), 4096):
+        damaged[start : start + 12] = b"\xff" * 12
+    file.write_bytes(damaged)
+    (tmp_path / "state.db-wal").write_bytes(log)
+    with pytest.raises(StoreCorrupt):
+        Store(f"sqlite:///{file}")
+    assert file.read_bytes() == damaged
+    assert (tmp_path / "state.db-wal").read_bytes() == log

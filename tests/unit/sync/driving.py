@@ -1,0 +1,173 @@
+"""Units of work on a store, called one by one as the poller and the worker do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.unit.sync.accounts import MAIN, rules
+
+from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.inbox.delivery import NewDelivery
+from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.patrolserver.models import Event, Server
+from patrolserver_exporter.store import fleet, history
+from patrolserver_exporter.sync import account_updates, events, scans, server_updates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.harness.ticking import HeldClock
+
+    from patrolserver_exporter.inbox.delivery import Delivery
+    from patrolserver_exporter.issues.model import Issue
+    from patrolserver_exporter.issues.summary import ServerSummary
+    from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
+    from patrolserver_exporter.store import Store, Unit
+    from patrolserver_exporter.store.fleet import ServerRecord, ServerState
+    from patrolserver_exporter.store.history import StoredChange
+    from patrolserver_exporter.sync.events import FollowUp
+    from patrolserver_exporter.sync.rules import Rules
+
+NEW_ISSUES = "webhook.new_server_issues"
+STARTED = "webhook.scan_started"
+FINISHED = "webhook.scan_finished"
+
+
+class Driver:
+    """One account's units of work, at the moment that the clock shows."""
+
+    def __init__(self, store: Store, clock: HeldClock, of_account: Rules | None = None, account: str = MAIN) -> None:
+        self.store = store
+        self.clock = clock
+        self.rules = of_account or rules()
+        self.account = account
+        self._event_ids = 0
+
+    def take_list(self, *names: str, complete: bool = True) -> account_updates.Listed:
+        """The account's servers are these, with ids from 1; an empty name leaves its id out."""
+        servers = [Server(id=n, name=name, verified=True) for n, name in enumerate(names, 1) if name]
+        return self.store.run(
+            lambda unit: account_updates.apply_list(
+                unit, self.account, servers, complete=complete, now=self.clock.now(), rules=self.rules
+            )
+        )
+
+    def poll(
+        self,
+        *software: Software,
+        server_id: int = 1,
+        started_at: float | None = None,
+        complete: bool = True,
+        next_poll_at: float | None = None,
+    ) -> ServerState | None:
+        """A poll that succeeded; it started just now."""
+        began = self.clock.now() if started_at is None else started_at
+        return self.store.run(
+            lambda unit: server_updates.apply_poll(
+                unit,
+                self.account,
+                server_id,
+                software,
+                complete=complete,
+                started_at=began,
+                next_poll_at=began + 900.0 if next_poll_at is None else next_poll_at,
+                now=self.clock.now(),
+                rules=self.rules,
+            )
+        )
+
+    def fail(self, server_id: int = 1) -> None:
+        """A poll that failed."""
+        self.store.run(
+            lambda unit: server_updates.apply_poll_failure(
+                unit, self.account, server_id, next_poll_at=self.clock.now() + 30.0
+            )
+        )
+
+    def deliver(self, identifier: str = NEW_ISSUES) -> Delivery:
+        """A delivery that came just now and is being fetched."""
+        self._event_ids += 1
+        new = NewDelivery(self.account, 1, self._event_ids, identifier, self.clock.now())
+        door = Door(1000)
+        self.store.run(lambda unit: door.accept(unit, [new]))
+        (claimed,) = self.store.run(
+            lambda unit: transitions.claim(unit, self.account, now=self.clock.now(), lease=60.0, limit=1)
+        )
+        return claimed
+
+    def apply(
+        self,
+        delivery: Delivery,
+        *reported: ReportedIssue,
+        server_id: int | None = 1,
+        list_is_fresh: bool = False,
+    ) -> FollowUp:
+        """The API confirms the delivery's event."""
+        event = Event(server_id=server_id, new_issues=reported)
+        return self.store.run(
+            lambda unit: events.apply_event(
+                unit, delivery, event, list_is_fresh=list_is_fresh, now=self.clock.now(), rules=self.rules
+            )
+        )
+
+    def check(self, *, running: bool, server_id: int = 1) -> tuple[ServerState | None, bool]:
+        """IsScanning answers."""
+        now = self.clock.now()
+        return self.store.run(
+            lambda unit: scans.apply_check(unit, self.account, server_id, running=running, asked_at=now)
+        )
+
+    def sweep(self) -> int:
+        """Waivers begin and end; the number of servers that this changed."""
+        before, after = self._summaries(), 0
+
+        def work(unit: Unit) -> int | None:
+            return account_updates.sweep_waivers(
+                unit, self.account, after=after, now=self.clock.now(), rules=self.rules
+            )
+
+        while (last := self.store.run(work)) is not None:
+            after = last
+        return sum(one != other for one, other in zip(before, self._summaries(), strict=True))
+
+    def _summaries(self) -> list[ServerSummary]:
+        records = self.store.run(lambda unit: list(fleet.server_records(unit.connection, self.account)))
+        return [record.summary for record in records]
+
+    # What is there
+
+    def server(self, server_id: int = 1) -> ServerRecord:
+        """A server's row."""
+        found = self.store.run(lambda unit: fleet.find_server(unit.connection, self.account, server_id))
+        assert found is not None
+        return found
+
+    def issues(self, server_id: int = 1) -> Sequence[Issue]:
+        """A server's issues, open and fixed."""
+        return self.store.run(lambda unit: fleet.issues_of(unit.connection, self.account, server_id))
+
+    def open_names(self, server_id: int = 1) -> list[str]:
+        """What is open, by canonical name."""
+        return sorted(issue.canonical_name for issue in self.issues(server_id) if issue.is_open)
+
+    def changes(self) -> list[StoredChange]:
+        """The whole change feed."""
+        return self.store.run(lambda unit: history.changes_after(unit.connection, 0, 10_000))
+
+    def told(self) -> list[tuple[str, str]]:
+        """The change feed in short."""
+        return [(change.kind.value, change.issue.canonical_name) for change in self.changes()]
+
+    def tally(self) -> tuple[int, int]:
+        """How many issues were opened and fixed, over all severities."""
+        found = self.store.run(lambda unit: history.tallies_of(unit.connection, self.account))
+        return sum(tally.opened for tally in found), sum(tally.fixed for tally in found)
+
+    def inbox(self) -> list[str]:
+        """The states of all deliveries."""
+        found = self.store.run(lambda unit: view.page(unit.connection, after=0, limit=10_000))
+        return [delivery.state.value for delivery in found]
+
+    def account_record(self) -> fleet.AccountRecord:
+        """The account's row."""
+        return self.store.run(lambda unit: fleet.account_records(unit.connection))[self.account]

@@ -1,0 +1,126 @@
+"""The schedule after a restart, and turns: without calls."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec import structs
+from tests.harness.ticking import HeldClock
+from tests.unit.patrolserver.raw_server import RawServer, reply
+from tests.unit.sync.accounts import account, configured
+
+from patrolserver_exporter.config.schema import Poll
+from patrolserver_exporter.issues.summary import ServerSummary
+from patrolserver_exporter.live.own_metrics import Telemetry
+from patrolserver_exporter.store.fleet import ServerRecord, ServerState
+from patrolserver_exporter.sync.account import WatchedAccount
+from patrolserver_exporter.sync.poller import AccountPoller
+
+if TYPE_CHECKING:
+    from patrolserver_exporter.store import Store
+
+
+def record(server_id: int, next_poll_at: float | None, **state: object) -> ServerRecord:
+    return ServerRecord(
+        account="main",
+        server_id=server_id,
+        name=f"s{server_id}",
+        state=ServerState(**state),  # type: ignore[arg-type]
+        summary=ServerSummary(account="main", server_id=server_id, name=f"s{server_id}"),
+        next_poll_at=next_poll_at,
+    )
+
+
+def planned(store: Store, clock: HeldClock, *records: ServerRecord) -> dict[int, float]:
+    """Seconds to each server's next poll after a restart."""
+    config = configured(poll=Poll(interval=900.0))
+    watched = WatchedAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
+    telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+    poller = AccountPoller(watched, store, clock, telemetry)
+    poller.resume(records)
+    waits = {}
+    while (at := watched.schedule.next_at()) is not None:
+        task = watched.schedule.pop_due(at)
+        assert task is not None
+        waits[task.server_id] = at - clock.monotonic()
+    poller.begin_stop()
+    return waits
+
+
+def test_a_restart_keeps_the_plan_and_spreads_what_is_overdue(store: Store, clock: HeldClock) -> None:
+    """Planned turns stay, overdue ones take their part of an interval, new servers go first."""
+    now = clock.now()
+    waits = planned(store, clock, record(1, now + 100), record(2, now + 1000), record(3, None))
+    assert waits == {1: 100.0, 2: 1000.0, 3: 0.0}
+    overdue = planned(store, clock, *(record(n, now - 5) for n in range(1, 11)))
+    assert sorted(overdue.values()) == [90.0 * n for n in range(10)]
+
+
+def test_a_clock_that_was_set_back_does_not_pile_up_the_polls(store: Store, clock: HeldClock) -> None:
+    """Turns that seem to be weeks away are spread like overdue ones."""
+    waits = planned(store, clock, *(record(n, clock.now() + 40 * 86_400.0) for n in range(1, 11)))
+    assert sorted(waits.values()) == [90.0 * n for n in range(10)]
+
+
+def test_a_second_poll_after_an_event_is_not_forgotten(store: Store, clock: HeldClock) -> None:
+    """It is planned anew at a restart, at once if its time has come."""
+    now = clock.now()
+    waits = planned(
+        store, clock, record(1, now + 800, settle_poll_at=now + 60), record(2, now + 800, settle_poll_at=now - 60)
+    )
+    assert waits == {1: 60.0, 2: 0.0}
+
+
+def test_the_first_poll_after_an_event_is_not_forgotten(store: Store, clock: HeldClock) -> None:
+    """A stop between an event and the poll that confirms it puts that poll off to the start, and not to its turn."""
+    now = clock.now()
+    event = {"event_received_at": now - 1, "settle_poll_at": now + 300}
+    assert planned(store, clock, record(1, now + 800, **event), record(2, now + 800)) == {1: 0.0, 2: 800.0}
+
+
+@pytest.mark.parametrize(("risk", "exploits"), [(0.0, None), (7.5, ())])
+def test_what_the_api_said_of_exploits_holds_over_a_restart(
+    store: Store, clock: HeldClock, risk: float, exploits: object
+) -> None:
+    """It left some out because there are none, if it sent some before; else the last one could never be fixed."""
+    with contextlib.ExitStack() as stack:
+        server = RawServer(reply(b'{"data":[{"name":"PHP"}]}'))
+        stack.callback(server.stop)
+        config = configured(account(api_url=server.url))
+        watched = WatchedAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
+        telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+        poller = AccountPoller(watched, store, clock, telemetry)
+        known = record(1, None)
+        poller.resume([structs.replace(known, summary=structs.replace(known.summary, exploit_risk_max=risk))])
+        assert [one.exploits for one in watched.client.software(1).value] == [exploits]
+        poller.begin_stop()
+
+
+@pytest.mark.parametrize("servers", [1, 7, 100])
+def test_turns_are_spread_and_never_far(servers: int) -> None:
+    """A server waits between a quarter and five quarters of the interval, and the fleet's turns are apart."""
+    config = configured(poll=Poll(interval=900.0))
+    watched = WatchedAccount(config, config.accounts[0], clock=HeldClock(), observer=lambda _: None)
+    watched.watch(range(10, 10 + servers))
+    for now in (1.8e9, 1.8e9 + 123.4, 1.8e9 + 899.9):
+        waits = {n: watched.turn_after(n, now) for n in watched.server_ids}
+        assert all(225.0 < wait <= 1125.0 for wait in waits.values())
+        turns = sorted((now + wait) % 900.0 for wait in waits.values())
+        gaps = [b - a for a, b in itertools.pairwise(turns)]
+        assert all(gap == pytest.approx(900.0 / servers, abs=0.01) for gap in gaps)
+    watched.close()
+
+
+def test_the_interval_stretches_with_the_fleet() -> None:
+    """When the budget does not do for the fleet the interval grows, and the events' budget with it."""
+    config = configured(poll=Poll(interval=900.0, max_requests_per_minute=60))
+    watched = WatchedAccount(config, config.accounts[0], clock=HeldClock(), observer=lambda _: None)
+    watched.watch(range(1, 101))
+    assert (watched.interval, watched.events_per_minute) == (900.0, 60)
+    watched.watch(range(1, 2401))
+    assert watched.interval == pytest.approx(2400 / 0.8)
+    assert watched.events_per_minute == 120
+    watched.close()

@@ -1,0 +1,222 @@
+"""Whose turn it is, and who asks for a poll: the poller before a real API."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import requests
+from tests.unit.sync.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching
+
+from patrolserver_exporter.config.schema import ServerFilter
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_each_server_is_polled_once_an_interval(watching: Watching) -> None:
+    """A start polls each server once, and then not before its turn."""
+    watching.start()
+    watching.tick_for(0.5)
+    assert watching.count(SOFTWARE) == 3
+    assert watching.count(LIST) == 1
+    assert 'patrolserver_servers{account="main"} 3.0' in watching.scrape()
+
+
+def test_polls_keep_to_the_budget(prepared_url: str) -> None:
+    """Lists and polls together never make more calls than a burst and what the minute allows."""
+    with Watching(prepared_url, servers=40) as watching:
+        began = time.monotonic()
+        watching.ingest.start(watching.config(poll=replace(QUICK, max_requests_per_minute=60)))
+        watching.tick_for(1.5)
+        assert 10 <= watching.simulator.requests.document()["total"] <= 10 + (time.monotonic() - began) + 1  # type: ignore[operator]
+        assert watching.watched.interval == 900.0
+        with watching.watched.lock:
+            assert len(watching.watched.schedule) >= 28
+
+
+def test_no_more_polls_than_allowed_are_made_at_once(prepared_url: str) -> None:
+    """``poll.concurrency`` bounds the calls under way."""
+    with Watching(prepared_url, servers=12) as watching:
+        watching.fault("latency", "servers/*/software", seconds=0.15)
+        watching.ingest.start(watching.config(poll=replace(QUICK, concurrency=3)))
+        seen = []
+
+        def all_polled() -> bool:
+            seen.append(len(watching.watched.in_flight))
+            return len(watching.polled()) == 12
+
+        watching.until(all_polled)
+        assert max(seen) == 3
+
+
+def test_a_server_that_is_gone_ends_and_is_polled_no_more(watching: Watching) -> None:
+    """Its series end with the list, and nothing of it stays planned, however its last poll ended."""
+    watching.start()
+    world = watching.simulator.world
+    world.remove_server(world.server(world.demo, 2))
+    listener = Listener()
+    watching.ingest.refresh("main", 2, listener)
+    watching.until(lambda: len(watching.records()) == 2)
+    watching.until(lambda: listener.heard)
+    assert listener.heard[0] is not None
+    assert 'server_id="2"' not in watching.scrape()
+    calls = watching.count(SOFTWARE)
+    watching.tick_for(1.5)
+    assert watching.count(SOFTWARE) == calls
+    assert (len(watching.watched.schedule), watching.watched.failures) == (2, {})
+
+
+def test_a_server_that_is_renamed_is_polled_at_once(watching: Watching) -> None:
+    """It may be another one, as after new credentials: what is known of the old one must not pass for fresh."""
+    watching.start()
+    calls = watching.count(SOFTWARE)
+    world = watching.simulator.world
+    with world.lock:
+        world.server(world.demo, 2).name = "other.example.org"
+        world.list_version += 1
+    watching.poller.list_now()
+    watching.until(lambda: watching.count(SOFTWARE) == calls + 1)
+    watching.until(lambda: 'server="other.example.org"' in watching.scrape())
+
+
+def test_a_server_without_software_calls_for_one_list(watching: Watching) -> None:
+    """A 404 may say that it is gone; when the list has it all the same, each further 404 asks for no more."""
+    watching.start()
+    watching.fault("status", "servers/2/software", status=404)
+    lists = watching.count(LIST)
+    for _ in range(3):
+        listener = Listener()
+        watching.ingest.refresh("main", 2, listener)
+        watching.until(lambda: listener.heard)  # noqa: B023  # called before the next turn
+        watching.tick_for(0.2)
+    assert watching.count(LIST) == lists + 1
+    assert watching.polled() == [1, 3]
+
+
+def test_filters_choose_what_is_watched(watching: Watching) -> None:
+    """Servers that the globs leave out are neither polled nor shown."""
+    name = watching.simulator.world.server(watching.simulator.world.demo, 1).name
+    watching.ingest.start(watching.config(servers=ServerFilter(exclude=(name,))))
+    watching.until(lambda: watching.polled() == [2, 3])
+    assert name not in watching.scrape()
+
+
+def test_a_restart_neither_polls_everything_nor_shows_anything_fresher(watching: Watching) -> None:
+    """State, schedule and series are as they were."""
+    config = watching.start()
+    before = [(record.summary, record.next_poll_at) for record in watching.records()]
+    watching.end()
+    calls = watching.count(SOFTWARE)
+    watching.begin()
+    watching.ingest.start(config)
+    watching.tick_for(0.7)
+    assert watching.count(SOFTWARE) == calls
+    assert [(record.summary, record.next_poll_at) for record in watching.records()] == before
+    assert watching.ingest.ready
+
+
+def test_a_refresh_polls_now_and_tells_once(watching: Watching) -> None:
+    """Whoever asks hears of the end of a poll that started after the question."""
+    watching.start()
+    first, second = Listener(), Listener()
+    watching.fault("latency", "servers/1/software", seconds=0.3)
+    watching.ingest.refresh("main", 1, first)
+    watching.until(lambda: watching.watched.in_flight and not watching.watched.waiting)
+    watching.ingest.refresh("main", 1, second)
+    watching.until(lambda: second.heard)
+    watching.tick_for(0.4)
+    assert (first.heard, second.heard) == ([None], [None])
+    assert watching.count(SOFTWARE) == 5
+
+
+def test_what_stays_odd_is_said_once(watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
+    """It counts at every poll, but a warning at every poll of every server would bury all others."""
+    url = f"{watching.simulator.base_url}/-/simulator/servers/1/software"
+    odd = {"name": "Odd", "canonical_name": "odd", "version": "1", "supported": "perhaps"}
+    assert requests.post(url, json={"software": odd}, timeout=5).ok
+    watching.start()
+    for polls in (4, 5):
+        watching.ingest.refresh("main", 1, Listener())
+        watching.until(lambda: watching.count(SOFTWARE) == polls)  # noqa: B023  # called before the next turn
+    watching.until(lambda: 'wire_oddities_total{account="main"} 3.0' in watching.scrape())
+    assert [record.levelname for record in caplog.records if "was odd" in record.message] == ["WARNING"]
+
+
+def test_a_refresh_tells_what_went_wrong_once(watching: Watching) -> None:
+    """A failing API, an unknown server and an unknown account are answers too."""
+    watching.start()
+    watching.fault("status", "servers/1/software", status=500)
+    listeners = [Listener() for _ in range(3)]
+    for (of_account, server_id), listener in zip([("main", 1), ("main", 99), ("other", 1)], listeners, strict=True):
+        watching.ingest.refresh(of_account, server_id, listener)
+    watching.until(lambda: all(listener.heard for listener in listeners))
+    watching.tick_for(0.3)
+    said = [listener.heard for listener in listeners]
+    assert [len(heard) for heard in said] == [1, 1, 1]
+    assert "status 500" in str(said[0])
+    assert "Server 99 is no longer in account main" in str(said[1])
+    assert "There is no account other" in str(said[2])
+    assert watching.watched.waiting == {}
+
+
+def test_a_failing_server_is_found_in_the_log_by_its_name(watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
+    """The pages and the runbooks send people to the log with the name that they know."""
+    watching.start()
+    watching.fault("status", "servers/1/software", status=500)
+    name = next(record.name for record in watching.records() if record.server_id == 1)
+    watching.ingest.refresh("main", 1, Listener())
+    said = watching.until(lambda: [line for line in caplog.records if "could not be polled" in line.message])
+    assert [vars(line)["fields"]["server"] for line in said] == [name]
+
+
+def test_a_refresh_whose_result_cannot_be_kept_is_told(prepared_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """When the store cannot write, nobody is left waiting, and the server is polled again later."""
+    FailingStore.full.clear()
+    with Watching(prepared_url, store=FailingStore) as watching:
+        watching.start()
+        FailingStore.full.set()
+        listener = Listener()
+        watching.ingest.refresh("main", 1, listener)
+        watching.until(lambda: listener.heard)
+        FailingStore.full.clear()
+        assert "could not be kept" in str(listener.heard)
+        assert "could not be kept" not in caplog.text, "the store tells of a full disk, and not each poll"
+        watching.tick_for(0.1)
+        assert len(listener.heard) == 1
+        with watching.watched.lock:
+            assert len(watching.watched.schedule) == 3
+
+
+def test_nobody_waits_for_an_account_that_stops(watching: Watching) -> None:
+    """At a stop, whoever waits for a poll is told."""
+    watching.start()
+    watching.fault("latency", "servers/1/software", seconds=0.5)
+    first, second, late = Listener(), Listener(), Listener()
+    watching.ingest.refresh("main", 1, first)
+    watching.until(lambda: watching.watched.in_flight)
+    watching.ingest.refresh("main", 1, second)
+    poller = watching.poller
+    watching.ingest.stop()
+    poller.refresh(1, late)
+    watching.until(lambda: first.heard and second.heard and late.heard)
+    assert [len(listener.heard) for listener in (first, second, late)] == [1, 1, 1]
+    assert "no longer watched" in str(second.heard)
+
+
+def test_a_listener_that_fails_does_not_keep_the_news_from_others(watching: Watching) -> None:
+    """Somebody who went away raises, which counts as an error; the next one hears all the same."""
+    watching.start()
+
+    def gone(_: str | None) -> None:
+        raise RuntimeError("gone")
+
+    listener = Listener()
+    watching.fault("latency", "servers/1/software", seconds=0.2)
+    watching.ingest.refresh("main", 1, Listener())
+    watching.ingest.refresh("main", 1, gone)
+    watching.ingest.refresh("main", 1, listener)
+    watching.until(lambda: listener.heard)
+    assert listener.heard == [None]
+    assert 'patrolserver_exporter_errors_total{component="poller"} 1.0' in watching.scrape()

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+
+from patrolserver_exporter.store.fleet import ServerState
+from patrolserver_exporter.sync.scans import confirmed, finished, is_watched, next_check_after, started
+
+IDLE = ServerState()
+
+
+def answer(state: ServerState, *, running: bool, at: float) -> tuple[ServerState, bool]:
+    return confirmed(state, running=running, asked_at=at)
+
+
+def test_an_idle_server_is_not_watched() -> None:
+    """IsScanning is only asked where a scan is known or suspected."""
+    assert not is_watched(IDLE)
+    assert is_watched(started(IDLE, 100.0))
+    assert is_watched(finished(IDLE, 100.0))
+    assert is_watched(ServerState(scanning=True))
+
+
+def test_a_told_start_shows_nothing_until_the_api_confirms_it() -> None:
+    """An event's identifier is only a hint."""
+    state = started(IDLE, 100.0)
+    assert not state.scanning
+    state, ended = answer(state, running=True, at=101.0)
+    assert (state.scanning, ended) == (True, False)
+    assert is_watched(state)
+
+
+def test_a_scan_ends_when_it_is_seen_to() -> None:
+    """Without an event the end is the moment at which isScanning was first seen to say no."""
+    state, _ = answer(started(IDLE, 100.0), running=True, at=101.0)
+    state, ended = answer(state, running=False, at=160.0)
+    assert ended
+    assert (state.scanning, state.last_scan_at, is_watched(state)) == (False, 160.0, False)
+
+
+def test_a_told_end_counts_from_when_it_was_told() -> None:
+    """With an event the end is the moment of its reception, once isScanning agrees."""
+    state, _ = answer(started(IDLE, 100.0), running=True, at=101.0)
+    state = finished(state, 150.0)
+    assert state.last_scan_at is None
+    state, ended = answer(state, running=True, at=151.0)
+    assert (state.scanning, ended) == (True, False)
+    state, ended = answer(state, running=False, at=156.0)
+    assert ended
+    assert (state.scanning, state.last_scan_at) == (False, 150.0)
+
+
+def test_an_end_without_a_start_is_an_end() -> None:
+    """The start's event may be lost."""
+    state, ended = answer(finished(IDLE, 100.0), running=False, at=101.0)
+    assert ended
+    assert state.last_scan_at == 100.0
+
+
+def test_a_start_that_is_never_seen_is_let_go() -> None:
+    """A forged or very short scan is doubted three times, and then forgotten without a scan having been."""
+    state = started(IDLE, 100.0)
+    for at in (101.0, 106.0):
+        state, ended = answer(state, running=False, at=at)
+        assert not ended
+        assert is_watched(state)
+    state, ended = answer(state, running=False, at=120.0)
+    assert not ended
+    assert state == IDLE
+
+
+def test_a_scan_that_goes_on_long_after_a_told_end_is_another_one() -> None:
+    """The API may lag for ten minutes; later the told end belongs to an earlier scan."""
+    state, _ = answer(finished(ServerState(scanning=True), 100.0), running=True, at=699.0)
+    assert state.scan_finished_told_at == 100.0
+    state, _ = answer(state, running=True, at=701.0)
+    assert state.scan_finished_told_at is None
+    state, ended = answer(state, running=False, at=900.0)
+    assert ended
+    assert state.last_scan_at == 900.0
+
+
+@pytest.mark.parametrize("tell", [started, finished])
+def test_what_was_told_before_the_last_known_end_is_no_news(tell: object) -> None:
+    """Late and repeated events do not make a scan of their own."""
+    state = ServerState(last_scan_at=200.0)
+    assert callable(tell)
+    assert tell(state, 150.0) == state
+    assert tell(state, 200.0) == state
+    assert tell(state, 201.0) != state
+
+
+def test_the_last_scan_never_goes_back() -> None:
+    """An end that was told long ago does not make the last scan older."""
+    state = ServerState(scanning=True, last_scan_at=500.0, scan_finished_told_at=400.0)
+    assert answer(state, running=False, at=600.0)[0].last_scan_at == 500.0
+
+
+def test_checks_become_rarer() -> None:
+    """The budget is precious: from five seconds up to two minutes."""
+    waits = [next_check_after(ServerState(scan_checks=n)) for n in range(12)]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (5.0, 120.0)

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from tests.harness.ticking import START, HeldClock
+from tests.unit.issues.builders import outdated, reported, software, unsupported
+from tests.unit.sync.accounts import SETTLE, rules
+from tests.unit.sync.driving import FINISHED, NEW_ISSUES, STARTED, Driver
+
+from patrolserver_exporter.config.schema import Issues
+from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.issues.model import Kind, Waiver
+from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
+from patrolserver_exporter.patrolserver.envelope import Parsed
+from patrolserver_exporter.patrolserver.models import Event
+from patrolserver_exporter.store import ClaimLost, Store
+from patrolserver_exporter.sync.events import FollowUp, conclude
+
+pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+DAY = 86_400.0
+
+
+@pytest.fixture
+def driver(store: Store, clock: HeldClock) -> Driver:
+    made = Driver(store, clock)
+    made.take_list("web.example.org")
+    clock.advance(1.0)
+    return made
+
+
+def test_a_poll_shows_what_it_found(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
+    """Issues, software, times, feed, counters and effects of one poll, all at once."""
+    effects.clear()
+    state = driver.poll(outdated("php"), unsupported("nginx"), software("ssh"))
+    assert state is not None
+    assert (state.last_poll_at, state.complete_poll_at, state.poll_success) == (clock.now(), clock.now(), True)
+    assert driver.open_names() == ["nginx", "php"]
+    assert sorted(driver.told()) == [("opened", "nginx"), ("opened", "php")]
+    assert driver.tally() == (2, 0)
+    assert driver.server().next_poll_at == clock.now() + 900.0
+    assert driver.server().summary.open_issues == (0, 1, 1, 0)
+    kinds = [type(effect) for effect in effects]
+    assert sorted(kind.__name__ for kind in kinds) == ["FeedGrew", "ServerShown", "TalliesShown"]
+    assert {FeedGrew, ServerShown, TalliesShown} == set(kinds)
+
+
+def test_the_same_poll_twice_is_once(driver: Driver) -> None:
+    """A poll that comes again, or after one that started later, changes nothing."""
+    driver.poll(outdated("php"), started_at=START + 0.5)
+    driver.clock.advance(10.0)
+    driver.poll(started_at=START + 8.0)
+    for late in (START + 0.5, START + 3.0, START + 8.0):
+        state = driver.poll(outdated("php"), outdated("nginx"), started_at=late)
+        assert state is not None
+        assert state.last_poll_at == START + 8.0
+    assert driver.open_names() == []
+    assert driver.tally() == (1, 1)
+
+
+def test_a_poll_during_which_the_clock_was_set_back_stops_no_later_one(driver: Driver, clock: HeldClock) -> None:
+    """What seems to have started in the future counts as of now, so that the next polls count too."""
+    driver.poll(outdated("php"), started_at=clock.now() + 40 * DAY)
+    assert driver.server().state.last_poll_at == clock.now()
+    clock.advance(60.0)
+    driver.poll()
+    assert driver.open_names() == []
+
+
+def test_a_failed_poll_keeps_the_data_and_says_so(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
+    """Old data stays with its age; the change is shown once."""
+    driver.poll(outdated("php"))
+    polled_at = clock.now()
+    clock.advance(900.0)
+    effects.clear()
+    driver.fail()
+    driver.fail()
+    (effect,) = effects
+    assert isinstance(effect, ServerShown)
+    assert (effect.summary.poll_success, effect.summary.last_poll_at) == (False, polled_at)
+    assert driver.open_names() == ["php"]
+    assert driver.server().next_poll_at == clock.now() + 30.0
+    clock.advance(30.0)
+    driver.poll(outdated("php"))
+    assert driver.server().summary.poll_success
+
+
+def test_a_server_that_is_gone_takes_no_poll(driver: Driver) -> None:
+    """A late result of a server that the account no longer has is left out."""
+    driver.poll(outdated("php"))
+    driver.take_list()
+    driver.clock.advance(1.0)
+    assert driver.poll() is None
+    driver.fail()
+    assert driver.check(running=True) == (None, False)
+    assert driver.open_names() == ["php"]
+    assert driver.server().gone_at is not None
+
+
+def test_an_event_opens_its_issues_at_once(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
+    """They are shown with their reception, and the server waits for a confirmation and for a second poll."""
+    driver.poll()
+    clock.advance(10.0)
+    delivery = driver.deliver()
+    received_at = clock.now()
+    clock.advance(2.0)
+    effects.clear()
+    assert driver.apply(delivery, reported("php")) is FollowUp.POLL_TWICE
+    (issue,) = driver.issues()
+    assert (issue.kind, issue.first_seen, issue.polled) == (Kind.REPORTED, received_at, False)
+    state = driver.server().state
+    assert (state.event_received_at, state.settle_poll_at) == (received_at, received_at + SETTLE)
+    assert driver.inbox() == ["applied"]
+    assert driver.tally() == (1, 0)
+    assert [effect.received_at for effect in effects if isinstance(effect, ServerShown)] == [received_at]
+    assert InboxMoved() in effects
+
+
+def test_a_poll_after_an_event_confirms_it_and_one_after_settle_ends_it(driver: Driver, clock: HeldClock) -> None:
+    """The first poll confirms that the event was looked at; only one that starts settle later closes what it lacks."""
+    driver.poll()
+    clock.advance(10.0)
+    driver.apply(driver.deliver(), reported("php"))
+    clock.advance(1.0)
+    state = driver.poll()
+    assert state is not None
+    assert (state.event_received_at, driver.open_names()) == (None, ["php"])
+    assert state.settle_poll_at is not None
+    clock.set(state.settle_poll_at)
+    state = driver.poll()
+    assert state is not None
+    assert (state.settle_poll_at, driver.open_names()) == (None, [])
+
+
+def test_a_poll_that_started_before_an_event_confirms_nothing(driver: Driver, clock: HeldClock) -> None:
+    """A poll under way when the event came may not have seen it."""
+    started_at = clock.now()
+    clock.advance(5.0)
+    driver.apply(driver.deliver(), reported("php"))
+    clock.advance(1.0)
+    state = driver.poll(started_at=started_at)
+    assert state is not None
+    assert state.event_received_at == started_at + 5.0
+    assert driver.open_names() == ["php"]
+
+
+def test_a_poll_that_is_not_complete_confirms_nothing(driver: Driver, clock: HeldClock) -> None:
+    """It counts as a poll, but the gate and the events go by the last one in which everything could be read."""
+    driver.poll(outdated("php"))
+    complete_at = clock.now()
+    clock.advance(10.0)
+    driver.apply(driver.deliver(), reported("nginx"))
+    clock.advance(SETTLE)
+    driver.poll(complete=False)
+    state = driver.server().state
+    assert (state.last_poll_at, state.complete_poll_at) == (clock.now(), complete_at)
+    assert state.event_received_at == complete_at + 10.0
+    assert driver.open_names() == ["nginx", "php"]
+
+
+def test_a_poll_that_is_not_complete_is_not_repeated_at_once(driver: Driver, clock: HeldClock) -> None:
+    """The second poll after an event is made once, even if an entry cannot be read; the event stays unconfirmed."""
+    driver.apply(driver.deliver(), reported("php"))
+    clock.advance(SETTLE)
+    state = driver.poll(complete=False)
+    assert state is not None
+    assert state.settle_poll_at is None
+    assert state.event_received_at is not None
+    assert driver.open_names() == ["php"]
+
+
+def test_an_event_takes_effect_once(driver: Driver, clock: HeldClock) -> None:
+    """A claim that was lost writes nothing, and a replay of what a later poll answered opens nothing."""
+    delivery = driver.deliver()
+    driver.apply(delivery, reported("php"))
+    with pytest.raises(ClaimLost):
+        driver.apply(delivery, reported("php"))
+    assert driver.tally() == (1, 0)
+    clock.advance(SETTLE)
+    driver.poll()
+    assert driver.tally() == (1, 1)
+    driver.store.run(lambda unit: transitions.replay(unit, delivery.id, now=clock.now()))
+    (claimed,) = driver.store.run(lambda unit: transitions.claim(unit, "main", now=clock.now(), lease=60.0, limit=5))
+    driver.apply(claimed, reported("php"))
+    assert (driver.tally(), driver.open_names(), driver.inbox()) == ((1, 1), [], ["applied"])
+
+
+def test_an_event_during_whose_fetch_the_clock_was_set_back_is_confirmed_by_the_next_polls(
+    driver: Driver, clock: HeldClock
+) -> None:
+    """It does not seem to be received in the future, where no poll could confirm it for weeks."""
+    delivery = driver.deliver()
+    clock.set(clock.now() - 40 * DAY)
+    driver.apply(delivery, reported("php"))
+    state = driver.server().state
+    assert state.event_received_at == clock.now()
+    clock.advance(SETTLE)
+    driver.poll()
+    assert driver.open_names() == []
+    assert driver.server().state.event_received_at is None
+
+
+def test_an_event_of_an_unknown_server_waits_for_the_list(driver: Driver) -> None:
+    """A server may be new; once a list that was read later does not have it either, it is none of ours."""
+    delivery = driver.deliver()
+    assert driver.apply(delivery, reported("php"), server_id=99) is FollowUp.LIST
+    assert driver.inbox() == ["fetching"]
+    assert driver.apply(delivery, reported("php"), server_id=99, list_is_fresh=True) is FollowUp.NOTHING
+    assert driver.inbox() == ["applied"]
+    found = driver.store.run(lambda unit: view.get(unit.connection, delivery.id))
+    assert found is not None
+    assert found[0].last_error == "Server 99 is not in this account."
+    assert driver.tally() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "server_id", "body", "state", "kept"),
+    [
+        (NEW_ISSUES, None, b'{"odd":1}', "dead", b'{"odd":1}'),
+        (NEW_ISSUES, None, b"", "dead", b"{}"),
+        (NEW_ISSUES, 1, b"{}", "applied", None),
+        ("webhook.test", None, b"{}", "applied", None),
+    ],
+)
+def test_an_event_that_names_no_server_is_kept_for_the_operator(
+    driver: Driver, clock: HeldClock, *, identifier: str, server_id: int | None, body: bytes, state: str, kept: object
+) -> None:
+    """Unless it is of a kind that needs none; what was applied tells of no error."""
+    delivery = driver.deliver(identifier)
+    parsed = Parsed(Event(server_id=server_id), body=body)
+    driver.store.run(
+        lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
+    )
+    found = driver.store.run(lambda unit: view.get(unit.connection, delivery.id))
+    assert found is not None
+    assert (found[0].state, found[1]) == (state, kept)
+    assert (found[0].last_error is None) is (state == "applied")
+
+
+def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver) -> None:
+    """The series of such a server have ended and stay so."""
+    driver.take_list()
+    assert driver.apply(driver.deliver(), reported("php"), list_is_fresh=True) is FollowUp.NOTHING
+    assert driver.apply(driver.deliver(STARTED), list_is_fresh=True) is FollowUp.NOTHING
+    assert (driver.inbox(), driver.issues()) == (["applied", "applied"], ())
+
+
+@pytest.mark.parametrize("identifier", ["webhook.test", "webhook.unheard_of", "x"])
+def test_events_that_are_about_nothing_are_kept_and_change_nothing(driver: Driver, identifier: str) -> None:
+    """A test event, or one that nobody knows, is applied without effect, whatever it says."""
+    before = driver.server()
+    assert driver.apply(driver.deliver(identifier), reported("php"), server_id=1) is FollowUp.NOTHING
+    assert driver.server() == before
+    assert driver.inbox() == ["applied"]
+
+
+def test_scans_are_shown_once_confirmed(driver: Driver, clock: HeldClock) -> None:
+    """A told start shows after isScanning said yes, a told end as of its reception after it said no."""
+    assert driver.apply(driver.deliver(STARTED)) is FollowUp.CHECK_SCAN
+    assert not driver.server().summary.scanning
+    driver.check(running=True)
+    assert driver.server().summary.scanning
+    clock.advance(100.0)
+    finished_at = clock.now()
+    assert driver.apply(driver.deliver(FINISHED)) is FollowUp.POLL_AND_CHECK_SCAN
+    assert driver.server().summary.scanning
+    clock.advance(5.0)
+    _, ended = driver.check(running=False)
+    assert ended
+    assert (driver.server().summary.scanning, driver.server().summary.last_scan_at) == (False, finished_at)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_a_scan_found_waits_for_a_poll(driver: Driver, clock: HeldClock, *, told: bool) -> None:
+    """From its end on, told by an event or seen by isScanning, until the next complete poll the gate must not pass."""
+    driver.poll()
+    driver.apply(driver.deliver(STARTED))
+    driver.check(running=True)
+    clock.advance(60.0)
+    ended_at = clock.now()
+    if told:
+        driver.apply(driver.deliver(FINISHED))
+        assert driver.server().state.event_received_at == ended_at
+        clock.advance(1.0)
+    driver.check(running=False)
+    state = driver.server().state
+    assert (state.last_scan_at, state.event_received_at) == (ended_at, ended_at)
+    driver.poll(started_at=ended_at - 1.0)
+    driver.poll(complete=False)
+    assert driver.server().state.event_received_at == ended_at
+    clock.advance(1.0)
+    driver.poll()
+    assert driver.server().state.event_received_at is None
+    driver.apply(driver.deliver(FINISHED))
+    driver.poll()
+    driver.check(running=False)
+    assert driver.server().state.event_received_at is None
+
+
+def test_waivers_hold_from_birth_and_do_not_hide_the_opening(store: Store, clock: HeldClock) -> None:
+    """A waived issue is opened, counted, and waived at once; the summary counts it apart."""
+    until = dt.datetime.fromtimestamp(clock.now(), dt.UTC).date()
+    waiver = Waiver(server="web.*", software="php", until=until, reason="soon")
+    driver = Driver(store, clock, rules(issues=Issues(settle=SETTLE, waivers=(waiver,))))
+    driver.take_list("web.example.org")
+    driver.poll(outdated("php"))
+    assert driver.told() == [("opened", "php"), ("waived", "php")]
+    assert driver.server().summary.open_issues == (0, 0, 0, 0)
+    assert driver.server().summary.waived_issues == 1
+    assert driver.apply(driver.deliver(NEW_ISSUES), reported("php")) is FollowUp.POLL_TWICE
+    assert driver.server().summary.waived_issues == 1

@@ -1,0 +1,205 @@
+"""The whole ingest on a real store before a real simulator; ticked by the test."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from tests.unit.sync.accounts import MAIN, SETTLE, account, configured
+
+from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.config.schema import Issues, Poll, Webhook
+from patrolserver_exporter.inbox import view
+from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
+from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.live.effects import InboxMoved
+from patrolserver_exporter.live.own_metrics import Telemetry
+from patrolserver_exporter.live.publisher import Publisher
+from patrolserver_exporter.simulator.changes import Change
+from patrolserver_exporter.simulator.faults import Fault, FaultKind
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
+from patrolserver_exporter.simulator.software import Kind
+from patrolserver_exporter.store import Store, StoreUnavailable, fleet
+from patrolserver_exporter.sync.accounts import Ingest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from patrolserver_exporter.config.schema import Config
+    from patrolserver_exporter.inbox.delivery import Delivery
+    from patrolserver_exporter.issues.model import Issue
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.sync.account import WatchedAccount
+    from patrolserver_exporter.sync.poller import AccountPoller
+
+T = TypeVar("T")
+SOFTWARE = "GET servers/:server/software"
+LIST = "GET servers"
+EVENT = "GET webhooks/:webhook/events/:event"
+QUICK = Poll(interval=900.0, timeout=2.0, max_requests_per_minute=60_000)
+
+
+class FailingStore(Store):
+    """A store whose disk is full now and then."""
+
+    full = threading.Event()
+
+    def run(self, work: Callable[[Unit], T]) -> T:
+        """As the store does it, unless the disk is full."""
+        if self.full.is_set():
+            raise StoreUnavailable("The store cannot write: database or disk is full")
+        return super().run(work)
+
+
+class Watching:
+    """Start it with a configuration of one account named main; everything ends with the block."""
+
+    def __init__(self, url: str, *, servers: int = 3, store: type[Store] = Store) -> None:
+        self.simulator = Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=servers, software=4))
+        self.simulator.start()
+        self._url = url
+        self._store_type = store
+        self.begin()
+
+    def begin(self) -> None:
+        """Open the store and build everything on it, as a start does."""
+        clock = SystemClock()
+        self.telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+        self.publisher = Publisher(self.telemetry, clock, configured().metrics)
+        self.store = self._store_type(self._url, self.publisher.publish)
+        self.ingest = Ingest(self.store, self.publisher, self.telemetry, clock)
+
+    def end(self) -> None:
+        """Stop it, as a stop does."""
+        self.ingest.stop()
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.end()
+        finally:
+            self.simulator.stop()
+
+    def config(self, *, settle: float = SETTLE, poll: Poll = QUICK, **of_account: Any) -> Config:
+        """A configuration that leads to the simulator."""
+        made = account(api_url=self.simulator.base_url, **of_account)
+        webhook = Webhook(max_event_requests_per_minute=60_000)
+        return configured(made, poll=poll, issues=Issues(settle=settle), webhook=webhook)
+
+    def start(self, **settings: Any) -> Config:
+        """Watch the account, and wait until every server was polled."""
+        config = self.config(**settings)
+        self.ingest.start(config)
+        count = len(self.simulator.world.servers(self.simulator.world.demo))
+        self.until(lambda: len(self.polled()) == count, "the first polls")
+        return config
+
+    def until(self, holds: Callable[[], T], what: str = "it", within: float = 20.0) -> T:
+        """Tick until it holds."""
+        end = time.monotonic() + within
+        while True:
+            self.ingest.tick()
+            found = holds()
+            if found:
+                return found
+            assert time.monotonic() < end, f"{what} did not come about"
+            time.sleep(0.01)
+
+    def tick_for(self, seconds: float) -> None:
+        """Let time pass, where what is tested is that nothing happens."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.ingest.tick()
+            time.sleep(0.01)
+
+    # The other side
+
+    def count(self, label: str) -> int:
+        """How often the API was called so."""
+        return self.simulator.requests.count(label)
+
+    def fault(self, kind: str, path: str, **settings: Any) -> int:
+        """From now on these calls fail."""
+        return self.simulator.faults.add(Fault(kind=FaultKind(kind), path=path, **settings))
+
+    def broken(self, server_id: int = 1, *, at_scan: bool = False) -> int:
+        """Software of a server breaks; the id of the event that tells of it."""
+        world = self.simulator.world
+        made = len(world.outbox)
+        server = world.server(world.demo, server_id)
+        world.change(server, Change(Kind.OUTDATED), at_scan=at_scan, tell=True)
+        assert len(world.outbox) == made + 1
+        return made + 1
+
+    def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues") -> None:
+        """A delivery comes in."""
+        new = NewDelivery(MAIN, 1, event_id, identifier, SystemClock().now())
+        door = Door(1000)
+
+        def work(unit: Unit) -> None:
+            unit.effects.append(InboxMoved())
+            assert door.accept(unit, [new]) == [Acceptance.ACCEPTED]
+
+        self.store.run(work)
+
+    # This side
+
+    @property
+    def poller(self) -> AccountPoller:
+        """The account's poller."""
+        return self.ingest._watches[MAIN].poller  # noqa: SLF001  # Nobody else has to see it.
+
+    @property
+    def watched(self) -> WatchedAccount:
+        """The account's state in memory."""
+        return self.poller.watched
+
+    def records(self, *, gone: bool = False) -> list[ServerRecord]:
+        """The servers."""
+        return self.store.run(lambda unit: list(fleet.server_records(unit.connection, MAIN, gone=gone)))
+
+    def polled(self) -> list[int]:
+        """Servers whose last poll succeeded."""
+        return [record.server_id for record in self.records() if record.state.poll_success]
+
+    def issues(self, server_id: int = 1) -> list[Issue]:
+        """A server's open issues."""
+        found = self.store.run(lambda unit: fleet.issues_of(unit.connection, MAIN, server_id))
+        return [issue for issue in found if issue.is_open]
+
+    def inbox(self) -> list[Delivery]:
+        """All deliveries."""
+        return self.store.run(lambda unit: view.page(unit.connection, after=0, limit=1000))
+
+    def states(self) -> list[str]:
+        """Their states."""
+        return [delivery.state.value for delivery in self.inbox()]
+
+    def scrape(self) -> str:
+        """What a scrape gets."""
+        return b"".join(self.publisher.render(None, None).body).decode()
+
+
+class Listener:
+    """Somebody who asked for a poll."""
+
+    def __init__(self) -> None:
+        self.heard: list[str | None] = []
+
+    def __call__(self, outcome: str | None) -> None:
+        """Hear of its end."""
+        self.heard.append(outcome)
+
+
+def folder_secret(folder: Path, name: str, value: str) -> Path:
+    """A file with a secret."""
+    file = folder / name
+    file.write_text(value + "\n")
+    return file
