@@ -10,7 +10,7 @@ from tests.harness.api import put_server, serving_api, token
 
 from patrolserver_exporter.config.schema import Scope
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.store import tables
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ SCOPES = {
 def fill(unit: Unit) -> None:
     put_server(unit, 1, "web1.example.org", polled_at=1000.0)
     news = [NewDelivery("main", 1, event_id, "webhook.new_server_issues", 1000.0) for event_id in (11, 12, 13)]
-    Door(10).accept(unit, news)
+    BoundedInbox(10).accept(unit, news)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
 from patrolserver_exporter.inbox.delivery import NewDelivery
-from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord
@@ -231,7 +231,7 @@ def test_software_is_paged_with_its_state(api: ServedApi) -> None:
 def test_a_delivery_that_waits_marks_its_account(api: ServedApi) -> None:
     """While nobody has looked at it, the account's servers show that an event is not confirmed."""
     new = NewDelivery("other", 1, 5, "webhook.new_server_issues", NOON)
-    api.store.run(lambda unit: Door(10).accept(unit, [new]))
+    api.store.run(lambda unit: BoundedInbox(10).accept(unit, [new]))
     marked = {item["id"]: item["unconfirmed_event"] for item in api.get("/servers?account=other").json()["items"]}
     assert marked == {7: True, 8: True}
     assert api.get("/servers/1").json()["unconfirmed_event"] is False

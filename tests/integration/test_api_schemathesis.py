@@ -17,7 +17,7 @@ from tests.harness.process import Exporter
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Change, ChangeKind, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit
 from patrolserver_exporter.store import Store, history, tables
@@ -72,7 +72,7 @@ def fill(unit: Unit) -> None:
         )
         history.record(unit.connection, name, [Change(kind=kind, at=NOON, issue=found[0]) for kind in ChangeKind])
     news = [NewDelivery("main", 2**53 - 1, number, HOSTILE[number % 12], NOON) for number in range(1, 31)]
-    Door(100).accept(unit, news)
+    BoundedInbox(100).accept(unit, news)
     states = list(DeliveryState)
     for number in range(1, 31):
         row = tables.inbox.update().where(tables.inbox.c.id == number)

@@ -14,7 +14,7 @@ from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, software
 
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import Door, request_catch_up
+from patrolserver_exporter.inbox.intake import BoundedInbox, request_catch_up
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
@@ -93,7 +93,7 @@ def delivery(world: World, state: DeliveryState, account: str = "main", received
     new = NewDelivery(account, 1, world.draw.randrange(1, 2**40), "webhook.new_server_issues", received_at)
 
     def work(unit: Unit) -> None:
-        Door(100).accept(unit, [new])
+        BoundedInbox(100).accept(unit, [new])
         row = tables.inbox.update().where(tables.inbox.c.event_id == new.event_id)
         unit.connection.execute(row.values(state=state))
 

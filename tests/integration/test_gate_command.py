@@ -19,7 +19,7 @@ from patrolserver_exporter.cli import main
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.schema import Scope
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
@@ -53,7 +53,7 @@ def fill(unit: Unit) -> None:
     put_server(unit, 2, DB, polled_at=now)
     fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
     news = [NewDelivery("other", 1, event_id, "webhook.new_server_issues", now) for event_id in (11, 12, 13)]
-    Door(10).accept(unit, news)
+    BoundedInbox(10).accept(unit, news)
     dead = tables.inbox.update().where(tables.inbox.c.id > 1)
     unit.connection.execute(dead.values(state=DeliveryState.DEAD, body=b"<html>\x1b[2J", last_error="no JSON"))
 

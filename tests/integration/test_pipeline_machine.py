@@ -30,7 +30,7 @@ from tests.unit.sync.driving import FINISHED, NEW_ISSUES, Driver
 
 from patrolserver_exporter.inbox import retry, transitions, view
 from patrolserver_exporter.inbox.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.derive import derive
 from patrolserver_exporter.patrolserver.envelope import Parsed
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
@@ -159,7 +159,7 @@ class Pipeline(RuleBasedStateMachine):
         self.home = home()
         self.store = self.home.open()
         self.driver = Driver(self.store, self.clock, RULES)
-        self.door = Door(LIMIT)
+        self.door = BoundedInbox(LIMIT)
         self.watch = ClockWatch(self.clock)
         self.list_read_at = self.clock.now()
         self.driver.take_list("web", "db")
@@ -357,7 +357,7 @@ class Pipeline(RuleBasedStateMachine):
         """The process is killed; the clock may be set before the next start."""
         self.store = self.driver.store = self.home.crash(self.store)
         self.clock.set(self.clock.now() + jump)
-        self.door = Door(LIMIT)
+        self.door = BoundedInbox(LIMIT)
         self.watch = ClockWatch(self.clock)
         config = configured()
         self.store.run(lambda unit: restore.restore(unit, {MAIN: RULES}, config.metrics, now=self.clock.now()))

@@ -16,6 +16,7 @@ from patrolserver_exporter.app.systemd import Supervisor
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.logs import log_fields
@@ -102,7 +103,8 @@ class Service:
         self._store = Store(loaded.config.store.url, self._publisher.publish)
         self._ingest = Ingest(self._store, self._publisher, self._telemetry, clock)
         self._dispatcher = Dispatcher(self._ingest.tick, lambda: self._telemetry.error("poller"))
-        self._webhook = WebhookApp(self._store, self._telemetry, clock)
+        self._intake = Intake(self._store, self._telemetry)
+        self._webhook = WebhookApp(self._intake, self._telemetry, clock)
         self._tokens = BearerTokens()
         self._renderers = ThreadPoolExecutor(2, thread_name_prefix="scrape")
         self._server = WebServer(self._listeners(), self._web_config, rules=Rules(observe=self._observe_web))
@@ -180,6 +182,7 @@ class Service:
     def _adopt(self, loaded: Loaded) -> None:
         self._config = loaded.config
         self._tokens.replace(loaded.config.api.tokens)
+        self._intake.set_limit(loaded.config.webhook.inbox_limit)
         self._webhook.configure(loaded.config)
         for warning in loaded.warnings:
             log.warning(warning)

@@ -1,23 +1,59 @@
-"""The inbox's door: takes webhook deliveries in."""
+"""The intake: a webhook's delivery is on disk before anybody is told that it was accepted."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from patrolserver_exporter.inbox.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
+from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.store.tables import accounts, inbox, insert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from patrolserver_exporter.live.own_metrics import Telemetry
+    from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.writer import Unit
 
+STORE_TIMEOUT = 8.0
+"""Seconds until a delivery that the store has not taken in is refused: before the ten that senders usually wait."""
 
-class Door:
-    """Takes deliveries in, as long as fewer than ``limit`` wait.
+
+class Intake:
+    """Takes deliveries in, together with all that arrive meanwhile."""
+
+    def __init__(self, store: Store, telemetry: Telemetry, limit: int = 0) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._inbox = BoundedInbox(limit)
+
+    def set_limit(self, limit: int) -> None:
+        """Let so many deliveries wait at most."""
+        self._inbox = BoundedInbox(limit)
+
+    async def take_in(self, delivery: NewDelivery) -> Acceptance:
+        """Write a delivery; ends after the disk has it.
+
+        Raises ``StoreError`` when it could not be written, and ``TimeoutError`` when the store is silent: what it still
+        takes in then is a duplicate when it is sent again.
+        """
+        async with asyncio.timeout(STORE_TIMEOUT):
+            acceptance = await self._store.run_together(delivery, self._accept)
+        if acceptance is Acceptance.OVERFLOW:
+            self._telemetry.inbox_overflow(delivery.account)
+        return acceptance
+
+    def _accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
+        unit.effects.append(InboxMoved())
+        return self._inbox.accept(unit, deliveries)
+
+
+class BoundedInbox:
+    """Writes deliveries, as long as fewer than ``limit`` wait.
 
     It remembers an upper bound of how many wait, so that not every delivery pays for counting them.
     """

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from patrolserver_exporter.inbox.delivery import DeliveryState
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, Refused
-from patrolserver_exporter.sync.health import back_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +28,15 @@ class Fate(NamedTuple):
     state: DeliveryState
     attempts: int
     wait: float | None
+
+
+def back_off(attempt: int, *, base: float, cap: float, retry_after: float | None, draw: Callable[[], float]) -> float:
+    """Seconds to wait after the ``attempt``-th failure (1 is the first): full jitter, doubling up to ``cap``.
+
+    Never less than the API asked for, and never so little that the call is repeated at once.
+    """
+    ceiling = min(cap, base * 2.0 ** min(attempt - 1, 40))
+    return max(ceiling * draw(), min(base, 1.0), retry_after or 0.0)
 
 
 def fate_of_bug(*, state_attempts: int, draw: Callable[[], float]) -> Fate:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from patrolserver_exporter.inbox.delivery import Delivery, DeliveryState
+from patrolserver_exporter.inbox.delivery import WAITING, Delivery, DeliveryState
 from patrolserver_exporter.store.tables import accounts, inbox
 
 if TYPE_CHECKING:
@@ -35,6 +35,26 @@ def census(connection: sa.Connection) -> list[StateCount]:
         sa.select(inbox.c.state, sa.func.count(), sa.func.min(inbox.c.received_at)).group_by(inbox.c.state)
     )
     return [StateCount(state, count, oldest) for state, count, oldest in rows]
+
+
+class InboxCount(msgspec.Struct, frozen=True):
+    """Deliveries of one account in one state, and when the oldest was received (seconds since the epoch)."""
+
+    account: str
+    state: DeliveryState
+    count: int
+    oldest_at: float
+
+
+def unfinished(connection: sa.Connection) -> tuple[InboxCount, ...]:
+    """What waits and what is dead, by account."""
+    rows = connection.execute(
+        sa.select(inbox.c.account, inbox.c.state, sa.func.count(), sa.func.min(inbox.c.received_at))
+        .where(inbox.c.state.in_([*WAITING, DeliveryState.DEAD]))
+        .group_by(inbox.c.account, inbox.c.state)
+        .order_by(inbox.c.account, inbox.c.state)
+    )
+    return tuple(InboxCount(account, DeliveryState(state), count, oldest) for account, state, count, oldest in rows)
 
 
 class Doubts(msgspec.Struct, frozen=True):

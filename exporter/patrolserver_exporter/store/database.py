@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.store import files, tables
 from patrolserver_exporter.store.documents import check
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
@@ -20,8 +19,6 @@ from patrolserver_exporter.store.writer import StoreThread, Unit
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
-
-    from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
 
 
 HEAD = "0001"
@@ -170,6 +167,7 @@ def _upgrade(connection: sa.Connection) -> None:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 def rebuild(url: str) -> list[Path]:
@@ -258,13 +256,11 @@ class Store:
                 check_documents(self._engine, self._file)
             undo.pop_all()
         self._thread = StoreThread(self._engine, on_commit)
-        if self._file is not None:
-            released = self.run(transitions.release_claims)
-            if released:
-                log.info(
-                    "Deliveries that were being fetched at the last stop are due again",
-                    extra={"fields": {"deliveries": released}},
-                )
+
+    @property
+    def is_exclusive(self) -> bool:
+        """No other process can use this store, so whatever was claimed in it is ours."""
+        return self._file is not None
 
     @staticmethod
     def _claim_file(file: Path, lock: files.FileLock) -> None:
@@ -303,14 +299,10 @@ class Store:
         """Queue a unit of work."""
         return self._thread.submit(work)
 
-    async def accept(
-        self,
-        delivery: NewDelivery,
-        work: Callable[[Unit, list[NewDelivery]], list[Acceptance]],
-    ) -> Acceptance:
-        """Take a delivery in, together with all that arrive meanwhile; ends after the disk has it."""
-        outcome: Acceptance = await self._thread.submit_item(work, delivery)
-        return outcome
+    async def run_together(self, item: Item, work: Callable[[Unit, list[Item]], list[T]]) -> T:
+        """Do ``work`` on this item and all others that wait for the same work; ends after the disk has it."""
+        result: T = await self._thread.submit_item(work, item)
+        return result
 
     def close(self) -> None:
         """Finish what is queued, leave the file sealed, and give it free."""

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from patrolserver_exporter.inbox.delivery import WAITING, DeliveryState
 from patrolserver_exporter.issues.model import SEVERITIES, Issue, Severity
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
 from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, account_records, find_server, software_of
-from patrolserver_exporter.store.tables import inbox, issues, servers
+from patrolserver_exporter.store.tables import issues, servers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,15 +52,6 @@ class FleetTotals(msgspec.Struct, frozen=True, kw_only=True):
     waived: int
 
 
-class InboxCount(msgspec.Struct, frozen=True):
-    """Deliveries of one account in one state, and when the oldest was received (seconds since the epoch)."""
-
-    account: str
-    state: DeliveryState
-    count: int
-    oldest_at: float
-
-
 class FleetView(msgspec.Struct, frozen=True, kw_only=True):
     """One page of the fleet, and what stands around it."""
 
@@ -72,8 +62,6 @@ class FleetView(msgspec.Struct, frozen=True, kw_only=True):
     """Servers that the filter leaves."""
     totals: FleetTotals
     accounts: dict[str, AccountRecord]
-    inbox: tuple[InboxCount, ...]
-    """What waits and what is dead."""
 
 
 class ServerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +111,6 @@ def fleet_view(connection: sa.Connection, wanted: FleetFilter, *, offset: int, l
         matching=matching,
         totals=totals,
         accounts=account_records(connection),
-        inbox=_inbox(connection),
     )
 
 
@@ -171,16 +158,6 @@ def _totals(connection: sa.Connection) -> FleetTotals:
     return FleetTotals(
         servers=count, clean=clean, waived=waived, issues=tuple(rest[:kinds]), affected=tuple(rest[kinds:])
     )
-
-
-def _inbox(connection: sa.Connection) -> tuple[InboxCount, ...]:
-    rows = connection.execute(
-        sa.select(inbox.c.account, inbox.c.state, sa.func.count(), sa.func.min(inbox.c.received_at))
-        .where(inbox.c.state.in_([*WAITING, DeliveryState.DEAD]))
-        .group_by(inbox.c.account, inbox.c.state)
-        .order_by(inbox.c.account, inbox.c.state)
-    )
-    return tuple(InboxCount(account, DeliveryState(state), count, oldest) for account, state, count, oldest in rows)
 
 
 def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit: int) -> list[PollState]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from patrolserver_exporter.inbox import view
+from patrolserver_exporter.inbox import transitions, view
 from patrolserver_exporter.inbox.delivery import DeliveryState
 from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
@@ -114,6 +114,13 @@ class Ingest:
 
     def start(self, config: Config) -> None:
         """Restore the series from the store and begin to watch the accounts."""
+        if self._store.is_exclusive:
+            released = self._store.run(transitions.release_claims)
+            if released:
+                log.info(
+                    "Deliveries that were being fetched at the last stop are due again",
+                    extra=log_fields(deliveries=released),
+                )
         with self._lock:
             self._watch_all(config)
 

@@ -7,12 +7,13 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.inbox.retry import back_off
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.sync import account_updates, scans, server_updates
-from patrolserver_exporter.sync.health import LIST_EVERY, Trouble, back_off
+from patrolserver_exporter.sync.health import LIST_EVERY, Trouble
 from patrolserver_exporter.sync.schedule import Job, Task
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import random
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.inbox.retry import back_off
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
 
 if TYPE_CHECKING:
@@ -19,15 +20,6 @@ _BACK_OFF_BASE = 5.0
 _BACK_OFF_CAP = 60.0
 """Seconds; an API that works again shall show within a minute, and a call a minute burdens none."""
 _SUSPICIOUS_FAILURES = 5
-
-
-def back_off(attempt: int, *, base: float, cap: float, retry_after: float | None, draw: Callable[[], float]) -> float:
-    """Seconds to wait after the ``attempt``-th failure (1 is the first): full jitter, doubling up to ``cap``.
-
-    Never less than the API asked for, and never so little that the call is repeated at once.
-    """
-    ceiling = min(cap, base * 2.0 ** min(attempt - 1, 40))
-    return max(ceiling * draw(), min(base, 1.0), retry_after or 0.0)
 
 
 class Trouble(StrEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -10,9 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
-from patrolserver_exporter.inbox.intake import Door
 from patrolserver_exporter.inbox.payload import UnreadableDelivery, read_payload
-from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import StoreError
@@ -29,14 +26,12 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config, Network
+    from patrolserver_exporter.inbox.intake import Intake
     from patrolserver_exporter.live.own_metrics import Outcome, Telemetry
-    from patrolserver_exporter.store import Store, Unit
 
 log = logging.getLogger(__name__)
 
 _BODIES = {acceptance: f'{{"status":"{acceptance}"}}'.encode() for acceptance in Acceptance}
-_STORE_PATIENCE = 8.0
-"""Seconds until a delivery that the store has not taken in is refused: before the ten that senders usually wait."""
 _GUESSES = RateLimit(interval=1.0, burst=20)
 """Wrong tokens that are answered with a 401; more get a 429. A right one is never held up by others' wrong ones."""
 _OUTCOMES: dict[Acceptance, Outcome] = {
@@ -65,18 +60,17 @@ class _Tokens:
 class WebhookApp:
     """ASGI application for paths below ``/webhook``; ``configure`` it before the first request."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, intake: Intake, telemetry: Telemetry, clock: Clock) -> None:
+        self._intake = intake
         self._telemetry = telemetry
         self._clock = clock
         self._tokens = _Tokens(())
         self._networks: Sequence[Network] = ()
         self._proxies: Sequence[Network] = ()
-        self._door = Door(0)
         self._guesses = RateLimiter(clock.monotonic)
 
     def configure(self, config: Config) -> None:
-        """Take tokens, networks and the inbox's limit of this configuration."""
+        """Take tokens and networks of this configuration."""
         hashes = [
             (hashlib.sha256(token.reveal().encode("utf-8", "surrogatepass")).digest(), account.name)
             for account in config.accounts
@@ -85,7 +79,6 @@ class WebhookApp:
         self._tokens = _Tokens(tuple(hashes))
         self._networks = config.webhook.allowed_networks
         self._proxies = config.web.trusted_proxies
-        self._door = Door(config.webhook.inbox_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a delivery in, or say why not."""
@@ -108,20 +101,15 @@ class WebhookApp:
             return
         delivery = NewDelivery(account, payload.webhook_id, payload.event_id, payload.identifier, self._clock.now())
         try:
-            async with asyncio.timeout(_STORE_PATIENCE):
-                acceptance = await self._store.accept(delivery, self._accept)
+            acceptance = await self._intake.take_in(delivery)
         except (StoreError, TimeoutError):
-            # The store has logged why, or a database is silent. What it still takes in is a duplicate when sent again.
+            # The store has logged why, or a database is silent.
             self._count(payload.identifier, "failed")
             detail = "The delivery could not be written to disk. Send it again later."
             await Problem(503, detail=detail, headers={"retry-after": "30"})(scope, receive, send)
             return
         self._note(delivery, acceptance)
         await _answer(send, _BODIES[acceptance])
-
-    def _accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
-        unit.effects.append(InboxMoved())
-        return self._door.accept(unit, deliveries)
 
     def _admit(self, scope: Scope) -> str | Problem:
         """The account that the token tells, or the refusal."""
@@ -146,8 +134,6 @@ class WebhookApp:
 
     def _note(self, delivery: NewDelivery, acceptance: Acceptance) -> None:
         self._count(delivery.identifier, _OUTCOMES[acceptance])
-        if acceptance is Acceptance.OVERFLOW:
-            self._telemetry.inbox_overflow(delivery.account)
         level = logging.INFO if delivery.identifier == Identifier.TEST else logging.DEBUG
         if log.isEnabledFor(level):
             fields = log_fields(

@@ -6,7 +6,7 @@ import pytest
 
 from patrolserver_exporter.inbox import transitions, view
 from patrolserver_exporter.inbox.delivery import Acceptance, Delivery, DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import Door, count_waiting
+from patrolserver_exporter.inbox.intake import BoundedInbox, count_waiting
 from patrolserver_exporter.store import ClaimLost, Store
 from patrolserver_exporter.store.fleet import account_records
 from patrolserver_exporter.store.tables import inbox
@@ -24,7 +24,7 @@ def new(event_id: int = 1, account: str = "main", at: float = NOW, **fields: Any
 
 
 def take(store: Store, *arrived: NewDelivery, limit: int = 1000) -> list[Acceptance]:
-    door = Door(limit)
+    door = BoundedInbox(limit)
     return store.run(lambda unit: door.accept(unit, list(arrived)))
 
 
@@ -100,7 +100,7 @@ def test_a_rejected_delivery_is_not_known(store: Store) -> None:
 
 def test_a_full_inbox_takes_no_more_and_notes_a_catch_up(store: Store) -> None:
     """Beyond the limit nothing is stored, and the newest moment after which polls are needed is."""
-    door = Door(3)
+    door = BoundedInbox(3)
 
     def accept(*arrived: NewDelivery) -> list[Acceptance]:
         return store.run(lambda unit: door.accept(unit, list(arrived)))
@@ -117,7 +117,7 @@ def test_a_full_inbox_takes_no_more_and_notes_a_catch_up(store: Store) -> None:
 
 def test_a_forged_flood_stays_within_the_limit(store: Store) -> None:
     """However many ids are made up, in whatever batches, no more than the limit ever waits."""
-    door = Door(50)
+    door = BoundedInbox(50)
     for start in range(0, 600, 37):
         batch = [new(n) for n in range(start, start + 37)]
         store.run(lambda unit, batch=batch: door.accept(unit, batch))  # type: ignore[misc]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -49,9 +49,7 @@ class Witness:
 
     async def accept(self, item: int, work: Callable[[Unit, list[int]], list[int]]) -> int:
         """Do the work on an item; the store does not care what the items of a batch are."""
-        accept: Any = self.store.accept
-        result: int = await accept(item, work)
-        return result
+        return await self.store.run_together(item, work)
 
     def names(self) -> list[str]:
         """The accounts that were committed."""
@@ -227,7 +225,7 @@ def test_everything_queued_is_done_before_the_store_closes(prepared_url: str, co
 
 
 async def _accept(store: Store) -> None:
-    await store.accept(1, lambda _, items: items)  # type: ignore[arg-type,return-value]  # any item will do
+    await store.run_together(1, lambda _, items: items)
 
 
 def test_nobody_waits_for_ever_for_a_store_that_closes(prepared_url: str) -> None:

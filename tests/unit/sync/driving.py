@@ -8,7 +8,7 @@ from tests.unit.sync.accounts import MAIN, rules
 
 from patrolserver_exporter.inbox import transitions, view
 from patrolserver_exporter.inbox.delivery import NewDelivery
-from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.patrolserver.models import Event, Server
 from patrolserver_exporter.store import fleet, history
 from patrolserver_exporter.sync import account_updates, events, scans, server_updates
@@ -88,7 +88,7 @@ class Driver:
         """A delivery that came just now and is being fetched."""
         self._event_ids += 1
         new = NewDelivery(self.account, 1, self._event_ids, identifier, self.clock.now())
-        door = Door(1000)
+        door = BoundedInbox(1000)
         self.store.run(lambda unit: door.accept(unit, [new]))
         (claimed,) = self.store.run(
             lambda unit: transitions.claim(unit, self.account, now=self.clock.now(), lease=60.0, limit=1)

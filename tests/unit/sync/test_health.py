@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patrolserver_exporter.inbox.retry import back_off
 from patrolserver_exporter.patrolserver.errors import (
     ConnectionFailed,
     NotFound,
@@ -12,7 +13,7 @@ from patrolserver_exporter.patrolserver.errors import (
     Refused,
     ServerFailure,
 )
-from patrolserver_exporter.sync.health import LIST_EVERY, PROBE_EVERY, Health, Trouble, back_off
+from patrolserver_exporter.sync.health import LIST_EVERY, PROBE_EVERY, Health, Trouble
 
 UNIT = st.floats(0, 1, exclude_max=True)
 

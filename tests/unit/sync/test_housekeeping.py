@@ -10,7 +10,7 @@ from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.config.schema import Issues, Metrics
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import Door, request_catch_up
+from patrolserver_exporter.inbox.intake import BoundedInbox, request_catch_up
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
@@ -200,7 +200,7 @@ def test_old_rows_go_in_time(keeping: Keeping) -> None:
 def test_more_than_a_purge_takes_at_once_goes_soon(keeping: Keeping, effects: list[object]) -> None:
     """A purge that took all it may goes on, and the inbox is counted anew; else it would grow for ever."""
     store, clock = keeping.store, keeping.clock
-    door = Door(10_000)
+    door = BoundedInbox(10_000)
     new = [NewDelivery(MAIN, 1, n, "webhook.test", clock.now()) for n in range(1, 2_501)]
     store.run(lambda unit: door.accept(unit, new))
     store.run(lambda unit: unit.connection.execute(inbox.update().values(state=DeliveryState.APPLIED)))
@@ -218,7 +218,7 @@ def test_more_than_a_purge_takes_at_once_goes_soon(keeping: Keeping, effects: li
 def test_what_came_in_for_a_removed_account_is_set_aside(keeping: Keeping) -> None:
     """A delivery that slipped in during the reload neither waits for ever nor fills the inbox."""
     stray = NewDelivery("removed", 1, 1, "webhook.test", keeping.clock.now())
-    keeping.store.run(lambda unit: Door(10).accept(unit, [stray]))
+    keeping.store.run(lambda unit: BoundedInbox(10).accept(unit, [stray]))
     keeping.driver.deliver()
     keeping.tick()
     assert keeping.driver.inbox() == ["expired", "fetching"]

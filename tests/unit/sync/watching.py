@@ -12,7 +12,7 @@ from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config.schema import Issues, Poll, Webhook
 from patrolserver_exporter.inbox import view
 from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
-from patrolserver_exporter.inbox.intake import Door
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
@@ -141,7 +141,7 @@ class Watching:
     def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues") -> None:
         """A delivery comes in."""
         new = NewDelivery(MAIN, 1, event_id, identifier, SystemClock().now())
-        door = Door(1000)
+        door = BoundedInbox(1000)
 
         def work(unit: Unit) -> None:
             unit.effects.append(InboxMoved())

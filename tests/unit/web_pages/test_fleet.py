@@ -120,14 +120,14 @@ def test_a_server_without_a_visible_name_can_still_be_clicked() -> None:
 def test_the_pager_links_the_neighbours_and_keeps_the_filter() -> None:
     """In the middle of a list there are two ways, at its ends one."""
     wanted = FleetFilter(search="web")
-    middle = FleetView(rows=(POLLED,) * 50, offset=50, matching=120, totals=NONE, accounts={}, inbox=())
+    middle = FleetView(rows=(POLLED,) * 50, offset=50, matching=120, totals=NONE, accounts={})
     pager = fleet.pager(middle, wanted, Paths())
     assert (pager.text, pager.previous, pager.next) == (
         "51–100 of 120 servers",
         "/?q=web#servers",
         "/?q=web&page=3#servers",
     )
-    last = FleetView(rows=(POLLED,) * 20, offset=100, matching=120, totals=NONE, accounts={}, inbox=())
+    last = FleetView(rows=(POLLED,) * 20, offset=100, matching=120, totals=NONE, accounts={})
     assert fleet.pager(last, wanted, Paths()).next is None
 
 

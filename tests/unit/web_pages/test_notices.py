@@ -3,9 +3,9 @@ from __future__ import annotations
 from tests.harness.pages import CANARY, status
 
 from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.view import InboxCount
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.store.fleet import AccountRecord
-from patrolserver_exporter.store.views import InboxCount
 from patrolserver_exporter.web.pages.accounts import Freshness, account_views, exporter_view
 from patrolserver_exporter.web.pages.notices import notices
 

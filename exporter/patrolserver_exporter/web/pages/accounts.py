@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.inbox.view import InboxCount
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord
-    from patrolserver_exporter.store.views import InboxCount
     from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.web.pages.words import Moment
 

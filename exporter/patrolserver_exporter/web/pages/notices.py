@@ -12,7 +12,7 @@ from patrolserver_exporter.web.pages.words import counted, moment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from patrolserver_exporter.store.views import InboxCount
+    from patrolserver_exporter.inbox.view import InboxCount
     from patrolserver_exporter.web.pages.accounts import AccountView
 
 LATE = 900.0

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.inbox.view import unfinished
 from patrolserver_exporter.issues.model import SEVERITIES
 from patrolserver_exporter.live.gzip_parts import accepts_gzip
 from patrolserver_exporter.store import StoreError
@@ -159,14 +160,19 @@ class Pages:
         """Show the fleet, worst servers first."""
         context, now = self._context, self._context.clock.now()
         wanted, offset = wanted_of(request.query_params), (page_of(request.query_params) - 1) * fleet.ROWS
-        view = await self._read(lambda unit: fleet_view(unit.connection, wanted, offset=offset, limit=fleet.ROWS))
+        view, inbox = await self._read(
+            lambda unit: (
+                fleet_view(unit.connection, wanted, offset=offset, limit=fleet.ROWS),
+                unfinished(unit.connection),
+            )
+        )
         fresh = await asyncio.wait_for(self._freshness.read(), _PATIENCE)
         accounts = account_views(
-            context.watching.statuses(), view.accounts, view.inbox, fresh, redact=context.redactor.redact, now=now
+            context.watching.statuses(), view.accounts, inbox, fresh, redact=context.redactor.redact, now=now
         )
         failure = context.reload_failure()
         found = notices(
-            accounts, view.inbox, now=now, reload_failure=None if failure is None else context.redactor.redact(failure)
+            accounts, inbox, now=now, reload_failure=None if failure is None else context.redactor.redact(failure)
         )
         values = {
             "verdict": fleet.verdict(view.totals, accounts, found),
@@ -174,7 +180,7 @@ class Pages:
             "totals": view.totals,
             "notices": found,
             "accounts": accounts,
-            "exporter": exporter_view(view.inbox, ready=context.watching.ready),
+            "exporter": exporter_view(inbox, ready=context.watching.ready),
             "tiles": fleet.tiles(view.totals, self._paths, FleetFilter()),
             "wanted": wanted,
             "filtered": wanted != FleetFilter(),
