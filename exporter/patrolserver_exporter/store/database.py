@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")
@@ -216,6 +216,7 @@ def _is_sound(file: Path) -> bool:
 def check_documents(database: sa.Engine, file: Path) -> None:
     """Hold every sealed document against its checksum; `StoreCorrupt` if one does not match."""
     columns = (
+        tables.accounts.c.state,
         tables.servers.c.state,
         tables.servers.c.summary,
         tables.servers.c.software,

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
+class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The part of an account's state that is neither counted nor searched. Times are seconds since the epoch."""
+
+    list_complete: bool | None = None
+    """The last successful server list was whole; ``None`` before the first."""
+
+
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an account's API. Times are seconds since the epoch."""
 
@@ -27,6 +34,7 @@ class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
     last_success_at: float | None = None
     catch_up_since: float | None = None
     """Deliveries did not fit into the inbox since then: the next poll of each server makes up for them."""
+    state: AccountState = AccountState()
 
 
 class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -106,12 +114,17 @@ def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
     """Every account that the store knows, by name."""
     names = AccountRecord.__struct_fields__
     rows = connection.execute(sa.select(*(accounts.c[name] for name in names)))
-    return {row[0]: msgspec.convert(dict(zip(names, row, strict=True)), AccountRecord) for row in rows}
+    return {row[0]: _account_of(dict(zip(names, row, strict=True))) for row in rows}
+
+
+def _account_of(row: dict[str, Any]) -> AccountRecord:
+    document = row.pop("state")
+    return AccountRecord(**row, state=AccountState() if document is None else unseal(document, AccountState))
 
 
 def save_account(connection: sa.Connection, record: AccountRecord) -> None:
     """Write an account's row."""
-    upsert(connection, accounts, [msgspec.structs.asdict(record)], "name")
+    upsert(connection, accounts, [{**msgspec.structs.asdict(record), "state": seal(record.state)}], "name")
 
 
 def delete_account(connection: sa.Connection, name: str) -> None:

@@ -30,6 +30,7 @@ accounts = sa.Table(
     sa.Column("up", sa.Boolean),
     sa.Column("last_success_at", sa.Double),
     sa.Column("catch_up_since", sa.Double),
+    sa.Column("state", sa.LargeBinary),
 )
 
 servers = sa.Table(
@@ -117,6 +118,7 @@ tallies = sa.Table(
     sa.Column("fixed", sa.BigInteger, nullable=False),
     sa.Column("duration_sum", sa.Double, nullable=False),
     sa.Column("buckets", sa.Text, nullable=False),
+    sa.Column("worsened", sa.BigInteger, nullable=False, server_default="0"),
 )
 """Counters of the fleet: they are part of the state, so a restart does not reset them."""
 
