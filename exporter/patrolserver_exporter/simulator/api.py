@@ -1,21 +1,20 @@
-"""The API over HTTP: paths with and without their prefix, credentials, envelopes, faults and a log of the calls."""
+"""The API over HTTP: paths with and without their prefix, credentials, forms, envelopes, faults, a log of the calls."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from .endpoints import OPEN, READ_BY_WGET, ROUTES, Call, request_api_credentials
-from .errors import ApiError, not_found
 from .exchange import Answer, Exchange
-from .faults import FaultKind, Faults
-from .forms import form
-from .misbehaviour import faulty, misbehave
-from .wire import Style, php_json, styled
+from .faults import FaultKind, Faults, faulty, misbehave
+from .wire import ApiError, Style, not_found, php_json, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 CONTROL = "/-/simulator"
 MAX_BODY = 64 * 1024 * 1024
 _PREFIX = ["extern", "api"]
+_NESTED = re.compile(r"([^\[]+)((?:\[[^\]]*\])+)")
+MAX_FIELDS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +189,44 @@ async def _body(receive: Receive) -> bytes:
             raise ApiError(413, "too_large", "The body is too large.")
         more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+def form(body: bytes, content_type: str) -> dict[str, Any]:
+    """The posted fields: ``a=1`` and ``a[0][n]=php`` as PHP would see them; a JSON object is taken as well.
+
+    Raises:
+        ApiError: 400, the body is neither.
+    """
+    if content_type.partition(";")[0].strip().lower() == "application/json":
+        return _json_object(body)
+    fields: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise ApiError(400, "invalid", "The body has too many fields.") from None
+    for name, value in pairs:
+        nested = _NESTED.fullmatch(name)
+        if nested:
+            _put(fields, [nested[1], *re.findall(r"\[([^\]]*)\]", nested[2])], value)
+        else:
+            fields[name] = value
+    return fields
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body or b"{}")
+    except ValueError:
+        raise ApiError(400, "invalid", "The body is not JSON.") from None
+    if not isinstance(document, dict):
+        raise ApiError(400, "invalid", "The body is not a JSON object.")
+    return document
+
+
+def _put(fields: dict[str, Any], path: list[str], value: str) -> None:
+    for step in path[:-1]:
+        inner = fields.get(step)
+        if not isinstance(inner, dict):
+            inner = fields[step] = {}
+        fields = inner
+    fields[path[-1] or str(len(fields))] = value

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from .events import Event
     from .options import SimulatorOptions
+    from .webhooks import Event
 
 _START_SECONDS = 30.0
 

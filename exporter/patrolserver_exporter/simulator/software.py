@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
+
+from .wire import invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class Exploit(msgspec.Struct, frozen=True, cache_hash=True):
@@ -138,3 +144,77 @@ def new_issue(software: Software, kind: Kind) -> dict[str, object]:
         found["versions"] = list(software.candidates)
     found["software"] = {"name": name, "canonical_name": software.canonical_name}
     return {"title": title, "description": description, "software": found}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happens to the software of a server."""
+
+    kind: Kind
+    canonical_name: str | None = None
+    """``None``: to the first that is fine, or with ``MENDED`` to all that is broken."""
+    location: str | None = None
+    risk: float = 9.8
+
+
+def applied(
+    installed: Sequence[Installed], change: Change, exploit_ids: Iterator[int]
+) -> tuple[tuple[Installed, ...], list[Installed]]:
+    """All software after the change, and of it what was changed; nothing is when there is no such software."""
+    targets = {one.id for one in installed if _is_target(one.software, change)}
+    if change.canonical_name is None and change.kind is not Kind.MENDED:
+        targets = {next((one.id for one in installed if one.id in targets), -1)}
+    after = []
+    for one in installed:
+        if one.id in targets:
+            serial = next(exploit_ids) if change.kind is Kind.EXPLOITABLE else 0
+            fresh = altered(one.software, change.kind, risk=change.risk, serial=serial)
+            after.append(Installed(one.id, fresh, one.overrides))
+        else:
+            after.append(one)
+    return tuple(after), [one for one in after if one.id in targets]
+
+
+def trouble(software: Software) -> Kind | None:
+    """What is wrong with it, the worst first."""
+    if software.exploits:
+        return Kind.EXPLOITABLE
+    if software.supported is False:
+        return Kind.OUTDATED if software.newest_bugfix_release else Kind.UNSUPPORTED
+    return None
+
+
+def _is_target(software: Software, change: Change) -> bool:
+    if change.canonical_name is not None:
+        return software.canonical_name == change.canonical_name and change.location in (None, software.location)
+    return software.broken if change.kind is Kind.MENDED else not software.broken and software.version is not None
+
+
+_PLAIN_FIELDS = {"name", "canonical_name", "version", "newest_bugfix_release", "parent", "location"}
+
+
+def software_from(fields: dict[str, Any]) -> tuple[Software, dict[str, Any]]:
+    """The software that API fields describe, and those of them that have to be written as they are."""
+    if not isinstance(fields.get("canonical_name", ""), str) or not isinstance(fields.get("name", ""), str):
+        raise invalid("name and canonical_name must be texts; use a fault for worse")
+    name = fields.get("name") or fields.get("canonical_name") or "software"
+    texts = {key: fields[key] for key in _PLAIN_FIELDS - {"name"} if isinstance(fields.get(key), str)}
+    exploits = fields.get("exploits")
+    listed = exploits if isinstance(exploits, list) else []
+    risks = [one["risk"] for one in listed if isinstance(one, dict) and isinstance(one.get("risk"), int | float)]
+    candidates = fields.get("versions")
+    software = Software(
+        name=name,
+        canonical_name=texts.pop("canonical_name", name),
+        candidates=tuple(map(str, candidates)) if isinstance(candidates, list) else (),
+        supported=_supported(fields.get("supported")),
+        exploits=tuple(Exploit(number, "", "", float(risk)) for number, risk in enumerate(risks, 1)),
+        **texts,
+    )
+    return software, {key: value for key, value in fields.items() if key != "id"}
+
+
+def _supported(value: object) -> bool | None:
+    if value is None or value == "":
+        return None
+    return str(value).lower() in {"yes", "true", "1"}

@@ -1,7 +1,8 @@
-"""Delivers webhooks as PatrolServer does: ``webhook_patrolserver``, ``identifier``, ``event_id``, ``webhook_id`` (D).
+"""Webhooks and their events: kept for 30 days (D, C), to be fetched, and delivered as PatrolServer does.
 
-As JSON (as documented) or as a form (as the SDK reads it). There is no signature and, as nobody knows of any, no
-second try. Each delivery's outcome is kept, its URL only without what may be secret in it.
+A delivery carries ``webhook_patrolserver``, ``identifier``, ``event_id`` and ``webhook_id`` (D): as JSON, which is
+documented, or as a form, which the SDK reads. There is no signature and, as nobody knows of any, no second try. Each
+delivery's outcome is kept, its URL only without what may be secret in it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Format(StrEnum):
@@ -69,6 +71,126 @@ def shown_url(url: str) -> str:
 def payload_of(identifier: str, event_id: int, webhook_id: int) -> dict[str, object]:
     """The documented payload (D): nothing else, by design."""
     return {"webhook_patrolserver": 1, "identifier": identifier, "event_id": event_id, "webhook_id": webhook_id}
+
+
+KEPT_SECONDS = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, under the webhook that told of it."""
+
+    id: int
+    webhook_id: int
+    account_id: int
+    identifier: str
+    data: object
+    at: float
+    """Seconds since the epoch."""
+
+
+class Events:
+    """The events of all webhooks, by webhook and id."""
+
+    def __init__(self) -> None:
+        self._events: dict[tuple[int, int], Event] = {}
+        self._order: deque[tuple[int, int]] = deque()
+        self._next = 1
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, webhook_id: int, account_id: int, identifier: str, data: object, now: float) -> Event:
+        """Keep a new event, and let go of what is older than 30 days."""
+        event = Event(self._next, webhook_id, account_id, identifier, data, now)
+        self._next += 1
+        self._events[webhook_id, event.id] = event
+        self._order.append((webhook_id, event.id))
+        while self._order and self._events[self._order[0]].at + KEPT_SECONDS < now:
+            del self._events[self._order.popleft()]
+        return event
+
+    def find(self, webhook_id: int, event_id: int, now: float) -> Event | None:
+        """The event, unless it is older than 30 days."""
+        event = self._events.get((webhook_id, event_id))
+        return event if event is not None and event.at + KEPT_SECONDS >= now else None
+
+
+TEST_DATA = {"message": "This is a test."}
+"""Data of ``webhook.test`` (?): not empty, because the SDK logs an empty event as invalid."""
+
+
+class Outbox:
+    """Keeps each event under its webhook, then hands both to ``deliver``, which must not wait.
+
+    ``now`` tells seconds since the epoch.
+    """
+
+    def __init__(self, now: Callable[[], float], deliver: Callable[[Webhook, Event], None]) -> None:
+        self._now, self._deliver = now, deliver
+        self._lock = threading.RLock()
+        self._events = Events()
+        self._webhooks: dict[int, Webhook] = {}
+        self._ids = count(1)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add_webhook(
+        self,
+        account_id: int,
+        url: str | None,
+        form: Format = Format.JSON,
+        *,
+        duplicates: int = 0,
+        ca_file: str | None = None,
+    ) -> Webhook:
+        """Another webhook of the account; without a URL its events are only there to be fetched."""
+        with self._lock:
+            webhook = Webhook(next(self._ids), account_id, url, form, duplicates, ca_file)
+            self._webhooks[webhook.id] = webhook
+            return webhook
+
+    def remove_webhook(self, webhook_id: int) -> None:
+        """The webhook is gone; its events can still be fetched."""
+        with self._lock:
+            self._webhooks.pop(webhook_id, None)
+
+    def remove_account(self, account_id: int) -> None:
+        """The account's webhooks are gone."""
+        with self._lock:
+            self._webhooks = {number: one for number, one in self._webhooks.items() if one.account_id != account_id}
+
+    def webhooks(self) -> list[Webhook]:
+        """All webhooks."""
+        with self._lock:
+            return list(self._webhooks.values())
+
+    def emit(
+        self, account_id: int, identifier: str, data: object, *, webhook_id: int | None = None, deliver: bool = True
+    ) -> list[Event]:
+        """Make an event for one webhook or for each of the account that has a URL, and deliver it.
+
+        It can be fetched before it is delivered. Where no webhook has a URL, those without get the event.
+        """
+        with self._lock:
+            hooks = [one for one in self._webhooks.values() if one.account_id == account_id]
+            if webhook_id is None:
+                hooks = [one for one in hooks if one.url is not None] or hooks
+            else:
+                hooks = [one for one in hooks if one.id == webhook_id]
+            events = []
+            for webhook in hooks:
+                event = self._events.add(webhook.id, account_id, identifier, data, self._now())
+                events.append(event)
+                if deliver:
+                    self._deliver(webhook, event)
+            return events
+
+    def find(self, webhook_id: int, event_id: int) -> Event | None:
+        """The event, unless it is older than 30 days."""
+        with self._lock:
+            return self._events.find(webhook_id, event_id, self._now())
 
 
 class Postman:

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 
 from .accounts import Account, Accounts
 from .buckets import Buckets
-from .changes import Change, applied, trouble
-from .errors import host_taken, invalid, not_found
 from .fleet import server_name, software_of
-from .outbox import Outbox
-from .software import Installed, Kind, Software, new_issue
+from .software import Change, Installed, Kind, Software, applied, new_issue, trouble
+from .webhooks import Outbox
+from .wire import host_taken, invalid, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .events import Event
     from .options import SimulatorOptions
-    from .webhooks import Webhook
+    from .webhooks import Event, Webhook
 
 _IDS_PER_SERVER = 100_000
 _FIRST_EXTRA_ID = 10**12
