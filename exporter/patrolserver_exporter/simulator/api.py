@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote
 from .endpoints import OPEN, READ_BY_WGET, ROUTES, Call, request_api_credentials
 from .exchange import Answer, Exchange
 from .faults import FaultKind, Faults, faulty, misbehave
+from .replies import Request, altered_reply
 from .wire import ApiError, Style, not_found, php_json, styled
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from .replies import Replies
     from .world import World
 
 CONTROL = "/-/simulator"
@@ -78,12 +80,21 @@ class RequestLog:
 class Api:
     """The ASGI application; what is not the API goes to ``control``."""
 
-    def __init__(self, world: World, *, style: Style, faults: Faults, requests: RequestLog, control: ASGIApp) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        style: Style,
+        faults: Faults,
+        replies: Replies,
+        control: ASGIApp,
+    ) -> None:
         self.world = world
         self.style = style
+        self.requests = RequestLog()
         self.closing = asyncio.Event()
         """Set on the loop when the simulator stops: faults that wait stop waiting."""
-        self._faults, self._requests, self._control = faults, requests, control
+        self._faults, self._replies, self._control = faults, replies, control
         self._routes: dict[tuple[str, int], list[Route]] = {}
         for method, path, endpoint in ROUTES:
             parts = tuple(path.split("/"))
@@ -113,7 +124,7 @@ class Api:
             answer = faulty(fault, answer)
         # Counted before it is sent: whoever has the answer finds it counted.
         status = 0 if fault is not None and fault.kind is FaultKind.HANG else answer.status
-        self._requests.note(label, path, status, self.world.now())
+        self.requests.note(label, path, status, self.world.now())
         if fault is None:
             await exchange.answer(answer)
         else:
@@ -134,9 +145,14 @@ class Api:
             route, path = self._route(scope["method"], prefix, parts)
             label, forgiving = route.label, forgiving or route.endpoint in READ_BY_WGET
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-            return label, Answer(200, self._called(route, path, query, headers, body))
+            answer = Answer(200, self._called(route, path, query, headers, body))
+            return label, self._as_ordered(Request(label, path, query, _url(scope, headers)), answer)
         except ApiError as error:
             return label, self._refusal(error, forgiving=forgiving)
+
+    def _as_ordered(self, request: Request, answer: Answer) -> Answer:
+        rule = self._replies.rule_for(request, answer.body)
+        return answer if rule is None else altered_reply(rule, request, answer.body, self.style)
 
     def _refusal(self, error: ApiError, *, forgiving: bool = False) -> Answer:
         document = styled({"error": error.document()}, self.style)
@@ -161,6 +177,11 @@ class Api:
                 pairs = zip(route.parts, parts, strict=True)
                 return route, {wanted[1:]: part for wanted, part in pairs if wanted.startswith(":")}
         raise not_found("The call")
+
+
+def _url(scope: Scope, headers: Mapping[bytes, str]) -> str:
+    """Where the call went, without its query."""
+    return f"http://{headers.get(b'host', '')}{scope['raw_path'].partition(b'?')[0].decode('latin-1')}"
 
 
 def _split(raw_path: str) -> tuple[str, list[str]]:

@@ -6,10 +6,11 @@ An order is the body of such a call; a field that is not listed in it is refused
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -17,8 +18,9 @@ from starlette.routing import Route
 
 from .faults import Fault
 from .fleet import software_of
-from .software import Change, Installed, Kind, Software, software_from
-from .webhooks import TEST_DATA, Format, Webhook, payload_of
+from .replies import ReplyRule
+from .software import Change, Installed, Kind, Software, exploit_from, software_from
+from .webhooks import NEVER, TEST_DATA, Format, Telling, Webhook, payload_of
 from .wire import ApiError, Style, software_document
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Amount = Annotated[int, Meta(ge=0, le=1_000_000)]
+Late = Seconds | Literal["never"]
+ScanEvent = Literal["webhook.scan_started", "webhook.new_server_issues", "webhook.scan_finished"]
 
 
 class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,11 +46,18 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ServerOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new server; ``software`` is how much of it to draw, or the list itself."""
+    """A new server; ``software`` is how much of it to draw, or the list itself; ``id`` that of a removed one."""
 
     name: str
+    id: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
     verified: bool = True
     software: Amount | list[dict[str, Any]] = 12
+
+
+class RenameOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another name for a server."""
+
+    name: str
 
 
 class SoftwareOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,35 +68,47 @@ class SoftwareOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ScanOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A scan."""
+    """A scan; ``events`` is what is told of it."""
 
     server: str | int
     seconds: Seconds | None = None
+    events: tuple[ScanEvent, ...] = ("webhook.scan_started", "webhook.new_server_issues", "webhook.scan_finished")
 
 
 class BreakOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Break software; ``software`` is a canonical name, without it the first that is fine."""
+    """Break software; ``software`` is a canonical name, without it the first that is fine.
+
+    ``exploit`` is one that becomes known, written as it is given, whatever that is.
+    """
 
     server: str | int
     kind: Kind = Kind.EXPLOITABLE
     software: str | None = None
     location: str | None = None
     risk: float = 9.8
+    exploit: Any = msgspec.UNSET
     event: bool = True
     at_scan: bool = False
 
 
 class MendOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Mend software; without ``software`` all that is broken."""
+    """Mend software; without ``software`` all that is broken.
+
+    With ``exploit``, an id or a CVE, only that one goes.
+    """
 
     server: str | int
     software: str | None = None
     location: str | None = None
+    exploit: str | int | None = None
     at_scan: bool = False
 
 
 class EventOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Events; without ``data`` they carry the id of ``server``, and without both a message."""
+    """Events; without ``data`` they carry the id of ``server``, and without both a message.
+
+    The API knows of them only ``late`` seconds after their delivery, which claims to be ``delivered_as``.
+    """
 
     identifier: str
     server: str | int | None = None
@@ -93,6 +116,15 @@ class EventOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     webhook_id: int | None = None
     count: Amount = 1
     deliver: bool = True
+    late: Late | None = None
+    delivered_as: str | None = None
+
+
+class DelayOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How late the API knows of what happens from now on; ``count`` ends that after so many happenings."""
+
+    late: Late = 0.0
+    count: Amount | None = None
 
 
 class DeliverOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,12 +194,14 @@ class Control:
             ("POST", "/servers", ServerOrder, self.add_server),
             ("GET", "/servers/{server}", Nothing, self.server),
             ("DELETE", "/servers/{server}", Nothing, self.remove_server),
+            ("POST", "/servers/{server}/rename", RenameOrder, self.rename_server),
             ("POST", "/servers/{server}/software", SoftwareOrder, self.add_software),
             ("DELETE", "/servers/{server}/software/{software:int}", Nothing, self.remove_software),
             ("POST", "/scan", ScanOrder, self.scan),
             ("POST", "/break", BreakOrder, self.break_software),
             ("POST", "/mend", MendOrder, self.mend_software),
             ("POST", "/events", EventOrder, self.add_events),
+            ("POST", "/events/delay", DelayOrder, self.delay_events),
             ("POST", "/deliver", DeliverOrder, self.deliver),
             ("GET", "/deliveries", Nothing, self.deliveries),
             ("DELETE", "/deliveries", Nothing, self.forget_deliveries),
@@ -178,6 +212,10 @@ class Control:
             ("POST", "/faults", Fault, self.add_fault),
             ("DELETE", "/faults", Nothing, self.clear_faults),
             ("DELETE", "/faults/{fault:int}", Nothing, self.clear_faults),
+            ("GET", "/replies", Nothing, self.replies),
+            ("POST", "/replies", ReplyRule, self.add_reply),
+            ("DELETE", "/replies", Nothing, self.clear_replies),
+            ("DELETE", "/replies/{reply:int}", Nothing, self.clear_replies),
             ("GET", "/requests", Nothing, lambda _path, _order: self._simulator.requests.document()),
             ("DELETE", "/requests", Nothing, self.forget_requests),
             ("POST", "/accounts", AccountOrder, self.add_account),
@@ -206,6 +244,7 @@ class Control:
             "deliveries": simulator.postman.counts(),
             "webhooks": [webhook.document() for webhook in world.outbox.webhooks()],
             "faults": simulator.faults.documents(),
+            "replies": simulator.replies.documents(),
             "story": {"playing": simulator.story.playing, "lines": simulator.story.lines()},
         }
 
@@ -223,9 +262,11 @@ class Control:
         world = self._world
         if isinstance(order.software, int):
             drawn = software_of(world.options.seed, world.list_version + len(order.name), order.software)
-            server = world.add_server(world.demo, order.name, software=drawn, verified=order.verified)
+            server = world.add_server(
+                world.demo, order.name, software=drawn, verified=order.verified, server_id=order.id
+            )
         else:
-            server = world.add_server(world.demo, order.name, verified=order.verified)
+            server = world.add_server(world.demo, order.name, verified=order.verified, server_id=order.id)
             world.install(server, self._installed(order.software))
         return _server_document(server)
 
@@ -233,6 +274,12 @@ class Control:
         """A server is gone."""
         self._world.remove_server(self._world.named(path["server"]))
         return {}
+
+    def rename_server(self, path: Path, order: RenameOrder) -> object:
+        """A server has another name."""
+        server = self._world.named(path["server"])
+        self._world.rename(server, order.name)
+        return _server_document(server)
 
     def add_software(self, path: Path, order: SoftwareOrder) -> object:
         """More software on a server."""
@@ -254,17 +301,25 @@ class Control:
     def scan(self, _path: Path, order: ScanOrder) -> object:
         """A scan starts."""
         server = self._world.named(str(order.server))
-        self._world.start_scan(server, order.seconds)
+        self._world.start_scan(server, order.seconds, events=frozenset(order.events))
         return _server_document(server)
 
     def break_software(self, _path: Path, order: BreakOrder) -> object:
         """Something breaks."""
-        change = Change(order.kind, order.software, order.location, order.risk)
+        found = None
+        if order.exploit is not msgspec.UNSET:
+            if order.kind is not Kind.EXPLOITABLE:
+                raise ValueError(
+                    f'an exploit makes software exploitable, not {order.kind}: leave out "kind" or "exploit"'
+                )
+            found = exploit_from(order.exploit, self._world.new_exploit_id())
+        change = Change(order.kind, order.software, order.location, order.risk, found)
         return self._change(str(order.server), change, at_scan=order.at_scan, tell=order.event)
 
     def mend_software(self, _path: Path, order: MendOrder) -> object:
         """Something is mended."""
-        change = Change(Kind.MENDED, order.software, order.location)
+        gone = None if order.exploit is None else str(order.exploit)
+        change = Change(Kind.MENDED, order.software, order.location, gone=gone)
         return self._change(str(order.server), change, at_scan=order.at_scan, tell=False)
 
     def _change(self, name: str, change: Change, *, at_scan: bool, tell: bool) -> object:
@@ -280,12 +335,22 @@ class Control:
         if data is msgspec.UNSET:
             data = {"server_id": server.id} if server is not None else TEST_DATA
         account = server.account_id if server is not None else world.demo.id
+        telling = Telling(webhook_id=order.webhook_id, late=_seconds(order.late), delivered_as=order.delivered_as)
         events: list[Event] = []
         for _ in range(order.count):
             events += world.outbox.emit(
-                account, order.identifier, data, webhook_id=order.webhook_id, deliver=order.deliver
+                account,
+                order.identifier,
+                data,
+                deliver=order.deliver,
+                telling=telling,
             )
-        return {"events": [payload_of(event.identifier, event.id, event.webhook_id) for event in events]}
+        return {"events": [payload_of(event) for event in events]}
+
+    def delay_events(self, _path: Path, order: DelayOrder) -> object:
+        """The API lags behind its webhooks."""
+        self._world.outbox.delay(_seconds(order.late) or 0.0, order.count)
+        return {}
 
     def deliver(self, _path: Path, order: DeliverOrder) -> object:
         """Deliveries of any content."""
@@ -334,6 +399,21 @@ class Control:
     def clear_faults(self, path: Path, _order: Nothing) -> object:
         """One fault ends, or all."""
         self._simulator.faults.clear(int(path["fault"]) if "fault" in path else None)
+        return {}
+
+    def replies(self, _path: Path, _order: Nothing) -> object:
+        """The rules for replies that are in force."""
+        return {"replies": self._simulator.replies.documents()}
+
+    def add_reply(self, _path: Path, rule: ReplyRule) -> object:
+        """A rule for replies comes into force."""
+        if rule.server is not None:
+            rule = replace(rule, server=self._world.named(str(rule.server)).id)
+        return {"id": self._simulator.replies.add(rule)}
+
+    def clear_replies(self, path: Path, _order: Nothing) -> object:
+        """One rule ends, or all."""
+        self._simulator.replies.clear(int(path["reply"]) if "reply" in path else None)
         return {}
 
     def forget_requests(self, _path: Path, _order: Nothing) -> object:
@@ -398,6 +478,10 @@ def _endpoint(order: type[msgspec.Struct], handler: Handler) -> Callable[[Reques
 
 def _reply(status: int, document: object) -> Response:
     return Response(json.dumps(document), status, media_type="application/json")
+
+
+def _seconds(late: float | str | None) -> float | None:
+    return NEVER if isinstance(late, str) else late
 
 
 def _server_document(server: Server) -> dict[str, object]:

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -77,50 +77,60 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise ValueError("a header holds printable text only")
 
 
-class Faults:
-    """The faults in force; asked by the API at every call."""
+Rule = TypeVar("Rule", bound=msgspec.Struct)
 
-    def __init__(self, seed: int) -> None:
+
+class InForce(Generic[Rule]):
+    """What a test has ordered and not yet ended, numbered, with how often each of it was applied."""
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._chance = dice(seed, "faults")
-        self._faults: dict[int, Fault] = {}
+        self._rules: dict[int, Rule] = {}
         self._hits: dict[int, int] = {}
         self._next = 1
 
-    def add(self, fault: Fault) -> int:
-        """Put a fault in force; its id."""
+    def add(self, rule: Rule) -> int:
+        """Put it in force; its id."""
         with self._lock:
             number = self._next
             self._next += 1
-            self._faults[number] = fault
+            self._rules[number] = rule
             self._hits[number] = 0
             return number
 
     def clear(self, number: int | None = None) -> None:
-        """End one fault, or all."""
+        """End one, or all."""
         with self._lock:
             if number is None:
-                self._faults.clear()
+                self._rules.clear()
                 self._hits.clear()
             else:
-                self._faults.pop(number, None)
+                self._rules.pop(number, None)
                 self._hits.pop(number, None)
 
     def documents(self) -> list[dict[str, object]]:
-        """What is in force, with ``id`` and how often it struck."""
+        """What is in force, with ``id`` and ``hits``."""
         with self._lock:
             return [
-                {"id": number, "hits": self._hits[number], **msgspec.to_builtins(fault)}
-                for number, fault in self._faults.items()
+                {"id": number, "hits": self._hits[number], **msgspec.to_builtins(rule)}
+                for number, rule in self._rules.items()
             ]
+
+
+class Faults(InForce[Fault]):
+    """The faults in force; asked by the API at every call."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._chance = dice(seed, "faults")
 
     def striking(self, method: str, path: str) -> Sequence[Fault]:
         """The faults for this call: any latency, and at most one other, the oldest; each is counted."""
-        if not self._faults:
+        if not self._rules:
             return ()
         struck: list[Fault] = []
         with self._lock:
-            for number, fault in self._faults.items():
+            for number, fault in self._rules.items():
                 ended = bool(struck) and struck[-1].kind is not FaultKind.LATENCY
                 if not ended and self._applies(number, fault, method, path):
                     self._hits[number] += 1

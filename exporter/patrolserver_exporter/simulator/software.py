@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,11 +23,22 @@ class Exploit(msgspec.Struct, frozen=True, cache_hash=True):
     id: int
     cve: str
     title: str
-    risk: float
+    risk: float | None
+    """``None``: it is written in a form that nobody has to understand."""
+    written: str | None = None
+    """The JSON that is shown instead, however odd: a text, because that can be hashed."""
 
-    def document(self) -> dict[str, object]:
+    @property
+    def names(self) -> frozenset[str]:
+        """What it can be called by: its id and its CVE."""
+        return frozenset({str(self.id), self.cve}) - {""}
+
+    def document(self) -> object:
         """As the API shows it."""
-        return {"id": self.id, "cve": self.cve, "title": self.title, "risk": self.risk}
+        if self.written is not None:
+            return json.loads(self.written)
+        url = f"https://exploits.example.org/{self.cve}"
+        return {"id": self.id, "cve": self.cve, "title": self.title, "url": url, "risk": self.risk}
 
 
 class Software(msgspec.Struct, frozen=True, cache_hash=True, kw_only=True):
@@ -119,6 +131,19 @@ def exploit_of(name: str, *, risk: float, serial: int) -> Exploit:
     return Exploit(id=serial, cve=f"CVE-2099-{serial:04d}", title=f"{what} in {name}", risk=risk)
 
 
+def exploit_from(value: object, serial: int) -> Exploit:
+    """The exploit that is shown as ``value``, whatever that is; ``serial`` is its id if it tells none."""
+    fields = value if isinstance(value, dict) else {}
+    told, risk = fields.get("id"), fields.get("risk")
+    return Exploit(
+        id=told if isinstance(told, int) else serial,
+        cve=str(fields.get("cve") or ""),
+        title=str(fields.get("title") or ""),
+        risk=float(risk) if isinstance(risk, int | float) else None,
+        written=json.dumps(value),
+    )
+
+
 def new_issue(software: Software, kind: Kind) -> dict[str, object]:
     """The issue as ``new_issues`` carries it (D)."""
     name, shown = software.name, software.version or "unknown"
@@ -128,9 +153,10 @@ def new_issue(software: Software, kind: Kind) -> dict[str, object]:
             title = f"Update your {name} to version {newest}."
             description = f"Your current {name} version ({shown}) is outdated, it is advised to update to {newest}."
         case Kind.EXPLOITABLE:
-            risk = max((exploit.risk for exploit in software.exploits), default=0.0)
+            risks = [exploit.risk for exploit in software.exploits if exploit.risk is not None]
+            risk = f"risk {max(risks)}" if risks else "unknown risk"
             title = f"Your {name} can be exploited."
-            description = f"A known exploit with risk {risk} affects your current {name} version ({shown})."
+            description = f"A known exploit with {risk} affects your current {name} version ({shown})."
         case _:
             title = f"Upgrade your {name} to a supported version."
             description = (
@@ -155,6 +181,10 @@ class Change:
     """``None``: to the first that is fine, or with ``MENDED`` to all that is broken."""
     location: str | None = None
     risk: float = 9.8
+    found: Exploit | None = None
+    """With ``EXPLOITABLE``: the exploit that becomes known; without it one is made up."""
+    gone: str | None = None
+    """With ``MENDED``: only the exploit with this id or CVE goes."""
 
 
 def applied(
@@ -167,12 +197,19 @@ def applied(
     after = []
     for one in installed:
         if one.id in targets:
-            serial = next(exploit_ids) if change.kind is Kind.EXPLOITABLE else 0
-            fresh = altered(one.software, change.kind, risk=change.risk, serial=serial)
-            after.append(Installed(one.id, fresh, one.overrides))
+            after.append(Installed(one.id, _after(one.software, change, exploit_ids), one.overrides))
         else:
             after.append(one)
     return tuple(after), [one for one in after if one.id in targets]
+
+
+def _after(software: Software, change: Change, exploit_ids: Iterator[int]) -> Software:
+    if change.gone is not None:
+        return replace(software, exploits=tuple(one for one in software.exploits if change.gone not in one.names))
+    if change.found is not None:
+        return replace(software, exploits=(*software.exploits, change.found))
+    serial = next(exploit_ids) if change.kind is Kind.EXPLOITABLE else 0
+    return altered(software, change.kind, risk=change.risk, serial=serial)
 
 
 def trouble(software: Software) -> Kind | None:
@@ -185,6 +222,8 @@ def trouble(software: Software) -> Kind | None:
 
 
 def _is_target(software: Software, change: Change) -> bool:
+    if change.gone is not None and not any(change.gone in exploit.names for exploit in software.exploits):
+        return False
     if change.canonical_name is not None:
         return software.canonical_name == change.canonical_name and change.location in (None, software.location)
     return software.broken if change.kind is Kind.MENDED else not software.broken and software.version is not None

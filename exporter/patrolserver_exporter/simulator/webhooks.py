@@ -8,6 +8,7 @@ delivery's outcome is kept, its URL only without what may be secret in it.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -68,9 +69,10 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{host}{folder}/\u2026"
 
 
-def payload_of(identifier: str, event_id: int, webhook_id: int) -> dict[str, object]:
+def payload_of(event: Event) -> dict[str, object]:
     """The documented payload (D): nothing else, by design."""
-    return {"webhook_patrolserver": 1, "identifier": identifier, "event_id": event_id, "webhook_id": webhook_id}
+    identifier = event.delivered_as or event.identifier
+    return {"webhook_patrolserver": 1, "identifier": identifier, "event_id": event.id, "webhook_id": event.webhook_id}
 
 
 KEPT_SECONDS = 30 * 86_400.0
@@ -87,6 +89,25 @@ class Event:
     data: object
     at: float
     """Seconds since the epoch."""
+    known_at: float
+    """Before that the API knows nothing of it, though its delivery is out."""
+    delivered_as: str | None = None
+    """The identifier that its delivery claims, if that is another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """How an event is told."""
+
+    webhook_id: int | None = None
+    """To this webhook only."""
+    late: float | None = None
+    """The API knows the event so many seconds after its delivery; ``None``: as ``Outbox.delay`` has it."""
+    delivered_as: str | None = None
+    """The identifier that the delivery claims."""
+
+
+PLAINLY = Telling()
 
 
 class Events:
@@ -95,29 +116,28 @@ class Events:
     def __init__(self) -> None:
         self._events: dict[tuple[int, int], Event] = {}
         self._order: deque[tuple[int, int]] = deque()
-        self._next = 1
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def add(self, webhook_id: int, account_id: int, identifier: str, data: object, now: float) -> Event:
-        """Keep a new event, and let go of what is older than 30 days."""
-        event = Event(self._next, webhook_id, account_id, identifier, data, now)
-        self._next += 1
-        self._events[webhook_id, event.id] = event
-        self._order.append((webhook_id, event.id))
-        while self._order and self._events[self._order[0]].at + KEPT_SECONDS < now:
+    def add(self, event: Event) -> None:
+        """Keep a new event, and let go of what is 30 days older."""
+        place = event.webhook_id, event.id
+        self._events[place] = event
+        self._order.append(place)
+        while self._events[self._order[0]].at + KEPT_SECONDS < event.at:
             del self._events[self._order.popleft()]
-        return event
 
     def find(self, webhook_id: int, event_id: int, now: float) -> Event | None:
-        """The event, unless it is older than 30 days."""
+        """The event, unless it is older than 30 days or not yet known."""
         event = self._events.get((webhook_id, event_id))
-        return event if event is not None and event.at + KEPT_SECONDS >= now else None
+        return event if event is not None and event.at + KEPT_SECONDS >= now >= event.known_at else None
 
 
 TEST_DATA = {"message": "This is a test."}
 """Data of ``webhook.test`` (?): not empty, because the SDK logs an empty event as invalid."""
+NEVER = math.inf
+"""How late an event is that the API will never know."""
 
 
 class Outbox:
@@ -131,7 +151,8 @@ class Outbox:
         self._lock = threading.RLock()
         self._events = Events()
         self._webhooks: dict[int, Webhook] = {}
-        self._ids = count(1)
+        self._ids, self._event_ids = count(1), count(1)
+        self._late, self._late_count = 0.0, 0
 
     def __len__(self) -> int:
         return len(self._events)
@@ -166,14 +187,29 @@ class Outbox:
         with self._lock:
             return list(self._webhooks.values())
 
+    def delay(self, seconds: float, times: int | None = None) -> None:
+        """Let the API know what happens next only ``seconds`` after it is delivered; ``times`` ends that."""
+        with self._lock:
+            self._late, self._late_count = seconds, -1 if times is None else times
+
     def emit(
-        self, account_id: int, identifier: str, data: object, *, webhook_id: int | None = None, deliver: bool = True
+        self,
+        account_id: int,
+        identifier: str,
+        data: object,
+        *,
+        deliver: bool = True,
+        telling: Telling = PLAINLY,
     ) -> list[Event]:
         """Make an event for one webhook or for each of the account that has a URL, and deliver it.
 
-        It can be fetched before it is delivered. Where no webhook has a URL, those without get the event.
+        It can be fetched before it is delivered, unless it is late. Where no webhook has a URL, those without get it.
         """
         with self._lock:
+            late, webhook_id = telling.late, telling.webhook_id
+            if late is None:
+                late = self._late if self._late_count else 0.0
+                self._late_count -= self._late_count > 0
             hooks = [one for one in self._webhooks.values() if one.account_id == account_id]
             if webhook_id is None:
                 hooks = [one for one in hooks if one.url is not None] or hooks
@@ -181,14 +217,16 @@ class Outbox:
                 hooks = [one for one in hooks if one.id == webhook_id]
             events = []
             for webhook in hooks:
-                event = self._events.add(webhook.id, account_id, identifier, data, self._now())
+                now, number = self._now(), next(self._event_ids)
+                event = Event(number, webhook.id, account_id, identifier, data, now, now + late, telling.delivered_as)
+                self._events.add(event)
                 events.append(event)
                 if deliver:
                     self._deliver(webhook, event)
             return events
 
     def find(self, webhook_id: int, event_id: int) -> Event | None:
-        """The event, unless it is older than 30 days."""
+        """The event, unless it is older than 30 days or not yet known."""
         with self._lock:
             return self._events.find(webhook_id, event_id, self._now())
 
