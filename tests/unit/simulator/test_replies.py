@@ -152,6 +152,7 @@ def test_what_cannot_be_cut_only_claims_to_be_a_part() -> None:
     running: object = True
     told = document(altered(running, endpoint=Endpoint.IS_SCANNING, form=PartForm.TOTAL))
     assert told == {"data": True, "total": 2}
+    assert document(altered(running, endpoint=Endpoint.IS_SCANNING, share=0)) == {"data": True}
 
 
 def test_a_bare_event_has_the_members_at_its_top() -> None:
@@ -210,6 +211,7 @@ def test_exploits_in_an_odd_form(form: ExploitsForm, written: dict[str, Any]) ->
     """On the software that the glob picks, and on no other."""
     told = document(altered([PHP, NGINX], endpoint=Endpoint.SOFTWARE, exploits=form, software="p*"))
     assert told["data"] == [{"canonical_name": "php", **written}, NGINX]
+    assert document(altered(["no object"], endpoint=Endpoint.SOFTWARE, exploits=form)) == {"data": ["no object"]}
 
 
 def test_a_reply_of_ones_own() -> None:
