@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from patrolserver_exporter.simulator.events import Event
     from patrolserver_exporter.simulator.server import Simulator
+    from patrolserver_exporter.simulator.webhooks import Event
 
 NEW_ISSUES = "webhook.new_server_issues"
 

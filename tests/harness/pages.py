@@ -15,7 +15,7 @@ from patrolserver_exporter.issues.model import Kind, Waiver
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, ReportedSoftware, Server, Software
-from patrolserver_exporter.simulator.catalogue import PRODUCTS, ROLES, SITES, SLOTS
+from patrolserver_exporter.simulator.fleet import PRODUCTS, ROLES, SITES, SLOTS
 from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.sync.account_updates import apply_list, save_account
 from patrolserver_exporter.sync.accounts import AccountStatus
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from patrolserver_exporter.simulator.catalogue import Product
+    from patrolserver_exporter.simulator.fleet import Product
     from patrolserver_exporter.store import Unit
 
 NOW = 1_800_000_000.0

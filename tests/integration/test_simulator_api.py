@@ -8,8 +8,7 @@ import pytest
 import requests
 
 from patrolserver_exporter.simulator import Simulator, SimulatorOptions, Style
-from patrolserver_exporter.simulator.changes import Change
-from patrolserver_exporter.simulator.software import Kind
+from patrolserver_exporter.simulator.software import Change, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

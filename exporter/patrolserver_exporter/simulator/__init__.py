@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from .faults import Fault
 from .options import SimulatorOptions
+from .replies import ReplyRule
 from .server import Simulator, serve
 from .webhooks import Format
 from .wire import Style
 
-__all__ = ["Fault", "Format", "Simulator", "SimulatorOptions", "Style", "serve"]
+__all__ = ["Fault", "Format", "ReplyRule", "Simulator", "SimulatorOptions", "Style", "serve"]

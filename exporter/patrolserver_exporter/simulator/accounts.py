@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from hmac import compare_digest
 
-from .errors import ApiError, email_taken, invalid, not_found
+from .wire import ApiError, email_taken, invalid, not_found
 
 MAX_FAILED_LOGINS = 5
 BLOCKED_SECONDS = 600.0

@@ -1,32 +1,35 @@
-"""The API over HTTP: paths with and without their prefix, credentials, envelopes, faults and a log of the calls."""
+"""The API over HTTP: paths with and without their prefix, credentials, forms, envelopes, faults, a log of the calls."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from .endpoints import OPEN, READ_BY_WGET, ROUTES, Call, request_api_credentials
-from .errors import ApiError, not_found
 from .exchange import Answer, Exchange
-from .faults import FaultKind, Faults
-from .forms import form
-from .misbehaviour import faulty, misbehave
-from .wire import Style, php_json, styled
+from .faults import FaultKind, Faults, faulty, misbehave
+from .replies import Request, altered_reply
+from .wire import ApiError, Style, not_found, php_json, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from .replies import Replies
     from .world import World
 
 CONTROL = "/-/simulator"
 MAX_BODY = 64 * 1024 * 1024
 _PREFIX = ["extern", "api"]
+_NESTED = re.compile(r"([^\[]+)((?:\[[^\]]*\])+)")
+MAX_FIELDS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,21 @@ class RequestLog:
 class Api:
     """The ASGI application; what is not the API goes to ``control``."""
 
-    def __init__(self, world: World, *, style: Style, faults: Faults, requests: RequestLog, control: ASGIApp) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        style: Style,
+        faults: Faults,
+        replies: Replies,
+        control: ASGIApp,
+    ) -> None:
         self.world = world
         self.style = style
+        self.requests = RequestLog()
         self.closing = asyncio.Event()
         """Set on the loop when the simulator stops: faults that wait stop waiting."""
-        self._faults, self._requests, self._control = faults, requests, control
+        self._faults, self._replies, self._control = faults, replies, control
         self._routes: dict[tuple[str, int], list[Route]] = {}
         for method, path, endpoint in ROUTES:
             parts = tuple(path.split("/"))
@@ -112,7 +124,7 @@ class Api:
             answer = faulty(fault, answer)
         # Counted before it is sent: whoever has the answer finds it counted.
         status = 0 if fault is not None and fault.kind is FaultKind.HANG else answer.status
-        self._requests.note(label, path, status, self.world.now())
+        self.requests.note(label, path, status, self.world.now())
         if fault is None:
             await exchange.answer(answer)
         else:
@@ -133,9 +145,14 @@ class Api:
             route, path = self._route(scope["method"], prefix, parts)
             label, forgiving = route.label, forgiving or route.endpoint in READ_BY_WGET
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-            return label, Answer(200, self._called(route, path, query, headers, body))
+            answer = Answer(200, self._called(route, path, query, headers, body))
+            return label, self._as_ordered(Request(label, path, query, _url(scope, headers)), answer)
         except ApiError as error:
             return label, self._refusal(error, forgiving=forgiving)
+
+    def _as_ordered(self, request: Request, answer: Answer) -> Answer:
+        rule = self._replies.rule_for(request, answer.body)
+        return answer if rule is None else altered_reply(rule, request, answer.body, self.style)
 
     def _refusal(self, error: ApiError, *, forgiving: bool = False) -> Answer:
         document = styled({"error": error.document()}, self.style)
@@ -160,6 +177,11 @@ class Api:
                 pairs = zip(route.parts, parts, strict=True)
                 return route, {wanted[1:]: part for wanted, part in pairs if wanted.startswith(":")}
         raise not_found("The call")
+
+
+def _url(scope: Scope, headers: Mapping[bytes, str]) -> str:
+    """Where the call went, without its query."""
+    return f"http://{headers.get(b'host', '')}{scope['raw_path'].partition(b'?')[0].decode('latin-1')}"
 
 
 def _split(raw_path: str) -> tuple[str, list[str]]:
@@ -188,3 +210,44 @@ async def _body(receive: Receive) -> bytes:
             raise ApiError(413, "too_large", "The body is too large.")
         more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+def form(body: bytes, content_type: str) -> dict[str, Any]:
+    """The posted fields: ``a=1`` and ``a[0][n]=php`` as PHP would see them; a JSON object is taken as well.
+
+    Raises:
+        ApiError: 400, the body is neither.
+    """
+    if content_type.partition(";")[0].strip().lower() == "application/json":
+        return _json_object(body)
+    fields: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise ApiError(400, "invalid", "The body has too many fields.") from None
+    for name, value in pairs:
+        nested = _NESTED.fullmatch(name)
+        if nested:
+            _put(fields, [nested[1], *re.findall(r"\[([^\]]*)\]", nested[2])], value)
+        else:
+            fields[name] = value
+    return fields
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body or b"{}")
+    except ValueError:
+        raise ApiError(400, "invalid", "The body is not JSON.") from None
+    if not isinstance(document, dict):
+        raise ApiError(400, "invalid", "The body is not a JSON object.")
+    return document
+
+
+def _put(fields: dict[str, Any], path: list[str], value: str) -> None:
+    for step in path[:-1]:
+        inner = fields.get(step)
+        if not isinstance(inner, dict):
+            inner = fields[step] = {}
+        fields = inner
+    fields[path[-1] or str(len(fields))] = value

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import ApiError
-from .forms import found_software, pushed_software
+from .fleet import assessed
 from .software import Installed, Software
+from .wire import ApiError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+_STRAY_QUOTE = re.compile(r"(?<!\\)((?:\\\\)*)\\'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +114,60 @@ class Buckets:
 
 def _same_version(before: Software, fresh: Software) -> bool:
     return before.version == fresh.version and before.parent == fresh.parent
+
+
+def pushed_software(value: object) -> tuple[dict[str, str], ...]:
+    """The lines of a bucket's ``software`` field, each with ``n``, ``v``, ``p`` and ``l``.
+
+    In the scanner's form, a JSON text, a field left out repeats the line before it, and an empty last line is no
+    software. In the SDK's form, nested fields, what is left out is empty.
+
+    Raises:
+        ApiError: 422, it is no list of objects.
+    """
+    repeats = isinstance(value, str)
+    lines = _json_list(value) if isinstance(value, str) else value
+    if isinstance(lines, dict):
+        lines = list(lines.values())
+    if not isinstance(lines, list) or not all(isinstance(line, dict | list) for line in lines):
+        raise invalid("The software must be a list of software.")
+    before = dict.fromkeys("nvpl", "")
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for line in lines:
+        if not line:
+            continue
+        told = {name: str(line[name] or "") for name in "nvpl" if name in line}
+        before = (before if repeats else dict.fromkeys("nvpl", "")) | told
+        if before["n"]:
+            found[tuple(before.values())] = before
+    return tuple(found.values())
+
+
+def _json_list(text: str) -> object:
+    if not text.strip():
+        return []
+    try:
+        # The scanner escapes apostrophes, which JSON does not know.
+        return json.loads(_STRAY_QUOTE.sub(r"\1'", text))
+    except ValueError:
+        raise invalid("The software is not a JSON list.") from None
+
+
+def found_software(line: dict[str, str]) -> Software:
+    """What a scan says of one pushed line."""
+    parent = line["p"] or None
+    name = line["n"]
+    canonical = name
+    if parent and name.startswith(f"{parent}:"):
+        name = name.removeprefix(f"{parent}:")
+        canonical = f"{parent}/{name}"
+    supported, newest = assessed(canonical, line["v"]) if line["v"] else (None, None)
+    return Software(
+        name=name,
+        canonical_name=canonical,
+        version=line["v"] or None,
+        supported=supported,
+        newest_bugfix_release=newest,
+        parent=parent,
+        location=line["l"] or "/",
+    )

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .changes import trouble
-from .errors import host_taken, host_unresolved, invalid, not_found
-from .software import Installed, Kind
-from .wire import Style, envelope, event_reply, php_json, software_document, software_list, styled
+from .software import Installed, Kind, trouble
+from .wire import (
+    Style,
+    envelope,
+    event_reply,
+    host_taken,
+    host_unresolved,
+    invalid,
+    not_found,
+    php_json,
+    software_document,
+    software_list,
+    styled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 import uvloop
 
-from .api import Api, RequestLog
+from .api import Api
 from .control import Control
 from .exchange import ClosableProtocol
 from .faults import Faults
+from .replies import Replies
 from .story import StoryTeller
 from .webhooks import Postman, Webhook, payload_of
 from .world import World
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from .events import Event
     from .options import SimulatorOptions
+    from .webhooks import Event
 
 _START_SECONDS = 30.0
 
@@ -48,16 +49,17 @@ class Simulator:
         self.postman = Postman()
         self.world = World(options, clock=clock, deliver=self._post)
         self.faults = Faults(options.seed)
-        self.requests = RequestLog()
+        self.replies = Replies()
         self.story = StoryTeller(self.world, on_line=on_line)
         self.control = Control(self)
         self.api = Api(
             self.world,
             style=options.style,
             faults=self.faults,
-            requests=self.requests,
+            replies=self.replies,
             control=self.control.application(),
         )
+        self.requests = self.api.requests
         self._server: uvicorn.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
@@ -120,7 +122,7 @@ class Simulator:
         self.stop()
 
     def _post(self, webhook: Webhook, event: Event) -> None:
-        self.postman.post(webhook, payload_of(event.identifier, event.id, event.webhook_id))
+        self.postman.post(webhook, payload_of(event))
 
     def _run(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, name="simulator", daemon=True)

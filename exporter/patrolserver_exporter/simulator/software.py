@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
+
+from .wire import invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class Exploit(msgspec.Struct, frozen=True, cache_hash=True):
@@ -16,11 +23,22 @@ class Exploit(msgspec.Struct, frozen=True, cache_hash=True):
     id: int
     cve: str
     title: str
-    risk: float
+    risk: float | None
+    """``None``: it is written in a form that nobody has to understand."""
+    written: str | None = None
+    """The JSON that is shown instead, however odd: a text, because that can be hashed."""
 
-    def document(self) -> dict[str, object]:
+    @property
+    def names(self) -> frozenset[str]:
+        """What it can be called by: its id and its CVE."""
+        return frozenset({str(self.id), self.cve}) - {""}
+
+    def document(self) -> object:
         """As the API shows it."""
-        return {"id": self.id, "cve": self.cve, "title": self.title, "risk": self.risk}
+        if self.written is not None:
+            return json.loads(self.written)
+        url = f"https://exploits.example.org/{self.cve}"
+        return {"id": self.id, "cve": self.cve, "title": self.title, "url": url, "risk": self.risk}
 
 
 class Software(msgspec.Struct, frozen=True, cache_hash=True, kw_only=True):
@@ -113,6 +131,19 @@ def exploit_of(name: str, *, risk: float, serial: int) -> Exploit:
     return Exploit(id=serial, cve=f"CVE-2099-{serial:04d}", title=f"{what} in {name}", risk=risk)
 
 
+def exploit_from(value: object, serial: int) -> Exploit:
+    """The exploit that is shown as ``value``, whatever that is; ``serial`` is its id if it tells none."""
+    fields = value if isinstance(value, dict) else {}
+    told, risk = fields.get("id"), fields.get("risk")
+    return Exploit(
+        id=told if isinstance(told, int) else serial,
+        cve=str(fields.get("cve") or ""),
+        title=str(fields.get("title") or ""),
+        risk=float(risk) if isinstance(risk, int | float) else None,
+        written=json.dumps(value),
+    )
+
+
 def new_issue(software: Software, kind: Kind) -> dict[str, object]:
     """The issue as ``new_issues`` carries it (D)."""
     name, shown = software.name, software.version or "unknown"
@@ -122,9 +153,10 @@ def new_issue(software: Software, kind: Kind) -> dict[str, object]:
             title = f"Update your {name} to version {newest}."
             description = f"Your current {name} version ({shown}) is outdated, it is advised to update to {newest}."
         case Kind.EXPLOITABLE:
-            risk = max((exploit.risk for exploit in software.exploits), default=0.0)
+            risks = [exploit.risk for exploit in software.exploits if exploit.risk is not None]
+            risk = f"risk {max(risks)}" if risks else "unknown risk"
             title = f"Your {name} can be exploited."
-            description = f"A known exploit with risk {risk} affects your current {name} version ({shown})."
+            description = f"A known exploit with {risk} affects your current {name} version ({shown})."
         case _:
             title = f"Upgrade your {name} to a supported version."
             description = (
@@ -138,3 +170,90 @@ def new_issue(software: Software, kind: Kind) -> dict[str, object]:
         found["versions"] = list(software.candidates)
     found["software"] = {"name": name, "canonical_name": software.canonical_name}
     return {"title": title, "description": description, "software": found}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happens to the software of a server."""
+
+    kind: Kind
+    canonical_name: str | None = None
+    """``None``: to the first that is fine, or with ``MENDED`` to all that is broken."""
+    location: str | None = None
+    risk: float = 9.8
+    found: Exploit | None = None
+    """With ``EXPLOITABLE``: the exploit that becomes known; without it one is made up."""
+    gone: str | None = None
+    """With ``MENDED``: only the exploit with this id or CVE goes."""
+
+
+def applied(
+    installed: Sequence[Installed], change: Change, exploit_ids: Iterator[int]
+) -> tuple[tuple[Installed, ...], list[Installed]]:
+    """All software after the change, and of it what was changed; nothing is when there is no such software."""
+    targets = {one.id for one in installed if _is_target(one.software, change)}
+    if change.canonical_name is None and change.kind is not Kind.MENDED:
+        targets = {next((one.id for one in installed if one.id in targets), -1)}
+    after = []
+    for one in installed:
+        if one.id in targets:
+            after.append(Installed(one.id, _after(one.software, change, exploit_ids), one.overrides))
+        else:
+            after.append(one)
+    return tuple(after), [one for one in after if one.id in targets]
+
+
+def _after(software: Software, change: Change, exploit_ids: Iterator[int]) -> Software:
+    if change.gone is not None:
+        return replace(software, exploits=tuple(one for one in software.exploits if change.gone not in one.names))
+    if change.found is not None:
+        return replace(software, exploits=(*software.exploits, change.found))
+    serial = next(exploit_ids) if change.kind is Kind.EXPLOITABLE else 0
+    return altered(software, change.kind, risk=change.risk, serial=serial)
+
+
+def trouble(software: Software) -> Kind | None:
+    """What is wrong with it, the worst first."""
+    if software.exploits:
+        return Kind.EXPLOITABLE
+    if software.supported is False:
+        return Kind.OUTDATED if software.newest_bugfix_release else Kind.UNSUPPORTED
+    return None
+
+
+def _is_target(software: Software, change: Change) -> bool:
+    if change.gone is not None and not any(change.gone in exploit.names for exploit in software.exploits):
+        return False
+    if change.canonical_name is not None:
+        return software.canonical_name == change.canonical_name and change.location in (None, software.location)
+    return software.broken if change.kind is Kind.MENDED else not software.broken and software.version is not None
+
+
+_PLAIN_FIELDS = {"name", "canonical_name", "version", "newest_bugfix_release", "parent", "location"}
+
+
+def software_from(fields: dict[str, Any]) -> tuple[Software, dict[str, Any]]:
+    """The software that API fields describe, and those of them that have to be written as they are."""
+    if not isinstance(fields.get("canonical_name", ""), str) or not isinstance(fields.get("name", ""), str):
+        raise invalid("name and canonical_name must be texts; use a fault for worse")
+    name = fields.get("name") or fields.get("canonical_name") or "software"
+    texts = {key: fields[key] for key in _PLAIN_FIELDS - {"name"} if isinstance(fields.get(key), str)}
+    exploits = fields.get("exploits")
+    listed = exploits if isinstance(exploits, list) else []
+    risks = [one["risk"] for one in listed if isinstance(one, dict) and isinstance(one.get("risk"), int | float)]
+    candidates = fields.get("versions")
+    software = Software(
+        name=name,
+        canonical_name=texts.pop("canonical_name", name),
+        candidates=tuple(map(str, candidates)) if isinstance(candidates, list) else (),
+        supported=_supported(fields.get("supported")),
+        exploits=tuple(Exploit(number, "", "", float(risk)) for number, risk in enumerate(risks, 1)),
+        **texts,
+    )
+    return software, {key: value for key, value in fields.items() if key != "id"}
+
+
+def _supported(value: object) -> bool | None:
+    if value is None or value == "":
+        return None
+    return str(value).lower() in {"yes", "true", "1"}

@@ -7,11 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .changes import Change
-from .errors import ApiError
 from .fleet import dice
-from .outbox import TEST_DATA
-from .software import Kind, Software
+from .software import Change, Kind, Software
+from .webhooks import TEST_DATA
+from .wire import ApiError
 
 if TYPE_CHECKING:
     import random

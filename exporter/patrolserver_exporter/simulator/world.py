@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from .accounts import Account, Accounts
 from .buckets import Buckets
-from .changes import Change, applied, trouble
-from .errors import host_taken, invalid, not_found
 from .fleet import server_name, software_of
-from .outbox import Outbox
-from .software import Installed, Kind, Software, new_issue
+from .software import Change, Installed, Kind, Software, applied, new_issue, trouble
+from .webhooks import Outbox
+from .wire import host_taken, invalid, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .events import Event
     from .options import SimulatorOptions
-    from .webhooks import Webhook
+    from .webhooks import Event, Webhook
 
+SCAN_STARTED, NEW_ISSUES, SCAN_FINISHED = "webhook.scan_started", "webhook.new_server_issues", "webhook.scan_finished"
+SCAN_EVENTS = frozenset({SCAN_STARTED, NEW_ISSUES, SCAN_FINISHED})
 _IDS_PER_SERVER = 100_000
 _FIRST_EXTRA_ID = 10**12
 """Ids of software that was not there from the start."""
@@ -41,6 +41,8 @@ class Server:
     """Its place in the fleet; ``None``: a client or a test added it."""
     scanning_until: float | None = None
     last_scan: float | None = None
+    scan_events: frozenset[str] = SCAN_EVENTS
+    """What is told of the scan that is running."""
 
 
 class World:
@@ -136,23 +138,44 @@ class World:
         *,
         software: Iterable[Software] | None = None,
         verified: bool = False,
+        server_id: int | None = None,
     ) -> Server:
         """A new server; without ``software`` nothing is known of it until a client pushes a bucket and it is scanned.
 
+        ``server_id`` is for one that takes the id of a server that was removed.
+
         Raises:
-            ApiError: 422, the name is empty; 15, the name is taken.
+            ApiError: 422, the name is empty or the id is taken; 15, the name is taken.
         """
-        if not name.strip():
-            raise invalid("The domain is required.")
         with self.lock:
-            if any(server.name == name for server in self._servers.values()):
-                raise host_taken()
-            server_id = next(self._server_ids)
+            self._refuse_name(name)
+            if server_id is None:
+                server_id = next(number for number in self._server_ids if number not in self._servers)
+            elif server_id in self._servers:
+                raise invalid(f"Server {server_id} exists; remove it first.")
             server = Server(server_id, name, account.id, verified)
             self._servers[server_id] = server
             self._changed[server_id] = tuple(Installed(next(self._extra_ids), one) for one in software or ())
             self.list_version += 1
             return server
+
+    def rename(self, server: Server, name: str) -> None:
+        """The server has another name from now on, and is the same in all else.
+
+        Raises:
+            ApiError: 422, the name is empty; 15, the name is taken.
+        """
+        with self.lock:
+            if name != server.name:
+                self._refuse_name(name)
+            server.name = name
+            self.list_version += 1
+
+    def _refuse_name(self, name: str) -> None:
+        if not name.strip():
+            raise invalid("The domain is required.")
+        if any(server.name == name for server in self._servers.values()):
+            raise host_taken()
 
     def remove_server(self, server: Server) -> None:
         """The server and all that is known of it is gone."""
@@ -217,13 +240,13 @@ class World:
         ``tell`` sends ``new_server_issues`` at once for what broke, before the list shows it if ``at_scan``.
 
         Raises:
-            ApiError: 404, no such software on the server.
+            ApiError: 404, no such software on the server, or no such exploit.
         """
         with self.lock:
             before = self.installed(server)
             after, touched = applied(before, change, self._exploit_ids)
-            if not touched and change.kind is not Kind.MENDED:
-                raise not_found("Software")
+            if not touched and (change.kind is not Kind.MENDED or change.gone is not None):
+                raise not_found("Software" if change.gone is None else f"Exploit {change.gone}")
             if at_scan:
                 self._pending.setdefault(server.id, []).append((change, tell))
             else:
@@ -232,16 +255,25 @@ class World:
                 self._tell(server, [new_issue(one.software, change.kind) for one in touched if one.software.broken])
             return touched
 
+    def new_exploit_id(self) -> int:
+        """An id that no made-up exploit has."""
+        return next(self._exploit_ids)
+
     # Scans
 
-    def start_scan(self, server: Server, seconds: float | None = None) -> None:
-        """Start a scan, unless one is running; it ends ``seconds`` later, by ``tick``."""
+    def start_scan(self, server: Server, seconds: float | None = None, *, events: frozenset[str] = SCAN_EVENTS) -> None:
+        """Start a scan, unless one is running; it ends ``seconds`` later, by ``tick``.
+
+        ``events`` are the identifiers of what is told of it: its start, its end and what it finds.
+        """
         with self.lock:
             if server.scanning_until is not None:
                 return
             server.scanning_until = self.now() + (self.options.scan_seconds if seconds is None else seconds)
+            server.scan_events = events
             self._scanning.add(server.id)
-            self.outbox.emit(server.account_id, "webhook.scan_started", {"server_id": server.id})
+            if SCAN_STARTED in events:
+                self.outbox.emit(server.account_id, SCAN_STARTED, {"server_id": server.id})
         self.woken.set()
 
     def is_scanning(self, server: Server) -> bool:
@@ -277,10 +309,12 @@ class World:
         server.scanning_until, server.last_scan = None, now
         self._scanning.discard(server.id)
         fresh = [one.software for one in after if (one.software.identity, trouble(one.software)) not in known]
-        self._tell(server, [new_issue(one, kind) for one in fresh if (kind := trouble(one)) is not None])
-        self.outbox.emit(server.account_id, "webhook.scan_finished", {"server_id": server.id})
+        if NEW_ISSUES in server.scan_events:
+            self._tell(server, [new_issue(one, kind) for one in fresh if (kind := trouble(one)) is not None])
+        if SCAN_FINISHED in server.scan_events:
+            self.outbox.emit(server.account_id, SCAN_FINISHED, {"server_id": server.id})
 
     def _tell(self, server: Server, issues: list[dict[str, object]]) -> None:
         if issues:
             data = {"server_id": server.id, "new_issues": issues}
-            self.outbox.emit(server.account_id, "webhook.new_server_issues", data)
+            self.outbox.emit(server.account_id, NEW_ISSUES, data)

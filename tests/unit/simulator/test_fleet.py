@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.simulator.changes import trouble
 from patrolserver_exporter.simulator.fleet import assessed, server_name, software_of
-from patrolserver_exporter.simulator.software import Kind
+from patrolserver_exporter.simulator.software import Kind, trouble
 
 
 def test_the_same_seed_gives_the_same_software() -> None:

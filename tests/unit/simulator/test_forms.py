@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.simulator.errors import ApiError
-from patrolserver_exporter.simulator.forms import form, found_software, pushed_software
+from patrolserver_exporter.simulator.api import form
+from patrolserver_exporter.simulator.buckets import found_software, pushed_software
+from patrolserver_exporter.simulator.wire import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

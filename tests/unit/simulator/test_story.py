@@ -8,8 +8,7 @@ from patrolserver_exporter.simulator.story import StoryTeller, play
 from patrolserver_exporter.simulator.world import World
 
 if TYPE_CHECKING:
-    from patrolserver_exporter.simulator.events import Event
-    from patrolserver_exporter.simulator.webhooks import Webhook
+    from patrolserver_exporter.simulator.webhooks import Event, Webhook
 
 
 class Stage:

@@ -61,7 +61,15 @@ def test_software_has_the_fields_that_the_clients_read() -> None:
         "newest_bugfix_release": "5.3.5",
         "parent": "wordpress",
         "location": "/var/www/café",
-        "exploits": [{"id": 3, "cve": "CVE-2099-0003", "title": "Oh", "risk": 9.8}],
+        "exploits": [
+            {
+                "id": 3,
+                "cve": "CVE-2099-0003",
+                "title": "Oh",
+                "url": "https://exploits.example.org/CVE-2099-0003",
+                "risk": 9.8,
+            }
+        ],
     }
     assert "exploits" not in json.loads(software_document(Installed(12, AKISMET), Style.PLAIN, exploits=False))
 

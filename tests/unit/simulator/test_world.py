@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from patrolserver_exporter.simulator import SimulatorOptions
-from patrolserver_exporter.simulator.changes import Change
-from patrolserver_exporter.simulator.errors import ApiError
-from patrolserver_exporter.simulator.events import KEPT_SECONDS, Event
-from patrolserver_exporter.simulator.software import Installed, Kind
+from patrolserver_exporter.simulator.software import Change, Installed, Kind
+from patrolserver_exporter.simulator.webhooks import KEPT_SECONDS, Event
+from patrolserver_exporter.simulator.wire import ApiError
 from patrolserver_exporter.simulator.world import Server, World
 
 if TYPE_CHECKING:

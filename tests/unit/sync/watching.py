@@ -16,11 +16,10 @@ from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
-from patrolserver_exporter.simulator.changes import Change
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.simulator.software import Kind
+from patrolserver_exporter.simulator.software import Change, Kind
 from patrolserver_exporter.store import Store, StoreUnavailable, fleet
 from patrolserver_exporter.sync.accounts import Ingest
 
