@@ -56,6 +56,13 @@ def test_ids_are_numbers_or_digits(ids: tuple[object, object]) -> None:
     assert read_payload(in_json(FIELDS | dict(zip(("event_id", "webhook_id"), ids, strict=True))), None) == PAYLOAD
 
 
+@pytest.mark.parametrize("largest", [9_007_199_254_740_991, "9007199254740991", " 9007199254740991\n"])
+def test_the_largest_id_is_one(largest: object) -> None:
+    """2⁵³−1, in 16 digits, as a number and as text."""
+    payload = read_payload(in_json(FIELDS | {"event_id": largest, "webhook_id": largest}), None)
+    assert (payload.event_id, payload.webhook_id) == (9_007_199_254_740_991, 9_007_199_254_740_991)
+
+
 NO_IDS: list[Any] = [
     0,
     -1,
@@ -89,6 +96,14 @@ def test_an_identifier_is_short_printable_text(wrong: object) -> None:
     """Unknown ones are fine, but not what could break a log."""
     with pytest.raises(UnreadableDelivery, match="The field identifier"):
         read_payload(in_json(FIELDS | {"identifier": wrong}), None)
+
+
+def test_an_identifier_has_at_most_128_characters() -> None:
+    """One of exactly 128 is read whole, one more is refused."""
+    longest = "webhook." + "é" * 120
+    assert read_payload(in_json(FIELDS | {"identifier": longest}), None).identifier == longest
+    with pytest.raises(UnreadableDelivery, match="at most 128 characters"):
+        read_payload(in_json(FIELDS | {"identifier": longest + "x"}), None)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,13 @@ def test_one_odd_server_does_not_lose_the_others() -> None:
     assert parsed.oddities[0] == "servers [1]: is no object"
 
 
+@pytest.mark.parametrize("largest", [9_007_199_254_740_991, "9007199254740991", 9_007_199_254_740_991.0])
+def test_the_largest_id_is_one(largest: object) -> None:
+    """2⁵³−1 is a server's id, as a number and as text; the next one is none."""
+    assert [server.id for server in parse_servers(data([{"id": largest}])).value] == [9_007_199_254_740_991]
+    assert not parse_servers(data([{"id": "9007199254740992"}])).value
+
+
 def test_the_first_of_two_servers_with_one_id_counts() -> None:
     """A duplicate is odd, and nothing is missing."""
     parsed = parse_servers(data([{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]))

@@ -74,6 +74,14 @@ def test_ids_names_and_globs_find_their_servers(store: Store, asked: int | str, 
     assert ids(store, asked) == found
 
 
+@pytest.mark.parametrize(
+    ("asked", "number"), [("9007199254740991", 9_007_199_254_740_991), ("9007199254740992", None), ("0", None)]
+)
+def test_digits_are_an_id_up_to_the_largest(asked: str, number: int | None) -> None:
+    """From 1 to 2⁵³−1; other digits can only be a name."""
+    assert Selector.of(asked).number == number
+
+
 def test_accounts_narrow_the_search(store: Store) -> None:
     """With an account only its servers are meant."""
     assert ids(store, "web1.example.org", "other") == [8]
