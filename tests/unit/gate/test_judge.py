@@ -62,6 +62,14 @@ class TestVerdict:
         assert judgement.servers[0].data_age_seconds == 60
         assert judgement.reasons == ()
 
+    def test_ages(self) -> None:
+        """Each server's data and its last scan have an age in seconds; what never was has none."""
+        scanned, never = judge(
+            [server(last_scan_at=NOW - 90.5), server(server_id=2, name="web2", last_poll_at=None)], Policy(), NOW
+        ).servers
+        assert (scanned.data_age_seconds, scanned.scan_age_seconds) == (60, 90.5)
+        assert (never.data_age_seconds, never.scan_age_seconds) == (None, None)
+
     def test_fail(self) -> None:
         """A limit that is exceeded fails, and the issues over it are named."""
         judgement = judge([server(exploit(9.5), issue())], Policy(), NOW)

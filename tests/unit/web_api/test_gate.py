@@ -60,6 +60,22 @@ def test_an_exploit_that_is_no_issue(
     assert answer["passed"] is (codes == [])
 
 
+def test_the_ages_of_what_the_verdict_rests_on(api: ServedApi, clock: SetTime) -> None:
+    """Of a server's data and of its last scan, in seconds; a scan that nobody saw has none."""
+    now = clock.now()
+
+    def work(unit: Unit) -> None:
+        fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
+        put_server(unit, 1, "web1.example.org", polled_at=now - 60, last_scan_at=now - 90)
+        put_server(unit, 2, "web2.example.org", polled_at=now - 30)
+
+    api.store.run(work)
+    answer = api.gate("web*")
+    ages = [(server["data_age_seconds"], server["scan_age_seconds"]) for server in answer["servers"]]
+    assert ages == [(60.0, 90.0), (30.0, None)]
+    assert answer["data_age_seconds"] == 60.0
+
+
 def test_a_waived_exploit_is_not_met_again_below_the_issue(api: ServedApi, clock: SetTime) -> None:
     """A waiver covers all exploits of the software that its issue stands for."""
     poll(api, clock, ABOVE)
