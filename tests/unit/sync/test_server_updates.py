@@ -85,6 +85,18 @@ def test_a_failed_poll_keeps_the_data_and_says_so(driver: Driver, clock: HeldClo
     assert driver.server().summary.poll_success
 
 
+def test_the_next_poll_of_a_second_failure_is_kept(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
+    """It shows nothing new, but after a restart the server would be due too early if its plan were lost."""
+    driver.poll()
+    driver.fail()
+    clock.advance(30.0)
+    effects.clear()
+    driver.fail()
+    assert driver.server().next_poll_at == clock.now() + 30.0
+    assert not driver.server().state.poll_success
+    assert effects == []
+
+
 def test_a_server_that_is_gone_takes_no_poll(driver: Driver) -> None:
     """A late result of a server that the account no longer has is left out."""
     driver.poll(outdated("php"))
