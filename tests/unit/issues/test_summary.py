@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.issues.builders import (
@@ -87,6 +88,13 @@ def test_software_by_state_and_exploits() -> None:
     assert made.exploit_risk_max == 5.0
 
 
+@pytest.mark.parametrize("installed", [(), (software("a"), outdated("b"))])
+def test_the_highest_risk_without_exploits_is_zero(installed: Sequence[Software]) -> None:
+    """A server whose software was listed, and has no exploit, has no risk; the least exploit counts."""
+    assert summary(installed).exploit_risk_max == 0.0
+    assert summary((*installed, exploitable("c", risk=0.1))).exploit_risk_max == 0.1
+
+
 def test_series_only_of_what_is_not_fine() -> None:
     """Outdated, unsupported and exploitable software has a series, supported and unknown has none."""
     made = summary(
@@ -116,6 +124,32 @@ def test_the_worst_series_are_kept() -> None:
     made = summary(listed, software_limit_per_server=3)
     assert [info.software for info in made.software_info] == ["b", "c", "d"]
     assert made.software_info_dropped == 2
+
+
+def test_the_order_under_the_limit() -> None:
+    """The worst severity of each comes first, in it the highest risk, and then the name."""
+    worst_first = [
+        exploitable("z", risk=9.9),
+        outdated("w", exploits=(Exploit(risk=9.5),)),
+        exploitable("y", risk=9.1),
+        exploitable("x", risk=7.0),
+        unsupported("u"),
+        unsupported("v"),
+        outdated("a"),
+    ]
+    names = [one.canonical_name for one in worst_first]
+    for limit in range(len(names) + 1):
+        made = summary(worst_first[::-1], software_limit_per_server=limit)
+        assert [info.software for info in made.software_info] == sorted(names[:limit])
+        assert made.software_info_dropped == len(names) - limit
+
+
+def test_of_equal_label_sets_the_worst_counts() -> None:
+    """Two that show as one series rank as the worse of the two."""
+    twins = [exploitable("twin", risk=9.5, id=1), exploitable("twin", risk=9.1, id=2)]
+    for listed in twins, twins[::-1]:
+        made = summary([*listed, exploitable("other", risk=9.3)], software_limit_per_server=1)
+        assert [info.software for info in made.software_info] == ["twin"]
 
 
 def test_software_series_may_be_off() -> None:

@@ -204,6 +204,32 @@ def test_software_limit_over_the_fleet() -> None:
     assert dropped == {"total_limit": 3}
 
 
+def test_a_server_that_is_shown_again_takes_only_its_own_room() -> None:
+    """Who came first stays, however often it is polled; who grows too large or goes leaves its room, once."""
+    exposition = fleet(limit=5)
+
+    def shown() -> list[str]:
+        text = lines(exposition, frozenset({"patrolserver_server_software_info"}))
+        return sorted({line.split('server_id="')[1].split('"')[0] for line in text if "{" in line})
+
+    for server_id, software, expected in (
+        (1, 3, ["1"]),
+        (2, 2, ["1", "2"]),
+        (3, 1, ["1", "2"]),
+        (1, 3, ["1", "2"]),
+        (1, 4, ["2"]),
+        (3, 1, ["2", "3"]),
+        (1, 2, ["1", "2", "3"]),
+    ):
+        exposition.update(fleets.server(server_id, software=software))
+        assert shown() == expected
+    exposition.remove("default", 1)
+    exposition.update(fleets.server(4, software=3))
+    assert shown() == ["2", "3"]
+    exposition.update(fleets.server(4, software=2))
+    assert shown() == ["2", "3", "4"]
+
+
 def test_what_limits_cut_off_is_counted_for_as_long_as_they_do() -> None:
     """Each poll counts what is cut off: a counter that stood still would look like a table that is complete."""
     dropped: Counter[DropReason] = Counter()
