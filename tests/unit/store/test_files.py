@@ -4,15 +4,12 @@ import os
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from patrolserver_exporter.store import Store, files
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _HOLDER = """\
 import sys, pathlib
@@ -90,6 +87,25 @@ def test_a_lock_can_be_given_back_and_taken_again(tmp_path: Path) -> None:
     lock.release()
     with lock:
         pass
+
+
+def descriptors() -> list[str]:
+    """The numbers of all files that this process has open."""
+    return sorted(path.name for path in Path("/dev/fd").iterdir())
+
+
+def test_a_release_without_the_lock_closes_nothing(tmp_path: Path) -> None:
+    """Neither before the lock was taken nor a second time: its descriptor may be another file's by then."""
+    lock = files.FileLock(tmp_path / "state.db")
+    before = descriptors()
+    lock.release()
+    assert descriptors() == before
+    with lock:
+        pass
+    with (tmp_path / "another").open("w"):
+        before = descriptors()
+        lock.release()
+        assert descriptors() == before
 
 
 def test_a_digest_holds_the_file_to_what_the_last_stop_wrote(tmp_path: Path) -> None:
