@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.unit.issues.builders import outdated
 from tests.unit.sync.accounts import configured
+from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.issues.summary import ServerSummary
@@ -18,6 +22,7 @@ from patrolserver_exporter.live.effects import (
 )
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
+from patrolserver_exporter.store import Store
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.history import Tally
 
@@ -62,6 +67,28 @@ def test_accounts_and_counters_are_shown_and_end_with_a_restore(publisher: Publi
     text = scrape(publisher)
     assert 'account="main"' not in text
     assert 'patrolserver_servers{account="other"} 3.0' in text
+
+
+BOUNDS = [hours * 3600.0 for hours in (1, 6, 24, 72, 168, 336, 720, 1440, 2160, 4320)]
+"""Of the buckets of the time to fix, in seconds: 1 h to 180 d."""
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("beyond", [0.0, 0.5])
+def test_a_fix_is_shown_in_the_bucket_in_which_it_is_counted(
+    prepared_url: str, publisher: Publisher, clock: HeldClock, bound: float, beyond: float
+) -> None:
+    """What took exactly as long as a bound is in the bucket that ends there, in the store and in a scrape."""
+    with Store(prepared_url, publisher.publish) as store:
+        driver = Driver(store, clock)
+        driver.take_list("web")
+        driver.poll(outdated("php"))
+        clock.advance(bound + beyond)
+        driver.poll()
+    bucket = r'fix_duration_seconds_bucket\{account="main",le="(.+)",severity="medium"\} (.+)'
+    shown = re.findall(bucket, scrape(publisher))
+    assert [float(le) for le, _ in shown] == [*BOUNDS, math.inf]
+    assert [float(count) for _, count in shown] == [float(bound + beyond <= le) for le in (*BOUNDS, math.inf)]
 
 
 def test_an_account_that_was_never_listed_has_no_number_of_servers(publisher: Publisher) -> None:
