@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from tests.unit.issues.builders import (
     SETTLE,
     SOFTWARE,
     exploitable,
+    issue,
     outdated,
     reported,
     software,
@@ -27,6 +29,9 @@ from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, So
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+VERSION, EXPLOIT = IssueClass.VERSION, IssueClass.EXPLOIT
 
 
 def poll(issues: Sequence[Issue], at: float, *listed: Software, complete: bool = True) -> Outcome:
@@ -111,6 +116,19 @@ class TestPoll:
         assert (back.first_seen, back.fixed_at, back.kind) == (3000.0, None, Kind.UNSUPPORTED)
         assert told(outcome) == [ChangeKind.REOPENED]
 
+    def test_reopens_as_of_the_poll_that_fixed(self) -> None:
+        """The last poll may be merged again by other rules: what they find in it comes back."""
+        fixed = poll(poll((), 1000.0, outdated()).issues, 2000.0).issues
+        outcome = poll(fixed, 2000.0, outdated())
+        assert (only(outcome).is_open, only(outcome).first_seen) == (True, 2000.0)
+        assert told(outcome) == [ChangeKind.REOPENED]
+
+    def test_the_same_poll_by_other_rules_has_the_word(self) -> None:
+        """What they find of an issue is shown as of the same poll, and what they no longer find was seen by it."""
+        first = poll((), 1000.0, outdated()).issues
+        assert only(poll(first, 1000.0, unsupported())).kind is Kind.UNSUPPORTED
+        assert poll(first, 1000.0).changed == ()
+
     def test_another_kind_is_the_same_issue(self) -> None:
         """A change of kind within a class changes the severity and nothing in the feed."""
         outcome = poll(poll((), 1000.0, outdated()).issues, 2000.0, unsupported())
@@ -183,6 +201,17 @@ class TestEvent:
         gap = event(event((), 1000.0, reported(title=None)).issues, 900.0, reported(title="Old."))
         assert only(gap).title == "Old."
 
+    def test_of_two_events_at_one_moment_the_last_has_the_word(self) -> None:
+        """Neither is older than the other."""
+        both = event(event((), 1000.0, reported(title="One.")).issues, 1000.0, reported(title="Other."))
+        assert only(both).title == "Other."
+
+    def test_a_late_event_does_not_make_an_issue_seem_longer_unseen(self) -> None:
+        """A poll has shown it since, and a poll that started between the two knows less than that one."""
+        late = only(event(poll((), 2000.0, outdated()).issues, 1000.0, reported(title="Upgrade.")))
+        assert (late.title, late.last_seen, late.event_received_at) == ("Upgrade.", 2000.0, 1000.0)
+        assert poll([late], 1500.0).changed == ()
+
     def test_a_newer_event_has_the_word_and_protects_anew(self) -> None:
         """What a second event reports is what is known, and settle counts from it."""
         newer = reported(title="New.")
@@ -222,6 +251,36 @@ class TestEvent:
         assert (back.kind, back.first_seen, back.fixed_at, back.polled) == (Kind.REPORTED, 3000.0, None, False)
         assert told(outcome) == [ChangeKind.REOPENED]
 
+    @pytest.mark.parametrize(
+        ("fixed", "location", "back"),
+        [
+            ([(None, VERSION)], "/b", [0]),
+            ([("/b", VERSION)], None, [0]),
+            ([("/a", VERSION)], "/b", []),
+            ([(None, VERSION), ("/b", VERSION)], "/b", [1]),
+            ([(None, VERSION), ("/b", EXPLOIT)], "/b", [1]),
+            ([("/a", VERSION), ("/b", EXPLOIT)], "/b", [1]),
+            ([(None, EXPLOIT), ("/a", VERSION)], None, [1]),
+            ([("/a", EXPLOIT), ("/b", VERSION)], None, [1]),
+            ([("/a", VERSION), ("/b", VERSION)], None, [0]),
+            ([("/a", EXPLOIT), ("/b", EXPLOIT)], None, [0]),
+            ([(None, EXPLOIT), ("/a", EXPLOIT)], None, [0]),
+        ],
+    )
+    def test_which_of_the_fixed_ones_is_reopened(
+        self, fixed: list[tuple[str | None, IssueClass]], location: str | None, back: list[int]
+    ) -> None:
+        """One that may lie there: best at the very place, then that of the version, then the first by location."""
+        issues = [
+            issue(location=at, issue_class=of_class, fixed_at=2000.0, fingerprint=fingerprint)
+            for (at, of_class), fingerprint in zip(fixed, ("last", "first"), strict=False)
+        ]
+        for stored in issues, issues[::-1]:
+            outcome = event(stored, 3000.0, reported(location=location))
+            (changed,) = outcome.changed
+            assert told(outcome) == [ChangeKind.REOPENED if back else ChangeKind.OPENED]
+            assert [n for n, one in enumerate(issues) if one.fingerprint == changed.fingerprint] == back
+
     def test_reopens_that_of_the_version_first(self) -> None:
         """With a version's and an exploit's issue fixed, that of the version comes back."""
         both = outdated(exploits=(Exploit(risk=9.0),))
@@ -254,6 +313,25 @@ class TestEvent:
         """A poll that showed the issue and a later one that did not are proof enough, however soon they came."""
         fixed = poll(poll((), 1001.0, outdated()).issues, 1002.0).issues
         assert event(fixed, 1000.0, reported(), last_poll=1002.0).changed == ()
+
+    def test_a_poll_at_the_very_moment_of_an_event_has_looked(self) -> None:
+        """What polls showed and that one showed as fixed stays so."""
+        fixed = poll(poll((), 900.0, outdated()).issues, 1000.0).issues
+        assert event(fixed, 1000.0, reported(), last_poll=1000.0).changed == ()
+
+    def test_a_fix_of_what_polls_never_showed_does_not_silence_a_late_event(self) -> None:
+        """Had the event come in time, settle would have kept the issue open; one that polls showed does tell."""
+        ended = only(poll(event((), 1000.0, reported()).issues, 1000.0 + SETTLE))
+        outcome = event([ended], 1200.0, reported(), last_poll=ended.fixed_at)
+        assert (only(outcome).is_open, only(outcome).first_seen) == (True, 1200.0)
+        assert told(outcome) == [ChangeKind.REOPENED]
+        assert event([replace(ended, polled=True)], 1200.0, reported(), last_poll=ended.fixed_at).changed == ()
+
+    def test_an_open_issue_that_polls_show_is_what_any_event_is_about(self) -> None:
+        """Polls show it wherever the event sees it; one that only an event told of may lie elsewhere."""
+        for polled, count in (True, 1), (False, 2):
+            seen = event([issue(location="/a", polled=polled)], 2000.0, reported(location="/c")).issues
+            assert len(seen) == count
 
     def test_a_late_event_opens_within_settle(self) -> None:
         """A poll too soon after the event proves nothing, in whatever order the two are merged."""
@@ -309,6 +387,37 @@ class TestBoth:
         """What a slow poll shows is the reported issue, and it stays as seen when the event came."""
         taken = only(poll(event((), 1000.0, reported()).issues, 990.0, outdated()))
         assert (taken.polled, taken.last_seen) == (True, 1000.0)
+
+    def test_a_slow_poll_that_straddles_an_event_still_tells_what_is_wrong(self) -> None:
+        """The event says that the issue is there; of which kind it is, the poll knows, though it started before."""
+        told_of = event(poll((), 1000.0, outdated()).issues, 2000.0, reported(title="Upgrade.")).issues
+        shown = only(poll(told_of, 1990.0, unsupported()))
+        assert (shown.kind, shown.title, shown.last_seen) == (Kind.UNSUPPORTED, "Upgrade.", 2000.0)
+
+    def test_a_slow_poll_that_straddles_an_event_fixes_nothing(self) -> None:
+        """It may have looked before what the event saw; so may one that started at the very moment."""
+        told_of = event(poll((), 1000.0, outdated()).issues, 2000.0, reported()).issues
+        for started_at in 1990.0, 2000.0:
+            assert poll(told_of, started_at).changed == ()
+        assert only(poll(told_of, 2001.0)).fixed_at == 2001.0
+
+    def test_a_slow_poll_that_straddles_an_event_reopens_as_of_the_event(self) -> None:
+        """Its finding's own issue comes back in place of the reported one, which never ends before it began."""
+        fixed = poll(poll((), 1000.0, outdated(location="/b")).issues, 1100.0).issues
+        both = event(fixed, 2000.0, reported(location="/a")).issues
+        back, ended = poll(both, 1990.0, outdated(location="/b")).issues
+        assert (back.first_seen, back.last_seen, back.event_received_at) == (2000.0, 2000.0, 2000.0)
+        assert (ended.first_seen, ended.fixed_at) == (2000.0, 2000.0)
+
+    def test_a_slow_poll_reopens_nothing_that_a_later_one_showed_as_fixed(self) -> None:
+        """Nor does that finding take over what an event reported meanwhile: it goes to one that is still there."""
+        fixed = poll(poll((), 1000.0, outdated(location="/b")).issues, 2000.0).issues
+        both = event(fixed, 2100.0, reported(location="/a")).issues
+        outcome = poll(both, 1990.0, outdated(location="/b"), outdated(location="/c"))
+        assert [(seen.location, seen.is_open) for seen in outcome.issues] == [("/b", False), ("/c", True)]
+        assert outcome.issues[1].fingerprint == both[1].fingerprint
+        at_the_fix = poll(both, 2000.0, outdated(location="/b")).issues
+        assert [(seen.location, seen.is_open) for seen in at_the_fix] == [("/b", True), ("/a", False)]
 
     def test_settle_protects(self) -> None:
         """What only an event reported is not fixed by a poll that started before settle was over."""
