@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
 from typing import TYPE_CHECKING, Any
 
 import bcrypt
@@ -54,36 +53,48 @@ def test_long_password() -> None:
     assert asyncio.run(check.check(users, "alice", b"a\0b")) is False
 
 
-def test_unknown_user_takes_as_long() -> None:
-    """The time taken does not tell whether a user exists."""
-    users = {"alice": hashed(b"right", 10)}
+@pytest.fixture
+def costs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What bcrypt was asked to do, in order: the cost of each hash, on which alone the time of a check depends."""
+    asked: list[int] = []
+    checkpw = bcrypt.checkpw
+
+    def counted(password: bytes, hashed_password: bytes) -> bool:
+        asked.append(int(hashed_password[4:6]))
+        return checkpw(password, hashed_password)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [("bob", b"wrong"), ("bob", b"x" * 73), ("alice", b"x" * 73)],
+    ids=["unknown", "unknown-too-long", "known-too-long"],
+)
+def test_unknown_user_takes_as_long(costs: list[int], name: str, password: bytes) -> None:
+    """The time taken does not tell whether a user exists: each refusal costs one check of the costliest hash."""
+    users = {"carol": hashed(b"right", 4), "alice": hashed(b"right", 6), "dave": hashed(b"right", 5)}
     check = PasswordCheck()
 
-    def seconds(name: str) -> float:
-        start = time.perf_counter()
-        asyncio.run(check.check(users, name, b"wrong"))
-        return time.perf_counter() - start
-
-    known, unknown = min(seconds("alice") for _ in range(3)), min(seconds("bob") for _ in range(3))
-    assert unknown > known / 2
+    assert asyncio.run(check.check(users, "alice", b"wrong")) is False
+    assert asyncio.run(check.check(users, name, password)) is False
+    assert asyncio.run(check.check(users, name, password)) is False
+    assert costs == [6, 6, 6]
 
 
-def test_right_password_is_checked_once() -> None:
+def test_right_password_is_checked_once(costs: list[int]) -> None:
     """A right password costs bcrypt's time once, for as long as the hash stays."""
-    users = {"alice": hashed(b"right", 11)}
+    users = {"alice": hashed(b"right", 5)}
     check = PasswordCheck()
 
-    async def ask() -> tuple[float, float]:
-        start = time.perf_counter()
-        assert await check.check(users, "alice", b"right")
-        first = time.perf_counter() - start
-        for _ in range(100):
-            assert await check.check(users, "alice", b"right")
-        return first, time.perf_counter() - start - first
+    async def ask() -> list[bool | None]:
+        return [await check.check(users, "alice", b"right") for _ in range(100)]
 
-    first, hundred_more = asyncio.run(ask())
-    assert hundred_more < first
+    assert all(asyncio.run(ask()))
+    assert costs == [5]
     assert asyncio.run(check.check({"alice": hashed(b"other")}, "alice", b"right")) is False
+    assert costs == [5, 4]
 
 
 def test_memory_of_passwords_is_bounded() -> None:
