@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -14,26 +13,29 @@ from patrolserver_exporter.issues.model import Kind
 
 if TYPE_CHECKING:
     import pytest
+    from tests.harness.ticking import HeldClock
 
     from patrolserver_exporter.sync.rules import Rules
 
 
-def test_an_event_shows_at_once_and_is_polled_twice(watching: Watching) -> None:
+def test_an_event_shows_at_once_and_is_polled_twice(prepared_url: str, clock: HeldClock) -> None:
     """The issue opens before the API's list shows it; after settle a poll decides."""
-    watching.start(settle=1.0)
-    before = len(watching.issues())
-    event_id = watching.broken(at_scan=True)
-    watching.deliver(event_id)
-    watching.until(lambda: len(watching.issues()) == before + 1)
-    assert [issue.kind for issue in watching.issues() if not issue.polled] == [Kind.REPORTED]
-    began = time.monotonic()
-    watching.until(lambda: len(watching.issues()) == before)
-    assert time.monotonic() - began < 10.0
-    assert watching.records()[0].state.settle_poll_at is None
-    calls = watching.count(SOFTWARE)
-    assert calls >= 5
-    watching.tick_for(0.5)
-    assert watching.count(SOFTWARE) == calls
+    with Watching(prepared_url, clock=clock) as watching:
+        watching.start(settle=120.0)
+        before = len(watching.issues())
+        clock.advance(1.0)
+        watching.deliver(watching.broken(at_scan=True))
+        watching.until(lambda: len(watching.issues()) == before + 1)
+        assert [issue.kind for issue in watching.issues() if not issue.polled] == [Kind.REPORTED]
+        watching.until(lambda: watching.count(SOFTWARE) >= 4, "the poll that confirms")
+        watching.rest()
+        assert len(watching.issues()) == before + 1
+        clock.advance(120.0)
+        watching.until(lambda: len(watching.issues()) == before, "the poll that decides")
+        assert watching.records()[0].state.settle_poll_at is None
+        clock.advance(60.0)
+        watching.rest()
+        assert watching.count(SOFTWARE) == 5
 
 
 def test_an_event_that_names_no_server_is_left_to_the_operator(
@@ -86,20 +88,24 @@ def test_what_waits_for_a_removed_account_is_set_aside_until_it_is_back(
     watching.until(lambda: watching.states() == ["applied"])
 
 
-def test_incomplete_polls_after_an_event_are_no_storm(watching: Watching) -> None:
+def test_incomplete_polls_after_an_event_are_no_storm(prepared_url: str, clock: HeldClock) -> None:
     """A server with an entry that cannot be read is polled twice after an event, and then in its turn."""
-    watching.start(settle=0.5)
-    world = watching.simulator.world
-    server = world.server(world.demo, 1)
-    odd, *others = world.installed(server)
-    world.install(server, [structs.replace(odd, overrides={"canonical_name": [], "name": []}), *others])
-    watching.deliver(watching.broken())
-    watching.until(lambda: watching.states() == ["applied"])
-    watching.tick_for(1.5)
-    calls = watching.count(SOFTWARE)
-    watching.tick_for(0.7)
-    assert watching.count(SOFTWARE) == calls
-    assert calls <= 7
+    with Watching(prepared_url, clock=clock) as watching:
+        watching.start(settle=120.0)
+        world = watching.simulator.world
+        server = world.server(world.demo, 1)
+        odd, *others = world.installed(server)
+        world.install(server, [structs.replace(odd, overrides={"canonical_name": [], "name": []}), *others])
+        clock.advance(1.0)
+        watching.deliver(watching.broken())
+        watching.until(lambda: watching.count(SOFTWARE) >= 4, "the poll that confirms")
+        watching.rest()
+        clock.advance(120.0)
+        watching.until(lambda: watching.count(SOFTWARE) >= 5, "the poll after settle")
+        for _ in range(3):
+            clock.advance(30.0)
+            watching.rest()
+        assert watching.count(SOFTWARE) == 5
 
 
 def test_a_forbidden_event_is_unverified_while_the_list_works(watching: Watching) -> None:

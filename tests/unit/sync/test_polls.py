@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from patrolserver_exporter.config.schema import ServerFilter
 
 if TYPE_CHECKING:
     import pytest
+    from tests.harness.ticking import HeldClock
 
 
 def test_each_server_is_polled_once_an_interval(watching: Watching) -> None:
@@ -24,16 +24,19 @@ def test_each_server_is_polled_once_an_interval(watching: Watching) -> None:
     assert 'patrolserver_servers{account="main"} 3.0' in watching.scrape()
 
 
-def test_polls_keep_to_the_budget(prepared_url: str) -> None:
+def test_polls_keep_to_the_budget(prepared_url: str, clock: HeldClock) -> None:
     """Lists and polls together never make more calls than a burst and what the minute allows."""
-    with Watching(prepared_url, servers=40) as watching:
-        began = time.monotonic()
+    with Watching(prepared_url, servers=40, clock=clock) as watching:
         watching.ingest.start(watching.config(poll=replace(QUICK, max_requests_per_minute=60)))
-        watching.tick_for(1.5)
-        assert 10 <= watching.simulator.requests.document()["total"] <= 10 + (time.monotonic() - began) + 1  # type: ignore[operator]
+        watching.until(lambda: watching.count(SOFTWARE) >= 9)
+        assert watching.rest() == 10
+        assert watching.count(LIST) == 1
+        clock.advance(3.0)
+        watching.until(lambda: watching.count(SOFTWARE) >= 12)
+        assert watching.rest() == 13
         assert watching.watched.interval == 900.0
         with watching.watched.lock:
-            assert len(watching.watched.schedule) >= 28
+            assert len(watching.watched.schedule) == 40
 
 
 def test_no_more_polls_than_allowed_are_made_at_once(prepared_url: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.sync.watching import EVENT, LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching
 
 from patrolserver_exporter.store import StoreUnavailable
+
+if TYPE_CHECKING:
+    from tests.harness.ticking import HeldClock
 
 
 def test_an_account_that_is_removed_does_not_come_back_by_a_late_call(watching: Watching) -> None:
@@ -105,17 +108,18 @@ def test_a_reload_that_fails_stops_nothing_that_it_need_not(prepared_url: str) -
         watching.until(lambda: watching.states() == ["applied"])
 
 
-def test_a_reload_does_not_let_an_account_make_its_calls_twice(prepared_url: str) -> None:
+def test_a_reload_does_not_let_an_account_make_its_calls_twice(prepared_url: str, clock: HeldClock) -> None:
     """The budget counts the calls of the last minute, whatever was changed meanwhile."""
-    with Watching(prepared_url, servers=40) as watching:
-        began = time.monotonic()
+    with Watching(prepared_url, servers=40, clock=clock) as watching:
         config = watching.config(poll=replace(QUICK, max_requests_per_minute=60))
         watching.ingest.start(config)
+        watching.until(lambda: watching.count(SOFTWARE) >= 9)
         for timeout in (3.0, 4.0, 5.0):
-            watching.tick_for(0.2)
+            assert watching.rest() == 10
             changed = replace(config, poll=replace(config.poll, timeout=timeout))
             watching.ingest.reload(changed, config)
             config = changed
-        watching.tick_for(0.2)
-        made = watching.simulator.requests.document()["total"]
-        assert 10 <= made <= 10 + (time.monotonic() - began) + 1  # type: ignore[operator]
+        assert watching.rest() == 10
+        clock.advance(1.0)
+        watching.until(lambda: watching.rest() > 10)
+        assert watching.rest() == 11

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.harness.ticking import HeldClock
+
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.issues.model import Issue
@@ -57,20 +59,22 @@ class FailingStore(Store):
 class Watching:
     """Start it with a configuration of one account named main; everything ends with the block."""
 
-    def __init__(self, url: str, *, servers: int = 3, store: type[Store] = Store) -> None:
+    def __init__(
+        self, url: str, *, servers: int = 3, store: type[Store] = Store, clock: HeldClock | None = None
+    ) -> None:
         self.simulator = Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=servers, software=4))
         self.simulator.start()
         self._url = url
         self._store_type = store
+        self._clock = clock or SystemClock()
         self.begin()
 
     def begin(self) -> None:
         """Open the store and build everything on it, as a start does."""
-        clock = SystemClock()
         self.telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-        self.publisher = Publisher(self.telemetry, clock, configured().metrics)
+        self.publisher = Publisher(self.telemetry, self._clock, configured().metrics)
         self.store = self._store_type(self._url, self.publisher.publish)
-        self.ingest = Ingest(self.store, self.publisher, self.telemetry, clock)
+        self.ingest = Ingest(self.store, self.publisher, self.telemetry, self._clock)
 
     def end(self) -> None:
         """Stop it, as a stop does."""
@@ -118,6 +122,17 @@ class Watching:
             self.ingest.tick()
             time.sleep(0.01)
 
+    def rest(self) -> int:
+        """Tick until no call is under way; how many were made in all. With a held clock, no tick starts another."""
+
+        def resting() -> bool:
+            with self.watched.lock:
+                return not self.watched.in_flight and not self.poller._listing  # noqa: SLF001  # Nobody else asks.
+
+        for _ in range(3):
+            self.until(resting, "the end of all calls")
+        return int(str(self.simulator.requests.document()["total"]))
+
     # The other side
 
     def count(self, label: str) -> int:
@@ -139,7 +154,7 @@ class Watching:
 
     def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues") -> None:
         """A delivery comes in."""
-        new = NewDelivery(MAIN, 1, event_id, identifier, SystemClock().now())
+        new = NewDelivery(MAIN, 1, event_id, identifier, self._clock.now())
         door = BoundedInbox(1000)
 
         def work(unit: Unit) -> None:
