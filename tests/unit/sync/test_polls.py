@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
 
 
-def test_each_server_is_polled_once_an_interval(watching: Watching) -> None:
-    """A start polls each server once, and then not before its turn."""
-    watching.start()
-    watching.tick_for(0.5)
-    assert watching.count(SOFTWARE) == 3
-    assert watching.count(LIST) == 1
-    assert 'patrolserver_servers{account="main"} 3.0' in watching.scrape()
+def test_each_server_is_polled_once_an_interval(prepared_url: str, clock: HeldClock) -> None:
+    """A start polls each server once, and then not before its turn; the turns are spread over the interval."""
+    with Watching(prepared_url, clock=clock) as watching:
+        watching.start()
+        watching.rest()
+        assert (watching.count(SOFTWARE), watching.count(LIST)) == (3, 1)
+        assert 'patrolserver_servers{account="main"} 3.0' in watching.scrape()
+        for polls in (4, 5, 6):
+            clock.advance(299.0)
+            watching.rest()
+            assert watching.count(SOFTWARE) == polls - 1
+            clock.advance(1.0)
+            watching.until(lambda: watching.count(SOFTWARE) >= polls)  # noqa: B023  # called before the next turn
+            watching.rest()
+            assert watching.count(SOFTWARE) == polls
 
 
 def test_polls_keep_to_the_budget(prepared_url: str, clock: HeldClock) -> None:
@@ -54,21 +62,24 @@ def test_no_more_polls_than_allowed_are_made_at_once(prepared_url: str) -> None:
         assert max(seen) == 3
 
 
-def test_a_server_that_is_gone_ends_and_is_polled_no_more(watching: Watching) -> None:
+def test_a_server_that_is_gone_ends_and_is_polled_no_more(prepared_url: str, clock: HeldClock) -> None:
     """Its series end with the list, and nothing of it stays planned, however its last poll ended."""
-    watching.start()
-    world = watching.simulator.world
-    world.remove_server(world.server(world.demo, 2))
-    listener = Listener()
-    watching.ingest.refresh("main", 2, listener)
-    watching.until(lambda: len(watching.records()) == 2)
-    watching.until(lambda: listener.heard)
-    assert listener.heard[0] is not None
-    assert 'server_id="2"' not in watching.scrape()
-    calls = watching.count(SOFTWARE)
-    watching.tick_for(1.5)
-    assert watching.count(SOFTWARE) == calls
-    assert (len(watching.watched.schedule), watching.watched.failures) == (2, {})
+    with Watching(prepared_url, clock=clock) as watching:
+        watching.start()
+        world = watching.simulator.world
+        world.remove_server(world.server(world.demo, 2))
+        listener = Listener()
+        watching.ingest.refresh("main", 2, listener)
+        watching.until(lambda: len(watching.records()) == 2)
+        watching.until(lambda: listener.heard)
+        assert listener.heard[0] is not None
+        assert 'server_id="2"' not in watching.scrape()
+        watching.rest()
+        calls = watching.count(SOFTWARE)
+        clock.advance(60.0)
+        watching.rest()
+        assert watching.count(SOFTWARE) == calls
+        assert (len(watching.watched.schedule), watching.watched.failures) == (2, {})
 
 
 def test_a_server_that_is_renamed_is_polled_at_once(watching: Watching) -> None:
@@ -106,18 +117,21 @@ def test_filters_choose_what_is_watched(watching: Watching) -> None:
     assert name not in watching.scrape()
 
 
-def test_a_restart_neither_polls_everything_nor_shows_anything_fresher(watching: Watching) -> None:
+def test_a_restart_neither_polls_everything_nor_shows_anything_fresher(prepared_url: str, clock: HeldClock) -> None:
     """State, schedule and series are as they were."""
-    config = watching.start()
-    before = [(record.summary, record.next_poll_at) for record in watching.records()]
-    watching.end()
-    calls = watching.count(SOFTWARE)
-    watching.begin()
-    watching.ingest.start(config)
-    watching.tick_for(0.7)
-    assert watching.count(SOFTWARE) == calls
-    assert [(record.summary, record.next_poll_at) for record in watching.records()] == before
-    assert watching.ingest.ready
+    with Watching(prepared_url, clock=clock) as watching:
+        config = watching.start()
+        watching.rest()
+        before = [(record.summary, record.next_poll_at) for record in watching.records()]
+        watching.end()
+        calls = watching.count(SOFTWARE)
+        clock.advance(60.0)
+        watching.begin()
+        watching.ingest.start(config)
+        watching.until(lambda: watching.ingest.ready)
+        watching.rest()
+        assert watching.count(SOFTWARE) == calls
+        assert [(record.summary, record.next_poll_at) for record in watching.records()] == before
 
 
 def test_a_refresh_polls_now_and_tells_once(watching: Watching) -> None:
