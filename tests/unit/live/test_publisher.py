@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.harness.ticking import HeldClock
 from tests.unit.issues.builders import outdated
 from tests.unit.sync.accounts import configured
 from tests.unit.sync.driving import Driver
@@ -26,12 +26,15 @@ from patrolserver_exporter.store import Store
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.history import Tally
 
-if TYPE_CHECKING:
-    from tests.harness.ticking import HeldClock
-
 
 def server(server_id: int, account: str = "main") -> ServerSummary:
     return ServerSummary(account=account, server_id=server_id, name=f"s{server_id}.example.org")
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    """A clock that the test moves."""
+    return HeldClock()
 
 
 @pytest.fixture
