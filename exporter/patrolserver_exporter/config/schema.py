@@ -1,20 +1,86 @@
-"""The configuration, typed and frozen. Durations are seconds; the defaults are those of the interface page."""
+"""The configuration: every key with its type, default and description, typed and frozen. Durations are seconds.
 
-from __future__ import annotations
+`reading` reads these types, and `reference` writes their documentation: the text below a key is its description there.
+"""
 
+import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from msgspec import Meta
+from yaml import Node
 
-    from patrolserver_exporter.config.secret import Secret
-    from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.config import values
+from patrolserver_exporter.config.hidden import url_password
+from patrolserver_exporter.config.nodes import own_tag
+from patrolserver_exporter.config.reading import FilePath, Key, ListOf, Reading, Section, Value, shape_of
+from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.config.values import Network
+from patrolserver_exporter.issues.model import Kind, Waiver
 
 DAY = 86_400.0
-Network = IPv4Network | IPv6Network
+
+
+def _seconds(least: float, most: float | None = None) -> Meta:
+    return Meta(ge=least, le=most, extra={"kind": "duration"})
+
+
+def _check_token(reading: Reading, node: Node, path: str, token: Secret) -> None:
+    if twin := next((other for other, known in reading.tokens if known == token), None):
+        reading.wrong(node, path, f"is the same token as {twin}; give each its own ({values.MAKE_TOKEN})")
+    reading.tokens.append((path, token))
+    if len(token.reveal()) < values.GOOD_TOKEN:
+        reading.warn(
+            node, path, f"is shorter than {values.GOOD_TOKEN} characters and may be guessed; {values.MAKE_TOKEN}"
+        )
+
+
+def _check_api_url(reading: Reading, node: Node, path: str, url: str) -> None:
+    if values.is_plain_http_abroad(url):
+        reading.warn(node, path, "sends key and secret over plain http, where others can read them; use https")
+
+
+def _check_store_url(reading: Reading, node: Node, path: str, url: str) -> None:
+    if reading.is_open and not own_tag(node) and url_password(url):
+        reading.warn(node, path, "holds a password in a file that everyone may read; chmod o-r the file, or use !file")
+
+
+def _check_until(reading: Reading, node: Node, path: str, until: dt.date) -> None:
+    if until < reading.today:
+        reading.warn(node, path, f"has passed ({until}); the waiver has no effect any more, remove or renew it")
+
+
+CREDENTIAL = Value("secret", values.text, is_secret=True)
+TOKEN = Value("secret", values.token, is_secret=True, rule=_check_token)
+API_URL = Value("URL", values.api_url, may_show=False, rule=_check_api_url)
+_GLOB = Value("glob", values.text)
+_Name = Annotated[str, Value("name", values.name)]
+_Globs = tuple[Annotated[str, _GLOB], ...]
+_Networks = tuple[Annotated[Network, Value("network", values.network)], ...]
+_Whole = Annotated[int, Meta(ge=1)]
+_Bound = Annotated[int, Meta(ge=0)]
+WAIVERS = ListOf(
+    Section(
+        Waiver,
+        (
+            Key("server", _GLOB, "Servers it holds for, by name."),
+            Key("software", _GLOB, "Software it holds for, by canonical name."),
+            Key(
+                "kind",
+                shape_of(Kind | None),
+                "Only issues of this kind: unsupported, outdated, exploitable or reported. Null: every kind.",
+            ),
+            Key(
+                "until",
+                Value("date", values.date, rule=_check_until),
+                "The last day on which it holds, in UTC, as `YYYY-MM-DD`.",
+            ),
+            Key("reason", shape_of(str), "Why; shown with the issue."),
+        ),
+    )
+)
 
 
 class Scope(StrEnum):
@@ -28,53 +94,73 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFilter:
-    """Globs on a server's name: watched is what one of ``include`` matches and none of ``exclude``."""
+    """Which servers of the account are watched."""
 
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
+    include: Annotated[_Globs, ListOf(_GLOB, may_be_empty=False)] = ("*",)
+    """Servers whose name matches one of these are watched."""
+    exclude: _Globs = ()
+    """Except those whose name matches one of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """One PatrolServer account."""
 
-    name: str = "default"
-    api_url: str = "https://api.patrolserver.com"
-    key: Secret
-    secret: Secret
-    webhook_tokens: tuple[Secret, ...] = ()
+    name: _Name = "default"
+    """The label `account`; unique, at most 64 characters, no slash."""
+    api_url: Annotated[str, API_URL] = "https://api.patrolserver.com"
+    """Base URL of the API."""
+    key: Annotated[Secret, CREDENTIAL]
+    """The API key."""
+    secret: Annotated[Secret, CREDENTIAL]
+    """The API secret."""
+    webhook_tokens: tuple[Annotated[Secret, TOKEN], ...] = ()
+    """The webhook's URL is `/webhook/<token>`; the token tells the account. Several while one is replaced by another;
+    none turns the webhook off for this account. Letters, digits and `-._~`, best 16 or more."""
     servers: ServerFilter = field(default_factory=ServerFilter)
-    proxy_url: Secret | None = None
-    """A secret, because it may hold a password."""
-    ca_file: Path | None = None
+    # A secret, because it may hold a password.
+    proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url, is_secret=True)] | None = None
+    """HTTP proxy to reach the API, with user and password if it needs them."""
+    ca_file: Annotated[Path | None, FilePath()] = None
+    """Certificate authorities (PEM) to trust instead of the usual ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poll:
     """How the API is polled."""
 
-    interval: float = 900.0
-    concurrency: int = 8
-    timeout: float = 10.0
-    max_requests_per_minute: int = 600
+    interval: Annotated[float, _seconds(1)] = 900.0
+    """How often each server's software is read, spread evenly; at least 1s."""
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    """Calls under way at once, 1 to 256."""
+    timeout: Annotated[float, _seconds(0.1, 300)] = 10.0
+    """Time limit of one call, 100ms to 5m."""
+    max_requests_per_minute: _Whole = 600
+    """Budget of one account, over all replicas. When the fleet needs more, the interval stretches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
     """How deliveries are taken."""
 
-    allowed_networks: tuple[Network, ...] = ()
-    max_event_requests_per_minute: int = 60
-    inbox_limit: int = 10_000
+    allowed_networks: _Networks = ()
+    """Who may deliver, as networks or addresses; others get 403. Empty: all."""
+    max_event_requests_per_minute: _Whole = 60
+    """Budget of the calls that fetch events, or a twentieth of the fleet's servers, if that is more."""
+    inbox_limit: _Whole = 10_000
+    """Deliveries kept waiting; beyond it a catch-up poll takes their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issues:
     """What counts as an issue."""
 
-    exploit_risk: float = 5.0
-    settle: float = 300.0
-    waivers: tuple[Waiver, ...] = ()
+    exploit_risk: Annotated[float, Meta(ge=0, le=10)] = 5.0
+    """Exploits at or above this risk count, 0 to 10."""
+    settle: Annotated[float, _seconds(0)] = 300.0
+    """An issue that only an event reported is not closed by a poll that started sooner than this after it."""
+    waivers: Annotated[tuple[Waiver, ...], WAIVERS] = ()
+    """Issues that are accepted, each up to a date: counted as waived and not as open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,48 +168,65 @@ class Metrics:
     """Bounds on the series."""
 
     software: bool = True
-    software_limit_per_server: int = 200
-    software_limit_total: int = 200_000
-    max_label_length: int = 128
+    """One series for each outdated, unsupported or exploitable software."""
+    software_limit_per_server: _Bound = 200
+    """At most so many of these series for one server."""
+    software_limit_total: _Bound = 200_000
+    """At most so many of these series in all."""
+    max_label_length: Annotated[int, Meta(ge=16, le=4096)] = 128
+    """Longer label values are cut and end in a hash; at least 16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
     """Where the state lives."""
 
-    url: str = field(default="sqlite:///patrolserver.db", repr=False)
-    """May hold a password: never to be printed; ``patrolserver_exporter.store`` redacts it."""
-    retention: float = 90 * DAY
+    # It may hold a password: never to be printed; `patrolserver_exporter.store` redacts it.
+    url: Annotated[str, Value("URL", values.store_url, may_show=False, rule=_check_store_url)] = field(
+        default="sqlite:///patrolserver.db", repr=False
+    )
+    """`sqlite:///FILE` (from the working directory), `sqlite:////PATH/FILE`, in a folder that exists, or
+    `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`. Needs a restart."""
+    retention: Annotated[float, _seconds(DAY)] = 90 * DAY
+    """How long applied deliveries, fixed issues and changes are kept; at least 1d."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiToken:
     """A bearer token of the JSON API."""
 
-    name: str
-    token: Secret
-    scopes: frozenset[Scope] = frozenset({Scope.READ})
+    name: _Name
+    """Who uses it, for the logs; unique."""
+    token: Annotated[Secret, TOKEN]
+    """The bearer token. Letters, digits and `-._~`, best 16 or more."""
+    scopes: Annotated[frozenset[Scope], ListOf(shape_of(Scope), frozenset, may_be_empty=False)] = frozenset(
+        {Scope.READ}
+    )
+    """What it may do: read, refresh, inbox, reload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """Access to the JSON API."""
 
-    tokens: tuple[ApiToken, ...] = ()
+    tokens: Annotated[tuple[ApiToken, ...], ListOf(Section(ApiToken), unique="name")] = ()
+    """Bearer tokens of the JSON API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Web:
     """What stands in front of the listeners."""
 
-    trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxies: _Networks = ()
+    """Proxies whose `X-Forwarded-For` is believed, as networks or addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
-    accounts: tuple[Account, ...]
+    accounts: Annotated[tuple[Account, ...], ListOf(Section(Account), may_be_empty=False, unique="name")]
+    """The PatrolServer accounts. Without this key, the one account comes from the environment."""
     poll: Poll = field(default_factory=Poll)
     webhook: Webhook = field(default_factory=Webhook)
     issues: Issues = field(default_factory=Issues)

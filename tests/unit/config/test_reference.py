@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patrolserver_exporter.config.environment import VARIABLES
-from patrolserver_exporter.config.load import load_config
+from patrolserver_exporter.config.load import VARIABLES, load_config
 from patrolserver_exporter.config.reference import reference, table
 from patrolserver_exporter.config.schema import Account, Config
 from patrolserver_exporter.config.secret import Secret

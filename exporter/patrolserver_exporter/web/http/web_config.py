@@ -9,11 +9,12 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from yaml import MappingNode, Node, ScalarNode
+
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.nodes import MAX_BYTES, Mapping, Node, Place, Scalar, join_key, parse_nodes, shown_key
+from patrolserver_exporter.config.nodes import MAX_BYTES, is_null, join_key, own_tag, parse_nodes, shown_key
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
-from patrolserver_exporter.config.reading import WRONG, Reading
-from patrolserver_exporter.config.shape import FilePath, Key, ListOf, Section, Value
+from patrolserver_exporter.config.reading import WRONG, FilePath, Key, ListOf, Reading, Section, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +135,7 @@ class _TlsSection(Section):
     """``tls_server_config``, with the rules that look at several of its keys; empty it means no TLS."""
 
     def read(self, reading: Reading, node: Node, path: str) -> Any:
-        if (isinstance(node, Scalar) and node.is_null) or (isinstance(node, Mapping) and not node.entries):
+        if is_null(node) or (isinstance(node, MappingNode) and not node.value):
             return None
         settings = Section.read(self, reading, node, path)
         if isinstance(settings, TlsSettings):
@@ -235,25 +236,21 @@ class _MapOf:
 
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the pairs, or `WRONG` when one of them is."""
-        if isinstance(node, Scalar) and node.is_null:
+        if is_null(node):
             return ()
-        if not isinstance(node, Mapping):
+        if not isinstance(node, MappingNode):
             return reading.wrong(node, path, "needs keys and values")
-        pairs = [self._pair(reading, key, child, path) for key, child in node.entries]
+        pairs = [self._pair(reading, key, child, path) for key, child in node.value]
         return WRONG if any(pair is WRONG for pair in pairs) else tuple(pairs)
 
-    def _pair(self, reading: Reading, key: Scalar, node: Node, path: str) -> Any:
-        inner = join_key(path, shown_key(key.text))
-        if not isinstance(node, Scalar) or node.tag:
+    def _pair(self, reading: Reading, key: Node, node: Node, path: str) -> Any:
+        inner = join_key(path, shown_key(key.value))
+        if not isinstance(node, ScalarNode) or own_tag(node):
             return reading.wrong(node, inner, "needs a single value, without a tag")
         try:
-            return key.text, self.parse(key.text, node.text)
+            return key.value, self.parse(key.value, node.value)
         except Unfit as error:
             return reading.wrong(node, inner, str(error))
-
-    def show(self, value: Any, /) -> str:
-        """Write nothing: the pairs may be secret."""
-        return "" if value else "{}"
 
 
 def _no_http2(text: str) -> bool:
@@ -323,7 +320,7 @@ def load_web_config(path: Path) -> WebConfig:
 
 def _root(raw: bytes, file: str) -> Node:
     if all(not line.strip() or line.lstrip().startswith(b"#") for line in raw.splitlines()):
-        return Mapping(Place(1, 1), ())
+        return MappingNode("", [])
     return parse_nodes(raw, file)
 
 
