@@ -137,6 +137,8 @@ class Poll:
     """Time limit of one call, 100ms to 5m."""
     max_requests_per_minute: _Whole = 600
     """Budget of one account, over all replicas. When the fleet needs more, the interval stretches."""
+    max_pause: Annotated[float, _seconds(1)] = 3_600.0
+    """What a `Retry-After` of the API may cost at most; at least 1s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,7 @@ def test_typed_sections(tmp_path: Path) -> None:
     text += (CASES / "webhook.good.yml").read_text() + (CASES / "tokens.good.yml").read_text().partition("\n")[2]
     config = load_config(lay(tmp_path, text), ENVIRON, clock=FixedClock()).config
     assert (config.poll.interval, config.poll.timeout, config.poll.max_requests_per_minute) == (5400.0, 0.1, 7)
+    assert config.poll.max_pause == 5400.0
     assert [str(network) for network in config.webhook.allowed_networks] == [
         "192.0.2.0/24",
         "192.0.2.1/32",
