@@ -3,6 +3,7 @@
 `reading` reads these types, and `reference` writes their documentation: the text below a key is its description there.
 """
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +19,7 @@ from patrolserver_exporter.config.nodes import own_tag
 from patrolserver_exporter.config.reading import FilePath, Key, ListOf, Reading, Section, Value, shape_of
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.config.values import Network
-from patrolserver_exporter.issues.model import Kind, Waiver
+from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 
 DAY = 86_400.0
 
@@ -68,9 +69,19 @@ WAIVERS = ListOf(
             Key("server", _GLOB, "Servers it holds for, by name."),
             Key("software", _GLOB, "Software it holds for, by canonical name."),
             Key(
+                "exploit",
+                dataclasses.replace(_GLOB, nullable=True),
+                "Only this exploit, by id or CVE. Null: every exploit of the software.",
+            ),
+            Key(
                 "kind",
                 shape_of(Kind | None),
                 "Only issues of this kind: unsupported, outdated, exploitable or reported. Null: every kind.",
+            ),
+            Key(
+                "max_severity",
+                shape_of(Severity | None),
+                "It does not cover an issue that is worse: critical, high, medium or low. Null: any severity.",
             ),
             Key(
                 "until",

@@ -140,7 +140,11 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
     """Glob on the server's name."""
     software: str
     """Glob on the software's ``canonical_name``."""
+    exploit: str | None = None
+    """Glob on an exploit's id or CVE; None: every exploit."""
     kind: Kind | None = None
+    max_severity: Severity | None = None
+    """It does not cover an issue that is worse."""
     until: dt.date
     """Last day on which it holds, in UTC."""
     reason: str

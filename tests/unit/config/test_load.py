@@ -14,7 +14,7 @@ from patrolserver_exporter.config.nodes import MAX_BYTES
 from patrolserver_exporter.config.problem import ConfigError, Problem
 from patrolserver_exporter.config.schema import Account, Config, Scope
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.issues.model import Kind, Waiver
+from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 
 CASES = Path(__file__).parent / "cases"
 TODAY = dt.date(2026, 6, 1)
@@ -113,6 +113,17 @@ def test_typed_sections(tmp_path: Path) -> None:
     ]
     assert config.issues.waivers[2] == Waiver(
         server="*", software="wordpress/*", kind=Kind.EXPLOITABLE, until=dt.date(2099, 2, 28), reason="no"
+    )
+    assert config.issues.waivers[3:] == (
+        Waiver(
+            server="web-*",
+            software="openssl",
+            exploit="CVE-2026-0001",
+            max_severity=Severity.HIGH,
+            until=dt.date(2099, 1, 31),
+            reason="r",
+        ),
+        Waiver(server="*", software="*", until=dt.date(2099, 1, 31), reason="r"),
     )
     assert (config.issues.exploit_risk, config.issues.settle, config.metrics.software) == (7.5, 0.0, False)
     assert config.api.tokens[0].scopes == frozenset(Scope)
