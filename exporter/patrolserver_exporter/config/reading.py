@@ -10,7 +10,7 @@ mistake.
                                       ``extra={"kind": "duration"}``
 ``X | None``                          that, or null
 ``tuple[X, ...]``, ``frozenset[X]``   a list
-``dict[str, X]``                      a mapping with free keys
+``Mapping[str, X]``                   a mapping with free keys
 a dataclass or `msgspec.Struct`       a mapping with the keys, types and defaults of its fields
 ``Annotated[X, shape]``               the shape, whatever the type
 ====================================  ==========================================================================
@@ -18,6 +18,7 @@ a dataclass or `msgspec.Struct`       a mapping with the keys, types and default
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import datetime as dt
 import difflib
@@ -222,8 +223,12 @@ class MapOf:
     """A mapping with free keys, which ``name`` checks. Nothing after the key is an empty one."""
 
     item: Shape
-    name: Callable[[str], str] = values.name
-    kind: str = "mapping of names"
+    name: Callable[[str], Any] = values.name
+
+    @property
+    def kind(self) -> str:
+        """A mapping to what."""
+        return f"{self.item.kind} by name"
 
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return a `dict` in the order of the text, or `WRONG` when one of its parts is."""
@@ -236,7 +241,7 @@ class MapOf:
             try:
                 read[self.name(key.value)] = _noted(reading, self.item, child, inner)
             except Unfit as error:
-                reading.wrong(key, inner, f"is no name here: it {error}")
+                reading.wrong(key, inner, str(error))
         return WRONG if len(reading.problems) > before else read
 
     def written(self, value: Any) -> str:
@@ -260,6 +265,8 @@ class Section:
     build: Any
     given_keys: tuple[Key, ...] = ()
     kind: str = "mapping"
+    rule: Callable[[Reading, Node, str, Any], object] | None = None
+    """Looks at the object that was read, and notes what does not go together."""
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -273,7 +280,12 @@ class Section:
         for key, default in self.defaults().items():
             if default is REQUIRED and read is not WRONG and key not in read:
                 reading.wrong(node, join_key(path, key), "is missing; add it")
-        return WRONG if len(reading.problems) > before else self.build(**read)
+        if len(reading.problems) > before:
+            return WRONG
+        value = self.build(**read)
+        if self.rule:
+            self.rule(reading, node, path, value)
+        return WRONG if len(reading.problems) > before else value
 
     def values(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the values of the keys that are there, `WRONG` for what is no mapping; unknown keys are noted."""
@@ -308,7 +320,7 @@ def shape_of(hint: Any) -> Shape:
     kind = get_origin(hint) or hint
     if kind in {tuple, frozenset}:
         return ListOf(shape_of(arguments[0]), kind)
-    if kind is dict:
+    if kind is collections.abc.Mapping:
         return MapOf(shape_of(arguments[1]))
     return _single(kind, bounds) or Section(kind)
 

@@ -6,8 +6,11 @@ import ast
 import inspect
 import itertools
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from patrolserver_exporter.config.duration import format_duration
 from patrolserver_exporter.config.nodes import join_key
@@ -64,6 +67,8 @@ def _written(value: Any, kind: str) -> str:
     match value:
         case None:
             return "null"
+        case Mapping() | Struct():
+            return "{}"
         case bool():
             return str(value).lower()
         case tuple() | frozenset():

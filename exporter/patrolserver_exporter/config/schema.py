@@ -5,22 +5,25 @@
 
 import dataclasses
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 from yaml import Node
 
 from patrolserver_exporter.config import values
 from patrolserver_exporter.config.hidden import url_password
-from patrolserver_exporter.config.nodes import own_tag
-from patrolserver_exporter.config.reading import FilePath, Key, ListOf, Reading, Section, Value, shape_of
+from patrolserver_exporter.config.nodes import join_key, own_tag
+from patrolserver_exporter.config.problem import Unfit
+from patrolserver_exporter.config.reading import FilePath, Key, ListOf, MapOf, Reading, Section, Value, shape_of
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.config.values import Network
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 
+BUILTIN_POLICY = "builtin"
 DAY = 86_400.0
 
 
@@ -53,6 +56,21 @@ def _check_until(reading: Reading, node: Node, path: str, until: dt.date) -> Non
         reading.warn(node, path, f"has passed ({until}); the waiver has no effect any more, remove or renew it")
 
 
+def _check_gate(reading: Reading, _node: Node, path: str, gate: "Gate") -> None:
+    if gate.default_policy is not None and gate.default_policy not in gate.policies:
+        key = join_key(path, "default_policy")
+        known = (
+            f"known are {', '.join(gate.policies)}" if gate.policies else "there are none; add it, or leave this out"
+        )
+        reading.wrong(reading.found[key][0], key, f"names no policy of {join_key(path, 'policies')}; {known}")
+
+
+def _policy_name(name: str) -> str:
+    if values.name(name) == BUILTIN_POLICY:
+        raise Unfit("is the name of the built-in policy; choose another")
+    return name
+
+
 CREDENTIAL = Value("secret", values.text, is_secret=True)
 TOKEN = Value("secret", values.token, is_secret=True, rule=_check_token)
 API_URL = Value("URL", values.api_url, may_show=False, rule=_check_api_url)
@@ -62,6 +80,7 @@ _Globs = tuple[Annotated[str, _GLOB], ...]
 _Networks = tuple[Annotated[Network, Value("network", values.network)], ...]
 _Whole = Annotated[int, Meta(ge=1)]
 _Bound = Annotated[int, Meta(ge=0)]
+_Duration = Annotated[float, _seconds(0)]
 WAIVERS = ListOf(
     Section(
         Waiver,
@@ -176,6 +195,107 @@ class Issues:
     """Issues that are accepted, each up to a date: counted as waived and not as open."""
 
 
+class SeverityLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many issues of a severity and worse are accepted, over all servers that are asked for; null: any number."""
+
+    critical: _Bound = 0
+    """Critical ones."""
+    high: _Bound | None = None
+    """High and critical ones."""
+    medium: _Bound | None = None
+    """Medium ones and worse."""
+    low: _Bound | None = None
+    """All."""
+
+
+class KindLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many issues of a kind are accepted, over all servers that are asked for; null: any number."""
+
+    unsupported: _Bound | None = None
+    """Software that gets no fixes any more."""
+    outdated: _Bound | None = None
+    """Software with a newer bug-fix release."""
+    exploitable: _Bound | None = None
+    """Software with known exploits."""
+    reported: _Bound | None = None
+    """What so far only an event reported."""
+
+
+class Grace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long an issue does not count against a limit, from when it got that limit's severity or worse."""
+
+    critical: _Duration | None = None
+    """For an issue that is critical now."""
+    high: _Duration | None = None
+    """For one that is high now."""
+    medium: _Duration | None = None
+    """For one that is medium now."""
+    low: _Duration | None = None
+    """For one that is low now."""
+
+
+class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a deploy gate asks for. Durations are seconds; None: no such limit."""
+
+    max_by_severity: SeverityLimits = SeverityLimits()
+    max_by_kind: KindLimits = KindLimits()
+    max_total: _Bound | None = None
+    """At most so many issues in all. Null: any number."""
+    max_risk: Annotated[float, Meta(ge=0, le=10)] | None = None
+    """No exploit above it, 0 to 10. Null: any risk."""
+    max_age: _Duration = DAY
+    """Age of a server's last successful poll; with older data nobody can vouch for it."""
+    max_scan_age: _Duration | None = None
+    """Age of the end of a server's last scan that was seen. Null: any age, and none seen."""
+    max_unknown_software: _Bound = 0
+    """For each server: software in a state that nobody knows, up to which its data counts as known."""
+    allow_empty: bool = False
+    """A server without any software is fine."""
+    grace: Grace = Grace()
+    fixable_only: bool = False
+    """Outdated or exploitable software without a newer bug-fix release does not count."""
+    waivers: Annotated[tuple[Waiver, ...], WAIVERS] = ()
+    """Issues that are accepted by this policy, beside those of `issues.waivers`."""
+    allow_baseline: bool = False
+    """A request may bring a baseline of its own."""
+    allow_waivers: bool = False
+    """A request may bring waivers of its own."""
+    allow_grace: bool = False
+    """A request may bring a grace of its own."""
+    allow_fixable_only: bool = False
+    """A request may ask for `fixable_only`."""
+    allow_allow_empty: bool = False
+    """A request may ask for `allow_empty`."""
+
+
+class Inline(StrEnum):
+    """What a request to the gate may ask for itself."""
+
+    ANY = "any"
+    TIGHTEN = "tighten"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What deploys are judged by."""
+
+    default_policy: _Name | None = None
+    """The policy of a request that names none. Null: the built-in one, or with policies such a request is refused."""
+    inline: Inline | None = None
+    """What a request may ask for itself: any; tighten, where the stricter of the request and the policy holds, and what
+    would loosen is refused unless the policy allows it; or none. Null: any without policies, else tighten."""
+    policies: Annotated[Mapping[str, GatePolicy], MapOf(Section(GatePolicy), _policy_name)] = field(
+        default_factory=dict
+    )
+    """The policies, each under the name that a request gives. `builtin` is a reserved name."""
+
+    @property
+    def inline_in_force(self) -> Inline:
+        """What a request may ask for itself, where the configuration need not say it."""
+        return self.inline or (Inline.TIGHTEN if self.policies else Inline.ANY)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """Bounds on the series."""
@@ -243,6 +363,7 @@ class Config:
     poll: Poll = field(default_factory=Poll)
     webhook: Webhook = field(default_factory=Webhook)
     issues: Issues = field(default_factory=Issues)
+    gate: Annotated[Gate, Section(Gate, rule=_check_gate)] = field(default_factory=Gate)
     metrics: Metrics = field(default_factory=Metrics)
     store: Store = field(default_factory=Store)
     api: Api = field(default_factory=Api)
