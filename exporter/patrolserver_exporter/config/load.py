@@ -14,15 +14,15 @@ from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config import schema
 from patrolserver_exporter.config.nodes import MAX_BYTES, is_null, node_of, parse_nodes
 from patrolserver_exporter.config.problem import ConfigError, Problem
-from patrolserver_exporter.config.reading import Reading, Section
+from patrolserver_exporter.config.reading import Reading, Section, shape_of
 from patrolserver_exporter.config.secret import is_world_readable
+from patrolserver_exporter.issues.model import Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.reading import Value
-    from patrolserver_exporter.issues.model import Waiver
 
 KEY = "PATROLSERVER_KEY"
 SECRET = "PATROLSERVER_SECRET"  # noqa: S105 - a variable's name
@@ -47,7 +47,7 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     through ``!env``. The clock tells which waivers have run out. Raises `ConfigError` with every mistake.
     """
     today = dt.datetime.fromtimestamp((clock or SystemClock()).now(), dt.UTC).date()
-    reading = Reading(file=str(path), folder=path.parent if path else Path(), environ=environ, today=today)
+    reading = Reading(file=str(path), folder=path.parent if path else Path(), environ=environ)
     given: dict[str, Any] = {}
     if path:
         root = _root(path)
@@ -62,6 +62,9 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
             given["accounts"] = (_environment_account(reading, environ),)
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
+    for key, (node, value) in reading.found.items():
+        if isinstance(value, dt.date) and value < today:
+            reading.warn(node, key, f"has passed ({value}); the waiver has no effect any more, remove or renew it")
     warnings = ConfigError(tuple(reading.warnings)).errors
     return Loaded(schema.Config(**given), tuple(str(warning) for warning in warnings))
 
@@ -83,7 +86,7 @@ def waivers_of(data: object, *, source: str = "waivers") -> tuple[Waiver, ...]:
 
 def _waivers(node: Node, source: str) -> tuple[Waiver, ...]:
     reading = Reading(file=source)
-    waivers = schema.WAIVERS.read(reading, node, "")
+    waivers = shape_of(tuple[Waiver, ...]).read(reading, node, "")
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
     return tuple(waivers)

@@ -1,19 +1,9 @@
 """How nodes become typed values: the type of a field says how it is read, and `Annotated` says what the type cannot.
 
 A shape reads a node and returns its value, or `WRONG` after noting what does not fit, so that one run finds every
-mistake.
-
-====================================  ==========================================================================
-``bool``, ``str``, ``date``, a        a single value
-``StrEnum``
-``int``, ``float``                    a number; `msgspec.Meta` has its bounds and, for a float of seconds,
-                                      ``extra={"kind": "duration"}``
-``X | None``                          that, or null
-``tuple[X, ...]``, ``frozenset[X]``   a list
-``Mapping[str, X]``                   a mapping with free keys
-a dataclass or `msgspec.Struct`       a mapping with the keys, types and defaults of its fields
-``Annotated[X, shape]``               the shape, whatever the type
-====================================  ==========================================================================
+mistake. The fields of a dataclass or a `msgspec.Struct` are the keys of a mapping, ``tuple`` and ``frozenset`` are
+lists, ``Mapping[str, X]`` has free keys, and ``X | None`` may be null. Numbers have their bounds in a `msgspec.Meta`,
+whose ``extra={"kind": …}`` tells a duration from another float and a glob from another text.
 """
 
 from __future__ import annotations
@@ -66,7 +56,6 @@ class Reading:
     folder: Path = field(default_factory=Path)
     environ: Mapping[str, str] | None = None
     """None: the text comes from elsewhere, and tags, which could read our files, are refused."""
-    today: dt.date = dt.date.min
     is_open: bool = False
     """Everyone may read the file."""
     problems: list[Problem] = field(default_factory=list)
@@ -250,28 +239,17 @@ class MapOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One key of a section. Its default is the one of the section's class."""
-
-    name: str
-    shape: Shape
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Section:
-    """A mapping that becomes an object of ``build``, with the keys that are given or else those of its fields."""
+    """A mapping that becomes an object of ``build``; its keys are the fields."""
 
     build: Any
-    given_keys: tuple[Key, ...] = ()
     kind: str = "mapping"
     rule: Callable[[Reading, Node, str, Any], object] | None = None
     """Looks at the object that was read, and notes what does not go together."""
 
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """Every key, in the order of the documentation."""
-        return self.given_keys or _keys_of(self.build)
+    def shapes(self) -> dict[str, Shape]:
+        """Return how each key is read, in the order of the documentation."""
+        return _shapes_of(self.build)
 
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the object. Nothing after the key means: all defaults."""
@@ -291,11 +269,11 @@ class Section:
         """Return the values of the keys that are there, `WRONG` for what is no mapping; unknown keys are noted."""
         if not isinstance(node, MappingNode) and not is_null(node):
             return reading.wrong(node, path, f"needs keys and values, not {_kind_of(node)}")
-        known = {key.name: key for key in self.keys}
+        known = self.shapes()
         read: dict[str, Any] = {}
         for given, child in [] if isinstance(node, ScalarNode) else node.value:
-            if key := known.get(given.value):
-                read[key.name] = _noted(reading, key.shape, child, join_key(path, key.name))
+            if shape := known.get(given.value):
+                read[given.value] = _noted(reading, shape, child, join_key(path, given.value))
             else:
                 reading.wrong(given, join_key(path, shown_key(given.value)), _unknown_key(given.value, tuple(known)))
         return read
@@ -333,6 +311,8 @@ _SINGLE: dict[type, Value] = {
 
 
 def _single(kind: type, bounds: msgspec.Meta) -> Value | None:
+    if (bounds.extra or {}).get("kind") == "glob":
+        return Value("glob", values.text)
     if issubclass(kind, StrEnum):
         return Value(kind.__name__.lower(), values.choice(kind))
     if kind in _SINGLE or not issubclass(kind, int | float):
@@ -347,8 +327,8 @@ def _single(kind: type, bounds: msgspec.Meta) -> Value | None:
 
 
 @functools.cache
-def _keys_of(build: Any) -> tuple[Key, ...]:
-    return tuple(Key(name, shape_of(hint)) for name, hint in get_type_hints(build, include_extras=True).items())
+def _shapes_of(build: Any) -> dict[str, Shape]:
+    return {name: shape_of(hint) for name, hint in get_type_hints(build, include_extras=True).items()}
 
 
 def _noted(reading: Reading, shape: Shape, node: Node, path: str) -> Any:

@@ -6,11 +6,8 @@ import ast
 import inspect
 import itertools
 import textwrap
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from msgspec import Struct
 
 from patrolserver_exporter.config.duration import format_duration
 from patrolserver_exporter.config.nodes import join_key
@@ -53,26 +50,26 @@ def _row(entry: Entry) -> str:
 
 def _entries(section: Section, path: str) -> Iterator[Entry]:
     defaults, texts = section.defaults(), _texts(section.build)
-    for key in section.keys:
-        inner, shape, default = join_key(path, key.name), key.shape, defaults[key.name]
-        about = key.description or texts.get(key.name) or (isinstance(shape, Section) and shape.build.__doc__) or ""
+    for key, shape in section.shapes().items():
+        inner, default = join_key(path, key), defaults[key]
+        about = texts.get(key) or (isinstance(shape, Section) and shape.build.__doc__) or ""
         yield Entry(inner, shape.kind, "required" if default is REQUIRED else _written(default, shape.kind), about)
-        if isinstance(shape, ListOf | MapOf):
-            inner, shape = f"{inner}[]" if isinstance(shape, ListOf) else f"{inner}.NAME", shape.item
-        if isinstance(shape, Section):
-            yield from _entries(shape, inner)
+        below = shape.item if isinstance(shape, ListOf | MapOf) else shape
+        if isinstance(below, Section):
+            suffix = {ListOf: "[]", MapOf: ".NAME"}.get(type(shape), "")
+            yield from _entries(below, inner + suffix)
 
 
 def _written(value: Any, kind: str) -> str:
     match value:
         case None:
             return "null"
-        case Mapping() | Struct():
-            return "{}"
         case bool():
             return str(value).lower()
         case tuple() | frozenset():
             return f"[{', '.join(_written(item, kind.removeprefix('list of ')) for item in value)}]"
+    if kind == "mapping by name":
+        return "{}"
     return {"duration": format_duration, "glob": '"{}"'.format}.get(kind, str)(value)
 
 

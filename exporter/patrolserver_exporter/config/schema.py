@@ -3,8 +3,6 @@
 `reading` reads these types, and `reference` writes their documentation: the text below a key is its description there.
 """
 
-import dataclasses
-import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,10 +16,10 @@ from patrolserver_exporter.config import values
 from patrolserver_exporter.config.hidden import url_password
 from patrolserver_exporter.config.nodes import join_key, own_tag
 from patrolserver_exporter.config.problem import Unfit
-from patrolserver_exporter.config.reading import FilePath, Key, ListOf, MapOf, Reading, Section, Value, shape_of
+from patrolserver_exporter.config.reading import FilePath, ListOf, MapOf, Reading, Section, Value, shape_of
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.config.values import Network
-from patrolserver_exporter.issues.model import Kind, Severity, Waiver
+from patrolserver_exporter.issues.model import Glob, Waiver
 
 BUILTIN_POLICY = "builtin"
 DAY = 86_400.0
@@ -51,11 +49,6 @@ def _check_store_url(reading: Reading, node: Node, path: str, url: str) -> None:
         reading.warn(node, path, "holds a password in a file that everyone may read; chmod o-r the file, or use !file")
 
 
-def _check_until(reading: Reading, node: Node, path: str, until: dt.date) -> None:
-    if until < reading.today:
-        reading.warn(node, path, f"has passed ({until}); the waiver has no effect any more, remove or renew it")
-
-
 def _check_gate(reading: Reading, _node: Node, path: str, gate: "Gate") -> None:
     if gate.default_policy is not None and gate.default_policy not in gate.policies:
         key = join_key(path, "default_policy")
@@ -74,43 +67,11 @@ def _policy_name(name: str) -> str:
 CREDENTIAL = Value("secret", values.text, is_secret=True)
 TOKEN = Value("secret", values.token, is_secret=True, rule=_check_token)
 API_URL = Value("URL", values.api_url, may_show=False, rule=_check_api_url)
-_GLOB = Value("glob", values.text)
 _Name = Annotated[str, Value("name", values.name)]
-_Globs = tuple[Annotated[str, _GLOB], ...]
 _Networks = tuple[Annotated[Network, Value("network", values.network)], ...]
 _Whole = Annotated[int, Meta(ge=1)]
 _Bound = Annotated[int, Meta(ge=0)]
 _Duration = Annotated[float, _seconds(0)]
-WAIVERS = ListOf(
-    Section(
-        Waiver,
-        (
-            Key("server", _GLOB, "Servers it holds for, by name."),
-            Key("software", _GLOB, "Software it holds for, by canonical name."),
-            Key(
-                "exploit",
-                dataclasses.replace(_GLOB, nullable=True),
-                "Only this exploit, by id or CVE. Null: every exploit of the software.",
-            ),
-            Key(
-                "kind",
-                shape_of(Kind | None),
-                "Only issues of this kind: unsupported, outdated, exploitable or reported. Null: every kind.",
-            ),
-            Key(
-                "max_severity",
-                shape_of(Severity | None),
-                "It does not cover an issue that is worse: critical, high, medium or low. Null: any severity.",
-            ),
-            Key(
-                "until",
-                Value("date", values.date, rule=_check_until),
-                "The last day on which it holds, in UTC, as `YYYY-MM-DD`.",
-            ),
-            Key("reason", shape_of(str), "Why; shown with the issue."),
-        ),
-    )
-)
 
 
 class Scope(StrEnum):
@@ -126,9 +87,9 @@ class Scope(StrEnum):
 class ServerFilter:
     """Which servers of the account are watched."""
 
-    include: Annotated[_Globs, ListOf(_GLOB, may_be_empty=False)] = ("*",)
+    include: Annotated[tuple[Glob, ...], ListOf(shape_of(Glob), may_be_empty=False)] = ("*",)
     """Servers whose name matches one of these are watched."""
-    exclude: _Globs = ()
+    exclude: tuple[Glob, ...] = ()
     """Except those whose name matches one of these."""
 
 
@@ -191,7 +152,7 @@ class Issues:
     """Exploits at or above this risk count, 0 to 10."""
     settle: Annotated[float, _seconds(0)] = 300.0
     """An issue that only an event reported is not closed by a poll that started sooner than this after it."""
-    waivers: Annotated[tuple[Waiver, ...], WAIVERS] = ()
+    waivers: tuple[Waiver, ...] = ()
     """Issues that are accepted, each up to a date: counted as waived and not as open."""
 
 
@@ -199,39 +160,39 @@ class SeverityLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How many issues of a severity and worse are accepted, over all servers that are asked for; null: any number."""
 
     critical: _Bound = 0
-    """Critical ones."""
+    """At most so many critical issues."""
     high: _Bound | None = None
-    """High and critical ones."""
+    """At most so many high and critical issues. Null: any number."""
     medium: _Bound | None = None
-    """Medium ones and worse."""
+    """At most so many medium, high and critical issues. Null: any number."""
     low: _Bound | None = None
-    """All."""
+    """At most so many issues of any severity. Null: any number."""
 
 
 class KindLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many issues of a kind are accepted, over all servers that are asked for; null: any number."""
 
     unsupported: _Bound | None = None
-    """Software that gets no fixes any more."""
+    """At most so many unsupported issues. Null: any number."""
     outdated: _Bound | None = None
-    """Software with a newer bug-fix release."""
+    """At most so many outdated issues. Null: any number."""
     exploitable: _Bound | None = None
-    """Software with known exploits."""
+    """At most so many exploitable issues. Null: any number."""
     reported: _Bound | None = None
-    """What so far only an event reported."""
+    """At most so many reported issues. Null: any number."""
 
 
 class Grace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long an issue does not count against a limit, from when it got that limit's severity or worse."""
 
     critical: _Duration | None = None
-    """For an issue that is critical now."""
+    """An issue that is critical counts once it has had a limit's severity or worse for so long. Null: at once."""
     high: _Duration | None = None
-    """For one that is high now."""
+    """The same for one that is high."""
     medium: _Duration | None = None
-    """For one that is medium now."""
+    """The same for one that is medium."""
     low: _Duration | None = None
-    """For one that is low now."""
+    """The same for one that is low."""
 
 
 class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -254,7 +215,7 @@ class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     grace: Grace = Grace()
     fixable_only: bool = False
     """Outdated or exploitable software without a newer bug-fix release does not count."""
-    waivers: Annotated[tuple[Waiver, ...], WAIVERS] = ()
+    waivers: tuple[Waiver, ...] = ()
     """Issues that are accepted by this policy, beside those of `issues.waivers`."""
     allow_baseline: bool = False
     """A request may bring a baseline of its own."""
