@@ -128,9 +128,8 @@ class Value:
             return None if self.nullable else reading.wrong(node, path, message)
         try:
             source = reading.source(node)
-            value = self.parsed(reading, source.read() if source.tag or self.is_secret else node.value)
-            if self.is_secret:
-                value = Secret(source)
+            value: Any = Secret(source) if self.is_secret else source.read() if source.tag else source.text
+            fitting = self.parsed(reading, value.reveal() if self.is_secret else value)
         except ConfigError as error:
             return reading.wrong(node, path, error.errors[0].message)
         except Unfit as error:
@@ -138,6 +137,8 @@ class Value:
             return reading.wrong(node, path, f"{error} (is {node.value[:40]!a})" if may_show else str(error))
         if self.is_secret:
             _check_readable(reading, node, path, source)
+        else:
+            value = fitting
         if self.rule:
             self.rule(reading, node, path, value)
         return value
@@ -184,15 +185,13 @@ class ListOf:
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the items, or `WRONG` when one of them is."""
         before = len(reading.problems)
-        if not isinstance(node, SequenceNode) and not is_null(node):
-            message = f"needs a list, in [brackets] or with a dash before each item, not {_kind_of(node)}"
-            return reading.wrong(node, path, message)
-        items = [] if isinstance(node, ScalarNode) else node.value
-        if not items and not self.may_be_empty:
+        needed = "a list, in [brackets] or with a dash before each item"
+        items = _children(reading, node, path, SequenceNode, needed)
+        if items == [] and not self.may_be_empty:
             return reading.wrong(node, path, "needs at least one item")
-        read = [_noted(reading, self.item, child, f"{path}[{index}]") for index, child in enumerate(items)]
+        read = [_noted(reading, self.item, child, f"{path}[{index}]") for index, child in enumerate(items or ())]
         if self.unique and isinstance(self.item, Section):
-            self._check_unique(reading, path, [child for child in items if isinstance(child, MappingNode)], self.item)
+            self._check_unique(reading, path, items or [], self.item)
         return WRONG if len(reading.problems) > before else self.build(read)
 
     def _check_unique(self, reading: Reading, path: str, items: list[Node], section: Section) -> None:
@@ -200,7 +199,7 @@ class ListOf:
         first: dict[str, str] = {}
         for index, item in enumerate(items):
             key = f"{path}[{index}].{self.unique}"
-            node, value = reading.found.get(key, (item, default))
+            node, value = reading.found.get(key, (item, default if isinstance(item, MappingNode) else None))
             if isinstance(value, str) and first.setdefault(value, f"{path}[{index}]") != f"{path}[{index}]":
                 remedy = f"give each its own {self.unique}"
                 remedy += f" (without one it is {default})" if value == default else ""
@@ -222,20 +221,14 @@ class MapOf:
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return a `dict` in the order of the text, or `WRONG` when one of its parts is."""
         before = len(reading.problems)
-        if not isinstance(node, MappingNode) and not is_null(node):
-            return reading.wrong(node, path, f"needs names and what each stands for, not {_kind_of(node)}")
         read: dict[str, Any] = {}
-        for key, child in [] if isinstance(node, ScalarNode) else node.value:
+        for key, child in _children(reading, node, path, MappingNode, "names, each with what it stands for") or ():
             inner = join_key(path, shown_key(key.value))
             try:
                 read[self.name(key.value)] = _noted(reading, self.item, child, inner)
             except Unfit as error:
                 reading.wrong(key, inner, str(error))
         return WRONG if len(reading.problems) > before else read
-
-    def written(self, value: Any) -> str:
-        """Write what stands for no names; no other default is known."""
-        return "…" if value else "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +260,11 @@ class Section:
 
     def values(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the values of the keys that are there, `WRONG` for what is no mapping; unknown keys are noted."""
-        if not isinstance(node, MappingNode) and not is_null(node):
-            return reading.wrong(node, path, f"needs keys and values, not {_kind_of(node)}")
+        if (children := _children(reading, node, path, MappingNode, "keys and values")) is None:
+            return WRONG
         known = self.shapes()
         read: dict[str, Any] = {}
-        for given, child in [] if isinstance(node, ScalarNode) else node.value:
+        for given, child in children:
             if shape := known.get(given.value):
                 read[given.value] = _noted(reading, shape, child, join_key(path, given.value))
             else:
@@ -335,6 +328,14 @@ def _noted(reading: Reading, shape: Shape, node: Node, path: str) -> Any:
     value = shape.read(reading, node, path)
     reading.found[path] = (node, value)
     return value
+
+
+def _children(reading: Reading, node: Node, path: str, kind: type[Node], needed: str) -> list[Any] | None:
+    """Return what is in a list or mapping, None after noting that it is none; nothing after the key is an empty one."""
+    if isinstance(node, kind) or is_null(node):
+        return [] if is_null(node) else list(node.value)
+    reading.wrong(node, path, f"needs {needed}, not {_kind_of(node)}")
+    return None
 
 
 def _check_readable(reading: Reading, node: Node, path: str, source: Source) -> None:

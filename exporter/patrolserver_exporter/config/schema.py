@@ -18,11 +18,11 @@ from patrolserver_exporter.config.nodes import join_key, own_tag
 from patrolserver_exporter.config.problem import Unfit
 from patrolserver_exporter.config.reading import FilePath, ListOf, MapOf, Reading, Section, Value, shape_of
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.config.values import Network
 from patrolserver_exporter.issues.model import Glob, Waiver
 
 BUILTIN_POLICY = "builtin"
 DAY = 86_400.0
+Network = values.Network
 
 
 def _seconds(least: float, most: float | None = None) -> Meta:

@@ -281,7 +281,7 @@ def load_web_config(path: Path) -> WebConfig:
     if isinstance(config, WebConfig) and config.rate_limit.interval and not config.rate_limit.burst:
         reading.wrong(reading.found["rate_limit"][0], "rate_limit.burst", "is missing or 0: nothing would be answered")
     if reading.problems:
-        raise ConfigError(tuple(sorted(reading.problems, key=lambda problem: (problem.line or 0, problem.column or 0))))
+        raise ConfigError(tuple(reading.problems))
     assert isinstance(config, WebConfig)  # noqa: S101 - without problems there is a value
     return config
 
