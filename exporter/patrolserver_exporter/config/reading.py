@@ -262,14 +262,16 @@ class Section:
         """Return the values of the keys that are there, `WRONG` for what is no mapping; unknown keys are noted."""
         if (children := _children(reading, node, path, MappingNode, "keys and values")) is None:
             return WRONG
-        known = self.shapes()
+        known, misspelt = self.shapes(), False
         read: dict[str, Any] = {}
         for given, child in children:
             if shape := known.get(given.value):
                 read[given.value] = _noted(reading, shape, child, join_key(path, given.value))
             else:
                 reading.wrong(given, join_key(path, shown_key(given.value)), _unknown_key(given.value, tuple(known)))
-        return read
+                misspelt = True
+        # What is missing may be what is misspelt: one mistake, told once.
+        return {**dict.fromkeys(known, WRONG), **read} if misspelt else read
 
     def defaults(self) -> dict[str, Any]:
         """Return every field's default; `REQUIRED` where there is none."""
