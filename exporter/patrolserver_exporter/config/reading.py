@@ -293,8 +293,9 @@ def shape_of(hint: Any) -> Shape:
     kind = get_origin(hint) or hint
     if kind in {tuple, frozenset}:
         return ListOf(shape_of(arguments[0]), kind)
-    if kind is collections.abc.Mapping:
-        return MapOf(shape_of(arguments[1]))
+    if kind in {dict, collections.abc.Mapping}:
+        name = shape_of(arguments[0])
+        return MapOf(shape_of(arguments[1]), name.parse if isinstance(name, Value) else values.name)
     return _single(kind, bounds) or Section(kind)
 
 
