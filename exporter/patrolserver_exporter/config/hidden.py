@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+from patrolserver_exporter.config.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from patrolserver_exporter.config.schema import Config
-    from patrolserver_exporter.config.secret import Secret
 
 _URL_PASSWORD = re.compile(r"://[^:@/]*:(.*)@")
 
 
-def secrets_of(config: Config) -> tuple[Secret, ...]:
-    """Return every secret, in the order of the configuration."""
-    return tuple(_secrets(config))
+def secrets_of(part: object) -> tuple[Secret, ...]:
+    """Return every secret of the configuration or a part of it, in its order."""
+    return tuple(_secrets(part))
 
 
 def hidden_values(config: Config) -> frozenset[str]:
     """Return every text that must not show: the secrets as they are now, and the passwords within URLs."""
     values = {secret.reveal() for secret in secrets_of(config)}
-    urls = [config.store.url, *values]
-    passwords = {match.group(1) for url in urls if (match := _URL_PASSWORD.search(url))}
+    passwords = {password for url in (config.store.url, *values) if (password := url_password(url))}
     return frozenset(values | passwords | {unquote(password) for password in passwords})
 
 
@@ -34,12 +35,12 @@ def url_password(url: str) -> str | None:
     return match.group(1) if match else None
 
 
-def _secrets(config: Config) -> Iterator[Secret]:
-    for account in config.accounts:
-        yield account.key
-        yield account.secret
-        yield from account.webhook_tokens
-        if account.proxy_url is not None:
-            yield account.proxy_url
-    for entry in config.api.tokens:
-        yield entry.token
+def _secrets(part: object) -> Iterator[Secret]:
+    if isinstance(part, Secret):
+        yield part
+    elif isinstance(part, tuple):
+        for item in part:
+            yield from _secrets(item)
+    elif dataclasses.is_dataclass(part):
+        for field in dataclasses.fields(part):
+            yield from _secrets(getattr(part, field.name))

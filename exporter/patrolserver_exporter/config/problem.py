@@ -41,7 +41,7 @@ class ConfigError(Exception):
 
     def __init__(self, errors: tuple[Problem, ...]) -> None:
         super().__init__(errors)
-        self.errors = errors
+        self.errors = tuple(sorted(errors, key=lambda problem: (problem.line or 0, problem.column or 0)))
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.errors)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from patrolserver_exporter.config.keys import CONFIG
+from patrolserver_exporter.config.duration import format_duration
 from patrolserver_exporter.config.nodes import join_key
-from patrolserver_exporter.config.reading import REQUIRED
-from patrolserver_exporter.config.shape import ListOf, Section
+from patrolserver_exporter.config.reading import REQUIRED, ListOf, MapOf, Section
+from patrolserver_exporter.config.schema import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +30,7 @@ class Entry:
 
 def reference() -> tuple[Entry, ...]:
     """Return every key, sections before the keys within them."""
-    return tuple(_entries(CONFIG, ""))
+    return tuple(_entries(Section(Config), ""))
 
 
 def table(section: str) -> str:
@@ -45,13 +49,35 @@ def _row(entry: Entry) -> str:
 
 
 def _entries(section: Section, path: str) -> Iterator[Entry]:
-    defaults = section.defaults()
-    for key in section.keys:
-        inner = join_key(path, key.name)
-        default = defaults[key.name]
-        shown = "required" if default is REQUIRED else key.shape.show(default)
-        yield Entry(inner, key.shape.kind, shown, key.description)
-        if isinstance(key.shape, Section):
-            yield from _entries(key.shape, inner)
-        elif isinstance(key.shape, ListOf) and isinstance(key.shape.item, Section):
-            yield from _entries(key.shape.item, f"{inner}[]")
+    defaults, texts = section.defaults(), _texts(section.build)
+    for key, shape in section.shapes().items():
+        inner, default = join_key(path, key), defaults[key]
+        about = texts.get(key) or (isinstance(shape, Section) and shape.build.__doc__) or ""
+        yield Entry(inner, shape.kind, "required" if default is REQUIRED else _written(default, shape.kind), about)
+        below = shape.item if isinstance(shape, ListOf | MapOf) else shape
+        if isinstance(below, Section):
+            suffix = {ListOf: "[]", MapOf: ".NAME"}.get(type(shape), "")
+            yield from _entries(below, inner + suffix)
+
+
+def _written(value: Any, kind: str) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case tuple() | frozenset():
+            return f"[{', '.join(_written(item, kind.removeprefix('list of ')) for item in value)}]"
+    if kind == "mapping by name":
+        return "{}"
+    return {"duration": format_duration, "glob": '"{}"'.format}.get(kind, str)(value)
+
+
+def _texts(build: type) -> dict[str, str]:
+    """Return the text below each field of the class, which Python itself does not keep."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(build))).body[0].body  # type: ignore[attr-defined]
+    return {
+        ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }

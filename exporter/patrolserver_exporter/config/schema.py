@@ -1,20 +1,77 @@
-"""The configuration, typed and frozen. Durations are seconds; the defaults are those of the interface page."""
+"""The configuration: every key with its type, default and description, typed and frozen. Durations are seconds.
 
-from __future__ import annotations
+`reading` reads these types, and `reference` writes their documentation: the text below a key is its description there.
+"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from msgspec import Meta, Struct
+from yaml import Node
 
-    from patrolserver_exporter.config.secret import Secret
-    from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.config import values
+from patrolserver_exporter.config.hidden import url_password
+from patrolserver_exporter.config.nodes import join_key, own_tag
+from patrolserver_exporter.config.problem import Unfit
+from patrolserver_exporter.config.reading import FilePath, ListOf, MapOf, Reading, Section, Value, shape_of
+from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.issues.model import Glob, Waiver
 
+BUILTIN_POLICY = "builtin"
 DAY = 86_400.0
-Network = IPv4Network | IPv6Network
+Network = values.Network
+
+
+def _seconds(least: float, most: float | None = None) -> Meta:
+    return Meta(ge=least, le=most, extra={"kind": "duration"})
+
+
+def _check_token(reading: Reading, node: Node, path: str, token: Secret) -> None:
+    if twin := next((other for other, known in reading.tokens if known == token), None):
+        reading.wrong(node, path, f"is the same token as {twin}; give each its own ({values.MAKE_TOKEN})")
+    reading.tokens.append((path, token))
+    if len(token.reveal()) < values.GOOD_TOKEN:
+        reading.warn(
+            node, path, f"is shorter than {values.GOOD_TOKEN} characters and may be guessed; {values.MAKE_TOKEN}"
+        )
+
+
+def _check_api_url(reading: Reading, node: Node, path: str, url: str) -> None:
+    if values.is_plain_http_abroad(url):
+        reading.warn(node, path, "sends key and secret over plain http, where others can read them; use https")
+
+
+def _check_store_url(reading: Reading, node: Node, path: str, url: str) -> None:
+    if reading.is_open and not own_tag(node) and url_password(url):
+        reading.warn(node, path, "holds a password in a file that everyone may read; chmod o-r the file, or use !file")
+
+
+def _check_gate(reading: Reading, _node: Node, path: str, gate: "Gate") -> None:
+    if gate.default_policy is not None and gate.default_policy not in gate.policies:
+        key = join_key(path, "default_policy")
+        known = (
+            f"known are {', '.join(gate.policies)}" if gate.policies else "there are none; add it, or leave this out"
+        )
+        reading.wrong(reading.found[key][0], key, f"names no policy of {join_key(path, 'policies')}; {known}")
+
+
+def _policy_name(name: str) -> str:
+    if values.name(name) == BUILTIN_POLICY:
+        raise Unfit("is the name of the built-in policy; choose another")
+    return name
+
+
+CREDENTIAL = Value("secret", values.text, is_secret=True)
+TOKEN = Value("secret", values.token, is_secret=True, rule=_check_token)
+API_URL = Value("URL", values.api_url, may_show=False, rule=_check_api_url)
+_Name = Annotated[str, Value("name", values.name)]
+_Networks = tuple[Annotated[Network, Value("network", values.network)], ...]
+_Whole = Annotated[int, Meta(ge=1)]
+_Bound = Annotated[int, Meta(ge=0)]
+_Duration = Annotated[float, _seconds(0)]
 
 
 class Scope(StrEnum):
@@ -28,53 +85,176 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFilter:
-    """Globs on a server's name: watched is what one of ``include`` matches and none of ``exclude``."""
+    """Which servers of the account are watched."""
 
-    include: tuple[str, ...] = ("*",)
-    exclude: tuple[str, ...] = ()
+    include: Annotated[tuple[Glob, ...], ListOf(shape_of(Glob), may_be_empty=False)] = ("*",)
+    """Servers whose name matches one of these are watched."""
+    exclude: tuple[Glob, ...] = ()
+    """Except those whose name matches one of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """One PatrolServer account."""
 
-    name: str = "default"
-    api_url: str = "https://api.patrolserver.com"
-    key: Secret
-    secret: Secret
-    webhook_tokens: tuple[Secret, ...] = ()
+    name: _Name = "default"
+    """The label `account`; unique, at most 64 characters, no slash."""
+    api_url: Annotated[str, API_URL] = "https://api.patrolserver.com"
+    """Base URL of the API."""
+    key: Annotated[Secret, CREDENTIAL]
+    """The API key."""
+    secret: Annotated[Secret, CREDENTIAL]
+    """The API secret."""
+    webhook_tokens: tuple[Annotated[Secret, TOKEN], ...] = ()
+    """The webhook's URL is `/webhook/<token>`; the token tells the account. Several while one is replaced by another;
+    none turns the webhook off for this account. Letters, digits and `-._~`, best 16 or more."""
     servers: ServerFilter = field(default_factory=ServerFilter)
-    proxy_url: Secret | None = None
-    """A secret, because it may hold a password."""
-    ca_file: Path | None = None
+    # A secret, because it may hold a password.
+    proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url, is_secret=True)] | None = None
+    """HTTP proxy to reach the API, with user and password if it needs them."""
+    ca_file: Annotated[Path | None, FilePath()] = None
+    """Certificate authorities (PEM) to trust instead of the usual ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poll:
     """How the API is polled."""
 
-    interval: float = 900.0
-    concurrency: int = 8
-    timeout: float = 10.0
-    max_requests_per_minute: int = 600
+    interval: Annotated[float, _seconds(1)] = 900.0
+    """How often each server's software is read, spread evenly; at least 1s."""
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    """Calls under way at once, 1 to 256."""
+    timeout: Annotated[float, _seconds(0.1, 300)] = 10.0
+    """Time limit of one call, 100ms to 5m."""
+    max_requests_per_minute: _Whole = 600
+    """Budget of one account, over all replicas. When the fleet needs more, the interval stretches."""
+    max_pause: Annotated[float, _seconds(1)] = 3_600.0
+    """What a `Retry-After` of the API may cost at most; at least 1s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
     """How deliveries are taken."""
 
-    allowed_networks: tuple[Network, ...] = ()
-    max_event_requests_per_minute: int = 60
-    inbox_limit: int = 10_000
+    allowed_networks: _Networks = ()
+    """Who may deliver, as networks or addresses; others get 403. Empty: all."""
+    max_event_requests_per_minute: _Whole = 60
+    """Budget of the calls that fetch events, or a twentieth of the fleet's servers, if that is more."""
+    inbox_limit: _Whole = 10_000
+    """Deliveries kept waiting; beyond it a catch-up poll takes their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issues:
     """What counts as an issue."""
 
-    exploit_risk: float = 5.0
-    settle: float = 300.0
+    exploit_risk: Annotated[float, Meta(ge=0, le=10)] = 5.0
+    """Exploits at or above this risk count, 0 to 10."""
+    settle: Annotated[float, _seconds(0)] = 300.0
+    """An issue that only an event reported is not closed by a poll that started sooner than this after it."""
     waivers: tuple[Waiver, ...] = ()
+    """Issues that are accepted, each up to a date: counted as waived and not as open."""
+
+
+class SeverityLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many issues of a severity and worse are accepted, over all servers that are asked for; null: any number."""
+
+    critical: _Bound = 0
+    """At most so many critical issues."""
+    high: _Bound | None = None
+    """At most so many high and critical issues. Null: any number."""
+    medium: _Bound | None = None
+    """At most so many medium, high and critical issues. Null: any number."""
+    low: _Bound | None = None
+    """At most so many issues of any severity. Null: any number."""
+
+
+class KindLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many issues of a kind are accepted, over all servers that are asked for; null: any number."""
+
+    unsupported: _Bound | None = None
+    """At most so many unsupported issues. Null: any number."""
+    outdated: _Bound | None = None
+    """At most so many outdated issues. Null: any number."""
+    exploitable: _Bound | None = None
+    """At most so many exploitable issues. Null: any number."""
+    reported: _Bound | None = None
+    """At most so many reported issues. Null: any number."""
+
+
+class Grace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long an issue does not count against a limit, from when it got that limit's severity or worse."""
+
+    critical: _Duration | None = None
+    """An issue that is critical counts once it has had a limit's severity or worse for so long. Null: at once."""
+    high: _Duration | None = None
+    """The same for one that is high."""
+    medium: _Duration | None = None
+    """The same for one that is medium."""
+    low: _Duration | None = None
+    """The same for one that is low."""
+
+
+class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a deploy gate asks for. Durations are seconds; None: no such limit."""
+
+    max_by_severity: SeverityLimits = SeverityLimits()
+    max_by_kind: KindLimits = KindLimits()
+    max_total: _Bound | None = None
+    """At most so many issues in all. Null: any number."""
+    max_risk: Annotated[float, Meta(ge=0, le=10)] | None = None
+    """No exploit above it, 0 to 10. Null: any risk."""
+    max_age: _Duration = DAY
+    """Age of a server's last successful poll; with older data nobody can vouch for it."""
+    max_scan_age: _Duration | None = None
+    """Age of the end of a server's last scan that was seen. Null: any age, and none seen."""
+    max_unknown_software: _Bound = 0
+    """For each server: software in a state that nobody knows, up to which its data counts as known."""
+    allow_empty: bool = False
+    """A server without any software is fine."""
+    grace: Grace = Grace()
+    fixable_only: bool = False
+    """Outdated or exploitable software without a newer bug-fix release does not count."""
+    waivers: tuple[Waiver, ...] = ()
+    """Issues that are accepted by this policy, beside those of `issues.waivers`."""
+    allow_baseline: bool = False
+    """A request may bring a baseline of its own."""
+    allow_waivers: bool = False
+    """A request may bring waivers of its own."""
+    allow_grace: bool = False
+    """A request may bring a grace of its own."""
+    allow_fixable_only: bool = False
+    """A request may ask for `fixable_only`."""
+    allow_allow_empty: bool = False
+    """A request may ask for `allow_empty`."""
+
+
+class Inline(StrEnum):
+    """What a request to the gate may ask for itself."""
+
+    ANY = "any"
+    TIGHTEN = "tighten"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What deploys are judged by."""
+
+    default_policy: _Name | None = None
+    """The policy of a request that names none. Null: the built-in one, or with policies such a request is refused."""
+    inline: Inline | None = None
+    """What a request may ask for itself: any; tighten, where the stricter of the request and the policy holds, and what
+    would loosen is refused unless the policy allows it; or none. Null: any without policies, else tighten."""
+    policies: Annotated[Mapping[str, GatePolicy], MapOf(Section(GatePolicy), _policy_name)] = field(
+        default_factory=dict
+    )
+    """The policies, each under the name that a request gives. `builtin` is a reserved name."""
+
+    @property
+    def inline_in_force(self) -> Inline:
+        """What a request may ask for itself, where the configuration need not say it."""
+        return self.inline or (Inline.TIGHTEN if self.policies else Inline.ANY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,51 +262,69 @@ class Metrics:
     """Bounds on the series."""
 
     software: bool = True
-    software_limit_per_server: int = 200
-    software_limit_total: int = 200_000
-    max_label_length: int = 128
+    """One series for each outdated, unsupported or exploitable software."""
+    software_limit_per_server: _Bound = 200
+    """At most so many of these series for one server."""
+    software_limit_total: _Bound = 200_000
+    """At most so many of these series in all."""
+    max_label_length: Annotated[int, Meta(ge=16, le=4096)] = 128
+    """Longer label values are cut and end in a hash; at least 16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
     """Where the state lives."""
 
-    url: str = field(default="sqlite:///patrolserver.db", repr=False)
-    """May hold a password: never to be printed; ``patrolserver_exporter.store`` redacts it."""
-    retention: float = 90 * DAY
+    # It may hold a password: never to be printed; `patrolserver_exporter.store` redacts it.
+    url: Annotated[str, Value("URL", values.store_url, may_show=False, rule=_check_store_url)] = field(
+        default="sqlite:///patrolserver.db", repr=False
+    )
+    """`sqlite:///FILE` (from the working directory), `sqlite:////PATH/FILE`, in a folder that exists, or
+    `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`. Needs a restart."""
+    retention: Annotated[float, _seconds(DAY)] = 90 * DAY
+    """How long applied deliveries, fixed issues and changes are kept; at least 1d."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiToken:
     """A bearer token of the JSON API."""
 
-    name: str
-    token: Secret
-    scopes: frozenset[Scope] = frozenset({Scope.READ})
+    name: _Name
+    """Who uses it, for the logs; unique."""
+    token: Annotated[Secret, TOKEN]
+    """The bearer token. Letters, digits and `-._~`, best 16 or more."""
+    scopes: Annotated[frozenset[Scope], ListOf(shape_of(Scope), frozenset, may_be_empty=False)] = frozenset(
+        {Scope.READ}
+    )
+    """What it may do: read, refresh, inbox, reload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """Access to the JSON API."""
 
-    tokens: tuple[ApiToken, ...] = ()
+    tokens: Annotated[tuple[ApiToken, ...], ListOf(Section(ApiToken), unique="name")] = ()
+    """Bearer tokens of the JSON API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Web:
     """What stands in front of the listeners."""
 
-    trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxies: _Networks = ()
+    """Proxies whose `X-Forwarded-For` is believed, as networks or addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
-    accounts: tuple[Account, ...]
+    accounts: Annotated[tuple[Account, ...], ListOf(Section(Account), may_be_empty=False, unique="name")]
+    """The PatrolServer accounts. Without this key, the one account comes from the environment."""
     poll: Poll = field(default_factory=Poll)
     webhook: Webhook = field(default_factory=Webhook)
     issues: Issues = field(default_factory=Issues)
+    gate: Annotated[Gate, Section(Gate, rule=_check_gate)] = field(default_factory=Gate)
     metrics: Metrics = field(default_factory=Metrics)
     store: Store = field(default_factory=Store)
     api: Api = field(default_factory=Api)

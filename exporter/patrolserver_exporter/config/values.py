@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from enum import StrEnum
     from urllib.parse import SplitResult
 
-    from patrolserver_exporter.config.schema import Network
-
 E = TypeVar("E", bound="StrEnum")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 GOOD_TOKEN = 16
 MAX_NAME = 64
+MAX_NUMBER = 1_000_000_000
 MAX_TEXT = 1024
 MAKE_TOKEN = "make one with: openssl rand -hex 24"  # noqa: S105 - the hint, no token
 
@@ -54,11 +54,19 @@ def text(value: str) -> str:
 
 def name(value: str) -> str:
     """A name that fits a label and a URL's path."""
-    text(value)
-    if len(value) > MAX_NAME:
+    if len(text(value)) > MAX_NAME:
         raise Unfit(f"needs at most {MAX_NAME} characters")
     if "/" in value:
         raise Unfit("may not hold a slash, as it becomes part of URLs")
+    return value
+
+
+def token(value: str) -> str:
+    """A token that fits into a URL."""
+    if not _TOKEN.fullmatch(value):
+        raise Unfit(f"needs only letters, digits and - . _ ~ in the token; {MAKE_TOKEN}")
+    if len(value) > MAX_TEXT:
+        raise Unfit(f"needs at most {MAX_TEXT} characters; {MAKE_TOKEN}")
     return value
 
 
@@ -69,7 +77,7 @@ def boolean(value: str) -> bool:
     raise Unfit("needs true or false")
 
 
-def whole(least: int, most: int = 1_000_000_000) -> Callable[[str], int]:
+def whole(least: int, most: int = MAX_NUMBER) -> Callable[[str], int]:
     """Make the parser of whole numbers within bounds."""
 
     def parse(value: str) -> int:
@@ -150,54 +158,23 @@ def api_url(value: str) -> str:
 
 def proxy_url(value: str) -> str:
     """A proxy's URL; it may hold a user and password."""
-    parts = _http_url(value, "http://proxy.example.org:3128")
-    if parts.path.strip("/") or "?" in value or "#" in value:
-        raise Unfit(
-            "needs only scheme, host and port, such as http://proxy.example.org:3128; a password's / ? # as %2F %3F %23"
-        )
+    example = "http://proxy.example.org:3128"
+    if _http_url(value, example).path.strip("/") or "?" in value or "#" in value:
+        raise Unfit(f"needs only scheme, host and port, such as {example}; a password's / ? # as %2F %3F %23")
     return value
 
 
 def store_url(value: str) -> str:
     """SQLAlchemy's URL of a SQLite file or a PostgreSQL database."""
-    text(value)
-    scheme, colon, rest = value.partition("://")
+    scheme, colon, rest = text(value).partition("://")
     if not colon or scheme not in {"sqlite", "postgresql+psycopg"}:
         hint = "; for PostgreSQL, write postgresql+psycopg://" if scheme.startswith("postgres") else ""
         raise Unfit(f"needs sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE{hint}")
-    if scheme == "sqlite":
-        file = rest.removeprefix("/")
-        if not rest.startswith("/") or not file or file.startswith((":memory:", "file:")) or "?" in file:
-            raise Unfit("needs a file, as sqlite:///FILE, or sqlite:////PATH/FILE for an absolute path")
-    else:
+    file = rest.removeprefix("/")
+    if scheme != "sqlite":
         _check_postgresql(rest)
-    return value
-
-
-def _check_postgresql(rest: str) -> None:
-    if not rest.strip("/"):
-        raise Unfit("needs host and database, as postgresql+psycopg://USER@HOST/DATABASE")
-    found = _POSTGRESQL.fullmatch(rest)
-    if found is None or int(found["port"] or 1) not in range(1, 65_536):
-        raise Unfit("needs HOST or HOST:PORT after the user and password, with a port from 1 to 65535")
-    # The rest of a password would be taken for the host, which messages show.
-    if "@" in found["host"]:
-        raise Unfit("has more than one @; write one within the user or password as %40")
-    if importlib.util.find_spec("psycopg") is None:
-        raise Unfit("needs psycopg, which is not installed; install patrolserver-exporter with its extra postgres")
-
-
-def credential(value: str) -> str:
-    """The API's key or secret: one line of text without blanks around it."""
-    return text(value)
-
-
-def token(value: str) -> str:
-    """A token that fits into a URL."""
-    if not _TOKEN.fullmatch(value):
-        raise Unfit(f"needs only letters, digits and - . _ ~ in the token; {MAKE_TOKEN}")
-    if len(value) > MAX_TEXT:
-        raise Unfit(f"needs at most {MAX_TEXT} characters; {MAKE_TOKEN}")
+    elif not rest.startswith("/") or not file or file.startswith((":memory:", "file:")) or "?" in file:
+        raise Unfit("needs a file, as sqlite:///FILE, or sqlite:////PATH/FILE for an absolute path")
     return value
 
 
@@ -211,6 +188,19 @@ def is_plain_http_abroad(url: str) -> bool:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
         return True
+
+
+def _check_postgresql(rest: str) -> None:
+    if not rest.strip("/"):
+        raise Unfit("needs host and database, as postgresql+psycopg://USER@HOST/DATABASE")
+    found = _POSTGRESQL.fullmatch(rest)
+    if found is None or int(found["port"] or 1) not in range(1, 65_536):
+        raise Unfit("needs HOST or HOST:PORT after the user and password, with a port from 1 to 65535")
+    # The rest of a password would be taken for the host, which messages show.
+    if "@" in found["host"]:
+        raise Unfit("has more than one @; write one within the user or password as %40")
+    if importlib.util.find_spec("psycopg") is None:
+        raise Unfit("needs psycopg, which is not installed; install patrolserver-exporter with its extra postgres")
 
 
 def _http_url(value: str, example: str) -> SplitResult:

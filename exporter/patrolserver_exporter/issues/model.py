@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
@@ -133,17 +133,26 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
         return self.waived_until is not None
 
 
-class Waiver(msgspec.Struct, frozen=True, kw_only=True):
-    """An accepted issue, for a reason and up to a date."""
+Glob = Annotated[str, msgspec.Meta(extra={"kind": "glob"})]
 
-    server: str
-    """Glob on the server's name."""
-    software: str
-    """Glob on the software's ``canonical_name``."""
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+    """An accepted issue, for a reason and up to a date. The configuration takes its keys from here."""
+
+    server: Glob
+    """Servers it holds for, by name."""
+    software: Glob
+    """Software it holds for, by canonical name."""
+    exploit: Glob | None = None
+    """Only this exploit, by id or CVE. Null: every exploit of the software."""
     kind: Kind | None = None
+    """Only issues of this kind: unsupported, outdated, exploitable or reported. Null: every kind."""
+    max_severity: Severity | None = None
+    """It does not cover an issue that is worse: critical, high, medium or low. Null: any severity."""
     until: dt.date
-    """Last day on which it holds, in UTC."""
+    """The last day on which it holds, in UTC, as `YYYY-MM-DD`."""
     reason: str
+    """Why; shown with the issue."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

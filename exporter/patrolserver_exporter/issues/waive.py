@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.issues.model import Change, ChangeKind, Issue, Waiver
+from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity, Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +37,14 @@ def covers(waiver: Waiver, issue: Issue, server_name: str) -> bool:
         (waiver.kind is None or waiver.kind is issue.kind)
         and concerns(waiver, server_name)
         and _glob(waiver.software).match(issue.canonical_name) is not None
+        # An issue does not hold its exploits yet: a waiver of one of them must not cover them all.
+        and waiver.exploit is None
+        and (waiver.max_severity is None or not _is_worse(issue.severity, waiver.max_severity))
     )
+
+
+def _is_worse(severity: Severity, than: Severity) -> bool:
+    return SEVERITIES.index(severity) < SEVERITIES.index(than)
 
 
 def waiver_for(issue: Issue, server_name: str, waivers: Iterable[Waiver], today: dt.date) -> Waiver | None:

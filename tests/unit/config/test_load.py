@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from patrolserver_exporter.config.load import load_config, parse_waivers, waivers_of
 from patrolserver_exporter.config.nodes import MAX_BYTES
 from patrolserver_exporter.config.problem import ConfigError, Problem
-from patrolserver_exporter.config.schema import Account, Config, Scope
+from patrolserver_exporter.config.schema import (
+    Account,
+    Config,
+    GatePolicy,
+    Grace,
+    Inline,
+    KindLimits,
+    Scope,
+    SeverityLimits,
+)
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.issues.model import Kind, Waiver
+from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 
 CASES = Path(__file__).parent / "cases"
 TODAY = dt.date(2026, 6, 1)
@@ -105,6 +114,7 @@ def test_typed_sections(tmp_path: Path) -> None:
     text += (CASES / "webhook.good.yml").read_text() + (CASES / "tokens.good.yml").read_text().partition("\n")[2]
     config = load_config(lay(tmp_path, text), ENVIRON, clock=FixedClock()).config
     assert (config.poll.interval, config.poll.timeout, config.poll.max_requests_per_minute) == (5400.0, 0.1, 7)
+    assert config.poll.max_pause == 5400.0
     assert [str(network) for network in config.webhook.allowed_networks] == [
         "192.0.2.0/24",
         "192.0.2.1/32",
@@ -113,8 +123,85 @@ def test_typed_sections(tmp_path: Path) -> None:
     assert config.issues.waivers[2] == Waiver(
         server="*", software="wordpress/*", kind=Kind.EXPLOITABLE, until=dt.date(2099, 2, 28), reason="no"
     )
+    assert config.issues.waivers[3:] == (
+        Waiver(
+            server="web-*",
+            software="openssl",
+            exploit="CVE-2026-0001",
+            max_severity=Severity.HIGH,
+            until=dt.date(2099, 1, 31),
+            reason="r",
+        ),
+        Waiver(server="*", software="*", until=dt.date(2099, 1, 31), reason="r"),
+    )
     assert (config.issues.exploit_risk, config.issues.settle, config.metrics.software) == (7.5, 0.0, False)
     assert config.api.tokens[0].scopes == frozenset(Scope)
+
+
+def test_gate_policies(tmp_path: Path) -> None:
+    """Every key of a policy arrives typed, durations as seconds; a policy without any has the defaults."""
+    gate = load_config(lay(tmp_path, (CASES / "gate.good.yml").read_bytes()), ENVIRON, clock=FixedClock()).config.gate
+    assert (gate.default_policy, gate.inline) == ("production", Inline.NONE)
+    assert dict(gate.policies) == {
+        "production": GatePolicy(
+            max_by_severity=SeverityLimits(critical=1, high=0),
+            max_by_kind=KindLimits(reported=2),
+            max_total=3,
+            max_risk=6.5,
+            max_age=21_600.0,
+            max_scan_age=5400.0,
+            max_unknown_software=4,
+            allow_empty=True,
+            grace=Grace(high=7 * 86_400.0, low=0.0),
+            fixable_only=True,
+            waivers=(Waiver(server="*", software="php", until=dt.date(2099, 1, 31), reason="r"),),
+            allow_baseline=True,
+            allow_waivers=True,
+            allow_grace=True,
+            allow_fixable_only=True,
+            allow_allow_empty=True,
+        ),
+        "no": GatePolicy(),
+    }
+
+
+def test_the_defaults_of_a_policy() -> None:
+    """Without a word of its own a policy takes no critical issue, no data older than a day and no unknown software."""
+    policy = GatePolicy()
+    assert (policy.max_by_severity.critical, policy.max_by_severity.high) == (0, None)
+    assert (policy.max_age, policy.max_scan_age, policy.max_unknown_software) == (86_400.0, None, 0)
+    loose = ("allow_empty", "fixable_only", *(name for name in policy.__struct_fields__ if name.startswith("allow_")))
+    assert [name for name in loose if getattr(policy, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "inline"),
+    [
+        ("{}", Inline.ANY),
+        ("{ policies: {} }", Inline.ANY),
+        ("{ policies: { a: } }", Inline.TIGHTEN),
+        ("{ policies: { a: {} }, inline: any }", Inline.ANY),
+        ("{ inline: none }", Inline.NONE),
+    ],
+)
+def test_what_a_request_may_ask_for_itself(tmp_path: Path, text: str, inline: Inline) -> None:
+    """Where nothing is said it is anything as long as there are no policies, and only what tightens when there are."""
+    config = load_config(lay(tmp_path, f"accounts: [{{ key: k, secret: s }}]\ngate: {text}\n"), {}).config
+    assert config.gate.inline_in_force is inline
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("{ default_policy: a }", "there are none; add it, or leave this out"),
+        ("{ default_policy: builtin }", "there are none; add it, or leave this out"),
+        ("{ default_policy: builtin, policies: { a: {}, b: {} } }", "known are a, b"),
+    ],
+)
+def test_the_default_policy_is_one_of_the_policies(tmp_path: Path, text: str, known: str) -> None:
+    """A default that is no policy is refused with those that are; the built-in one is none of them."""
+    path = lay(tmp_path, f"accounts: [{{ key: k, secret: s }}]\ngate: {text}\n")
+    assert errors_of(path) == f"{path}:2: gate.default_policy: names no policy of gate.policies; {known}"
 
 
 def test_the_environment_alone() -> None:

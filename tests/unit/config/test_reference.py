@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patrolserver_exporter.config.environment import VARIABLES
-from patrolserver_exporter.config.load import load_config
+from patrolserver_exporter.config.load import VARIABLES, load_config
 from patrolserver_exporter.config.reference import reference, table
 from patrolserver_exporter.config.schema import Account, Config
 from patrolserver_exporter.config.secret import Secret
@@ -76,20 +75,24 @@ def test_the_pages_examples_load(tmp_path: Path) -> None:
         file = tmp_path / f"{index}.yml"
         file.write_text(block.replace("/run/secrets/", ""))
         load_config(file, ENVIRON)
-    assert len(whole) == 2
+    assert len(whole) == 3
 
 
 def test_the_examples_comments_load(tmp_path: Path) -> None:
     """What the example file has in comments can be uncommented as it is."""
     text = re.sub(
-        r"^ +(webhook_tokens|waivers|tokens): \[\]\n", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^ +(webhook_tokens|waivers|policies|tokens): (\[\]|\{\})\n",
+        "",
+        EXAMPLE.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     )
-    text = re.sub(r"^( +)# ((?:webhook_tokens|waivers|tokens):|  )", r"\1\2", text, flags=re.MULTILINE)
+    text = re.sub(r"^( +)# ((?:webhook_tokens|waivers|policies|tokens):|  )", r"\1\2", text, flags=re.MULTILINE)
     file = tmp_path / "patrolserver.yml"
     file.write_text(text, encoding="utf-8")
     for name in ("webhook-token", "api-token"):
         (tmp_path / name).write_text(f"{name}-0123456789\n")
     config = load_config(file, {**ENVIRON, "CREDENTIALS_DIRECTORY": str(tmp_path)}).config
     assert config.accounts[0].webhook_tokens[0].reveal() == "webhook-token-0123456789"
-    assert config.issues.waivers[0].software == "php"
+    assert [waiver.software for waiver in config.issues.waivers] == ["php", "openssl"]
+    assert config.gate.policies["production"].grace.high == 7 * 86_400
     assert config.api.tokens[0].name == "ansible"

@@ -12,8 +12,7 @@ import pytest
 
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.schema import Account
-from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.config.source import MAX_VALUE_BYTES, File
+from patrolserver_exporter.config.secret import MAX_VALUE_BYTES, Secret, is_world_readable
 
 CANARY = "c4n4ry-secret"
 NOBODY = 65_534
@@ -40,7 +39,6 @@ def test_it_never_shows(file: Path) -> None:
         account = Account(key=secret, secret=secret)
         for shown in (str(secret), repr(secret), f"{secret:>40}", repr(account), str(dataclasses.asdict(account))):
             assert CANARY not in shown
-        assert CANARY not in repr(secret.source)
         assert secret.reveal() == CANARY
 
 
@@ -144,13 +142,12 @@ def test_a_file_that_may_not_be_read(file: Path) -> None:
 
 
 def test_who_may_read_the_file(file: Path) -> None:
-    """A file's source knows whether everyone may read it; one that is gone is not readable."""
-    source = File(file)
+    """It can be told whether everyone may read a file; one that is gone is not readable."""
     file.chmod(0o640)
-    assert not source.is_world_readable()
+    assert not is_world_readable(file)
     file.chmod(0o644)
-    assert source.is_world_readable()
-    assert not File(file.parent / "absent").is_world_readable()
+    assert is_world_readable(file)
+    assert not is_world_readable(file.parent / "absent")
 
 
 @pytest.mark.parametrize("value", ["", "\n", "  "])

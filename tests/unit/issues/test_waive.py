@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.issues.builders import issue
 
-from patrolserver_exporter.issues.model import ChangeKind, Kind, Waiver
+from patrolserver_exporter.issues.model import ChangeKind, Kind, Severity, Waiver
 from patrolserver_exporter.issues.waive import apply_waivers, day_of, expired, unused, waiver_for
 
 TODAY = dt.date(2027, 1, 31)
@@ -34,10 +34,15 @@ def waiver(**fields: Any) -> Waiver:
         ({"kind": Kind.OUTDATED}, True),
         ({"kind": Kind.UNSUPPORTED}, False),
         ({"until": TODAY - dt.timedelta(days=1)}, False),
+        ({"max_severity": Severity.HIGH}, True),
+        ({"max_severity": Severity.MEDIUM}, True),
+        ({"max_severity": Severity.LOW}, False),
+        ({"exploit": "CVE-2026-0001"}, False),
+        ({"exploit": "*"}, False),
     ],
 )
 def test_what_a_waiver_covers(fields: dict[str, Any], holds: bool) -> None:  # noqa: FBT001  # a column of the table
-    """A waiver covers what its globs and kind match, through the day it names."""
+    """A waiver covers what its globs, kind and severity match, through the day it names; one of an exploit nothing."""
     assert (waiver_for(issue("php"), NAME, [waiver(**fields)], TODAY) is not None) == holds
 
 

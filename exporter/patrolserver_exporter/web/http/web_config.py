@@ -1,24 +1,21 @@
 """The web configuration file, as exporter-toolkit defines it: TLS, users, headers, rate limits."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+from yaml import MappingNode, Node, ScalarNode
 
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.nodes import MAX_BYTES, Mapping, Node, Place, Scalar, join_key, parse_nodes, shown_key
+from patrolserver_exporter.config.nodes import MAX_BYTES, is_null, join_key, own_tag, parse_nodes, shown_key
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
-from patrolserver_exporter.config.reading import WRONG, Reading
-from patrolserver_exporter.config.shape import FilePath, Key, ListOf, Section, Value
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
+from patrolserver_exporter.config.reading import WRONG, FilePath, Reading, Section, Value
 
 TLS13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
 """All of these are always on: neither Go nor Python can choose among them."""
@@ -62,29 +59,6 @@ def curve(name: str) -> str:
     return CURVES[name]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsSettings:
-    """``tls_server_config``."""
-
-    cert_file: Path
-    key_file: Path
-    client_ca_file: Path | None = None
-    client_auth_type: ssl.VerifyMode = ssl.CERT_NONE
-    client_allowed_sans: tuple[str, ...] | None = None
-    min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
-    max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
-    cipher_suites: tuple[str, ...] = ()
-    """In Go's names; empty for OpenSSL's own choice."""
-    curve_preferences: tuple[str, ...] = ()
-    """In OpenSSL's names; at most one."""
-    prefer_server_cipher_suites: bool = True
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What is read again when it changes."""
-        return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
-
-
 def boolean(text: str) -> bool:
     """Read a boolean as Go's YAML does; raises `Unfit`."""
     # Files are shared with exporters that take these too.
@@ -113,6 +87,7 @@ def _refused(reason: str) -> Value:
     return Value("nothing", parse, may_show=False)
 
 
+_Boolean = Annotated[bool, Value("boolean", boolean)]
 _OLD_TLS = "is too old to be served by today's OpenSSL; use TLS12 or TLS13"
 _UNVERIFIED = "cannot be honoured, as it takes certificates unverified; use RequireAndVerifyClientCert"
 _VERSION = Value(
@@ -129,12 +104,42 @@ _CLIENT_AUTH = _choice(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """``tls_server_config``."""
+
+    cert_file: Annotated[Path, FilePath()]
+    """The certificate with its chain, PEM."""
+    key_file: Annotated[Path, FilePath()]
+    """Its key, PEM, without a passphrase."""
+    client_ca_file: Annotated[Path | None, FilePath()] = None
+    """Whom to trust to certify clients."""
+    client_auth_type: Annotated[ssl.VerifyMode, Value("client_auth_type", _CLIENT_AUTH)] = ssl.CERT_NONE
+    client_allowed_sans: tuple[Annotated[str, Value("name", values.text)], ...] | None = None
+    """Names, one of which a client has to have."""
+    min_version: Annotated[ssl.TLSVersion, _VERSION] = ssl.TLSVersion.TLSv1_2
+    max_version: Annotated[ssl.TLSVersion, _VERSION] = ssl.TLSVersion.TLSv1_3
+    cipher_suites: tuple[Annotated[str, Value("cipher suite", suite)], ...] = ()
+    """In Go's names; empty for OpenSSL's own choice."""
+    curve_preferences: tuple[Annotated[str, Value("curve", curve)], ...] = ()
+    """In OpenSSL's names; at most one."""
+    prefer_server_cipher_suites: _Boolean = True
+    cert: Annotated[None, _refused("cannot be inline; write it to a file and name that in cert_file")] = None
+    key: Annotated[None, _refused("cannot be inline; write it to a file and name that in key_file")] = None
+    client_ca: Annotated[None, _refused("cannot be inline; write it to a file and name that in client_ca_file")] = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read again when it changes."""
+        return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
+
+
 @dataclass(frozen=True, slots=True)
 class _TlsSection(Section):
     """``tls_server_config``, with the rules that look at several of its keys; empty it means no TLS."""
 
     def read(self, reading: Reading, node: Node, path: str) -> Any:
-        if (isinstance(node, Scalar) and node.is_null) or (isinstance(node, Mapping) and not node.entries):
+        if is_null(node) or (isinstance(node, MappingNode) and not node.value):
             return None
         settings = Section.read(self, reading, node, path)
         if isinstance(settings, TlsSettings):
@@ -164,24 +169,7 @@ def _contradictions(tls: TlsSettings) -> list[tuple[str, str]]:
     return found
 
 
-TLS_SERVER_CONFIG = _TlsSection(
-    TlsSettings,
-    (
-        Key("cert_file", FilePath(), "The certificate with its chain, PEM."),
-        Key("key_file", FilePath(), "Its key, PEM, without a passphrase."),
-        Key("client_ca_file", FilePath(), "Whom to trust to certify clients."),
-        Key("client_auth_type", Value("client_auth_type", _CLIENT_AUTH), "Whether clients need a certificate."),
-        Key("client_allowed_sans", ListOf(Value("name", values.text)), "Names, one of which a client has to have."),
-        Key("min_version", _VERSION, "TLS12 or TLS13."),
-        Key("max_version", _VERSION, "TLS12 or TLS13."),
-        Key("cipher_suites", ListOf(Value("cipher suite", suite)), "In Go's names."),
-        Key("curve_preferences", ListOf(Value("curve", curve)), "One curve."),
-        Key("prefer_server_cipher_suites", Value("boolean", boolean), "Whose order of cipher suites counts."),
-        Key("cert", _refused("cannot be inline; write it to a file and name that in cert_file"), ""),
-        Key("key", _refused("cannot be inline; write it to a file and name that in key_file"), ""),
-        Key("client_ca", _refused("cannot be inline; write it to a file and name that in client_ca_file"), ""),
-    ),
-)
+TLS_SERVER_CONFIG = _TlsSection(TlsSettings)
 
 
 logger = logging.getLogger(__name__)
@@ -199,33 +187,6 @@ _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 _FIELD_VALUE = re.compile(r"[\x20-\x7e]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSettings:
-    """``http_server_config``."""
-
-    http2: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimit:
-    """``rate_limit``: one request an interval (seconds; 0 for no limit), and so many at once."""
-
-    interval: float = 0.0
-    burst: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebConfig:
-    """The whole file; everything in it is optional."""
-
-    tls_server_config: TlsSettings | None = None
-    http_server_config: HttpSettings = field(default_factory=HttpSettings)
-    basic_auth_users: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Names and bcrypt hashes."""
-    rate_limit: RateLimit = field(default_factory=RateLimit)
-
-
 @dataclass(frozen=True, slots=True)
 class _MapOf:
     """A mapping whose keys are free, as pairs in the order of the file."""
@@ -235,25 +196,21 @@ class _MapOf:
 
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         """Return the pairs, or `WRONG` when one of them is."""
-        if isinstance(node, Scalar) and node.is_null:
+        if is_null(node):
             return ()
-        if not isinstance(node, Mapping):
+        if not isinstance(node, MappingNode):
             return reading.wrong(node, path, "needs keys and values")
-        pairs = [self._pair(reading, key, child, path) for key, child in node.entries]
+        pairs = [self._pair(reading, key, child, path) for key, child in node.value]
         return WRONG if any(pair is WRONG for pair in pairs) else tuple(pairs)
 
-    def _pair(self, reading: Reading, key: Scalar, node: Node, path: str) -> Any:
-        inner = join_key(path, shown_key(key.text))
-        if not isinstance(node, Scalar) or node.tag:
+    def _pair(self, reading: Reading, key: Node, node: Node, path: str) -> Any:
+        inner = join_key(path, shown_key(key.value))
+        if not isinstance(node, ScalarNode) or own_tag(node):
             return reading.wrong(node, inner, "needs a single value, without a tag")
         try:
-            return key.text, self.parse(key.text, node.text)
+            return key.value, self.parse(key.value, node.value)
         except Unfit as error:
             return reading.wrong(node, inner, str(error))
-
-    def show(self, value: Any, /) -> str:
-        """Write nothing: the pairs may be secret."""
-        return "" if value else "{}"
 
 
 def _no_http2(text: str) -> bool:
@@ -280,26 +237,34 @@ def _user(name: str, password_hash: str) -> str:
     return password_hash
 
 
-_RATE_LIMIT = Section(
-    RateLimit,
-    (
-        Key("interval", Value("duration", values.duration(0)), "One request an interval; 0 for no limit."),
-        Key("burst", Value("whole number", values.whole(0)), "So many at once."),
-    ),
-)
-_HTTP = Section(
-    HttpSettings,
-    (Key("http2", Value("boolean", _no_http2), "Only false."), Key("headers", _MapOf(_header), "More headers.")),
-)
-WEB_CONFIG = Section(
-    WebConfig,
-    (
-        Key("tls_server_config", TLS_SERVER_CONFIG, "TLS."),
-        Key("http_server_config", _HTTP, "HTTP."),
-        Key("basic_auth_users", _MapOf(_user), "Users and the bcrypt hashes of their passwords."),
-        Key("rate_limit", _RATE_LIMIT, "How many requests are answered."),
-    ),
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """``http_server_config``."""
+
+    http2: Annotated[bool, Value("boolean", _no_http2)] = False
+    headers: Annotated[tuple[tuple[str, str], ...], _MapOf(_header)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """``rate_limit``: one request an interval (seconds; 0 for no limit), and so many at once."""
+
+    interval: Annotated[float, Meta(ge=0, extra={"kind": "duration"})] = 0.0
+    burst: Annotated[int, Meta(ge=0)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebConfig:
+    """The whole file; everything in it is optional."""
+
+    tls_server_config: Annotated[TlsSettings | None, TLS_SERVER_CONFIG] = None
+    http_server_config: HttpSettings = field(default_factory=HttpSettings)
+    basic_auth_users: Annotated[tuple[tuple[str, str], ...], _MapOf(_user)] = field(default=(), repr=False)
+    """Names and bcrypt hashes."""
+    rate_limit: RateLimit = field(default_factory=RateLimit)
+
+
+WEB_CONFIG = Section(WebConfig)
 
 
 def load_web_config(path: Path) -> WebConfig:
@@ -316,14 +281,14 @@ def load_web_config(path: Path) -> WebConfig:
     if isinstance(config, WebConfig) and config.rate_limit.interval and not config.rate_limit.burst:
         reading.wrong(reading.found["rate_limit"][0], "rate_limit.burst", "is missing or 0: nothing would be answered")
     if reading.problems:
-        raise ConfigError(tuple(sorted(reading.problems, key=lambda problem: (problem.line or 0, problem.column or 0))))
+        raise ConfigError(tuple(reading.problems))
     assert isinstance(config, WebConfig)  # noqa: S101 - without problems there is a value
     return config
 
 
 def _root(raw: bytes, file: str) -> Node:
     if all(not line.strip() or line.lstrip().startswith(b"#") for line in raw.splitlines()):
-        return Mapping(Place(1, 1), ())
+        return MappingNode("", [])
     return parse_nodes(raw, file)
 
 
