@@ -136,7 +136,7 @@ def test_a_bad_flag_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[1]", "{}", '{"version": 2, "issues": []}', '{"version": 1, "issues": [{}]}']
+    "text", ["", "{", "[1]", "{}", '{"version": 3, "issues": []}', '{"version": 2, "issues": [{}]}']
 )
 def test_a_broken_baseline_is_never_an_empty_one(tmp_path: Path, text: str) -> None:
     """It ends with 2, because an empty one would let known issues through as new, or new ones as known."""
@@ -150,20 +150,34 @@ def test_a_broken_baseline_is_never_an_empty_one(tmp_path: Path, text: str) -> N
 def test_a_baseline_lets_known_issues_pass_and_new_ones_not(
     run: Callable[..., tuple[int, str, str]], api: ServedApi, tmp_path: Path
 ) -> None:
-    """Written once, it covers what was there; what comes later counts. An earlier report and a list will do, too."""
+    """Written once, it covers what was there; what comes later counts. An earlier report will do, too."""
     baseline = tmp_path / "baseline.json"
     code, report, _ = run("gate", WEB, f"--write-baseline={baseline}", "--format=json")
     assert code == 1
     assert [one["fingerprint"] for one in json.loads(baseline.read_text())["issues"]] == ["a" * 16, "b" * 16]
     (tmp_path / "report.json").write_text(report)
-    (tmp_path / "list.json").write_text(json.dumps(["a" * 16]))
-    for name in ("baseline.json", "report.json", "list.json"):
+    for name in ("baseline.json", "report.json"):
         assert run("gate", WEB, f"--baseline={tmp_path / name}")[0] == 0
     new = issue("bash", Kind.EXPLOITABLE, risk=9.9, severity=Severity.CRITICAL, fingerprint="c" * 16)
     now = SystemClock().now()
     api.store.run(lambda unit: put_server(unit, 1, WEB, issues=[new], polled_at=now))
     code, report, _ = run("gate", WEB, f"--baseline={baseline}", "--format=json")
     assert (code, [one["fingerprint"] for one in json.loads(report)["violations"][0]["issues"]]) == (1, ["c" * 16])
+
+
+@pytest.mark.parametrize(
+    "text", ['["aaaaaaaaaaaaaaaa"]', '{"version": 1, "issues": [{"fingerprint": "aaaaaaaaaaaaaaaa"}]}']
+)
+def test_a_baseline_that_does_not_tell_how_bad_it_was_is_refused(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With it, what became worse would pass; the error names the command that writes a new one."""
+    file = tmp_path / "baseline.json"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", WEB, f"--baseline={file}"])
+    assert ended.value.code == 2
+    assert "--write-baseline=FILE" in capsys.readouterr().err
 
 
 def test_no_baseline_is_written_from_doubtful_data(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

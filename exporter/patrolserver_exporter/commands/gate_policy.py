@@ -10,10 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from patrolserver_exporter.commands import flags
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import parse_waivers
 from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.gate.policy import AcceptedIssue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("critical", "high", "medium", "low")
 KINDS = ("unsupported", "outdated", "exploitable", "reported")
-BASELINE_VERSION = 1
-KEPT = ("fingerprint", "account", "server", "canonical_name", "kind", "severity")
-"""Members of an issue that a baseline keeps, as the Ansible collection does; the fingerprint counts."""
+BASELINE_VERSION = 2
+KEPT = ("fingerprint", "account", "server", "canonical_name", "kind", "severity", "risk")
+"""Members of an issue that a baseline keeps, as the Ansible collection does, beside its exploits."""
+KEPT_OF_EXPLOITS = ("id", "cve", "title", "risk")
+WRITE_ANEW = "Write it anew: patrolserver-exporter gate SERVER… --write-baseline=FILE."
 
 
 class BadPolicy(Exception):
@@ -80,23 +85,28 @@ def policy_of(values: Mapping[str, Any]) -> dict[str, Any]:
     return policy
 
 
-def read_baseline(path: Path) -> list[str]:
-    """Fingerprints of a list of them, of a baseline, or of the issues of an earlier report. Raises `BadPolicy`."""
+def read_baseline(path: Path) -> list[dict[str, Any]]:
+    """Issues as they were accepted, of a baseline or of an earlier report. Raises `BadPolicy`."""
     try:
         data = json.loads(_read("--baseline", path))
     except (ValueError, RecursionError):
         raise BadPolicy(f"--baseline {path}: it is no JSON.") from None
-    found = data
+    if isinstance(data, list) or (isinstance(data, dict) and data.get("version") == 1):
+        message = "it does not tell how bad the issues were when they were accepted, so what got worse would pass"
+        raise BadPolicy(f"--baseline {path}: {message}. {WRITE_ANEW}")
+    issues: Any = None
     if isinstance(data, dict) and data.get("version") == BASELINE_VERSION:
-        found = _fingerprints(data.get("issues"))
+        issues = data.get("issues")
     elif isinstance(data, dict) and "verdict" in data and isinstance(data.get("violations"), list):
-        found = _fingerprints([issue for limit in data["violations"] for issue in _issues(limit)])
-    if not isinstance(found, list) or not all(isinstance(one, str) and one for one in found):
+        issues = [issue for limit in data["violations"] for issue in _issues(limit)]
+    try:
+        found = {issue.fingerprint: issue for issue in msgspec.convert(_kept_of(issues), tuple[AcceptedIssue, ...])}
+    except (msgspec.ValidationError, TypeError, AttributeError):
         raise BadPolicy(
-            f"--baseline {path}: it is neither a list of fingerprints, nor a baseline of version {BASELINE_VERSION}, "
-            "nor a report of this command in JSON."
-        )
-    return sorted(set(found))
+            f"--baseline {path}: it is neither a baseline of version {BASELINE_VERSION} nor a report of this command "
+            f"in JSON. {WRITE_ANEW}"
+        ) from None
+    return [msgspec.to_builtins(found[fingerprint]) for fingerprint in sorted(found)]
 
 
 def _issues(limit: Any) -> list[Any]:
@@ -104,15 +114,17 @@ def _issues(limit: Any) -> list[Any]:
     return issues if isinstance(issues, list) else [None]
 
 
-def _fingerprints(issues: Any) -> list[Any] | None:
-    if not isinstance(issues, list):
-        return None
-    return [issue.get("fingerprint") if isinstance(issue, dict) else None for issue in issues]
+def _kept_of(issues: Any) -> list[dict[str, Any]]:
+    return [
+        {name: issue.get(name) for name in KEPT}
+        | {"exploits": [{name: one.get(name) for name in KEPT_OF_EXPLOITS} for one in issue.get("exploits") or ()]}
+        for issue in issues
+    ]
 
 
 def write_baseline(path: Path, issues: Iterable[Mapping[str, Any]]) -> None:
     """Write the issues as a baseline, whole or not at all; equal issues make equal files. Raises ``OSError``."""
-    kept = {str(issue["fingerprint"]): {name: issue.get(name) for name in KEPT} for issue in issues}
+    kept = {issue["fingerprint"]: issue for issue in _kept_of(issues)}
     document = {"version": BASELINE_VERSION, "issues": [kept[fingerprint] for fingerprint in sorted(kept)]}
     write_whole(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
 

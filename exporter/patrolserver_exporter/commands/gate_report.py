@@ -82,7 +82,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     verdict: str
     account: str | None = None
-    counts: Counts = Counts()
+    counts: Counts | None = None
+    """``None`` while nobody knows what there is to count."""
     data_age_seconds: float | None = None
     reasons: tuple[Reason, ...] = ()
 
@@ -172,6 +173,7 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+_NOBODY_KNOWS = "–"
 _COUNTS = ("critical", "high", "medium", "low", "waived", "baseline")
 
 
@@ -187,8 +189,8 @@ def as_table(reply: Reply) -> str:
                 server.name,
                 server.account or "-",
                 server.verdict,
-                *(str(getattr(server.counts, name)) for name in _COUNTS),
-                "-" if server.data_age_seconds is None else spoken(server.data_age_seconds),
+                *(_NOBODY_KNOWS if server.counts is None else str(getattr(server.counts, name)) for name in _COUNTS),
+                _NOBODY_KNOWS if server.data_age_seconds is None else spoken(server.data_age_seconds),
             )
             for server in reply.servers
         ]

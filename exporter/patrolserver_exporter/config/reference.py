@@ -9,6 +9,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from patrolserver_exporter.config.duration import format_duration
 from patrolserver_exporter.config.nodes import join_key
 from patrolserver_exporter.config.reading import REQUIRED, ListOf, MapOf, Section
@@ -75,8 +77,11 @@ def _written(value: Any, kind: str) -> str:
 
 def _texts(build: type) -> dict[str, str]:
     """Return the text below each field of the class, which Python itself does not keep."""
+    if build in {Struct, object}:
+        return {}
+    inherited = {name: text for base in build.__bases__ for name, text in _texts(base).items()}
     body = ast.parse(textwrap.dedent(inspect.getsource(build))).body[0].body  # type: ignore[attr-defined]
-    return {
+    return inherited | {
         ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())
         for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)

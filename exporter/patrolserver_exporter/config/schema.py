@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 from yaml import Node
 
 from patrolserver_exporter.config import values
@@ -18,10 +18,9 @@ from patrolserver_exporter.config.nodes import join_key, own_tag
 from patrolserver_exporter.config.problem import Unfit
 from patrolserver_exporter.config.reading import FilePath, ListOf, MapOf, Reading, Section, Value, shape_of
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.gate.policy import BUILTIN, DAY, Inline, NamedPolicy
 from patrolserver_exporter.issues.model import Glob, Waiver
 
-BUILTIN_POLICY = "builtin"
-DAY = 86_400.0
 Network = values.Network
 
 
@@ -59,7 +58,7 @@ def _check_gate(reading: Reading, _node: Node, path: str, gate: "Gate") -> None:
 
 
 def _policy_name(name: str) -> str:
-    if values.name(name) == BUILTIN_POLICY:
+    if values.name(name) == BUILTIN:
         raise Unfit("is the name of the built-in policy; choose another")
     return name
 
@@ -156,87 +155,6 @@ class Issues:
     """Issues that are accepted, each up to a date: counted as waived and not as open."""
 
 
-class SeverityLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many issues of a severity and worse are accepted, over all servers that are asked for; null: any number."""
-
-    critical: _Bound = 0
-    """At most so many critical issues."""
-    high: _Bound | None = None
-    """At most so many high and critical issues. Null: any number."""
-    medium: _Bound | None = None
-    """At most so many medium, high and critical issues. Null: any number."""
-    low: _Bound | None = None
-    """At most so many issues of any severity. Null: any number."""
-
-
-class KindLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many issues of a kind are accepted, over all servers that are asked for; null: any number."""
-
-    unsupported: _Bound | None = None
-    """At most so many unsupported issues. Null: any number."""
-    outdated: _Bound | None = None
-    """At most so many outdated issues. Null: any number."""
-    exploitable: _Bound | None = None
-    """At most so many exploitable issues. Null: any number."""
-    reported: _Bound | None = None
-    """At most so many reported issues. Null: any number."""
-
-
-class Grace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long an issue does not count against a limit, from when it got that limit's severity or worse."""
-
-    critical: _Duration | None = None
-    """An issue that is critical counts once it has had a limit's severity or worse for so long. Null: at once."""
-    high: _Duration | None = None
-    """The same for one that is high."""
-    medium: _Duration | None = None
-    """The same for one that is medium."""
-    low: _Duration | None = None
-    """The same for one that is low."""
-
-
-class GatePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a deploy gate asks for. Durations are seconds; None: no such limit."""
-
-    max_by_severity: SeverityLimits = SeverityLimits()
-    max_by_kind: KindLimits = KindLimits()
-    max_total: _Bound | None = None
-    """At most so many issues in all. Null: any number."""
-    max_risk: Annotated[float, Meta(ge=0, le=10)] | None = None
-    """No exploit above it, 0 to 10. Null: any risk."""
-    max_age: _Duration = DAY
-    """Age of a server's last successful poll; with older data nobody can vouch for it."""
-    max_scan_age: _Duration | None = None
-    """Age of the end of a server's last scan that was seen. Null: any age, and none seen."""
-    max_unknown_software: _Bound = 0
-    """For each server: software in a state that nobody knows, up to which its data counts as known."""
-    allow_empty: bool = False
-    """A server without any software is fine."""
-    grace: Grace = Grace()
-    fixable_only: bool = False
-    """Outdated or exploitable software without a newer bug-fix release does not count."""
-    waivers: tuple[Waiver, ...] = ()
-    """Issues that are accepted by this policy, beside those of `issues.waivers`."""
-    allow_baseline: bool = False
-    """A request may bring a baseline of its own."""
-    allow_waivers: bool = False
-    """A request may bring waivers of its own."""
-    allow_grace: bool = False
-    """A request may bring a grace of its own."""
-    allow_fixable_only: bool = False
-    """A request may ask for `fixable_only`."""
-    allow_allow_empty: bool = False
-    """A request may ask for `allow_empty`."""
-
-
-class Inline(StrEnum):
-    """What a request to the gate may ask for itself."""
-
-    ANY = "any"
-    TIGHTEN = "tighten"
-    NONE = "none"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What deploys are judged by."""
@@ -246,7 +164,7 @@ class Gate:
     inline: Inline | None = None
     """What a request may ask for itself: any; tighten, where the stricter of the request and the policy holds, and what
     would loosen is refused unless the policy allows it; or none. Null: any without policies, else tighten."""
-    policies: Annotated[Mapping[str, GatePolicy], MapOf(Section(GatePolicy), _policy_name)] = field(
+    policies: Annotated[Mapping[str, NamedPolicy], MapOf(Section(NamedPolicy), _policy_name)] = field(
         default_factory=dict
     )
     """The policies, each under the name that a request gives. `builtin` is a reserved name."""

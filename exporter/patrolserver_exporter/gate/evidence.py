@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,14 +11,15 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Identity, Issue, IssueClass
 from patrolserver_exporter.store.documents import unseal
-from patrolserver_exporter.store.fleet import ServerState
-from patrolserver_exporter.store.queries import CHUNK, HERE, is_one_of
-from patrolserver_exporter.store.tables import accounts, issues, servers
+from patrolserver_exporter.store.fleet import AccountRecord, ServerState, account_records
+from patrolserver_exporter.store.queries import CHUNK, HERE, ServerKey, is_one_of
+from patrolserver_exporter.store.selection import find
+from patrolserver_exporter.store.tables import issues, servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from patrolserver_exporter.store.queries import ServerKey
+    from patrolserver_exporter.store.selection import Selector
 
 
 class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +33,17 @@ class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):
     poll_success: bool
     """The last poll, successful or not, succeeded."""
     poll_complete: bool = True
-    """Every entry of the last successful poll could be read."""
+    """The last successful poll was whole."""
+    incomplete_because: str | None = None
+    """What made it incomplete, in words."""
+    empty: bool = False
+    """The last successful poll listed no software at all."""
+    identity_in_doubt: bool = False
+    """It got another name or came back, and no whole poll has started since: what is known may be another one's."""
+    missing_from_list: bool = False
+    """The last server list lacked it, which another one has to confirm."""
+    history_since: float | None = None
+    """Start of its first whole poll: what that one found may be much older. ``None`` where that is not known."""
     last_scan_at: float | None = None
     """End of the last scan seen."""
     software: tuple[int, int, int, int] | None = None
@@ -60,10 +72,123 @@ class UnknownServer(msgspec.Struct, frozen=True, kw_only=True):
     ambiguous_in: tuple[str, ...] = ()
     """Accounts that all have such a server; empty if none has."""
     never_listed: bool = False
-    """The account's server list was never read, so that nobody can tell what a glob means there."""
+    """The account's server list was never read, so that nobody can tell which servers it has."""
+    refused: bool = False
+    """The API refuses the account's credentials, so that nobody can tell which servers it has."""
+    list_incomplete: str | None = None
+    """Why the account's last server list was not whole, so that a glob may mean more servers."""
 
 
 Evidence = ServerEvidence | UnknownServer
+
+
+class AccountHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How an account's API stands, which is known from memory and not from the store."""
+
+    name: str
+    credentials_refused: bool
+    judged: bool = True
+    """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account can vouch for."""
+
+    account: str
+    reachable: bool
+    """The last call for its server list succeeded, or none was made yet."""
+    refused: bool
+    """Its credentials are refused, or may be."""
+    listed: bool
+    """Its server list was read at least once."""
+    list_incomplete: str | None
+    """Why the last list was not whole."""
+
+    @classmethod
+    def of(cls, health: AccountHealth, record: AccountRecord | None) -> Standing:
+        """What its health and its row tell."""
+        record = record or AccountRecord(name=health.name)
+        reachable = record.up is not False
+        return cls(
+            account=health.name,
+            reachable=reachable,
+            # Right after a start the state only tells that the last list call failed, and not why.
+            refused=health.credentials_refused or not (reachable or health.judged),
+            listed=record.last_success_at is not None,
+            list_incomplete=None if record.state.list_complete is not False else "it was only a part",
+        )
+
+    def doubt(self, selector: Selector) -> UnknownServer | None:
+        """Why the account may have servers that the selector means and nobody knows of."""
+        if not self.listed:
+            return UnknownServer(
+                selector=selector.asked, account=self.account, refused=self.refused, never_listed=not self.refused
+            )
+        if self.list_incomplete is not None:
+            return UnknownServer(selector=selector.asked, account=self.account, list_incomplete=self.list_incomplete)
+        return None
+
+
+HasUnconfirmedNews = Callable[[str, "float | None"], bool]
+"""Whether deliveries may tell news of an account's server that was last polled completely at that time."""
+
+
+def gather(
+    connection: sa.Connection,
+    selectors: Sequence[Selector],
+    account: str | None,
+    watched: Mapping[str, AccountHealth],
+    has_unconfirmed_news: HasUnconfirmedNews,
+) -> list[Evidence]:
+    """The evidence on the servers that are asked for, of one account where one is given.
+
+    To be read from one state of the store. Accounts that nobody watches have no servers here.
+    """
+    records = account_records(connection)
+    names = tuple(name for name in watched if account in {None, name})
+    standing = {name: Standing.of(watched[name], records.get(name)) for name in names}
+    found = find(connection, selectors, names) if names else {}
+    evidence: list[Evidence] = []
+    keys: set[ServerKey] = set()
+    for selector in selectors:
+        servers = found.get(selector, [])
+        accounts = sorted({server.account for server in servers})
+        if selector.glob is None and len(accounts) > 1:
+            evidence.append(UnknownServer(selector=selector.asked, account=account, ambiguous_in=tuple(accounts)))
+            continue
+        keys.update(server.key for server in servers)
+        if selector.glob is not None or not servers:
+            # What an account is silent about may be just what was asked for.
+            silent = [one.doubt(selector) for one in standing.values()]
+            doubts = [doubt for doubt in silent if doubt is not None]
+            evidence += doubts or ([] if servers else [UnknownServer(selector=selector.asked, account=account)])
+    found_servers = known_servers(connection, keys)
+    evidence += [_of(server, standing[server.account], has_unconfirmed_news) for server in found_servers]
+    missing = keys - {ServerKey(server.account, server.server_id) for server in found_servers}
+    evidence += [UnknownServer(selector=str(key.server_id), account=key.account) for key in sorted(missing)]
+    return evidence
+
+
+def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconfirmedNews) -> ServerEvidence:
+    state = server.state
+    return ServerEvidence(
+        account=server.account,
+        server_id=server.server_id,
+        name=server.name,
+        last_poll_at=state.last_poll_at,
+        poll_success=state.poll_success,
+        poll_complete=state.complete_poll_at == state.last_poll_at,
+        last_scan_at=state.last_scan_at,
+        software=server.software,
+        exploits_unknown=server.exploits_unknown,
+        uncounted_risk=server.uncounted_risk,
+        issues=server.issues,
+        unconfirmed_event=(
+            state.event_received_at is not None or has_unconfirmed_news(server.account, state.complete_poll_at)
+        ),
+        account_refused=standing.refused,
+        account_reachable=standing.reachable,
+    )
 
 
 class KnownServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,14 +277,3 @@ def _uncounted_risk(installed: Iterable[_Installed], known: Iterable[Issue]) -> 
         ),
         default=0.0,
     )
-
-
-def listed_accounts(connection: sa.Connection) -> frozenset[str]:
-    """Accounts whose server list was read at least once."""
-    return frozenset(connection.scalars(sa.select(accounts.c.name).where(accounts.c.last_success_at.is_not(None))))
-
-
-def reachable_accounts(connection: sa.Connection) -> dict[str, bool]:
-    """Whether the last call for each account's server list succeeded; accounts that were never asked are left out."""
-    rows = connection.execute(sa.select(accounts.c.name, accounts.c.up).where(accounts.c.up.is_not(None)))
-    return {row[0]: row[1] for row in rows}

@@ -5,13 +5,13 @@ It fails closed. Old, missing or partial data is never a ground to pass.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec.structs import replace
 
 from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
-from patrolserver_exporter.gate.policy import KindLimits, Limit, Policy, SeverityLimits, broken, limits_of
+from patrolserver_exporter.gate.limits import Limit, limits_of
 from patrolserver_exporter.gate.verdict import (
     Counts,
     JudgedIssue,
@@ -23,14 +23,20 @@ from patrolserver_exporter.gate.verdict import (
     SeverityCounts,
     Verdict,
 )
+from patrolserver_exporter.gate.weighing import Weighed, is_in_grace, weigh
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, Issue, Kind, State
-from patrolserver_exporter.issues.waive import day_of, expired, unused, waiver_for
+from patrolserver_exporter.issues.waive import covers, day_of, expired, is_expired, unused
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from patrolserver_exporter.gate.policy import AcceptedIssue, Policy
+    from patrolserver_exporter.issues.model import Waiver
 
+NAMED_AT_ONCE = 5
+"""Issues that the reason for a limit names, the worst first."""
+EXPIRING_DAYS = 14
+"""Days before its end from which a waiver is told of."""
 CLOCK_TOLERANCE = 300.0
 """Seconds that a time may lie in the future, because clocks differ."""
 
@@ -61,7 +67,19 @@ def doubts(evidence: ServerEvidence, policy: Policy, now: float) -> tuple[Reason
 def doubt_of_unknown(unknown: UnknownServer) -> Reason:
     """Why nothing can be said of a server that cannot be told."""
     where = "" if unknown.account is None else f" in account {unknown.account}"
-    if unknown.ambiguous_in:
+    if unknown.refused:
+        code = ReasonCode.CREDENTIALS_REFUSED
+        message = (
+            f"{unknown.selector}: PatrolServer refuses the credentials of account {unknown.account}, so nobody knows "
+            "which servers it has; renew its key and secret."
+        )
+    elif unknown.list_incomplete is not None:
+        code = ReasonCode.LIST_INCOMPLETE
+        message = (
+            f"{unknown.selector}: the last server list{where} was not whole ({unknown.list_incomplete}), so nobody "
+            "knows which servers there are besides; wait for a whole list, or ask by id or name."
+        )
+    elif unknown.ambiguous_in:
         code = ReasonCode.AMBIGUOUS_SERVER
         message = (
             f"{unknown.selector}: {len(unknown.ambiguous_in)} accounts have such a server "
@@ -70,7 +88,7 @@ def doubt_of_unknown(unknown: UnknownServer) -> Reason:
     elif unknown.never_listed:
         code = ReasonCode.NEVER_LISTED
         message = (
-            f"{unknown.selector}: the server list{where} was never read, so nobody knows what the glob means there; "
+            f"{unknown.selector}: the server list{where} was never read, so nobody knows which servers it has; "
             "wait for the first list, or say which account."
         )
     else:
@@ -102,10 +120,35 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
             ReasonCode.DATA_TOO_OLD,
             f"its last successful poll is {spoken(age)} old, and max_age allows {spoken(policy.max_age)}; refresh it.",
         )
-    if not evidence.poll_complete:
+    if evidence.identity_in_doubt:
+        yield (
+            ReasonCode.IDENTITY_IN_DOUBT,
+            (
+                "it has another name than before or came back, and was not polled as a whole since, so what is known "
+                "may be another server's; refresh it."
+            ),
+        )
+    if evidence.missing_from_list:
+        yield (
+            ReasonCode.MISSING_FROM_LIST,
+            (
+                f"the last server list of account {evidence.account} lacked it, and waits to be confirmed by another "
+                "one; ask again in some minutes."
+            ),
+        )
+    if evidence.empty and not policy.allow_empty:
+        yield (
+            ReasonCode.NO_SOFTWARE,
+            (
+                "PatrolServer lists no software of it, so nothing was looked at; have it scanned, or set allow_empty "
+                "(--allow-empty) if it really has none."
+            ),
+        )
+    if not evidence.poll_complete and not evidence.empty:
+        why = evidence.incomplete_because or "it had entries that could not be read"
         yield (
             ReasonCode.POLL_INCOMPLETE,
-            "its last successful poll had entries that could not be read; look into the log, and refresh it.",
+            f"its last successful poll was not whole ({why}); look into the log, and refresh it.",
         )
 
 
@@ -173,65 +216,95 @@ def spoken(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-__all__ = [
-    "Evidence",
-    "Judgement",
-    "KindLimits",
-    "Policy",
-    "ServerEvidence",
-    "SeverityLimits",
-    "UnknownServer",
-    "Verdict",
-    "judge",
-]
-
-
-class _Sorted(msgspec.Struct, frozen=True, kw_only=True):
-    """One server's open issues, by whether they count."""
+class _Server(msgspec.Struct, frozen=True, kw_only=True):
+    """One server's open issues, weighed, and why it may be doubted."""
 
     evidence: ServerEvidence
     reasons: tuple[Reason, ...]
-    counted: tuple[Issue, ...]
-    waived: tuple[Issue, ...]
-    baseline: tuple[Issue, ...]
+    weighed: tuple[Weighed, ...]
 
     @property
     def doubted(self) -> bool:
         return any(reason.blocking for reason in self.reasons)
 
+    @property
+    def counted(self) -> tuple[Issue, ...]:
+        """What counts, at the worst."""
+        return tuple(one.counts_as for one in self.weighed if one.counts_as is not None)
 
-def judge(selection: Iterable[Evidence], policy: Policy, now: float) -> Judgement:
+
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a limit counts."""
+
+    limit: Limit
+    for_sure: int
+    """On servers beyond doubt, without exploits of unknown risk."""
+    beyond_doubt: int
+    """On servers beyond doubt."""
+    at_worst: tuple[tuple[_Server, Weighed], ...]
+    """On all servers, the worst first."""
+
+    @property
+    def is_broken(self) -> bool:
+        return len(self.at_worst) > self.limit.allowed
+
+    @property
+    def is_broken_for_sure(self) -> bool:
+        return self.for_sure > self.limit.allowed
+
+    @property
+    def depends_on_unknown_risk(self) -> bool:
+        """Only exploits whose risk nobody knows break it."""
+        return self.for_sure <= self.limit.allowed < self.beyond_doubt
+
+
+def judge(
+    selection: Iterable[Evidence],
+    policy: Policy,
+    now: float,
+    *,
+    baseline: Iterable[AcceptedIssue] = (),
+    waivers: Sequence[Waiver] = (),
+) -> Judgement:
     """The verdict on the selected servers, whatever their order; one that is selected twice counts once.
 
-    ``FAIL`` if the issues of the servers beyond doubt break a limit, else ``UNKNOWN`` if a server is in doubt or
-    there is none, else ``PASS``. ``now`` is in seconds since the epoch.
+    ``FAIL`` if what is known for sure of the servers beyond doubt breaks a limit, else ``UNKNOWN`` if a server is in
+    doubt, if there is none, or if exploits of unknown risk alone break a limit, else ``PASS``. ``waivers`` are the
+    configuration's, in addition to the policy's. ``now`` is in seconds since the epoch.
     """
     asked = tuple(dict.fromkeys(selection))
     today = day_of(now)
+    accepted = {issue.fingerprint: issue for issue in baseline}
+    holding = (*waivers, *policy.waivers)
     servers = tuple(
-        _sort(evidence, policy, now, today)
+        _weighed(evidence, policy, holding, accepted, now)
         for evidence in sorted((e for e in asked if isinstance(e, ServerEvidence)), key=_place)
     )
     unknown = tuple(sorted((e for e in asked if isinstance(e, UnknownServer)), key=str))
-    limits = limits_of(policy)
-    over = broken(limits, _counted(servers))
-    over_without_doubt = broken(limits, _counted(server for server in servers if not server.doubted))
+    found = tuple(_found(limit, servers, policy, now) for limit in limits_of(policy))
     doubted = not asked or bool(unknown) or any(server.doubted for server in servers)
-    judged = (*(_judge_server(server, over, now) for server in servers), *(_judge_unknown(one) for one in unknown))
-    old = expired(policy.waivers, today)
-    idle = unused(policy.waivers, [(s.evidence.name, issue) for s in servers for issue in s.evidence.issues], today)
+    doubted = doubted or any(one.depends_on_unknown_risk for one in found)
+    judged = (*(_judge_server(server, found, now) for server in servers), *(_judge_unknown(one) for one in unknown))
+    open_issues = [(s.evidence.name, one.issue) for s in servers for one in s.weighed]
+    old, idle = expired(policy.waivers, today), unused(policy.waivers, open_issues, today)
     return Judgement(
-        verdict=_verdict(fails=bool(over_without_doubt), doubted=doubted),
+        verdict=_verdict(fails=any(one.is_broken_for_sure for one in found), doubted=doubted),
         servers=judged,
         counts=_counts(servers),
-        violations=_violations(servers, over),
-        waived=tuple(JudgedIssue(server=s.evidence.name, issue=issue) for s in servers for issue in s.waived),
-        expired_waivers=old,
+        violations=_violations(found),
+        waived=tuple(
+            JudgedIssue(server=s.evidence.name, issue=_waived(one.issue, one.waiver))
+            for s in servers
+            for one in s.weighed
+            if one.waiver is not None
+        ),
+        expired_waivers=tuple(dict.fromkeys((*old, *_lapsed(waivers, open_issues, today)))),
         unused_waivers=idle,
+        expiring_waivers=_expiring(holding, open_issues, today),
         reasons=(
-            *_reasons_of_limits(over),
+            *_reasons_of_limits(found),
             *_reasons_of_selection(asked),
-            *(reason for server in judged for reason in server.reasons),
+            *(reason for server in sorted(judged, key=_worst_first) for reason in server.reasons),
             *(_reason_of_waiver(ReasonCode.WAIVER_EXPIRED, w.server, w.software, f"ended on {w.until}") for w in old),
             *(_reason_of_waiver(ReasonCode.WAIVER_UNUSED, w.server, w.software, "covers nothing") for w in idle),
         ),
@@ -248,61 +321,82 @@ def _place(evidence: ServerEvidence) -> tuple[str, str, int, str]:
     return evidence.account, evidence.name, evidence.server_id, str(evidence)
 
 
-def _sort(evidence: ServerEvidence, policy: Policy, now: float, today: dt.date) -> _Sorted:
-    counted: list[Issue] = []
-    waived: list[Issue] = []
-    baseline: list[Issue] = []
-    for issue in sorted((i for i in evidence.issues if i.is_open), key=_badness):
-        waiver = waiver_for(issue, evidence.name, policy.waivers, today)
-        if waiver is not None:
-            waived.append(replace(issue, waived_until=waiver.until, waived_reason=waiver.reason))
-        elif issue.waived_until is not None and issue.waived_until >= today:
-            waived.append(issue)
-        elif issue.fingerprint in policy.baseline:
-            baseline.append(issue)
-        else:
-            counted.append(issue)
-    return _Sorted(
-        evidence=evidence,
-        reasons=doubts(evidence, policy, now),
-        counted=tuple(counted),
-        waived=tuple(waived),
-        baseline=tuple(baseline),
+def _worst_first(server: ServerJudgement) -> tuple[int, ...]:
+    counts = server.counts or Counts()
+    severities = counts.by_severity
+    return tuple(-count for count in (severities.critical, severities.high, severities.medium, severities.low))
+
+
+def _weighed(
+    evidence: ServerEvidence,
+    policy: Policy,
+    waivers: Sequence[Waiver],
+    accepted: Mapping[str, AcceptedIssue],
+    now: float,
+) -> _Server:
+    weighed = (
+        weigh(
+            issue,
+            evidence.name,
+            policy=policy,
+            waivers=waivers,
+            accepted=accepted.get(issue.fingerprint),
+            today=day_of(now),
+            has_grace=evidence.history_since is None or issue.first_seen > evidence.history_since,
+        )
+        for issue in sorted((one for one in evidence.issues if one.is_open), key=_badness)
     )
+    return _Server(evidence=evidence, reasons=doubts(evidence, policy, now), weighed=tuple(weighed))
 
 
 def _badness(issue: Issue) -> tuple[int, float, tuple[str, str, bool, bool], str]:
     return SEVERITIES.index(issue.severity), -(issue.risk or 0.0), issue.identity.order, issue.fingerprint
 
 
-def _counted(servers: Iterable[_Sorted]) -> tuple[Issue, ...]:
-    return tuple(issue for server in servers for issue in server.counted)
+def _found(limit: Limit, servers: Sequence[_Server], policy: Policy, now: float) -> _Found:
+    def counts(one: Weighed, issue: Issue | None) -> bool:
+        if issue is None or not limit.counts(issue):
+            return False
+        return not (one.has_grace and is_in_grace(issue, limit.severity, policy, now))
+
+    at_worst = [(server, one) for server in servers for one in server.weighed if counts(one, one.counts_as)]
+    beyond_doubt = [one for server, one in at_worst if not server.doubted]
+    return _Found(
+        limit=limit,
+        for_sure=sum(counts(one, one.known_as) for one in beyond_doubt),
+        beyond_doubt=len(beyond_doubt),
+        at_worst=tuple(sorted(at_worst, key=lambda pair: _badness(pair[1].counts_as or pair[1].issue))),
+    )
 
 
-def _counts(servers: Sequence[_Sorted]) -> Counts:
-    counted = _counted(servers)
+def _counts(servers: Sequence[_Server]) -> Counts:
+    counted = [issue for server in servers for issue in server.counted]
+    weighed = [one for server in servers for one in server.weighed]
     return Counts(
         total=len(counted),
         by_severity=SeverityCounts(
             **{severity.value: sum(issue.severity is severity for issue in counted) for severity in SEVERITIES}
         ),
         by_kind=KindCounts(**{kind.value: sum(issue.kind is kind for issue in counted) for kind in Kind}),
-        waived=sum(len(server.waived) for server in servers),
-        baseline=sum(len(server.baseline) for server in servers),
+        waived=sum(one.waiver is not None for one in weighed),
+        baseline=sum(one.accepted for one in weighed),
+        unfixable=sum(one.unfixable for one in weighed),
     )
 
 
-def _judge_server(server: _Sorted, over: Sequence[tuple[Limit, int]], now: float) -> ServerJudgement:
+def _judge_server(server: _Server, found: Sequence[_Found], now: float) -> ServerJudgement:
     evidence = server.evidence
-    fails = any(limit.counts(issue) for limit, _ in over for issue in server.counted)
+    broken = [one for one in found if one.is_broken and any(other is server for other, _ in one.at_worst)]
+    rated = [one for one in broken if not one.depends_on_unknown_risk]
+    known = evidence.last_poll_at is not None and evidence.software is not None
     return ServerJudgement(
         account=evidence.account,
         server_id=evidence.server_id,
         server=evidence.name,
-        verdict=Verdict.UNKNOWN if server.doubted else _verdict(fails=fails, doubted=False),
+        verdict=Verdict.UNKNOWN if server.doubted else _verdict(fails=bool(rated), doubted=bool(broken)),
         data_age_seconds=None if evidence.last_poll_at is None else now - evidence.last_poll_at,
         scan_age_seconds=None if evidence.last_scan_at is None else now - evidence.last_scan_at,
-        counts=_counts([server]),
+        counts=_counts([server]) if known or server.weighed else None,
         reasons=server.reasons,
     )
 
@@ -317,27 +411,60 @@ def _judge_unknown(unknown: UnknownServer) -> ServerJudgement:
     )
 
 
-def _violations(servers: Iterable[_Sorted], over: Sequence[tuple[Limit, int]]) -> tuple[JudgedIssue, ...]:
-    judged = (
-        JudgedIssue(
-            server=server.evidence.name,
-            issue=issue,
-            limits=tuple(limit.name for limit, _ in over if limit.counts(issue)),
-        )
-        for server in servers
-        for issue in server.counted
+def _violations(found: Sequence[_Found]) -> tuple[JudgedIssue, ...]:
+    """Issues over a limit, each once, the worst first."""
+    limits: dict[int, list[str]] = {}
+    issues: dict[int, tuple[_Server, Weighed]] = {}
+    for one in found:
+        if one.is_broken:
+            for server, weighed in one.at_worst:
+                limits.setdefault(id(weighed), []).append(one.limit.name)
+                issues[id(weighed)] = (server, weighed)
+    ordered = sorted(issues.items(), key=lambda item: _badness(item[1][1].counts_as or item[1][1].issue))
+    return tuple(
+        JudgedIssue(server=server.evidence.name, issue=weighed.issue, limits=tuple(limits[key]))
+        for key, (server, weighed) in ordered
     )
-    return tuple(one for one in judged if one.limits)
 
 
-def _reasons_of_limits(over: Iterable[tuple[Limit, int]]) -> Iterable[Reason]:
-    for limit, count in over:
-        yield Reason(
-            code=ReasonCode.LIMIT_EXCEEDED,
-            message=f"Open issues that {limit.wording}: {count}, and {limit.name} allows "
-            f"{limit.allowed}; fix them, waive them, or raise the limit.",
-            blocking=True,
-        )
+def _waived(issue: Issue, waiver: Waiver) -> Issue:
+    return msgspec.structs.replace(issue, waived_until=waiver.until, waived_reason=waiver.reason)
+
+
+def _reasons_of_limits(found: Iterable[_Found]) -> Iterable[Reason]:
+    for one in found:
+        if not one.is_broken:
+            continue
+        limit, count = one.limit, len(one.at_worst)
+        allows = f"{limit.name} allows {limit.allowed}: {_named(one.at_worst)}"
+        if one.depends_on_unknown_risk:
+            message = (
+                f"Open issues that {limit.wording}, if exploits whose risk nobody knows are taken for the worst: "
+                f"{count}, and {allows}; look at them, and waive those that are harmless ({limit.flag} is the limit)."
+            )
+            yield Reason(code=ReasonCode.EXPLOIT_RISK_UNKNOWN, message=message, blocking=True)
+        else:
+            message = (
+                f"Open issues that {limit.wording}: {count}, and {allows}; fix them, waive them, or raise the limit "
+                f"({limit.flag})."
+            )
+            yield Reason(code=ReasonCode.LIMIT_EXCEEDED, message=message, blocking=True)
+
+
+def _named(found: Sequence[tuple[_Server, Weighed]]) -> str:
+    worst = [
+        f"{weighed.issue.canonical_name or weighed.issue.title or 'the server'} on {server.evidence.name}"
+        f" ({_described(weighed.issue)})"
+        for server, weighed in found[:NAMED_AT_ONCE]
+    ]
+    rest = len(found) - len(worst)
+    return ", ".join(worst) + (f" and {rest} more" if rest else "")
+
+
+def _described(issue: Issue) -> str:
+    if issue.kind is not Kind.EXPLOITABLE:
+        return f"{issue.severity.value}, {issue.kind.value}"
+    return f"{issue.severity.value}, risk {'unknown' if issue.risk is None else format(issue.risk, 'g')}"
 
 
 def _reasons_of_selection(asked: Sequence[Evidence]) -> Iterable[Reason]:
@@ -349,3 +476,24 @@ def _reasons_of_selection(asked: Sequence[Evidence]) -> Iterable[Reason]:
 def _reason_of_waiver(code: ReasonCode, server: str, software: str, what: str) -> Reason:
     message = f"The policy's waiver for {software} on {server} {what}; renew it or take it out."
     return Reason(code=code, message=message, blocking=False)
+
+
+def _lapsed(waivers: Sequence[Waiver], issues: Sequence[tuple[str, Issue]], today: dt.date) -> list[Waiver]:
+    """Waivers that ran out and are about an issue that is still open."""
+    return [
+        waiver
+        for waiver in waivers
+        if is_expired(waiver, today) and any(covers(waiver, issue, name) for name, issue in issues)
+    ]
+
+
+def _expiring(waivers: Sequence[Waiver], issues: Sequence[tuple[str, Issue]], today: dt.date) -> tuple[Waiver, ...]:
+    """Waivers that cover an open issue and end soon."""
+    soon = today + dt.timedelta(days=EXPIRING_DAYS)
+    return tuple(
+        waiver
+        for waiver in dict.fromkeys(waivers)
+        if not is_expired(waiver, today)
+        and waiver.until <= soon
+        and any(covers(waiver, issue, name) for name, issue in issues)
+    )

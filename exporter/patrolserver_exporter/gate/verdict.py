@@ -32,6 +32,11 @@ class ReasonCode(StrEnum):
     SOFTWARE_UNKNOWN = "software_unknown"
     EXPLOITS_UNKNOWN = "exploits_unknown"
     EXPLOIT_UNCOUNTED = "exploit_uncounted"
+    EXPLOIT_RISK_UNKNOWN = "exploit_risk_unknown"
+    NO_SOFTWARE = "no_software"
+    IDENTITY_IN_DOUBT = "identity_in_doubt"
+    MISSING_FROM_LIST = "missing_from_list"
+    LIST_INCOMPLETE = "list_incomplete"
     EVENT_UNCONFIRMED = "event_unconfirmed"
     CREDENTIALS_REFUSED = "credentials_refused"
     SCAN_NEVER_SEEN = "scan_never_seen"
@@ -83,6 +88,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     waived: int = 0
     baseline: int = 0
     """Left out because the baseline has them."""
+    unfixable: int = 0
+    """Left out because the policy asks for what can be fixed only."""
 
 
 class ServerJudgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +102,8 @@ class ServerJudgement(msgspec.Struct, frozen=True, kw_only=True):
     data_age_seconds: float | None = None
     """Age of the last successful poll; negative if its time lies in the future."""
     scan_age_seconds: float | None = None
-    counts: Counts = Counts()
+    counts: Counts | None = None
+    """``None`` while nobody knows what there is to count."""
     reasons: tuple[Reason, ...] = ()
 
 
@@ -120,5 +128,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     expired_waivers: tuple[Waiver, ...]
     unused_waivers: tuple[Waiver, ...]
     """Of the policy: those that hold and cover no open issue."""
+    expiring_waivers: tuple[Waiver, ...] = ()
+    """Those that cover an open issue and end soon."""
     reasons: tuple[Reason, ...]
     """Of the selection as a whole, and of every server."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -82,6 +82,17 @@ class ChangeKind(StrEnum):
     UNWAIVED = "unwaived"
 
 
+class IssueExploit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An exploit that an issue stands for. ``first_seen`` is in seconds since the epoch."""
+
+    id: str | None = None
+    cve: str | None = None
+    title: str | None = None
+    risk: float | None = None
+    """0 to 10; ``None`` while nobody knows it."""
+    first_seen: float = 0.0
+
+
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
     """One issue of one server, open or fixed.
 
@@ -104,8 +115,13 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     risk: float | None = None
     """Highest risk of its exploits, 0 to 10; only for exploitable ones."""
+    exploits: tuple[IssueExploit, ...] = ()
     title: str | None = None
     description: str | None = None
+    severity_since: float = 0.0
+    """When it got today's severity."""
+    at_least_since: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
+    """Since when it has been of that severity or worse without a break, in the order of ``SEVERITIES``."""
     first_seen: float
     last_seen: float
     fixed_at: float | None = None
@@ -133,10 +149,13 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
         return self.waived_until is not None
 
 
-Glob = Annotated[str, msgspec.Meta(extra={"kind": "glob"})]
+_LINE: dict[str, Any] = {"min_length": 1, "max_length": 1024, "extra_json_schema": {"format": "line"}}
+"""One line of printable text without blanks around it."""
+Line = Annotated[str, msgspec.Meta(**_LINE)]
+Glob = Annotated[str, msgspec.Meta(**_LINE, extra={"kind": "glob"})]
 
 
-class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+class Waiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """An accepted issue, for a reason and up to a date. The configuration takes its keys from here."""
 
     server: Glob
@@ -151,7 +170,7 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
     """It does not cover an issue that is worse: critical, high, medium or low. Null: any severity."""
     until: dt.date
     """The last day on which it holds, in UTC, as `YYYY-MM-DD`."""
-    reason: str
+    reason: Line
     """Why; shown with the issue."""
 
 

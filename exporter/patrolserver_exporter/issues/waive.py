@@ -53,6 +53,14 @@ def waiver_for(issue: Issue, server_name: str, waivers: Iterable[Waiver], today:
     return max(holding, key=lambda waiver: waiver.until, default=None)
 
 
+def uncovered(
+    issue: Issue, server_name: str, waivers: Iterable[Waiver], today: dt.date
+) -> tuple[Issue | None, Waiver | None]:
+    """What of the issue no waiver covers today (``None``: nothing), and the waiver that covers it wholly."""
+    waiver = waiver_for(issue, server_name, waivers, today)
+    return (issue, None) if waiver is None else (None, waiver)
+
+
 def apply_waivers(
     issues: Sequence[Issue], server_name: str, waivers: Sequence[Waiver], now: float
 ) -> tuple[tuple[Issue, ...], tuple[Change, ...]]:

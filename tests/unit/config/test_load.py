@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from patrolserver_exporter.config.load import load_config, parse_waivers, waivers_of
 from patrolserver_exporter.config.nodes import MAX_BYTES
 from patrolserver_exporter.config.problem import ConfigError, Problem
-from patrolserver_exporter.config.schema import (
-    Account,
-    Config,
-    GatePolicy,
-    Grace,
-    Inline,
-    KindLimits,
-    Scope,
-    SeverityLimits,
-)
+from patrolserver_exporter.config.schema import Account, Config, Scope
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.gate.policy import Grace, Inline, KindLimits, NamedPolicy, SeverityLimits
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 
 CASES = Path(__file__).parent / "cases"
@@ -143,7 +135,7 @@ def test_gate_policies(tmp_path: Path) -> None:
     gate = load_config(lay(tmp_path, (CASES / "gate.good.yml").read_bytes()), ENVIRON, clock=FixedClock()).config.gate
     assert (gate.default_policy, gate.inline) == ("production", Inline.NONE)
     assert dict(gate.policies) == {
-        "production": GatePolicy(
+        "production": NamedPolicy(
             max_by_severity=SeverityLimits(critical=1, high=0),
             max_by_kind=KindLimits(reported=2),
             max_total=3,
@@ -161,13 +153,13 @@ def test_gate_policies(tmp_path: Path) -> None:
             allow_fixable_only=True,
             allow_allow_empty=True,
         ),
-        "no": GatePolicy(),
+        "no": NamedPolicy(),
     }
 
 
 def test_the_defaults_of_a_policy() -> None:
     """Without a word of its own a policy takes no critical issue, no data older than a day and no unknown software."""
-    policy = GatePolicy()
+    policy = NamedPolicy()
     assert (policy.max_by_severity.critical, policy.max_by_severity.high) == (0, None)
     assert (policy.max_age, policy.max_scan_age, policy.max_unknown_software) == (86_400.0, None, 0)
     loose = ("allow_empty", "fixable_only", *(name for name in policy.__struct_fields__ if name.startswith("allow_")))

@@ -12,9 +12,17 @@ from tests.unit.issues.builders import ACCOUNT, issue
 
 from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
 from patrolserver_exporter.gate.judge import judge
-from patrolserver_exporter.gate.policy import KindLimits, Policy, SeverityLimits
+from patrolserver_exporter.gate.policy import (
+    DAY,
+    AcceptedExploit,
+    AcceptedIssue,
+    Grace,
+    KindLimits,
+    Policy,
+    SeverityLimits,
+)
 from patrolserver_exporter.gate.verdict import Judgement, ReasonCode, Verdict
-from patrolserver_exporter.issues.model import Issue, Kind, Severity, Waiver
+from patrolserver_exporter.issues.model import Issue, IssueExploit, Kind, Severity, Waiver
 
 NOW = dt.datetime(2027, 1, 31, 12, tzinfo=dt.UTC).timestamp()
 TODAY = dt.date(2027, 1, 31)
@@ -44,6 +52,14 @@ def waiver(**fields: Any) -> Waiver:
     """A waiver that covers all, unless told otherwise."""
     known: dict[str, Any] = {"server": "*", "software": "*", "until": TODAY, "reason": "replaced"}
     return Waiver(**(known | fields))
+
+
+def accepted(one: Issue) -> AcceptedIssue:
+    """The issue in a baseline, as it is now."""
+    exploits = tuple(AcceptedExploit(id=e.id, cve=e.cve, title=e.title, risk=e.risk) for e in one.exploits)
+    return AcceptedIssue(
+        fingerprint=one.fingerprint, kind=one.kind, severity=one.severity, risk=one.risk, exploits=exploits
+    )
 
 
 def exploit(risk: float | None, name: str = "php") -> Issue:
@@ -157,8 +173,9 @@ class TestDoubts:
     def test_a_reported_issue_is_a_doubt(self) -> None:
         """What only an event reported waits for a poll, even if it is waived or in the baseline."""
         only = issue(kind=Kind.REPORTED, event_received_at=NOW)
-        for policy in (Policy(), Policy(waivers=(waiver(),)), Policy(baseline=frozenset({only.fingerprint}))):
-            assert codes(judge([server(only)], policy, NOW)) == [ReasonCode.EVENT_UNCONFIRMED]
+        for policy, baseline in ((Policy(), ()), (Policy(waivers=(waiver(),)), ()), (Policy(), (accepted(only),))):
+            judgement = judge([server(only)], policy, NOW, baseline=baseline)
+            assert codes(judgement) == [ReasonCode.EVENT_UNCONFIRMED]
 
     def test_a_failed_poll_is_told(self) -> None:
         """A failed last poll is no doubt while the data is fresh, but worth knowing."""
@@ -216,7 +233,10 @@ class TestLimits:
             ((issue(), issue("nginx")), Policy(max_total=1), Verdict.FAIL),
             ((exploit(6.0),), Policy(max_risk=6.0), Verdict.PASS),
             ((exploit(6.1),), Policy(max_risk=6.0), Verdict.FAIL),
-            ((exploit(None),), Policy(max_risk=10.0), Verdict.FAIL),
+            ((exploit(None),), Policy(max_by_severity=SeverityLimits(critical=1), max_risk=10.0), Verdict.PASS),
+            ((exploit(None),), Policy(max_by_severity=SeverityLimits(critical=1), max_risk=9.9), Verdict.UNKNOWN),
+            ((exploit(None),), Policy(), Verdict.UNKNOWN),
+            ((exploit(None), exploit(9.5, "nginx")), Policy(), Verdict.FAIL),
             ((issue(fixed_at=NOW),), STRICT, Verdict.PASS),
         ],
     )
@@ -233,32 +253,168 @@ class TestLimits:
             "by_kind": {"unsupported": 0, "outdated": 2, "exploitable": 1, "reported": 0},
             "waived": 0,
             "baseline": 0,
+            "unfixable": 0,
         }
-        assert [one.counts.total for one in judgement.servers] == [1, 2]
+        assert [one.counts.total for one in judgement.servers if one.counts] == [1, 2]
 
     def test_baseline(self) -> None:
         """Only issues that are not in the baseline count."""
         known = issue()
-        policy = replace(STRICT, baseline=frozenset({known.fingerprint}))
-        assert judge([server(known)], policy, NOW).verdict is Verdict.PASS
-        assert judge([server(known, issue("nginx"))], policy, NOW).counts.baseline == 1
-        assert judge([server(known, issue("nginx"))], policy, NOW).verdict is Verdict.FAIL
+        baseline = (accepted(known),)
+        assert judge([server(known)], STRICT, NOW, baseline=baseline).verdict is Verdict.PASS
+        judgement = judge([server(known, issue("nginx"))], STRICT, NOW, baseline=baseline)
+        assert (judgement.verdict, judgement.counts.baseline) == (Verdict.FAIL, 1)
+
+
+class TestGrace:
+    """How long an issue does not count yet."""
+
+    HIGH = Policy(max_by_severity=SeverityLimits(high=0), grace=Grace(high=7 * DAY, critical=DAY))
+
+    def test_a_fresh_issue_does_not_count_yet(self) -> None:
+        """It counts once its grace is over, to the second."""
+        for age, verdict in ((7 * DAY - 1, Verdict.PASS), (7 * DAY, Verdict.FAIL)):
+            fresh = issue(kind=Kind.UNSUPPORTED, first_seen=NOW - age, severity_since=NOW - age)
+            assert judge([server(fresh)], self.HIGH, NOW).verdict is verdict
+
+    def test_what_got_worse_counts_as_what_it_was(self) -> None:
+        """A critical issue of today that was high for a month is over the limit on high, and not yet on critical."""
+        worse = replace(
+            exploit(9.5),
+            first_seen=NOW - 30 * DAY,
+            severity_since=NOW - 60,
+            at_least_since=(NOW - 60, NOW - 30 * DAY, NOW - 30 * DAY, NOW - 30 * DAY),
+        )
+        judgement = judge([server(worse)], self.HIGH, NOW)
+        assert [one.limits for one in judgement.violations] == [("max_by_severity.high",)]
+
+    def test_what_the_first_whole_poll_found_has_no_grace(self) -> None:
+        """Nobody knows how long it has been there."""
+        found = issue(kind=Kind.UNSUPPORTED, first_seen=NOW - 60, severity_since=NOW - 60)
+        assert judge([server(found, history_since=NOW - 60)], self.HIGH, NOW).verdict is Verdict.FAIL
+        assert judge([server(found, history_since=NOW - 61)], self.HIGH, NOW).verdict is Verdict.PASS
+
+    def test_an_issue_from_the_future_has_no_grace(self) -> None:
+        """A clock that was set back must not make a grace longer."""
+        future = issue(kind=Kind.UNSUPPORTED, first_seen=NOW + 60, severity_since=NOW + 60)
+        assert judge([server(future)], self.HIGH, NOW).verdict is Verdict.FAIL
+
+
+class TestFixableOnly:
+    """What cannot be fixed is left out, where the policy says so."""
+
+    POLICY = Policy(max_total=0, fixable_only=True)
+
+    @pytest.mark.parametrize(
+        ("one", "verdict"),
+        [
+            (issue(update_to=None), Verdict.PASS),
+            (issue(update_to="1.1"), Verdict.FAIL),
+            (exploit(9.5), Verdict.PASS),
+            (issue(kind=Kind.UNSUPPORTED), Verdict.FAIL),
+        ],
+    )
+    def test_kinds(self, one: Issue, verdict: Verdict) -> None:
+        """Outdated and exploitable software without a release does not count; unsupported software always does."""
+        judgement = judge([server(one)], self.POLICY, NOW)
+        assert judgement.verdict is verdict
+        assert judgement.counts.unfixable == (verdict is Verdict.PASS)
+
+
+class TestNothingWasLookedAt:
+    """A server without any software."""
+
+    def test_it_is_unknown_unless_the_policy_allows_it(self) -> None:
+        """An empty list is no proof that all is well."""
+        empty = server(software=(0, 0, 0, 0), empty=True, poll_complete=False)
+        assert codes(judge([empty], STRICT, NOW)) == [ReasonCode.NO_SOFTWARE]
+        assert judge([empty], replace(STRICT, allow_empty=True), NOW).verdict is Verdict.PASS
+
+    def test_counts_that_nobody_knows_are_none(self) -> None:
+        """A zero would say that somebody looked."""
+        assert judge([server(last_poll_at=None, software=None)], STRICT, NOW).servers[0].counts is None
+
+
+class TestBaseline:
+    """What was accepted, as it was."""
+
+    KNOWN = replace(
+        exploit(7.0), exploits=(IssueExploit(cve="CVE-2026-1", risk=7.0), IssueExploit(title="Old", risk=5.0))
+    )
+
+    @pytest.mark.parametrize(
+        ("exploits", "verdict"),
+        [
+            ((IssueExploit(cve="CVE-2026-1", risk=7.0), IssueExploit(title="Old", risk=5.0)), Verdict.PASS),
+            ((IssueExploit(cve="CVE-2026-1", risk=6.9),), Verdict.PASS),
+            ((IssueExploit(cve="CVE-2026-1", risk=7.1),), Verdict.FAIL),
+            ((IssueExploit(cve="CVE-2026-1", risk=7.0), IssueExploit(cve="CVE-2026-2", risk=5.0)), Verdict.FAIL),
+            ((IssueExploit(title="Old", risk=5.0), IssueExploit(title="Old", risk=5.0)), Verdict.FAIL),
+        ],
+    )
+    def test_an_exploit_that_is_new_or_worse_counts(self, exploits: tuple[IssueExploit, ...], verdict: Verdict) -> None:
+        """Each accepted exploit covers one, at its risk or below."""
+        now = replace(self.KNOWN, exploits=exploits, risk=max(e.risk or 0 for e in exploits))
+        assert judge([server(now)], STRICT, NOW, baseline=(accepted(self.KNOWN),)).verdict is verdict
+
+    def test_only_what_is_not_covered_counts(self) -> None:
+        """The severity is that of the exploits which nobody accepted."""
+        exploits = (*self.KNOWN.exploits, IssueExploit(cve="CVE-2026-3", risk=9.5))
+        now = replace(self.KNOWN, exploits=exploits, risk=9.5, severity=Severity.CRITICAL)
+        counts = judge([server(now)], STRICT, NOW, baseline=(accepted(self.KNOWN),)).counts
+        assert (counts.total, counts.by_severity.critical) == (1, 1)
+
+    def test_another_kind_or_a_worse_severity_counts(self) -> None:
+        """Outdated software that is no longer supported is more than what was accepted."""
+        was = issue()
+        now = replace(was, kind=Kind.UNSUPPORTED, severity=Severity.HIGH)
+        assert judge([server(now)], STRICT, NOW, baseline=(accepted(was),)).verdict is Verdict.FAIL
+
+    def test_a_risk_that_became_unknown_is_not_covered(self) -> None:
+        """It may be the worst."""
+        now = replace(self.KNOWN, exploits=(IssueExploit(cve="CVE-2026-1", risk=None),), risk=None)
+        assert judge([server(now)], STRICT, NOW, baseline=(accepted(self.KNOWN),)).verdict is Verdict.UNKNOWN
+
+
+class TestMessages:
+    """What a tired operator reads."""
+
+    def test_a_limit_names_the_worst_and_the_flag(self) -> None:
+        """The first five, how many more there are, and what to change."""
+        many = [exploit(9.0 + number / 10, f"p{number}") for number in range(7)]
+        (reason,) = judge([server(*many)], Policy(), NOW).reasons
+        assert "p6 on web1.example.org (critical, risk 9.6), p5 on" in reason.message
+        assert "and 2 more; fix them, waive them, or raise the limit (--max-critical)." in reason.message
+
+    def test_refused_credentials_are_called_that(self) -> None:
+        """A fresh exporter with a wrong key never says that a server is not watched."""
+        (reason,) = judge([UnknownServer(selector="web1", account="main", refused=True)], Policy(), NOW).reasons
+        assert reason.code is ReasonCode.CREDENTIALS_REFUSED
+
+
+class TestExpiringWaivers:
+    """Waivers are told of before they end."""
+
+    def test_two_weeks_before(self) -> None:
+        """Only those that cover an open issue."""
+        soon, later = waiver(until=TODAY + dt.timedelta(days=14)), waiver(until=TODAY + dt.timedelta(days=15))
+        idle = waiver(software="perl", until=TODAY)
+        assert judge([server(issue())], STRICT, NOW, waivers=(soon, later, idle)).expiring_waivers == (soon,)
 
 
 class TestWaivers:
-    """The policy's waivers, and those that the issues carry."""
+    """The policy's waivers, and the configuration's."""
 
     def test_both_kinds_hold(self) -> None:
-        """An issue that carries a waiver does not count, nor one that the policy waives."""
-        carried = issue(waived_until=TODAY, waived_reason="known")
-        assert judge([server(carried)], STRICT, NOW).verdict is Verdict.PASS
+        """An issue that the configuration waives does not count, nor one that the policy waives."""
+        assert judge([server(issue())], STRICT, NOW, waivers=(waiver(),)).verdict is Verdict.PASS
         judgement = judge([server(issue())], replace(STRICT, waivers=(waiver(),)), NOW)
         assert judgement.verdict is Verdict.PASS
         assert [one.issue.waived_reason for one in judgement.waived] == ["replaced"]
         assert (judgement.counts.total, judgement.counts.waived) == (0, 1)
 
     def test_expired_ones_do_not_hold(self) -> None:
-        """A waiver that ended yesterday, carried or in the policy, waives nothing, and is told."""
+        """A waiver that ended yesterday waives nothing, though the issue still carries it, and is told."""
         old = waiver(until=YESTERDAY)
         carried = issue(waived_until=YESTERDAY, waived_reason="known")
         judgement = judge([server(carried)], replace(STRICT, waivers=(old,)), NOW)
@@ -326,7 +482,6 @@ POLICIES = st.builds(
     max_risk=st.none() | st.floats(0, 10),
     max_scan_age=st.sampled_from([None, None, 3600.0]),
     max_unknown_software=st.sampled_from([0, 1]),
-    baseline=st.sampled_from([frozenset(), frozenset({issue("a").fingerprint})]),
     waivers=st.lists(WAIVERS, max_size=2).map(tuple),
 )
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patrolserver_exporter.config.schema import Gate
 from patrolserver_exporter.web.api.arguments import decode
-from patrolserver_exporter.web.api.question import question_of
+from patrolserver_exporter.web.api.gate import read_request
 from patrolserver_exporter.web.http.problems import ApiError
 
 
@@ -55,7 +56,7 @@ NAMES = st.sampled_from(["max_total", "max_age", "max_by_severity", "waivers", "
 def test_any_question_is_read_or_refused(data: object) -> None:
     """A malformed policy is a 400 that says where, and never a verdict."""
     with suppress(ApiError):
-        assert question_of(data).policy.max_age >= 0
+        assert read_request(data, Gate()).in_force.policy.max_age >= 0
 
 
 @pytest.mark.parametrize(
@@ -81,16 +82,16 @@ def test_any_question_is_read_or_refused(data: object) -> None:
 def test_a_wrong_policy_is_refused_by_its_place(policy: object, place: str) -> None:
     """Nothing in a policy is guessed at, because a guess might let a deploy go on."""
     with pytest.raises(ApiError, match=place):
-        question_of({"servers": ["web1"], "policy": policy})
+        read_request({"servers": ["web1"], "policy": policy}, Gate())
 
 
 def test_ages_are_seconds_or_durations() -> None:
     """``24h`` is as good as 86400."""
-    question = question_of({"servers": [1], "policy": {"max_age": "1h30m", "max_scan_age": 60}})
-    assert (question.policy.max_age, question.policy.max_scan_age) == (5400.0, 60.0)
+    policy = read_request({"servers": [1], "policy": {"max_age": "1h30m", "max_scan_age": 60}}, Gate()).in_force.policy
+    assert (policy.max_age, policy.max_scan_age) == (5400.0, 60.0)
 
 
 def test_too_many_globs_are_refused() -> None:
     """A hundred globs are enough for anybody, and more would cost seconds."""
     with pytest.raises(ApiError, match="101 globs"):
-        question_of({"servers": [f"web{number}*" for number in range(101)]})
+        read_request({"servers": [f"web{number}*" for number in range(101)]}, Gate())

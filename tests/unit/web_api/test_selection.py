@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from tests.harness.api import put_server
 
 from patrolserver_exporter.store import Store, fleet, queries
+from patrolserver_exporter.store.selection import Selector, find
 from patrolserver_exporter.web.api import selection
-from patrolserver_exporter.web.api.selection import Selector
 from patrolserver_exporter.web.http.problems import ApiError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def store(store_url: str) -> Iterator[Store]:
 
 def ids(store: Store, asked: int | str, *accounts: str) -> list[int]:
     selector = Selector.of(asked)
-    found = store.run(lambda unit: selection.find(unit.connection, [selector], accounts))
+    found = store.run(lambda unit: find(unit.connection, [selector], accounts))
     return sorted(server.server_id for server in found[selector])
 
 

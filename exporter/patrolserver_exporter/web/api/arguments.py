@@ -26,12 +26,12 @@ MAX_BODY_BYTES = 256 * 1024
 T = TypeVar("T")
 
 
-async def read_json(scope: Scope, receive: Receive) -> Any:
+async def read_json(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> Any:
     """The decoded body; raises `ApiError` or `BodyError` with the answer for what is wrong with it."""
     media_type = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise ApiError(415, "Send JSON, with Content-Type: application/json.", headers={"accept": "application/json"})
-    return decode(await read_body(scope, receive, MAX_BODY_BYTES))
+    return decode(await read_body(scope, receive, limit))
 
 
 def decode(raw: bytes) -> Any:
@@ -83,7 +83,6 @@ def _no_number(name: str) -> Any:
 
 
 MAX_PARAMETERS = 1000
-MAX_GLOBS = 100
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
 Q = TypeVar("Q", bound=msgspec.Struct)

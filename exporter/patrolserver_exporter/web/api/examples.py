@@ -85,7 +85,7 @@ GATE_BODY = {
     "servers": ["web1.example.org", "db*.example.org", 42],
     "policy": {
         "max_by_severity": {"high": 0, "medium": 5},
-        "max_age": "6h",
+        "max_age": 21600,
         "waivers": [
             {
                 "server": "*.example.org",
@@ -105,6 +105,7 @@ _NO_ISSUES = {
     "total": 0,
     "waived": 1,
     "baseline": 0,
+    "unfixable": 0,
     "by_kind": {"unsupported": 0, "outdated": 0, "exploitable": 0, "reported": 0},
 }
 GATE = {
@@ -129,6 +130,8 @@ GATE = {
     "waived": [ISSUE | {"waived": True, "waiver": {"until": "2027-01-31", "reason": "replaced in Q1"}}],
     "expired_waivers": [],
     "unused_waivers": [],
+    "expiring_waivers": [],
+    "policy": "builtin",
     "data_age_seconds": 240.0,
 }
 

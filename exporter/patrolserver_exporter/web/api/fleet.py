@@ -8,6 +8,7 @@ import msgspec
 
 from patrolserver_exporter.inbox import view
 from patrolserver_exporter.store import fleet, queries
+from patrolserver_exporter.store.selection import keys_of
 from patrolserver_exporter.web.api import conversion, cursors, selection, types
 from patrolserver_exporter.web.api.arguments import IssueState, Waived
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
@@ -45,7 +46,7 @@ async def servers(api: Api, call: Call[ServersQuery]) -> Reply:
             accounts=query.account,
             severities=query.severity,
             kinds=query.kind,
-            keys=selection.keys_of(unit.connection, selectors, query.account or watched),
+            keys=keys_of(unit.connection, selectors, query.account or watched),
         )
         doubts = view.doubts(unit.connection)
         return queries.servers_page(unit.connection, wanted, after, query.limit + 1), doubts
@@ -88,7 +89,7 @@ async def issues(api: Api, call: Call[IssuesQuery]) -> Reply:
     query = call.query
     selectors, watched = selection.selectors_of(query.server), api.accounts()
     return await _issues(
-        api, query, query.account, lambda connection: selection.keys_of(connection, selectors, query.account or watched)
+        api, query, query.account, lambda connection: keys_of(connection, selectors, query.account or watched)
     )
 
 

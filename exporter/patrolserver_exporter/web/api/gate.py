@@ -1,52 +1,281 @@
-"""``POST /api/v1/gate``."""
+"""``POST /api/v1/gate``: what it takes, what it gives, and nothing that decides."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from patrolserver_exporter.gate.evidence import ServerEvidence
+from patrolserver_exporter.config.duration import parse_duration
+from patrolserver_exporter.config.load import waivers_of
+from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.gate.evidence import AccountHealth, gather
 from patrolserver_exporter.gate.judge import judge
-from patrolserver_exporter.issues.waive import covers, day_of, is_expired
-from patrolserver_exporter.web.api.arguments import read_json
+from patrolserver_exporter.gate.limits import limits_of
+from patrolserver_exporter.gate.policy import AskedPolicy, InForce, Policy, PolicyRefused, in_force
+from patrolserver_exporter.gate.verdict import KindCounts, ReasonCode, Verdict
+from patrolserver_exporter.inbox import view
+from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.web.api import conversion
+from patrolserver_exporter.web.api.arguments import convert, read_json
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
-from patrolserver_exporter.web.api.evidence import gather, without_stale_waivers
-from patrolserver_exporter.web.api.gate_reply import reply_of
-from patrolserver_exporter.web.api.question import Question, question_of
+from patrolserver_exporter.web.api.selection import selectors_of
+from patrolserver_exporter.web.api.types import Id, Issue
+from patrolserver_exporter.web.http.problems import ApiError
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from patrolserver_exporter.config.schema import Gate
+    from patrolserver_exporter.gate import verdict
     from patrolserver_exporter.gate.evidence import Evidence
-    from patrolserver_exporter.issues.model import Waiver
+    from patrolserver_exporter.store.selection import Selector
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+MAX_SELECTED = 10_000
+MAX_TEXT = 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024
+Asked = Id | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+
+
+class GateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The question to the gate."""
+
+    servers: Annotated[tuple[Asked, ...], msgspec.Meta(max_length=MAX_SELECTED)]
+    """Ids, names or globs on names, at most 100 of them globs; none at all is judged unknown."""
+    account: str | None = None
+    policy: AskedPolicy = AskedPolicy()
+
+
+class GateReason(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that led to the verdict, or is worth knowing."""
+
+    code: ReasonCode
+    message: str
+    blocking: bool
+    """It alone keeps the verdict from being pass."""
+    account: str | None
+    server_id: int | None
+    server: str | None
+
+
+class GateCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Open issues that count, by severity and kind, and those that do not."""
+
+    critical: _Count
+    high: _Count
+    medium: _Count
+    low: _Count
+    total: _Count
+    waived: _Count
+    baseline: _Count
+    unfixable: _Count
+    by_kind: KindCounts
+
+
+class JudgedServer(msgspec.Struct, frozen=True, kw_only=True):
+    """One server's part. One that is not known has no id, and as its name what was asked for."""
+
+    account: str | None
+    id: int | None
+    name: str
+    verdict: Verdict
+    data_age_seconds: float | None
+    scan_age_seconds: float | None
+    counts: GateCounts | None
+    """Null while nobody knows what there is to count."""
+    reasons: tuple[GateReason, ...]
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit that is exceeded, and the issues that it counts."""
+
+    limit: str
+    allowed: _Count
+    found: _Count
+    issues: tuple[Issue, ...]
+
+
+class GateReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict; only pass lets a deploy go on."""
+
+    verdict: Verdict
+    passed: bool
+    judged_at: dt.datetime
+    reasons: tuple[GateReason, ...]
+    counts: GateCounts
+    servers: tuple[JudgedServer, ...]
+    violations: tuple[Violation, ...]
+    waived: tuple[Issue, ...]
+    expired_waivers: tuple[Waiver, ...]
+    unused_waivers: tuple[Waiver, ...]
+    expiring_waivers: tuple[Waiver, ...]
+    """Waivers that cover an open issue and end within 14 days."""
+    policy: str
+    """The name of the policy that it was judged by; builtin where the configuration has none."""
+    data_age_seconds: float | None
+    """Of the oldest data among the servers; null when there is none."""
 
 
 async def gate(api: Api, call: Call[Any]) -> Reply:
     """Judge servers against a policy."""
-    question = question_of(await read_json(call.scope, call.receive))
+    config = api.context.config()
+    asked = read_request(await read_json(call.scope, call.receive, MAX_BODY_BYTES), config.gate)
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
-    statuses = api.context.watching.statuses()
-    evidence = await api.ask(lambda unit: gather(unit.connection, question, statuses))
-    waivers = api.context.config().issues.waivers
-    return Reply(await in_thread(answer, evidence, question, waivers, api.now()))
+    watched = {
+        status.name: AccountHealth(
+            name=status.name, credentials_refused=status.credentials_refused, judged=status.judged
+        )
+        for status in api.context.watching.statuses()
+    }
+    evidence = await api.ask(
+        lambda unit: gather(
+            unit.connection, asked.selectors, asked.account, watched, view.doubts(unit.connection).concern
+        )
+    )
+    return Reply(await in_thread(answer, evidence, asked.in_force, config.issues.waivers, api.now()))
 
 
-def answer(evidence: Sequence[Evidence], question: Question, waivers: Sequence[Waiver], now: float) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRequest:
+    """What is to be judged, and by what."""
+
+    selectors: tuple[Selector, ...]
+    account: str | None
+    in_force: InForce
+
+
+def read_request(data: Any, settings: Gate) -> GateRequest:
+    """Read the body; a 400 for whatever is not clear, because an unclear policy must not let anything pass."""
+    body = convert(_with_seconds(data), GateBody)
+    in_force = _policy_in_force(body.policy, data.get("policy", {}), settings)
+    return GateRequest(selectors=selectors_of(body.servers), account=body.account, in_force=in_force)
+
+
+def answer(evidence: Sequence[Evidence], asked: InForce, waivers: Sequence[Waiver], now: float) -> bytes:
     """The verdict as JSON; ``waivers`` are the configuration's."""
-    today = day_of(now)
-    sound = without_stale_waivers(evidence, waivers, today)
-    judgement = judge(sound, question.policy, now)
-    return msgspec.json.encode(reply_of(judgement, question.policy, now, _lapsed(sound, waivers, today)))
+    judgement = judge(evidence, asked.policy, now, baseline=asked.baseline, waivers=waivers)
+    ages = [server.data_age_seconds for server in judgement.servers if server.data_age_seconds is not None]
+    return msgspec.json.encode(
+        GateReply(
+            verdict=judgement.verdict,
+            passed=judgement.verdict is Verdict.PASS,
+            judged_at=conversion.time_of(now),
+            policy=asked.name,
+            reasons=tuple(map(_reason, judgement.reasons)),
+            counts=_counts(judgement.counts),
+            servers=tuple(map(_server, judgement.servers)),
+            violations=tuple(_violations(judgement.violations, asked.policy)),
+            waived=_issues(judgement.waived),
+            expired_waivers=judgement.expired_waivers,
+            unused_waivers=judgement.unused_waivers,
+            expiring_waivers=judgement.expiring_waivers,
+            data_age_seconds=max(ages, default=None),
+        )
+    )
 
 
-def _lapsed(evidence: Sequence[Evidence], waivers: Sequence[Waiver], today: dt.date) -> list[Waiver]:
-    """Waivers of the configuration that ran out and are about an issue that is still open."""
-    servers = [one for one in evidence if isinstance(one, ServerEvidence)]
-    return [
-        waiver
-        for waiver in waivers
-        if is_expired(waiver, today)
-        and any(covers(waiver, issue, server.name) for server in servers for issue in server.issues)
-    ]
+def _policy_in_force(asked: AskedPolicy, given: Any, settings: Gate) -> InForce:
+    if given.get("waivers"):
+        # As strictly as the configuration's, with the same words.
+        asked = msgspec.structs.replace(asked, waivers=_waivers(given["waivers"]))
+    try:
+        return in_force(
+            asked,
+            given,
+            policies=settings.policies,
+            default_policy=settings.default_policy,
+            inline=settings.inline_in_force,
+        )
+    except PolicyRefused as error:
+        raise ApiError(400, str(error), at=f"policy.{error.key}") from None
+
+
+def _with_seconds(data: Any) -> Any:
+    """The body with its durations as seconds, as the policy's type has them; what is no duration stays as it is."""
+    policy = data.get("policy") if isinstance(data, dict) else None
+    if not isinstance(policy, dict):
+        return data
+    changed: dict[str, Any] = {}
+    for key, written in policy.items():
+        if key in {"max_age", "max_scan_age"}:
+            changed[key] = _seconds(written, f"policy.{key}")
+        elif key == "grace" and isinstance(written, dict):
+            changed[key] = {name: _seconds(one, f"policy.grace.{name}") for name, one in written.items()}
+        elif key == "baseline" and isinstance(written, list) and any(isinstance(one, str) for one in written):
+            raise ApiError(400, f"Wrong at policy.baseline: {BARE_FINGERPRINT}", at="policy.baseline")
+    return {**data, "policy": policy | changed}
+
+
+BARE_FINGERPRINT = (
+    "A fingerprint alone does not tell how bad the issue was when it was accepted. Write the baseline anew, with "
+    "patrolserver-exporter gate SERVER… --write-baseline=FILE."
+)
+
+
+def _seconds(written: Any, at: str) -> Any:
+    if not isinstance(written, str):
+        return written
+    try:
+        return parse_duration(written)
+    except ValueError as error:
+        raise ApiError(400, f"Wrong at {at}: {error}.", at=at) from None
+
+
+def _waivers(data: Any) -> tuple[Waiver, ...]:
+    try:
+        return waivers_of(data, source="policy.waivers")
+    except ConfigError as error:
+        raise ApiError(400, f"Wrong at policy.waivers: {error}", at="policy.waivers") from None
+
+
+def _reason(reason: verdict.Reason) -> GateReason:
+    return GateReason(
+        code=reason.code,
+        message=reason.message,
+        blocking=reason.blocking,
+        account=reason.account,
+        server_id=reason.server_id,
+        server=reason.server,
+    )
+
+
+def _counts(counts: verdict.Counts) -> GateCounts:
+    return GateCounts(
+        critical=counts.by_severity.critical,
+        high=counts.by_severity.high,
+        medium=counts.by_severity.medium,
+        low=counts.by_severity.low,
+        total=counts.total,
+        waived=counts.waived,
+        baseline=counts.baseline,
+        unfixable=counts.unfixable,
+        by_kind=counts.by_kind,
+    )
+
+
+def _server(judged: verdict.ServerJudgement) -> JudgedServer:
+    return JudgedServer(
+        account=judged.account,
+        id=judged.server_id,
+        name=judged.server,
+        verdict=judged.verdict,
+        data_age_seconds=judged.data_age_seconds,
+        scan_age_seconds=judged.scan_age_seconds,
+        counts=None if judged.counts is None else _counts(judged.counts),
+        reasons=tuple(map(_reason, judged.reasons)),
+    )
+
+
+def _violations(judged: Iterable[verdict.JudgedIssue], policy: Policy) -> Iterable[Violation]:
+    judged = tuple(judged)
+    for limit in limits_of(policy):
+        over = [one for one in judged if limit.name in one.limits]
+        if over:
+            yield Violation(limit=limit.name, allowed=limit.allowed, found=len(over), issues=_issues(over))
+
+
+def _issues(judged: Iterable[verdict.JudgedIssue]) -> tuple[Issue, ...]:
+    return tuple(conversion.issue(one.issue, one.server) for one in judged)

@@ -1,18 +1,11 @@
-"""Which servers are meant by ids, names and globs."""
+"""Which servers a request means, with an answer for what is not clear."""
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-import re
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.store import queries
-from patrolserver_exporter.web.api.arguments import MAX_GLOBS
+from patrolserver_exporter.store import queries, selection
+from patrolserver_exporter.store.selection import MAX_GLOBS, Selector, find, glob
 from patrolserver_exporter.web.api.conversion import time_of
 from patrolserver_exporter.web.http.problems import ApiError
 
@@ -21,101 +14,15 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from patrolserver_exporter.store.queries import NamedServer, ServerKey
-
-_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
-_GLOB = re.compile(r"[*?\[]")
-
-
-class Selector(msgspec.Struct, frozen=True, kw_only=True):
-    """One id, name or glob, as it was asked for.
-
-    Digits are an id or a name; a number is an id. A name is exact, or, where there is none like that, capitals and
-    small letters are alike. A glob takes them alike, and also matches a server that is called just so.
-    """
-
-    asked: str
-    number: int | None = None
-    name: str | None = None
-    glob: str | None = None
-
-    @classmethod
-    def of(cls, asked: int | str, *, globs: bool = True) -> Selector:
-        """Read it; without ``globs`` the letters of a glob mean themselves."""
-        if isinstance(asked, int):
-            return cls(asked=str(asked), number=asked)
-        number = int(asked) if _ID.fullmatch(asked) else 0
-        return cls(
-            asked=asked,
-            number=number if 0 < number <= MAX_ID else None,
-            name=asked,
-            glob=asked if globs and _GLOB.search(asked) else None,
-        )
+    from patrolserver_exporter.store.queries import ServerKey
 
 
 def selectors_of(asked: Iterable[int | str]) -> tuple[Selector, ...]:
     """Read them, each once; a 400 when there are too many globs."""
-    selectors = tuple(dict.fromkeys(Selector.of(one) for one in asked))
-    globs = sum(selector.glob is not None for selector in selectors)
-    if globs > MAX_GLOBS:
-        raise ApiError(400, f"There are {globs} globs among the servers, and {MAX_GLOBS} are allowed.")
-    return selectors
-
-
-def find(
-    connection: sa.Connection, selectors: Sequence[Selector], accounts: Sequence[str] = ()
-) -> dict[Selector, list[NamedServer]]:
-    """The servers that each selector means, of these accounts where some are given."""
-    found: dict[Selector, dict[ServerKey, NamedServer]] = {selector: {} for selector in selectors}
-    ids = [selector.number for selector in selectors if selector.number is not None]
-    names = [selector.name for selector in selectors if selector.name is not None]
-    by_id: dict[int, list[NamedServer]] = defaultdict(list)
-    by_name: dict[str, list[NamedServer]] = defaultdict(list)
-    for server in queries.servers_called(connection, ids, names, accounts):
-        by_id[server.server_id].append(server)
-        by_name[server.name].append(server)
-    for selector, servers in found.items():
-        exact = (*by_id.get(selector.number or 0, ()), *by_name.get(selector.name or "", ()))
-        servers.update((server.key, server) for server in exact)
-    loose = [s for s in selectors if s.glob is not None or (s.name is not None and not found[s])]
-    if loose:
-        _find_loosely(connection, loose, accounts, found)
-    return {selector: list(servers.values()) for selector, servers in found.items()}
-
-
-def _find_loosely(
-    connection: sa.Connection,
-    selectors: Sequence[Selector],
-    accounts: Sequence[str],
-    found: dict[Selector, dict[ServerKey, NamedServer]],
-) -> None:
-    names = {selector.name.lower() for selector in selectors if selector.glob is None and selector.name is not None}
-    globs = [glob(selector.glob) for selector in selectors if selector.glob is not None]
-
-    def matches(name: str) -> bool:
-        return name.lower() in names or any(fits(name) for fits in globs)
-
-    servers = queries.named_servers(connection, matches, accounts)
-    by_lower: dict[str, list[NamedServer]] = defaultdict(list)
-    for server in servers:
-        by_lower[server.name.lower()].append(server)
-    for selector in selectors:
-        if selector.glob is None:
-            matching = by_lower.get((selector.name or "").lower(), [])
-        else:
-            fits = glob(selector.glob)
-            matching = [server for server in servers if fits(server.name)]
-        found[selector].update((server.key, server) for server in matching)
-
-
-def keys_of(
-    connection: sa.Connection, selectors: Sequence[Selector], accounts: Sequence[str] = ()
-) -> frozenset[ServerKey] | None:
-    """The servers that any of the selectors means; ``None`` without selectors."""
-    if not selectors:
-        return None
-    found = find(connection, selectors, accounts).values()
-    return frozenset(server.key for servers in found for server in servers)
+    try:
+        return selection.selectors_of(asked)
+    except selection.TooManyGlobs as error:
+        raise ApiError(400, str(error)) from None
 
 
 def only_one(connection: sa.Connection, asked: str, account: str | None, watched: Sequence[str] = ()) -> ServerKey:
@@ -169,14 +76,3 @@ def any_glob(globs: Sequence[str]) -> Callable[[str], bool] | None:
         raise ApiError(400, f"There are {len(globs)} globs, and {MAX_GLOBS} are allowed.")
     matchers = [glob(one) for one in globs]
     return lambda text: any(matches(text) for matches in matchers)
-
-
-def glob(pattern: str) -> Callable[[str], bool]:
-    """Whether a text matches the glob, capitals and small letters alike."""
-    match = _pattern(pattern).match
-    return lambda text: match(text) is not None
-
-
-@functools.lru_cache(maxsize=1024)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern), re.IGNORECASE)
