@@ -15,12 +15,19 @@ from patrolserver_exporter import __version__
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.patrolserver import wire
 from patrolserver_exporter.patrolserver.errors import ConnectionFailed, PatrolServerError, Reason, Refused
-from patrolserver_exporter.patrolserver.failures import TRANSPORT_ERRORS, translate
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.patrolserver.redaction import keep_urls_out_of_logs
-from patrolserver_exporter.patrolserver.reply import Reply, by_its_words, read_refusal, without_credentials
-from patrolserver_exporter.patrolserver.retry_after import read_retry_after
-from patrolserver_exporter.patrolserver.transport import ApiAdapter, read_body
+from patrolserver_exporter.patrolserver.transport import (
+    TRANSPORT_ERRORS,
+    ApiAdapter,
+    Reply,
+    by_its_words,
+    read_body,
+    read_refusal,
+    read_retry_after,
+    translate,
+    without_credentials,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +36,7 @@ if TYPE_CHECKING:
     from requests import Response
 
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.patrolserver.envelope import Parsed
-    from patrolserver_exporter.patrolserver.models import Event, Server, Software
+    from patrolserver_exporter.patrolserver.models import Event, Parsed, Server, Software
 
 T = TypeVar("T")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
-from patrolserver_exporter.patrolserver.scalars import Odd, read_text
-from patrolserver_exporter.patrolserver.text import clean
+from patrolserver_exporter.patrolserver.models import Parsed
+from patrolserver_exporter.patrolserver.values import Odd, clean, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,19 +23,6 @@ _ODDITIES_KEPT = 20
 _MAX_INT_DIGITS = 400
 # An object of nothing but these is a failure even where the value of ``error`` says nothing.
 _ERROR_KEYS = frozenset({"error", "errors", "code", "message", "status", "success"})
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed(Generic[T]):
-    """What was read from a reply, and how well."""
-
-    value: T
-    oddities: tuple[str, ...] = ()
-    """What was strange, in words for the log; at most 21 of them."""
-    complete: bool = True
-    """False when an entry had to be left out, or the reply says that there is more than it holds."""
-    body: bytes = b""
-    """The reply as it came, where somebody may have to read it: an event's."""
 
 
 class Notes:

@@ -6,9 +6,13 @@ API reference: D documented, C seen in the vendor's clients, ? unknown.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 MAX_ID = 2**53 - 1
 """Largest id that JSON readers everywhere keep exact."""
@@ -100,3 +104,16 @@ class Identifier(StrEnum):
     SCAN_STARTED = "webhook.scan_started"
     SCAN_FINISHED = "webhook.scan_finished"
     NEW_SERVER_ISSUES = "webhook.new_server_issues"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[T]):
+    """What was read from a reply, and how well."""
+
+    value: T
+    oddities: tuple[str, ...] = ()
+    """What was strange, in words for the log; at most 21 of them."""
+    complete: bool = True
+    """False when an entry had to be left out, or the reply says that there is more than it holds."""
+    body: bytes = b""
+    """The reply as it came, where somebody may have to read it: an event's."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.patrolserver.retry_after import read_retry_after
+from patrolserver_exporter.patrolserver.transport import read_retry_after
 
 NOW = 1_763_942_400.0  # Mon, 24 Nov 2025 00:00:00 GMT
 
