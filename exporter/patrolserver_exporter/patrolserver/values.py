@@ -5,10 +5,13 @@ Text comes out fit for labels, logs and pages: clean, bounded, and distinct text
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
 from typing import Any
+
+from cvss import CVSS2, CVSS3, CVSS4, CVSSError
 
 from patrolserver_exporter.patrolserver.models import MAX_ID
 
@@ -43,6 +46,17 @@ def _cut(text: str, limit: int) -> str:
 
 
 HIGHEST_RISK = 10.0
+_RISK_DEPTH = 3
+# A comma with three digits behind it may as well mean thousands.
+_RISK_TEXT = re.compile(r"(\d{1,3}(?:\.\d{1,20}|,\d{1,2})?)\s*(?:/\s*(\d{1,4}(?:\.0{1,4})?))?", re.ASCII)
+_RISK_NAMES = frozenset(
+    {"score", "risk", "riskscore", "basescore", "value", "cvss", "cvssscore", "cvssbasescore", "vector", "vectorstring"}
+)
+_SCALE_NAMES = frozenset({"scale", "max", "maximum", "maxscore", "outof"})
+_TEN = (10, "10", "10.0")
+_NO_LETTERS = re.compile(r"[^a-z]")
+_VECTOR = re.compile(r"\(?(?:CVSS:?(2|3\.[01]|4\.0)(?:\.0)?[/#])?([A-Z]{1,3}:[A-Z/:]{12,})\)?", re.ASCII)
+_VECTOR_LIMIT = 512
 
 _DIGITS = re.compile(r"\d{1,20}", re.ASCII)
 _TRUE_WORDS = frozenset({"true", "yes", "on", "y", "t", "1", "supported"})
@@ -105,26 +119,79 @@ def _flag_of_word(word: str) -> bool | None:
         raise Odd("is neither true nor false") from None
 
 
-def read_risk(value: Any) -> float:
-    """A risk, 0 to 10; more is taken for 10, so that a slip of scale never hides an exploit.
+def read_risk(value: Any, depth: int = _RISK_DEPTH) -> float:
+    """A risk, 0 to 10, from a number, ``9.8/10``, ``9,8``, a CVSS vector (its base score), or one of these boxed.
+
+    A box is a list of one or an object with one plain number. Nothing is guessed from a word, and a number out of range
+    is none: the scale of ``98`` is not known.
 
     Raises:
-        Odd: it is no number, or less than 0.
+        Odd: it is something else.
     """
-    risk = _number(value.strip()) if isinstance(value, str) else value
-    is_number = isinstance(risk, int | float) and not isinstance(risk, bool)
-    if not is_number or (isinstance(risk, float) and math.isnan(risk)):
+    if isinstance(value, str):
+        return _risk_of_text(value.strip())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _risk_in_range(value)
+    if depth and isinstance(value, list) and len(value) == 1:
+        return read_risk(value[0], depth - 1)
+    if depth and isinstance(value, dict):
+        return _risk_of_object(value, depth - 1)
+    raise Odd("is no number")
+
+
+def _risk_in_range(number: float) -> float:
+    if not 0 <= number <= HIGHEST_RISK:  # so nor is NaN
+        raise Odd("is no number from 0 to 10")
+    return abs(float(number))  # without the sign of -0.0
+
+
+def _risk_of_text(text: str) -> float:
+    plain = _RISK_TEXT.fullmatch(text)
+    if plain is None:
+        return _base_score(text)
+    number, scale = plain.groups()
+    if scale is not None and float(scale) != HIGHEST_RISK:
+        raise Odd("is on another scale than 0 to 10")
+    return _risk_in_range(float(number.replace(",", ".")))
+
+
+def _risk_of_object(value: dict[str, Any], depth: int) -> float:
+    found: set[float] = set()
+    for name, inner in value.items():
+        plain_name = _NO_LETTERS.sub("", name.lower())
+        if plain_name in _SCALE_NAMES and not is_absent(inner) and inner not in _TEN:
+            raise Odd("is on another scale than 0 to 10")
+        if plain_name in _RISK_NAMES and not is_absent(inner):
+            with contextlib.suppress(Odd):
+                found.add(read_risk(inner, depth))
+    if len(found) != 1:
+        raise Odd("is an object without one plain number")
+    return found.pop()
+
+
+def _base_score(vector: str) -> float:
+    """The base score of a CVSS vector, version 2 to 4."""
+    shaped = _VECTOR.fullmatch(vector.upper()) if len(vector) <= _VECTOR_LIMIT else None
+    if shaped is None:
         raise Odd("is no number")
-    if risk < 0:
-        raise Odd("is less than 0")
-    return float(min(risk, HIGHEST_RISK))
+    version, metrics = shaped.groups()
+    # Version 3 has privileges required, version 2 has not; 3.0 and 3.1 round the same vector alike but for a few.
+    guessed = ("3.0", "3.1") if "/PR:" in metrics else ("2",)
+    versions = (version,) if version else guessed
+    scores = {_score_of_version(one, metrics) for one in versions}
+    if len(scores) != 1:
+        raise Odd("is a CVSS vector without its version")
+    return scores.pop()
 
 
-def _number(text: str) -> float:
+def _score_of_version(version: str, metrics: str) -> float:
     try:
-        return float(text.replace(",", ".", 1))
-    except ValueError:
-        raise Odd("is no number") from None
+        if version == "2":
+            return _risk_in_range(float(CVSS2(metrics.replace("/AU:", "/Au:")).base_score))
+        kind = CVSS4 if version.startswith("4") else CVSS3
+        return _risk_in_range(float(kind(f"CVSS:{version}/{metrics}").base_score))
+    except (CVSSError, LookupError, ArithmeticError):
+        raise Odd("is no whole CVSS vector") from None
 
 
 def read_text(value: Any, limit: int) -> str | None:
