@@ -50,7 +50,7 @@ from patrolserver_exporter.patrolserver.values import clean
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from requests import PreparedRequest
@@ -265,10 +265,11 @@ class Reply:
     """What came back."""
 
     status: int
+    headers: Mapping[str, str]
     retry_after: float | None
     """Seconds."""
-    redirect_to: str | None
-    """The header ``Location``, as it came."""
+    clock_offset: float | None
+    """Seconds that our clock is ahead of the API's ``Date``, which has whole ones; None without a readable one."""
     body: bytes
 
 
@@ -281,7 +282,7 @@ def read_refusal(reply: Reply, secrets: Iterable[str]) -> PatrolServerError | No
         return None
     kind = _status_error(reply.status)
     if kind is RedirectRefused:
-        return kind(_describe_redirect(reply.redirect_to, secrets))
+        return kind(_describe_redirect(reply.headers.get("Location"), secrets))
     reported = error_in(reply.body)
     if reported is None:
         return kind("")
@@ -297,7 +298,7 @@ def by_its_words(error: PatrolServerError) -> PatrolServerError:
     """
     if not isinstance(error, ApiError):
         return error
-    code = (error.code or "").lower()
+    code = (error.code or error.message).lower().strip(" .")
     status = int(code) if _STATUS_CODE.fullmatch(code) else _STATUS_OF_WORDS.get(code.replace(" ", "_"))
     if status is None and _MISSING.search(error.message):
         status = 404
@@ -396,14 +397,12 @@ def _innermost_text(chain: list[BaseException]) -> str:
     return "the connection was closed" if _any_is(chain, http.RemoteDisconnected) else type(chain[-1]).__name__
 
 
-LONGEST_WAIT = 86_400.0
-"""Seconds; a longer wait is cut to this."""
-
+_FOREVER = 1e9  # some thirty years: a number with thousands of digits is no float
 _SECONDS = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
 
 
 def read_retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait, 0 to 86,400; None when the header is missing or means nothing.
+    """Seconds to wait, at least 0 and as long as the API likes; None when the header is missing or means nothing.
 
     Args:
         value: the header: seconds, whole or not, or an HTTP date.
@@ -412,15 +411,28 @@ def read_retry_after(value: str | None, now: float) -> float | None:
     if value is None:
         return None
     text = value.strip()
-    seconds = float(text) if _SECONDS.fullmatch(text) else _seconds_until(text, now)
-    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+    else:
+        moment = _read_date(text)
+        if moment is None:
+            return None
+        seconds = moment - now
+    return min(max(seconds, 0.0), _FOREVER)
 
 
-def _seconds_until(date: str, now: float) -> float | None:
+def read_clock_offset(date: str | None, now: float) -> float | None:
+    """Seconds that our clock (``now``, since the epoch) is ahead of the header ``Date``; None if it means nothing."""
+    moment = None if date is None else _read_date(date)
+    return None if moment is None else now - moment
+
+
+def _read_date(date: str) -> float | None:
+    """An HTTP date in seconds since the epoch."""
     try:
         moment = parsedate_to_datetime(date)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=dt.UTC)
-        return moment.timestamp() - now
+        return moment.timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
