@@ -246,7 +246,7 @@ def _read(software: simulated.Software) -> Software:
         newest_bugfix_release=software.newest_bugfix_release,
         parent=software.parent,
         location=software.location,
-        exploits=tuple(Exploit(risk=one.risk, reference=one.cve, title=one.title) for one in software.exploits),
+        exploits=tuple(Exploit(risk=one.risk, cve=one.cve, title=one.title) for one in software.exploits),
     )
 
 

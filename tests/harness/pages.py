@@ -224,7 +224,7 @@ def _software(product: Product, draw: random.Random, site: str) -> Software:
     if chance < 0.4:
         risk = draw.choice((5.3, 6.1, 7.5, 8.8, 9.1, 9.8))
         reference = f"CVE-2099-{draw.randrange(9999):04}"
-        return msgspec.structs.replace(broken, exploits=(Exploit(risk=risk, reference=reference),))
+        return msgspec.structs.replace(broken, exploits=(Exploit(risk=risk, cve=reference),))
     return broken
 
 
@@ -307,7 +307,7 @@ def _hostile(unit: Unit) -> None:
                 newest_bugfix_release=text if index % 2 else None,
                 parent=text,
                 location=text,
-                exploits=(Exploit(risk=9.9, reference=text, title=text),) if index == 1 else (),
+                exploits=(Exploit(risk=9.9, cve=text, title=text),) if index == 1 else (),
             )
             for index, text in enumerate(HOSTILE)
         )

@@ -62,7 +62,7 @@ def fill(unit: Unit) -> None:
             name,
             issues=found,
             software=(
-                outdated(name, exploits=(Exploit(), Exploit(risk=10.0, reference=name, title=name))),
+                outdated(name, exploits=(Exploit(), Exploit(risk=10.0, cve=name, title=name))),
                 unsupported(name, id=2**53 - 1, parent=name, location=name),
                 software("php", version=None, candidates=(name,), supported=None, exploits=None),
             ),

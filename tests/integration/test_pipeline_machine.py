@@ -32,10 +32,9 @@ from patrolserver_exporter.inbox import retry, transitions, view
 from patrolserver_exporter.inbox.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.derive import derive
-from patrolserver_exporter.patrolserver.envelope import Parsed
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
 from patrolserver_exporter.patrolserver.errors import Unreadable as UnreadableReply
-from patrolserver_exporter.patrolserver.models import Event
+from patrolserver_exporter.patrolserver.models import Event, Parsed
 from patrolserver_exporter.store import ClaimLost, Store
 from patrolserver_exporter.sync import account_updates, events, restore
 from patrolserver_exporter.sync.clock_steps import ClockWatch

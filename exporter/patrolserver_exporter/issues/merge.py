@@ -103,7 +103,7 @@ def open_reported(
     report: ReportedIssue, *, account: str, server_id: int, received_at: float, taken: Container[str]
 ) -> Issue:
     """A new issue that only this event tells of; ``taken`` are the server's fingerprints."""
-    software = report.software
+    software = report.about
     identity = Identity(software.canonical_name, software.location, IssueClass.VERSION)
     return Issue(
         account=account,
@@ -130,7 +130,7 @@ def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float) -> 
 
     What exactly is wrong is for the next poll to say, so it is of the class that reported issues have.
     """
-    software = report.software
+    software = report.about
     return replace(
         issue,
         issue_class=IssueClass.VERSION,
@@ -156,7 +156,7 @@ def tell(issue: Issue, report: ReportedIssue, received_at: float) -> Issue:
         return replace(issue, title=issue.title or report.title, description=issue.description or report.description)
     return replace(
         issue,
-        version=issue.version if issue.polled else report.software.shown_version or issue.version,
+        version=issue.version if issue.polled else report.about.shown_version or issue.version,
         title=report.title or issue.title,
         description=report.description or issue.description,
         last_seen=max(issue.last_seen, received_at),
@@ -268,13 +268,13 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
     ledger = _Ledger(issues, received_at)
     overtaken = last_poll_started_at is not None and last_poll_started_at >= received_at + settle
     for report in _distinct(reported):
-        rows = ledger.of(report.software.canonical_name)
-        known = open_match(rows, report.software)
+        rows = ledger.of(report.about.canonical_name)
+        known = open_match(rows, report.about)
         if known is not None:
             ledger.put(tell(known, report, received_at))
         elif overtaken or fixed_since(rows, received_at):
             continue
-        elif (fixed := fixed_match(rows, report.software)) is not None:
+        elif (fixed := fixed_match(rows, report.about)) is not None:
             ledger.put(reopen_reported(fixed, report, received_at), ChangeKind.REOPENED)
         else:
             born = open_reported(
@@ -371,5 +371,5 @@ def _distinct(reported: Sequence[ReportedIssue]) -> tuple[ReportedIssue, ...]:
     """Each software of an event once: the first entry stands."""
     first: dict[tuple[str, str | None], ReportedIssue] = {}
     for report in reported:
-        first.setdefault((report.software.canonical_name, report.software.location), report)
+        first.setdefault((report.about.canonical_name, report.about.location), report)
     return tuple(first.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -14,13 +15,32 @@ from requests.structures import CaseInsensitiveDict
 from patrolserver_exporter import __version__
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.patrolserver import wire
-from patrolserver_exporter.patrolserver.errors import ConnectionFailed, PatrolServerError, Reason, Refused
-from patrolserver_exporter.patrolserver.failures import TRANSPORT_ERRORS, translate
+from patrolserver_exporter.patrolserver.envelope import Head
+from patrolserver_exporter.patrolserver.errors import (
+    ApiError,
+    ConnectionFailed,
+    NotFound,
+    PatrolServerError,
+    Reason,
+    RedirectRefused,
+    Refused,
+    UnexpectedStatus,
+    Unreadable,
+)
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.patrolserver.redaction import keep_urls_out_of_logs
-from patrolserver_exporter.patrolserver.reply import Reply, by_its_words, read_refusal, without_credentials
-from patrolserver_exporter.patrolserver.retry_after import read_retry_after
-from patrolserver_exporter.patrolserver.transport import ApiAdapter, read_body
+from patrolserver_exporter.patrolserver.transport import (
+    TRANSPORT_ERRORS,
+    ApiAdapter,
+    Reply,
+    by_its_words,
+    read_body,
+    read_clock_offset,
+    read_refusal,
+    read_retry_after,
+    translate,
+    without_credentials,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +49,8 @@ if TYPE_CHECKING:
     from requests import Response
 
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.patrolserver.envelope import Parsed
-    from patrolserver_exporter.patrolserver.models import Event, Server, Software
+    from patrolserver_exporter.patrolserver.models import Event, Parsed, Server, Software
+    from patrolserver_exporter.patrolserver.paging import Pages
 
 T = TypeVar("T")
 
@@ -54,6 +74,8 @@ class ApiCall:
     seconds: float
     reason: Reason | None
     """Why it failed; None when it did not."""
+    clock_offset: float | None = None
+    """Seconds that our clock is ahead of the API's, by its reply's ``Date`` (whole seconds); None without one."""
 
 
 class PatrolServerClient:
@@ -72,7 +94,9 @@ class PatrolServerClient:
         proxy_url: a proxy for all calls; the environment's are not used.
         ca_file: authorities to trust in place of certifi's.
         pool_size: connections at most; further threads wait for one.
-        observer: told about each call, in the calling thread, before the call returns or raises.
+        observer: told about each call, one a page, in the calling thread, before the call returns or raises.
+        before_page: asked before each page of a list but the first, in the calling thread; it may wait. False ends the
+            reading, and the list is partial. Default: all pages are read.
         clock: what a ``Retry-After`` with a date is compared with.
 
     Raises:
@@ -91,6 +115,7 @@ class PatrolServerClient:
         ca_file: Path | None = None,
         pool_size: int,
         observer: Callable[[ApiCall], None],
+        before_page: Callable[[], bool] | None = None,
         clock: Clock | None = None,
     ) -> None:
         keep_urls_out_of_logs()
@@ -100,10 +125,10 @@ class PatrolServerClient:
         self._timeout = timeout
         self._proxy_url = proxy_url
         self._observer = observer
+        self._before_page = before_page or (lambda: True)
         self._clock = clock or SystemClock()
         self._adapter = ApiAdapter(self._base, pool_size=pool_size, proxy_url=proxy_url, ca_file=ca_file)
         self._closed = False
-        self._follows_scope = False
         self._headers = CaseInsensitiveDict(
             {
                 "Accept": "application/json",
@@ -113,51 +138,65 @@ class PatrolServerClient:
         )
 
     def servers(self) -> Parsed[tuple[Server, ...]]:
-        """The account's servers (C). When not ``complete``, a server that is missing may still exist."""
-        return self._call(Endpoint.SERVERS, "servers", wire.parse_servers)
+        """The account's servers, of all pages (C). When not ``complete``, a server that is missing may still exist."""
+        pages = wire.pages_of_servers(self._base, "servers")
+        self._read_pages(Endpoint.SERVERS, pages)
+        return wire.read_servers(pages)
 
     def server(self, server_id: int) -> Parsed[Server]:
         """One server (C)."""
-        return self._call(Endpoint.SERVER, f"servers/{_checked(server_id)}", wire.parse_server)
+        path = f"servers/{_checked(server_id)}"
+        return self._call(Endpoint.SERVER, f"{self._base}/{path}", path, wire.parse_server)
 
     def software(self, server_id: int) -> Parsed[tuple[Software, ...]]:
         """The software installed on a server, with its exploits (C); unless ``complete``, there may be more.
 
-        Once some software came with exploits, the API is known to follow the scope: what comes without then has none.
+        Where the reply tells nothing of exploits, as one that does not follow the scope, those of each software are
+        ``None``; where any software has some, or an empty list, none are ``None`` but those that cannot be read.
         """
-        path = f"servers/{_checked(server_id)}/software"
-        return self._call(Endpoint.SOFTWARE, path, self._parse_software, "scope=exploits")
-
-    def expect_exploits(self) -> None:
-        """Take the API for one that follows the scope, because it did before this client was built."""
-        self._follows_scope = True
+        pages = wire.pages_of_software(self._base, f"servers/{_checked(server_id)}/software", "scope=exploits")
+        self._read_pages(Endpoint.SOFTWARE, pages)
+        return wire.read_installed(pages)
 
     def is_scanning(self, server_id: int) -> bool:
         """Whether a server is being scanned now (C)."""
-        return self._call(Endpoint.IS_SCANNING, f"servers/{_checked(server_id)}/isScanning", wire.parse_is_scanning)
+        path = f"servers/{_checked(server_id)}/isScanning"
+        return self._call(Endpoint.IS_SCANNING, f"{self._base}/{path}", path, wire.parse_is_scanning)
 
     def event(self, webhook_id: int, event_id: int) -> Parsed[Event]:
         """An event's data, kept for at most 30 days (D)."""
         path = f"webhooks/{_checked(webhook_id)}/events/{_checked(event_id)}"
-        return self._call(Endpoint.EVENT, path, wire.parse_event)
+        return self._call(Endpoint.EVENT, f"{self._base}/{path}", path, wire.parse_event)
 
     def close(self) -> None:
         """Close the connections; a call that is under way ends as it would have, later ones fail."""
         self._closed = True
         self._adapter.close()
 
-    def _parse_software(self, body: bytes) -> Parsed[tuple[Software, ...]]:
-        parsed = wire.parse_software(body, follows_scope=self._follows_scope)
-        if not self._follows_scope and any(one.exploits is not None for one in parsed.value):
-            self._follows_scope = True
-        return parsed
+    def _read_pages(self, endpoint: Endpoint, pages: Pages) -> None:
+        """Read a list's first page and those that follow.
 
-    def _call(self, endpoint: Endpoint, path: str, parse: Callable[[bytes], T], query: str = "") -> T:
+        A later page that is refused as such, or means nothing, leaves a part; any other failure is one of the whole.
+        """
+        place = pages.path
+        self._call(endpoint, pages.url, place, pages.add)
+        while pages.go_on():
+            if not self._before_page():
+                pages.stop(f"there was no call left for page {pages.read + 1}")
+                return
+            try:
+                self._call(endpoint, pages.url, f"{place} page {pages.read + 1}", pages.add)
+            except (NotFound, UnexpectedStatus, RedirectRefused, ApiError, Unreadable) as error:
+                pages.stop(f"page {pages.read + 1} could not be read: {error.told}")
+
+    def _call(self, endpoint: Endpoint, url: str, path: str, parse: Callable[[bytes, Head], T]) -> T:
+        """Make one call; ``url`` is without credentials, ``path`` for messages."""
         started = time.perf_counter()
-        outcome = self._attempt(path, parse, query)
+        outcome, clock_offset = self._attempt(url, f"account {self._account}: {path}", parse)
         failure = outcome if isinstance(outcome, PatrolServerError) else None
         seconds = time.perf_counter() - started
-        self._observer(ApiCall(self._account, endpoint, seconds, failure.reason if failure else None))
+        reason = failure.reason if failure else None
+        self._observer(ApiCall(self._account, endpoint, seconds, reason, clock_offset))
         if isinstance(outcome, PatrolServerError):
             # Raised here and not where it was caught: there it would carry the libraries' errors, and their URLs,
             # as its context, and frames with credentials in its traceback.
@@ -165,28 +204,29 @@ class PatrolServerClient:
             raise outcome
         return outcome
 
-    def _attempt(self, path: str, parse: Callable[[bytes], T], query: str) -> T | PatrolServerError:
-        place = f"account {self._account}: {path}"
+    def _attempt(
+        self, url: str, place: str, parse: Callable[[bytes, Head], T]
+    ) -> tuple[T | PatrolServerError, float | None]:
+        """What the call brings, and how far our clock is ahead of the API's."""
         try:
             key, secret = self._credentials()
             pair = f"key={quote(key, safe='')}&secret={quote(secret, safe='')}"
         except (OSError, ValueError) as error:
-            return Refused(f"the credentials cannot be read ({type(error).__name__})", place=place)
+            return Refused(f"the credentials cannot be read ({type(error).__name__})", place=place), None
         if not key or not secret:
-            return Refused("the key or the secret is empty", place=place)
+            return Refused("the key or the secret is empty", place=place), None
         secrets = (key, secret, self._proxy_url or "")
-        url = f"{self._base}/{path}?{pair}&{query}" if query else f"{self._base}/{path}?{pair}"
-        reply = self._exchange(url, secrets)
+        path, _, query = url.partition("?")
+        reply = self._exchange(f"{path}?{pair}&{query}" if query else f"{path}?{pair}", secrets)
         if isinstance(reply, PatrolServerError):
-            return reply.at(place, status=reply.status, retry_after=reply.retry_after)
+            return reply.at(place, status=reply.status, retry_after=reply.retry_after), None
         refusal = read_refusal(reply, secrets)
-        if refusal is not None:
-            return refusal.at(place, status=reply.status, retry_after=reply.retry_after)
-        try:
-            return parse(reply.body)
-        except PatrolServerError as error:
-            told = by_its_words(without_credentials(error, reply.body, secrets))
-            return told.at(place, status=reply.status, retry_after=reply.retry_after)
+        if refusal is None:
+            try:
+                return parse(reply.body, Head(reply.status, reply.headers, secrets)), reply.clock_offset
+            except PatrolServerError as error:
+                refusal = by_its_words(without_credentials(error, reply.body, secrets))
+        return refusal.at(place, status=reply.status, retry_after=reply.retry_after), reply.clock_offset
 
     def _exchange(self, url: str, secrets: tuple[str, ...]) -> Reply | PatrolServerError:
         """Send the request and read the reply, whatever it says."""
@@ -195,13 +235,19 @@ class PatrolServerClient:
         request = PreparedRequest()
         request.method, request.url, request.headers = "GET", url, self._headers
         response: Response | None = None
-        status, retry_after, redirect_to = None, None, None
+        failure: PatrolServerError
+        head: Callable[[bytes], Reply] | None = None
         try:
             response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies=self._adapter.proxies)
-            status = response.status_code
-            retry_after = read_retry_after(response.headers.get("Retry-After"), self._clock.now())
-            redirect_to = response.headers.get("Location")
-            return Reply(status, retry_after, redirect_to, read_body(response.raw))
+            now, headers = self._clock.now(), response.headers
+            head = partial(
+                Reply,
+                response.status_code,
+                headers,
+                read_retry_after(headers.get("Retry-After"), now),
+                read_clock_offset(headers.get("Date"), now),
+            )
+            return head(read_body(response.raw))
         except TRANSPORT_ERRORS as error:
             failure = translate(error, secrets)
         except PatrolServerError as error:
@@ -209,10 +255,12 @@ class PatrolServerClient:
         finally:
             if response is not None:
                 response.close()
-        if status is not None and not 200 <= status < 300:
-            # The status tells more than the failure to read the rest.
-            return Reply(status, retry_after, redirect_to, b"")
-        return failure.at("", status=status, retry_after=retry_after)
+        if head is None:
+            return failure
+        reply = head(b"")
+        # A status that says no tells more than the failure to read the rest.
+        is_good = 200 <= reply.status < 300
+        return failure.at("", status=reply.status, retry_after=reply.retry_after) if is_good else reply
 
 
 def _normal_base(api_url: str) -> str:

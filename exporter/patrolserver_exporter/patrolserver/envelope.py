@@ -1,19 +1,21 @@
-"""From a reply's bytes to its data: JSON as leniently as can be, the envelope, and errors in all their forms."""
+"""From a reply's bytes to what its envelope holds: JSON as leniently as can be, and errors in all their forms."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from patrolserver_exporter.patrolserver.completeness import Signs, read_or_none, read_signs, says_nothing
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
-from patrolserver_exporter.patrolserver.scalars import Odd, read_text
-from patrolserver_exporter.patrolserver.text import clean
+from patrolserver_exporter.patrolserver.models import Parsed
+from patrolserver_exporter.patrolserver.redaction import may_hold, redact
+from patrolserver_exporter.patrolserver.values import Odd, clean, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -21,33 +23,46 @@ T = TypeVar("T")
 _MESSAGE_LIMIT = 4_096
 _CODE_LIMIT = 1_024
 _ODDITIES_KEPT = 20
+_REASONS_KEPT = 10
+_MIN_MASKED = 8
+_STATUS_WITHOUT_DATA = frozenset({202, 204, 205})
+_MAX_LIST_DEPTH = 5
 _MAX_INT_DIGITS = 400
 # An object of nothing but these is a failure even where the value of ``error`` says nothing.
 _ERROR_KEYS = frozenset({"error", "errors", "code", "message", "status", "success"})
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed(Generic[T]):
-    """What was read from a reply, and how well."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Head:
+    """What comes with a reply's body, as far as it matters to what the body means."""
 
-    value: T
-    oddities: tuple[str, ...] = ()
-    """What was strange, in words for the log; at most 21 of them."""
-    complete: bool = True
-    """False when an entry had to be left out, or the reply says that there is more than it holds."""
-    body: bytes = b""
-    """The reply as it came, where somebody may have to read it: an event's."""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    """Credentials that the reply may echo."""
+
+    def clean_headers(self) -> dict[str, str]:
+        """The headers without credentials. Masked before anything is cut, which would leave half of one."""
+        return {
+            name: redact(value, self.secrets) if may_hold(value.encode("utf-8", "replace"), self.secrets) else value
+            for name, value in self.headers.items()
+        }
+
+
+PLAIN = Head()
 
 
 class Notes:
-    """Collects what is strange about one reply while it is read."""
+    """Collects what is strange about one reply, or its pages, while it is read."""
 
-    def __init__(self, noun: str) -> None:
+    def __init__(self, noun: str, secrets: tuple[str, ...] = ()) -> None:
         self._noun = noun
+        self._secrets = secrets
         self._kept: list[str] = []
         self._more = 0
         self._entry: int | None = None
-        self._complete = True
+        self._reasons: list[str] = []
+        self._more_reasons = 0
 
     def walk(self, entries: list[Any]) -> Iterator[Any]:
         """The entries; what is noted meanwhile is noted with the index of the present one."""
@@ -61,21 +76,57 @@ class Notes:
         self._add(f"{field} {why}")
 
     def dropped(self, why: str) -> None:
-        """Note that the present entry, or a part of the reply, is left out."""
-        self._complete = False
-        self._add(why)
+        """Note that the present entry, or a part of it, is left out."""
+        self._partial(self._add(why))
 
-    def _add(self, what: str) -> None:
-        if len(self._kept) >= _ODDITIES_KEPT:
-            self._more += 1
-            return
+    def partial(self, reason: str) -> None:
+        """Note that the reply says that it is a part; the reason may quote it."""
+        self._partial(self._add(redact(reason, self._secrets)))
+
+    def _partial(self, reason: str) -> None:
+        if len(self._reasons) < _REASONS_KEPT:
+            self._reasons.append(reason)
+        else:
+            self._more_reasons += 1
+
+    def _add(self, what: str) -> str:
         where = self._noun if self._entry is None else f"{self._noun} [{self._entry}]"
-        self._kept.append(f"{where}: {what}")
+        noted = f"{where}: {what}"
+        if len(self._kept) < _ODDITIES_KEPT:
+            self._kept.append(noted)
+        else:
+            self._more += 1
+        return noted
 
-    def on(self, value: T) -> Parsed[T]:
+    def on(self, value: T, body: bytes = b"") -> Parsed[T]:
         """The value, with the notes on it."""
         more = (f"and {self._more} more",) if self._more else ()
-        return Parsed(value, (*self._kept, *more), self._complete)
+        more_reasons = (f"and {self._more_reasons} more",) if self._more_reasons else ()
+        return Parsed(value, (*self._kept, *more), (*self._reasons, *more_reasons), body)
+
+
+def decode_reply(body: bytes, head: Head) -> Any:
+    """Decode a reply's JSON, without credentials in any of its texts.
+
+    Raises:
+        Unreadable: it is no JSON, nested too deeply, or a status says that there is no data.
+    """
+    if head.status in _STATUS_WITHOUT_DATA:
+        raise Unreadable(f"status {head.status} holds no data")
+    document = decode(body)
+    # Only long ones: masking "demo" wherever it stands would change the names of servers.
+    secrets = tuple(secret for secret in head.secrets if len(secret) >= _MIN_MASKED)
+    return _masked(document, secrets) if may_hold(body, secrets) else document
+
+
+def _masked(value: Any, secrets: tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, list):
+        return [_masked(inner, secrets) for inner in value]
+    if isinstance(value, dict):
+        return {redact(key, secrets): _masked(inner, secrets) for key, inner in value.items()}
+    return value
 
 
 def decode(body: bytes) -> Any:
@@ -129,9 +180,92 @@ def refuse_error(document: dict[str, Any]) -> None:
     """
     if "error" not in document and "errors" not in document:
         return
-    error = document.get("error") or document.get("errors")
-    if error or not document.keys() - _ERROR_KEYS:
+    error = next((document[key] for key in ("error", "errors") if not says_nothing(document.get(key))), None)
+    if error is not None or not document.keys() - _ERROR_KEYS:
         raise _api_error(error, document)
+
+
+def refuse_failure(signs: Signs, document: Any) -> None:
+    """Raise the failure that the signs tell of, if they do.
+
+    Raises:
+        ApiError: they do; it says which member.
+    """
+    if not signs.failures:
+        return
+    told = document if isinstance(document, dict) else {}
+    code = next((said for key in ("code", "status", "error_code") if (said := read_or_none(told.get(key)))), None)
+    message = next((said for key in ("message", "reason", "detail") if (said := read_or_none(told.get(key)))), None)
+    named = "; ".join(signs.failures[:3])
+    raise ApiError(
+        None if code is None else clean(code, _CODE_LIMIT),
+        clean(f"{message}; {named}" if message else named, _MESSAGE_LIMIT),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The list in a reply."""
+
+    entries: list[Any]
+    signs: Signs
+
+
+def find_list(document: Any, nouns: tuple[str, ...], head: Head = PLAIN) -> Listed | None:
+    """The list that a document holds, however it is wrapped, and what the wrapping says of it; None without a list.
+
+    Args:
+        document: decoded.
+        nouns: what the entries are called.
+        head: the reply's, or that of a part of one.
+
+    Raises:
+        ApiError: the reply says that it failed.
+    """
+    node = document
+    wrappers: list[tuple[dict[str, Any], frozenset[str]]] = []
+    others: list[str] = []
+    entries = as_list(node)
+    while entries is None and isinstance(node, dict) and len(wrappers) < _MAX_LIST_DEPTH:
+        refuse_error(node)
+        keys = ["data"] if "data" in node else [key for key in (*nouns, *_WRAPPERS) if _is_container(node.get(key))]
+        if not keys:
+            break
+        others += [key for key in (*nouns, *_WRAPPERS) if key != keys[0] and _holds_objects(node.get(key))]
+        wrappers.append((node, frozenset({keys[0]})))
+        node = node[keys[0]]
+        entries = as_list(node)
+    if entries is None and isinstance(node, dict):
+        wrappers.append((node, frozenset()))
+    signs = read_signs(wrappers, status=head.status, headers=head.clean_headers(), nouns=frozenset(nouns))
+    refuse_failure(signs, document)
+    if entries is None:
+        return None
+    signs.parts += [f"{clean(key, 80)} is a list too" for key in others]
+    return Listed(entries, signs)
+
+
+_WRAPPERS = (
+    *("items", "results", "result", "records", "entries", "rows", "list", "elements", "objects", "collection"),
+    *("content", "payload", "response", "body", "value", "values", "_embedded", "embedded"),
+)
+
+
+def as_list(data: Any) -> list[Any] | None:
+    """A list, or the object that PHP makes of one whose keys have gaps."""
+    if isinstance(data, list):
+        return data
+    if isinstance(data, dict) and data and all(key.isdecimal() for key in data):
+        return list(data.values())
+    return None
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and bool(value))
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
 
 
 def error_in(body: bytes) -> ApiError | None:

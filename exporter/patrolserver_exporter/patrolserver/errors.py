@@ -54,7 +54,7 @@ class PatrolServerError(Exception):
         detail: what happened, free of credentials.
         place: which account and call, as ``account main: servers/12/software``; empty where nobody knows yet.
         status: HTTP status, where a reply arrived.
-        retry_after: seconds that the API asks to wait, 0 to 86,400; None when it did not say.
+        retry_after: seconds that the API asks to wait, however long; None when it did not say.
     """
 
     reason: ClassVar[Reason] = Reason.UNREADABLE
@@ -75,6 +75,12 @@ class PatrolServerError(Exception):
         self.status = status
         self.retry_after = retry_after
         return self
+
+    @property
+    def told(self) -> str:
+        """What happened, without the place and the advice."""
+        status = "" if self.status in {None, 200} else f"status {self.status}"
+        return ": ".join(part for part in (status, self.detail) if part)
 
     def __str__(self) -> str:
         status = "" if self.status is None else f"status {self.status}"

@@ -6,24 +6,35 @@ API reference: D documented, C seen in the vendor's clients, ? unknown.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 MAX_ID = 2**53 - 1
 """Largest id that JSON readers everywhere keep exact."""
 
 
 class Exploit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A known exploit of an installed software (C).
+    """A known exploit of an installed software (C); all but ``risk`` may be missing (?)."""
 
-    ``risk`` is 0 to 10, CVSS-like; ``None`` when the reply had no readable number.
-    """
-
-    risk: float | None = None
-    reference: str | None = None
-    """A CVE or the vendor's id, where one was sent (?)."""
+    id: str | None = None
+    """The vendor's identifier; a number as text."""
+    cve: str | None = None
+    """Its CVE as ``CVE-2026-0001``, wherever in the entry exactly one was named."""
     title: str | None = None
+    url: str | None = None
+    """Where to read more, http or https."""
+    risk: float | None = None
+    """0 to 10, CVSS-like. ``None``: it was missing or could not be read, so it may be the worst."""
+
+    @property
+    def reference(self) -> str | None:
+        """What people know it by: its CVE, or else the vendor's identifier."""
+        return self.cve or self.id
 
 
 class Software(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,7 +52,7 @@ class Software(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent: str | None = None
     location: str | None = None
     exploits: tuple[Exploit, ...] | None = None
-    """``None``: the reply did not carry them, so nobody knows."""
+    """``None``: the reply did not tell of them, or they could not be read, so nobody knows; never "none"."""
 
     @property
     def shown_version(self) -> str | None:
@@ -79,9 +90,15 @@ class ReportedSoftware(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 class ReportedIssue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One of an event's ``new_issues`` (D). The prose contradicts the data at times: never parse it."""
 
-    software: ReportedSoftware
+    software: ReportedSoftware | None = None
+    """``None``: it names no software that could be read, so it is an issue of the server."""
     title: str | None = None
     description: str | None = None
+
+    @property
+    def about(self) -> ReportedSoftware:
+        """The software it names, or else what stands for the server itself: software without a name."""
+        return self.software or ReportedSoftware(name="", canonical_name="")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,3 +117,22 @@ class Identifier(StrEnum):
     SCAN_STARTED = "webhook.scan_started"
     SCAN_FINISHED = "webhook.scan_finished"
     NEW_SERVER_ISSUES = "webhook.new_server_issues"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[T]):
+    """What was read from a reply, or from all pages of one, and how well."""
+
+    value: T
+    oddities: tuple[str, ...] = ()
+    """What was strange, in words for the log; at most 21 of them."""
+    partial_because: tuple[str, ...] = ()
+    """Why there may be more than ``value`` holds: an entry that had to be left out, or what the reply says of itself,
+    with the member's name, as in ``servers: meta.total says 14, 2 came``. Empty when it is whole."""
+    body: bytes = b""
+    """The reply as it came, without credentials, where somebody may have to read it: an event's."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is whole: what is not in it is not there."""
+        return not self.partial_because

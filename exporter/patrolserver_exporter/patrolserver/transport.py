@@ -1,25 +1,56 @@
-"""How a request travels: requests' adapter with one TLS context, and limits on the time and size of whole replies."""
+"""One HTTP exchange: requests' adapter with limits on time and size, and what may go wrong as this package's errors.
+
+Nothing that comes out of here holds credentials that the API or a library below may have echoed.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import io
+import re
 import ssl
 import time
 import zlib
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
+from http import client as http
 from http.client import HTTPResponse as RawResponse
+from socket import gaierror
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+from requests import exceptions as requests_errors
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from patrolserver_exporter.patrolserver.errors import TooLarge, Unreadable
+from patrolserver_exporter.patrolserver.envelope import error_in
+from patrolserver_exporter.patrolserver.errors import (
+    ApiError,
+    ConnectionFailed,
+    NameNotResolved,
+    NotFound,
+    PatrolServerError,
+    RateLimited,
+    RedirectRefused,
+    Refused,
+    ServerFailure,
+    StatusError,
+    TimedOut,
+    TlsFailed,
+    TooLarge,
+    UnexpectedStatus,
+    Unreadable,
+)
+from patrolserver_exporter.patrolserver.redaction import redact
+from patrolserver_exporter.patrolserver.values import clean
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from requests import PreparedRequest
@@ -218,3 +249,190 @@ def _unpack(packed: bytes) -> bytes:
     if damaged or not unpacked:
         raise Unreadable("the reply's gzip data is damaged or cut short")
     return unpacked
+
+
+_MESSAGE_SHOWN = 256
+_CODE_SHOWN = 64
+_EXCERPT_SHOWN = 2_000
+_EXCERPT_READ = 8_000  # more than is shown, so that a cut leaves no half of a credential
+_STATUS_CODE = re.compile(r"[45]\d\d", re.ASCII)
+_STATUS_OF_WORDS = {"unauthorized": 401, "unauthenticated": 401, "forbidden": 403, "not_found": 404}
+_MISSING = re.compile(r"\b(?:does not exist|not found)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reply:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    retry_after: float | None
+    """Seconds."""
+    clock_offset: float | None
+    """Seconds that our clock is ahead of the API's ``Date``, which has whole ones; None without a readable one."""
+    body: bytes
+
+
+def read_refusal(reply: Reply, secrets: Iterable[str]) -> PatrolServerError | None:
+    """What the status says against the reply; None when it is to be read, which finds an error in it too.
+
+    The status decides where it is clear, for it says whether trying again makes sense; the API's words go along.
+    """
+    if 200 <= reply.status < 300:
+        return None
+    kind = _status_error(reply.status)
+    if kind is RedirectRefused:
+        return kind(_describe_redirect(reply.headers.get("Location"), secrets))
+    reported = error_in(reply.body)
+    if reported is None:
+        return kind("")
+    error = without_credentials(reported, reply.body, secrets)
+    return by_its_words(error) if kind is UnexpectedStatus else kind(error.detail)
+
+
+def by_its_words(error: PatrolServerError) -> PatrolServerError:
+    """What an error means whose status does not tell: errors may come with status 200 (C).
+
+    A code that is a status, or names one, means what the status would. So does the one message that is known to say
+    that something is not there, ``Bucket does not exist`` (C), about anything. All else stays an ``ApiError``.
+    """
+    if not isinstance(error, ApiError):
+        return error
+    code = (error.code or error.message).lower().strip(" .")
+    status = int(code) if _STATUS_CODE.fullmatch(code) else _STATUS_OF_WORDS.get(code.replace(" ", "_"))
+    if status is None and _MISSING.search(error.message):
+        status = 404
+    kind = UnexpectedStatus if status is None else _status_error(status)
+    return error if kind is UnexpectedStatus else kind(error.detail)
+
+
+def _status_error(status: int) -> type[StatusError]:
+    if status in (401, 403):
+        return Refused
+    if status in (404, 410):
+        return NotFound
+    if status == 429:
+        return RateLimited
+    if 300 <= status < 400:
+        return RedirectRefused
+    return ServerFailure if status >= 500 else UnexpectedStatus
+
+
+def _describe_redirect(location: str | None, secrets: Iterable[str]) -> str:
+    try:
+        parts = urlsplit(location or "")
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        return "the API redirects"
+    return clean(redact(f"the API redirects to {host}", secrets), _MESSAGE_SHOWN)
+
+
+def without_credentials(error: PatrolServerError, body: bytes, secrets: Iterable[str]) -> PatrolServerError:
+    """The error about a body, free of credentials that the API may have echoed."""
+    if isinstance(error, ApiError):
+        code = None if error.code is None else clean(redact(error.code, secrets), _CODE_SHOWN)
+        return ApiError(code, clean(redact(error.message, secrets), _MESSAGE_SHOWN))
+    if isinstance(error, Unreadable):
+        beginning = body[:_EXCERPT_READ].decode("utf-8", "replace")
+        error.excerpt = clean(redact(beginning, secrets)[:_EXCERPT_SHOWN], _EXCERPT_SHOWN)
+    return error
+
+
+TRANSPORT_ERRORS = (requests_errors.RequestException, urllib3_errors.HTTPError, http.HTTPException, OSError)
+"""All that sending a request and reading its reply may raise."""
+
+_DETAIL_LIMIT = 256
+_TLS = (ssl.SSLError, ssl.CertificateError, urllib3_errors.SSLError, requests_errors.SSLError)
+_DNS = (gaierror, urllib3_errors.NameResolutionError)
+_TIMEOUT = (TimeoutError, urllib3_errors.ReadTimeoutError, requests_errors.Timeout)
+_NO_HTTP = (http.HTTPException, urllib3_errors.InvalidHeader, requests_errors.InvalidHeader)
+_CUT_SHORT = (http.IncompleteRead, urllib3_errors.InvalidChunkLength)
+
+
+def translate(error: BaseException, secrets: Iterable[str]) -> PatrolServerError:
+    """The error of this package that says the same; its text is that of the innermost cause, redacted."""
+    chain = list(_unfold(error))
+    proxy = "the proxy: " if _any_is(chain, urllib3_errors.ProxyError) else ""
+    said = proxy + clean(redact(_innermost_text(chain), secrets), _DETAIL_LIMIT)
+    if _any_is(chain, _TIMEOUT):
+        return TimedOut(proxy + "no whole reply in time")
+    if _any_is(chain, _TLS):
+        return TlsFailed(said)
+    if _any_is(chain, _DNS):
+        return NameNotResolved(said)
+    if _any_is(chain, _CUT_SHORT):
+        return Unreadable("the reply is cut short")
+    if any(isinstance(one, _NO_HTTP) and not isinstance(one, http.RemoteDisconnected) for one in chain):
+        return Unreadable("the reply is no HTTP")
+    return ConnectionFailed(said)
+
+
+def _any_is(chain: list[BaseException], kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    return any(isinstance(one, kinds) for one in chain)
+
+
+def _unfold(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it wraps, outermost first; the libraries keep causes in args, attributes and the chain."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [*one.args, getattr(one, "reason", None), getattr(one, "original_error", None)]
+        waiting += [one.__cause__, one.__context__]
+
+
+def _innermost_text(chain: list[BaseException]) -> str:
+    """What the system said; the texts of the layers above it repeat the URL."""
+    for one in reversed(chain):
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return f"the certificate is not trusted: {one.verify_message}"
+        if isinstance(one, OSError) and not isinstance(one, requests_errors.RequestException):
+            return one.strerror or str(one)
+    return "the connection was closed" if _any_is(chain, http.RemoteDisconnected) else type(chain[-1]).__name__
+
+
+_FOREVER = 1e9  # some thirty years: a number with thousands of digits is no float
+_SECONDS = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
+
+
+def read_retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait, at least 0 and as long as the API likes; None when the header is missing or means nothing.
+
+    Args:
+        value: the header: seconds, whole or not, or an HTTP date.
+        now: seconds since the epoch, what a date is compared with.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+    else:
+        moment = _read_date(text)
+        if moment is None:
+            return None
+        seconds = moment - now
+    return min(max(seconds, 0.0), _FOREVER)
+
+
+def read_clock_offset(date: str | None, now: float) -> float | None:
+    """Seconds that our clock (``now``, since the epoch) is ahead of the header ``Date``; None if it means nothing."""
+    moment = None if date is None else _read_date(date)
+    return None if moment is None else now - moment
+
+
+def _read_date(date: str) -> float | None:
+    """An HTTP date in seconds since the epoch."""
+    try:
+        moment = parsedate_to_datetime(date)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=dt.UTC)
+        return moment.timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

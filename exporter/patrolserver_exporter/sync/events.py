@@ -16,8 +16,7 @@ from patrolserver_exporter.sync import scans, server_updates
 
 if TYPE_CHECKING:
     from patrolserver_exporter.inbox.delivery import Delivery
-    from patrolserver_exporter.patrolserver.envelope import Parsed
-    from patrolserver_exporter.patrolserver.models import Event
+    from patrolserver_exporter.patrolserver.models import Event, Parsed
     from patrolserver_exporter.store.writer import Unit
     from patrolserver_exporter.sync.rules import Rules
 

@@ -54,8 +54,6 @@ class AccountPoller:
         """Plan the servers of the restored state as they were planned; what is overdue is spread over time."""
         watched, now, mono = self.watched, self._clock.now(), self._clock.monotonic()
         watched.watch(record.server_id for record in records)
-        if any(record.summary.exploits or record.summary.exploit_risk_max for record in records):
-            watched.client.expect_exploits()
         waits = _waits(records, now, watched.interval)
         with watched.lock:
             for record in records:

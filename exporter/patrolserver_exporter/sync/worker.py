@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.live.own_metrics import Telemetry
-    from patrolserver_exporter.patrolserver.envelope import Parsed
-    from patrolserver_exporter.patrolserver.models import Event
+    from patrolserver_exporter.patrolserver.models import Event, Parsed
     from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.sync.poller import AccountPoller
 

@@ -215,14 +215,14 @@ class TestEvent:
     def test_a_newer_event_has_the_word_and_protects_anew(self) -> None:
         """What a second event reports is what is known, and settle counts from it."""
         newer = reported(title="New.")
-        newer = replace(newer, software=replace(newer.software, version="2.0"))
+        newer = replace(newer, software=replace(newer.about, version="2.0"))
         seen = only(event(event((), 1000.0, reported(title="Old.")).issues, 1100.0, newer))
         assert (seen.title, seen.description, seen.version) == ("New.", "New. Really.", "2.0")
         assert (seen.first_seen, seen.last_seen, seen.event_received_at) == (1000.0, 1100.0, 1100.0)
         assert poll([seen], 1000.0 + SETTLE).changed == ()
         silent = only(event([seen], 1200.0, replace(newer, title=None, description=None)))
         assert (silent.title, silent.description) == ("New.", "New. Really.")
-        unversioned = replace(newer, software=replace(newer.software, version=None))
+        unversioned = replace(newer, software=replace(newer.about, version=None))
         assert only(event([seen], 1200.0, unversioned)).version == "2.0"
 
     def test_an_event_leaves_the_version_that_a_poll_showed(self) -> None:

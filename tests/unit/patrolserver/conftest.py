@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from patrolserver_exporter.clock import Clock
+
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., RawServer]]:
@@ -42,6 +44,8 @@ class Calls:
         proxy_url: str | None = None,
         ca_file: Path | None = None,
         credentials: Callable[[], tuple[str, str]] | None = None,
+        before_page: Callable[[], bool] | None = None,
+        clock: Clock | None = None,
     ) -> PatrolServerClient:
         """A client of a server; closed at the end of the test."""
         made = PatrolServerClient(
@@ -53,6 +57,8 @@ class Calls:
             ca_file=ca_file,
             pool_size=2,
             observer=self.observed.append,
+            before_page=before_page,
+            clock=clock,
         )
         self.clients.append(made)
         return made

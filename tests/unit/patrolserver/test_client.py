@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -36,7 +37,7 @@ from patrolserver_exporter.patrolserver.errors import (
     UnexpectedStatus,
     Unreadable,
 )
-from patrolserver_exporter.patrolserver.models import MAX_ID, Exploit, Server
+from patrolserver_exporter.patrolserver.models import MAX_ID, Server
 from patrolserver_exporter.patrolserver.transport import IDLE_LIMIT
 
 if TYPE_CHECKING:
@@ -48,6 +49,23 @@ if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.client import PatrolServerClient
 
 SERVERS = b'{"data":[{"id":1,"name":"a.example","verified":true}]}'
+
+
+@dataclass(frozen=True)
+class SetClock:
+    """A clock that stands still."""
+
+    at: float
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.at
+
+    def monotonic(self) -> float:
+        """The same."""
+        return self.at
+
+
 SPELLINGS = {spell for text in (KEY, SECRET) for spell in (text, quote(text), quote(text, safe=""), quote_plus(text))}
 
 
@@ -111,16 +129,6 @@ def test_a_connection_that_was_idle_is_not_used_again(serve: Callable[..., RawSe
     time.sleep(IDLE_LIMIT)
     client.servers()
     assert server.connections == 2
-
-
-def test_exploits_left_out_are_none_once_the_api_has_sent_some(serve: Callable[..., RawServer], calls: Calls) -> None:
-    """An API that leaves out what is empty is not one that does not follow the scope; or the last would never end."""
-    without = b'{"data":[{"name":"PHP"}]}'
-    bodies = iter([without, b'{"data":[{"name":"PHP","exploits":[{"risk":9}]}]}', without])
-    client = calls.client(serve(lambda connection, _: connection.sendall(reply(next(bodies)))).url)
-    told = [client.software(12).value[0].exploits for _ in range(3)]
-    assert told == [None, (Exploit(risk=9.0),), ()]
-    assert all(call.seconds > 0 for call in calls.observed)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +216,7 @@ def test_the_status_outranks_an_error_in_the_reply(
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-@pytest.mark.parametrize(("header", "seconds"), [("120", 120.0), ("-3", 0.0), ("99999999", 86_400.0), ("soon", None)])
+@pytest.mark.parametrize(("header", "seconds"), [("120", 120.0), ("-3", 0.0), ("99999999", 99999999.0), ("soon", None)])
 def test_retry_after_is_told(
     serve: Callable[..., RawServer], calls: Calls, status: str, header: str, seconds: float | None
 ) -> None:
@@ -217,6 +225,33 @@ def test_retry_after_is_told(
     with pytest.raises(PatrolServerError) as raised:
         client.servers()
     assert raised.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "offset"),
+    [
+        ("Mon, 24 Nov 2025 00:00:00 GMT", 30.0),
+        ("Mon, 24 Nov 2025 00:01:00 GMT", -30.0),
+        ("Sun, 23 Nov 2025 00:00:00 GMT", 86_430.0),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+def test_how_far_the_clocks_are_apart_is_observed(
+    serve: Callable[..., RawServer], calls: Calls, status: str, date: str, offset: float | None
+) -> None:
+    """Each reply's ``Date`` tells how far our clock is ahead of the API's, whatever else the reply says."""
+    head = f"Date: {date}\r\n" if date else ""
+    client = calls.client(serve(reply(SERVERS, status, head)).url, clock=SetClock(1_763_942_430.0))
+    _attempt(client)
+    assert calls.observed[-1].clock_offset == offset
+
+
+def test_no_reply_tells_nothing_of_clocks(calls: Calls) -> None:
+    """Without a reply nothing is known of the API's clock."""
+    _attempt(calls.client("http://127.0.0.1:1"))
+    assert calls.observed[-1].clock_offset is None
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
@@ -321,6 +356,48 @@ def test_an_unreadable_reply_is_kept_in_part_without_credentials(serve: Callable
     assert error.excerpt.startswith("<html>*** *** xxx")
     assert len(error.excerpt) <= 2_000
     assert "xxx" not in str(error)
+
+
+def escaped_by_json(text: str) -> str:
+    """As PHP writes it."""
+    return json.dumps(text)[1:-1].replace("/", "\\/")
+
+
+@pytest.mark.parametrize("spell", [str, lambda text: quote(text, safe=""), quote_plus, escaped_by_json])
+def test_an_event_that_echoes_its_url_is_kept_without_credentials(
+    serve: Callable[..., RawServer], calls: Calls, spell: Callable[[str], str]
+) -> None:
+    """Title, description, names and the body that is kept for the operator hold no credentials, however spelled."""
+    echo = f"GET \\/webhooks\\/3\\/events\\/4?key={quote(KEY, safe='')}&secret={quote(SECRET, safe='')} {spell(SECRET)}"
+    body = (
+        '{"data":{"server_id":12,"url":"%s","new_issues":[{"title":"%s","description":"%s",'
+        '"software":{"version":"%s","software":{"name":"%s"}}}]}}' % ((echo,) * 4 + (spell(KEY),))
+    )
+    parsed = calls.client(serve(reply(body.encode())).url).event(3, 4)
+    told = repr(parsed) + parsed.body.decode()
+    assert_free_of_credentials(told)
+    (issue,) = parsed.value.new_issues
+    assert issue.title == "GET /webhooks/3/events/4?key=***&secret=*** ***"
+    assert issue.about.name == "***"
+    assert b'"server_id":12' in parsed.body
+
+
+def test_reasons_and_oddities_hold_no_credentials(serve: Callable[..., RawServer], calls: Calls) -> None:
+    """What a reply says of itself is told without credentials that it echoes, in members and headers alike."""
+    body = json.dumps({"data": [{"id": 1, "name": "a", "verified": KEY}], "status": f"partial for {KEY}"})
+    client = calls.client(
+        serve(reply(body.encode(), headers=f"X-Status: in parts for the client {quote(SECRET)}\r\n")).url
+    )
+    parsed = client.servers()
+    assert not parsed.complete
+    assert "kanari" not in repr(parsed)
+    assert "servers: status says partial for ***" in parsed.partial_because
+
+
+def test_short_credentials_change_no_names(serve: Callable[..., RawServer], calls: Calls) -> None:
+    """A key like ``demo`` stands in many a name, which has to stay what it is."""
+    server = serve(reply(b'{"data":[{"id":1,"name":"demo.example"}]}'))
+    assert calls.client(server.url, credentials=lambda: ("demo", "demo")).servers().value[0].name == "demo.example"
 
 
 def test_replies_come_packed_chunked_or_to_the_end(serve: Callable[..., RawServer], calls: Calls) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
-from patrolserver_exporter.patrolserver.models import MAX_ID, Event, Exploit, ReportedSoftware, Server
+from patrolserver_exporter.patrolserver.models import MAX_ID, Event, ReportedSoftware, Server
 from patrolserver_exporter.patrolserver.wire import (
     parse_event,
     parse_is_scanning,
@@ -161,28 +161,6 @@ def test_the_first_of_two_servers_with_one_id_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "extra",
-    [
-        {"next_page_url": "https://api.patrolserver.com/servers?page=2"},
-        {"meta": {"current_page": 1, "last_page": "2"}},
-        {"links": {"next": "x"}},
-        {"has_more": True},
-    ],
-)
-def test_a_page_of_several_is_not_complete(extra: dict[str, Any]) -> None:
-    """Paging is undocumented and not followed, but a first page is never taken for the whole."""
-    body = json.dumps({"data": [{"id": 1, "name": "a"}], **extra}).encode()
-    assert not parse_servers(body).complete
-    assert not parse_servers(data({"data": [{"id": 1, "name": "a"}], **extra})).complete
-
-
-def test_the_last_page_is_complete() -> None:
-    """Signs of paging that say that there is no more are no reason for doubt."""
-    extra = {"next_page_url": None, "meta": {"current_page": 1, "last_page": 1}, "links": {"next": None}}
-    assert parse_servers(json.dumps({"data": [{"id": 1, "name": "a"}], **extra}).encode()).complete
-
-
-@pytest.mark.parametrize(
     ("fields", "version", "candidates"),
     [
         ({"version": "5.2.17"}, "5.2.17", ()),
@@ -216,59 +194,6 @@ def test_every_form_of_a_version(fields: dict[str, Any], version: str | None, ca
 def test_every_form_of_supported(supported: Any, read: bool | None) -> None:  # noqa: FBT001 - the value under test
     """True and false in all their forms; what means nothing is unknown, never unsupported."""
     assert one_software(supported=supported).supported is read
-
-
-@pytest.mark.parametrize(
-    ("risk", "read"),
-    [
-        *[(7.5, 7.5), ("7.5", 7.5), ("7,5", 7.5), (0, 0.0), (10, 10.0), (" 9 ", 9.0)],
-        *[(11, 10.0), ("75", 10.0), (10**400, 10.0), ("9" * 5_000, 10.0), (float("inf"), 10.0)],
-        *[(-1, None), (float("nan"), None), ("high", None), (None, None), ("", None), (True, None), ([], None)],
-        *[(float("-inf"), None)],
-    ],
-)
-def test_every_form_of_a_risk(risk: Any, read: float | None) -> None:
-    """0 to 10; too much counts as 10, so that nothing is hidden; what is no risk is unknown, and the exploit stays."""
-    assert one_software(exploits=[{"risk": risk}]).exploits == (Exploit(risk=read),)
-
-
-@pytest.mark.parametrize(
-    ("exploits", "read"),
-    [
-        (None, ()),
-        ("", ()),
-        ([], ()),
-        ({}, ()),
-        ([{}], (Exploit(),)),
-        ([None, 7], (Exploit(), Exploit(risk=7.0))),
-        ({"3": {"risk": 5, "cve": "CVE-1", "title": "x"}}, (Exploit(risk=5.0, reference="CVE-1", title="x"),)),
-        ({"risk": 5, "id": 12}, (Exploit(risk=5.0, reference="12"),)),
-        ({"data": [{"risk": 5}]}, (Exploit(risk=5.0),)),
-    ],
-)
-def test_every_form_of_exploits(exploits: Any, read: tuple[Exploit, ...] | None) -> None:
-    """Absent is none, and one that is there is never left out."""
-    assert one_software(exploits=exploits).exploits == read
-
-
-def test_exploits_left_out_are_none_where_another_entry_has_them() -> None:
-    """The API followed the scope, so what it left out is empty."""
-    parsed = parse_software(data([{"name": "PHP", "exploits": [{"risk": 9}]}, {"name": "nginx"}]))
-    assert [len(software.exploits or ()) for software in parsed.value] == [1, 0]
-    assert parsed.value[1].exploits == ()
-
-
-def test_exploits_are_unknown_where_no_entry_has_them() -> None:
-    """An API that does not follow the scope tells nothing of exploits, and nothing is what is known."""
-    parsed = parse_software(data([{"name": "PHP"}, {"name": "nginx"}]))
-    assert [software.exploits for software in parsed.value] == [None, None]
-
-
-def test_unreadable_exploits_make_the_list_incomplete() -> None:
-    """Exploits that cannot be read are unknown, and whoever judges by the list is told."""
-    parsed = parse_software(data([{"name": "PHP", "exploits": 3}]))
-    assert parsed.value[0].exploits is None
-    assert not parsed.complete
 
 
 def test_names_stand_in_for_each_other() -> None:
@@ -323,13 +248,16 @@ def test_every_form_of_an_events_server(form: dict[str, Any]) -> None:
 
 
 def test_odd_issues_are_counted() -> None:
-    """An issue that names no software is counted, and the readable ones are kept, flat or nested."""
+    """What is no issue is counted, and the readable ones are kept, flat or nested, also one that names no software."""
     issues = {
         "0": {"software": {"name": "PHP", "canonical_name": "php", "versions": ["5.2", "5.3"]}},
         "2": {"software": {"software": {"name": "nginx"}, "location": "/"}},
         "3": {"software": "exim"},
         "4": {"title": "no software"},
+        "7": "only a title",
+        "8": {"software": {"version": "1"}},
         "5": 7,
+        "9": {},
         "6": {"software": {"software": "bind", "version": 9}},
     }
     parsed = parse_event(data({"server_id": 1, "new_issues": issues}))
@@ -337,8 +265,12 @@ def test_odd_issues_are_counted() -> None:
         ReportedSoftware(name="PHP", canonical_name="php", candidates=("5.2", "5.3")),
         ReportedSoftware(name="nginx", canonical_name="nginx", location="/"),
         ReportedSoftware(name="exim", canonical_name="exim"),
+        None,
+        None,
+        None,
         ReportedSoftware(name="bind", canonical_name="bind", version="9"),
     ]
+    assert [issue.title for issue in parsed.value.new_issues[3:6]] == ["no software", "only a title", None]
     assert parsed.value.odd_issues == 2
     assert not parsed.complete
 
@@ -371,7 +303,7 @@ def test_the_shown_version_is_exact_or_the_first_candidate() -> None:
     assert one_software(version="5.2").shown_version == "5.2"
     assert one_software(versions=["5.2", "5.3"]).shown_version == "<=5.2"
     assert one_software().shown_version is None
-    reported = parse_event(DOCUMENTED_EVENT).value.new_issues[0].software
+    reported = parse_event(DOCUMENTED_EVENT).value.new_issues[0].about
     assert reported.shown_version == "5.2.17"
 
 

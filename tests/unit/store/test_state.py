@@ -33,7 +33,7 @@ def driver(store: Store) -> Driver:
 @both
 def test_a_server_reads_as_it_was_written(driver: Driver) -> None:
     """State, summary, software and issues come back equal, the largest id too."""
-    listed = (software("php", location="/", exploits=(Exploit(risk=None, reference="CVE-1"),)), outdated("ssh"))
+    listed = (software("php", location="/", exploits=(Exploit(risk=None, cve="CVE-1"),)), outdated("ssh"))
     driver.poll(*listed)
     found = driver.store.run(lambda unit: fleet.software_of(unit.connection, "main", 1))
     assert found == listed

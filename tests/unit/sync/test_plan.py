@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from msgspec import structs
 from tests.harness.ticking import HeldClock
-from tests.unit.patrolserver.raw_server import RawServer, reply
-from tests.unit.sync.accounts import account, configured
+from tests.unit.sync.accounts import configured
 
 from patrolserver_exporter.config.schema import Poll
 from patrolserver_exporter.issues.summary import ServerSummary
@@ -79,24 +76,6 @@ def test_the_first_poll_after_an_event_is_not_forgotten(store: Store, clock: Hel
     now = clock.now()
     event = {"event_received_at": now - 1, "settle_poll_at": now + 300}
     assert planned(store, clock, record(1, now + 800, **event), record(2, now + 800)) == {1: 0.0, 2: 800.0}
-
-
-@pytest.mark.parametrize(("risk", "exploits"), [(0.0, None), (7.5, ())])
-def test_what_the_api_said_of_exploits_holds_over_a_restart(
-    store: Store, clock: HeldClock, risk: float, exploits: object
-) -> None:
-    """It left some out because there are none, if it sent some before; else the last one could never be fixed."""
-    with contextlib.ExitStack() as stack:
-        server = RawServer(reply(b'{"data":[{"name":"PHP"}]}'))
-        stack.callback(server.stop)
-        config = configured(account(api_url=server.url))
-        watched = WatchedAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
-        telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-        poller = AccountPoller(watched, store, clock, telemetry)
-        known = record(1, None)
-        poller.resume([structs.replace(known, summary=structs.replace(known.summary, exploit_risk_max=risk))])
-        assert [one.exploits for one in watched.client.software(1).value] == [exploits]
-        poller.begin_stop()
 
 
 @pytest.mark.parametrize("servers", [1, 7, 100])

@@ -12,8 +12,7 @@ from patrolserver_exporter.config.schema import Issues
 from patrolserver_exporter.inbox import transitions, view
 from patrolserver_exporter.issues.model import Kind, Waiver
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
-from patrolserver_exporter.patrolserver.envelope import Parsed
-from patrolserver_exporter.patrolserver.models import Event
+from patrolserver_exporter.patrolserver.models import Event, Parsed
 from patrolserver_exporter.store import ClaimLost, Store
 from patrolserver_exporter.sync.events import FollowUp, conclude
 

@@ -139,7 +139,7 @@ def test_the_vendors_title_outranks_our_advice() -> None:
 def test_software_is_grouped_worst_state_first_and_dangerous_first() -> None:
     """What cannot be fixed by an update stands at the top, and exploits before the rest."""
     fine = replace(NGINX, name="fine", supported=True)
-    exploited = replace(NGINX, name="zz", exploits=(Exploit(risk=9.1, reference="CVE-1"),))
+    exploited = replace(NGINX, name="zz", exploits=(Exploit(risk=9.1, cve="CVE-1"),))
     ended = replace(NGINX, name="old", newest_bugfix_release=None)
     unknown = replace(NGINX, name="what", supported=None)
     groups = software_groups([fine, NGINX, exploited, unknown, ended], 5.0)
