@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. They do all the set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench check lock dashboards pictures ansible wheel clean
+.PHONY: help setup demo test check lint format bench mutants lowest bare lock dashboards pictures ansible wheel clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -22,6 +22,9 @@ demo: $(READY) ## Run a simulated PatrolServer and an exporter that watches it; 
 test: $(READY) ## Run all tests that this machine can run
 	@scripts/test $(TESTS)
 
+check: $(READY) ## Lint and run the fast tests: under a minute, for every commit
+	@scripts/check
+
 lint: $(READY) ## Check types, style and the contracts between the layers
 	@scripts/lint
 
@@ -31,6 +34,15 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Measure, and print ratios against peers that are measured in the same run
 	@scripts/bench $(BENCHES)
+
+mutants: $(READY) ## Change the code in small ways, and list the changes that no test notices
+	@scripts/mutants $(MODULES)
+
+lowest: $(READY) ## Run the fast tests with the lowest versions that pyproject.toml allows
+	@scripts/lowest $(TESTS)
+
+bare: ## Run the two commands of the README on a bare Debian; takes root and mmdebstrap
+	@scripts/bare-machine $(TESTS)
 
 ansible: ## Check the Ansible collection: sanity, units, integration, lint, docs, build
 	@scripts/ansible-checks

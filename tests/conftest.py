@@ -6,28 +6,47 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.harness.postgres import PostgresCluster, find_programs
 
 from patrolserver_exporter.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
 # Two busy cores make single examples slow now and then; what is too slow is for the benchmarks to find.
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
+# scripts/mutants runs each test many times in one process, and compares the runs.
+settings.register_profile(
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.differing_executors],
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a machine lacks is skipped; with CI=true it is a failure, since there nothing may be missing."""
+    report = yield
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nWith CI=true nothing may be skipped: .ci/run has to install what is missing."
+    return report
 
 
 @pytest.fixture(scope="session")
 def require_program() -> Callable[[str], str]:
-    """Path of a program that a test starts; without it the test is skipped, but fails where CI=true says it must be."""
+    """Path of a program that a test starts; without it the test is skipped."""
 
     def path_of(name: str) -> str:
         path = shutil.which(name)
         if path is None:
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{name} is not installed")
+            pytest.skip(f"{name} is not installed")
         return path
 
     return path_of
@@ -35,10 +54,10 @@ def require_program() -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresCluster]:
-    """A PostgreSQL cluster for the whole run; without the programs the test is skipped, but fails where CI=true."""
+    """A PostgreSQL cluster for the whole run; without the programs the test is skipped."""
     programs = find_programs()
     if programs is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("PostgreSQL's server is not installed")
+        pytest.skip("PostgreSQL's server is not installed")
     with PostgresCluster(programs) as cluster:
         yield cluster
 

@@ -14,7 +14,7 @@ from tests.harness.process import Exporter
 from tests.harness.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from requests import Response
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, unavailable: Callable[[str], None]) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0:
-        unavailable("only root may mount a small disk")
+        pytest.skip("only root may mount a small disk")
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        unavailable("nothing may be mounted here")
+        pytest.skip("nothing may be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

@@ -75,6 +75,14 @@ def examples(ansible: Ansible) -> dict[tuple[str, str], str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def package_facts(ansible: Ansible) -> None:
+    """Ansible can read this machine's packages, which on Debian takes python3-apt."""
+    play = {"hosts": SERVERS[0], "gather_facts": False, "tasks": [{"ansible.builtin.package_facts": {}}]}
+    if not ansible.playbook([play], f"--inventory={ansible.folder / 'hosts.yml'}").ok:
+        pytest.skip("ansible.builtin.package_facts cannot read this machine's packages; on Debian: python3-apt")
+
+
 @pytest.mark.parametrize(("kind", "name"), PLUGINS, ids=str)
 def test_an_example_runs(  # noqa: PLR0917  # Fixtures are arguments.
     kind: str,
@@ -83,8 +91,11 @@ def test_an_example_runs(  # noqa: PLR0917  # Fixtures are arguments.
     exporter: Exporter,
     simulator: Simulator,
     examples: dict[tuple[str, str], str],
+    request: pytest.FixtureRequest,
 ) -> None:
     """As it stands in the documentation, with the connection in ``module_defaults`` and variables."""
+    if "ansible.builtin.package_facts:" in examples[kind, name]:
+        request.getfixturevalue("package_facts")
     tasks = yaml.safe_load(examples[kind, name])
     assert tasks
     play: dict[str, Any] = {

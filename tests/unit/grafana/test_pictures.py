@@ -53,6 +53,7 @@ def test_the_week_is_the_same_on_every_run() -> None:
     assert one == other
 
 
+@pytest.mark.slow
 def test_the_week_has_what_the_pictures_are_to_show() -> None:
     """All its steps, a restart, a failing API, critical issues that come and are fixed, and a server that joins."""
     played = list(Week(END).play())

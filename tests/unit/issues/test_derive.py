@@ -67,3 +67,16 @@ def test_undecided() -> None:
         Identity("a", None, IssueClass.VERSION),
         Identity("b", "/", IssueClass.EXPLOIT),
     }
+
+
+def test_a_finding_tells_which_software_it_is() -> None:
+    """Name, version, parent and the version to take are those of the software that is listed."""
+    (finding,) = derive([outdated(name="PHP", version="8.1.0", parent="apache")], EXPLOIT_RISK)
+    assert (finding.software, finding.version, finding.parent) == ("PHP", "8.1.0", "apache")
+
+
+def test_of_two_exploits_of_one_severity_the_riskier_stands() -> None:
+    """A software that is listed twice is as risky as the worse of the two."""
+    twice = [software(exploits=(Exploit(risk=risk),)) for risk in (9.1, 9.8)]
+    for listed in itertools.permutations(twice):
+        assert [finding.risk for finding in derive(listed, EXPLOIT_RISK)] == [9.8]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Any
 
 import pytest
@@ -90,3 +91,20 @@ def test_expired_and_unused() -> None:
     old, idle, busy = waiver(until=TODAY - dt.timedelta(days=1)), waiver(software="perl"), waiver()
     assert expired([old, idle, busy], TODAY) == (old,)
     assert unused([old, idle, busy], [(NAME, issue()), (NAME, issue("perl", fixed_at=2.0))], TODAY) == (idle,)
+
+
+def test_an_issue_without_a_change_does_not_hide_the_next() -> None:
+    """Fixed issues, and those that no waiver touches, are passed over one by one."""
+    changed, _ = apply_waivers([issue(fixed_at=2000.0), issue("perl"), issue()], NAME, [waiver(software="php")], NOON)
+    assert [row.canonical_name for row in changed] == ["php"]
+
+
+def test_the_day_is_that_of_utc_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of a machine in Auckland is half a day ahead; the waiver's day is not."""
+    monkeypatch.setenv("TZ", "NZST-13")
+    time.tzset()
+    try:
+        assert day_of(NOON) == TODAY
+    finally:
+        monkeypatch.undo()
+        time.tzset()

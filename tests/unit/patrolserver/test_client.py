@@ -273,7 +273,7 @@ def test_credentials_follow_no_redirect(serve: Callable[..., RawServer], calls: 
         reply(b'{"data": null}'),
         reply(b"[" * 100_000),
         b"HTTP/1.1 204 No Content\r\n\r\n",
-        reply(gzip.compress(SERVERS)[:-9], headers="Content-Encoding: gzip\r\n"),
+        reply(gzip.compress(SERVERS, mtime=0)[:-9], headers="Content-Encoding: gzip\r\n"),
         reply(b"no gzip", headers="Content-Encoding: gzip\r\n"),
         reply(b"\x1f\x8b\x08 no gzip", headers="Content-Encoding: gzip\r\n"),
         reply(b"", headers="Content-Encoding: gzip\r\n"),
@@ -429,8 +429,8 @@ def test_replies_come_packed_chunked_or_to_the_end(serve: Callable[..., RawServe
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (5 * 1024 * 1024),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n600000\r\n" + b" " * 0x600000,
-        reply(gzip.compress(b" " * (1 << 28), 1), headers="Content-Encoding: gzip\r\n"),
-        reply(gzip.compress(b" " * (3 << 20)) * 2, headers="Content-Encoding: gzip\r\n"),
+        reply(gzip.compress(b" " * (1 << 28), 1, mtime=0), headers="Content-Encoding: gzip\r\n"),
+        reply(gzip.compress(b" " * (3 << 20), mtime=0) * 2, headers="Content-Encoding: gzip\r\n"),
     ],
 )
 def test_a_reply_over_the_limit_is_given_up(serve: Callable[..., RawServer], calls: Calls, raw: bytes) -> None:
