@@ -1,4 +1,4 @@
-"""What the gate knows of the servers that it is asked about, read in one unit of work."""
+"""What the gate knows of the servers that it is asked about, read from one state of the store."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def gather(connection: sa.Connection, question: Question, statuses: Sequence[AccountStatus]) -> list[Evidence]:
     """The evidence on the servers that are asked for.
 
-    The inbox is read first, then the servers, then their issues: should another replica write in between, what moved on
-    is met again further on. Accounts that nobody watches have no servers here.
+    All of it is one state of the store (see ``Store.read``), so that nothing moves on from the inbox to a server
+    unseen. Accounts that nobody watches have no servers here.
     """
     doubts = view.doubts(connection)
     reachable = known.reachable_accounts(connection)

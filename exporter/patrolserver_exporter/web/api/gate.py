@@ -28,7 +28,7 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
     question = question_of(await read_json(call.scope, call.receive))
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
     statuses = api.context.watching.statuses()
-    evidence = await api.ask(lambda unit: gather(unit.connection, question, statuses))
+    evidence = await api.read(lambda connection: gather(connection, question, statuses))
     waivers = api.context.config().issues.waivers
     return Reply(await in_thread(answer, evidence, question, waivers, api.now()))
 
