@@ -141,6 +141,7 @@ def serving_api(
     waivers: Sequence[Waiver] = (),
     tokens: Sequence[ApiToken] = (),
     address: str = "127.0.0.1:0",
+    turn_timeout: float = 20.0,
 ) -> Iterator[ServedApi]:
     """Open the store and serve the API."""
     on_feed: list[Callable[[], None]] = []
@@ -155,7 +156,7 @@ def serving_api(
     account = Account(name="main", key=Secret.literal("key-of-main"), secret=Secret.literal("secret-of-main"))
     config = Config(accounts=(account,), issues=Issues(waivers=tuple(waivers)))
     accounts, redactor = Accounts(), Redactor()
-    with Store(store_url, publish) as store:
+    with Store(store_url, publish, turn_timeout=turn_timeout) as store:
         context = WebContext(
             store=store,
             watching=accounts,

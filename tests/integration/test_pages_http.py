@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -199,12 +200,24 @@ def test_reading_that_needs_a_token_is_refused_with_what_to_do(store: Store, bro
     assert allowed.status_code == 200
 
 
+def test_pages_do_not_wait_for_the_writer(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """While a unit of work takes its time, all pages are shown."""
+    browser, held = browse(Site(store, pages.realistic(store, servers=4))), threading.Event()
+    slow = store.submit(lambda _: held.wait(30))
+    try:
+        assert browser.get("/").status_code == 200
+        assert browser.get("/servers/1?account=main").status_code == 200
+        assert not slow.done()
+    finally:
+        held.set()
+
+
 def test_a_store_that_is_closed_is_a_503(store: Store, browse: Callable[[Site], Browser]) -> None:
     """The page says that the state cannot be read, instead of an empty fleet."""
     browser = browse(Site(store, pages.realistic(store, servers=4)))
     store.close()
     response = browser.get("/")
-    assert response.status_code == 503
+    assert (response.status_code, int(response.headers["retry-after"]) > 0) == (503, True)
     assert "The state cannot be read right now." in response.text
 
 

@@ -228,11 +228,7 @@ class _Installed(msgspec.Struct, frozen=True):
 
 
 def known_servers(connection: sa.Connection, keys: Iterable[ServerKey]) -> list[KnownServer]:
-    """What is known of these servers, as far as they are not gone.
-
-    A server's row is read before its issues: should another replica write in between, the issues are newer than the
-    row, and an event that the row still tells of keeps the verdict from passing.
-    """
+    """What is known of these servers, as far as they are not gone."""
     ordered = sorted(set(keys))
     known: list[KnownServer] = []
     for start in range(0, len(ordered), CHUNK):

@@ -6,14 +6,15 @@ import contextlib
 import logging
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from patrolserver_exporter.store import files, tables
 from patrolserver_exporter.store.documents import check
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
+from patrolserver_exporter.store.reader import READERS, TURN_TIMEOUT, Readers
 from patrolserver_exporter.store.writer import StoreThread, Unit
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ _GIVE_UP = {
 hours, and every delivery with them. Seconds, but for the last one, which is in milliseconds."""
 
 
+_MAX_LOG_BYTES: Final = 64 * 2**20
+
+
 def database_file(url: str) -> Path | None:
     """The state file of a SQLite URL; ``None`` for PostgreSQL."""
     parsed = sa.make_url(url)
@@ -54,45 +58,90 @@ def redacted(url: str) -> str:
 
 
 def create_engine(url: str) -> sa.Engine:
-    """An engine on which exactly one connection is ever open."""
+    """The engine that writes: exactly one connection of it is ever open."""
     if database_file(url) is None:
-        engine = sa.create_engine(
+        engine = _create_postgresql_engine(url, pool_size=1)
+        sa.event.listen(engine, "begin", _begin_writing_postgresql)
+        return engine
+    engine = sa.create_engine(url, poolclass=StaticPool, connect_args=_SQLITE_ARGUMENTS)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_writing_sqlite)
+    return engine
+
+
+def create_reading_engine(url: str) -> sa.Engine:
+    """An engine of at most `READERS` connections that cannot write; a transaction sees one state of the database."""
+    file = database_file(url)
+    if file is None:
+        engine = _create_postgresql_engine(
             url,
-            pool_size=1,
-            max_overflow=0,
-            pool_timeout=5,
-            pool_pre_ping=True,
-            connect_args={"application_name": "patrolserver-exporter", **_GIVE_UP},
+            pool_size=READERS,
+            execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
         )
         sa.event.listen(engine, "begin", _begin_postgresql)
         return engine
     engine = sa.create_engine(
-        url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5, "cached_statements": 256}
+        "sqlite://",
+        poolclass=QueuePool,
+        pool_size=READERS,
+        max_overflow=0,
+        creator=lambda: _open_reader(file, **_SQLITE_ARGUMENTS),
     )
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "connect", _prepare_sqlite_reader)
+    sa.event.listen(engine, "begin", _begin_reading_sqlite)
     return engine
 
 
+_SQLITE_ARGUMENTS: Final[dict[str, Any]] = {"check_same_thread": False, "timeout": 5, "cached_statements": 256}
+
+
+def _create_postgresql_engine(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
+    return sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={"application_name": "patrolserver-exporter", **_GIVE_UP},
+        **options,
+    )
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:
+    _set_pragmas(connection, "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-16384")
+
+
+def _prepare_sqlite_reader(connection: Any, _record: object) -> None:
+    _set_pragmas(connection, "query_only=ON", "temp_store=MEMORY")
+
+
+def _set_pragmas(connection: Any, *pragmas: str) -> None:
     # sqlite3's own transactions begin too late for savepoints; SQLAlchemy's documentation asks for this.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-16384"):
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
+def _begin_writing_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _begin_postgresql(connection: sa.Connection) -> None:
+def _begin_reading_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing_postgresql(connection: sa.Connection) -> None:
     # As SQLite does: one writer at a time, whatever the number of replicas. Units read, decide and write, and two that
     # do so for the same server or counter at once would lose what one of them found out.
+    _begin_postgresql(connection)
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_LOCK_SECONDS}s'")
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 def check_file(database: Path) -> None:
@@ -119,8 +168,9 @@ def create_reader(database: Path) -> sa.Engine:
     return sa.create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _open_reader(database))
 
 
-def _open_reader(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+def _open_reader(database: Path, **arguments: Any) -> sqlite3.Connection:
+    connection: sqlite3.Connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, **arguments)
+    return connection
 
 
 def is_current(engine: sa.Engine) -> bool:
@@ -237,12 +287,25 @@ def check_documents(database: sa.Engine, file: Path) -> None:
 class Store:
     """The state of the service, in SQLite or PostgreSQL.
 
+    Who reads gets a connection that cannot write (`read`); who writes gets a `Unit` on the one thread that does
+    (`run`). Whoever waited for a unit finds what it wrote in every later read.
+
     ``on_commit`` gets the effects of every committed group of units, in the order of the commits (see ``StoreThread``).
+    ``turn_timeout`` is how many seconds a read waits until it may begin. ``max_log_bytes`` is what SQLite's log may
+    grow to before it is emptied in a moment without reads.
     Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
     """
 
-    def __init__(self, url: str, on_commit: Callable[[list[object]], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        on_commit: Callable[[list[object]], None] = lambda _: None,
+        *,
+        turn_timeout: float = TURN_TIMEOUT,
+        max_log_bytes: int = _MAX_LOG_BYTES,
+    ) -> None:
         self._file = database_file(url)
+        self._max_log_bytes = max_log_bytes
         self._lock = None if self._file is None else files.FileLock(self._file)
         sound = False
         with contextlib.ExitStack() as undo:
@@ -255,8 +318,17 @@ class Store:
             migrate(self._engine)
             if self._file is not None and not sound:
                 check_documents(self._engine, self._file)
+            self._readers = self._open_readers(url, turn_timeout)
             undo.pop_all()
-        self._thread = StoreThread(self._engine, on_commit)
+        self._thread = StoreThread(self._engine, on_commit, after_group=self._bound_log)
+
+    def _open_readers(self, url: str, turn_timeout: float) -> Readers:
+        engine = create_reading_engine(url)
+        try:
+            return Readers(engine, on_idle=lambda: self.submit(lambda _: None), turn_timeout=turn_timeout)
+        except sa.exc.DBAPIError as error:
+            engine.dispose()
+            raise StoreUnavailable(f"Cannot open the store {redacted(url)} for reading: {error.orig}.") from error
 
     @property
     def is_exclusive(self) -> bool:
@@ -292,6 +364,21 @@ class Store:
         """When something last could not be written (monotonic seconds), and why."""
         return self._thread.last_failure
 
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Read one state of the store, and wait for it; raises what the work raises, or ``StoreUnavailable``.
+
+        What ``work`` returns must not read on. Too much reading at once is a ``StoreBusy``.
+        """
+        return self._readers.run(work)
+
+    async def read_async(self, work: Callable[[sa.Connection], T]) -> T:
+        """`read` for an event loop; a read that nobody waits for any more is not begun."""
+        return await self._readers.run_async(work)
+
+    def submit_read(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Queue a read, however long its turn may take to come."""
+        return self._readers.submit(work)
+
     def run(self, work: Callable[[Unit], T]) -> T:
         """Do a unit of work and wait for its commit; raises what the work raises, or ``StoreUnavailable``."""
         return self._thread.run(work)
@@ -306,14 +393,34 @@ class Store:
         return result
 
     def close(self) -> None:
-        """Finish what is queued, leave the file sealed, and give it free."""
+        """End the reads, finish what is queued, leave the file sealed, and give it free."""
+        # Only the last connection of all takes the log away, and it has to be the one that may write.
+        self._readers.close()
         self._thread.close()
         if self._file is not None:
-            with contextlib.suppress(sa.exc.DatabaseError), self._engine.connect() as connection:
-                connection.exec_driver_sql("COMMIT")
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._empty_log()
         self._engine.dispose()
         if self._file is not None and self._lock is not None:
             with contextlib.suppress(OSError):
                 files.leave_sum(self._file)
             self._lock.release()
+
+    def _bound_log(self) -> None:
+        """Empty SQLite's log when it is large; called between two transactions.
+
+        SQLite begins it anew only in a moment in which nobody reads. Reads that overlap leave none, and the log would
+        grow until the disk is full.
+        """
+        if self._file is None:
+            return
+        if files.log_size(self._file) > self._max_log_bytes:
+            if not self._readers.pause():
+                # The last of the reads that are under way calls for another unit, and that brings us back.
+                return
+            self._empty_log()
+        self._readers.resume()
+
+    def _empty_log(self) -> None:
+        with contextlib.suppress(sa.exc.DatabaseError), self._engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

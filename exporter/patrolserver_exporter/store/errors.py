@@ -5,6 +5,7 @@ StoreError
 ├── StoreCorrupt      the file is damaged: nothing was started, nothing was overwritten (exit code 3)
 ├── StoreLocked       another process holds it (exit code 3)
 ├── StoreUnavailable  it cannot write or be reached right now: disk full, database away
+│   └── StoreBusy     nothing is wrong, but too much is being read at once
 └── ClaimLost         a late worker's write was refused: somebody else holds the delivery by now
 ```
 """
@@ -26,6 +27,10 @@ class StoreLocked(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot serve right now; nothing of the unit of work took effect."""
+
+
+class StoreBusy(StoreUnavailable):
+    """Too much is being read; ask again later."""
 
 
 class ClaimLost(StoreError):

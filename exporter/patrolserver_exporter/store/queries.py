@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CHUNK = 250
 """Keys in one statement; SQLite takes up to 999 parameters in every version."""
 SCAN_LIMIT = 5_000
-"""Rows that one unit of work looks at for a page, so that no list holds up a delivery for long."""
+"""Rows that one read looks at for a page, so that no list keeps a connection from others for long."""
 
 MOST_GONE = 20
 """Servers that are gone, told of at once: a name may have been used over and over."""

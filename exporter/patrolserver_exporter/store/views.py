@@ -1,4 +1,4 @@
-"""What the pages for people read: one bounded unit a view."""
+"""What the pages for people read: one bounded read a view."""
 
 from __future__ import annotations
 

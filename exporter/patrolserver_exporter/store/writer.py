@@ -1,7 +1,7 @@
 """The store's thread: every unit of work runs on it, and what waits together is committed together.
 
-SQLite gets its one connection this way, webhooks get group commit (one sync of the disk for all that arrived in the
-meantime), and readers of the results see them in the order of the commits.
+SQLite gets the one connection that writes this way, webhooks get group commit (one sync of the disk for all that
+arrived in the meantime), and who hears of the results hears them in the order of the commits.
 """
 
 from __future__ import annotations
@@ -108,13 +108,21 @@ class StoreThread:
     """Runs units of work one after the other and commits them in groups.
 
     ``on_commit`` is called on this thread with the effects of a committed group, before anybody who waits for one of
-    its units goes on; so whoever got an answer finds its effect everywhere.
+    its units goes on; so whoever got an answer finds its effect everywhere. ``after_group`` is called on it whenever
+    nothing is under way.
     """
 
-    def __init__(self, engine: sa.Engine, on_commit: Callable[[list[object]], None], calm: float = _CALM) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        on_commit: Callable[[list[object]], None],
+        calm: float = _CALM,
+        after_group: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine = engine
         self._calm = calm
         self._on_commit = on_commit
+        self._after_group = after_group
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._door = threading.Lock()
         """Nothing may be queued behind the stop: nobody would ever answer it."""
@@ -164,6 +172,7 @@ class StoreThread:
             tasks, stop = self._next_group()
             if tasks:
                 self._commit(tasks)
+                self._after_group()
             self.last_progress = time.monotonic()
             if stop:
                 return

@@ -228,7 +228,7 @@ class Ingest:
             self._ready = self._ready or watched.list_read_at is not None
         if self._inbox_moved:
             self._inbox_moved = False
-            self._store.submit(lambda unit: view.census(unit.connection)).add_done_callback(self._count_inbox)
+            self._store.submit_read(view.census).add_done_callback(self._count_inbox)
         self._housekeeping.tick({name: watch.poller for name, watch in watches.items()})
         self.last_tick = self._clock.monotonic()
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from starlette.types import Receive, Scope
 
-    from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.history import StoredChange
     from patrolserver_exporter.web.api.arguments import ChangesQuery
 
@@ -104,7 +103,7 @@ async def changes(api: Api, call: Call[ChangesQuery]) -> Reply:
     """What happened after the cursor; waits for it if nothing did."""
     query = call.query
     if query.after == LATEST:
-        _, newest = await api.ask(lambda unit: history.feed_bounds(unit.connection))
+        _, newest = await api.read(history.feed_bounds)
         return Reply(_page([], newest))
     start = None if query.after is None else cursors.read(query.after, cursors.ChangesCursor, "after").row
     found = await _wait_for_changes(api, call, start)
@@ -112,17 +111,17 @@ async def changes(api: Api, call: Call[ChangesQuery]) -> Reply:
 
 
 async def _wait_for_changes(api: Api, call: Call[ChangesQuery], start: int | None) -> list[StoredChange]:
-    def work(unit: Unit) -> list[StoredChange]:
-        _check_kept(unit.connection, start)
-        return history.changes_after(unit.connection, start or 0, call.query.limit)
+    def work(connection: sa.Connection) -> list[StoredChange]:
+        _check_kept(connection, start)
+        return history.changes_after(connection, start or 0, call.query.limit)
 
     if not call.query.wait:
-        return await api.ask(work)
+        return await api.read(work)
     patience = Patience(call.scope, call.receive, call.query.wait, api.context.clock.monotonic)
     try:
         # Watched before the store is read, so that nothing slips through between the two.
         with api.feed.watched() as grown:
-            while not (found := await api.ask(work)) and not patience.is_over:
+            while not (found := await api.read(work)) and not patience.is_over:
                 await patience.wait(grown)
             return found
     finally:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import StoreError
+from patrolserver_exporter.store import StoreBusy, StoreError
 from patrolserver_exporter.web.access.rights import Denied, authorise
 from patrolserver_exporter.web.api import arguments
 from patrolserver_exporter.web.http.body import BodyError, ClientGone
@@ -22,6 +22,7 @@ from patrolserver_exporter.web.http.problems import PLAIN_HEADERS, ApiError, Pro
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import sqlalchemy as sa
     from starlette.types import Receive, Scope, Send
 
     from patrolserver_exporter.store import Unit
@@ -50,7 +51,11 @@ class Api:
         """The accounts that are watched."""
         return tuple(status.name for status in self.context.watching.statuses())
 
-    async def ask(self, work: Callable[[Unit], T]) -> T:
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Read one state of the store; raises what the work raises."""
+        return await self.context.store.read_async(work)
+
+    async def write(self, work: Callable[[Unit], T]) -> T:
         """Do a unit of work on the store's thread, and wait for it; raises what it raises."""
         # Shielded, so that a client that hangs up does not take back what is being written.
         return await asyncio.shield(asyncio.wrap_future(self.context.store.submit(work)))
@@ -131,6 +136,9 @@ class Endpoint:
             return
         except BodyError as error:
             response = error.problem()
+        except StoreBusy as error:
+            detail = f"{error} Nothing is wrong; ask again later."
+            response = Problem(503, detail=detail, headers={"retry-after": "5"})
         except StoreError as error:
             log.warning("The API cannot read the store", extra=log_fields(err=str(error)))
             detail = "The store cannot serve right now; the exporter's log has the reason. Try again later."

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from patrolserver_exporter.patrolserver.models import Software
-    from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.queries import IssueRow, IssuesWanted, ServerKey
     from patrolserver_exporter.web.api.arguments import (
         IssuesQuery,
@@ -41,17 +40,17 @@ async def servers(api: Api, call: Call[ServersQuery]) -> Reply:
     after = None if cursor is None else (cursor.account, cursor.server_id)
     selectors, watched = selection.selectors_of(query.server), api.accounts()
 
-    def work(unit: Unit) -> tuple[list[fleet.ServerRecord], view.Doubts]:
+    def work(connection: sa.Connection) -> tuple[list[fleet.ServerRecord], view.Doubts]:
         wanted = queries.ServersWanted(
             accounts=query.account,
             severities=query.severity,
             kinds=query.kind,
-            keys=keys_of(unit.connection, selectors, query.account or watched),
+            keys=keys_of(connection, selectors, query.account or watched),
         )
-        doubts = view.doubts(unit.connection)
-        return queries.servers_page(unit.connection, wanted, after, query.limit + 1), doubts
+        doubts = view.doubts(connection)
+        return queries.servers_page(connection, wanted, after, query.limit + 1), doubts
 
-    records, doubts = await api.ask(work)
+    records, doubts = await api.read(work)
     return Reply(await in_thread(_servers_page, records, doubts, query.limit, api.now()))
 
 
@@ -74,11 +73,11 @@ async def server(api: Api, call: Call[OneServer]) -> Reply:
     """One server."""
     watched = api.accounts()
 
-    def work(unit: Unit) -> tuple[fleet.ServerRecord | None, view.Doubts]:
-        key = selection.only_one(unit.connection, call.path["server"], call.query.account, watched)
-        return fleet.find_server(unit.connection, key.account, key.server_id), view.doubts(unit.connection)
+    def work(connection: sa.Connection) -> tuple[fleet.ServerRecord | None, view.Doubts]:
+        key = selection.only_one(connection, call.path["server"], call.query.account, watched)
+        return fleet.find_server(connection, key.account, key.server_id), view.doubts(connection)
 
-    record, doubts = await api.ask(work)
+    record, doubts = await api.read(work)
     if record is None:
         raise ApiError(404, f"There is no server {call.path['server']!r}.")
     return Reply(_show(record, doubts, api.now()))
@@ -114,11 +113,11 @@ async def _issues(
     while on is not None and len(rows) < query.limit:
         left, start = query.limit - len(rows), on
 
-        def work(unit: Unit, left: int = left, start: int = start) -> tuple[list[IssueRow], int | None]:
-            wanted = _wanted(query, accounts, keys_of(unit.connection))
-            return queries.issues_page(unit.connection, wanted, matches, start, left)
+        def work(connection: sa.Connection, left: int = left, start: int = start) -> tuple[list[IssueRow], int | None]:
+            wanted = _wanted(query, accounts, keys_of(connection))
+            return queries.issues_page(connection, wanted, matches, start, left)
 
-        found, on = await api.ask(work)
+        found, on = await api.read(work)
         rows += found
     return Reply(await in_thread(_issues_page, rows, on))
 
@@ -145,11 +144,11 @@ async def software(api: Api, call: Call[SoftwareQuery]) -> Reply:
     query, asked, watched = call.query, call.path["server"], api.accounts()
     after = None if query.cursor is None else cursors.read(query.cursor, cursors.SoftwareCursor)
 
-    def work(unit: Unit) -> tuple[Software, ...] | None:
-        key = selection.only_one(unit.connection, asked, query.account, watched)
-        return fleet.software_of(unit.connection, key.account, key.server_id)
+    def work(connection: sa.Connection) -> tuple[Software, ...] | None:
+        key = selection.only_one(connection, asked, query.account, watched)
+        return fleet.software_of(connection, key.account, key.server_id)
 
-    installed = await api.ask(work)
+    installed = await api.read(work)
     return Reply(await in_thread(_software_page, installed or (), after, query.limit))
 
 
@@ -169,7 +168,7 @@ def _software_page(installed: tuple[Software, ...], after: cursors.SoftwareCurso
 async def refresh(api: Api, call: Call[Any]) -> Reply:
     """Have a server polled now."""
     asked, account, watched = call.path["server"], call.query.account, api.accounts()
-    key = await api.ask(lambda unit: selection.only_one(unit.connection, asked, account, watched))
+    key = await api.read(lambda connection: selection.only_one(connection, asked, account, watched))
     operation = api.refreshes.start(key.account, key.server_id)
     if operation is None:
         raise ApiError(429, "Too many refreshes are under way; try again later.", headers={"retry-after": "10"})

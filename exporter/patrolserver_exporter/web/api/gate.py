@@ -28,6 +28,8 @@ from patrolserver_exporter.web.http.problems import ApiError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import sqlalchemy as sa
+
     from patrolserver_exporter.config.schema import Gate
     from patrolserver_exporter.gate import verdict
     from patrolserver_exporter.gate.evidence import Evidence
@@ -125,16 +127,15 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
     asked = read_request(await read_json(call.scope, call.receive, MAX_BODY_BYTES), config.gate)
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
     watched = {
-        status.name: AccountHealth(
-            name=status.name, credentials_refused=status.credentials_refused, judged=status.judged
-        )
-        for status in api.context.watching.statuses()
+        one.name: AccountHealth(name=one.name, credentials_refused=one.credentials_refused, judged=one.judged)
+        for one in api.context.watching.statuses()
     }
-    evidence = await api.ask(
-        lambda unit: gather(
-            unit.connection, asked.selectors, asked.account, watched, view.doubts(unit.connection).concern
-        )
-    )
+
+    def read(connection: sa.Connection) -> list[Evidence]:
+        news = view.doubts(connection)
+        return gather(connection, asked.selectors, asked.account, watched, news.concern)
+
+    evidence = await api.read(read)
     return Reply(await in_thread(answer, evidence, asked.in_force, config.issues.waivers, api.now()))
 
 

@@ -26,9 +26,9 @@ async def inbox(api: Api, call: Call[InboxQuery]) -> Reply:
     """A page of deliveries."""
     query = call.query
     after = 0 if query.cursor is None else cursors.read(query.cursor, cursors.InboxCursor).row
-    found = await api.ask(
-        lambda unit: view.page(
-            unit.connection, after=after, limit=query.limit + 1, states=query.state, accounts=query.account
+    found = await api.read(
+        lambda connection: view.page(
+            connection, after=after, limit=query.limit + 1, states=query.state, accounts=query.account
         )
     )
     items = found[: query.limit]
@@ -46,7 +46,7 @@ def _show(api: Api, delivery: Delivery) -> types.InboxItem:
 async def show(api: Api, call: Call[Any]) -> Reply:
     """One delivery, and the reply that could not be understood."""
     delivery_id = _id(call)
-    found = await api.ask(lambda unit: view.get(unit.connection, delivery_id))
+    found = await api.read(lambda connection: view.get(connection, delivery_id))
     if found is None:
         raise _no_delivery(delivery_id)
     delivery, body = found
@@ -70,7 +70,7 @@ async def replay(api: Api, call: Call[Any]) -> Reply:
         found = view.get(unit.connection, delivery_id)
         return found and found[0]
 
-    delivery = await api.ask(work)
+    delivery = await api.write(work)
     if delivery is None:
         raise _no_delivery(delivery_id)
     return Reply(_show(api, delivery), 202)
@@ -84,7 +84,7 @@ async def drop(api: Api, call: Call[Any]) -> Reply:
         unit.effects.append(InboxMoved())
         return transitions.drop(unit, delivery_id)
 
-    if not await api.ask(work):
+    if not await api.write(work):
         raise _no_delivery(delivery_id)
     return Reply(status=204)
 

@@ -12,8 +12,9 @@ from patrolserver_exporter.web.api import conversion, types
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from patrolserver_exporter.inbox.view import StateCount
-    from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.sync.accounts import AccountStatus
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 async def status(api: Api, _call: Call[Any]) -> Reply:
     """Accounts, and the inbox by state."""
 
-    def work(unit: Unit) -> tuple[dict[str, AccountRecord], list[StateCount]]:
-        return fleet.account_records(unit.connection), view.census(unit.connection)
+    def work(connection: sa.Connection) -> tuple[dict[str, AccountRecord], list[StateCount]]:
+        return fleet.account_records(connection), view.census(connection)
 
-    records, census = await api.ask(work)
+    records, census = await api.read(work)
     accounts = (_account(api, one, records.get(one.name)) for one in api.context.watching.statuses())
     by_state = dict.fromkeys((state.value for state in DeliveryState), 0)
     by_state |= {counted.state: counted.count for counted in census}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OLD = 86_400.0
 """Seconds after which a server's data is called old; the gate's own default."""
 _KEPT = 15.0
-_UNIT = 1000
+_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,15 @@ class FreshnessReader:
         now, after = self.clock.now(), None
         found: dict[str, Freshness] = defaultdict(Freshness)
         while True:
-            states = await self._unit(after)
+            states = await self._read_some(after)
             for account, fresh in by_account(states, now).items():
                 found[account] += fresh
-            if len(states) < _UNIT:
+            if len(states) < _AT_ONCE:
                 return dict(found)
             after = states[-1].account, states[-1].server_id
 
-    async def _unit(self, after: tuple[str, int] | None) -> list[PollState]:
-        future = self.store.submit(lambda unit: poll_states(unit.connection, after, _UNIT))
-        return await asyncio.wrap_future(future)
+    async def _read_some(self, after: tuple[str, int] | None) -> list[PollState]:
+        return await self.store.read_async(lambda connection: poll_states(connection, after, _AT_ONCE))
 
 
 SILENT = 900.0

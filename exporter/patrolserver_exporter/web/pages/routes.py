@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import hashlib
+import logging
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.inbox.view import unfinished
 from patrolserver_exporter.issues.model import SEVERITIES
 from patrolserver_exporter.live.gzip_parts import accepts_gzip
+from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.store.views import FleetFilter, accounts_with, as_server_id, fleet_view, server_view
 from patrolserver_exporter.web.access.rights import Denied, authorise
@@ -34,9 +36,9 @@ from patrolserver_exporter.web.pages.words import moment
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    import sqlalchemy as sa
     from starlette.requests import Request
 
-    from patrolserver_exporter.store import Unit
     from patrolserver_exporter.web.access.rights import Principal
     from patrolserver_exporter.web.context import WebContext
 
@@ -113,6 +115,7 @@ def accepts_html(accept: str | None) -> bool:
     return False
 
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _PATIENCE = 10.0
 """Seconds that a page waits for the store."""
@@ -150,9 +153,11 @@ class Pages:
             try:
                 return await page(request, allowed)
             except (StoreError, TimeoutError) as error:
-                # The store has logged and counted what is wrong with it.
-                reason = str(error) or f"It did not answer within {_PATIENCE:g} seconds."
-                return await self._problem(request, 503, f"The state cannot be read right now. {redact(reason)}")
+                reason = redact(str(error) or f"It did not answer within {_PATIENCE:g} seconds.")
+                log.warning("A page cannot read the store", extra=log_fields(err=reason))
+                response = await self._problem(request, 503, f"The state cannot be read right now. {reason}")
+                response.headers["retry-after"] = "5"
+                return response
 
         return answer
 
@@ -161,9 +166,9 @@ class Pages:
         context, now = self._context, self._context.clock.now()
         wanted, offset = wanted_of(request.query_params), (page_of(request.query_params) - 1) * fleet.ROWS
         view, inbox = await self._read(
-            lambda unit: (
-                fleet_view(unit.connection, wanted, offset=offset, limit=fleet.ROWS),
-                unfinished(unit.connection),
+            lambda connection: (
+                fleet_view(connection, wanted, offset=offset, limit=fleet.ROWS),
+                unfinished(connection),
             )
         )
         fresh = await asyncio.wait_for(self._freshness.read(), _PATIENCE)
@@ -201,7 +206,7 @@ class Pages:
         if server_id is None:
             return await self._problem(request, 404, f"{text[:200]} is no server's id; ids are numbers.")
         account = text_of(request.query_params, "account")
-        owners = await self._read(lambda unit: accounts_with(unit.connection, server_id))
+        owners = await self._read(lambda connection: accounts_with(connection, server_id))
         chosen = [name for name, _ in owners if not account or name == account]
         if len(chosen) > 1:
             values = {"server_id": server_id, "owners": owners}
@@ -213,7 +218,7 @@ class Pages:
 
     async def _show_server(self, request: Request, account: str, server_id: int) -> Response:
         view = await self._read(
-            lambda unit: server_view(unit.connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY)
+            lambda connection: server_view(connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY)
         )
         if view is None:
             return await self._problem(request, 404, f"There is no server {server_id} in account {account} any more.")
@@ -222,8 +227,8 @@ class Pages:
         status = 200 if view.record.gone_at is None else 410
         return await self._page(request, "server.html", {"page": page}, status=status)
 
-    async def _read(self, work: Callable[[Unit], T]) -> T:
-        return await asyncio.wait_for(asyncio.wrap_future(self._context.store.submit(work)), _PATIENCE)
+    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await asyncio.wait_for(self._context.store.read_async(work), _PATIENCE)
 
     async def _page(self, request: Request, name: str, values: dict[str, Any], *, status: int = 200) -> Response:
         return await self._templates.answer(request, name, {**values, **self._frame()}, status=status)
