@@ -117,7 +117,7 @@ def test_an_event_opens_its_issues_at_once(driver: Driver, clock: HeldClock, eff
     received_at = clock.now()
     clock.advance(2.0)
     effects.clear()
-    assert driver.apply(delivery, reported("php")) is FollowUp.POLL_TWICE
+    assert driver.apply(delivery, reported("php")) is FollowUp.POLL
     (issue,) = driver.issues()
     assert (issue.kind, issue.first_seen, issue.polled) == (Kind.REPORTED, received_at, False)
     state = driver.server().state
@@ -319,5 +319,5 @@ def test_waivers_hold_from_birth_and_do_not_hide_the_opening(store: Store, clock
     assert driver.told() == [("opened", "php"), ("waived", "php")]
     assert driver.server().summary.open_issues == (0, 0, 0, 0)
     assert driver.server().summary.waived_issues == 1
-    assert driver.apply(driver.deliver(NEW_ISSUES), reported("php")) is FollowUp.POLL_TWICE
+    assert driver.apply(driver.deliver(NEW_ISSUES), reported("php")) is FollowUp.POLL
     assert driver.server().summary.waived_issues == 1
