@@ -26,7 +26,7 @@ from patrolserver_exporter.web.access.basic_auth import Guard
 from patrolserver_exporter.web.access.rights import BearerTokens, open_reading_warning
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
-from patrolserver_exporter.web.http.protocol import Rules, WebEvent
+from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
 from patrolserver_exporter.web.http.routing import main_app, webhook_app
 from patrolserver_exporter.web.http.server import Listener, WebServer
 from patrolserver_exporter.web.http.web_config import WebConfigFile
@@ -118,7 +118,7 @@ class Service:
             on_change=self._configure,
         )
         self._server = WebServer(
-            self._listeners(), self._web_config, rules=Rules(observe=self._observe_web)
+            self._listeners(), self._web_config, limits=ConnectionLimits(observe=self._observe_web)
         )
         self._stop = asyncio.Event()
         self._supervisor = Supervisor(options.environ)
