@@ -71,6 +71,17 @@ class Standing(NamedTuple):
     """A list call has ended since the start, so that what is said of troubles holds."""
 
 
+class ListStanding(NamedTuple):
+    """What the last successful server list is worth."""
+
+    complete: bool | None = None
+    """It was whole; ``None`` before the first."""
+    partial_because: tuple[str, ...] = ()
+    """What says that it was not."""
+    missing: int = 0
+    """Servers that it lacked, which another list has to confirm."""
+
+
 class RunningAccount:
     """What several threads need of one account.
 
@@ -110,6 +121,7 @@ class RunningAccount:
         """Polls in a row that failed, by server."""
         self._server_ids: tuple[int, ...] = ()
         self._list_read_at: float | None = None
+        self._list_standing = ListStanding()
         self._stretched = False
         self.client = PatrolServerClient(
             settings.name,
@@ -388,14 +400,22 @@ class RunningAccount:
 
     @property
     def list_read_at(self) -> float | None:
-        """Start of the last successful call for the server list, in seconds since the epoch."""
+        """Start of the last call that brought a whole server list, in seconds since the epoch."""
         with self._lock:
             return self._list_read_at
 
-    def list_was_read(self, started_at: float) -> None:
-        """The list of a call that started then is in the state."""
+    @property
+    def list_standing(self) -> ListStanding:
+        """What the last successful server list is worth."""
         with self._lock:
-            self._list_read_at = started_at
+            return self._list_standing
+
+    def list_was_read(self, standing: ListStanding, started_at: float | None = None) -> None:
+        """A list is in the state, of a call that started then, or of an earlier run."""
+        with self._lock:
+            self._list_standing = standing
+            if standing.complete and started_at is not None:
+                self._list_read_at = started_at
 
     def follow_clock(self, step: float) -> None:
         """The system's clock was set by ``step`` seconds."""
@@ -434,10 +454,10 @@ class RunningAccount:
                 self._failures[server_id] = failures
             return failures
 
-    def ask_for_list(self) -> None:
-        """Make the list call due, unless a trouble spaces such calls out."""
+    def ask_for_list(self, wait: float = 0.0) -> None:
+        """Make the list call due in ``wait`` seconds at the latest, unless a trouble spaces such calls out."""
         with self._lock:
-            self._health.ask_for_list(self._clock.monotonic())
+            self._health.ask_for_list(self._clock.monotonic() + wait)
 
     def allows_events(self) -> bool:
         """Whether events may be fetched now."""

@@ -12,7 +12,7 @@ from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import Store, StoreError
 from patrolserver_exporter.sync import restore
-from patrolserver_exporter.sync.account import Budgets, RunningAccount
+from patrolserver_exporter.sync.account import Budgets, ListStanding, RunningAccount
 from patrolserver_exporter.sync.clock_steps import ClockFollower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
-    from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
 
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,12 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
     webhook: bool
     """It has a token, so deliveries can reach it."""
+    list_complete: bool | None = None
+    """The last successful server list was whole; ``None`` before the first."""
+    list_partial_because: tuple[str, ...] = ()
+    """What says that it was not, in words."""
+    servers_missing: int = 0
+    """Servers that the last list lacked, which another one has to confirm before they are gone."""
 
 
 class PollerAndWorker(msgspec.Struct, frozen=True):
@@ -171,7 +177,9 @@ class Accounts:
             if settings.name in kept:
                 self._running[settings.name].poller.list_now()
             else:
-                self._running[settings.name] = self._run(config, settings, state.servers[settings.name])
+                self._running[settings.name] = self._run(
+                    config, settings, state.accounts[settings.name], state.servers[settings.name]
+                )
                 webhook_hint(settings)
         self._housekeeping.configure(config, rules, state.stale)
 
@@ -183,13 +191,22 @@ class Accounts:
                 self._telemetry.forget_account(name)
                 self._budgets.pop(name, None)
 
-    def _run(self, config: Config, settings: Account, servers: list[ServerRecord]) -> PollerAndWorker:
+    def _run(
+        self, config: Config, settings: Account, record: AccountRecord, servers: list[ServerRecord]
+    ) -> PollerAndWorker:
         self._telemetry.watch_account(settings.name)
         account = RunningAccount(
             config, settings, clock=self._clock, observer=self._observe, budgets=self._budgets.get(settings.name)
         )
         self._budgets[settings.name] = account.budgets
         poller = AccountPoller(account, self._store, self._clock, self._telemetry)
+        account.list_was_read(
+            ListStanding(
+                record.state.list_complete,
+                record.state.list_partial_because,
+                sum(server.state.missing_since is not None for server in servers),
+            )
+        )
         poller.resume(servers)
         worker = AccountWorker(poller, self._store, self._clock, self._telemetry)
         return PollerAndWorker(poller, worker)
@@ -221,7 +238,7 @@ class Accounts:
             if name in self._names:
                 self._telemetry.api_budget(name, account.budgets.polls.available())
                 self._telemetry.poll_interval(name, account.interval)
-            self._ready = self._ready or account.list_read_at is not None
+            self._ready = self._ready or account.list_standing.complete is not None
         self._inbox_gauges.tick()
         self._housekeeping.tick([pair.account for pair in running.values()])
         self.last_tick = self._clock.monotonic()
@@ -257,7 +274,7 @@ class Accounts:
 
 
 def _status(account: RunningAccount) -> AccountStatus:
-    standing = account.standing
+    standing, listing = account.standing, account.list_standing
     return AccountStatus(
         name=account.name,
         servers=len(account.server_ids),
@@ -266,6 +283,9 @@ def _status(account: RunningAccount) -> AccountStatus:
         credentials_refused=standing.trouble is Trouble.CREDENTIALS,
         judged=standing.judged,
         webhook=bool(account.settings.webhook_tokens),
+        list_complete=listing.complete,
+        list_partial_because=listing.partial_because,
+        servers_missing=listing.missing,
     )
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.inbox.retry import back_off
+from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.sync import account_updates, scans, server_updates
-from patrolserver_exporter.sync.account import stopped, unknown
+from patrolserver_exporter.sync.account import ListStanding, stopped, unknown
 from patrolserver_exporter.sync.health import LIST_EVERY, Trouble
 from patrolserver_exporter.sync.schedule import Job, Task
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.live.own_metrics import Telemetry
+    from patrolserver_exporter.patrolserver.envelope import Parsed
+    from patrolserver_exporter.patrolserver.models import Server
     from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.fleet import ServerState
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
@@ -86,6 +89,9 @@ class ServerList:
         self._clock = clock
         self._last: object = None
         """The list that is in the state, and the rules it was read by."""
+        self._down = LastingTrouble(log, clock, logging.ERROR)
+        self._partial = LastingTrouble(log, clock)
+        self._shrunk = LastingTrouble(log, clock)
 
     def ask(self) -> None:
         """Make the call, and let it take effect; raises `StoreError` and `StoppedError`."""
@@ -98,7 +104,8 @@ class ServerList:
         self._results.note(parsed.oddities, "servers")
 
         rules = account.rules
-        news = (parsed.value, parsed.complete, rules)
+        because = _why_partial(parsed)
+        news = (parsed.value, because, rules)
 
         def work(unit: Unit) -> account_updates.Listed:
             if transitions.unblock(unit, account.name):
@@ -112,6 +119,7 @@ class ServerList:
                 account.name,
                 parsed.value,
                 complete=parsed.complete,
+                partial_because=because,
                 now=self._clock.now(),
                 rules=rules,
                 watched=account.server_ids,
@@ -120,13 +128,14 @@ class ServerList:
         # Noted before the write, so that a store that cannot write does not turn into a storm of calls.
         recovered = account.list_succeeded()
         listed = self._results.keep(work)
-        self._last = news
-        account.list_was_read(started_at)
+        self._last = news if listed.confirm_in is None else None
+        account.list_was_read(ListStanding(parsed.complete, because, listed.missing), started_at)
+        self._say(because, listed)
         self._follow(listed)
         # Not only at a recovery, whose list may not have been kept.
         account.plan_spread(account.take_passed_over())
+        self._down.is_over("The API answers again", account=account.name)
         if recovered:
-            log.info("The API answers again", extra=log_fields(account=account.name))
             self._results.keep(self._hasten_deliveries)
 
     def _hasten_deliveries(self, unit: Unit) -> None:
@@ -135,7 +144,9 @@ class ServerList:
 
     def _follow(self, listed: account_updates.Listed) -> None:
         account = self._account
-        if listed == account_updates.Listed():
+        if listed.confirm_in is not None:
+            account.ask_for_list(listed.confirm_in)
+        if not listed.is_news:
             return
         in_vain = account.change_servers(added=listed.added, gone=listed.gone, renamed=listed.renamed)
         for done, server_id in in_vain:
@@ -144,15 +155,44 @@ class ServerList:
         fields = log_fields(account=account.name, **counts)
         log.info("The account's servers changed", extra=fields)
 
+    def _say(self, because: tuple[str, ...], listed: account_updates.Listed) -> None:
+        name = self._account.name
+        if because:
+            self._partial.lasts(
+                "The account's server list is a part of the whole: servers that it lacks are kept, globs over the "
+                "account are unknown to the gate",
+                account=name,
+                because="; ".join(because),
+            )
+        else:
+            self._partial.is_over("The account's server list is whole again", account=name)
+        if listed.confirm_in is not None:
+            self._shrunk.lasts(
+                "The account's server list lost so many servers that another one has to confirm it; until then the "
+                "missing ones are unknown to the gate",
+                account=name,
+                missing=listed.missing,
+                confirm_seconds=round(listed.confirm_in),
+            )
+        elif not because:
+            self._shrunk.is_over("The account's server list is believed again", account=name)
+
     def _failed(self, error: PatrolServerError) -> None:
         account = self._account
         began, trouble = account.list_failed(error)
-        level = logging.ERROR if began else logging.DEBUG
-        log.log(level, _TROUBLES[trouble], extra=log_fields(account=account.name, err=str(error)))
+        if began:
+            self._down.forget()
+        self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
         self._results.keep(
             lambda unit: account_updates.save_reachability(unit, account.name, up=False, now=self._clock.now())
         )
         account.try_new_credentials()
+
+
+def _why_partial(parsed: Parsed[tuple[Server, ...]]) -> tuple[str, ...]:
+    if parsed.complete:
+        return ()
+    return tuple(parsed.oddities) or ("it had entries that could not be read",)
 
 
 _TROUBLES = {

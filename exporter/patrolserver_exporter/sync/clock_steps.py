@@ -90,6 +90,10 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
         for record in list(fleet.server_records(unit.connection, account, gone=True)):
             if _is_from_future(record, now):
                 _forget_future(unit, record, now, of_account)
+            elif record.state.missing_since is not None and step > 0:
+                # A clock that is set ahead confirms no list.
+                state = replace(record.state, missing_since=min(record.state.missing_since + step, now))
+                fleet.save_servers(unit.connection, [replace(record, state=state)])
 
 
 def _forget_future_of_account(unit: Unit, account: str, now: float) -> None:
@@ -114,6 +118,8 @@ def _is_from_future(record: ServerRecord, now: float) -> bool:
         state.event_received_at,
         state.scan_started_told_at,
         state.scan_finished_told_at,
+        state.in_doubt_since,
+        state.missing_since,
     )
     # The poll that its issues' times are from may have been forgotten already, when the clock was set back before.
     forgotten = state.last_poll_at is None and record.summary.software is not None
@@ -138,6 +144,8 @@ def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -
         scan_finished_told_at=at_most_now(state.scan_finished_told_at),
         event_received_at=at_most_now(state.event_received_at),
         settle_poll_at=at_most_now(state.settle_poll_at),
+        in_doubt_since=at_most_now(state.in_doubt_since),
+        missing_since=at_most_now(state.missing_since),
     )
     issues = [
         replace(

@@ -100,7 +100,7 @@ def test_the_next_poll_of_a_second_failure_is_kept(driver: Driver, clock: HeldCl
 def test_a_server_that_is_gone_takes_no_poll(driver: Driver) -> None:
     """A late result of a server that the account no longer has is left out."""
     driver.poll(outdated("php"))
-    driver.take_list()
+    driver.lose_all()
     driver.clock.advance(1.0)
     assert driver.poll() is None
     driver.fail()
@@ -251,7 +251,7 @@ def test_an_event_that_names_no_server_is_kept_for_the_operator(
 
 def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver) -> None:
     """The series of such a server have ended and stay so."""
-    driver.take_list()
+    driver.lose_all()
     assert driver.apply(driver.deliver(), reported("php"), list_is_fresh=True) is FollowUp.NOTHING
     assert driver.apply(driver.deliver(STARTED), list_is_fresh=True) is FollowUp.NOTHING
     assert (driver.inbox(), driver.issues()) == (["applied", "applied"], ())
