@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from patrolserver_exporter.web.http.protocol import Rules, Timeouts
+from patrolserver_exporter.web.http.protocol import ConnectionLimits, Timeouts
 from patrolserver_exporter.web.http.server import Listener, WebServer
 
 if TYPE_CHECKING:
@@ -58,12 +58,15 @@ class Served:
 
 @contextmanager
 def serving(
-    *apps: ASGIApp, web_config: WebConfigFile | None = None, rules: Rules | None = None, address: str = "127.0.0.1:0"
+    *apps: ASGIApp,
+    web_config: WebConfigFile | None = None,
+    limits: ConnectionLimits | None = None,
+    address: str = "127.0.0.1:0",
 ) -> Iterator[Served]:
     """Serve each of the applications on a port of its own; stops at once at the end."""
     events: list[WebEvent] = []
-    rules = replace(rules or Rules(timeouts=QUICK), observe=events.append)
-    server = WebServer([Listener(address, app) for app in apps], web_config, rules=rules)
+    limits = replace(limits or ConnectionLimits(timeouts=QUICK), observe=events.append)
+    server = WebServer([Listener(address, app) for app in apps], web_config, limits=limits)
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -25,7 +25,7 @@ from patrolserver_exporter.web.access.basic_auth import Guard
 from patrolserver_exporter.web.access.rights import BearerTokens
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
-from patrolserver_exporter.web.http.protocol import Rules
+from patrolserver_exporter.web.http.protocol import ConnectionLimits
 from patrolserver_exporter.web.http.routing import main_app, not_found_app
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def serving_api(
             on_inbox=on_inbox.append,
         )
         app = Guard(main_app(api_routes(context), metrics=not_found_app, webhook=None), None, context.tokens)
-        with serving(app, rules=Rules(), address=address) as served:
+        with serving(app, limits=ConnectionLimits(), address=address) as served:
             yield ServedApi(store, accounts, served, redactor)
 
 

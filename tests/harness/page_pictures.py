@@ -11,7 +11,7 @@ from tests.harness import pages
 from tests.harness.chromium import WIDE, install, look, visit
 from tests.serving import serving
 
-from patrolserver_exporter.web.http.protocol import Rules
+from patrolserver_exporter.web.http.protocol import ConnectionLimits
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 SHOWN = 13
@@ -26,7 +26,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, pages.open_store(Path(folder)) as store:
         site = pages.Site(store, pages.realistic(store))
-        with serving(site.app(), rules=Rules()) as served:
+        with serving(site.app(), limits=ConnectionLimits()) as served:
             base = f"http://127.0.0.1:{served.port}"
             look(
                 str(programs[0]),

@@ -10,7 +10,7 @@ from tests.harness.chromium import PHONE, WIDE, install, look, visit
 from tests.harness.pages import Accounts, Site
 from tests.serving import serving
 
-from patrolserver_exporter.web.http.protocol import Rules
+from patrolserver_exporter.web.http.protocol import ConnectionLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def seen(
     **more: object,
 ) -> list[dict[str, Any]]:
     """Visit each path in each look; every visit is asserted to be free of what no page may have."""
-    with serving(site.app(), rules=Rules()) as served:
+    with serving(site.app(), limits=ConnectionLimits()) as served:
         base = f"http://127.0.0.1:{served.port}"
         visits = [
             visit(base + path, size, scheme, picture=str(folder / f"{index}-{size[0]}-{scheme}.png"), **more)

@@ -37,7 +37,7 @@ from patrolserver_exporter.patrolserver.errors import Unreadable as UnreadableRe
 from patrolserver_exporter.patrolserver.models import Event, Parsed
 from patrolserver_exporter.store import ClaimLost, Store
 from patrolserver_exporter.sync import account_updates, events, restore
-from patrolserver_exporter.sync.clock_steps import ClockWatch
+from patrolserver_exporter.sync.clock_steps import ClockSteps, follow_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +159,7 @@ class Pipeline(RuleBasedStateMachine):
         self.store = self.home.open()
         self.driver = Driver(self.store, self.clock, RULES)
         self.door = BoundedInbox(LIMIT)
-        self.watch = ClockWatch(self.clock)
+        self.watch = ClockSteps(self.clock)
         self.list_read_at = self.clock.now()
         self.driver.take_list("web", "db")
         # The model
@@ -313,7 +313,7 @@ class Pipeline(RuleBasedStateMachine):
             now=self.clock.now(),
             draw=lambda: 0.5,
         )
-        self.store.run(lambda unit: events.settle(unit, claimed, fate, now=self.clock.now(), error=str(error)))
+        self.store.run(lambda unit: events.note_failure(unit, claimed, fate, now=self.clock.now(), error=str(error)))
 
     # The poller
 
@@ -357,7 +357,7 @@ class Pipeline(RuleBasedStateMachine):
         self.store = self.driver.store = self.home.crash(self.store)
         self.clock.set(self.clock.now() + jump)
         self.door = BoundedInbox(LIMIT)
-        self.watch = ClockWatch(self.clock)
+        self.watch = ClockSteps(self.clock)
         config = configured()
         self.store.run(lambda unit: restore.restore(unit, {MAIN: RULES}, config.metrics, now=self.clock.now()))
 
@@ -368,7 +368,7 @@ class Pipeline(RuleBasedStateMachine):
         step = self.watch.step()
         assert step != 0.0
         self.list_read_at += step
-        self.store.run(lambda unit: restore.follow_clock(unit, step, now=self.clock.now(), rules={MAIN: RULES}))
+        self.store.run(lambda unit: follow_clock(unit, step, now=self.clock.now(), rules={MAIN: RULES}))
 
     @rule()
     def list_servers(self) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from tests.serving import QUICK, eventually, read_to_end, serving
 
 from patrolserver_exporter.web.http.body import BodyError, ClientGone, read_body
-from patrolserver_exporter.web.http.protocol import Rules, Timeouts, WebEvent
+from patrolserver_exporter.web.http.protocol import ConnectionLimits, Timeouts, WebEvent
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE, Listener, ListenError, WebServer
 
 if TYPE_CHECKING:
@@ -367,8 +367,8 @@ def test_slow_application() -> None:
 
 def test_too_many_connections() -> None:
     """Above the limit a connection gets a 503; below it, all is well again."""
-    rules = Rules(timeouts=Timeouts(), max_connections=3)
-    with serving(hello, rules=rules) as served:
+    limits = ConnectionLimits(timeouts=Timeouts(), max_connections=3)
+    with serving(hello, limits=limits) as served:
         with ExitStack() as stack:
             for _ in range(3):
                 stack.enter_context(served.connect())
@@ -469,7 +469,7 @@ def test_graceful_stop() -> None:
         await asyncio.sleep(0.5)
         await hello(scope, receive, send)
 
-    with serving(slow, rules=Rules()) as served, served.connect() as idle, served.connect() as busy:
+    with serving(slow, limits=ConnectionLimits()) as served, served.connect() as idle, served.connect() as busy:
         busy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         eventually(lambda: served.server.requests == 1)
         start = time.monotonic()
@@ -490,7 +490,7 @@ def test_stop_without_patience(caplog: pytest.LogCaptureFixture) -> None:
     async def endless(_scope: Scope, _receive: Receive, _send: Send) -> None:
         await asyncio.Event().wait()
 
-    with serving(endless, rules=Rules()) as served, served.connect() as sock:
+    with serving(endless, limits=ConnectionLimits()) as served, served.connect() as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         eventually(lambda: served.server.requests == 1)
         start = time.monotonic()
@@ -512,7 +512,7 @@ def test_client_that_hangs_up() -> None:
         except BodyError as error:
             seen.append(error)
 
-    with serving(wait, rules=Rules()) as served:
+    with serving(wait, limits=ConnectionLimits()) as served:
         with served.connect() as sock:
             sock.sendall(post(b"abc", b"Content-Length: 10"))
         eventually(lambda: bool(seen))

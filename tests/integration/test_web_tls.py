@@ -17,7 +17,7 @@ from tests.serving import eventually, read_to_end, serving
 
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.web.access.basic_auth import Guard
-from patrolserver_exporter.web.http.protocol import Rules, Timeouts, WebEvent
+from patrolserver_exporter.web.http.protocol import ConnectionLimits, Timeouts, WebEvent
 from patrolserver_exporter.web.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.serving import Served
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-PATIENT = Rules(timeouts=Timeouts(idle=5, header=5, body=5, handshake=0.4, linger=0.2, sweep=0.05))
+PATIENT = ConnectionLimits(timeouts=Timeouts(idle=5, header=5, body=5, handshake=0.4, linger=0.2, sweep=0.05))
 
 
 async def scheme(scope: Scope, receive: Receive, send: Send) -> None:
@@ -246,7 +246,7 @@ def test_other_settings(folder: Path, authority: trustme.CA, setting: str) -> No
 
 def test_stalled_handshake(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A client that does not finish the handshake is closed in time; rubbish at once; neither is worth a log line."""
-    with serving(scheme, web_config=web_config(folder), rules=PATIENT) as served:
+    with serving(scheme, web_config=web_config(folder), limits=PATIENT) as served:
         for start in (b"", b"\x16\x03\x01\x02\x00\x01"):
             began = time.monotonic()
             with served.connect() as sock:
@@ -373,7 +373,7 @@ def test_bcrypt_does_not_stop_the_loop(tmp_path: Path) -> None:
     async def flood(port: int) -> list[int]:
         return await asyncio.gather(*(ask(port, number) for number in range(80)))
 
-    with serving(Guard(scheme, config), rules=PATIENT) as served:
+    with serving(Guard(scheme, config), limits=PATIENT) as served:
         flooding = asyncio.run_coroutine_threadsafe(flood(served.port), served.loop)
         slowest = 0.0
         while not flooding.done():

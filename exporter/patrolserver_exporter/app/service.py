@@ -12,22 +12,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter import __version__
+from patrolserver_exporter.app.masking import Masking
+from patrolserver_exporter.app.reload import ConfigInForce
 from patrolserver_exporter.app.systemd import Supervisor
-from patrolserver_exporter.config.hidden import hidden_values
-from patrolserver_exporter.config.load import load_config
-from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.app.watchdog import Watchdog
 from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
-from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import Store, StoreError
-from patrolserver_exporter.sync.accounts import Ingest
+from patrolserver_exporter.store import Store
+from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 from patrolserver_exporter.web.access.basic_auth import Guard
 from patrolserver_exporter.web.access.rights import BearerTokens, open_reading_warning
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
-from patrolserver_exporter.web.http.protocol import Rules, WebEvent
+from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
 from patrolserver_exporter.web.http.routing import main_app, webhook_app
 from patrolserver_exporter.web.http.server import Listener, WebServer
 from patrolserver_exporter.web.http.web_config import WebConfigFile
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.load import Loaded
+    from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.logs import Redactor
     from patrolserver_exporter.web.http.server import Address
 
@@ -92,7 +92,6 @@ class Service:
         on_started: Callable[[tuple[Address, ...]], None] = lambda _: None,
     ) -> None:
         self._options = options
-        self._config = loaded.config
         self._clock = clock
         self._redactor = redactor
         self._on_started = on_started
@@ -101,19 +100,29 @@ class Service:
         self._telemetry = Telemetry(version=__version__, revision=revision, process_metrics=options.exporter_metrics)
         self._publisher = Publisher(self._telemetry, clock, loaded.config.metrics)
         self._store = Store(loaded.config.store.url, self._publisher.publish)
-        self._ingest = Ingest(self._store, self._publisher, self._telemetry, clock)
-        self._dispatcher = Dispatcher(self._ingest.tick, lambda: self._telemetry.error("poller"))
+        self._accounts = Accounts(self._store, self._publisher, self._telemetry, clock)
+        self._dispatcher = Dispatcher(self._accounts.tick, lambda: self._telemetry.error("poller"))
         self._intake = Intake(self._store, self._telemetry)
         self._webhook = WebhookApp(self._intake, self._telemetry, clock)
         self._tokens = BearerTokens()
         self._renderers = ThreadPoolExecutor(2, thread_name_prefix="scrape")
-        self._server = WebServer(self._listeners(), self._web_config, rules=Rules(observe=self._observe_web))
+        self._masking = Masking(redactor, loaded.config)
+        self._config = ConfigInForce(
+            loaded,
+            options.config_file,
+            options.environ,
+            accounts=self._accounts,
+            masking=self._masking,
+            telemetry=self._telemetry,
+            clock=clock,
+            on_change=self._configure,
+        )
+        self._server = WebServer(
+            self._listeners(), self._web_config, limits=ConnectionLimits(observe=self._observe_web)
+        )
         self._stop = asyncio.Event()
-        self._reloading = asyncio.Lock()
-        self._reload_failure: str | None = None
-        self._hidden = hidden_values(loaded.config)
         self._supervisor = Supervisor(options.environ)
-        self._adopt(loaded)
+        self._watchdog = Watchdog(self._store, self._accounts, options.hangs_after)
 
     def _listeners(self) -> list[Listener]:
         options = self._options
@@ -141,9 +150,9 @@ class Service:
 
     def _lifecycle(self) -> Lifecycle:
         return Lifecycle(
-            is_ready=lambda: self._ingest.ready,
+            is_ready=lambda: self._accounts.ready,
             troubles=self._troubles,
-            reload=self.reload,
+            reload=self._config.reload,
             tokens=self._tokens,
             reload_enabled=self._options.lifecycle,
         )
@@ -155,21 +164,21 @@ class Service:
         failure = self._store.last_failure
         recent = failure is not None and time.monotonic() - failure[0] < _STORE_TROUBLE_SHOWN_FOR
         troubles = [failure[1]] if failure is not None and recent else []
-        if self._reload_failure is not None:
+        if self._config.failure is not None:
             # Without the reason: it is for whoever may read the log.
             troubles.append("The configuration was not reloaded, the old one goes on; the log says what is wrong.")
-        statuses = self._ingest.statuses()
+        statuses = self._accounts.statuses()
         return troubles + [_sentence(status.trouble) for status in statuses if status.trouble]
 
     def context(self) -> WebContext:
         """What the routes may use."""
         return WebContext(
             store=self._store,
-            watching=self._ingest,
+            watching=self._accounts,
             tokens=self._tokens,
             clock=self._clock,
-            config=lambda: self._config,
-            reload_failure=lambda: self._reload_failure,
+            config=lambda: self._config.config,
+            reload_failure=lambda: self._config.failure,
             redactor=self._redactor,
             on_feed=self._publisher.on_feed,
             on_inbox=self._publisher.on_inbox,
@@ -179,14 +188,10 @@ class Service:
             webhook_here=not self._options.webhook_addresses,
         )
 
-    def _adopt(self, loaded: Loaded) -> None:
-        self._config = loaded.config
-        self._tokens.replace(loaded.config.api.tokens)
-        self._intake.set_limit(loaded.config.webhook.inbox_limit)
-        self._webhook.configure(loaded.config)
-        for warning in loaded.warnings:
-            log.warning(warning)
-        self._telemetry.config_loaded(self._clock.now())
+    def _configure(self, config: Config) -> None:
+        self._tokens.replace(config.api.tokens)
+        self._intake.set_limit(config.webhook.inbox_limit)
+        self._webhook.configure(config)
 
     async def run(self) -> None:
         """Serve until `stop` is called or a signal says so; everything acknowledged is on disk at the end."""
@@ -203,7 +208,7 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         # First, so that a port that is taken is all that is told of.
         await self._server.bind()
-        await asyncio.to_thread(self._ingest.start, self._config)
+        await asyncio.to_thread(self._accounts.start, self._config.config)
         await self._server.start()
         self._dispatcher.start()
         self._warn_of_open_reading()
@@ -220,33 +225,13 @@ class Service:
         """Once a second: keep the dispatcher aligned, and feed the watchdog while everything makes progress."""
         while not self._stop.is_set():
             self._dispatcher.realign()
-            self._mask_new_secrets()
-            self._store.submit(lambda _: None)
-            if self._makes_progress():
+            self._masking.follow(self._config.config)
+            if self._watchdog.sees_progress():
                 self._supervisor.alive()
             try:
                 await asyncio.wait_for(self._stop.wait(), _BEAT)
             except TimeoutError:
                 continue
-
-    def _mask_new_secrets(self) -> None:
-        # A file may have been rotated and read anew since; nothing logs a secret, so a second is soon enough.
-        hidden = hidden_values(self._config)
-        if hidden != self._hidden:
-            self._hidden = hidden
-            self._redactor.register(*hidden)
-
-    def _makes_progress(self) -> bool:
-        now = time.monotonic()
-        seen = {
-            "store": self._store.last_progress,
-            "poller": self._ingest.last_tick,
-            "worker": self._ingest.last_worker_progress,
-        }
-        hanging = [part for part, at in seen.items() if now - at > self._options.hangs_after]
-        if hanging:
-            log.error("A part of the service makes no progress", extra=log_fields(parts=", ".join(hanging)))
-        return not hanging
 
     def stop(self) -> None:
         """End `run`; to be called in its event loop."""
@@ -261,40 +246,15 @@ class Service:
 
     def _end_threads(self) -> None:
         self._dispatcher.stop()
-        self._ingest.stop(_GRACE)
+        self._accounts.stop(_GRACE)
         self._renderers.shutdown(wait=False, cancel_futures=True)
         self._store.close()
         if self._stop.is_set():
             log.info("Stopped")
 
     def _reload_soon(self) -> None:
-        task = asyncio.ensure_future(self.reload())
+        task = asyncio.ensure_future(self._config.reload())
         self._reload_task = task
-
-    async def reload(self) -> str | None:
-        """Read the configuration anew and go over to it; returns what is wrong with it, and then nothing changed."""
-        async with self._reloading:
-            try:
-                await asyncio.to_thread(self._reload)
-            except (ConfigError, StoreError) as error:
-                self._telemetry.config_failed()
-                log.error(  # noqa: TRY400  # The text names file, line and key; a traceback would bury it.
-                    "The configuration was not reloaded; the old one goes on", extra=log_fields(err=str(error))
-                )
-                self._reload_failure = str(error)
-            else:
-                self._reload_failure = None
-            return self._reload_failure
-
-    def _reload(self) -> None:
-        loaded = load_config(self._options.config_file, self._options.environ, clock=self._clock)
-        self._redactor.register(*hidden_values(loaded.config))
-        if loaded.config.store.url != self._config.store.url:
-            raise StoreError("store.url changed, which takes a restart; everything else would have been taken over.")
-        before = self._config
-        self._ingest.reload(loaded.config, before)
-        self._adopt(loaded)
-        log.info("The configuration was reloaded")
 
 
 def _sentence(trouble: str) -> str:

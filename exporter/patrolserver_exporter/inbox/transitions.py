@@ -56,18 +56,6 @@ def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> 
     return taken
 
 
-def next_due_at(connection: sa.Connection, account: str) -> float | None:
-    """When the next delivery of an account comes due; ``None`` if none waits for its time."""
-    due = sa.case(
-        (inbox.c.state == DeliveryState.FETCHING, inbox.c.lease_until),
-        else_=sa.func.coalesce(inbox.c.next_attempt_at, 0.0),
-    )
-    states = (*DUE, DeliveryState.FETCHING)
-    return connection.execute(
-        sa.select(sa.func.min(due)).where(inbox.c.account == account, inbox.c.state.in_(states))
-    ).scalar()
-
-
 def settle(  # noqa: PLR0913  # A transition is made of just these.
     unit: Unit,
     delivery: Delivery,

@@ -15,7 +15,7 @@ from patrolserver_exporter.issues.derive import Finding, derive, undecided
 from patrolserver_exporter.issues.model import Change, ChangeKind, Identity, Issue, IssueClass, Kind, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
     from patrolserver_exporter.issues.derive import Finding
     from patrolserver_exporter.patrolserver.models import ReportedIssue, ReportedSoftware, Software
@@ -182,14 +182,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class _Ledger:
     """The issues of one server while something is merged into them at the moment ``at``."""
 
-    def __init__(self, issues: Sequence[Issue], at: float) -> None:
+    def __init__(self, issues: Sequence[Issue], at: float, former: Collection[str] = ()) -> None:
         self._before = {issue.fingerprint: issue for issue in issues}
         self._changes: list[Change] = []
         self._at = at
+        self._former = frozenset(former)
         self.rows = dict(self._before)
         self._names: dict[str, set[str]] = {}
         for issue in issues:
             self._names.setdefault(issue.canonical_name, set()).add(issue.fingerprint)
+
+    def __contains__(self, fingerprint: object) -> bool:
+        """Whether an issue of this server, or of another that had its id before, has the fingerprint."""
+        return fingerprint in self.rows or fingerprint in self._former
 
     def put(self, issue: Issue, change: ChangeKind | None = None) -> None:
         """Write a row, and its entry in the change feed if there is one."""
@@ -219,14 +224,16 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     exploit_risk: float,
     settle: float,
     complete: bool = True,
+    former: Collection[str] = (),
 ) -> Outcome:
     """What a successful poll of the installed software makes of a server's ``issues``, open and fixed.
 
     What it shows is opened, kept or reopened, and takes over what so far only an event reported. What it no longer
     shows is fixed, unless that was seen at ``started_at`` or later, is still protected by ``settle`` (seconds), is
-    listed in a state that nobody knows, or the poll was not ``complete`` (an entry could not be read).
+    listed in a state that nobody knows, or the poll was not ``complete`` (an entry could not be read). The ``former``
+    fingerprints, of other servers that had this id before, are not given again.
     """
-    ledger = _Ledger(issues, started_at)
+    ledger = _Ledger(issues, started_at, former)
     findings = derive(software, exploit_risk)
     taken_over = takeovers(issues, findings, _closed_seats(issues, started_at))
     moved = {issue.fingerprint for issue in taken_over.values()}
@@ -258,6 +265,7 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
     received_at: float,
     last_poll_started_at: float | None,
     settle: float,
+    former: Collection[str] = (),
 ) -> Outcome:
     """What an event's ``reported`` issues make of a server's ``issues``, open and fixed.
 
@@ -265,7 +273,7 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
     since then showed as fixed, and nothing at all once a poll started ``settle`` seconds after it or later.
     ``last_poll_started_at`` is the start of the last successful poll that was complete.
     """
-    ledger = _Ledger(issues, received_at)
+    ledger = _Ledger(issues, received_at, former)
     overtaken = last_poll_started_at is not None and last_poll_started_at >= received_at + settle
     for report in _distinct(reported):
         rows = ledger.of(report.about.canonical_name)
@@ -277,9 +285,7 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
         elif (fixed := fixed_match(rows, report.about)) is not None:
             ledger.put(reopen_reported(fixed, report, received_at), ChangeKind.REOPENED)
         else:
-            born = open_reported(
-                report, account=account, server_id=server_id, received_at=received_at, taken=ledger.rows
-            )
+            born = open_reported(report, account=account, server_id=server_id, received_at=received_at, taken=ledger)
             ledger.put(born, ChangeKind.OPENED)
     return ledger.outcome()
 
@@ -343,7 +349,7 @@ def _born(finding: Finding, account: str, server_id: int, started_at: float, led
         canonical_name=finding.canonical_name,
         location=finding.location,
         issue_class=finding.issue_class,
-        fingerprint=fingerprint(account, server_id, finding.identity, ledger.rows),
+        fingerprint=fingerprint(account, server_id, finding.identity, ledger),
         kind=finding.kind,
         severity=finding.severity,
         software=finding.software,

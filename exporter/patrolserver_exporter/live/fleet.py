@@ -51,16 +51,10 @@ class FleetExposition:
         self._free: list[int] = []
         self._used = 0
         self._pending = 0
-        self._generation = 0
         self._software = _SoftwareCap(software_limit_total, on_dropped) if software_enabled else None
         self._accounts: tuple[AccountSeries, ...] = ()
         self._tallies: tuple[SeverityTally, ...] = ()
         self._account_pieces: dict[bool, Piece] = {}
-
-    @property
-    def generation(self) -> int:
-        """Rises whenever a series changed, came or went."""
-        return self._generation
 
     def replace_all(self, summaries: Iterable[ServerSummary]) -> None:
         """Show exactly these servers. A scrape sees all of it or nothing."""
@@ -125,7 +119,6 @@ class FleetExposition:
         if (accounts, tallies) != (self._accounts, self._tallies):
             self._accounts, self._tallies = accounts, tallies
             self._account_pieces = {}
-            self._generation += 1
 
     def _update(self, summary: ServerSummary) -> None:
         slots = self._slots.setdefault(summary.account, {})
@@ -163,7 +156,6 @@ class FleetExposition:
     def _count(self, changed: int) -> None:
         if not changed:
             return
-        self._generation += 1
         self._pending += changed
         if self._pending >= _PENDING_LIMIT:
             for block in self._blocks:

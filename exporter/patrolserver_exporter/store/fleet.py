@@ -23,6 +23,13 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     list_complete: bool | None = None
     """The last successful server list was whole; ``None`` before the first."""
+    list_partial_because: tuple[str, ...] = ()
+    """What said that it was not, in words."""
+    list_length: int | None = None
+    """Servers in the last list that was whole and believed, watched or not."""
+    shrunk_since: float | None = None
+    """A list has been empty, or too short to be believed at once, since then; until another one confirms it, the
+    servers that it lacked are missing and not gone."""
 
 
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +66,13 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Reception of the newest event of new issues, or end of the newest scan, that no complete poll has followed."""
     settle_poll_at: float | None = None
     """When the second poll after such an event is due."""
+    in_doubt_since: float | None = None
+    """It got another name, or came back under another one, then: what is known may be another server's until a whole
+    poll that started later."""
+    missing_since: float | None = None
+    """Lists that have to be confirmed have lacked it since then."""
+    former_fingerprints: tuple[str, ...] = ()
+    """Those of other servers that had this id before; they are not given again."""
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +197,17 @@ def save_servers(
     if software is not None:
         rows = [{**row, "software": seal(software)} for row in rows]
     upsert(connection, servers, rows, "account", "server_id")
+
+
+def forget_findings(connection: sa.Connection, account: str, server_id: int) -> tuple[str, ...]:
+    """Remove what is known of a server's software and issues; returns the issues' fingerprints."""
+    mine = issues.c.account == account, issues.c.server_id == server_id
+    found = connection.execute(sa.select(issues.c.fingerprint).where(*mine).order_by(issues.c.id)).scalars().all()
+    connection.execute(issues.delete().where(*mine))
+    connection.execute(
+        servers.update().where(servers.c.account == account, servers.c.server_id == server_id).values(software=None)
+    )
+    return tuple(found)
 
 
 def _values(record: ServerRecord) -> dict[str, object]:

@@ -12,17 +12,18 @@ from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.budget import RequestBudget
 from patrolserver_exporter.patrolserver.client import PatrolServerClient
-from patrolserver_exporter.sync.health import Health
+from patrolserver_exporter.sync.health import LIST_EVERY, Health, Trouble
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.schedule import Job, Schedule, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Account, Config
     from patrolserver_exporter.config.secret import Secret
     from patrolserver_exporter.patrolserver.client import ApiCall
+    from patrolserver_exporter.patrolserver.errors import PatrolServerError
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,12 @@ EVENT_THREADS = 4
 _POLLS_SHARE = 0.8
 """Part of the budget that the regular polls may plan with; the rest is for lists, scans and events."""
 _FLEET_SHARE_FOR_EVENTS = 20
+_PATIENCE = 60.0
+"""Seconds that somebody who asked for a poll waits for a pause to end, at most."""
 
 
-Listener: TypeAlias = "Callable[[str | None], None]"
-"""Who waits for a poll; told the error, or ``None``."""
+OnPolled: TypeAlias = "Callable[[str | None], None]"
+"""What is called when a poll has ended, with the error or ``None``."""
 
 
 class Budgets(NamedTuple):
@@ -45,77 +48,139 @@ class Budgets(NamedTuple):
     events: RequestBudget
 
 
-class WatchedAccount:
+class Due(NamedTuple):
+    """What is to be started now; all of it counts as taken."""
+
+    list_servers: bool = False
+    tasks: tuple[Task, ...] = ()
+    passed_over: tuple[int, ...] = ()
+    """Servers whose turn came while no call can be made."""
+    refused: tuple[OnPolled, ...] = ()
+    """Who asked for a poll that will not come about soon."""
+    why: str = ""
+    """Why it will not."""
+
+
+class Standing(NamedTuple):
+    """How an account stands with its API."""
+
+    trouble: Trouble
+    detail: str | None
+    """What the last failed list call said, free of credentials."""
+    judged: bool
+    """A list call has ended since the start, so that what is said of troubles holds."""
+
+
+class ListStanding(NamedTuple):
+    """What the last successful server list is worth."""
+
+    complete: bool | None = None
+    """It was whole; ``None`` before the first."""
+    partial_because: tuple[str, ...] = ()
+    """What says that it was not."""
+    missing: int = 0
+    """Servers that it lacked, which another list has to confirm."""
+
+
+class RunningAccount:
     """What several threads need of one account.
 
-    ``lock`` guards what is mutable; hold it for moments only, never over a call.
+    Its lock guards all that is mutable. It is held for moments only, never over a call.
     """
 
     def __init__(  # noqa: PLR0913  # What it is made of, by keyword.
         self,
         config: Config,
-        account: Account,
+        settings: Account,
         *,
         clock: Clock,
         observer: Callable[[ApiCall], None],
         draw: Callable[[], float] = random.random,
         budgets: Budgets | None = None,
     ) -> None:
-        self.name = account.name
-        self.account = account
-        self.settings = config
-        self.rules = Rules.of(config, account)
+        self.name = settings.name
         self.draw = draw
         self._clock = clock
-        self.lock = threading.Lock()
-        self.health = Health(draw)
-        self.schedule = Schedule()
-        self.in_flight: set[Task] = set()
-        self.again: set[Task] = set()
+        self._lock = threading.RLock()
+        self._config = config
+        self._settings = settings
+        self._rules = Rules.of(config, settings)
+        self._health = Health(draw)
+        self._schedule = Schedule()
+        self._listing = False
+        """The list call is under way."""
+        self._in_flight: set[Task] = set()
+        self._again: set[Task] = set()
         """Tasks that became due while they ran; the running one may have started too early to count."""
-        self.passed_over: set[int] = set()
+        self._passed_over: set[int] = set()
         """Servers whose turn came while no call could be made."""
-        self.stopping = False
-        """It is watched anew, or no longer: nothing more is started or kept."""
-        self.waiting: dict[int, list[Listener]] = {}
-        """Who asked for a poll of a server and waits for its end; told the error, or ``None``."""
-        self.failures: dict[int, int] = {}
+        self._stopping = False
+        self._awaiting: dict[int, list[OnPolled]] = {}
+        """Who asked for a poll of a server and waits for its end."""
+        self._failures: dict[int, int] = {}
         """Polls in a row that failed, by server."""
-        self.server_ids: list[int] = []
-        """The watched servers, ascending: the order in which they take turns."""
-        self.list_read_at: float | None = None
-        """Start of the last successful call for the server list, in seconds since the epoch."""
+        self._server_ids: tuple[int, ...] = ()
+        self._list_read_at: float | None = None
+        self._list_standing = ListStanding()
+        self._stretched = False
         self.client = PatrolServerClient(
-            account.name,
-            account.api_url,
+            settings.name,
+            settings.api_url,
             self._credentials,
             timeout=config.poll.timeout,
-            proxy_url=account.proxy_url.reveal() if account.proxy_url else None,
-            ca_file=account.ca_file,
+            proxy_url=settings.proxy_url.reveal() if settings.proxy_url else None,
+            ca_file=settings.ca_file,
             pool_size=config.poll.concurrency + EVENT_THREADS + 1,
             observer=observer,
             clock=clock,
         )
         polls, events = config.poll.max_requests_per_minute, self.events_per_minute
         self.budgets = budgets or Budgets(RequestBudget(polls, clock), RequestBudget(events, clock))
-        self.polls, self.events = self.budgets
-        self.polls.resize(polls)
-        self.events.resize(events)
-        self._stretched = False
+        self.budgets.polls.resize(polls)
+        self.budgets.events.resize(events)
 
-    def is_as(self, config: Config, account: Account) -> bool:
-        """Whether it is watched as this configuration wants it to be."""
-        return (self.account, self.settings.poll, self.settings.webhook) == (account, config.poll, config.webhook)
+    # The configuration
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        with self._lock:
+            return self._config
+
+    @property
+    def settings(self) -> Account:
+        """The account's own part of it."""
+        with self._lock:
+            return self._settings
+
+    @property
+    def rules(self) -> Rules:
+        """What it says of the account's issues and series."""
+        with self._lock:
+            return self._rules
+
+    def is_configured_as(self, config: Config, settings: Account) -> bool:
+        """Whether it can go on as it is under this configuration."""
+        with self._lock:
+            mine = (self._settings, self._config.poll, self._config.webhook)
+        return mine == (settings, config.poll, config.webhook)
+
+    def adopt(self, config: Config, settings: Account, rules: Rules) -> None:
+        """Go on under another configuration, for which `is_configured_as` holds."""
+        with self._lock:
+            self._config, self._settings, self._rules = config, settings, rules
 
     def _credentials(self) -> tuple[str, str]:
-        return self.account.key.reveal(), self.account.secret.reveal()
+        settings = self.settings
+        return settings.key.reveal(), settings.secret.reveal()
 
     def reread_credentials(self) -> bool:
         """Read key and secret anew where they came from; True if one changed.
 
         A file that is missing or empty is about to be replaced: the value stays as it was.
         """
-        return any([self._changed(self.account.key), self._changed(self.account.secret)])
+        settings = self.settings
+        return any([self._changed(settings.key), self._changed(settings.secret)])
 
     def _changed(self, secret: Secret) -> bool:
         try:
@@ -124,59 +189,102 @@ class WatchedAccount:
             log.warning("The credentials cannot be read anew", extra=log_fields(account=self.name, err=str(error)))
             return False
 
-    def try_new_credentials(self, now: float) -> None:
-        """If they changed, have the list call made at once (``now`` in monotonic seconds)."""
-        if self.reread_credentials():
+    def try_new_credentials(self) -> None:
+        """If they are refused and have changed since, have the list call made at once."""
+        if self.credentials_refused and self.reread_credentials():
             log.info("The credentials changed, so they are tried at once", extra=log_fields(account=self.name))
-            with self.lock:
-                self.health.list_at = now
+            with self._lock:
+                self._health.list_at = self._clock.monotonic()
+
+    # The servers
 
     @property
-    def events_per_minute(self) -> int:
-        """Calls for events that are allowed in a minute."""
-        return max(self.settings.webhook.max_event_requests_per_minute, len(self.server_ids) // _FLEET_SHARE_FOR_EVENTS)
+    def server_ids(self) -> tuple[int, ...]:
+        """The watched servers, ascending: the order in which they take turns."""
+        with self._lock:
+            return self._server_ids
 
-    @property
-    def interval(self) -> float:
-        """Seconds in which every server is polled once: as configured, or longer if the budget asks for it."""
-        per_second = self.settings.poll.max_requests_per_minute * _POLLS_SHARE / 60.0
-        return max(self.settings.poll.interval, len(self.server_ids) / per_second)
+    def has_server(self, server_id: int) -> bool:
+        """Whether the server is one of the account's."""
+        with self._lock:
+            place = bisect.bisect_left(self._server_ids, server_id)
+            return place < len(self._server_ids) and self._server_ids[place] == server_id
 
-    def watch(self, server_ids: Iterable[int]) -> None:
+    def set_servers(self, server_ids: Iterable[int]) -> None:
         """These are the servers now: budgets and interval follow, and a stretched interval is logged once."""
-        self.server_ids = sorted(server_ids)
-        self.events.resize(self.events_per_minute)
-        stretched = self.interval > self.settings.poll.interval
-        if stretched and not self._stretched:
+        with self._lock:
+            self._server_ids = tuple(sorted(server_ids))
+            self.budgets.events.resize(self.events_per_minute)
+            stretched = self.interval > self._config.poll.interval
+            news, self._stretched = stretched and not self._stretched, stretched
+        if news:
             log.warning(
                 "The fleet needs more calls than poll.max_requests_per_minute allows, so the interval stretches",
                 extra=log_fields(
                     account=self.name,
                     servers=len(self.server_ids),
                     interval_seconds=round(self.interval),
-                    configured_seconds=round(self.settings.poll.interval),
+                    configured_seconds=round(self.config.poll.interval),
                 ),
             )
-        self._stretched = stretched
+
+    def change_servers(
+        self, *, added: Collection[int], gone: Collection[int], renamed: Collection[int]
+    ) -> list[tuple[OnPolled, int]]:
+        """Follow a list: new and renamed servers are due at once.
+
+        Returns who waits for a poll of a server that is gone.
+        """
+        awaiting = []
+        with self._lock:
+            self.set_servers((set(self._server_ids) - set(gone)) | set(added))
+            now = self._clock.monotonic()
+            for server_id in gone:
+                self._schedule.drop(server_id)
+                self._failures.pop(server_id, None)
+                awaiting += [(done, server_id) for done in self._awaiting.pop(server_id, ())]
+            for server_id in (*added, *renamed):
+                self._schedule.put(Task(Job.POLL, server_id), now)
+        return awaiting
+
+    @property
+    def events_per_minute(self) -> int:
+        """Calls for events that are allowed in a minute."""
+        with self._lock:
+            configured = self._config.webhook.max_event_requests_per_minute
+            return max(configured, len(self._server_ids) // _FLEET_SHARE_FOR_EVENTS)
+
+    @property
+    def interval(self) -> float:
+        """Seconds in which every server is polled once: as configured, or longer if the budget asks for it."""
+        with self._lock:
+            poll = self._config.poll
+            per_second = poll.max_requests_per_minute * _POLLS_SHARE / 60.0
+            return max(poll.interval, len(self._server_ids) / per_second)
+
+    # The schedule
+
+    def plan(self, task: Task, wait: float = 0.0) -> None:
+        """Have a server's job done in ``wait`` seconds at the latest."""
+        with self._lock:
+            self._schedule.put(task, self._clock.monotonic() + wait)
 
     def plan_turn(self, task: Task, wait: float = 0.0) -> None:
-        """Have a server's job done in ``wait`` seconds at the latest, unless the account no longer has the server."""
-        with self.lock:
-            if self.watches(task.server_id):
-                self.schedule.put(task, self._clock.monotonic() + wait)
+        """The same, unless the account no longer has the server."""
+        with self._lock:
+            if self.has_server(task.server_id):
+                self.plan(task, wait)
 
-    def plan_spread(self, server_ids: Sequence[int]) -> None:
+    def plan_all(self, waits: Mapping[Task, float]) -> None:
+        """Have these jobs done in so many seconds at the latest."""
+        with self._lock:
+            for task, wait in waits.items():
+                self.plan(task, wait)
+
+    def plan_spread(self, server_ids: Iterable[int]) -> None:
         """Poll these servers soon, spread over half of what the budget allows."""
-        pace = 120.0 / self.settings.poll.max_requests_per_minute
-        with self.lock:
-            start = self._clock.monotonic()
-            for place, server_id in enumerate(server_ids):
-                self.schedule.put(Task(Job.POLL, server_id), start + pace * place)
-
-    def watches(self, server_id: int) -> bool:
-        """Whether the server is one of the account's."""
-        place = bisect.bisect_left(self.server_ids, server_id)
-        return place < len(self.server_ids) and self.server_ids[place] == server_id
+        pace = 120.0 / self.config.poll.max_requests_per_minute
+        self.plan_all({Task(Job.POLL, server_id): pace * place for place, server_id in enumerate(server_ids)})
 
     def turn_after(self, server_id: int, now: float) -> float:
         """Seconds to the server's next turn (``now`` in seconds since the epoch).
@@ -184,11 +292,213 @@ class WatchedAccount:
         Turns are spread evenly over the interval, in the order of the servers' ids, so that the series that change
         together stand together. A turn that would come right after ``now`` is skipped.
         """
-        interval = self.interval
-        place = bisect.bisect_left(self.server_ids, server_id) / max(len(self.server_ids), 1)
+        with self._lock:
+            interval = self.interval
+            place = bisect.bisect_left(self._server_ids, server_id) / max(len(self._server_ids), 1)
         wait = (place * interval - now) % interval
         return wait if wait > interval / 4 else wait + interval
 
-    def close(self) -> None:
-        """Close the connections."""
+    def take_due(self) -> Due:
+        """Take what is due, as far as health, budget and ``poll.concurrency`` allow."""
+        with self._lock:
+            if self._stopping:
+                return Due()
+            now, health = self._clock.monotonic(), self._health
+            list_servers = not self._listing and now >= health.list_at and self.budgets.polls.try_take()
+            self._listing = self._listing or list_servers
+            if health.allows_calls(now):
+                return Due(list_servers=list_servers, tasks=self._take_tasks(now))
+            # Nobody may take for polled what will not be polled for hours.
+            if health.trouble is Trouble.NONE and health.paused_until - now <= _PATIENCE:
+                return Due(list_servers=list_servers)
+            return Due(
+                list_servers=list_servers,
+                passed_over=self._pass_over(now),
+                refused=self._take_all_awaiting(),
+                why=health.detail or "the API asked to wait.",
+            )
+
+    def _take_tasks(self, now: float) -> tuple[Task, ...]:
+        taken: list[Task] = []
+        polls = self.budgets.polls
+        while len(self._in_flight) < self._config.poll.concurrency:
+            due_at = self._schedule.next_at()
+            if due_at is None or due_at > now or not polls.try_take():
+                break
+            task = self._schedule.pop_due(now)
+            if task is None:
+                break
+            if task in self._in_flight:
+                self._again.add(task)
+                polls.give_back(1)
+                continue
+            self._in_flight.add(task)
+            taken.append(task)
+        return tuple(taken)
+
+    def _pass_over(self, now: float) -> tuple[int, ...]:
+        passed = []
+        while (task := self._schedule.pop_due(now)) is not None:
+            if task.job is Job.CHECK_SCAN:
+                self._schedule.put(task, now + LIST_EVERY)
+            elif task.server_id not in self._passed_over:
+                passed.append(task.server_id)
+        self._passed_over.update(passed)
+        return tuple(passed)
+
+    def task_ended(self, task: Task) -> None:
+        """A task from `take_due` ended, well or not."""
+        with self._lock:
+            self._in_flight.discard(task)
+            if task in self._again:
+                self._again.discard(task)
+                self.plan(task)
+
+    def list_ended(self) -> None:
+        """The list call from `take_due` ended, well or not."""
+        with self._lock:
+            self._listing = False
+
+    def take_passed_over(self) -> list[int]:
+        """Those that are still watched, ascending, to be polled now; none while no call can be made."""
+        with self._lock:
+            if not self._health.allows_calls(self._clock.monotonic()):
+                return []
+            passed_over, self._passed_over = sorted(self._passed_over), set()
+            return [server_id for server_id in passed_over if self.has_server(server_id)]
+
+    def give_turns_back(self, server_ids: Collection[int], wait: float) -> None:
+        """Servers that could not be marked as passed over have their turn again in ``wait`` seconds."""
+        with self._lock:
+            self._passed_over.difference_update(server_ids)
+            for server_id in server_ids:
+                self.plan_turn(Task(Job.POLL, server_id), wait)
+
+    # Who waits for a poll
+
+    def await_poll(self, server_id: int, done: OnPolled) -> str | None:
+        """Have ``done`` told how the server's next poll ended; returns why there will be none."""
+        with self._lock:
+            if self._stopping:
+                return stopped(self.name)
+            if not self.has_server(server_id):
+                return unknown(self.name, server_id)
+            self._awaiting.setdefault(server_id, []).append(done)
+            return None
+
+    def take_awaiting(self, server_id: int) -> list[OnPolled]:
+        """Who waits for a poll of the server; they have to be told."""
+        with self._lock:
+            return self._awaiting.pop(server_id, [])
+
+    def _take_all_awaiting(self) -> tuple[OnPolled, ...]:
+        waiting = tuple(done for of_server in self._awaiting.values() for done in of_server)
+        self._awaiting.clear()
+        return waiting
+
+    # How calls ended
+
+    @property
+    def list_read_at(self) -> float | None:
+        """Start of the last call that brought a whole server list, in seconds since the epoch."""
+        with self._lock:
+            return self._list_read_at
+
+    @property
+    def list_standing(self) -> ListStanding:
+        """What the last successful server list is worth."""
+        with self._lock:
+            return self._list_standing
+
+    def list_was_read(self, standing: ListStanding, started_at: float | None = None) -> None:
+        """A list is in the state, of a call that started then, or of an earlier run."""
+        with self._lock:
+            self._list_standing = standing
+            if standing.complete and started_at is not None:
+                self._list_read_at = started_at
+
+    def follow_clock(self, step: float) -> None:
+        """The system's clock was set by ``step`` seconds."""
+        with self._lock:
+            if self._list_read_at is not None:
+                self._list_read_at += step
+
+    def list_succeeded(self) -> bool:
+        """The list call succeeded; True if that ended a trouble."""
+        with self._lock:
+            return self._health.listed(self._clock.monotonic(), self._config.poll.interval)
+
+    def list_failed(self, error: PatrolServerError) -> tuple[bool, Trouble]:
+        """The list call failed: whether that began a trouble or changed its nature, and which it is."""
+        with self._lock:
+            began = self._health.list_failed(self._clock.monotonic(), error, self._config.poll.interval)
+            return began, self._health.trouble
+
+    def call_succeeded(self, polled: int | None = None) -> None:
+        """A call other than the list's succeeded: the poll of this server, or another one."""
+        with self._lock:
+            self._health.call_succeeded()
+            if polled is not None:
+                self._failures.pop(polled, None)
+
+    def call_failed(self, error: PatrolServerError) -> None:
+        """A call other than the list's failed."""
+        with self._lock:
+            self._health.call_failed(self._clock.monotonic(), error)
+
+    def poll_failed(self, server_id: int) -> int:
+        """The call for a server's software failed; returns how often it did so in a row."""
+        with self._lock:
+            failures = self._failures.get(server_id, 0) + 1
+            if self.has_server(server_id):
+                self._failures[server_id] = failures
+            return failures
+
+    def ask_for_list(self, wait: float = 0.0) -> None:
+        """Make the list call due in ``wait`` seconds at the latest, unless a trouble spaces such calls out."""
+        with self._lock:
+            self._health.ask_for_list(self._clock.monotonic() + wait)
+
+    def allows_events(self) -> bool:
+        """Whether events may be fetched now."""
+        with self._lock:
+            return self._health.allows_events(self._clock.monotonic())
+
+    @property
+    def credentials_refused(self) -> bool:
+        """Whether the last list call said so."""
+        with self._lock:
+            return self._health.trouble is Trouble.CREDENTIALS
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands with its API."""
+        with self._lock:
+            health = self._health
+            return Standing(health.trouble, health.detail, health.judged)
+
+    # Its end
+
+    @property
+    def is_stopping(self) -> bool:
+        """It runs anew, or no longer: nothing more is started or kept."""
+        with self._lock:
+            return self._stopping
+
+    def stop(self) -> tuple[OnPolled, ...]:
+        """Start nothing more; returns who waits for a poll."""
+        with self._lock:
+            self._stopping = True
+            waiting = self._take_all_awaiting()
         self.client.close()
+        return waiting
+
+
+def unknown(account: str, server_id: int) -> str:
+    """Why a server is not polled."""
+    return f"Server {server_id} is no longer in account {account}."
+
+
+def stopped(account: str) -> str:
+    """Why nothing of an account is polled."""
+    return f"The account {account} is no longer watched as it was; ask again."

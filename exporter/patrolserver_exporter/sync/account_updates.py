@@ -14,7 +14,7 @@ from patrolserver_exporter.issues import waive
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.effects import AccountShown, ServerGone, ServerShown
 from patrolserver_exporter.store import fleet
-from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
+from patrolserver_exporter.store.fleet import AccountRecord, AccountState, ServerRecord, ServerState
 from patrolserver_exporter.sync.server_updates import summary_of, tell, with_state
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 
 SWEPT_AT_ONCE = 200
+_MANY = 4
+"""Servers of which one list may not lose more than half without another one that says the same."""
+_FORMER_KEPT = 10_000
+"""Fingerprints of other servers that are remembered for an id, the newest: a document has to stay small."""
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,15 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     gone: tuple[int, ...] = ()
     renamed: tuple[int, ...] = ()
     """Servers that have another name than before, and so may be others."""
+    missing: int = 0
+    """Servers that are not in the list, which is not believed before another one has confirmed it."""
+    confirm_in: float | None = None
+    """Seconds until such a list counts; ``None`` where none is needed."""
+
+    @property
+    def is_news(self) -> bool:
+        """Whether servers came, went or changed their names."""
+        return bool(self.added or self.gone or self.renamed)
 
 
 def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
@@ -45,56 +58,142 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
     listed: Sequence[Server],
     *,
     complete: bool,
+    partial_because: tuple[str, ...] = (),
     now: float,
     rules: Rules,
     watched: Collection[int] | None = None,
 ) -> Listed:
     """Merge a successful call for the account's server list.
 
-    A server that is missing from a complete list is gone, and so is one that the globs no longer choose. One whose
-    entry could not be read may be missing from an incomplete list, so that one removes nothing. ``watched`` are the
-    servers that are polled and shown now: after a commit that the store could not confirm, they may differ from what
-    it holds, and what they lack is added as if it were new.
+    A server that is missing from a whole list is gone, and so is one that the globs no longer choose. A partial list
+    removes nothing; ``partial_because`` says what shows that it is one. A list that is suddenly empty, or lost more
+    than half where the last one had four or more, has to be said twice, ``rules.settle`` apart: until then what it
+    lacks is missing, which the gate takes for unknown. ``watched`` are the servers that are polled and shown now: after
+    a commit that the store could not confirm, they may differ from what it holds, and what they lack is added as if it
+    were new.
     """
-    known = {record.server_id: record for record in fleet.server_records(unit.connection, account, gone=True)}
+    stored = {record.server_id: record for record in fleet.server_records(unit.connection, account, gone=True)}
+    state = fleet.account_records(unit.connection).get(account, AccountRecord(name=account)).state
     chosen = {server.id: server for server in listed if rules.watches(server.name)}
-    there = {i for i, record in known.items() if record.gone_at is None}
-    gone = {i for i in there - chosen.keys() if complete or not rules.watches(known[i].name)}
-    changed = {i: record for i, server in chosen.items() if (record := _listed(account, server, known.get(i)))}
-    fleet.save_servers(unit.connection, [*changed.values(), *(replace(known[i], gone_at=now) for i in gone)])
+    there = {i for i, record in stored.items() if record.gone_at is None}
+    not_chosen = {i for i in there - chosen.keys() if not rules.watches(stored[i].name)}
+    lacking = there - chosen.keys() - not_chosen
+    waits_for: dict[int, float] = {}
+    if not complete:
+        gone = not_chosen
+    elif is_sudden(listed, state, lacking=len(lacking), there=len(there)):
+        waits_for = {i: at for i in lacking if (at := _missing_since(stored[i], now)) > now - rules.settle}
+        gone = not_chosen | (lacking - waits_for.keys())
+    else:
+        gone = not_chosen | lacking
+    rows = {i: _listed(unit, account, server, stored.get(i), now) for i, server in chosen.items()}
+    changed = {i: record for i, record in rows.items() if record is not None}
+    missing = {i: _with_missing(stored[i], at) for i, at in waits_for.items()}
+    fleet.save_servers(
+        unit.connection,
+        [
+            *changed.values(),
+            *(record for i, record in missing.items() if record != stored[i]),
+            *(replace(_with_missing(stored[i], None), gone_at=now) for i in gone),
+        ],
+    )
     seen = there if watched is None else set(watched)
     added = tuple(i for i in chosen if i not in seen or i not in there)
     lost = tuple(sorted(gone | (seen - there - chosen.keys())))
     shown = dict.fromkeys((*changed, *added))
-    unit.effects.extend(ServerShown(changed[i].summary if i in changed else known[i].summary) for i in shown)
+    unit.effects.extend(ServerShown(changed[i].summary if i in changed else stored[i].summary) for i in shown)
     unit.effects.extend(ServerGone(account, i) for i in lost)
-    renamed = tuple(i for i in changed if i in there and changed[i].name != known[i].name)
+    renamed = tuple(i for i in changed if i in there and changed[i].name != stored[i].name)
     for server_id in renamed:
         _waive(unit, changed[server_id], fleet.issues_of(unit.connection, account, server_id), now, rules)
-    save_reachability(unit, account, up=True, now=now)
-    return Listed(added=added, gone=lost, renamed=renamed)
+    believed = complete and not waits_for
+    since = min(waits_for.values(), default=None) if complete else state.shrunk_since
+    state = replace(
+        state,
+        list_complete=complete,
+        list_partial_because=partial_because,
+        list_length=len(listed) if believed else state.list_length,
+        shrunk_since=since,
+    )
+    save_reachability(unit, account, up=True, now=now, state=state)
+    return Listed(
+        added=added,
+        gone=lost,
+        renamed=renamed,
+        missing=len(waits_for),
+        confirm_in=since + rules.settle - now if waits_for and since is not None else None,
+    )
 
 
-def _listed(account: str, server: Server, known: ServerRecord | None) -> ServerRecord | None:
+def is_sudden(listed: Sequence[Server], state: AccountState, *, lacking: int, there: int) -> bool:
+    """Whether a whole list lacks so much that one call is not believed."""
+    if not lacking:
+        return False
+    if not listed:
+        return True
+    before = state.list_length or 0
+    return _lost_most(before, before - len(listed)) or _lost_most(there, lacking)
+
+
+def _lost_most(of: int, lost: int) -> bool:
+    return of >= _MANY and 2 * lost > of
+
+
+def _missing_since(record: ServerRecord, now: float) -> float:
+    since = record.state.missing_since
+    return now if since is None else min(since, now)
+
+
+def _with_missing(record: ServerRecord, since: float | None) -> ServerRecord:
+    return replace(record, state=replace(record.state, missing_since=since))
+
+
+def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None, now: float) -> ServerRecord | None:
     """The server's row after the list; ``None`` if nothing changed."""
     if known is None:
-        return ServerRecord(
+        return _unpolled(account, server, ServerState(verified=server.verified))
+    is_other = known.name.casefold() != server.name.casefold()
+    if is_other and known.gone_at is not None:
+        former = fleet.forget_findings(unit.connection, account, server.id)
+        state = ServerState(
+            verified=server.verified,
+            in_doubt_since=now,
+            former_fingerprints=(*known.state.former_fingerprints, *former)[-_FORMER_KEPT:],
+        )
+        return _unpolled(account, server, state)
+    state = replace(
+        known.state,
+        verified=server.verified,
+        missing_since=None,
+        in_doubt_since=now if is_other else known.state.in_doubt_since,
+    )
+    if known.gone_at is None and (known.name, known.state) == (server.name, state):
+        return None
+    if is_other:
+        # What it shows is of the server that had this name; its issues are kept until a poll says more.
+        return _unpolled(account, server, state)
+    record = replace(known, name=server.name, gone_at=None, summary=replace(known.summary, name=server.name))
+    return with_state(record, state)
+
+
+def _unpolled(account: str, server: Server, state: ServerState) -> ServerRecord:
+    """A server of which no numbers are shown before its next whole poll."""
+    return with_state(
+        ServerRecord(
             account=account,
             server_id=server.id,
             name=server.name,
-            state=ServerState(verified=server.verified),
-            summary=ServerSummary(account=account, server_id=server.id, name=server.name, verified=server.verified),
-        )
-    if known.gone_at is None and (known.name, known.state.verified) == (server.name, server.verified):
-        return None
-    record = replace(known, name=server.name, gone_at=None, summary=replace(known.summary, name=server.name))
-    return with_state(record, replace(record.state, verified=server.verified))
+            state=state,
+            summary=ServerSummary(account=account, server_id=server.id, name=server.name),
+        ),
+        state,
+    )
 
 
-def save_reachability(unit: Unit, account: str, *, up: bool, now: float) -> None:
-    """Note whether the last call for the server list succeeded."""
+def save_reachability(unit: Unit, account: str, *, up: bool, now: float, state: AccountState | None = None) -> None:
+    """Note whether the last call for the server list succeeded, and what it said of itself."""
     record = fleet.account_records(unit.connection).get(account, AccountRecord(name=account))
-    record = replace(record, up=up, last_success_at=now if up else record.last_success_at)
+    record = replace(record, up=up, last_success_at=now if up else record.last_success_at, state=state or record.state)
     save_account(unit, record)
 
 

@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.inbox.retry import back_off
+from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.sync import account_updates, scans, server_updates
+from patrolserver_exporter.sync.account import ListStanding, stopped, unknown
 from patrolserver_exporter.sync.health import LIST_EVERY, Trouble
 from patrolserver_exporter.sync.schedule import Job, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.live.own_metrics import Telemetry
+    from patrolserver_exporter.patrolserver.models import Parsed, Server
     from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.fleet import ServerState
-    from patrolserver_exporter.sync.account import Listener, WatchedAccount
+    from patrolserver_exporter.sync.account import OnPolled, RunningAccount
 
 
 log = logging.getLogger(__name__)
@@ -37,8 +40,8 @@ class StoppedError(Exception):
 class Results:
     """Keeps the results of one account's calls."""
 
-    def __init__(self, watched: WatchedAccount, store: Store, telemetry: Telemetry) -> None:
-        self._watched = watched
+    def __init__(self, account: RunningAccount, store: Store, telemetry: Telemetry) -> None:
+        self._account = account
         self._store = store
         self._telemetry = telemetry
         self._noted: dict[str, int] = {}
@@ -48,7 +51,7 @@ class Results:
         """Have the store do a unit of work; `StoppedError` if the account is watched anew, or no longer, by then."""
 
         def unless_stopped(unit: Unit) -> T:
-            if self._watched.stopping:
+            if self._account.is_stopping:
                 raise StoppedError
             return work(unit)
 
@@ -59,129 +62,136 @@ class Results:
         if not oddities:
             self._noted.pop(about, None)
             return
-        self._telemetry.wire_oddity(self._watched.name, len(oddities))
+        self._telemetry.wire_oddity(self._account.name, len(oddities))
         said = hash(tuple(oddities))
         level = logging.DEBUG if self._noted.get(about) == said else logging.WARNING
         self._noted[about] = said
-        fields = log_fields(account=self._watched.name, about=about, odd="; ".join(oddities[:5]))
+        fields = log_fields(account=self._account.name, about=about, odd="; ".join(oddities[:5]))
         log.log(level, "The API's reply was odd", extra=fields)
 
-    def tell(self, waiting: Sequence[Listener], outcome: str | None) -> None:
-        """Tell those who wait how a poll ended: the error, or ``None``."""
-        for done in waiting:
+    def polled(self, awaiting: Iterable[OnPolled], error: str | None) -> None:
+        """Tell those who wait for a poll that it ended, with this error or well."""
+        for done in awaiting:
             try:
-                done(outcome)
+                done(error)
             except Exception:
                 self._telemetry.error("poller")
                 log.exception("Nobody could be told how a poll ended")
 
 
-def unknown(account: str, server_id: int) -> str:
-    """Why a server is not polled."""
-    return f"Server {server_id} is no longer in account {account}."
-
-
-def stopped(account: str) -> str:
-    """Why nothing of an account is polled."""
-    return f"The account {account} is no longer watched as it was; ask again."
-
-
 class ServerList:
     """One account's list, asked for by one thread at a time."""
 
-    def __init__(self, watched: WatchedAccount, results: Results, clock: Clock) -> None:
-        self._watched = watched
+    def __init__(self, account: RunningAccount, results: Results, clock: Clock) -> None:
+        self._account = account
         self._results = results
         self._clock = clock
         self._last: object = None
         """The list that is in the state, and the rules it was read by."""
+        self._down = LastingTrouble(log, clock, logging.ERROR)
+        self._partial = LastingTrouble(log, clock)
+        self._shrunk = LastingTrouble(log, clock)
 
     def ask(self) -> None:
         """Make the call, and let it take effect; raises `StoreError` and `StoppedError`."""
-        watched, started_at = self._watched, self._clock.now()
+        account, started_at = self._account, self._clock.now()
         try:
-            parsed = watched.client.servers()
+            parsed = account.client.servers()
         except PatrolServerError as error:
             self._failed(error)
             return
         self._results.note(parsed.oddities, "servers")
 
-        news = (parsed.value, parsed.complete, watched.rules)
+        rules = account.rules
+        because = _why_partial(parsed)
+        news = (parsed.value, because, rules)
 
         def work(unit: Unit) -> account_updates.Listed:
-            if transitions.unblock(unit, watched.name):
+            if transitions.unblock(unit, account.name):
                 unit.effects.append(InboxMoved())
             if news == self._last:
                 # Nearly always: the whole fleet need not be read to see that nothing changed.
-                account_updates.save_reachability(unit, watched.name, up=True, now=self._clock.now())
+                account_updates.save_reachability(unit, account.name, up=True, now=self._clock.now())
                 return account_updates.Listed()
             return account_updates.apply_list(
                 unit,
-                watched.name,
+                account.name,
                 parsed.value,
                 complete=parsed.complete,
+                partial_because=because,
                 now=self._clock.now(),
-                rules=watched.rules,
-                watched=watched.server_ids,
+                rules=rules,
+                watched=account.server_ids,
             )
 
-        with watched.lock:
-            # Set before the write, so that a store that cannot write does not turn into a storm of calls.
-            recovered = watched.health.listed(self._clock.monotonic(), watched.settings.poll.interval)
+        # Noted before the write, so that a store that cannot write does not turn into a storm of calls.
+        recovered = account.list_succeeded()
         listed = self._results.keep(work)
-        self._last = news
-        watched.list_read_at = started_at
+        self._last = news if listed.confirm_in is None else None
+        account.list_was_read(ListStanding(parsed.complete, because, listed.missing), started_at)
+        self._say(because, listed)
         self._follow(listed)
-        self._catch_up()
+        # Not only at a recovery, whose list may not have been kept.
+        account.plan_spread(account.take_passed_over())
+        self._down.is_over("The API answers again", account=account.name)
         if recovered:
-            log.info("The API answers again", extra=log_fields(account=watched.name))
             self._results.keep(self._hasten_deliveries)
 
-    def _catch_up(self) -> None:
-        """Poll the servers whose turn was passed over; not only at a recovery, whose list may not have been kept."""
-        watched = self._watched
-        with watched.lock:
-            if not watched.health.allows_calls(self._clock.monotonic()):
-                return
-            passed_over, watched.passed_over = sorted(watched.passed_over), set()
-        watched.plan_spread([server_id for server_id in passed_over if watched.watches(server_id)])
-
     def _hasten_deliveries(self, unit: Unit) -> None:
-        if transitions.hasten(unit, self._watched.name):
+        if transitions.hasten(unit, self._account.name):
             unit.effects.append(InboxMoved())
 
     def _follow(self, listed: account_updates.Listed) -> None:
-        watched = self._watched
-        if listed == account_updates.Listed():
+        account = self._account
+        if listed.confirm_in is not None:
+            account.ask_for_list(listed.confirm_in)
+        if not listed.is_news:
             return
-        waiting = []
-        with watched.lock:
-            watched.watch((set(watched.server_ids) - set(listed.gone)) | set(listed.added))
-            now = self._clock.monotonic()
-            for server_id in listed.gone:
-                watched.schedule.drop(server_id)
-                watched.failures.pop(server_id, None)
-                waiting += [(done, server_id) for done in watched.waiting.pop(server_id, ())]
-            for server_id in (*listed.added, *listed.renamed):
-                watched.schedule.put(Task(Job.POLL, server_id), now)
-        for done, server_id in waiting:
-            self._results.tell([done], unknown(watched.name, server_id))
+        in_vain = account.change_servers(added=listed.added, gone=listed.gone, renamed=listed.renamed)
+        for done, server_id in in_vain:
+            self._results.polled([done], unknown(account.name, server_id))
         counts = {"added": len(listed.added), "gone": len(listed.gone), "renamed": len(listed.renamed)}
-        fields = log_fields(account=watched.name, **counts)
+        fields = log_fields(account=account.name, **counts)
         log.info("The account's servers changed", extra=fields)
 
+    def _say(self, because: tuple[str, ...], listed: account_updates.Listed) -> None:
+        name = self._account.name
+        if because:
+            self._partial.lasts(
+                "The account's server list is a part of the whole: servers that it lacks are kept, globs over the "
+                "account are unknown to the gate",
+                account=name,
+                because="; ".join(because),
+            )
+        else:
+            self._partial.is_over("The account's server list is whole again", account=name)
+        if listed.confirm_in is not None:
+            self._shrunk.lasts(
+                "The account's server list lost so many servers that another one has to confirm it; until then the "
+                "missing ones are unknown to the gate",
+                account=name,
+                missing=listed.missing,
+                confirm_seconds=round(listed.confirm_in),
+            )
+        elif not because:
+            self._shrunk.is_over("The account's server list is believed again", account=name)
+
     def _failed(self, error: PatrolServerError) -> None:
-        watched = self._watched
-        with watched.lock:
-            began = watched.health.list_failed(self._clock.monotonic(), error, watched.settings.poll.interval)
-            trouble = watched.health.trouble
-        level = logging.ERROR if began else logging.DEBUG
-        log.log(level, _TROUBLES[trouble], extra=log_fields(account=watched.name, err=str(error)))
+        account = self._account
+        began, trouble = account.list_failed(error)
+        if began:
+            self._down.forget()
+        self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
         self._results.keep(
-            lambda unit: account_updates.save_reachability(unit, watched.name, up=False, now=self._clock.now())
+            lambda unit: account_updates.save_reachability(unit, account.name, up=False, now=self._clock.now())
         )
-        if trouble is Trouble.CREDENTIALS:
-            watched.try_new_credentials(self._clock.monotonic())
+        account.try_new_credentials()
+
+
+def _why_partial(parsed: Parsed[tuple[Server, ...]]) -> tuple[str, ...]:
+    if parsed.complete:
+        return ()
+    return tuple(parsed.oddities) or ("it had entries that could not be read",)
 
 
 _TROUBLES = {
@@ -198,109 +208,101 @@ _CHUNK = 100
 class ServerCalls:
     """What is asked about an account's servers; each call ends by planning the server's next turn."""
 
-    def __init__(self, watched: WatchedAccount, results: Results, clock: Clock) -> None:
-        self._watched = watched
+    def __init__(self, account: RunningAccount, results: Results, clock: Clock) -> None:
+        self._account = account
         self._results = results
         self._clock = clock
 
     def poll(self, server_id: int) -> None:
         """Ask for a server's software, and tell those who wait; raises `StoreError` and `StoppedError`."""
-        with self._watched.lock:
-            waiting = self._watched.waiting.pop(server_id, [])
+        account = self._account
+        awaiting = account.take_awaiting(server_id)
         try:
-            outcome = self._ask_for_software(server_id)
+            error = self._ask_for_software(server_id)
         except BaseException:
-            watched = self._watched
-            self._results.tell(
-                waiting, stopped(watched.name) if watched.stopping else "The poll's result could not be kept."
+            self._results.polled(
+                awaiting, stopped(account.name) if account.is_stopping else "The poll's result could not be kept."
             )
             raise
-        self._results.tell(waiting, outcome)
+        self._results.polled(awaiting, error)
 
     def _ask_for_software(self, server_id: int) -> str | None:
         """Returns what went wrong."""
-        watched, started_at = self._watched, self._clock.now()
+        account, started_at = self._account, self._clock.now()
         try:
-            parsed = watched.client.software(server_id)
+            parsed = account.client.software(server_id)
         except PatrolServerError as error:
             self._poll_failed(server_id, error)
             return str(error)
-        with watched.lock:
-            watched.health.call_succeeded()
-            watched.failures.pop(server_id, None)
+        account.call_succeeded(polled=server_id)
         self._results.note(parsed.oddities, f"software of server {server_id}")
-        wait = watched.turn_after(server_id, started_at)
+        wait = account.turn_after(server_id, started_at)
 
         def work(unit: Unit) -> ServerState | None:
             return server_updates.apply_poll(
                 unit,
-                watched.name,
+                account.name,
                 server_id,
                 parsed.value,
                 complete=parsed.complete,
                 started_at=started_at,
                 next_poll_at=started_at + wait,
                 now=self._clock.now(),
-                rules=watched.rules,
+                rules=account.rules,
             )
 
         state = self._results.keep(work)
         if state is None:
-            return unknown(watched.name, server_id)
+            return unknown(account.name, server_id)
         if state.settle_poll_at is not None:
             wait = min(wait, max(state.settle_poll_at - self._clock.now(), 0.0))
-        watched.plan_turn(Task(Job.POLL, server_id), wait)
+        account.plan_turn(Task(Job.POLL, server_id), wait)
         return None
 
     def _poll_failed(self, server_id: int, error: PatrolServerError) -> None:
-        watched = self._watched
-        with watched.lock:
-            watched.health.call_failed(self._clock.monotonic(), error)
-            failures = watched.failures.get(server_id, 0) + 1
-            if watched.watches(server_id):
-                watched.failures[server_id] = failures
-            if isinstance(error, NotFound) and failures == 1:
-                # Perhaps it is gone. If the list still has it, asking again at each try would tell nothing new.
-                watched.health.ask_for_list(self._clock.monotonic())
+        account = self._account
+        account.call_failed(error)
+        failures = account.poll_failed(server_id)
+        if isinstance(error, NotFound) and failures == 1:
+            # Perhaps it is gone. If the list still has it, asking again at each try would tell nothing new.
+            account.ask_for_list()
         wait = back_off(
-            failures, base=RETRY_BASE, cap=watched.interval, retry_after=error.retry_after, draw=watched.draw
+            failures, base=RETRY_BASE, cap=account.interval, retry_after=error.retry_after, draw=account.draw
         )
-        watched.plan_turn(Task(Job.POLL, server_id), wait)
+        account.plan_turn(Task(Job.POLL, server_id), wait)
         next_poll_at, name = self._clock.now() + wait, None
         try:
             name = self._results.keep(
-                lambda unit: server_updates.apply_poll_failure(unit, watched.name, server_id, next_poll_at=next_poll_at)
+                lambda unit: server_updates.apply_poll_failure(unit, account.name, server_id, next_poll_at=next_poll_at)
             )
         finally:
             level = logging.WARNING if failures == 1 else logging.DEBUG
             # With the name, since that is what people look for in the log.
-            who = {"account": watched.name, "server": name, "server_id": server_id}
+            who = {"account": account.name, "server": name, "server_id": server_id}
             fields = log_fields(**who, err=str(error), retry_seconds=round(wait))
             log.log(level, "A server could not be polled; its old data stays and is marked as old", extra=fields)
 
     def check_scan(self, server_id: int) -> None:
         """Ask whether a scan is running; raises `StoreError` and `StoppedError`."""
-        watched, asked_at = self._watched, self._clock.now()
+        account, asked_at = self._account, self._clock.now()
         try:
-            running = watched.client.is_scanning(server_id)
+            running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
-            with watched.lock:
-                watched.health.call_failed(self._clock.monotonic(), error)
+            account.call_failed(error)
             if isinstance(error, NotFound):
                 # Asked no more, so nothing may wait for the answer.
-                self._results.keep(lambda unit: scans.apply_silence(unit, watched.name, server_id))
+                self._results.keep(lambda unit: scans.apply_silence(unit, account.name, server_id))
             else:
-                watched.plan_turn(Task(Job.CHECK_SCAN, server_id), LIST_EVERY)
+                account.plan_turn(Task(Job.CHECK_SCAN, server_id), LIST_EVERY)
             return
-        with watched.lock:
-            watched.health.call_succeeded()
+        account.call_succeeded()
         state, ended = self._results.keep(
-            lambda unit: scans.apply_check(unit, watched.name, server_id, running=running, asked_at=asked_at)
+            lambda unit: scans.apply_check(unit, account.name, server_id, running=running, asked_at=asked_at)
         )
-        if state is not None and scans.is_watched(state):
-            watched.plan_turn(Task(Job.CHECK_SCAN, server_id), scans.next_check_after(state))
+        if state is not None and scans.is_awaited(state):
+            account.plan_turn(Task(Job.CHECK_SCAN, server_id), scans.next_check_after(state))
         if ended:
-            watched.plan_turn(Task(Job.POLL, server_id))
+            account.plan_turn(Task(Job.POLL, server_id))
 
     def mark_unpolled(self, server_ids: Sequence[int]) -> None:
         """Mark servers as not polled whose turn came while no call could be made."""
@@ -308,7 +310,7 @@ class ServerCalls:
 
         def work(unit: Unit, chunk: Sequence[int]) -> None:
             for server_id in chunk:
-                server_updates.apply_poll_failure(unit, self._watched.name, server_id, next_poll_at=next_poll_at)
+                server_updates.apply_poll_failure(unit, self._account.name, server_id, next_poll_at=next_poll_at)
 
         # A whole fleet in one unit would hold up deliveries.
         for start in range(0, len(server_ids), _CHUNK):
@@ -316,11 +318,5 @@ class ServerCalls:
                 self._results.keep(functools.partial(work, chunk=server_ids[start : start + _CHUNK]))
             except StoreError:
                 # They must not seem to be polled as soon as the store can write again, so their turn comes once more.
-                self._try_again(server_ids[start:])
+                self._account.give_turns_back(server_ids[start:], RETRY_BASE)
                 raise
-
-    def _try_again(self, server_ids: Sequence[int]) -> None:
-        with self._watched.lock:
-            self._watched.passed_over.difference_update(server_ids)
-        for server_id in server_ids:
-            self._watched.plan_turn(Task(Job.POLL, server_id), RETRY_BASE)

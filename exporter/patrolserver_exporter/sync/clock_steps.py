@@ -1,16 +1,34 @@
-"""Notices when the system's clock is set, so that timers neither fire early nor wait for weeks."""
+"""The system's clock is set: noticed, so that no timer fires early or waits for weeks, and followed by the state."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from patrolserver_exporter.clock import Clock
+from msgspec.structs import replace
 
+from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.store import StoreError, fleet
+from patrolserver_exporter.sync import server_updates
+from patrolserver_exporter.sync.account_updates import renew_summary, save_account
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.live.own_metrics import Telemetry
+    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.sync.account import RunningAccount
+    from patrolserver_exporter.sync.rules import Rules
+
+log = logging.getLogger(__name__)
 _TOLERANCE = 5.0
 
 
-class ClockWatch:
+class ClockSteps:
     """Compares the wall clock with the monotonic one."""
 
     def __init__(self, clock: Clock) -> None:
@@ -25,3 +43,123 @@ class ClockWatch:
             return 0.0
         self._offset = offset
         return step
+
+
+class ClockFollower:
+    """Has state and accounts follow the system's clock, as soon as the store can."""
+
+    def __init__(self, store: Store, telemetry: Telemetry, clock: Clock) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._clock = clock
+        self._steps = ClockSteps(clock)
+        self._unfollowed = 0.0
+        """Seconds by which the clock was set and which nothing has followed yet."""
+
+    def tick(self, accounts: Collection[RunningAccount]) -> None:
+        """Follow the clock if it was set."""
+        self._unfollowed += self._steps.step()
+        if not self._unfollowed:
+            return
+        step, now = self._unfollowed, self._clock.now()
+        rules = {account.name: account.rules for account in accounts}
+        try:
+            self._store.run(lambda unit: follow_clock(unit, step, now=now, rules=rules))
+        except StoreError as error:
+            # The next tick makes up for it; what else there is to do must not wait for the store.
+            self._telemetry.error("store")
+            log.debug("The state does not follow the clock yet", extra=log_fields(err=str(error)))
+            return
+        self._unfollowed = 0.0
+        log.warning("The system's clock was set; timers follow it", extra=log_fields(seconds=round(step, 3)))
+        for account in accounts:
+            account.follow_clock(step)
+            if step < 0:
+                account.plan_spread(account.server_ids)
+
+
+def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:
+    """The system's clock was set by ``step`` seconds: nothing may seem to have happened in the future.
+
+    A poll that seems to be from the future cannot tell how old its data is, so the server counts as never polled until
+    its next poll.
+    """
+    transitions.shift_times(unit, step, now=now)
+    for account, of_account in rules.items():
+        _forget_future_of_account(unit, account, now)
+        for record in list(fleet.server_records(unit.connection, account, gone=True)):
+            if _is_from_future(record, now):
+                _forget_future(unit, record, now, of_account)
+            elif record.state.missing_since is not None and step > 0:
+                # A clock that is set ahead confirms no list.
+                state = replace(record.state, missing_since=min(record.state.missing_since + step, now))
+                fleet.save_servers(unit.connection, [replace(record, state=state)])
+
+
+def _forget_future_of_account(unit: Unit, account: str, now: float) -> None:
+    record = fleet.account_records(unit.connection).get(account)
+    if record is None or max(record.last_success_at or 0.0, record.catch_up_since or 0.0) <= now:
+        return
+    since = record.catch_up_since
+    past = replace(record, last_success_at=_past(record.last_success_at, now), catch_up_since=since and min(since, now))
+    save_account(unit, past)
+
+
+def _past(at: float | None, now: float) -> float | None:
+    return None if at is None or at > now else at
+
+
+def _is_from_future(record: ServerRecord, now: float) -> bool:
+    state = record.state
+    times = (
+        record.gone_at,
+        state.last_poll_at,
+        state.last_scan_at,
+        state.event_received_at,
+        state.scan_started_told_at,
+        state.scan_finished_told_at,
+        state.in_doubt_since,
+        state.missing_since,
+    )
+    # The poll that its issues' times are from may have been forgotten already, when the clock was set back before.
+    forgotten = state.last_poll_at is None and record.summary.software is not None
+    return forgotten or any(at is not None and at > now for at in times)
+
+
+def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -> None:
+    def past(at: float | None) -> float | None:
+        return _past(at, now)
+
+    def at_most_now(at: float | None) -> float | None:
+        return None if at is None else min(at, now)
+
+    state = record.state
+    state = replace(
+        state,
+        last_poll_at=past(state.last_poll_at),
+        complete_poll_at=past(state.complete_poll_at),
+        last_scan_at=past(state.last_scan_at),
+        poll_success=False if past(state.last_poll_at) is None else state.poll_success,
+        scan_started_told_at=at_most_now(state.scan_started_told_at),
+        scan_finished_told_at=at_most_now(state.scan_finished_told_at),
+        event_received_at=at_most_now(state.event_received_at),
+        settle_poll_at=at_most_now(state.settle_poll_at),
+        in_doubt_since=at_most_now(state.in_doubt_since),
+        missing_since=at_most_now(state.missing_since),
+    )
+    issues = [
+        replace(
+            issue,
+            first_seen=min(issue.first_seen, now),
+            last_seen=min(issue.last_seen, now),
+            event_received_at=at_most_now(issue.event_received_at),
+            fixed_at=at_most_now(issue.fixed_at),
+        )
+        for issue in fleet.issues_of(unit.connection, record.account, record.server_id)
+    ]
+    fleet.save_issues(unit.connection, issues)
+    record = replace(record, state=state, gone_at=at_most_now(record.gone_at))
+    if record.gone_at is None:
+        renew_summary(unit, record, rules)
+    else:
+        fleet.save_servers(unit.connection, [server_updates.with_state(record, state)])

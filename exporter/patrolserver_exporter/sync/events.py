@@ -26,7 +26,6 @@ class FollowUp(StrEnum):
 
     NOTHING = "nothing"
     POLL = "poll"
-    POLL_TWICE = "poll twice"
     CHECK_SCAN = "check scan"
     POLL_AND_CHECK_SCAN = "poll and check scan"
     LIST = "list"
@@ -36,10 +35,10 @@ class FollowUp(StrEnum):
 _ABOUT_A_SERVER = frozenset({Identifier.SCAN_STARTED, Identifier.SCAN_FINISHED, Identifier.NEW_SERVER_ISSUES})
 
 
-def settle(  # noqa: PLR0913  # What a failure brings, by keyword.
+def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
     unit: Unit, delivery: Delivery, fate: Fate, *, now: float, error: str, body: bytes | None = None
 ) -> None:
-    """Let a delivery whose event was not confirmed meet its fate; raises ``ClaimLost``."""
+    """Write what becomes of a delivery whose event was not confirmed; raises ``ClaimLost``."""
     transitions.settle(
         unit,
         delivery,
@@ -61,13 +60,15 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
     if needs_server(delivery.identifier) and event.server_id is None:
         note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
         body = parsed.body or msgspec.json.encode(event)
-        settle(unit, delivery, Fate(DeliveryState.DEAD, delivery.attempts + 1, None), now=now, error=note, body=body)
+        note_failure(
+            unit, delivery, Fate(DeliveryState.DEAD, delivery.attempts + 1, None), now=now, error=note, body=body
+        )
         return FollowUp.NOTHING
     follow_up = apply_event(unit, delivery, event, list_is_fresh=list_is_fresh, now=now, rules=rules)
     if follow_up is FollowUp.LIST:
         # A server that was added a moment ago: the list has to come first.
         fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
-        settle(unit, delivery, fate, now=now, error=f"Server {event.server_id} is not known yet")
+        note_failure(unit, delivery, fate, now=now, error=f"Server {event.server_id} is not known yet")
     return follow_up
 
 
@@ -98,7 +99,7 @@ def apply_event(  # noqa: PLR0913  # What an event brings, by keyword.
     match delivery.identifier:
         case Identifier.NEW_SERVER_ISSUES:
             server_updates.apply_reported(unit, record, event.new_issues, received_at=received_at, now=now, rules=rules)
-            return FollowUp.POLL_TWICE
+            return FollowUp.POLL
         case Identifier.SCAN_STARTED:
             state, follow_up = scans.started(record.state, received_at), FollowUp.CHECK_SCAN
         case _:

@@ -15,18 +15,17 @@ from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreUnavailable, fleet
 from patrolserver_exporter.store.tables import changes, inbox, issues, servers
 from patrolserver_exporter.sync import account_updates, restore
-from patrolserver_exporter.sync.health import Trouble
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from concurrent.futures import Future
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store, Unit
-    from patrolserver_exporter.sync.poller import AccountPoller
+    from patrolserver_exporter.sync.account import RunningAccount
     from patrolserver_exporter.sync.rules import Rules
 
     T = TypeVar("T")
@@ -110,7 +109,7 @@ class Housekeeping:
         self._swept_on, self._sweep, self._sweeping = None, None, []
         self._due.pop("waivers", None)
 
-    def tick(self, pollers: Mapping[str, AccountPoller]) -> None:
+    def tick(self, accounts: Collection[RunningAccount]) -> None:
         """Do what is due."""
         if self._stale and (self._judging is None or self._judging.done()):
             self._judge_anew()
@@ -122,9 +121,9 @@ class Housekeeping:
         if self._is_due("purge", _PURGE_EVERY):
             self._submit(self._purge)
         if self._is_due("catch_up", _CATCH_UP_EVERY):
-            self._catch_up(pollers)
+            self._catch_up(accounts)
         if self._is_due("secrets", _SECRETS_EVERY):
-            self._look_for_new_secrets(pollers)
+            self._look_for_new_secrets(accounts)
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()
@@ -182,35 +181,33 @@ class Housekeeping:
                 )
             )
 
-    def _catch_up(self, pollers: Mapping[str, AccountPoller]) -> None:
+    def _catch_up(self, accounts: Collection[RunningAccount]) -> None:
         """Where deliveries did not fit into the inbox, poll the account's servers sooner, at most once an interval."""
-        for account, poller in pollers.items():
+        for account in accounts:
 
-            def work(unit: Unit, account: str = account) -> bool:
-                record = fleet.account_records(unit.connection).get(account)
+            def work(unit: Unit, name: str = account.name) -> bool:
+                record = fleet.account_records(unit.connection).get(name)
                 if record is None or record.catch_up_since is None:
                     return False
-                return not account_updates.finish_catch_up(unit, account)
+                return not account_updates.finish_catch_up(unit, name)
 
             self._store.submit(work).add_done_callback(
-                lambda future, account=account, poller=poller: self._plan_catch_up(account, poller, future)  # type: ignore[misc]
+                lambda future, account=account: self._plan_catch_up(account, future)  # type: ignore[misc]
             )
 
-    def _plan_catch_up(self, account: str, poller: AccountPoller, future: Future[bool]) -> None:
+    def _plan_catch_up(self, account: RunningAccount, future: Future[bool]) -> None:
         if future.exception() is not None or not future.result():
             return
         now = self._clock.monotonic()
-        if now < self._caught_up_at.get(account, 0.0):
+        if now < self._caught_up_at.get(account.name, 0.0):
             return
-        self._caught_up_at[account] = now + poller.watched.interval
+        self._caught_up_at[account.name] = now + account.interval
         log.warning(
             "The inbox was full, so the account's servers are polled to make up for deliveries that did not fit",
-            extra=log_fields(account=account),
+            extra=log_fields(account=account.name),
         )
-        poller.plan_all(poller.watched.server_ids)
+        account.plan_spread(account.server_ids)
 
-    def _look_for_new_secrets(self, pollers: Mapping[str, AccountPoller]) -> None:
-        for poller in pollers.values():
-            watched = poller.watched
-            if watched.health.trouble is Trouble.CREDENTIALS:
-                watched.try_new_credentials(self._clock.monotonic())
+    def _look_for_new_secrets(self, accounts: Collection[RunningAccount]) -> None:
+        for account in accounts:
+            account.try_new_credentials()

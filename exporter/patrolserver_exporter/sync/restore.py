@@ -1,4 +1,4 @@
-"""Units of work at start and at reload: from the store to the series, and back into order after a clock was set."""
+"""Units of work at start and at reload: from the store to the series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from patrolserver_exporter.live.effects import FleetRestored, InboxMoved, Server
 from patrolserver_exporter.store import fleet, history
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
 from patrolserver_exporter.sync import server_updates
-from patrolserver_exporter.sync.account_updates import renew_summary, save_account
+from patrolserver_exporter.sync.clock_steps import follow_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,82 +98,3 @@ def _judged(unit: Unit, records: Iterable[ServerRecord], rules: Mapping[str, Rul
     judged = [server_updates.judge_anew(unit, record, rules[record.account], now=now) for record in records]
     fleet.save_servers(unit.connection, judged)
     return judged
-
-
-def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:
-    """The system's clock was set by ``step`` seconds: nothing may seem to have happened in the future.
-
-    A poll that seems to be from the future cannot tell how old its data is, so the server counts as never polled until
-    its next poll.
-    """
-    transitions.shift_times(unit, step, now=now)
-    for account, of_account in rules.items():
-        _forget_future_of_account(unit, account, now)
-        for record in list(fleet.server_records(unit.connection, account, gone=True)):
-            if _is_from_future(record, now):
-                _forget_future(unit, record, now, of_account)
-
-
-def _forget_future_of_account(unit: Unit, account: str, now: float) -> None:
-    record = fleet.account_records(unit.connection).get(account)
-    if record is None or max(record.last_success_at or 0.0, record.catch_up_since or 0.0) <= now:
-        return
-    since = record.catch_up_since
-    past = replace(record, last_success_at=_past(record.last_success_at, now), catch_up_since=since and min(since, now))
-    save_account(unit, past)
-
-
-def _past(at: float | None, now: float) -> float | None:
-    return None if at is None or at > now else at
-
-
-def _is_from_future(record: ServerRecord, now: float) -> bool:
-    state = record.state
-    times = (
-        record.gone_at,
-        state.last_poll_at,
-        state.last_scan_at,
-        state.event_received_at,
-        state.scan_started_told_at,
-        state.scan_finished_told_at,
-    )
-    # The poll that its issues' times are from may have been forgotten already, when the clock was set back before.
-    forgotten = state.last_poll_at is None and record.summary.software is not None
-    return forgotten or any(at is not None and at > now for at in times)
-
-
-def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -> None:
-    def past(at: float | None) -> float | None:
-        return _past(at, now)
-
-    def at_most_now(at: float | None) -> float | None:
-        return None if at is None else min(at, now)
-
-    state = record.state
-    state = replace(
-        state,
-        last_poll_at=past(state.last_poll_at),
-        complete_poll_at=past(state.complete_poll_at),
-        last_scan_at=past(state.last_scan_at),
-        poll_success=False if past(state.last_poll_at) is None else state.poll_success,
-        scan_started_told_at=at_most_now(state.scan_started_told_at),
-        scan_finished_told_at=at_most_now(state.scan_finished_told_at),
-        event_received_at=at_most_now(state.event_received_at),
-        settle_poll_at=at_most_now(state.settle_poll_at),
-    )
-    issues = [
-        replace(
-            issue,
-            first_seen=min(issue.first_seen, now),
-            last_seen=min(issue.last_seen, now),
-            event_received_at=at_most_now(issue.event_received_at),
-            fixed_at=at_most_now(issue.fixed_at),
-        )
-        for issue in fleet.issues_of(unit.connection, record.account, record.server_id)
-    ]
-    fleet.save_issues(unit.connection, issues)
-    record = replace(record, state=state, gone_at=at_most_now(record.gone_at))
-    if record.gone_at is None:
-        renew_summary(unit, record, rules)
-    else:
-        fleet.save_servers(unit.connection, [server_updates.with_state(record, state)])

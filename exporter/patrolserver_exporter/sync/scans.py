@@ -25,7 +25,7 @@ _SAME_SCAN_FOR = 600.0
 """Seconds after a told end in which isScanning may lag behind; if it still says yes later, that is another scan."""
 
 
-def is_watched(state: ServerState) -> bool:
+def is_awaited(state: ServerState) -> bool:
     """A scan is known or suspected to run, so isScanning is worth a call."""
     return state.scanning or state.scan_started_told_at is not None or state.scan_finished_told_at is not None
 

@@ -36,8 +36,8 @@ class Schedule:
 
     def put(self, task: Task, at: float) -> None:
         """Plan a task; one that is planned later already moves to ``at``, one that is planned sooner stays."""
-        known = self._due.get(task)
-        if known is None or at < known:
+        planned_at = self._due.get(task)
+        if planned_at is None or at < planned_at:
             self._due[task] = at
             heapq.heappush(self._heap, (at, task))
             if len(self._heap) > 2 * len(self._due) + _OUTDATED_KEPT:

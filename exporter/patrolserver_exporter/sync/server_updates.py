@@ -36,7 +36,12 @@ def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
 def summary_of(
     record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
 ) -> ServerSummary:
-    """What the server's series show; by which rules its issues were judged stays as it was."""
+    """What the server's series show; by which rules its issues were judged stays as it was.
+
+    Of a server in doubt no numbers are shown: they may be another one's.
+    """
+    if record.state.in_doubt_since is not None:
+        software, issues = None, ()
     summary = summarise(
         account=record.account,
         server=Server(id=record.server_id, name=record.name, verified=record.state.verified),
@@ -87,7 +92,8 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
 ) -> ServerState | None:
     """Merge a successful poll that started at ``started_at``; ``None`` if the account no longer has the server.
 
-    A poll that comes after one that started later is left out. The clock may have been set back during the poll, and
+    A poll that comes after one that started later is left out, and so is one that started before the server got its
+    name: it may tell of another server. The clock may have been set back during the poll, and
     nothing started in the future.
     """
     record = find(unit, account, server_id)
@@ -95,6 +101,8 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         return None
     started_at = min(started_at, now)
     if record.state.last_poll_at is not None and started_at <= record.state.last_poll_at <= now:
+        return record.state
+    if started_at < (record.state.in_doubt_since or 0.0) <= now:
         return record.state
     outcome = merge.apply_poll(
         fleet.issues_of(unit.connection, account, server_id),
@@ -105,6 +113,7 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         exploit_risk=rules.exploit_risk,
         settle=rules.settle,
         complete=complete,
+        former=record.state.former_fingerprints,
     )
     issues = keep_issues(unit, record.name, outcome, rules, now)
     state = _after_poll(record.state, started_at, complete=complete)
@@ -133,6 +142,7 @@ def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) ->
             exploit_risk=rules.exploit_risk,
             settle=rules.settle,
             complete=False,
+            former=record.state.former_fingerprints,
         )
         issues = keep_issues(unit, record.name, outcome, rules, now)
     return _judged(record, rules, software, issues)
@@ -154,6 +164,7 @@ def _after_poll(state: ServerState, started_at: float, *, complete: bool) -> Ser
         complete_poll_at=started_at if complete else state.complete_poll_at,
         poll_success=True,
         event_received_at=still(state.event_received_at),
+        in_doubt_since=still(state.in_doubt_since),
         # One that was not complete counts too: else the next would be due at once, and the one after it.
         settle_poll_at=None if (state.settle_poll_at or 0.0) <= started_at else state.settle_poll_at,
     )
@@ -210,6 +221,7 @@ def apply_reported(  # noqa: PLR0913  # What an event brings, by keyword.
         received_at=received_at,
         last_poll_started_at=record.state.complete_poll_at,
         settle=rules.settle,
+        former=record.state.former_fingerprints,
     )
     issues = keep_issues(unit, record.name, outcome, rules, now)
     polled_at = record.state.complete_poll_at

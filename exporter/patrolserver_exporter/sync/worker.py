@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.inbox.delivery import DeliveryState
@@ -14,15 +14,12 @@ from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
 from patrolserver_exporter.store import ClaimLost, StoreError, StoreUnavailable
 from patrolserver_exporter.sync.account import EVENT_THREADS
-from patrolserver_exporter.sync.calls import StoppedError
-from patrolserver_exporter.sync.events import FollowUp, conclude, needs_server, settle
-from patrolserver_exporter.sync.health import Trouble
+from patrolserver_exporter.sync.calls import Results, StoppedError
+from patrolserver_exporter.sync.events import FollowUp, conclude, needs_server, note_failure
 from patrolserver_exporter.sync.schedule import Job
 from patrolserver_exporter.sync.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.live.own_metrics import Telemetry
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from patrolserver_exporter.sync.poller import AccountPoller
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _IDLE = 1.0
 """Seconds after which the worker looks again even if nobody woke it."""
@@ -50,21 +46,22 @@ class AccountWorker:
 
     def __init__(self, poller: AccountPoller, store: Store, clock: Clock, telemetry: Telemetry) -> None:
         self._poller = poller
-        self._watched = poller.watched
+        self._account = poller.account
+        self._results = Results(self._account, store, telemetry)
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
-        self._lease = 4 * self._watched.settings.poll.timeout + 30.0
+        self._lease = 4 * self._account.config.poll.timeout + 30.0
         self._free = EVENT_THREADS
         self._wake = threading.Condition()
         self._woken = True
         self._stopping = False
         self._trusted_at: float | None = None
         """Start of the last list call of ours that succeeded (monotonic seconds)."""
-        self._threads = Threads(EVENT_THREADS, f"event-{self._watched.name}")
+        self._threads = Threads(EVENT_THREADS, f"event-{self._account.name}")
         self.last_progress = clock.monotonic()
         """When the worker last went round (monotonic seconds); the watchdog looks at it."""
-        self._dispatcher = threading.Thread(target=self._run, name=f"inbox-{self._watched.name}", daemon=True)
+        self._dispatcher = threading.Thread(target=self._run, name=f"inbox-{self._account.name}", daemon=True)
         self._dispatcher.start()
 
     def wake(self) -> None:
@@ -97,7 +94,7 @@ class AccountWorker:
             except StoreError as error:
                 wait = self._failed("The inbox cannot be read", error)
             except Exception as error:
-                log.exception("The worker failed; this is a bug", extra=log_fields(account=self._watched.name))
+                log.exception("The worker failed; this is a bug", extra=log_fields(account=self._account.name))
                 wait = self._failed("The worker goes on", error)
             self.last_progress = self._clock.monotonic()
 
@@ -105,31 +102,30 @@ class AccountWorker:
         self._telemetry.error("worker")
         # What the store cannot do, it has said itself, once and not for each delivery.
         level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
-        log.log(level, what, extra=log_fields(account=self._watched.name, err=str(error)))
+        log.log(level, what, extra=log_fields(account=self._account.name, err=str(error)))
         return _IDLE
 
     def _dispatch(self) -> float:
         """Claim what is due and can be fetched now; returns how long there is nothing to do, in seconds."""
-        watched = self._watched
-        with watched.lock:
-            if not watched.health.allows_events(self._clock.monotonic()):
-                return _IDLE
+        account = self._account
+        if not account.allows_events():
+            return _IDLE
         with self._wake:
             wanted = self._free
         granted = 0
-        while granted < wanted and watched.events.try_take():
+        while granted < wanted and account.budgets.events.try_take():
             granted += 1
         if not granted:
             # With no thread free, whoever gets free wakes us up.
-            return _IDLE if not wanted else min(watched.events.seconds_until_available(), _IDLE)
+            return _IDLE if not wanted else min(account.budgets.events.seconds_until_available(), _IDLE)
         claimed: list[Delivery] = []
         try:
             now = self._clock.now()
             claimed = self._store.run(
-                lambda unit: transitions.claim(unit, watched.name, now=now, lease=self._lease, limit=granted)
+                lambda unit: transitions.claim(unit, account.name, now=now, lease=self._lease, limit=granted)
             )
         finally:
-            watched.events.give_back(granted - len(claimed))
+            account.budgets.events.give_back(granted - len(claimed))
         with self._wake:
             self._free -= len(claimed)
         for delivery in claimed:
@@ -160,10 +156,12 @@ class AccountWorker:
 
     def _put_off(self, delivery: Delivery, error: Exception, body: bytes | None) -> None:
         """Try a delivery again that met a bug, or leave it to the operator; else it would be tried at each lease."""
-        fate = fate_of_bug(state_attempts=delivery.attempts, draw=self._watched.draw)
+        fate = fate_of_bug(state_attempts=delivery.attempts, draw=self._account.draw)
         why = f"The event could not be applied, which is a bug: {type(error).__name__}; the log has the details"
         try:
-            self._store.run(lambda unit: settle(unit, delivery, fate, now=self._clock.now(), error=why, body=body))
+            self._store.run(
+                lambda unit: note_failure(unit, delivery, fate, now=self._clock.now(), error=why, body=body)
+            )
         except StoreError as unkept:
             self._failed("The delivery will be tried again when its lease runs out", unkept)
 
@@ -179,31 +177,19 @@ class AccountWorker:
         except StoreError as unkept:
             self._failed("The delivery will be tried again when its lease runs out", unkept)
 
-    def _keep(self, work: Callable[[Unit], T]) -> T:
-        """Have the store do a unit of work; `StoppedError` if the account is watched anew, or no longer, by then."""
-
-        def unless_stopped(unit: Unit) -> T:
-            if self._stopping:
-                raise StoppedError
-            return work(unit)
-
-        return self._store.run(unless_stopped)
-
     def _fetch(self, delivery: Delivery) -> Parsed[Event] | None:
-        """What the API says of a delivery's event; ``None`` if it did not confirm it, which is then settled."""
-        watched = self._watched
-        if self._stopping:
+        """What the API says of a delivery's event; ``None`` if it did not confirm it, and then its end is written."""
+        account = self._account
+        if account.is_stopping:
             raise StoppedError
         try:
-            parsed = watched.client.event(delivery.webhook_id, delivery.event_id)
+            parsed = account.client.event(delivery.webhook_id, delivery.event_id)
         except PatrolServerError as error:
             if not isinstance(error, Refused):
-                with watched.lock:
-                    watched.health.call_failed(self._clock.monotonic(), error)
-            self._settle(delivery, self._fate(delivery, error), str(error))
+                account.call_failed(error)
+            self._not_confirmed(delivery, self._fate(delivery, error), str(error))
             return None
-        with watched.lock:
-            watched.health.call_succeeded()
+        account.call_succeeded()
         return parsed
 
     def _fate(self, delivery: Delivery, error: PatrolServerError) -> Fate:
@@ -214,7 +200,7 @@ class AccountWorker:
             state_attempts=delivery.attempts,
             credentials_are_good=trusted,
             now=self._clock.now(),
-            draw=self._watched.draw,
+            draw=self._account.draw,
         )
 
     def _credentials_are_good(self) -> bool:
@@ -223,40 +209,39 @@ class AccountWorker:
         Such events must not use up the calls that the polls need, so a call that would be too much is left to the
         poller, and the delivery waits for it.
         """
-        watched = self._watched
-        with watched.lock:
-            if watched.health.trouble is Trouble.CREDENTIALS:
-                return False
+        account = self._account
+        if account.credentials_refused:
+            return False
         now = self._clock.monotonic()
         if self._trusted_at is not None and now - self._trusted_at < _LIST_TRUSTED_FOR:
             return True
-        if not watched.polls.try_take():
+        if not account.budgets.polls.try_take():
             return False
         try:
-            watched.client.servers()
+            account.client.servers()
         except PatrolServerError as error:
-            with watched.lock:
-                watched.health.call_failed(self._clock.monotonic(), error)
+            account.call_failed(error)
             return False
         self._trusted_at = now
         return True
 
-    def _settle(self, delivery: Delivery, fate: Fate, error: str) -> None:
-        self._keep(lambda unit: settle(unit, delivery, fate, now=self._clock.now(), error=error))
+    def _not_confirmed(self, delivery: Delivery, fate: Fate, error: str) -> None:
+        self._results.keep(lambda unit: note_failure(unit, delivery, fate, now=self._clock.now(), error=error))
         level = logging.DEBUG if fate.state is DeliveryState.RETRY and fate.attempts > 1 else logging.WARNING
         fields = log_fields(account=delivery.account, delivery=delivery.id, state=fate.state.value, err=error)
         log.log(level, "An event could not be confirmed", extra=fields)
 
     def _apply(self, delivery: Delivery, parsed: Parsed[Event]) -> None:
-        watched, server_id = self._watched, parsed.value.server_id
+        account, server_id = self._account, parsed.value.server_id
         if parsed.oddities:
-            self._telemetry.wire_oddity(watched.name, len(parsed.oddities))
-        fresh = watched.list_read_at is not None and watched.list_read_at >= delivery.received_at
+            self._telemetry.wire_oddity(account.name, len(parsed.oddities))
+        list_read_at = account.list_read_at
+        fresh = list_read_at is not None and list_read_at >= delivery.received_at
 
         def work(unit: Unit) -> FollowUp:
-            return conclude(unit, delivery, parsed, list_is_fresh=fresh, now=self._clock.now(), rules=watched.rules)
+            return conclude(unit, delivery, parsed, list_is_fresh=fresh, now=self._clock.now(), rules=account.rules)
 
-        follow_up = self._keep(work)
+        follow_up = self._results.keep(work)
         if follow_up is FollowUp.LIST:
             self._poller.list_now()
         elif server_id is not None:
@@ -266,7 +251,7 @@ class AccountWorker:
             log.warning("An event names no server; its body is kept in the inbox", extra=fields)
 
     def _follow_up(self, server_id: int, follow_up: FollowUp) -> None:
-        if follow_up in {FollowUp.POLL, FollowUp.POLL_TWICE, FollowUp.POLL_AND_CHECK_SCAN}:
+        if follow_up in {FollowUp.POLL, FollowUp.POLL_AND_CHECK_SCAN}:
             self._poller.plan(Job.POLL, server_id)
         if follow_up in {FollowUp.CHECK_SCAN, FollowUp.POLL_AND_CHECK_SCAN}:
             self._poller.plan(Job.CHECK_SCAN, server_id)

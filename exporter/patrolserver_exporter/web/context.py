@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Watching(Protocol):
-    """The part of ``ingest.Ingest`` that the web layer asks."""
+    """The part of ``sync.accounts.Accounts`` that the web layer asks."""
 
     @property
     def ready(self) -> bool:

@@ -222,21 +222,6 @@ def test_settling_keeps_what_it_is_told(store: Store) -> None:
     assert (row.server_id, row.last_error, row.claim, row.updated_at, body) == (7, "e", None, NOW + 1, b"\x00\xff")
 
 
-def test_the_next_due_time_is_told(store: Store) -> None:
-    """Whoever waits for the inbox knows until when."""
-
-    def next_due() -> float | None:
-        return store.run(lambda unit: transitions.next_due_at(unit.connection, "main"))
-
-    assert next_due() is None
-    take(store, new())
-    assert next_due() == 0.0
-    (claimed,) = claim(store)
-    assert next_due() == NOW + 60
-    settle(store, claimed, DeliveryState.RETRY, next_attempt_at=NOW + 5)
-    assert next_due() == NOW + 5
-
-
 @pytest.mark.parametrize("state", DeliveryState)
 def test_an_api_that_answers_again_hastens_what_waits_for_it(store: Store, state: DeliveryState) -> None:
     """Blocked and retried deliveries are due at once, others stay; good credentials alone free the blocked ones."""

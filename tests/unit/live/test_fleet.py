@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from prometheus_client.exposition import generate_latest
 from tests.unit.live import fleets
 from tests.unit.live.oracle import OracleCollector
@@ -50,15 +50,12 @@ class FleetMachine(RuleBasedStateMachine):
         super().__init__()
         self.fleet = fleet()
         self.model: dict[tuple[str, int], ServerSummary] = {}
-        self.generation = self.fleet.generation
 
     @rule(summary=fleets.summaries)
     def add(self, summary: ServerSummary) -> None:
         """A server is polled."""
-        before = self.model.get((summary.account, summary.server_id))
         self.model[summary.account, summary.server_id] = summary
         self.fleet.update(summary)
-        assert before == summary or self.fleet.generation > self.generation
 
     @rule(data=st.data(), summary=fleets.summaries)
     def change(self, data: st.DataObject, summary: ServerSummary) -> None:
@@ -72,7 +69,6 @@ class FleetMachine(RuleBasedStateMachine):
         """A poll without any news changes nothing."""
         if self.model:
             self.fleet.update(self.model[data.draw(st.sampled_from(sorted(self.model)))])
-            assert self.fleet.generation == self.generation
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
@@ -81,7 +77,6 @@ class FleetMachine(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(sorted(self.model)))
             del self.model[key]
             self.fleet.remove(*key)
-            assert self.fleet.generation > self.generation
 
     @rule(server_id=st.integers(0, 5))
     def remove_unknown(self, server_id: int) -> None:
@@ -98,12 +93,6 @@ class FleetMachine(RuleBasedStateMachine):
     def scrape(self) -> None:
         """All lines are those of the plain collector."""
         assert lines(self.fleet) == expected(self.model.values())
-
-    @invariant()
-    def remember_generation(self) -> None:
-        """The generation never falls."""
-        assert self.fleet.generation >= self.generation
-        self.generation = self.fleet.generation
 
     def teardown(self) -> None:
         """Whatever happened, the last scrape is right."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.config.schema import Account, Config, Issues, Metrics, Poll, ServerFilter, Webhook
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.sync.rules import Rules
+
+if TYPE_CHECKING:
+    from tests.harness.ticking import HeldClock
+
+    from patrolserver_exporter.sync.account import RunningAccount
 
 MAIN = "main"
 SETTLE = 300.0
@@ -35,6 +40,17 @@ def configured(
         issues=issues or Issues(settle=SETTLE),
         metrics=metrics or Metrics(),
     )
+
+
+def take_planned(account: RunningAccount, clock: HeldClock) -> dict[int, float]:
+    """Seconds to each server's next job, soonest first; they are taken out of the account's schedule."""
+    schedule = account._schedule  # noqa: SLF001  # Nobody else has to see it.
+    waits = {}
+    while (at := schedule.next_at()) is not None:
+        task = schedule.pop_due(at)
+        assert task is not None
+        waits[task.server_id] = at - clock.monotonic()
+    return waits
 
 
 def rules(**settings: Any) -> Rules:

@@ -43,14 +43,29 @@ class Driver:
         self.account = account
         self._event_ids = 0
 
-    def take_list(self, *names: str, complete: bool = True) -> account_updates.Listed:
-        """The account's servers are these, with ids from 1; an empty name leaves its id out."""
+    def take_list(self, *names: str, complete: bool = True, because: str = "") -> account_updates.Listed:
+        """The account's servers are these, with ids from 1; an empty name leaves its id out.
+
+        With ``because`` the list is a part of the whole.
+        """
         servers = [Server(id=n, name=name, verified=True) for n, name in enumerate(names, 1) if name]
         return self.store.run(
             lambda unit: account_updates.apply_list(
-                unit, self.account, servers, complete=complete, now=self.clock.now(), rules=self.rules
+                unit,
+                self.account,
+                servers,
+                complete=complete and not because,
+                partial_because=(because,) if because else (),
+                now=self.clock.now(),
+                rules=self.rules,
             )
         )
+
+    def lose_all(self) -> account_updates.Listed:
+        """The account has no server any more; it says so twice, ``settle`` apart."""
+        self.take_list()
+        self.clock.advance(self.rules.settle)
+        return self.take_list()
 
     def poll(
         self,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.harness.ticking import HeldClock
 
-from patrolserver_exporter.sync.clock_steps import ClockWatch
+from patrolserver_exporter.sync.clock_steps import ClockSteps
 
 DAY = 86_400.0
 
@@ -12,7 +12,7 @@ DAY = 86_400.0
 def test_a_clock_that_is_set_is_noticed_once(step: float) -> None:
     """A step is told once, however long the time between two looks."""
     clock = HeldClock()
-    watch = ClockWatch(clock)
+    watch = ClockSteps(clock)
     clock.advance(1000.0)
     assert watch.step() == 0.0
     clock.set(clock.now() + step)
@@ -24,7 +24,7 @@ def test_a_clock_that_is_set_is_noticed_once(step: float) -> None:
 def test_small_steps_add_up() -> None:
     """What is not worth following alone is followed once it is five seconds."""
     clock = HeldClock()
-    watch = ClockWatch(clock)
+    watch = ClockSteps(clock)
     steps = []
     for _ in range(4):
         clock.set(clock.now() + 2.0)

@@ -60,14 +60,14 @@ def test_an_event_that_names_no_server_is_left_to_the_operator(
 def test_a_delivery_that_meets_a_bug_burns_a_try_and_takes_effect_once_it_can(watching: Watching) -> None:
     """It neither holds a thread nor comes again at every lease, says what happened, and loses nothing."""
     watching.start()
-    rules = watching.watched.rules
-    watching.watched.rules = cast("Rules", None)
+    rules = watching.account.rules
+    watching.account._rules = cast("Rules", None)  # noqa: SLF001  # the bug
     watching.deliver(watching.broken())
     watching.until(lambda: watching.states() == ["retry"])
     (delivery,) = watching.inbox()
     assert delivery.attempts == 1
     assert "bug: AttributeError" in (delivery.last_error or "")
-    watching.watched.rules = rules
+    watching.account._rules = rules  # noqa: SLF001  # and its end
     watching.until(lambda: watching.states() == ["applied"])
 
 
@@ -80,11 +80,11 @@ def test_what_waits_for_a_removed_account_is_set_aside_until_it_is_back(
     watching.deliver(watching.broken())
     watching.until(lambda: watching.states() == ["retry"])
     other = replace(config, accounts=(replace(config.accounts[0], name="other"),))
-    watching.ingest.reload(other, config)
+    watching.accounts.reload(other, config)
     assert watching.states() == ["expired"]
     assert "were set aside" in caplog.text
     watching.simulator.faults.clear()
-    watching.ingest.reload(config, other)
+    watching.accounts.reload(config, other)
     watching.until(lambda: watching.states() == ["applied"])
 
 
@@ -115,7 +115,7 @@ def test_a_forbidden_event_is_unverified_while_the_list_works(watching: Watching
     watching.deliver(watching.broken())
     watching.until(lambda: watching.states() == ["unverified"])
     assert watching.inbox()[0].attempts == 1
-    assert watching.ingest.statuses()[0].trouble is None
+    assert watching.accounts.statuses()[0].trouble is None
 
 
 def test_forged_ids_call_for_no_lists(watching: Watching) -> None:
@@ -141,7 +141,7 @@ def test_forbidden_ids_call_for_hardly_any_lists(watching: Watching) -> None:
     watching.tick_for(0.3)
     # Each thread may ask once, if they all start at once.
     assert watching.count(LIST) <= lists + 4
-    assert watching.ingest.statuses()[0].trouble is None
+    assert watching.accounts.statuses()[0].trouble is None
 
 
 def test_forbidden_ids_use_up_no_budget(prepared_url: str) -> None:
@@ -149,7 +149,7 @@ def test_forbidden_ids_use_up_no_budget(prepared_url: str) -> None:
     with Watching(prepared_url) as watching:
         watching.start(poll=replace(QUICK, max_requests_per_minute=60))
         watching.fault("status", "webhooks/*", status=403)
-        while watching.watched.polls.try_take():
+        while watching.account.budgets.polls.try_take():
             pass
         lists = watching.count(LIST)
         watching.deliver(1000)

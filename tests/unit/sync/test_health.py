@@ -60,73 +60,73 @@ def test_an_account_begins_with_its_list() -> None:
 @pytest.mark.parametrize(("interval", "wait"), [(900.0, LIST_EVERY), (10.0, 10.0)])
 def test_the_list_is_asked_for_every_minute(interval: float, wait: float) -> None:
     """Or more often, if the servers are."""
-    watched = health()
-    assert watched.listed(100.0, interval) is False
-    assert watched.list_at == 100.0 + wait
+    judge = health()
+    assert judge.listed(100.0, interval) is False
+    assert judge.list_at == 100.0 + wait
 
 
 def test_refused_credentials_pause_everything_but_a_probe() -> None:
     """While the list is refused no call is made but one every two minutes, until it succeeds."""
-    watched = health()
-    assert watched.list_failed(100.0, Refused("wrong", status=401)) is True
-    assert watched.trouble is Trouble.CREDENTIALS
-    assert watched.list_at == 100.0 + PROBE_EVERY
-    assert not watched.allows_calls(1e6)
-    assert not watched.allows_events(1e6)
-    assert watched.list_failed(220.0, Refused("wrong", status=401)) is False
-    watched.ask_for_list(230.0)
-    assert watched.list_at == 220.0 + PROBE_EVERY
-    assert watched.listed(300.0, 900.0) is True
-    assert watched.allows_calls(300.0)
-    assert watched.allows_events(300.0)
+    judge = health()
+    assert judge.list_failed(100.0, Refused("wrong", status=401)) is True
+    assert judge.trouble is Trouble.CREDENTIALS
+    assert judge.list_at == 100.0 + PROBE_EVERY
+    assert not judge.allows_calls(1e6)
+    assert not judge.allows_events(1e6)
+    assert judge.list_failed(220.0, Refused("wrong", status=401)) is False
+    judge.ask_for_list(230.0)
+    assert judge.list_at == 220.0 + PROBE_EVERY
+    assert judge.listed(300.0, 900.0) is True
+    assert judge.allows_calls(300.0)
+    assert judge.allows_events(300.0)
 
 
 def test_an_unreachable_api_gets_no_polls_but_events_go_on() -> None:
     """Events have back-offs of their own; the list backs off."""
-    watched = health(draw=0.99)
+    judge = health(draw=0.99)
     waits = []
     now = 0.0
     for _ in range(9):
-        watched.list_failed(now, ConnectionFailed("refused"))
-        waits.append(watched.list_at - now)
-        now = watched.list_at
+        judge.list_failed(now, ConnectionFailed("refused"))
+        waits.append(judge.list_at - now)
+        now = judge.list_at
     assert waits[0] < waits[1] < waits[2]
     assert max(waits) <= 300.0
-    assert watched.trouble is Trouble.UNREACHABLE
-    assert not watched.allows_calls(now)
-    assert watched.allows_events(now)
+    assert judge.trouble is Trouble.UNREACHABLE
+    assert not judge.allows_calls(now)
+    assert judge.allows_events(now)
 
 
 @pytest.mark.parametrize(("interval", "longest"), [(1.0, 5.0), (10.0, 10.0), (900.0, 60.0)])
 def test_a_short_interval_shows_a_recovery_as_soon(interval: float, longest: float) -> None:
     """The list's back-off grows to the interval and to a minute at most, but no API is asked all the time."""
-    watched = health(draw=0.999)
+    judge = health(draw=0.999)
     now = before = 0.0
     for _ in range(9):
-        watched.list_failed(now, ConnectionFailed("refused"), interval)
-        now, before = watched.list_at, now
+        judge.list_failed(now, ConnectionFailed("refused"), interval)
+        now, before = judge.list_at, now
     assert now - before == pytest.approx(longest, rel=0.01)
 
 
 def test_a_change_of_trouble_is_told() -> None:
     """From unreachable to refused is worth a line in the log."""
-    watched = health()
-    assert watched.list_failed(0.0, ConnectionFailed("refused"))
-    assert watched.list_failed(1.0, Refused("wrong"))
-    assert not watched.list_failed(2.0, Refused("wrong"))
+    judge = health()
+    assert judge.list_failed(0.0, ConnectionFailed("refused"))
+    assert judge.list_failed(1.0, Refused("wrong"))
+    assert not judge.list_failed(2.0, Refused("wrong"))
 
 
 def test_an_api_that_asks_to_wait_is_left_alone() -> None:
     """After a 429 or a 503 with Retry-After no call is made but the list's."""
-    watched = health()
-    watched.call_failed(100.0, ServerFailure("later", retry_after=50.0))
-    watched.call_failed(100.0, RateLimited("later", retry_after=30.0))
-    assert not watched.allows_calls(149.0)
-    assert not watched.allows_events(149.0)
-    assert watched.allows_calls(150.0)
-    watched.call_failed(200.0, RateLimited("later"))
-    assert not watched.allows_calls(204.9)
-    assert watched.allows_calls(210.0)
+    judge = health()
+    judge.call_failed(100.0, ServerFailure("later", retry_after=50.0))
+    judge.call_failed(100.0, RateLimited("later", retry_after=30.0))
+    assert not judge.allows_calls(149.0)
+    assert not judge.allows_events(149.0)
+    assert judge.allows_calls(150.0)
+    judge.call_failed(200.0, RateLimited("later"))
+    assert not judge.allows_calls(204.9)
+    assert judge.allows_calls(210.0)
 
 
 @pytest.mark.parametrize(
@@ -140,18 +140,18 @@ def test_an_api_that_asks_to_wait_is_left_alone() -> None:
 )
 def test_only_what_looks_like_more_has_the_list_judge(error: PatrolServerError, times: int, asks: bool) -> None:  # noqa: FBT001  # by name
     """A refusal, or five failures in a row; but an event that does not exist says nothing against the API."""
-    watched = health()
-    watched.listed(100.0, 900.0)
+    judge = health()
+    judge.listed(100.0, 900.0)
     for _ in range(times):
-        watched.call_failed(101.0, error)
-    assert (watched.list_at == 101.0) is asks
+        judge.call_failed(101.0, error)
+    assert (judge.list_at == 101.0) is asks
 
 
 def test_a_success_in_between_starts_the_count_anew() -> None:
     """Five failures only count in a row."""
-    watched = health()
-    watched.listed(100.0, 900.0)
+    judge = health()
+    judge.listed(100.0, 900.0)
     for _ in range(20):
-        watched.call_failed(101.0, ConnectionFailed("no"))
-        watched.call_succeeded()
-    assert watched.list_at == 100.0 + LIST_EVERY
+        judge.call_failed(101.0, ConnectionFailed("no"))
+        judge.call_succeeded()
+    assert judge.list_at == 100.0 + LIST_EVERY

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.issues.builders import exploitable, outdated
-from tests.unit.sync.accounts import MAIN, SETTLE, configured
+from tests.unit.sync.accounts import MAIN, SETTLE, configured, take_planned
 from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.config.schema import Issues, Metrics
@@ -17,7 +17,7 @@ from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.tables import inbox
 from patrolserver_exporter.sync import account_updates, restore
-from patrolserver_exporter.sync.account import WatchedAccount
+from patrolserver_exporter.sync.account import RunningAccount
 from patrolserver_exporter.sync.housekeeping import Housekeeping
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.rules import Rules
@@ -39,15 +39,15 @@ class Keeping:
     def __init__(self, store: Store, clock: HeldClock, config: Config) -> None:
         self.store, self.clock = store, clock
         telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-        self.watched = WatchedAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
-        self.poller = AccountPoller(self.watched, store, clock, telemetry)
+        self.account = RunningAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
+        self.poller = AccountPoller(self.account, store, clock, telemetry)
         self.driver = Driver(store, clock, Rules.of(config, config.accounts[0]))
         self.housekeeping = Housekeeping(store, telemetry, clock)
         self.housekeeping.configure(config, {MAIN: self.driver.rules})
 
     def tick(self) -> None:
         """One tick, and what it submitted."""
-        self.housekeeping.tick({MAIN: self.poller})
+        self.housekeeping.tick([self.account])
         self.store.run(lambda _: None)
 
 
@@ -62,7 +62,7 @@ def waiving(clock: HeldClock, days: int = 0) -> Config:
 def keeping(store: Store, clock: HeldClock) -> Iterator[Keeping]:
     made = Keeping(store, clock, waiving(clock))
     made.driver.take_list("web", "db")
-    made.watched.watch([1, 2])
+    made.account.set_servers([1, 2])
     yield made
     made.poller.begin_stop()
 
@@ -167,17 +167,16 @@ def test_a_catch_up_polls_the_fleet_once_an_interval_and_ends(keeping: Keeping) 
     driver.poll()
     driver.poll(server_id=2)
     keeping.tick()
-    assert len(keeping.watched.schedule) == 0
+    assert take_planned(keeping.account, clock) == {}
     clock.advance(11.0)
     keeping.store.run(lambda unit: request_catch_up(unit.connection, MAIN, clock.now()))
     keeping.tick()
-    planned = []
-    while (task := keeping.watched.schedule.pop_due(clock.monotonic() + 60.0)) is not None:
-        planned.append(task.server_id)
-    assert planned == [1, 2]
+    planned = take_planned(keeping.account, clock)
+    assert list(planned) == [1, 2]
+    assert max(planned.values()) < 60.0
     clock.advance(11.0)
     keeping.tick()
-    assert len(keeping.watched.schedule) == 0
+    assert take_planned(keeping.account, clock) == {}
     driver.poll()
     driver.poll(server_id=2)
     clock.advance(11.0)

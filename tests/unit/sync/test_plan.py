@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.harness.ticking import HeldClock
-from tests.unit.sync.accounts import configured
+from tests.unit.sync.accounts import configured, take_planned
 
 from patrolserver_exporter.config.schema import Poll
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
-from patrolserver_exporter.sync.account import WatchedAccount
+from patrolserver_exporter.sync.account import RunningAccount
 from patrolserver_exporter.sync.poller import AccountPoller
 
 if TYPE_CHECKING:
@@ -34,15 +34,11 @@ def record(server_id: int, next_poll_at: float | None, **state: object) -> Serve
 def planned(store: Store, clock: HeldClock, *records: ServerRecord) -> dict[int, float]:
     """Seconds to each server's next poll after a restart."""
     config = configured(poll=Poll(interval=900.0))
-    watched = WatchedAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
+    running = RunningAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
     telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-    poller = AccountPoller(watched, store, clock, telemetry)
+    poller = AccountPoller(running, store, clock, telemetry)
     poller.resume(records)
-    waits = {}
-    while (at := watched.schedule.next_at()) is not None:
-        task = watched.schedule.pop_due(at)
-        assert task is not None
-        waits[task.server_id] = at - clock.monotonic()
+    waits = take_planned(running, clock)
     poller.begin_stop()
     return waits
 
@@ -82,24 +78,24 @@ def test_the_first_poll_after_an_event_is_not_forgotten(store: Store, clock: Hel
 def test_turns_are_spread_and_never_far(servers: int) -> None:
     """A server waits between a quarter and five quarters of the interval, and the fleet's turns are apart."""
     config = configured(poll=Poll(interval=900.0))
-    watched = WatchedAccount(config, config.accounts[0], clock=HeldClock(), observer=lambda _: None)
-    watched.watch(range(10, 10 + servers))
+    running = RunningAccount(config, config.accounts[0], clock=HeldClock(), observer=lambda _: None)
+    running.set_servers(range(10, 10 + servers))
     for now in (1.8e9, 1.8e9 + 123.4, 1.8e9 + 899.9):
-        waits = {n: watched.turn_after(n, now) for n in watched.server_ids}
+        waits = {n: running.turn_after(n, now) for n in running.server_ids}
         assert all(225.0 < wait <= 1125.0 for wait in waits.values())
         turns = sorted((now + wait) % 900.0 for wait in waits.values())
         gaps = [b - a for a, b in itertools.pairwise(turns)]
         assert all(gap == pytest.approx(900.0 / servers, abs=0.01) for gap in gaps)
-    watched.close()
+    running.stop()
 
 
 def test_the_interval_stretches_with_the_fleet() -> None:
     """When the budget does not do for the fleet the interval grows, and the events' budget with it."""
     config = configured(poll=Poll(interval=900.0, max_requests_per_minute=60))
-    watched = WatchedAccount(config, config.accounts[0], clock=HeldClock(), observer=lambda _: None)
-    watched.watch(range(1, 101))
-    assert (watched.interval, watched.events_per_minute) == (900.0, 60)
-    watched.watch(range(1, 2401))
-    assert watched.interval == pytest.approx(2400 / 0.8)
-    assert watched.events_per_minute == 120
-    watched.close()
+    running = RunningAccount(config, config.accounts[0], clock=HeldClock(), observer=lambda _: None)
+    running.set_servers(range(1, 101))
+    assert (running.interval, running.events_per_minute) == (900.0, 60)
+    running.set_servers(range(1, 2401))
+    assert running.interval == pytest.approx(2400 / 0.8)
+    assert running.events_per_minute == 120
+    running.stop()

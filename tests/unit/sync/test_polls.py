@@ -35,27 +35,26 @@ def test_each_server_is_polled_once_an_interval(prepared_url: str, clock: HeldCl
 def test_polls_keep_to_the_budget(prepared_url: str, clock: HeldClock) -> None:
     """Lists and polls together never make more calls than a burst and what the minute allows."""
     with Watching(prepared_url, servers=40, clock=clock) as watching:
-        watching.ingest.start(watching.config(poll=replace(QUICK, max_requests_per_minute=60)))
+        watching.accounts.start(watching.config(poll=replace(QUICK, max_requests_per_minute=60)))
         watching.until(lambda: watching.count(SOFTWARE) >= 9)
         assert watching.rest() == 10
         assert watching.count(LIST) == 1
         clock.advance(3.0)
         watching.until(lambda: watching.count(SOFTWARE) >= 12)
         assert watching.rest() == 13
-        assert watching.watched.interval == 900.0
-        with watching.watched.lock:
-            assert len(watching.watched.schedule) == 40
+        assert watching.account.interval == 900.0
+        assert watching.planned() == 40
 
 
 def test_no_more_polls_than_allowed_are_made_at_once(prepared_url: str) -> None:
     """``poll.concurrency`` bounds the calls under way."""
     with Watching(prepared_url, servers=12) as watching:
         watching.fault("latency", "servers/*/software", seconds=0.15)
-        watching.ingest.start(watching.config(poll=replace(QUICK, concurrency=3)))
+        watching.accounts.start(watching.config(poll=replace(QUICK, concurrency=3)))
         seen = []
 
         def all_polled() -> bool:
-            seen.append(len(watching.watched.in_flight))
+            seen.append(len(watching.in_flight()))
             return len(watching.polled()) == 12
 
         watching.until(all_polled)
@@ -69,7 +68,7 @@ def test_a_server_that_is_gone_ends_and_is_polled_no_more(prepared_url: str, clo
         world = watching.simulator.world
         world.remove_server(world.server(world.demo, 2))
         listener = Listener()
-        watching.ingest.refresh("main", 2, listener)
+        watching.accounts.refresh("main", 2, listener)
         watching.until(lambda: len(watching.records()) == 2)
         watching.until(lambda: listener.heard)
         assert listener.heard[0] is not None
@@ -79,7 +78,7 @@ def test_a_server_that_is_gone_ends_and_is_polled_no_more(prepared_url: str, clo
         clock.advance(60.0)
         watching.rest()
         assert watching.count(SOFTWARE) == calls
-        assert (len(watching.watched.schedule), watching.watched.failures) == (2, {})
+        assert (watching.planned(), watching.account._failures) == (2, {})  # noqa: SLF001  # Memory is what this is about.
 
 
 def test_a_server_that_is_renamed_is_polled_at_once(watching: Watching) -> None:
@@ -102,17 +101,17 @@ def test_a_server_without_software_calls_for_one_list(watching: Watching) -> Non
     lists = watching.count(LIST)
     for _ in range(3):
         listener = Listener()
-        watching.ingest.refresh("main", 2, listener)
+        watching.accounts.refresh("main", 2, listener)
         watching.until(lambda: listener.heard)  # noqa: B023  # called before the next turn
         watching.tick_for(0.2)
     assert watching.count(LIST) == lists + 1
     assert watching.polled() == [1, 3]
 
 
-def test_filters_choose_what_is_watched(watching: Watching) -> None:
+def test_filters_choose_what_is_awaited(watching: Watching) -> None:
     """Servers that the globs leave out are neither polled nor shown."""
     name = watching.simulator.world.server(watching.simulator.world.demo, 1).name
-    watching.ingest.start(watching.config(servers=ServerFilter(exclude=(name,))))
+    watching.accounts.start(watching.config(servers=ServerFilter(exclude=(name,))))
     watching.until(lambda: watching.polled() == [2, 3])
     assert name not in watching.scrape()
 
@@ -127,8 +126,8 @@ def test_a_restart_neither_polls_everything_nor_shows_anything_fresher(prepared_
         calls = watching.count(SOFTWARE)
         clock.advance(60.0)
         watching.begin()
-        watching.ingest.start(config)
-        watching.until(lambda: watching.ingest.ready)
+        watching.accounts.start(config)
+        watching.until(lambda: watching.accounts.ready)
         watching.rest()
         assert watching.count(SOFTWARE) == calls
         assert [(record.summary, record.next_poll_at) for record in watching.records()] == before
@@ -139,9 +138,9 @@ def test_a_refresh_polls_now_and_tells_once(watching: Watching) -> None:
     watching.start()
     first, second = Listener(), Listener()
     watching.fault("latency", "servers/1/software", seconds=0.3)
-    watching.ingest.refresh("main", 1, first)
-    watching.until(lambda: watching.watched.in_flight and not watching.watched.waiting)
-    watching.ingest.refresh("main", 1, second)
+    watching.accounts.refresh("main", 1, first)
+    watching.until(lambda: watching.in_flight() and not watching.awaited())
+    watching.accounts.refresh("main", 1, second)
     watching.until(lambda: second.heard)
     watching.tick_for(0.4)
     assert (first.heard, second.heard) == ([None], [None])
@@ -155,7 +154,7 @@ def test_what_stays_odd_is_said_once(watching: Watching, caplog: pytest.LogCaptu
     assert requests.post(url, json={"software": odd}, timeout=5).ok
     watching.start()
     for polls in (4, 5):
-        watching.ingest.refresh("main", 1, Listener())
+        watching.accounts.refresh("main", 1, Listener())
         watching.until(lambda: watching.count(SOFTWARE) == polls)  # noqa: B023  # called before the next turn
     watching.until(lambda: 'wire_oddities_total{account="main"} 3.0' in watching.scrape())
     assert [record.levelname for record in caplog.records if "was odd" in record.message] == ["WARNING"]
@@ -167,7 +166,7 @@ def test_a_refresh_tells_what_went_wrong_once(watching: Watching) -> None:
     watching.fault("status", "servers/1/software", status=500)
     listeners = [Listener() for _ in range(3)]
     for (of_account, server_id), listener in zip([("main", 1), ("main", 99), ("other", 1)], listeners, strict=True):
-        watching.ingest.refresh(of_account, server_id, listener)
+        watching.accounts.refresh(of_account, server_id, listener)
     watching.until(lambda: all(listener.heard for listener in listeners))
     watching.tick_for(0.3)
     said = [listener.heard for listener in listeners]
@@ -175,7 +174,7 @@ def test_a_refresh_tells_what_went_wrong_once(watching: Watching) -> None:
     assert "status 500" in str(said[0])
     assert "Server 99 is no longer in account main" in str(said[1])
     assert "There is no account other" in str(said[2])
-    assert watching.watched.waiting == {}
+    assert watching.awaited() == set()
 
 
 def test_a_failing_server_is_found_in_the_log_by_its_name(watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
@@ -183,7 +182,7 @@ def test_a_failing_server_is_found_in_the_log_by_its_name(watching: Watching, ca
     watching.start()
     watching.fault("status", "servers/1/software", status=500)
     name = next(record.name for record in watching.records() if record.server_id == 1)
-    watching.ingest.refresh("main", 1, Listener())
+    watching.accounts.refresh("main", 1, Listener())
     said = watching.until(lambda: [line for line in caplog.records if "could not be polled" in line.message])
     assert [vars(line)["fields"]["server"] for line in said] == [name]
 
@@ -195,15 +194,14 @@ def test_a_refresh_whose_result_cannot_be_kept_is_told(prepared_url: str, caplog
         watching.start()
         FailingStore.full.set()
         listener = Listener()
-        watching.ingest.refresh("main", 1, listener)
+        watching.accounts.refresh("main", 1, listener)
         watching.until(lambda: listener.heard)
         FailingStore.full.clear()
         assert "could not be kept" in str(listener.heard)
         assert "could not be kept" not in caplog.text, "the store tells of a full disk, and not each poll"
         watching.tick_for(0.1)
         assert len(listener.heard) == 1
-        with watching.watched.lock:
-            assert len(watching.watched.schedule) == 3
+        assert watching.planned() == 3
 
 
 def test_nobody_waits_for_an_account_that_stops(watching: Watching) -> None:
@@ -211,11 +209,11 @@ def test_nobody_waits_for_an_account_that_stops(watching: Watching) -> None:
     watching.start()
     watching.fault("latency", "servers/1/software", seconds=0.5)
     first, second, late = Listener(), Listener(), Listener()
-    watching.ingest.refresh("main", 1, first)
-    watching.until(lambda: watching.watched.in_flight)
-    watching.ingest.refresh("main", 1, second)
+    watching.accounts.refresh("main", 1, first)
+    watching.until(watching.in_flight)
+    watching.accounts.refresh("main", 1, second)
     poller = watching.poller
-    watching.ingest.stop()
+    watching.accounts.stop()
     poller.refresh(1, late)
     watching.until(lambda: first.heard and second.heard and late.heard)
     assert [len(listener.heard) for listener in (first, second, late)] == [1, 1, 1]
@@ -231,9 +229,9 @@ def test_a_listener_that_fails_does_not_keep_the_news_from_others(watching: Watc
 
     listener = Listener()
     watching.fault("latency", "servers/1/software", seconds=0.2)
-    watching.ingest.refresh("main", 1, Listener())
-    watching.ingest.refresh("main", 1, gone)
-    watching.ingest.refresh("main", 1, listener)
+    watching.accounts.refresh("main", 1, Listener())
+    watching.accounts.refresh("main", 1, gone)
+    watching.accounts.refresh("main", 1, listener)
     watching.until(lambda: listener.heard)
     assert listener.heard == [None]
     assert 'patrolserver_exporter_errors_total{component="poller"} 1.0' in watching.scrape()

@@ -21,8 +21,8 @@ def test_an_account_that_is_removed_does_not_come_back_by_a_late_call(watching: 
     watching.fault("latency", "servers", seconds=5.5)
     calls = watching.count(LIST)
     watching.poller.list_now()
-    watching.until(lambda: watching.watched.health.list_at > 0 and watching.poller._listing)  # noqa: SLF001  # under way
-    watching.ingest.reload(other, config)
+    watching.until(lambda: watching.simulator.faults.documents()[0]["hits"] == 1, "the call")
+    watching.accounts.reload(other, config)
     watching.until(lambda: watching.count(LIST) == calls + 2)
     watching.tick_for(0.3)
     assert 'account="main"' not in watching.scrape()
@@ -39,7 +39,7 @@ def test_a_reload_while_an_event_is_fetched_loses_nothing_of_it(watching: Watchi
     watching.until(lambda: watching.states() == ["fetching"])
     watching.tick_for(0.3)
     polls = watching.count(SOFTWARE)
-    watching.ingest.reload(replace(config, poll=replace(config.poll, timeout=3.0)), config)
+    watching.accounts.reload(replace(config, poll=replace(config.poll, timeout=3.0)), config)
     watching.until(lambda: watching.states() == ["applied"], within=5.0)
     assert watching.count(EVENT) == 2
     watching.until(lambda: watching.records()[0].state.last_scan_at)
@@ -54,15 +54,15 @@ def test_a_reload_that_fails_leaves_the_old_accounts_watched(prepared_url: str) 
         changed = replace(config, poll=replace(config.poll, interval=600.0))
         FailingStore.full.set()
         with pytest.raises(StoreUnavailable):
-            watching.ingest.reload(changed, config)
-        ticked = watching.ingest.last_tick
+            watching.accounts.reload(changed, config)
+        ticked = watching.accounts.last_tick
         watching.tick_for(0.05)
-        assert watching.ingest.last_tick > ticked, "the watchdog must not end what a full disk only hinders"
+        assert watching.accounts.last_tick > ticked, "the watchdog must not end what a full disk only hinders"
         FailingStore.full.clear()
         listener = Listener()
-        watching.until(watching.ingest.statuses)
-        assert watching.ingest.statuses()[0].poll_interval == 900.0
-        watching.ingest.refresh("main", 1, listener)
+        watching.until(watching.accounts.statuses)
+        assert watching.accounts.statuses()[0].poll_interval == 900.0
+        watching.accounts.refresh("main", 1, listener)
         watching.until(lambda: listener.heard)
         assert listener.heard == [None]
 
@@ -76,12 +76,11 @@ def test_a_clock_that_is_set_while_the_disk_is_full_stops_nothing(
         watching.start()
         lists = watching.count(LIST)
         FailingStore.full.set()
-        watching.ingest._step = 100.0  # noqa: SLF001  # as after a clock that was set ahead
-        with watching.watched.lock:
-            watching.watched.health.list_at = 0.0
-        ticked = watching.ingest.last_tick
+        watching.accounts._clock_follower._unfollowed = 100.0  # noqa: SLF001  # as after a clock that was set ahead
+        watching.list_now()
+        ticked = watching.accounts.last_tick
         watching.until(lambda: watching.count(LIST) > lists)
-        assert watching.ingest.last_tick > ticked
+        assert watching.accounts.last_tick > ticked
         assert "clock was set" not in caplog.text
         FailingStore.full.clear()
         watching.until(lambda: "clock was set" in caplog.text)
@@ -94,16 +93,16 @@ def test_a_reload_that_fails_stops_nothing_that_it_need_not(prepared_url: str) -
     FailingStore.full.clear()
     with Watching(prepared_url, store=FailingStore) as watching:
         config = watching.start()
-        worker = watching.ingest._watches["main"].worker  # noqa: SLF001  # the very one
+        worker = watching.accounts._running["main"].worker  # noqa: SLF001  # the very one
         changed = replace(config, issues=replace(config.issues, exploit_risk=9.0))
         FailingStore.full.set()
         with pytest.raises(StoreUnavailable):
-            watching.ingest.reload(changed, config)
+            watching.accounts.reload(changed, config)
         watching.tick_for(0.05)
-        assert [status.name for status in watching.ingest.statuses()] == ["main"]
+        assert [status.name for status in watching.accounts.statuses()] == ["main"]
         FailingStore.full.clear()
-        watching.until(lambda: watching.watched.rules.exploit_risk == config.issues.exploit_risk)
-        assert watching.ingest._watches["main"].worker is worker  # noqa: SLF001  # the very one
+        watching.until(lambda: watching.account.rules.exploit_risk == config.issues.exploit_risk)
+        assert watching.accounts._running["main"].worker is worker  # noqa: SLF001  # the very one
         watching.deliver(watching.broken())
         watching.until(lambda: watching.states() == ["applied"])
 
@@ -112,12 +111,12 @@ def test_a_reload_does_not_let_an_account_make_its_calls_twice(prepared_url: str
     """The budget counts the calls of the last minute, whatever was changed meanwhile."""
     with Watching(prepared_url, servers=40, clock=clock) as watching:
         config = watching.config(poll=replace(QUICK, max_requests_per_minute=60))
-        watching.ingest.start(config)
+        watching.accounts.start(config)
         watching.until(lambda: watching.count(SOFTWARE) >= 9)
         for timeout in (3.0, 4.0, 5.0):
             assert watching.rest() == 10
             changed = replace(config, poll=replace(config.poll, timeout=timeout))
-            watching.ingest.reload(changed, config)
+            watching.accounts.reload(changed, config)
             config = changed
         assert watching.rest() == 10
         clock.advance(1.0)

@@ -13,6 +13,7 @@ from patrolserver_exporter.issues.summary import cut_label
 from patrolserver_exporter.live.effects import FleetRestored, ServerGone, ServerShown
 from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.sync import restore
+from patrolserver_exporter.sync.clock_steps import follow_clock
 
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
@@ -40,7 +41,7 @@ def set_clock(driver: Driver, step: float) -> None:
     """The clock is set, and the service notices."""
     driver.clock.set(driver.clock.now() + step)
     now, of = driver.clock.now(), {"main": driver.rules}
-    driver.store.run(lambda unit: restore.follow_clock(unit, step, now=now, rules=of))
+    driver.store.run(lambda unit: follow_clock(unit, step, now=now, rules=of))
 
 
 def test_everything_is_shown_as_it_was(driver: Driver, clock: HeldClock, effects: list[object]) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from patrolserver_exporter.store.fleet import ServerState
-from patrolserver_exporter.sync.scans import confirmed, finished, is_watched, next_check_after, started
+from patrolserver_exporter.sync.scans import confirmed, finished, is_awaited, next_check_after, started
 
 IDLE = ServerState()
 
@@ -14,10 +14,10 @@ def answer(state: ServerState, *, running: bool, at: float) -> tuple[ServerState
 
 def test_an_idle_server_is_not_watched() -> None:
     """IsScanning is only asked where a scan is known or suspected."""
-    assert not is_watched(IDLE)
-    assert is_watched(started(IDLE, 100.0))
-    assert is_watched(finished(IDLE, 100.0))
-    assert is_watched(ServerState(scanning=True))
+    assert not is_awaited(IDLE)
+    assert is_awaited(started(IDLE, 100.0))
+    assert is_awaited(finished(IDLE, 100.0))
+    assert is_awaited(ServerState(scanning=True))
 
 
 def test_a_told_start_shows_nothing_until_the_api_confirms_it() -> None:
@@ -26,7 +26,7 @@ def test_a_told_start_shows_nothing_until_the_api_confirms_it() -> None:
     assert not state.scanning
     state, ended = answer(state, running=True, at=101.0)
     assert (state.scanning, ended) == (True, False)
-    assert is_watched(state)
+    assert is_awaited(state)
 
 
 def test_a_scan_ends_when_it_is_seen_to() -> None:
@@ -34,7 +34,7 @@ def test_a_scan_ends_when_it_is_seen_to() -> None:
     state, _ = answer(started(IDLE, 100.0), running=True, at=101.0)
     state, ended = answer(state, running=False, at=160.0)
     assert ended
-    assert (state.scanning, state.last_scan_at, is_watched(state)) == (False, 160.0, False)
+    assert (state.scanning, state.last_scan_at, is_awaited(state)) == (False, 160.0, False)
 
 
 def test_a_told_end_counts_from_when_it_was_told() -> None:
@@ -62,7 +62,7 @@ def test_a_start_that_is_never_seen_is_let_go() -> None:
     for at in (101.0, 106.0):
         state, ended = answer(state, running=False, at=at)
         assert not ended
-        assert is_watched(state)
+        assert is_awaited(state)
     state, ended = answer(state, running=False, at=120.0)
     assert not ended
     assert state == IDLE

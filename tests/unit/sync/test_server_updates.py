@@ -99,7 +99,7 @@ def test_the_next_poll_of_a_second_failure_is_kept(driver: Driver, clock: HeldCl
 def test_a_server_that_is_gone_takes_no_poll(driver: Driver) -> None:
     """A late result of a server that the account no longer has is left out."""
     driver.poll(outdated("php"))
-    driver.take_list()
+    driver.lose_all()
     driver.clock.advance(1.0)
     assert driver.poll() is None
     driver.fail()
@@ -116,7 +116,7 @@ def test_an_event_opens_its_issues_at_once(driver: Driver, clock: HeldClock, eff
     received_at = clock.now()
     clock.advance(2.0)
     effects.clear()
-    assert driver.apply(delivery, reported("php")) is FollowUp.POLL_TWICE
+    assert driver.apply(delivery, reported("php")) is FollowUp.POLL
     (issue,) = driver.issues()
     assert (issue.kind, issue.first_seen, issue.polled) == (Kind.REPORTED, received_at, False)
     state = driver.server().state
@@ -250,7 +250,7 @@ def test_an_event_that_names_no_server_is_kept_for_the_operator(
 
 def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver) -> None:
     """The series of such a server have ended and stay so."""
-    driver.take_list()
+    driver.lose_all()
     assert driver.apply(driver.deliver(), reported("php"), list_is_fresh=True) is FollowUp.NOTHING
     assert driver.apply(driver.deliver(STARTED), list_is_fresh=True) is FollowUp.NOTHING
     assert (driver.inbox(), driver.issues()) == (["applied", "applied"], ())
@@ -318,5 +318,5 @@ def test_waivers_hold_from_birth_and_do_not_hide_the_opening(store: Store, clock
     assert driver.told() == [("opened", "php"), ("waived", "php")]
     assert driver.server().summary.open_issues == (0, 0, 0, 0)
     assert driver.server().summary.waived_issues == 1
-    assert driver.apply(driver.deliver(NEW_ISSUES), reported("php")) is FollowUp.POLL_TWICE
+    assert driver.apply(driver.deliver(NEW_ISSUES), reported("php")) is FollowUp.POLL
     assert driver.server().summary.waived_issues == 1

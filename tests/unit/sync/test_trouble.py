@@ -18,17 +18,17 @@ def test_what_was_passed_over_is_caught_up(watching: Watching) -> None:
     watching.start()
     fault = watching.fault("status", "*", status=500)
     watching.poller.list_now()
-    watching.until(lambda: watching.ingest.statuses()[0].trouble)
+    watching.until(lambda: watching.accounts.statuses()[0].trouble)
     calls = watching.count(SOFTWARE)
     listener = Listener()
-    watching.ingest.refresh("main", 2, listener)
+    watching.accounts.refresh("main", 2, listener)
     watching.until(lambda: watching.polled() == [1, 3])
     assert "cannot be polled now" in str(listener.heard)
     assert watching.count(SOFTWARE) == calls
-    assert watching.watched.passed_over == {2}
+    assert watching.passed_over() == {2}
     watching.simulator.faults.clear(fault)
     watching.until(lambda: watching.polled() == [1, 2, 3], within=30.0)
-    assert watching.watched.passed_over == set()
+    assert watching.passed_over() == set()
 
 
 def test_what_was_passed_over_survives_a_recovery_that_cannot_be_kept(prepared_url: str) -> None:
@@ -38,12 +38,12 @@ def test_what_was_passed_over_survives_a_recovery_that_cannot_be_kept(prepared_u
         watching.start()
         fault = watching.fault("status", "*", status=500)
         watching.poller.list_now()
-        watching.until(lambda: watching.ingest.statuses()[0].trouble)
-        watching.ingest.refresh("main", 2, Listener())
+        watching.until(lambda: watching.accounts.statuses()[0].trouble)
+        watching.accounts.refresh("main", 2, Listener())
         watching.until(lambda: watching.polled() == [1, 3])
         FailingStore.full.set()
         watching.simulator.faults.clear(fault)
-        watching.until(lambda: not watching.ingest.statuses()[0].trouble)
+        watching.until(lambda: not watching.accounts.statuses()[0].trouble)
         watching.tick_for(0.1)
         FailingStore.full.clear()
         watching.poller.list_now()
@@ -55,10 +55,10 @@ def test_an_api_that_asks_to_wait_gets_no_calls_and_refreshes_are_refused(watchi
     watching.start()
     watching.fault("rate_limit", "servers/*/software", retry_after=3600)
     first, second = Listener(), Listener()
-    watching.ingest.refresh("main", 1, first)
+    watching.accounts.refresh("main", 1, first)
     watching.until(lambda: first.heard)
     calls = watching.count(SOFTWARE)
-    watching.ingest.refresh("main", 2, second)
+    watching.accounts.refresh("main", 2, second)
     watching.until(lambda: second.heard)
     watching.tick_for(0.3)
     assert "asked to wait" in str(second.heard)
@@ -69,7 +69,7 @@ def test_a_long_pause_marks_the_servers_whose_turn_comes(watching: Watching) -> 
     """Nobody may take for polled what the API does not let be polled; each is marked once, and polled after it."""
     watching.start()
     fault = watching.fault("rate_limit", "servers/*/software", retry_after=3600)
-    watching.ingest.refresh("main", 1, Listener())
+    watching.accounts.refresh("main", 1, Listener())
     watching.until(lambda: watching.polled() == [2, 3])
     calls, lists = watching.count(SOFTWARE), watching.count(LIST)
     watching.poller.plan(Job.POLL, 2)
@@ -77,11 +77,10 @@ def test_a_long_pause_marks_the_servers_whose_turn_comes(watching: Watching) -> 
     watching.poller.list_now()
     watching.until(lambda: watching.count(LIST) > lists)
     watching.tick_for(0.2)
-    assert watching.watched.passed_over == {2}
-    assert (watching.count(SOFTWARE), watching.ingest.statuses()[0].trouble) == (calls, None)
+    assert watching.passed_over() == {2}
+    assert (watching.count(SOFTWARE), watching.accounts.statuses()[0].trouble) == (calls, None)
     watching.simulator.faults.clear(fault)
-    with watching.watched.lock:
-        watching.watched.health.paused_until = 0.0
+    watching.end_pause()
     watching.poller.list_now()
     watching.until(lambda: 2 in watching.polled())
 
@@ -93,13 +92,12 @@ def test_a_server_that_could_not_be_marked_is_marked_when_the_store_can(prepared
         watching.start()
         watching.fault("status", "*", status=500)
         watching.poller.list_now()
-        watching.until(lambda: watching.ingest.statuses()[0].trouble)
+        watching.until(lambda: watching.accounts.statuses()[0].trouble)
         FailingStore.full.set()
         watching.poller.plan(Job.POLL, 2)
         watching.tick_for(0.3)
-        with watching.watched.lock:
-            assert watching.watched.passed_over == set()
-            assert len(watching.watched.schedule) == 3
+        assert watching.passed_over() == set()
+        assert watching.planned() == 3
         FailingStore.full.clear()
         watching.poller.plan(Job.POLL, 2)
         watching.until(lambda: watching.polled() == [1, 3])
@@ -113,13 +111,13 @@ def test_refused_credentials_block_until_new_ones_are_there(watching: Watching, 
     watching.deliver(watching.broken())
     watching.until(lambda: watching.states() == ["blocked"])
     assert watching.inbox()[0].attempts == 0
-    watching.until(lambda: watching.ingest.statuses()[0].credentials_refused)
+    watching.until(lambda: watching.accounts.statuses()[0].credentials_refused)
     file.unlink()
     watching.tick_for(0.2)
     folder_secret(tmp_path, "new", "renewed")
     (tmp_path / "new").replace(file)
     watching.until(lambda: watching.states() == ["applied"], within=30.0)
-    assert not watching.ingest.statuses()[0].credentials_refused
+    assert not watching.accounts.statuses()[0].credentials_refused
 
 
 def test_a_secret_that_cannot_be_read_stops_nothing_but_its_account(watching: Watching, tmp_path: Path) -> None:
@@ -127,9 +125,9 @@ def test_a_secret_that_cannot_be_read_stops_nothing_but_its_account(watching: Wa
     file = folder_secret(tmp_path, "secret", "demo")
     watching.start(secret=Secret.from_file(file))
     file.unlink()
-    assert watching.watched.reread_credentials() is False
+    assert watching.account.reread_credentials() is False
     folder_secret(tmp_path, "secret", "other")
-    assert watching.watched.reread_credentials() is True
+    assert watching.account.reread_credentials() is True
 
 
 def test_a_delivery_that_was_blocked_without_a_trouble_is_freed_by_the_next_list(watching: Watching) -> None:

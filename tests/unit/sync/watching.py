@@ -1,4 +1,4 @@
-"""The whole ingest on a real store before a real simulator; ticked by the test."""
+"""All accounts on a real store before a real simulator; ticked by the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.simulator.software import Change, Kind
 from patrolserver_exporter.store import Store, StoreUnavailable, fleet
-from patrolserver_exporter.sync.accounts import Ingest
+from patrolserver_exporter.sync.accounts import Accounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.fleet import ServerRecord
-    from patrolserver_exporter.sync.account import WatchedAccount
+    from patrolserver_exporter.sync.account import RunningAccount
     from patrolserver_exporter.sync.poller import AccountPoller
+    from patrolserver_exporter.sync.schedule import Task
 
 T = TypeVar("T")
 SOFTWARE = "GET servers/:server/software"
@@ -74,11 +75,11 @@ class Watching:
         self.telemetry = Telemetry(version="0", revision="0", process_metrics=False)
         self.publisher = Publisher(self.telemetry, self._clock, configured().metrics)
         self.store = self._store_type(self._url, self.publisher.publish)
-        self.ingest = Ingest(self.store, self.publisher, self.telemetry, self._clock)
+        self.accounts = Accounts(self.store, self.publisher, self.telemetry, self._clock)
 
     def end(self) -> None:
         """Stop it, as a stop does."""
-        self.ingest.stop()
+        self.accounts.stop()
         self.store.close()
 
     def __enter__(self) -> Self:
@@ -99,7 +100,7 @@ class Watching:
     def start(self, **settings: Any) -> Config:
         """Watch the account, and wait until every server was polled."""
         config = self.config(**settings)
-        self.ingest.start(config)
+        self.accounts.start(config)
         count = len(self.simulator.world.servers(self.simulator.world.demo))
         self.until(lambda: len(self.polled()) == count, "the first polls")
         return config
@@ -108,7 +109,7 @@ class Watching:
         """Tick until it holds."""
         end = time.monotonic() + within
         while True:
-            self.ingest.tick()
+            self.accounts.tick()
             found = holds()
             if found:
                 return found
@@ -119,15 +120,14 @@ class Watching:
         """Let time pass, where what is tested is that nothing happens."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.ingest.tick()
+            self.accounts.tick()
             time.sleep(0.01)
 
     def rest(self) -> int:
         """Tick until no call is under way; how many were made in all. With a held clock, no tick starts another."""
 
         def resting() -> bool:
-            with self.watched.lock:
-                return not self.watched.in_flight and not self.poller._listing  # noqa: SLF001  # Nobody else asks.
+            return not self.in_flight() and not self.account._listing  # noqa: SLF001  # Nobody else asks.
 
         for _ in range(3):
             self.until(resting, "the end of all calls")
@@ -168,12 +168,36 @@ class Watching:
     @property
     def poller(self) -> AccountPoller:
         """The account's poller."""
-        return self.ingest._watches[MAIN].poller  # noqa: SLF001  # Nobody else has to see it.
+        return self.accounts._running[MAIN].poller  # noqa: SLF001  # Nobody else has to see it.
 
     @property
-    def watched(self) -> WatchedAccount:
+    def account(self) -> RunningAccount:
         """The account's state in memory."""
-        return self.poller.watched
+        return self.poller.account
+
+    def planned(self) -> int:
+        """How many jobs are planned."""
+        return len(self.account._schedule)  # noqa: SLF001  # Nobody else has to see it.
+
+    def in_flight(self) -> frozenset[Task]:
+        """What runs now."""
+        return frozenset(self.account._in_flight)  # noqa: SLF001  # Nobody else has to see it.
+
+    def passed_over(self) -> frozenset[int]:
+        """Servers whose turn came while no call could be made."""
+        return frozenset(self.account._passed_over)  # noqa: SLF001  # Nobody else has to see it.
+
+    def awaited(self) -> frozenset[int]:
+        """Servers for whose next poll somebody waits."""
+        return frozenset(self.account._awaiting)  # noqa: SLF001  # Nobody else has to see it.
+
+    def list_now(self) -> None:
+        """Have the list call made at once, whatever spaces such calls out."""
+        self.account._health.list_at = 0.0  # noqa: SLF001  # Nobody else may.
+
+    def end_pause(self) -> None:
+        """The API's pause is over."""
+        self.account._health.paused_until = 0.0  # noqa: SLF001  # Nobody else may.
 
     def records(self, *, gone: bool = False) -> list[ServerRecord]:
         """The servers."""

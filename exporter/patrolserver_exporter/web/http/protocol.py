@@ -167,7 +167,7 @@ def _admit_all(transport: asyncio.Transport) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class ConnectionLimits:
     """What every connection of a server is held to."""
 
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -191,20 +191,20 @@ class _TooMany(Exception):
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection under `Rules`."""
+    """One connection under `ConnectionLimits`."""
 
     def __init__(
         self,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        rules: Rules,
+        limits: ConnectionLimits,
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         # uvicorn would write the path, which may hold a webhook's token.
         self.access_log = False
-        self._rules = rules
+        self._limits = limits
         self._reading = _Reading.NOTHING
         self._since = self.loop.time()
         self._held = 0
@@ -218,14 +218,14 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take the connection, unless there are too many or its certificate names nobody who is allowed."""
         super().connection_made(transport)
         self._answer = AnswerTransport(transport, self.loop, self._hang_up)
-        if len(self.connections) > self._rules.max_connections:
-            self._rules.observe(WebEvent.TOO_MANY_CONNECTIONS)
+        if len(self.connections) > self._limits.max_connections:
+            self._limits.observe(WebEvent.TOO_MANY_CONNECTIONS)
             self._deaf = True
             self.connections.discard(self)
             transport.write(_answer(503, "There are too many connections."))
             transport.close()
-        elif not self._rules.admit(transport):
-            self._rules.observe(WebEvent.CERTIFICATE_REFUSED)
+        elif not self._limits.admit(transport):
+            self._limits.observe(WebEvent.CERTIFICATE_REFUSED)
             self._deaf = True
             transport.abort()
 
@@ -240,9 +240,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def check(self, now: float) -> None:
         """Close the connection when it is over one of its limits; ``now`` is the loop's time."""
-        timeouts = self._rules.timeouts
+        timeouts = self._limits.timeouts
         if self._answer.is_stalled(now, timeouts.write, PROGRESS_BYTES):
-            self._rules.observe(WebEvent.WRITE_TIMEOUT)
+            self._limits.observe(WebEvent.WRITE_TIMEOUT)
             self.transport.abort()
         elif self._deaf or self._answer.is_lingering or self.transport.is_closing():
             return
@@ -250,13 +250,13 @@ class GuardedProtocol(HttpToolsProtocol):
             # It is us who keep the client waiting.
             self._since = now
         elif self._reading is _Reading.NOTHING and now - self._since >= timeouts.idle:
-            self._rules.observe(WebEvent.IDLE)
+            self._limits.observe(WebEvent.IDLE)
             self._answer.end(timeouts.linger)
         elif self._reading is _Reading.HEADERS and now - self._since >= timeouts.header:
-            self._rules.observe(WebEvent.HEADER_TIMEOUT)
+            self._limits.observe(WebEvent.HEADER_TIMEOUT)
             self._reject(408, f"The headers were not complete after {timeouts.header:g} seconds.")
         elif self._reading is _Reading.BODY and now - self._since >= timeouts.body:
-            self._rules.observe(WebEvent.BODY_TIMEOUT)
+            self._limits.observe(WebEvent.BODY_TIMEOUT)
             self._reject(408, f"The body was not complete after {timeouts.body:g} seconds.")
 
     def _is_busy(self) -> bool:
@@ -266,7 +266,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Close after an answer; a client that still sends its body would otherwise lose the answer to a reset."""
         if self._deaf or self._reading is _Reading.BODY:
             self.flow.resume_reading()
-            self._answer.linger(self._rules.timeouts.linger)
+            self._answer.linger(self._limits.timeouts.linger)
         else:
             self.transport.close()
 
@@ -284,7 +284,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _feed(self, part: memoryview) -> None:
         if self._reading is not _Reading.NOTHING:
             self._held += len(part)
-            if self._held > self._rules.max_header_bytes:
+            if self._held > self._limits.max_header_bytes:
                 self._refuse_headers()
                 return
         try:
@@ -293,18 +293,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self._decline_upgrade()
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, _TooMany) and self._reading is _Reading.NOTHING:
-                self._rules.observe(WebEvent.TOO_MANY_PIPELINED)
+                self._limits.observe(WebEvent.TOO_MANY_PIPELINED)
                 self._reject(429, "Too many requests wait for the first one's answer.")
             elif isinstance(error.__context__, _TooMany):
                 self._refuse_headers()
             else:
-                self._rules.observe(WebEvent.MALFORMED)
+                self._limits.observe(WebEvent.MALFORMED)
                 logger.debug("a request was malformed: %s", error)
                 self._reject(400, "The request is not well-formed HTTP/1.1.")
 
     def on_message_begin(self) -> None:
         """Start the clock of the headers."""
-        if len(self.pipeline) >= self._rules.max_pipelined:
+        if len(self.pipeline) >= self._limits.max_pipelined:
             raise _TooMany
         super().on_message_begin()
         self._reading = _Reading.HEADERS
@@ -313,7 +313,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; what trails a chunked body is dropped."""
-        if len(self.headers) >= self._rules.max_headers:
+        if len(self.headers) >= self._limits.max_headers:
             raise _TooMany
         if self._reading is _Reading.HEADERS:
             super().on_header(name, value)
@@ -349,13 +349,13 @@ class GuardedProtocol(HttpToolsProtocol):
     # What it may not send
 
     def _refuse_headers(self) -> None:
-        self._rules.observe(WebEvent.HEADERS_TOO_LARGE)
-        self._reject(431, f"The request line and headers are over {self._rules.max_header_bytes} bytes, or too many.")
+        self._limits.observe(WebEvent.HEADERS_TOO_LARGE)
+        self._reject(431, f"The request line and headers are over {self._limits.max_header_bytes} bytes, or too many.")
 
     def _decline_upgrade(self) -> None:
         """Answer in HTTP/1.1 and close: the parser has dropped what follows the headers."""
         if any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
-            self._rules.observe(WebEvent.MALFORMED)
+            self._limits.observe(WebEvent.MALFORMED)
             self._reading = _Reading.BODY
             self._reject(400, "Upgrade is not supported, and not taken together with a body.")
         else:
@@ -366,7 +366,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deaf = True
         is_broken_body = self._reading is _Reading.BODY
         if is_broken_body and (self.pipeline or self.cycle.response_started):
-            self._answer.end(self._rules.timeouts.linger)
+            self._answer.end(self._limits.timeouts.linger)
         elif self._unanswered and not is_broken_body:
             self.cycle.keep_alive = False
         else:
@@ -374,7 +374,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
             self._answer.write(_answer(status, detail))
-            self._answer.linger(self._rules.timeouts.linger)
+            self._answer.linger(self._limits.timeouts.linger)
 
 
 def _answer(status: int, detail: str) -> bytes:

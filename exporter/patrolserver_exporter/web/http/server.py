@@ -18,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from patrolserver_exporter.web.http.problems import Problem
-from patrolserver_exporter.web.http.protocol import GuardedProtocol, Rules, WebEvent
+from patrolserver_exporter.web.http.protocol import ConnectionLimits, GuardedProtocol, WebEvent
 from patrolserver_exporter.web.http.tls import ServerTls
 
 if TYPE_CHECKING:
@@ -158,14 +158,18 @@ class WebServer:
     """
 
     def __init__(
-        self, listeners: Sequence[Listener], web_config: WebConfigFile | None = None, *, rules: Rules | None = None
+        self,
+        listeners: Sequence[Listener],
+        web_config: WebConfigFile | None = None,
+        *,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self._listeners = [(parse_address(listener.address), listener.app) for listener in listeners]
         self._tls = ServerTls.of(web_config)
-        rules = rules or Rules()
-        limit = min(rules.max_connections, _connections_that_fit())
-        admit = self._tls.admits if self._tls is not None else rules.admit
-        self._rules = replace(rules, max_connections=limit, admit=admit)
+        limits = limits or ConnectionLimits()
+        limit = min(limits.max_connections, _connections_that_fit())
+        admit = self._tls.admits if self._tls is not None else limits.admit
+        self._limits = replace(limits, max_connections=limit, admit=admit)
         self._state = ServerState()
         self._bound: list[socket.socket] = []
         """Sockets that are not served yet."""
@@ -222,16 +226,16 @@ class WebServer:
     async def _serve(self, sock: socket.socket, app: ASGIApp) -> None:
         address = bound_address(sock)
         self._addresses.append(address)
-        config = _uvicorn_config(self._answer_errors(app), self._rules)
+        config = _uvicorn_config(self._answer_errors(app), self._limits)
         app_state: dict[str, Any] = {
             LOOPBACK_STATE: is_loopback(address.host),
             STOPPING_STATE: self._begins_to_stop,
         }
         loop = asyncio.get_running_loop()
-        timeouts = self._rules.timeouts
+        timeouts = self._limits.timeouts
 
         def connect() -> asyncio.Protocol:
-            return GuardedProtocol(config, self._state, app_state, self._rules, loop)
+            return GuardedProtocol(config, self._state, app_state, self._limits, loop)
 
         secure = self._tls is not None
         server = await loop.create_server(
@@ -262,7 +266,7 @@ class WebServer:
                 if not self._is_stopping:
                     raise
             except Exception:
-                self._rules.observe(WebEvent.INTERNAL_ERROR)
+                self._limits.observe(WebEvent.INTERNAL_ERROR)
                 logger.exception("a %s request failed; this is a bug, please report it", scope["method"])
                 if not started:
                     problem = Problem(500, detail="The request failed. The log of the exporter has the reason.")
@@ -272,7 +276,7 @@ class WebServer:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        self._sweeper = loop.call_later(self._rules.timeouts.sweep, self._sweep)
+        self._sweeper = loop.call_later(self._limits.timeouts.sweep, self._sweep)
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode("ascii"))]
         now = loop.time()
         for connection in tuple(self._state.connections):
@@ -308,7 +312,7 @@ class WebServer:
             await asyncio.sleep(0.02)
 
 
-def _uvicorn_config(app: ASGIApp, rules: Rules) -> Config:
+def _uvicorn_config(app: ASGIApp, limits: ConnectionLimits) -> Config:
     config = Config(
         app,
         http=GuardedProtocol,
@@ -322,7 +326,7 @@ def _uvicorn_config(app: ASGIApp, rules: Rules) -> Config:
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=max(1, round(rules.timeouts.idle)),
+        timeout_keep_alive=max(1, round(limits.timeouts.idle)),
     )
     config.load()
     return config

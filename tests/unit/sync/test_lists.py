@@ -1,0 +1,191 @@
+"""Server lists that say less than before: which servers end, and which are only unknown."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.issues.builders import outdated
+from tests.unit.sync.accounts import SETTLE
+from tests.unit.sync.driving import Driver
+
+from patrolserver_exporter.live.effects import AccountShown, ServerGone
+from patrolserver_exporter.patrolserver.models import Server
+from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store.fleet import AccountState
+from patrolserver_exporter.sync.account_updates import Listed, is_sudden
+from patrolserver_exporter.sync.clock_steps import follow_clock
+
+if TYPE_CHECKING:
+    from tests.harness.ticking import HeldClock
+
+    from patrolserver_exporter.store import Store
+
+pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def driver(store: Store, clock: HeldClock) -> Driver:
+    return Driver(store, clock)
+
+
+def there(driver: Driver) -> list[int]:
+    """The servers that are not gone."""
+    records = driver.store.run(lambda unit: list(fleet.server_records(unit.connection, "main")))
+    return [record.server_id for record in records]
+
+
+def missing(driver: Driver) -> list[int]:
+    """Those of them that the last list lacked."""
+    return [i for i in there(driver) if driver.server(i).state.missing_since is not None]
+
+
+def test_an_empty_list_ends_nothing_before_it_is_said_twice(
+    driver: Driver, clock: HeldClock, effects: list[object]
+) -> None:
+    """The servers stay, marked as missing; a second empty list ends them, but not one that comes too soon."""
+    driver.take_list("a", "b")
+    effects.clear()
+    assert driver.take_list() == Listed(missing=2, confirm_in=SETTLE)
+    assert (there(driver), missing(driver)) == ([1, 2], [1, 2])
+    assert driver.account_record().state.shrunk_since == clock.now()
+    clock.advance(SETTLE - 1.0)
+    assert driver.take_list() == Listed(missing=2, confirm_in=1.0)
+    assert not [effect for effect in effects if isinstance(effect, ServerGone)]
+    clock.advance(1.0)
+    assert driver.take_list() == Listed(gone=(1, 2))
+    assert driver.account_record().state == AccountState(list_complete=True, list_length=0)
+
+
+def test_a_list_that_lost_most_is_believed_when_another_one_says_the_same(driver: Driver, clock: HeldClock) -> None:
+    """Who is back meanwhile is missing no more; who is missing only since the second list waits for another one."""
+    driver.take_list("a", "b", "c", "d", "e")
+    assert driver.take_list("a", "b").missing == 3
+    clock.advance(SETTLE)
+    assert driver.take_list("a", "", "c") == Listed(gone=(4, 5), missing=1, confirm_in=SETTLE)
+    assert missing(driver) == [2]
+    assert driver.take_list("a", "b", "c") == Listed()
+    assert missing(driver) == []
+
+
+def test_a_list_that_shrinks_little_by_little_is_believed_at_once(driver: Driver) -> None:
+    """Half of four, or most of three: servers go, and nobody waits."""
+    driver.take_list("a", "b", "c", "d")
+    assert driver.take_list("a", "b") == Listed(gone=(3, 4))
+    driver.take_list("a", "b", "c")
+    assert driver.take_list("a") == Listed(gone=(2, 3))
+
+
+def test_a_missing_server_that_is_back_keeps_all_it_had(driver: Driver) -> None:
+    """It never went."""
+    driver.take_list("a")
+    driver.poll(outdated("php"))
+    driver.take_list()
+    assert driver.take_list("a") == Listed()
+    assert (driver.open_names(), driver.server().summary.open_issues) == (["php"], (0, 0, 1, 0))
+    assert driver.account_record().state.shrunk_since is None
+
+
+def test_servers_that_the_globs_do_not_choose_are_no_reason_to_doubt_a_list(driver: Driver) -> None:
+    """What a list is compared with is what it should have shown."""
+    driver.take_list("a", "b", "c", "d")
+    assert driver.take_list("a", "b", "", "").gone == (3, 4)
+
+
+def test_a_clock_that_is_set_ahead_confirms_no_list(driver: Driver, clock: HeldClock) -> None:
+    """The time between two lists is time that went by."""
+    driver.take_list("a", "b")
+    driver.take_list()
+    clock.set(clock.now() + 3600.0)
+    driver.store.run(lambda unit: follow_clock(unit, 3600.0, now=clock.now(), rules={"main": driver.rules}))
+    assert driver.take_list() == Listed(missing=2, confirm_in=SETTLE)
+
+
+def test_a_partial_list_is_remembered_with_its_reason(driver: Driver, effects: list[object]) -> None:
+    """It ends nothing, confirms nothing, and whoever shows the account can tell; the next whole one forgets it."""
+    driver.take_list("a", "b")
+    effects.clear()
+    assert driver.take_list("a", because="total says 14") == Listed()
+    state = driver.account_record().state
+    assert (state.list_complete, state.list_partial_because) == (False, ("total says 14",))
+    assert [effect.record.state for effect in effects if isinstance(effect, AccountShown)] == [state]
+    driver.take_list("a", "b")
+    assert driver.account_record().state.list_complete is True
+
+
+@pytest.mark.usefixtures("prepared_url")
+def test_a_list_is_doubted_exactly_when_it_lost_too_much() -> None:
+    """Empty although servers were there; or more than half gone of four or more, by number or by id."""
+    for before, left, first, told in itertools.product(range(10), range(10), range(12), (True, False)):
+        listed = [Server(id=i, name=f"s{i}") for i in range(first, first + left)]
+        lacking = len(set(range(before)) - {server.id for server in listed})
+        state = AccountState(list_length=before if told else None)
+        lost_most = before >= 4 and (2 * lacking > before or (told and 2 * left < before))
+        doubted = lacking > 0 and (left == 0 or lost_most)
+        assert is_sudden(listed, state, lacking=lacking, there=before) is doubted
+
+
+def test_a_server_that_comes_back_under_another_name_is_another_one(driver: Driver, clock: HeldClock) -> None:
+    """It starts without software, numbers and issues, and its issues get fingerprints that were not there before."""
+    driver.take_list("keep", "old")
+    driver.poll(outdated("php"), server_id=2)
+    (before,) = driver.issues(2)
+    driver.take_list("keep")
+    clock.advance(60.0)
+    assert driver.take_list("keep", "new").added == (2,)
+    record = driver.server(2)
+    assert (driver.issues(2), record.summary.software, record.summary.open_issues) == ((), None, None)
+    assert (record.state.last_poll_at, record.state.in_doubt_since) == (None, clock.now())
+    assert driver.store.run(lambda unit: fleet.software_of(unit.connection, "main", 2)) is None
+    driver.poll(outdated("php"), server_id=2)
+    (after,) = driver.issues(2)
+    assert after.first_seen == clock.now()
+    assert after.fingerprint != before.fingerprint
+
+
+def test_a_server_that_comes_back_under_its_name_keeps_all(driver: Driver, clock: HeldClock) -> None:
+    """Other capitals are no other name."""
+    driver.take_list("keep", "old")
+    driver.poll(outdated("php"), server_id=2)
+    polled_at = clock.now()
+    driver.take_list("keep")
+    clock.advance(60.0)
+    driver.take_list("keep", "OLD")
+    record = driver.server(2)
+    assert (driver.open_names(2), record.summary.open_issues) == (["php"], (0, 0, 1, 0))
+    assert (record.state.last_poll_at, record.state.in_doubt_since) == (polled_at, None)
+    assert driver.take_list("keep", "Old").renamed == (2,)
+    assert driver.server(2).state.in_doubt_since is None
+
+
+def test_a_rename_in_place_keeps_the_issues_in_doubt_until_a_whole_poll(driver: Driver, clock: HeldClock) -> None:
+    """Until a poll that started later, no numbers are shown; a poll that started before says nothing of it."""
+    driver.take_list("old")
+    driver.poll(outdated("php"))
+    began = clock.now()
+    clock.advance(5.0)
+    driver.take_list("new")
+    renamed_at = clock.now()
+    clock.advance(1.0)
+    driver.poll(outdated("php"), outdated("nginx"), started_at=began + 1.0)
+    assert driver.open_names() == ["php"]
+    driver.poll(outdated("php"), complete=False)
+    record = driver.server()
+    assert (record.state.in_doubt_since, record.summary.name) == (renamed_at, "new")
+    assert (record.summary.open_issues, record.summary.software) == (None, None)
+    clock.advance(1.0)
+    driver.poll(outdated("php"))
+    record = driver.server()
+    assert (record.state.in_doubt_since, record.summary.open_issues) == (None, (0, 0, 1, 0))
+    assert [(issue.first_seen, issue.is_open) for issue in driver.issues()] == [(began, True)]
+
+
+def test_an_event_of_a_server_in_doubt_shows_no_numbers(driver: Driver, clock: HeldClock) -> None:
+    """What is known may be another server's."""
+    driver.take_list("old")
+    driver.poll(outdated("php"))
+    clock.advance(5.0)
+    driver.take_list("new")
+    driver.apply(driver.deliver(), list_is_fresh=True)
+    assert driver.server().summary.open_issues is None
