@@ -95,7 +95,14 @@ def test_a_read_does_not_wait_for_another_replica(postgres: PostgresCluster, mig
     """While another replica's unit sleeps in PostgreSQL, a read of this one is answered."""
     with Store(migrated_database) as one, Store(migrated_database) as other:
         one.run(lambda _: None)
-        slow = other.submit(lambda unit: unit.connection.exec_driver_sql("SELECT pg_sleep(4)"))
+        started = threading.Event()
+
+        def sleep(unit: Unit) -> None:
+            started.set()
+            unit.connection.exec_driver_sql("SELECT pg_sleep(4)")
+
+        slow = other.submit(sleep)
+        assert started.wait(10)
         waiting = one.submit(lambda unit: unit.connection.exec_driver_sql("SELECT 1").scalar())
         assert one.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
         assert not slow.done()
