@@ -480,7 +480,7 @@ class _Reader:
     def _read_extent(self, name: str, meant: frozenset[str], value: Any) -> bool:
         """Whether it is a part or the whole, in a flag."""
         if meant & _PART or {"timed", "out"} <= meant or ("timeout" in meant and value is True):
-            self._read_flagged(name, value, says_part=not meant & _NOT)
+            self._read_flagged(name, meant, value)
         elif meant & (_MORE & {"more"} if self._only_plain else _MORE):
             self._read_more(name, meant, value)
         elif meant & _WHOLE and not meant & _COUNT and not self._only_plain:
@@ -582,13 +582,16 @@ class _Reader:
             elif "cursor" in meant:
                 self.signs.steps.append(Step(name, cursor=text))
 
-    def _read_flagged(self, name: str, value: Any, *, says_part: bool) -> None:
+    def _read_flagged(self, name: str, meant: frozenset[str], value: Any) -> None:
+        says_part = not meant & _NOT
         try:
             flag = read_flag(value)
         except Odd:
             flag = says_part
         if flag is says_part:
-            self.signs.parts.append(self._quoted(name, value))
+            # A page that is truncated may be one that another follows.
+            where = self.signs.more if "truncated" in meant else self.signs.parts
+            where.append(self._quoted(name, value))
 
     def _read_more(self, name: str, meant: frozenset[str], value: Any) -> None:
         try:

@@ -194,7 +194,9 @@ def refuse_failure(signs: Signs, document: Any) -> None:
     if not signs.failures:
         return
     told = document if isinstance(document, dict) else {}
-    code = next((said for key in ("code", "status", "error_code") if (said := read_or_none(told.get(key)))), None)
+    codes = [read_or_none(told.get(key)) for key in ("code", "error_code")]
+    codes += [status for status in (read_or_none(told.get("status")),) if status and status[:1].isdigit()]
+    code = next((code for code in codes if code), None)
     message = next((said for key in ("message", "reason", "detail") if (said := read_or_none(told.get(key)))), None)
     named = "; ".join(signs.failures[:3])
     raise ApiError(

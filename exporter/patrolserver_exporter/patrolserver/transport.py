@@ -255,7 +255,7 @@ _MESSAGE_SHOWN = 256
 _CODE_SHOWN = 64
 _EXCERPT_SHOWN = 2_000
 _EXCERPT_READ = 8_000  # more than is shown, so that a cut leaves no half of a credential
-_STATUS_CODE = re.compile(r"[45]\d\d", re.ASCII)
+_STATUS_CODE = re.compile(r"([45]\d\d)(?: .*)?", re.ASCII)
 _STATUS_OF_WORDS = {"unauthorized": 401, "unauthenticated": 401, "forbidden": 403, "not_found": 404}
 _MISSING = re.compile(r"\b(?:does not exist|not found)\b", re.IGNORECASE)
 
@@ -298,8 +298,9 @@ def by_its_words(error: PatrolServerError) -> PatrolServerError:
     """
     if not isinstance(error, ApiError):
         return error
-    code = (error.code or error.message).lower().strip(" .")
-    status = int(code) if _STATUS_CODE.fullmatch(code) else _STATUS_OF_WORDS.get(code.replace(" ", "_"))
+    code = (error.code or error.message.partition(";")[0]).lower().strip(" .")
+    found = _STATUS_CODE.fullmatch(code)
+    status = int(found[1]) if found else _STATUS_OF_WORDS.get(code.replace(" ", "_"))
     if status is None and _MISSING.search(error.message):
         status = 404
     kind = UnexpectedStatus if status is None else _status_error(status)

@@ -278,6 +278,7 @@ _EXPLOITS_DEPTH = 3
 _RISK_KEYS = ("risk", "cvss", "cvss_score", "score", "base_score", "risk_score", "cvss_vector", "vector")
 _ID_KEYS = ("id", "exploit_id")
 _CVE_KEYS = ("cve", "cve_id", "cves")
+_SPARE_ID_KEYS = (*_CVE_KEYS, "reference")
 _URL_KEYS = ("url", "link", "href", "reference", "references")
 _EXPLOIT_KEYS = (*_RISK_KEYS, *_ID_KEYS, *_CVE_KEYS, "title", "name", "severity")
 _CVE = re.compile(r"CVE-\d{4}-\d{4,19}", re.ASCII | re.IGNORECASE)
@@ -507,7 +508,7 @@ def _read_exploit(entry: Any, notes: Notes) -> Exploit:
     cve = _read_cve(entry)
     named = next((text for key in _ID_KEYS if (text := text_of(entry, key, NAME_LIMIT, notes))), None)
     if named is None and cve is None:
-        named = next((text for key in _CVE_KEYS if (text := text_of(entry, key, NAME_LIMIT, notes))), None)
+        named = next((text for key in _SPARE_ID_KEYS if (text := text_of(entry, key, NAME_LIMIT, notes))), None)
     title = text_of(entry, "title", TITLE_LIMIT, notes) or text_of(entry, "name", TITLE_LIMIT, notes)
     return Exploit(id=named, cve=cve, title=title, url=_read_url(entry), risk=_read_risk(entry, notes))
 

@@ -206,6 +206,27 @@ def test_an_error_whose_status_does_not_tell_is_taken_by_its_words(
     assert failure.status == int(status[:3])
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"success": False, "message": "Unauthorized", "data": []}, Refused),
+        ({"status": "error", "message": "Unauthenticated."}, Refused),
+        ({"status": 401}, Refused),
+        ({"status": "fail", "code": 404}, NotFound),
+        ({"success": False, "message": "Event does not exist"}, NotFound),
+        ({"status": "503 Service Unavailable", "data": []}, ServerFailure),
+        ({"success": False, "data": [{"id": 1, "name": "a"}]}, ApiError),
+    ],
+)
+def test_a_failure_in_other_words_is_taken_by_them_too(
+    serve: Callable[..., RawServer], calls: Calls, body: dict[str, Any], kind: type[PatrolServerError]
+) -> None:
+    """Without an ``error``, the status or the message that says so decides how to go on."""
+    client = calls.client(serve(reply(json.dumps(body).encode())).url)
+    fail(client.servers, kind)
+    fail(lambda: client.event(1, 2), kind)
+
+
 @pytest.mark.parametrize(("status", "kind"), [("401 No", Refused), ("404 No", NotFound), ("500 No", ServerFailure)])
 def test_the_status_outranks_an_error_in_the_reply(
     serve: Callable[..., RawServer], calls: Calls, status: str, kind: type[PatrolServerError]

@@ -64,6 +64,7 @@ FORMS: dict[str, Callable[[int, str], tuple[dict[str, Any], str]]] = {
     "X-Total-Pages": lambda *_: ({}, "X-Total-Pages: 3\r\nX-Total: 4\r\n"),
     "X-Next-Page": lambda n, _: ({}, f"X-Next-Page: {n + 1 if n < 3 else ''}\r\n"),
     "next_cursor": lambda n, _: ({"meta": {"next_cursor": following(n, "c{}"), "has_more": n < 3}}, ""),
+    "truncated": lambda n, _: ({"is_truncated": n < 3, "next": following(n, "/servers?page={}")}, ""),
     "206": lambda n, _: ({"next": following(n, "/servers?page={}"), "total": 4}, "Content-Range: x 0-0/1\r\n"),
 }
 
