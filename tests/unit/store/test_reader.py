@@ -94,15 +94,9 @@ def test_a_read_does_not_wait_for_a_unit_of_work(store: Store, held: Held) -> No
 def test_a_read_does_not_wait_for_another_replica(postgres: PostgresCluster, migrated_database: str) -> None:
     """While another replica's unit sleeps in PostgreSQL, a read of this one is answered."""
     with Store(migrated_database) as one, Store(migrated_database) as other:
-        one.run(lambda _: None)
-        started = threading.Event()
-
-        def sleep(unit: Unit) -> None:
-            started.set()
-            unit.connection.exec_driver_sql("SELECT pg_sleep(4)")
-
-        slow = other.submit(sleep)
-        assert started.wait(10)
+        begun = threading.Event()
+        slow = other.submit(lambda unit: (begun.set(), unit.connection.exec_driver_sql("SELECT pg_sleep(4)")))
+        assert begun.wait(30)
         waiting = one.submit(lambda unit: unit.connection.exec_driver_sql("SELECT 1").scalar())
         assert one.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
         assert not slow.done()
