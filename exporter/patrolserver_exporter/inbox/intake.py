@@ -65,7 +65,8 @@ class BoundedInbox:
     def accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
         """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate.
 
-        One that was rejected is not known: else a forged id, sent ahead, would keep the real event out.
+        One that was rejected is not known: else a forged id, sent ahead, would keep the real event out. For the same
+        reason one that comes under another identifier is looked at again: the identifier is only the sender's word.
         """
         known = _known(unit.connection, deliveries)
         if self._waiting_at_most + len(deliveries) > self.limit:
@@ -74,13 +75,13 @@ class BoundedInbox:
         outcomes: list[Acceptance] = []
         for delivery in deliveries:
             key = (delivery.account, delivery.webhook_id, delivery.event_id)
-            if key in known:
+            if known.get(key) == delivery.identifier:
                 outcomes.append(Acceptance.DUPLICATE)
             elif self._waiting_at_most >= self.limit:
                 request_catch_up(unit.connection, delivery.account, delivery.received_at)
                 outcomes.append(Acceptance.OVERFLOW)
             else:
-                known.add(key)
+                known[key] = delivery.identifier
                 self._waiting_at_most += 1
                 rows.append(_new_row(delivery))
                 outcomes.append(Acceptance.ACCEPTED)
@@ -90,23 +91,35 @@ class BoundedInbox:
 
 
 # Built once: building these statements costs more than running them.
-_KNOWN = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id).where(
+_KNOWN = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id, inbox.c.identifier).where(
     inbox.c.account.in_(sa.bindparam("accounts", expanding=True)),
     inbox.c.webhook_id.in_(sa.bindparam("webhook_ids", expanding=True)),
     inbox.c.event_id.in_(sa.bindparam("event_ids", expanding=True)),
     inbox.c.state != DeliveryState.REJECTED,
 )
-_BROUGHT = ("account", "webhook_id", "event_id", "identifier", "state", "received_at", "updated_at")
-_UNTRIED = {"attempts": 0, "next_attempt_at": None, "server_id": None, "last_error": None, "body": None}
+_BROUGHT = ("account", "webhook_id", "event_id", "identifier", "state", "updated_at")
+_UNTRIED = {
+    "attempts": 0,
+    "next_attempt_at": None,
+    "claim": None,
+    "lease_until": None,
+    "server_id": None,
+    "last_error": None,
+    "body": None,
+}
 
 
 @functools.cache
 def _entry(dialect: str) -> sa.Insert:
     statement = insert(dialect, inbox)
+    # An event that was confirmed before takes effect as of then: sent again under another name, it opens nothing anew.
+    received_at = sa.case(
+        (inbox.c.state == DeliveryState.APPLIED, inbox.c.received_at), else_=statement.excluded.received_at
+    )
     return statement.on_conflict_do_update(
         index_elements=["account", "webhook_id", "event_id"],
-        set_={name: statement.excluded[name] for name in _BROUGHT} | _UNTRIED,
-        where=inbox.c.state == DeliveryState.REJECTED,
+        set_={name: statement.excluded[name] for name in _BROUGHT} | {"received_at": received_at} | _UNTRIED,
+        where=sa.or_(inbox.c.state == DeliveryState.REJECTED, inbox.c.identifier != statement.excluded.identifier),
     )
 
 
@@ -122,13 +135,14 @@ def _new_row(delivery: NewDelivery) -> dict[str, object]:
     }
 
 
-def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> set[tuple[str, int, int]]:
+def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> dict[tuple[str, int, int], str]:
+    """The identifier of each delivery that is known."""
     wanted = {
         "accounts": sorted({d.account for d in deliveries}),
         "webhook_ids": sorted({d.webhook_id for d in deliveries}),
         "event_ids": [d.event_id for d in deliveries],
     }
-    return {(row[0], row[1], row[2]) for row in connection.execute(_KNOWN, wanted)}
+    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(_KNOWN, wanted)}
 
 
 def count_waiting(connection: sa.Connection) -> int:
@@ -137,7 +151,10 @@ def count_waiting(connection: sa.Connection) -> int:
 
 
 def request_catch_up(connection: sa.Connection, account: str, at: float) -> None:
-    """Note durably that this account's servers must be polled after ``at``, because deliveries did not fit."""
+    """Note durably that this account's servers must be polled at ``at`` or later.
+
+    A poll finds what a delivery would have told that did not fit into the inbox, or whose event nobody confirmed.
+    """
     statement = insert(connection.dialect.name, accounts).values(name=account, catch_up_since=at)
     newest = statement.excluded.catch_up_since
     connection.execute(

@@ -15,7 +15,8 @@ CAP = 6 * 3600.0
 RETRY_AFTER_CAP = 24 * 3600.0
 KEPT_FOR = 30 * 86_400.0
 """Seconds that PatrolServer keeps an event (D)."""
-UNVERIFIED_TRIES = 3
+UNVERIFIED_WAITS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Seconds between the tries of an event that the API does not know: it may know it late, by ten minutes at most."""
 BUG_TRIES = 5
 """So often a delivery is tried whose event we fail to apply, before it is left to the operator."""
 EXPIRY_TRIES = 8
@@ -69,10 +70,10 @@ def fate_of(  # noqa: PLR0913  # What decides it, by keyword.
     wait = back_off(attempts, base=BASE, cap=CAP, retry_after=min(error.retry_after or 0.0, RETRY_AFTER_CAP), draw=draw)
     old = now - received_at >= KEPT_FOR
     if isinstance(error, (NotFound, Refused)):
-        if attempts >= UNVERIFIED_TRIES:
+        if attempts > len(UNVERIFIED_WAITS):
             return Fate(DeliveryState.EXPIRED if old else DeliveryState.REJECTED, attempts, None)
         # The event may not be there yet, so the tries must not all be over within a moment.
-        return Fate(DeliveryState.UNVERIFIED, attempts, max(wait, BASE * attempts))
+        return Fate(DeliveryState.UNVERIFIED, attempts, max(UNVERIFIED_WAITS[attempts - 1], error.retry_after or 0.0))
     if old and attempts >= EXPIRY_TRIES:
         return Fate(DeliveryState.EXPIRED, attempts, None)
     return Fate(DeliveryState.RETRY, attempts, wait)

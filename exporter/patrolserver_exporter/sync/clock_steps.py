@@ -86,7 +86,7 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
     """
     transitions.shift_times(unit, step, now=now)
     for account, of_account in rules.items():
-        _forget_future_of_account(unit, account, now)
+        _forget_future_of_account(unit, account, now, of_account.settle)
         for record in list(fleet.server_records(unit.connection, account, gone=True)):
             if _is_from_future(record, now):
                 _forget_future(unit, record, now, of_account)
@@ -96,13 +96,14 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
                 fleet.save_servers(unit.connection, [replace(record, state=state)])
 
 
-def _forget_future_of_account(unit: Unit, account: str, now: float) -> None:
+def _forget_future_of_account(unit: Unit, account: str, now: float, settle: float) -> None:
     record = fleet.account_records(unit.connection).get(account)
-    if record is None or max(record.last_success_at or 0.0, record.catch_up_since or 0.0) <= now:
+    # A catch-up may be due up to `settle` from now.
+    if record is None or ((record.last_success_at or 0.0) <= now and (record.catch_up_since or 0.0) <= now + settle):
         return
     since = record.catch_up_since
-    past = replace(record, last_success_at=_past(record.last_success_at, now), catch_up_since=since and min(since, now))
-    save_account(unit, past)
+    since = None if since is None else min(since, now + settle)
+    save_account(unit, replace(record, last_success_at=_past(record.last_success_at, now), catch_up_since=since))
 
 
 def _past(at: float | None, now: float) -> float | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.intake import request_catch_up
 from patrolserver_exporter.inbox.retry import Fate
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.patrolserver.models import Identifier
@@ -32,13 +33,25 @@ class FollowUp(StrEnum):
     """The server is not known: the account's list has to be asked for first. Nothing was written."""
 
 
+_NOT_KNOWN = frozenset({DeliveryState.UNVERIFIED, DeliveryState.REJECTED, DeliveryState.EXPIRED})
 _ABOUT_A_SERVER = frozenset({Identifier.SCAN_STARTED, Identifier.SCAN_FINISHED, Identifier.NEW_SERVER_ISSUES})
 
 
 def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
-    unit: Unit, delivery: Delivery, fate: Fate, *, now: float, error: str, body: bytes | None = None
+    unit: Unit,
+    delivery: Delivery,
+    fate: Fate,
+    *,
+    now: float,
+    error: str,
+    settle: float = 0.0,
+    body: bytes | None = None,
 ) -> None:
-    """Write what becomes of a delivery whose event was not confirmed; raises ``ClaimLost``."""
+    """Write what becomes of a delivery whose event was not confirmed; raises ``ClaimLost``.
+
+    What the API does not know may be forged, or it may be known late. Either way polls find what it would have told,
+    once they start ``settle`` seconds after its reception. A test tells of nothing.
+    """
     transitions.settle(
         unit,
         delivery,
@@ -49,6 +62,8 @@ def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
         error=error,
         body=body,
     )
+    if fate.state in _NOT_KNOWN and delivery.identifier != Identifier.TEST:
+        request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + settle)
     unit.effects.append(InboxMoved())
 
 
@@ -85,7 +100,8 @@ def apply_event(  # noqa: PLR0913  # What an event brings, by keyword.
     ``list_is_fresh``: the account's server list was read after the reception, so a server that is not in the state is
     none of ours. Raises ``ClaimLost`` when somebody else holds the delivery by now.
     """
-    server_id = event.server_id if needs_server(delivery.identifier) else None
+    # The identifier is only the sender's word: what is done is decided by what the API says.
+    server_id = event.server_id
     record = None if server_id is None else server_updates.find(unit, delivery.account, server_id)
     if server_id is not None and record is None and not list_is_fresh:
         return FollowUp.LIST
@@ -96,14 +112,13 @@ def apply_event(  # noqa: PLR0913  # What an event brings, by keyword.
         return FollowUp.NOTHING
     # The clock may have been set back while the event was fetched, and nothing was received in the future.
     received_at = min(delivery.received_at, now)
-    match delivery.identifier:
-        case Identifier.NEW_SERVER_ISSUES:
-            server_updates.apply_reported(unit, record, event.new_issues, received_at=received_at, now=now, rules=rules)
-            return FollowUp.POLL
-        case Identifier.SCAN_STARTED:
-            state, follow_up = scans.started(record.state, received_at), FollowUp.CHECK_SCAN
-        case _:
-            state, follow_up = scans.finished(record.state, received_at), FollowUp.POLL_AND_CHECK_SCAN
+    if event.new_issues or delivery.identifier == Identifier.NEW_SERVER_ISSUES:
+        server_updates.apply_reported(unit, record, event.new_issues, received_at=received_at, now=now, rules=rules)
+        return FollowUp.POLL
+    if delivery.identifier == Identifier.SCAN_STARTED:
+        state, follow_up = scans.started(record.state, received_at), FollowUp.CHECK_SCAN
+    else:
+        state, follow_up = scans.finished(record.state, received_at), FollowUp.POLL_AND_CHECK_SCAN
     if state != record.state:
         server_updates.show(unit, server_updates.with_state(record, state), received_at=received_at)
     return follow_up

@@ -182,12 +182,12 @@ class Housekeeping:
             )
 
     def _catch_up(self, accounts: Collection[RunningAccount]) -> None:
-        """Where deliveries did not fit into the inbox, poll the account's servers sooner, at most once an interval."""
+        """Poll an account's servers where deliveries told what nobody could look at, at most once an interval."""
         for account in accounts:
 
             def work(unit: Unit, name: str = account.name) -> bool:
                 record = fleet.account_records(unit.connection).get(name)
-                if record is None or record.catch_up_since is None:
+                if record is None or record.catch_up_since is None or record.catch_up_since > self._clock.now():
                     return False
                 return not account_updates.finish_catch_up(unit, name)
 
@@ -203,7 +203,8 @@ class Housekeeping:
             return
         self._caught_up_at[account.name] = now + account.interval
         log.warning(
-            "The inbox was full, so the account's servers are polled to make up for deliveries that did not fit",
+            "Deliveries did not fit into the inbox, or the API did not know their events, so all servers are polled to "
+            "find what they would have told; if this goes on, somebody may know the webhook's token: make a new one",
             extra=log_fields(account=account.name),
         )
         account.plan_spread(account.server_ids)

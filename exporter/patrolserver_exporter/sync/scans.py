@@ -1,8 +1,7 @@
 """Scans: events hint at their start and end, isScanning confirms them.
 
-The API never says when a scan ended, so the end is the moment at which an event told of it, if isScanning agrees, and
-otherwise the moment at which isScanning was first seen to say no after it had said yes. Times are seconds since the
-epoch.
+The API never says when a scan ended. A scan's end counts if isScanning said yes before: its time is the moment at which
+an event told of it, and otherwise that at which isScanning was first seen to say no. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -55,47 +54,50 @@ def _is_old(state: ServerState, told_at: float) -> bool:
 
 
 def confirmed(state: ServerState, *, running: bool, asked_at: float) -> tuple[ServerState, bool]:
-    """The state after an answer of isScanning, and whether a scan turned out to have ended."""
-    checks = state.scan_checks + 1
+    """The state after an answer of isScanning, and whether there may be news for a poll.
+
+    A scan has ended if it was seen running before: anybody who knows the webhook's URL can tell of an end. An end that
+    was told, or a start after which nothing runs any more, still asks for a poll.
+    """
     if running:
-        return _running(state, checks, asked_at), False
-    told_at = state.scan_finished_told_at
-    if told_at is not None:
-        return _ended(state, told_at), True
+        return _running(state, asked_at), False
     if state.scanning:
-        return _ended(state, asked_at), True
-    if checks < _DOUBTS and state.scan_started_told_at is not None:
-        return replace(state, scan_checks=checks), False
-    return replace(state, scan_started_told_at=None, scan_checks=0), False
+        return _ended(state, asked_at if state.scan_finished_told_at is None else state.scan_finished_told_at), True
+    checks, told_at = state.scan_checks + 1, state.scan_finished_told_at
+    if told_at is not None:
+        return _nothing_runs(state), True
+    if state.scan_started_told_at is None:
+        return _nothing_runs(state), False
+    doubted = _awaiting_poll(state, state.scan_started_told_at)
+    if checks < _DOUBTS:
+        return replace(doubted, scan_checks=checks), checks == 1
+    return _nothing_runs(state), False
 
 
 def unconfirmable(state: ServerState) -> ServerState:
-    """The state after isScanning turned out not to exist for the server (404): a told end stands, and nothing runs.
+    """The state after isScanning turned out not to exist for the server (404): nothing runs any more.
 
-    The poll that a told end asks for is the confirmation then; a start is never believed without isScanning.
+    A scan that was seen running and whose end was told has ended.
     """
-    told_at = state.scan_finished_told_at
-    if told_at is not None:
-        return _ended(state, told_at)
-    return replace(state, scanning=False, scan_started_told_at=None, scan_checks=0)
+    if state.scanning and state.scan_finished_told_at is not None:
+        return _ended(state, state.scan_finished_told_at)
+    return _nothing_runs(state)
 
 
-def _running(state: ServerState, checks: int, asked_at: float) -> ServerState:
+def _nothing_runs(state: ServerState) -> ServerState:
+    return replace(state, scanning=False, scan_started_told_at=None, scan_finished_told_at=None, scan_checks=0)
+
+
+def _running(state: ServerState, asked_at: float) -> ServerState:
     told_at = state.scan_finished_told_at
     if told_at is not None and asked_at - told_at > _SAME_SCAN_FOR:
         told_at = None
+    checks = state.scan_checks + 1
     return replace(state, scanning=True, scan_started_told_at=None, scan_finished_told_at=told_at, scan_checks=checks)
 
 
 def _ended(state: ServerState, at: float) -> ServerState:
-    ended = replace(
-        state,
-        scanning=False,
-        scan_started_told_at=None,
-        scan_finished_told_at=None,
-        scan_checks=0,
-        last_scan_at=max(at, state.last_scan_at or 0.0),
-    )
+    ended = replace(_nothing_runs(state), last_scan_at=max(at, state.last_scan_at or 0.0))
     return _awaiting_poll(ended, at)
 
 

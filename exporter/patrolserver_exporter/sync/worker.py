@@ -226,7 +226,10 @@ class AccountWorker:
         return True
 
     def _not_confirmed(self, delivery: Delivery, fate: Fate, error: str) -> None:
-        self._results.keep(lambda unit: note_failure(unit, delivery, fate, now=self._clock.now(), error=error))
+        settle = self._account.rules.settle
+        self._results.keep(
+            lambda unit: note_failure(unit, delivery, fate, now=self._clock.now(), error=error, settle=settle)
+        )
         level = logging.DEBUG if fate.state is DeliveryState.RETRY and fate.attempts > 1 else logging.WARNING
         fields = log_fields(account=delivery.account, delivery=delivery.id, state=fate.state.value, err=error)
         log.log(level, "An event could not be confirmed", extra=fields)

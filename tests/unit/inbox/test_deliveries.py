@@ -98,6 +98,27 @@ def test_a_rejected_delivery_is_not_known(store: Store) -> None:
     assert [row.event_id for row in claim(store)] == [1]
 
 
+@pytest.mark.parametrize("state", [DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.UNVERIFIED])
+def test_the_same_event_under_another_identifier_is_looked_at_again(store: Store, state: DeliveryState) -> None:
+    """A forged test, sent ahead, does not make the real delivery a duplicate; who fetches the old one is fenced off."""
+    row = put_in(store, state)
+    assert take(store, new(at=NOW + 5, identifier="webhook.scan_finished")) == [Acceptance.ACCEPTED]
+    (again,) = rows(store)
+    assert (again.state, again.identifier, again.attempts) == (DeliveryState.RECEIVED, "webhook.scan_finished", 0)
+    assert (again.received_at, again.claim) == (NOW + 5, None)
+    if state is DeliveryState.FETCHING:
+        with pytest.raises(ClaimLost):
+            settle(store, row, DeliveryState.APPLIED)
+
+
+def test_an_event_that_took_effect_keeps_its_time_under_another_identifier(store: Store) -> None:
+    """Sent again under another name, it must not open anew what was fixed since."""
+    put_in(store, DeliveryState.APPLIED)
+    assert take(store, new(at=NOW + 5, identifier="webhook.test")) == [Acceptance.ACCEPTED]
+    (again,) = rows(store)
+    assert (again.state, again.received_at) == (DeliveryState.RECEIVED, NOW)
+
+
 def test_a_full_inbox_takes_no_more_and_notes_a_catch_up(store: Store) -> None:
     """Beyond the limit nothing is stored, and the newest moment after which polls are needed is."""
     door = BoundedInbox(3)

@@ -7,7 +7,7 @@ from patrolserver_exporter.inbox.retry import (
     BUG_TRIES,
     EXPIRY_TRIES,
     KEPT_FOR,
-    UNVERIFIED_TRIES,
+    UNVERIFIED_WAITS,
     Fate,
     fate_of,
     fate_of_bug,
@@ -43,13 +43,13 @@ def test_the_wait_is_never_shorter_than_asked_nor_longer_than_a_day(asked: float
     assert fate(RateLimited("", retry_after=asked)).wait == wait
 
 
-def test_what_is_not_found_three_times_is_rejected() -> None:
-    """Two more tries, apart from each other, and then no more."""
-    first = fate(NotFound(""), draw=0.0)
-    assert first == Fate(DeliveryState.UNVERIFIED, 1, 5.0)
-    assert fate(NotFound(""), attempts=1, draw=0.0) == Fate(DeliveryState.UNVERIFIED, 2, 10.0)
-    assert fate(NotFound(""), attempts=UNVERIFIED_TRIES - 1).state is DeliveryState.REJECTED
-    assert fate(NotFound(""), attempts=UNVERIFIED_TRIES - 1, age=KEPT_FOR).state is DeliveryState.EXPIRED
+def test_what_is_not_found_is_tried_over_ten_minutes_and_then_rejected() -> None:
+    """The API may know an event late; a forged one costs eight calls."""
+    tries = [fate(NotFound(""), attempts=number) for number in range(len(UNVERIFIED_WAITS))]
+    assert [one.state for one in tries] == [DeliveryState.UNVERIFIED] * 7
+    assert sum(one.wait or 0.0 for one in tries) == 615.0
+    assert fate(NotFound(""), attempts=len(UNVERIFIED_WAITS)).state is DeliveryState.REJECTED
+    assert fate(NotFound(""), attempts=len(UNVERIFIED_WAITS), age=KEPT_FOR).state is DeliveryState.EXPIRED
 
 
 def test_a_refusal_blocks_without_burning_an_attempt_unless_the_credentials_are_good() -> None:

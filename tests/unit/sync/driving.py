@@ -9,6 +9,8 @@ from tests.unit.sync.accounts import MAIN, rules
 from patrolserver_exporter.inbox import transitions, view
 from patrolserver_exporter.inbox.delivery import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
+from patrolserver_exporter.inbox.retry import fate_of
+from patrolserver_exporter.patrolserver.errors import NotFound
 from patrolserver_exporter.patrolserver.models import Event, Server
 from patrolserver_exporter.store import fleet, history
 from patrolserver_exporter.sync import account_updates, events, scans, server_updates
@@ -109,6 +111,20 @@ class Driver:
             lambda unit: transitions.claim(unit, self.account, now=self.clock.now(), lease=60.0, limit=1)
         )
         return claimed
+
+    def not_found(self, delivery: Delivery, attempts: int = 0) -> None:
+        """The API does not know the delivery's event."""
+        now = self.clock.now()
+        fate = fate_of(
+            NotFound("none"),
+            received_at=delivery.received_at,
+            state_attempts=attempts,
+            credentials_are_good=True,
+            now=now,
+            draw=lambda: 0.0,
+        )
+        settle = self.rules.settle
+        self.store.run(lambda unit: events.note_failure(unit, delivery, fate, now=now, error="none", settle=settle))
 
     def apply(
         self,

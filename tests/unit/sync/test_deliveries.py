@@ -184,7 +184,7 @@ def test_a_scan_shows_while_it_runs(watching: Watching) -> None:
 
 
 def test_a_scan_does_not_run_for_ever_where_nobody_can_ask(watching: Watching) -> None:
-    """Without isScanning (404) a scan that was seen no longer shows, and a told end counts."""
+    """Without isScanning (404) a scan that was seen no longer shows, and the end that was told of it counts."""
     watching.start()
     world = watching.simulator.world
     world.start_scan(world.server(world.demo, 1), 1.0)

@@ -214,6 +214,28 @@ def test_more_than_a_purge_takes_at_once_goes_soon(keeping: Keeping, effects: li
         clock.advance(1.0)
 
 
+def test_an_event_that_the_api_does_not_know_is_made_up_for_by_polls(keeping: Keeping) -> None:
+    """They start ``settle`` after its reception, since the API's lists may be late, too; until then it is in doubt."""
+    driver, clock = keeping.driver, keeping.clock
+    driver.poll()
+    driver.poll(server_id=2)
+    driver.not_found(driver.deliver())
+    due = clock.now() + driver.rules.settle
+    assert driver.account_record().catch_up_since == due
+    keeping.tick()
+    assert take_planned(keeping.account, clock) == {}
+    clock.advance(driver.rules.settle)
+    keeping.tick()
+    assert list(take_planned(keeping.account, clock)) == [1, 2]
+
+
+def test_a_test_that_the_api_does_not_know_leaves_no_doubt(keeping: Keeping) -> None:
+    """It tells of nothing, so nothing has to be made up for."""
+    driver = keeping.driver
+    driver.not_found(driver.deliver("webhook.test"))
+    assert driver.account_record().catch_up_since is None
+
+
 def test_what_came_in_for_a_removed_account_is_set_aside(keeping: Keeping) -> None:
     """A delivery that slipped in during the reload neither waits for ever nor fills the inbox."""
     stray = NewDelivery("removed", 1, 1, "webhook.test", keeping.clock.now())

@@ -49,23 +49,34 @@ def test_a_told_end_counts_from_when_it_was_told() -> None:
     assert (state.scanning, state.last_scan_at) == (False, 150.0)
 
 
-def test_an_end_without_a_start_is_an_end() -> None:
-    """The start's event may be lost."""
-    state, ended = answer(finished(IDLE, 100.0), running=False, at=101.0)
-    assert ended
-    assert state.last_scan_at == 100.0
+def test_an_end_that_was_not_seen_running_is_no_scan() -> None:
+    """Anybody who knows the URL can tell of an end; it asks for a poll, and makes no scan fresh."""
+    state, poll = answer(finished(IDLE, 100.0), running=False, at=101.0)
+    assert poll
+    assert (state.last_scan_at, state.event_received_at) == (None, 100.0)
+    assert not is_awaited(state)
 
 
-def test_a_start_that_is_never_seen_is_let_go() -> None:
-    """A forged or very short scan is doubted three times, and then forgotten without a scan having been."""
-    state = started(IDLE, 100.0)
-    for at in (101.0, 106.0):
-        state, ended = answer(state, running=False, at=at)
-        assert not ended
-        assert is_awaited(state)
-    state, ended = answer(state, running=False, at=120.0)
-    assert not ended
-    assert state == IDLE
+def test_an_end_counts_from_its_event_if_the_scan_was_seen_running() -> None:
+    """And from the first "no" where no event told of it."""
+    state, _ = answer(started(IDLE, 90.0), running=True, at=91.0)
+    told, _ = answer(finished(state, 100.0), running=False, at=101.0)
+    untold, _ = answer(state, running=False, at=101.0)
+    assert (told.last_scan_at, untold.last_scan_at) == (100.0, 101.0)
+
+
+def test_a_start_after_which_nothing_runs_asks_for_one_poll() -> None:
+    """A very short scan may be over; it is doubted three times, and then forgotten without a scan having been."""
+    state, poll = answer(started(IDLE, 100.0), running=False, at=101.0)
+    assert poll
+    assert state.event_received_at == 100.0
+    state, poll = answer(state, running=False, at=106.0)
+    assert not poll
+    assert is_awaited(state)
+    state, poll = answer(state, running=False, at=120.0)
+    assert not poll
+    assert not is_awaited(state)
+    assert state.last_scan_at is None
 
 
 def test_a_scan_that_goes_on_long_after_a_told_end_is_another_one() -> None:

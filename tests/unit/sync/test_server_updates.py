@@ -258,11 +258,25 @@ def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver) -> No
 
 @pytest.mark.parametrize("identifier", ["webhook.test", "webhook.unheard_of", "x"])
 def test_events_that_are_about_nothing_are_kept_and_change_nothing(driver: Driver, identifier: str) -> None:
-    """A test event, or one that nobody knows, is applied without effect, whatever it says."""
+    """A test event, or one that nobody knows, is applied without effect where the API names no server."""
     before = driver.server()
-    assert driver.apply(driver.deliver(identifier), reported("php"), server_id=1) is FollowUp.NOTHING
+    assert driver.apply(driver.deliver(identifier), server_id=None) is FollowUp.NOTHING
     assert driver.server() == before
     assert driver.inbox() == ["applied"]
+
+
+@pytest.mark.parametrize("identifier", ["webhook.test", "webhook.unheard_of", FINISHED, STARTED])
+def test_what_the_api_says_decides_and_not_the_identifier(driver: Driver, identifier: str) -> None:
+    """New issues are new issues, whatever the sender called their event."""
+    assert driver.apply(driver.deliver(identifier), reported("php")) is FollowUp.POLL
+    assert [issue.canonical_name for issue in driver.issues()] == ["php"]
+
+
+@pytest.mark.parametrize("identifier", ["webhook.test", "webhook.unheard_of"])
+def test_an_event_about_a_server_asks_for_its_poll(driver: Driver, identifier: str) -> None:
+    """Called a test, it may still be the end of a scan."""
+    assert driver.apply(driver.deliver(identifier)) is FollowUp.POLL_AND_CHECK_SCAN
+    assert driver.server().state.event_received_at is not None
 
 
 def test_scans_are_shown_once_confirmed(driver: Driver, clock: HeldClock) -> None:
