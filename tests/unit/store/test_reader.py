@@ -95,7 +95,12 @@ def test_a_read_does_not_wait_for_another_replica(postgres: PostgresCluster, mig
     """While another replica's unit sleeps in PostgreSQL, a read of this one is answered."""
     with Store(migrated_database) as one, Store(migrated_database) as other:
         begun = threading.Event()
-        slow = other.submit(lambda unit: (begun.set(), unit.connection.exec_driver_sql("SELECT pg_sleep(4)")))
+
+        def sleep(unit: Unit) -> None:
+            begun.set()
+            unit.connection.exec_driver_sql("SELECT pg_sleep(4)")
+
+        slow = other.submit(sleep)
         assert begun.wait(30)
         waiting = one.submit(lambda unit: unit.connection.exec_driver_sql("SELECT 1").scalar())
         assert one.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
