@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import os
 import signal
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.load import Loaded
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.logs import Redactor
+    from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.web.http.server import Address
 
 log = logging.getLogger(__name__)
@@ -168,7 +170,7 @@ class Service:
             # Without the reason: it is for whoever may read the log.
             troubles.append("The configuration was not reloaded, the old one goes on; the log says what is wrong.")
         statuses = self._accounts.statuses()
-        return troubles + [_sentence(status.trouble) for status in statuses if status.trouble]
+        return troubles + [trouble for status in statuses for trouble in _troubles_of(status)]
 
     def context(self) -> WebContext:
         """What the routes may use."""
@@ -255,6 +257,26 @@ class Service:
     def _reload_soon(self) -> None:
         task = asyncio.ensure_future(self._config.reload())
         self._reload_task = task
+
+
+def _troubles_of(status: AccountStatus) -> list[str]:
+    """What is wrong with an account, a sentence each."""
+    troubles = [_sentence(status.trouble)] if status.trouble else []
+    if status.pause_until is not None:
+        until = dt.datetime.fromtimestamp(status.pause_until, dt.UTC)
+        troubles.append(
+            f"Account {status.name} makes no calls until {until:%Y-%m-%d %H:%M:%S} UTC, because the API asked to wait: "
+            f"{status.pause_reason}. A refresh or a reload allows one try."
+        )
+    if status.list_partial_because:
+        why = "; ".join(status.list_partial_because)
+        troubles.append(f"The server list of account {status.name} is a part of the whole: {why}.")
+    if status.servers_missing:
+        troubles.append(
+            f"The server list of account {status.name} suddenly lacks {status.servers_missing} servers; another list "
+            "has to confirm it."
+        )
+    return troubles
 
 
 def _sentence(trouble: str) -> str:

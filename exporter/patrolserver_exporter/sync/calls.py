@@ -111,7 +111,8 @@ class ServerList:
                 unit.effects.append(InboxMoved())
             if news == self._last:
                 # Nearly always: the whole fleet need not be read to see that nothing changed.
-                account_updates.save_reachability(unit, account.name, up=True, now=self._clock.now())
+                now = self._clock.now()
+                account_updates.save_reachability(unit, account.name, up=True, now=now, pause=account.pause)
                 return account_updates.Listed()
             return account_updates.apply_list(
                 unit,
@@ -122,6 +123,7 @@ class ServerList:
                 now=self._clock.now(),
                 rules=rules,
                 watched=account.server_ids,
+                pause=account.pause,
             )
 
         # Noted before the write, so that a store that cannot write does not turn into a storm of calls.
@@ -183,7 +185,9 @@ class ServerList:
             self._down.forget()
         self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
         self._results.keep(
-            lambda unit: account_updates.save_reachability(unit, account.name, up=False, now=self._clock.now())
+            lambda unit: account_updates.save_reachability(
+                unit, account.name, up=False, now=self._clock.now(), pause=account.pause
+            )
         )
         account.try_new_credentials()
 
@@ -234,11 +238,13 @@ class ServerCalls:
         except PatrolServerError as error:
             self._poll_failed(server_id, error)
             return str(error)
-        account.call_succeeded(polled=server_id)
+        go_on = account.call_succeeded(polled=server_id)
         self._results.note(parsed.oddities, f"software of server {server_id}")
         wait = account.turn_after(server_id, started_at)
 
         def work(unit: Unit) -> ServerState | None:
+            if go_on:
+                account_updates.save_pause(unit, account.name, None)
             return server_updates.apply_poll(
                 unit,
                 account.name,
@@ -261,21 +267,28 @@ class ServerCalls:
 
     def _poll_failed(self, server_id: int, error: PatrolServerError) -> None:
         account = self._account
-        account.call_failed(error)
+        paused = account.call_failed(error, server_id)
         failures = account.poll_failed(server_id)
         if isinstance(error, NotFound) and failures == 1:
             # Perhaps it is gone. If the list still has it, asking again at each try would tell nothing new.
             account.ask_for_list()
         wait = back_off(
-            failures, base=RETRY_BASE, cap=account.interval, retry_after=error.retry_after, draw=account.draw
+            failures, base=RETRY_BASE, cap=account.interval, retry_after=account.wait_for(error), draw=account.draw
         )
         account.plan_turn(Task(Job.POLL, server_id), wait)
         next_poll_at, name = self._clock.now() + wait, None
+
+        def work(unit: Unit) -> str | None:
+            if paused:
+                account_updates.save_pause(unit, account.name, account.pause)
+            return server_updates.apply_poll_failure(unit, account.name, server_id, next_poll_at=next_poll_at)
+
         try:
-            name = self._results.keep(
-                lambda unit: server_updates.apply_poll_failure(unit, account.name, server_id, next_poll_at=next_poll_at)
-            )
+            name = self._results.keep(work)
         finally:
+            if paused and (pause := account.pause):
+                fields = log_fields(account=account.name, until=pause.until, err=pause.reason)
+                log.warning("The API put off several calls, so the account makes none but the list's", extra=fields)
             level = logging.WARNING if failures == 1 else logging.DEBUG
             # With the name, since that is what people look for in the log.
             who = {"account": account.name, "server": name, "server_id": server_id}
@@ -288,12 +301,12 @@ class ServerCalls:
         try:
             running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
-            account.call_failed(error)
+            account.call_failed(error, server_id)
             if isinstance(error, NotFound):
                 # Asked no more, so nothing may wait for the answer.
                 self._results.keep(lambda unit: scans.apply_silence(unit, account.name, server_id))
             else:
-                account.plan_turn(Task(Job.CHECK_SCAN, server_id), LIST_EVERY)
+                account.plan_turn(Task(Job.CHECK_SCAN, server_id), max(LIST_EVERY, account.wait_for(error) or 0.0))
             return
         account.call_succeeded()
         state, ended = self._results.keep(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
     from patrolserver_exporter.sync.account import RunningAccount
     from patrolserver_exporter.sync.poller import AccountPoller
     from patrolserver_exporter.sync.schedule import Task
@@ -202,6 +202,10 @@ class Watching:
     def records(self, *, gone: bool = False) -> list[ServerRecord]:
         """The servers."""
         return self.store.run(lambda unit: list(fleet.server_records(unit.connection, MAIN, gone=gone)))
+
+    def account_record(self) -> AccountRecord:
+        """The account's row."""
+        return self.store.run(lambda unit: fleet.account_records(unit.connection))[MAIN]
 
     def polled(self) -> list[int]:
         """Servers whose last poll succeeded."""
