@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.live.own_metrics import Telemetry
-    from patrolserver_exporter.patrolserver.models import Parsed, Server
     from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.fleet import ServerState
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
@@ -103,7 +102,7 @@ class ServerList:
         self._results.note(parsed.oddities, "servers")
 
         rules = account.rules
-        because = _why_partial(parsed)
+        because = parsed.partial_because
         news = (parsed.value, because, rules)
 
         def work(unit: Unit) -> account_updates.Listed:
@@ -190,12 +189,6 @@ class ServerList:
             )
         )
         account.try_new_credentials()
-
-
-def _why_partial(parsed: Parsed[tuple[Server, ...]]) -> tuple[str, ...]:
-    if parsed.complete:
-        return ()
-    return tuple(parsed.oddities) or ("it had entries that could not be read",)
 
 
 _TROUBLES = {
