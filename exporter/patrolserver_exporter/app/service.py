@@ -17,6 +17,7 @@ from patrolserver_exporter.app.masking import Masking
 from patrolserver_exporter.app.reload import ConfigInForce
 from patrolserver_exporter.app.systemd import Supervisor
 from patrolserver_exporter.app.watchdog import Watchdog
+from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
@@ -94,7 +95,7 @@ class Service:
         on_started: Callable[[tuple[Address, ...]], None] = lambda _: None,
     ) -> None:
         self._options = options
-        self._clock = clock
+        clock = self._clock = SteadyClock(clock)
         self._redactor = redactor
         self._on_started = on_started
         self._web_config = WebConfigFile(options.web_config_file) if options.web_config_file else None

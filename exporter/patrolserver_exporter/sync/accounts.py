@@ -24,7 +24,7 @@ from patrolserver_exporter.sync.worker import AccountWorker
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.config.schema import Account, Config
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.live.publisher import Publisher
@@ -85,7 +85,7 @@ class PollerAndWorker(msgspec.Struct, frozen=True):
         self.poller.join(patience)
 
 
-def _stop(pairs: Sequence[PollerAndWorker], patience: float, clock: Clock) -> None:
+def _stop(pairs: Sequence[PollerAndWorker], patience: float, clock: SteadyClock) -> None:
     """End them, and wait at most ``patience`` seconds for their calls."""
     for pair in pairs:
         pair.begin_stop()
@@ -100,7 +100,7 @@ class Accounts:
     Build it with the store's ``publisher``, then ``start``; ``tick`` wants to be called a few times a second.
     """
 
-    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry, clock: SteadyClock) -> None:
         self._store = store
         self._telemetry = telemetry
         self._clock = clock

@@ -21,7 +21,7 @@ from patrolserver_exporter.sync.schedule import Job, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.fleet import ServerState
@@ -81,7 +81,7 @@ class Results:
 class ServerList:
     """One account's list, asked for by one thread at a time."""
 
-    def __init__(self, account: RunningAccount, results: Results, clock: Clock) -> None:
+    def __init__(self, account: RunningAccount, results: Results, clock: SteadyClock) -> None:
         self._account = account
         self._results = results
         self._clock = clock
@@ -93,7 +93,7 @@ class ServerList:
 
     def ask(self) -> None:
         """Make the call, and let it take effect; raises `StoreError` and `StoppedError`."""
-        account, started_at = self._account, self._clock.now()
+        account, began = self._account, self._clock.moment()
         try:
             parsed = account.client.servers()
         except PatrolServerError as error:
@@ -129,7 +129,7 @@ class ServerList:
         recovered = account.list_succeeded()
         listed = self._results.keep(work)
         self._last = news if listed.confirm_in is None else None
-        account.list_was_read(ListStanding(parsed.complete, because, listed.missing), started_at)
+        account.list_was_read(ListStanding(parsed.complete, because, listed.missing), self._clock.time_of(began))
         self._say(because, listed)
         self._follow(listed)
         # Not only at a recovery, whose list may not have been kept.
@@ -205,7 +205,7 @@ _CHUNK = 100
 class ServerCalls:
     """What is asked about an account's servers; each call ends by planning the server's next turn."""
 
-    def __init__(self, account: RunningAccount, results: Results, clock: Clock) -> None:
+    def __init__(self, account: RunningAccount, results: Results, clock: SteadyClock) -> None:
         self._account = account
         self._results = results
         self._clock = clock
@@ -225,7 +225,7 @@ class ServerCalls:
 
     def _ask_for_software(self, server_id: int) -> str | None:
         """Returns what went wrong."""
-        account, started_at = self._account, self._clock.now()
+        account, began = self._account, self._clock.moment()
         try:
             parsed = account.client.software(server_id)
         except PatrolServerError as error:
@@ -233,11 +233,12 @@ class ServerCalls:
             return str(error)
         go_on = account.call_succeeded(polled=server_id)
         self._results.note(parsed.oddities, f"software of server {server_id}")
-        wait = account.turn_after(server_id, started_at)
+        wait = account.turn_after(server_id, began.at)
 
         def work(unit: Unit) -> ServerState | None:
             if go_on:
                 account_updates.save_pause(unit, account.name, None)
+            started_at = self._clock.time_of(began)
             return server_updates.apply_poll(
                 unit,
                 account.name,
@@ -290,7 +291,7 @@ class ServerCalls:
 
     def check_scan(self, server_id: int) -> None:
         """Ask whether a scan is running; raises `StoreError` and `StoppedError`."""
-        account, asked_at = self._account, self._clock.now()
+        account, began = self._account, self._clock.moment()
         try:
             running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
@@ -303,7 +304,9 @@ class ServerCalls:
             return
         account.call_succeeded()
         state, ended = self._results.keep(
-            lambda unit: scans.apply_check(unit, account.name, server_id, running=running, asked_at=asked_at)
+            lambda unit: scans.apply_check(
+                unit, account.name, server_id, running=running, asked_at=self._clock.time_of(began)
+            )
         )
         if state is not None and scans.is_awaited(state):
             account.plan_turn(Task(Job.CHECK_SCAN, server_id), scans.next_check_after(state))

@@ -16,7 +16,7 @@ from patrolserver_exporter.sync.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store, fleet
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
@@ -30,7 +30,7 @@ class AccountPoller:
     ``pump`` starts what is due; whoever finishes a call pumps again, so the threads never wait for a tick.
     """
 
-    def __init__(self, account: RunningAccount, store: Store, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, account: RunningAccount, store: Store, clock: SteadyClock, telemetry: Telemetry) -> None:
         self.account = account
         self._clock = clock
         self._telemetry = telemetry

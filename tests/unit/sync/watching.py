@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tests.unit.sync.accounts import MAIN, SETTLE, account, configured
 
-from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.clock import SteadyClock, SystemClock
 from patrolserver_exporter.config.schema import Issues, Poll, Webhook
 from patrolserver_exporter.inbox import view
 from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
@@ -67,15 +67,15 @@ class Watching:
         self.simulator.start()
         self._url = url
         self._store_type = store
-        self._clock = clock or SystemClock()
+        self.clock = SteadyClock(clock or SystemClock())
         self.begin()
 
     def begin(self) -> None:
         """Open the store and build everything on it, as a start does."""
         self.telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-        self.publisher = Publisher(self.telemetry, self._clock, configured().metrics)
+        self.publisher = Publisher(self.telemetry, self.clock, configured().metrics)
         self.store = self._store_type(self._url, self.publisher.publish)
-        self.accounts = Accounts(self.store, self.publisher, self.telemetry, self._clock)
+        self.accounts = Accounts(self.store, self.publisher, self.telemetry, self.clock)
 
     def end(self) -> None:
         """Stop it, as a stop does."""
@@ -154,7 +154,7 @@ class Watching:
 
     def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues") -> None:
         """A delivery comes in."""
-        new = NewDelivery(MAIN, 1, event_id, identifier, self._clock.now())
+        new = NewDelivery(MAIN, 1, event_id, identifier, self.clock.now())
         door = BoundedInbox(1000)
 
         def work(unit: Unit) -> None:
