@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Clock(Protocol):
@@ -28,3 +29,68 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some moment; never goes back."""
         return time.monotonic()
+
+
+TOLERANCE = 5.0
+"""Seconds by which the system's clock may be set without the state having to follow."""
+_SLEW = 0.01
+"""Seconds in a second by which a clock that is ahead is slowed down."""
+
+
+class Moment(NamedTuple):
+    """A moment of this process, by both clocks as they were then."""
+
+    at: float
+    monotonic: float
+
+
+class SteadyClock:
+    """The system's clock, but what happens later in this process always has the later time. Threads may share it.
+
+    What is set by less than `TOLERANCE` seconds is followed: ahead at once, back by going slower. A larger step is
+    only told, by `step`; the time goes on as it was until `adopt` is called, in the transaction in which the state
+    follows the step. Else a poll could seem to have started after an event that came in later.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._read_at = clock.monotonic()
+        self._offset = clock.now() - self._read_at
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        return self.moment().at
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back."""
+        return self._clock.monotonic()
+
+    def moment(self) -> Moment:
+        """This moment."""
+        with self._lock:
+            monotonic = self._clock.monotonic()
+            offset = self._clock.now() - monotonic
+            ahead = self._offset - offset
+            if -TOLERANCE < ahead <= 0.0:
+                self._offset = offset
+            elif 0.0 < ahead < TOLERANCE:
+                self._offset = max(offset, self._offset - _SLEW * (monotonic - self._read_at))
+            self._read_at = monotonic
+            return Moment(monotonic + self._offset, monotonic)
+
+    def time_of(self, moment: Moment) -> float:
+        """When a moment was, by the clock as it is now, and not later than it was thought to be then."""
+        with self._lock:
+            return min(moment.at, moment.monotonic + self._offset)
+
+    def step(self) -> float:
+        """By how many seconds the system's clock was set and not followed; 0 for less than `TOLERANCE`."""
+        with self._lock:
+            step = self._clock.now() - self._clock.monotonic() - self._offset
+        return step if abs(step) >= TOLERANCE else 0.0
+
+    def adopt(self, step: float) -> None:
+        """Go on at another time, so many seconds later or, below zero, earlier."""
+        with self._lock:
+            self._offset += step

@@ -28,6 +28,7 @@ from tests.unit.issues.builders import EXPLOIT_RISK, exploitable, outdated, repo
 from tests.unit.sync.accounts import MAIN, SETTLE, configured, rules
 from tests.unit.sync.driving import FINISHED, NEW_ISSUES, Driver
 
+from patrolserver_exporter.clock import TOLERANCE, Moment, SteadyClock
 from patrolserver_exporter.inbox import retry, transitions, view
 from patrolserver_exporter.inbox.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
@@ -37,7 +38,7 @@ from patrolserver_exporter.patrolserver.errors import Unreadable as UnreadableRe
 from patrolserver_exporter.patrolserver.models import Event, Parsed
 from patrolserver_exporter.store import ClaimLost, Store
 from patrolserver_exporter.sync import account_updates, events, restore
-from patrolserver_exporter.sync.clock_steps import ClockSteps, follow_clock
+from patrolserver_exporter.sync.clock_steps import follow_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ class Polled(NamedTuple):
     """A poll that has started and not been merged yet."""
 
     server_id: int
-    started_at: float
+    began: Moment
     software: tuple[Software, ...]
     complete: bool
 
@@ -154,12 +155,13 @@ class Pipeline(RuleBasedStateMachine):
 
     def __init__(self, home: Callable[[], Home]) -> None:
         super().__init__()
-        self.clock = HeldClock()
+        self.held = HeldClock()
+        self.clock = SteadyClock(self.held)
         self.home = home()
         self.store = self.home.open()
-        self.driver = Driver(self.store, self.clock, RULES)
+        self.driver = Driver(self.store, self.held, RULES)
+        self.driver.time = self.clock
         self.door = BoundedInbox(LIMIT)
-        self.watch = ClockSteps(self.clock)
         self.list_read_at = self.clock.now()
         self.driver.take_list("web", "db")
         # The model
@@ -322,13 +324,14 @@ class Pipeline(RuleBasedStateMachine):
         """A poll reads upstream."""
         self.tick()
         seen = tuple(self.upstream[server_id].values())
-        return Polled(server_id, self.clock.now(), seen if complete else seen[1:], complete)
+        return Polled(server_id, self.clock.moment(), seen if complete else seen[1:], complete)
 
     @rule(poll=consumes(polls))
     def finish_poll(self, poll: Polled) -> None:
         """It is merged, whatever happened since it started."""
         self.tick()
-        self.driver.poll(*poll.software, server_id=poll.server_id, started_at=poll.started_at, complete=poll.complete)
+        started_at = self.clock.time_of(poll.began)
+        self.driver.poll(*poll.software, server_id=poll.server_id, started_at=started_at, complete=poll.complete)
 
     @rule(server_id=st.sampled_from(SERVERS))
     def poll_at_once(self, server_id: int) -> None:
@@ -355,20 +358,23 @@ class Pipeline(RuleBasedStateMachine):
     def crash(self, jump: float) -> None:
         """The process is killed; the clock may be set before the next start."""
         self.store = self.driver.store = self.home.crash(self.store)
-        self.clock.set(self.clock.now() + jump)
+        self.held.set(self.held.now() + jump)
+        self.clock = self.driver.time = SteadyClock(self.held)
         self.door = BoundedInbox(LIMIT)
-        self.watch = ClockSteps(self.clock)
         config = configured()
         self.store.run(lambda unit: restore.restore(unit, {MAIN: RULES}, config.metrics, now=self.clock.now()))
 
-    @rule(jump=st.sampled_from([40 * DAY, -40 * DAY, -20.0]))
+    @rule(jump=st.sampled_from([40 * DAY, -40 * DAY, -20.0, -4.0, -1.0, 4.0]))
     def set_clock(self, jump: float) -> None:
-        """The clock is set, and the service notices."""
-        self.clock.set(self.clock.now() + jump)
-        step = self.watch.step()
-        assert step != 0.0
-        self.list_read_at += step
-        self.store.run(lambda unit: follow_clock(unit, step, now=self.clock.now(), rules={MAIN: RULES}))
+        """The clock is set, and the service notices, unless it is set by less than it tolerates."""
+        self.held.set(self.held.now() + jump)
+        step = self.clock.step()
+        assert step != 0.0 or abs(jump) < TOLERANCE
+        if step:
+            self.list_read_at += step
+            now = self.clock.now() + step
+            self.store.run(lambda unit: follow_clock(unit, step, now=now, rules={MAIN: RULES}))
+            self.clock.adopt(step)
 
     @rule()
     def list_servers(self) -> None:
@@ -483,7 +489,7 @@ class Pipeline(RuleBasedStateMachine):
 
     def tick(self, seconds: float = 1.0) -> None:
         """Time passes."""
-        self.clock.advance(seconds or 0.001)
+        self.held.advance(seconds or 0.001)
 
 
 SETTINGS = settings(

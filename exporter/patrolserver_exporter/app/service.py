@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from patrolserver_exporter.app.masking import Masking
 from patrolserver_exporter.app.reload import ConfigInForce
 from patrolserver_exporter.app.systemd import Supervisor
 from patrolserver_exporter.app.watchdog import Watchdog
+from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.load import Loaded
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.logs import Redactor
+    from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.web.http.server import Address
 
 log = logging.getLogger(__name__)
@@ -92,7 +95,7 @@ class Service:
         on_started: Callable[[tuple[Address, ...]], None] = lambda _: None,
     ) -> None:
         self._options = options
-        self._clock = clock
+        clock = self._clock = SteadyClock(clock)
         self._redactor = redactor
         self._on_started = on_started
         self._web_config = WebConfigFile(options.web_config_file) if options.web_config_file else None
@@ -168,7 +171,7 @@ class Service:
             # Without the reason: it is for whoever may read the log.
             troubles.append("The configuration was not reloaded, the old one goes on; the log says what is wrong.")
         statuses = self._accounts.statuses()
-        return troubles + [_sentence(status.trouble) for status in statuses if status.trouble]
+        return troubles + [trouble for status in statuses for trouble in _troubles_of(status)]
 
     def context(self) -> WebContext:
         """What the routes may use."""
@@ -255,6 +258,26 @@ class Service:
     def _reload_soon(self) -> None:
         task = asyncio.ensure_future(self._config.reload())
         self._reload_task = task
+
+
+def _troubles_of(status: AccountStatus) -> list[str]:
+    """What is wrong with an account, a sentence each."""
+    troubles = [_sentence(status.trouble)] if status.trouble else []
+    if status.pause_until is not None:
+        until = dt.datetime.fromtimestamp(status.pause_until, dt.UTC)
+        troubles.append(
+            f"Account {status.name} makes no calls until {until:%Y-%m-%d %H:%M:%S} UTC, because the API asked to wait: "
+            f"{status.pause_reason}. A refresh or a reload allows one try."
+        )
+    if status.list_partial_because:
+        why = "; ".join(status.list_partial_because)
+        troubles.append(f"The server list of account {status.name} is a part of the whole: {why}.")
+    if status.servers_missing:
+        troubles.append(
+            f"The server list of account {status.name} suddenly lacks {status.servers_missing} servers; another list "
+            "has to confirm it."
+        )
+    return troubles
 
 
 def _sentence(trouble: str) -> str:

@@ -115,7 +115,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             # Right after a start the state only tells that the last list call failed, and not why.
             refused=health.credentials_refused or not (reachable or health.judged),
             listed=record.last_success_at is not None,
-            list_incomplete=None if record.state.list_complete is not False else "it was only a part",
+            list_incomplete=None if record.state.list_complete is not False else _why_partial(record),
         )
 
     def doubt(self, selector: Selector) -> UnknownServer | None:
@@ -127,6 +127,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         if self.list_incomplete is not None:
             return UnknownServer(selector=selector.asked, account=self.account, list_incomplete=self.list_incomplete)
         return None
+
+
+def _why_partial(record: AccountRecord) -> str:
+    return "; ".join(record.state.list_partial_because) or "it was only a part"
 
 
 HasUnconfirmedNews = Callable[[str, "float | None"], bool]
@@ -178,6 +182,8 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         last_poll_at=state.last_poll_at,
         poll_success=state.poll_success,
         poll_complete=state.complete_poll_at == state.last_poll_at,
+        identity_in_doubt=state.in_doubt_since is not None,
+        missing_from_list=state.missing_since is not None,
         last_scan_at=state.last_scan_at,
         software=server.software,
         exploits_unknown=server.exploits_unknown,

@@ -30,6 +30,10 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     shrunk_since: float | None = None
     """A list has been empty, or too short to be believed at once, since then; until another one confirms it, the
     servers that it lacked are missing and not gone."""
+    paused_until: float | None = None
+    """The API asked the whole account to wait until then."""
+    pause_reason: str | None = None
+    """What it said, free of credentials."""
 
 
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):

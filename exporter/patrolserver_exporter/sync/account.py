@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import datetime as dt
 import logging
 import random
 import threading
@@ -82,6 +83,15 @@ class ListStanding(NamedTuple):
     """Servers that it lacked, which another list has to confirm."""
 
 
+class Pause(NamedTuple):
+    """The API asked the account to wait."""
+
+    until: float
+    """Seconds since the epoch."""
+    reason: str
+    """What it said, free of credentials."""
+
+
 class RunningAccount:
     """What several threads need of one account.
 
@@ -105,7 +115,11 @@ class RunningAccount:
         self._config = config
         self._settings = settings
         self._rules = Rules.of(config, settings)
-        self._health = Health(draw)
+        self._health = Health(draw, config.poll.max_pause)
+        self._tries: dict[int, bool] = {}
+        """Servers of which an operator wants one poll in spite of a pause, and whether it is under way."""
+        self._trying_list = False
+        """An operator wants to know whether the list call ends the pause."""
         self._schedule = Schedule()
         self._listing = False
         """The list call is under way."""
@@ -308,15 +322,32 @@ class RunningAccount:
             self._listing = self._listing or list_servers
             if health.allows_calls(now):
                 return Due(list_servers=list_servers, tasks=self._take_tasks(now))
+            tries = self._take_tries()
             # Nobody may take for polled what will not be polled for hours.
             if health.trouble is Trouble.NONE and health.paused_until - now <= _PATIENCE:
-                return Due(list_servers=list_servers)
+                return Due(list_servers=list_servers, tasks=tries)
             return Due(
                 list_servers=list_servers,
+                tasks=tries,
                 passed_over=self._pass_over(now),
                 refused=self._take_all_awaiting(),
-                why=health.detail or "the API asked to wait.",
+                why=self._why_paused() or health.detail or "the API asked to wait.",
             )
+
+    def _take_tries(self) -> tuple[Task, ...]:
+        taken = []
+        for server_id, runs in self._tries.items():
+            task = Task(Job.POLL, server_id)
+            if not runs and task not in self._in_flight and self.budgets.polls.try_take():
+                self._schedule.remove(task)
+                self._in_flight.add(task)
+                taken.append(task)
+        self._tries.update((task.server_id, True) for task in taken)
+        return tuple(taken)
+
+    def _why_paused(self) -> str | None:
+        pause = self.pause
+        return None if pause is None else f"its calls are paused until {_utc(pause.until)}: {pause.reason}"
 
     def _take_tasks(self, now: float) -> tuple[Task, ...]:
         taken: list[Task] = []
@@ -350,6 +381,8 @@ class RunningAccount:
         """A task from `take_due` ended, well or not."""
         with self._lock:
             self._in_flight.discard(task)
+            if task.job is Job.POLL:
+                self._tries.pop(task.server_id, None)
             if task in self._again:
                 self._again.discard(task)
                 self.plan(task)
@@ -383,6 +416,11 @@ class RunningAccount:
                 return stopped(self.name)
             if not self.has_server(server_id):
                 return unknown(self.name, server_id)
+            if (why := self._why_paused()) is not None and server_id not in self._tries:
+                now = self._clock.monotonic()
+                if self._health.trouble is Trouble.CREDENTIALS or not self._health.try_in_pause(now):
+                    return f"The account {self.name} cannot be polled now: {why}"
+                self._tries[server_id] = False
             self._awaiting.setdefault(server_id, []).append(done)
             return None
 
@@ -392,8 +430,9 @@ class RunningAccount:
             return self._awaiting.pop(server_id, [])
 
     def _take_all_awaiting(self) -> tuple[OnPolled, ...]:
-        waiting = tuple(done for of_server in self._awaiting.values() for done in of_server)
-        self._awaiting.clear()
+        kept = {} if self._stopping else {i: done for i, done in self._awaiting.items() if i in self._tries}
+        waiting = tuple(done for i, of_server in self._awaiting.items() if i not in kept for done in of_server)
+        self._awaiting = kept
         return waiting
 
     # How calls ended
@@ -426,25 +465,71 @@ class RunningAccount:
     def list_succeeded(self) -> bool:
         """The list call succeeded; True if that ended a trouble."""
         with self._lock:
+            if self._trying_list and not self._tries:
+                self._health.end_pause()
+            self._trying_list = False
             return self._health.listed(self._clock.monotonic(), self._config.poll.interval)
 
     def list_failed(self, error: PatrolServerError) -> tuple[bool, Trouble]:
         """The list call failed: whether that began a trouble or changed its nature, and which it is."""
         with self._lock:
+            self._trying_list = False
             began = self._health.list_failed(self._clock.monotonic(), error, self._config.poll.interval)
             return began, self._health.trouble
 
-    def call_succeeded(self, polled: int | None = None) -> None:
-        """A call other than the list's succeeded: the poll of this server, or another one."""
+    def call_succeeded(self, polled: int | None = None) -> bool:
+        """A call other than the list's succeeded: the poll of this server, or another one.
+
+        True if it was a try that ended a pause.
+        """
         with self._lock:
             self._health.call_succeeded()
-            if polled is not None:
-                self._failures.pop(polled, None)
+            if polled is None:
+                return False
+            self._failures.pop(polled, None)
+            ended = self._tries.pop(polled, False) and self.pause is not None
+            if ended:
+                self._health.end_pause()
+            return ended
 
-    def call_failed(self, error: PatrolServerError) -> None:
-        """A call other than the list's failed."""
+    def call_failed(self, error: PatrolServerError, server_id: int | None = None) -> bool:
+        """A call other than the list's failed, for this server or for an event; True if that began a pause."""
         with self._lock:
-            self._health.call_failed(self._clock.monotonic(), error)
+            before = self.pause
+            self._health.call_failed(self._clock.monotonic(), error, server_id)
+            return self.pause != before
+
+    def wait_for(self, error: PatrolServerError) -> float | None:
+        """Seconds that the API asked to wait, at most ``poll.max_pause``."""
+        return self._health.wait_for(error)
+
+    @property
+    def pause(self) -> Pause | None:
+        """Until when the account makes no calls, because the API asked to wait."""
+        with self._lock:
+            left = self._health.paused_until - self._clock.monotonic()
+            if left <= 0:
+                return None
+            return Pause(round(self._clock.now() + left), self._health.pause_reason or "the API asked to wait")
+
+    def go_on_pausing(self, pause: Pause, *, without_list: bool) -> None:
+        """A pause of an earlier run goes on; ``without_list``: it was the list call that the API put off."""
+        with self._lock:
+            left = min(pause.until - self._clock.now(), self._config.poll.max_pause)
+            if left > 0:
+                until = self._clock.monotonic() + left
+                self._health.pause(until, pause.reason)
+                if without_list:
+                    self._health.list_at = until
+
+    def try_list(self) -> None:
+        """Ask for the server list at once; one that is answered ends a pause."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self.pause is None:
+                self._health.ask_for_list(now)
+            elif self._health.try_in_pause(now):
+                self._trying_list = True
 
     def poll_failed(self, server_id: int) -> int:
         """The call for a server's software failed; returns how often it did so in a row."""
@@ -492,6 +577,10 @@ class RunningAccount:
             waiting = self._take_all_awaiting()
         self.client.close()
         return waiting
+
+
+def _utc(at: float) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def unknown(account: str, server_id: int) -> str:

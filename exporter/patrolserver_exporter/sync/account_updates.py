@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import Server
     from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.sync.account import Pause
     from patrolserver_exporter.sync.rules import Rules
 
 
@@ -62,6 +63,7 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
     now: float,
     rules: Rules,
     watched: Collection[int] | None = None,
+    pause: Pause | None = None,
 ) -> Listed:
     """Merge a successful call for the account's server list.
 
@@ -115,7 +117,7 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
         list_length=len(listed) if believed else state.list_length,
         shrunk_since=since,
     )
-    save_reachability(unit, account, up=True, now=now, state=state)
+    save_reachability(unit, account, up=True, now=now, pause=pause, state=state)
     return Listed(
         added=added,
         gone=lost,
@@ -190,11 +192,24 @@ def _unpolled(account: str, server: Server, state: ServerState) -> ServerRecord:
     )
 
 
-def save_reachability(unit: Unit, account: str, *, up: bool, now: float, state: AccountState | None = None) -> None:
+def save_reachability(  # noqa: PLR0913  # What a list call tells, by keyword.
+    unit: Unit, account: str, *, up: bool, now: float, pause: Pause | None = None, state: AccountState | None = None
+) -> None:
     """Note whether the last call for the server list succeeded, and what it said of itself."""
     record = fleet.account_records(unit.connection).get(account, AccountRecord(name=account))
-    record = replace(record, up=up, last_success_at=now if up else record.last_success_at, state=state or record.state)
-    save_account(unit, record)
+    state = _with_pause(state or record.state, pause)
+    save_account(unit, replace(record, up=up, last_success_at=now if up else record.last_success_at, state=state))
+
+
+def save_pause(unit: Unit, account: str, pause: Pause | None) -> None:
+    """Note until when the API asked the whole account to wait."""
+    record = fleet.account_records(unit.connection).get(account, AccountRecord(name=account))
+    save_account(unit, replace(record, state=_with_pause(record.state, pause)))
+
+
+def _with_pause(state: AccountState, pause: Pause | None) -> AccountState:
+    until, reason = (None, None) if pause is None else pause
+    return replace(state, paused_until=until, pause_reason=reason)
 
 
 def save_account(unit: Unit, record: AccountRecord) -> None:

@@ -12,7 +12,7 @@ from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import Store, StoreError
 from patrolserver_exporter.sync import restore
-from patrolserver_exporter.sync.account import Budgets, ListStanding, RunningAccount
+from patrolserver_exporter.sync.account import Budgets, ListStanding, Pause, RunningAccount
 from patrolserver_exporter.sync.clock_steps import ClockFollower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
@@ -24,7 +24,7 @@ from patrolserver_exporter.sync.worker import AccountWorker
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.config.schema import Account, Config
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.live.publisher import Publisher
@@ -57,6 +57,10 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What says that it was not, in words."""
     servers_missing: int = 0
     """Servers that the last list lacked, which another one has to confirm before they are gone."""
+    pause_until: float | None = None
+    """The API asked the account to wait until then, in seconds since the epoch; ``None`` without a pause."""
+    pause_reason: str | None = None
+    """What it said, free of credentials."""
 
 
 class PollerAndWorker(msgspec.Struct, frozen=True):
@@ -81,7 +85,7 @@ class PollerAndWorker(msgspec.Struct, frozen=True):
         self.poller.join(patience)
 
 
-def _stop(pairs: Sequence[PollerAndWorker], patience: float, clock: Clock) -> None:
+def _stop(pairs: Sequence[PollerAndWorker], patience: float, clock: SteadyClock) -> None:
     """End them, and wait at most ``patience`` seconds for their calls."""
     for pair in pairs:
         pair.begin_stop()
@@ -96,7 +100,7 @@ class Accounts:
     Build it with the store's ``publisher``, then ``start``; ``tick`` wants to be called a few times a second.
     """
 
-    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry, clock: SteadyClock) -> None:
         self._store = store
         self._telemetry = telemetry
         self._clock = clock
@@ -139,6 +143,10 @@ class Accounts:
                 self._unfinished = before
                 raise
             self._unfinished = None
+            for pair in self._running.values():
+                # An operator's reload allows one try in a pause.
+                pair.account.try_list()
+                pair.poller.pump()
 
     def _go_back(self) -> None:
         """Bring back what a failed reload has stopped; as long as the store cannot, the rest goes on without it."""
@@ -152,6 +160,8 @@ class Accounts:
                 log.debug("The old configuration is not back yet", extra=log_fields(err=str(error)))
             else:
                 self._unfinished = None
+                for pair in self._running.values():
+                    pair.poller.list_now()
 
     def _go_over_to(self, config: Config) -> None:
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
@@ -174,9 +184,7 @@ class Accounts:
             )
         self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
         for settings in config.accounts:
-            if settings.name in kept:
-                self._running[settings.name].poller.list_now()
-            else:
+            if settings.name not in kept:
                 self._running[settings.name] = self._run(
                     config, settings, state.accounts[settings.name], state.servers[settings.name]
                 )
@@ -207,6 +215,9 @@ class Accounts:
                 sum(server.state.missing_since is not None for server in servers),
             )
         )
+        if record.state.paused_until is not None:
+            pause = Pause(record.state.paused_until, record.state.pause_reason or "the API asked to wait")
+            account.go_on_pausing(pause, without_list=record.up is False)
         poller.resume(servers)
         worker = AccountWorker(poller, self._store, self._clock, self._telemetry)
         return PollerAndWorker(poller, worker)
@@ -274,7 +285,7 @@ class Accounts:
 
 
 def _status(account: RunningAccount) -> AccountStatus:
-    standing, listing = account.standing, account.list_standing
+    standing, listing, pause = account.standing, account.list_standing, account.pause
     return AccountStatus(
         name=account.name,
         servers=len(account.server_ids),
@@ -286,6 +297,8 @@ def _status(account: RunningAccount) -> AccountStatus:
         list_complete=listing.complete,
         list_partial_because=listing.partial_because,
         servers_missing=listing.missing,
+        pause_until=pause and pause.until,
+        pause_reason=pause and pause.reason,
     )
 
 

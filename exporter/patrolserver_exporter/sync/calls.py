@@ -21,9 +21,8 @@ from patrolserver_exporter.sync.schedule import Job, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
-    from patrolserver_exporter.patrolserver.models import Parsed, Server
     from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.fleet import ServerState
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
@@ -82,7 +81,7 @@ class Results:
 class ServerList:
     """One account's list, asked for by one thread at a time."""
 
-    def __init__(self, account: RunningAccount, results: Results, clock: Clock) -> None:
+    def __init__(self, account: RunningAccount, results: Results, clock: SteadyClock) -> None:
         self._account = account
         self._results = results
         self._clock = clock
@@ -94,7 +93,7 @@ class ServerList:
 
     def ask(self) -> None:
         """Make the call, and let it take effect; raises `StoreError` and `StoppedError`."""
-        account, started_at = self._account, self._clock.now()
+        account, began = self._account, self._clock.moment()
         try:
             parsed = account.client.servers()
         except PatrolServerError as error:
@@ -103,7 +102,7 @@ class ServerList:
         self._results.note(parsed.oddities, "servers")
 
         rules = account.rules
-        because = _why_partial(parsed)
+        because = parsed.partial_because
         news = (parsed.value, because, rules)
 
         def work(unit: Unit) -> account_updates.Listed:
@@ -111,7 +110,8 @@ class ServerList:
                 unit.effects.append(InboxMoved())
             if news == self._last:
                 # Nearly always: the whole fleet need not be read to see that nothing changed.
-                account_updates.save_reachability(unit, account.name, up=True, now=self._clock.now())
+                now = self._clock.now()
+                account_updates.save_reachability(unit, account.name, up=True, now=now, pause=account.pause)
                 return account_updates.Listed()
             return account_updates.apply_list(
                 unit,
@@ -122,13 +122,14 @@ class ServerList:
                 now=self._clock.now(),
                 rules=rules,
                 watched=account.server_ids,
+                pause=account.pause,
             )
 
         # Noted before the write, so that a store that cannot write does not turn into a storm of calls.
         recovered = account.list_succeeded()
         listed = self._results.keep(work)
         self._last = news if listed.confirm_in is None else None
-        account.list_was_read(ListStanding(parsed.complete, because, listed.missing), started_at)
+        account.list_was_read(ListStanding(parsed.complete, because, listed.missing), self._clock.time_of(began))
         self._say(because, listed)
         self._follow(listed)
         # Not only at a recovery, whose list may not have been kept.
@@ -183,15 +184,11 @@ class ServerList:
             self._down.forget()
         self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
         self._results.keep(
-            lambda unit: account_updates.save_reachability(unit, account.name, up=False, now=self._clock.now())
+            lambda unit: account_updates.save_reachability(
+                unit, account.name, up=False, now=self._clock.now(), pause=account.pause
+            )
         )
         account.try_new_credentials()
-
-
-def _why_partial(parsed: Parsed[tuple[Server, ...]]) -> tuple[str, ...]:
-    if parsed.complete:
-        return ()
-    return tuple(parsed.oddities) or ("it had entries that could not be read",)
 
 
 _TROUBLES = {
@@ -208,7 +205,7 @@ _CHUNK = 100
 class ServerCalls:
     """What is asked about an account's servers; each call ends by planning the server's next turn."""
 
-    def __init__(self, account: RunningAccount, results: Results, clock: Clock) -> None:
+    def __init__(self, account: RunningAccount, results: Results, clock: SteadyClock) -> None:
         self._account = account
         self._results = results
         self._clock = clock
@@ -228,17 +225,20 @@ class ServerCalls:
 
     def _ask_for_software(self, server_id: int) -> str | None:
         """Returns what went wrong."""
-        account, started_at = self._account, self._clock.now()
+        account, began = self._account, self._clock.moment()
         try:
             parsed = account.client.software(server_id)
         except PatrolServerError as error:
             self._poll_failed(server_id, error)
             return str(error)
-        account.call_succeeded(polled=server_id)
+        go_on = account.call_succeeded(polled=server_id)
         self._results.note(parsed.oddities, f"software of server {server_id}")
-        wait = account.turn_after(server_id, started_at)
+        wait = account.turn_after(server_id, began.at)
 
         def work(unit: Unit) -> ServerState | None:
+            if go_on:
+                account_updates.save_pause(unit, account.name, None)
+            started_at = self._clock.time_of(began)
             return server_updates.apply_poll(
                 unit,
                 account.name,
@@ -261,21 +261,28 @@ class ServerCalls:
 
     def _poll_failed(self, server_id: int, error: PatrolServerError) -> None:
         account = self._account
-        account.call_failed(error)
+        paused = account.call_failed(error, server_id)
         failures = account.poll_failed(server_id)
         if isinstance(error, NotFound) and failures == 1:
             # Perhaps it is gone. If the list still has it, asking again at each try would tell nothing new.
             account.ask_for_list()
         wait = back_off(
-            failures, base=RETRY_BASE, cap=account.interval, retry_after=error.retry_after, draw=account.draw
+            failures, base=RETRY_BASE, cap=account.interval, retry_after=account.wait_for(error), draw=account.draw
         )
         account.plan_turn(Task(Job.POLL, server_id), wait)
         next_poll_at, name = self._clock.now() + wait, None
+
+        def work(unit: Unit) -> str | None:
+            if paused:
+                account_updates.save_pause(unit, account.name, account.pause)
+            return server_updates.apply_poll_failure(unit, account.name, server_id, next_poll_at=next_poll_at)
+
         try:
-            name = self._results.keep(
-                lambda unit: server_updates.apply_poll_failure(unit, account.name, server_id, next_poll_at=next_poll_at)
-            )
+            name = self._results.keep(work)
         finally:
+            if paused and (pause := account.pause):
+                fields = log_fields(account=account.name, until=pause.until, err=pause.reason)
+                log.warning("The API put off several calls, so the account makes none but the list's", extra=fields)
             level = logging.WARNING if failures == 1 else logging.DEBUG
             # With the name, since that is what people look for in the log.
             who = {"account": account.name, "server": name, "server_id": server_id}
@@ -284,20 +291,22 @@ class ServerCalls:
 
     def check_scan(self, server_id: int) -> None:
         """Ask whether a scan is running; raises `StoreError` and `StoppedError`."""
-        account, asked_at = self._account, self._clock.now()
+        account, began = self._account, self._clock.moment()
         try:
             running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
-            account.call_failed(error)
+            account.call_failed(error, server_id)
             if isinstance(error, NotFound):
                 # Asked no more, so nothing may wait for the answer.
                 self._results.keep(lambda unit: scans.apply_silence(unit, account.name, server_id))
             else:
-                account.plan_turn(Task(Job.CHECK_SCAN, server_id), LIST_EVERY)
+                account.plan_turn(Task(Job.CHECK_SCAN, server_id), max(LIST_EVERY, account.wait_for(error) or 0.0))
             return
         account.call_succeeded()
         state, ended = self._results.keep(
-            lambda unit: scans.apply_check(unit, account.name, server_id, running=running, asked_at=asked_at)
+            lambda unit: scans.apply_check(
+                unit, account.name, server_id, running=running, asked_at=self._clock.time_of(began)
+            )
         )
         if state is not None and scans.is_awaited(state):
             account.plan_turn(Task(Job.CHECK_SCAN, server_id), scans.next_check_after(state))

@@ -1,8 +1,9 @@
-"""The system's clock is set: noticed, so that no timer fires early or waits for weeks, and followed by the state."""
+"""The system's clock is set, and the state follows, so that no timer fires early or waits for weeks."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from patrolserver_exporter.sync.account_updates import renew_summary, save_accou
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import ServerRecord
@@ -25,52 +26,39 @@ if TYPE_CHECKING:
     from patrolserver_exporter.sync.rules import Rules
 
 log = logging.getLogger(__name__)
-_TOLERANCE = 5.0
-
-
-class ClockSteps:
-    """Compares the wall clock with the monotonic one."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._offset = clock.now() - clock.monotonic()
-
-    def step(self) -> float:
-        """By how many seconds the wall clock was set since the last call; 0 for less than five."""
-        offset = self._clock.now() - self._clock.monotonic()
-        step = offset - self._offset
-        if abs(step) < _TOLERANCE:
-            return 0.0
-        self._offset = offset
-        return step
 
 
 class ClockFollower:
     """Has state and accounts follow the system's clock, as soon as the store can."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, clock: SteadyClock) -> None:
         self._store = store
         self._telemetry = telemetry
         self._clock = clock
-        self._steps = ClockSteps(clock)
-        self._unfollowed = 0.0
-        """Seconds by which the clock was set and which nothing has followed yet."""
 
     def tick(self, accounts: Collection[RunningAccount]) -> None:
         """Follow the clock if it was set."""
-        self._unfollowed += self._steps.step()
-        if not self._unfollowed:
+        step = self._clock.step()
+        if not step:
             return
-        step, now = self._unfollowed, self._clock.now()
         rules = {account.name: account.rules for account in accounts}
+        adopted = threading.Event()
+
+        def work(unit: Unit) -> None:
+            follow_clock(unit, step, now=self._clock.now() + step, rules=rules)
+            # Here, since what is written next must be of the new time.
+            self._clock.adopt(step)
+            adopted.set()
+
         try:
-            self._store.run(lambda unit: follow_clock(unit, step, now=now, rules=rules))
+            self._store.run(work)
         except StoreError as error:
+            if adopted.is_set():
+                self._clock.adopt(-step)
             # The next tick makes up for it; what else there is to do must not wait for the store.
             self._telemetry.error("store")
             log.debug("The state does not follow the clock yet", extra=log_fields(err=str(error)))
             return
-        self._unfollowed = 0.0
         log.warning("The system's clock was set; timers follow it", extra=log_fields(seconds=round(step, 3)))
         for account in accounts:
             account.follow_clock(step)

@@ -20,6 +20,16 @@ _BACK_OFF_BASE = 5.0
 _BACK_OFF_CAP = 60.0
 """Seconds; an API that works again shall show within a minute, and a call a minute burdens none."""
 _SUSPICIOUS_FAILURES = 5
+_SEVERAL = 3
+"""Different calls that the API puts off within `_WITHIN` seconds, after which it means the account."""
+_WITHIN = 90.0
+_TRY_EVERY = 60.0
+"""Seconds from one try that an operator may have during a pause to the next, after it was refused."""
+
+
+def puts_off(error: PatrolServerError) -> bool:
+    """Whether the API asked to call later."""
+    return isinstance(error, RateLimited) or (isinstance(error, ServerFailure) and bool(error.retry_after))
 
 
 class Trouble(StrEnum):
@@ -31,10 +41,17 @@ class Trouble(StrEnum):
 
 
 class Health:
-    """One account's health. Times are monotonic seconds. Guarded by the lock of whoever owns it."""
+    """One account's health. Times are monotonic seconds. Guarded by the lock of whoever owns it.
 
-    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+    No pause is longer than ``max_pause`` seconds, whatever the API asks for.
+    """
+
+    def __init__(self, draw: Callable[[], float] = random.random, max_pause: float = 3600.0) -> None:
         self._draw = draw
+        self._max_pause = max_pause
+        self._put_off: dict[int | None, float] = {}
+        """What the API has put off, and when: servers by id, and all events as one."""
+        self._tried_at: float | None = None
         self._list_failures = 0
         self._other_failures = 0
         self.judged = False
@@ -46,6 +63,8 @@ class Health:
         """When the server list is to be asked for next."""
         self.paused_until = 0.0
         """No call but the list's before then: the API asked to wait."""
+        self.pause_reason: str | None = None
+        """What it said when it did, free of credentials."""
 
     def allows_calls(self, now: float) -> bool:
         """Whether anything but the list call may be made."""
@@ -82,26 +101,51 @@ class Health:
                 self._list_failures,
                 base=_BACK_OFF_BASE,
                 cap=min(_BACK_OFF_CAP, max(interval, _BACK_OFF_BASE)),
-                retry_after=error.retry_after,
+                retry_after=self.wait_for(error),
                 draw=self._draw,
             )
+            if puts_off(error) and error.retry_after:
+                self.pause(self.list_at, str(error))
         return before is not self.trouble
 
-    def call_failed(self, now: float, error: PatrolServerError) -> None:
-        """Another call failed: wait if the API asked to, and have the list call judge if it looks like more.
+    def call_failed(self, now: float, error: PatrolServerError, server_id: int | None = None) -> None:
+        """Another call failed, for this server or for an event: have the list call judge if it looks like more.
 
+        A call that the API puts off is put off alone, unless it does that to several: then the account has to wait.
         That something is not found says nothing against the API; forged events must not call for lists.
         """
         if isinstance(error, NotFound):
             return
         self._other_failures += 1
-        if isinstance(error, (RateLimited, ServerFailure)) and error.retry_after:
-            self.paused_until = max(self.paused_until, now + error.retry_after)
-        elif isinstance(error, RateLimited):
-            self.paused_until = max(self.paused_until, now + _BACK_OFF_BASE * (1.0 + self._draw()))
+        if puts_off(error):
+            self._put_off = {one: at for one, at in self._put_off.items() if now - at < _WITHIN} | {server_id: now}
+            if len(self._put_off) >= _SEVERAL:
+                self.pause(now + (self.wait_for(error) or _BACK_OFF_BASE * (1.0 + self._draw())), str(error))
         if isinstance(error, Refused) or self._other_failures >= _SUSPICIOUS_FAILURES:
             self._other_failures = 0
             self.ask_for_list(now)
+
+    def wait_for(self, error: PatrolServerError) -> float | None:
+        """Seconds that the API asked to wait, as far as that is followed."""
+        return None if error.retry_after is None else min(error.retry_after, self._max_pause)
+
+    def pause(self, until: float, reason: str) -> None:
+        """Make no call but the list's before then."""
+        if until > self.paused_until:
+            self.paused_until, self.pause_reason = until, reason
+
+    def end_pause(self) -> None:
+        """Go on: a try in the middle of a pause was answered."""
+        self.paused_until, self.pause_reason = 0.0, None
+        self._put_off.clear()
+
+    def try_in_pause(self, now: float) -> bool:
+        """Let an operator have the list call made at once, and one call beside it; False soon after the last time."""
+        if self._tried_at is not None and now - self._tried_at < _TRY_EVERY:
+            return False
+        self._tried_at = now
+        self.list_at = now
+        return True
 
     def call_succeeded(self) -> None:
         """Another call succeeded."""

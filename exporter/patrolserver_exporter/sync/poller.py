@@ -16,7 +16,7 @@ from patrolserver_exporter.sync.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store, fleet
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
@@ -30,7 +30,7 @@ class AccountPoller:
     ``pump`` starts what is due; whoever finishes a call pumps again, so the threads never wait for a tick.
     """
 
-    def __init__(self, account: RunningAccount, store: Store, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, account: RunningAccount, store: Store, clock: SteadyClock, telemetry: Telemetry) -> None:
         self.account = account
         self._clock = clock
         self._telemetry = telemetry
@@ -43,14 +43,15 @@ class AccountPoller:
         """Plan the servers of the restored state as they were planned; what is overdue is spread over time."""
         account, now = self.account, self._clock.now()
         account.set_servers(record.server_id for record in records)
-        turns = _waits(records, now, account.interval)
+        turns = _waits(records, now, account.interval, account.config.poll.max_pause)
         waits = {}
         for record in records:
             wait = turns[record.server_id]
             if record.state.settle_poll_at is not None:
                 wait = min(wait, max(record.state.settle_poll_at - now, 0.0))
-            if (record.state.last_poll_at or 0.0) < (record.state.event_received_at or 0.0):
-                # The poll at once after an event did not come about before the stop.
+            doubted_since = max(record.state.event_received_at or 0.0, record.state.in_doubt_since or 0.0)
+            if (record.state.last_poll_at or 0.0) < doubted_since:
+                # The poll at once after an event or a new name did not come about before the stop.
                 wait = 0.0
             waits[Task(Job.POLL, record.server_id)] = wait
             if scans.is_awaited(record.state):
@@ -133,7 +134,7 @@ class AccountPoller:
             self.account.task_ended(task)
 
 
-def _waits(records: Sequence[fleet.ServerRecord], now: float, interval: float) -> dict[int, float]:
+def _waits(records: Sequence[fleet.ServerRecord], now: float, interval: float, max_pause: float) -> dict[int, float]:
     """Seconds to the next poll of each server.
 
     What is overdue is spread over its part of the interval, and so is what seems to be planned for later than any poll
@@ -141,6 +142,7 @@ def _waits(records: Sequence[fleet.ServerRecord], now: float, interval: float) -
     """
     waits = {r.server_id: max((r.next_poll_at or now) - now, 0.0) for r in records}
     unplanned = {r.server_id for r in records if r.next_poll_at is None}
-    overdue = [i for i, wait in waits.items() if i not in unplanned and not 0.0 < wait <= interval * 5 / 4]
+    longest = max(interval * 5 / 4, max_pause)
+    overdue = [i for i, wait in waits.items() if i not in unplanned and not 0.0 < wait <= longest]
     spread = interval * len(overdue) / max(len(records), 1)
     return waits | {server_id: spread * place / len(overdue) for place, server_id in enumerate(overdue)}

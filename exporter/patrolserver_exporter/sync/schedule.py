@@ -44,6 +44,10 @@ class Schedule:
                 self._heap = [(at, task) for task, at in self._due.items()]
                 heapq.heapify(self._heap)
 
+    def remove(self, task: Task) -> None:
+        """Forget a task."""
+        self._due.pop(task, None)
+
     def drop(self, server_id: int) -> None:
         """Forget a server's tasks."""
         for job in Job:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.harness.ticking import HeldClock
 
+    from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.issues.summary import ServerSummary
@@ -41,6 +42,8 @@ class Driver:
     def __init__(self, store: Store, clock: HeldClock, of_account: Rules | None = None, account: str = MAIN) -> None:
         self.store = store
         self.clock = clock
+        self.time: Clock = clock
+        """What tells the time, where that is another clock than the one that the test moves."""
         self.rules = of_account or rules()
         self.account = account
         self._event_ids = 0
@@ -58,16 +61,10 @@ class Driver:
                 servers,
                 complete=complete and not because,
                 partial_because=(because,) if because else (),
-                now=self.clock.now(),
+                now=self.time.now(),
                 rules=self.rules,
             )
         )
-
-    def lose_all(self) -> account_updates.Listed:
-        """The account has no server any more; it says so twice, ``settle`` apart."""
-        self.take_list()
-        self.clock.advance(self.rules.settle)
-        return self.take_list()
 
     def poll(
         self,
@@ -78,7 +75,7 @@ class Driver:
         next_poll_at: float | None = None,
     ) -> ServerState | None:
         """A poll that succeeded; it started just now."""
-        began = self.clock.now() if started_at is None else started_at
+        began = self.time.now() if started_at is None else started_at
         return self.store.run(
             lambda unit: server_updates.apply_poll(
                 unit,
@@ -88,7 +85,7 @@ class Driver:
                 complete=complete,
                 started_at=began,
                 next_poll_at=began + 900.0 if next_poll_at is None else next_poll_at,
-                now=self.clock.now(),
+                now=self.time.now(),
                 rules=self.rules,
             )
         )
@@ -97,18 +94,18 @@ class Driver:
         """A poll that failed."""
         self.store.run(
             lambda unit: server_updates.apply_poll_failure(
-                unit, self.account, server_id, next_poll_at=self.clock.now() + 30.0
+                unit, self.account, server_id, next_poll_at=self.time.now() + 30.0
             )
         )
 
     def deliver(self, identifier: str = NEW_ISSUES) -> Delivery:
         """A delivery that came just now and is being fetched."""
         self._event_ids += 1
-        new = NewDelivery(self.account, 1, self._event_ids, identifier, self.clock.now())
+        new = NewDelivery(self.account, 1, self._event_ids, identifier, self.time.now())
         door = BoundedInbox(1000)
         self.store.run(lambda unit: door.accept(unit, [new]))
         (claimed,) = self.store.run(
-            lambda unit: transitions.claim(unit, self.account, now=self.clock.now(), lease=60.0, limit=1)
+            lambda unit: transitions.claim(unit, self.account, now=self.time.now(), lease=60.0, limit=1)
         )
         return claimed
 
@@ -137,13 +134,13 @@ class Driver:
         event = Event(server_id=server_id, new_issues=reported)
         return self.store.run(
             lambda unit: events.apply_event(
-                unit, delivery, event, list_is_fresh=list_is_fresh, now=self.clock.now(), rules=self.rules
+                unit, delivery, event, list_is_fresh=list_is_fresh, now=self.time.now(), rules=self.rules
             )
         )
 
     def check(self, *, running: bool, server_id: int = 1) -> tuple[ServerState | None, bool]:
         """IsScanning answers."""
-        now = self.clock.now()
+        now = self.time.now()
         return self.store.run(
             lambda unit: scans.apply_check(unit, self.account, server_id, running=running, asked_at=now)
         )
@@ -153,9 +150,7 @@ class Driver:
         before, after = self._summaries(), 0
 
         def work(unit: Unit) -> int | None:
-            return account_updates.sweep_waivers(
-                unit, self.account, after=after, now=self.clock.now(), rules=self.rules
-            )
+            return account_updates.sweep_waivers(unit, self.account, after=after, now=self.time.now(), rules=self.rules)
 
         while (last := self.store.run(work)) is not None:
             after = last

@@ -161,7 +161,9 @@ def test_a_gone_server_is_not_swept_and_told_of_when_it_is_back(store: Store, cl
     plain = Driver(store, clock)
     plain.take_list("a")
     plain.poll(outdated("php"))
-    plain.lose_all()
+    plain.take_list()
+    clock.advance(SETTLE)
+    plain.take_list()
     driver = waiving(store, clock, days=1)
     assert driver.sweep() == 0
     driver.take_list("a")

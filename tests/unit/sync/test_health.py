@@ -116,17 +116,50 @@ def test_a_change_of_trouble_is_told() -> None:
     assert not judge.list_failed(2.0, Refused("wrong"))
 
 
-def test_an_api_that_asks_to_wait_is_left_alone() -> None:
-    """After a 429 or a 503 with Retry-After no call is made but the list's."""
+def test_a_call_that_is_put_off_is_put_off_alone() -> None:
+    """A 429 or a 503 with Retry-After for one or two servers says nothing of the others, however often."""
     judge = health()
-    judge.call_failed(100.0, ServerFailure("later", retry_after=50.0))
-    judge.call_failed(100.0, RateLimited("later", retry_after=30.0))
+    for server_id in (1, 2, 1, 2):
+        judge.call_failed(100.0, ServerFailure("later", retry_after=50.0), server_id)
+    assert judge.allows_calls(100.0)
+    judge.call_failed(300.0, RateLimited("later", retry_after=50.0), 3)
+    assert judge.allows_calls(300.0), "the others were long ago"
+
+
+def test_an_api_that_puts_off_several_calls_is_left_alone() -> None:
+    """Three different calls, events being one of them: then no call is made but the list's, as long as it asked."""
+    judge = health()
+    for server_id in (1, 2, None):
+        judge.call_failed(100.0, RateLimited("later", retry_after=50.0), server_id)
     assert not judge.allows_calls(149.0)
     assert not judge.allows_events(149.0)
     assert judge.allows_calls(150.0)
-    judge.call_failed(200.0, RateLimited("later"))
-    assert not judge.allows_calls(204.9)
-    assert judge.allows_calls(210.0)
+    judge.call_failed(160.0, RateLimited("later"), 1)
+    assert not judge.allows_calls(164.9)
+    assert judge.allows_calls(170.0)
+
+
+def test_no_pause_is_longer_than_configured() -> None:
+    """Neither that of the account nor that of the list."""
+    judge = Health(lambda: 0.5, max_pause=600.0)
+    for server_id in (1, 2, 3):
+        judge.call_failed(100.0, RateLimited("later", retry_after=86_400.0), server_id)
+    assert judge.paused_until == 700.0
+    assert str(judge.pause_reason).startswith("later")
+    judge.end_pause()
+    judge.list_failed(200.0, RateLimited("a day", retry_after=86_400.0))
+    assert (judge.list_at, judge.paused_until) == (800.0, 800.0)
+    assert str(judge.pause_reason).startswith("a day")
+
+
+def test_an_operator_has_one_try_a_minute_in_a_pause() -> None:
+    """The list call is due at once; whoever asks again soon is told until when to wait."""
+    judge = health()
+    judge.list_failed(100.0, RateLimited("later", retry_after=600.0))
+    assert judge.try_in_pause(110.0)
+    assert judge.list_at == 110.0
+    assert not judge.try_in_pause(169.0)
+    assert judge.try_in_pause(170.0)
 
 
 @pytest.mark.parametrize(

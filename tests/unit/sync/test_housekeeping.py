@@ -8,6 +8,7 @@ from tests.unit.issues.builders import exploitable, outdated
 from tests.unit.sync.accounts import MAIN, SETTLE, configured, take_planned
 from tests.unit.sync.driving import Driver
 
+from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.config.schema import Issues, Metrics
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox, request_catch_up
@@ -40,7 +41,7 @@ class Keeping:
         self.store, self.clock = store, clock
         telemetry = Telemetry(version="0", revision="0", process_metrics=False)
         self.account = RunningAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
-        self.poller = AccountPoller(self.account, store, clock, telemetry)
+        self.poller = AccountPoller(self.account, store, SteadyClock(clock), telemetry)
         self.driver = Driver(store, clock, Rules.of(config, config.accounts[0]))
         self.housekeeping = Housekeeping(store, telemetry, clock)
         self.housekeeping.configure(config, {MAIN: self.driver.rules})

@@ -9,6 +9,7 @@ import pytest
 from tests.harness.ticking import HeldClock
 from tests.unit.sync.accounts import configured, take_planned
 
+from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.config.schema import Poll
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.own_metrics import Telemetry
@@ -36,7 +37,7 @@ def planned(store: Store, clock: HeldClock, *records: ServerRecord) -> dict[int,
     config = configured(poll=Poll(interval=900.0))
     running = RunningAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
     telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-    poller = AccountPoller(running, store, clock, telemetry)
+    poller = AccountPoller(running, store, SteadyClock(clock), telemetry)
     poller.resume(records)
     waits = take_planned(running, clock)
     poller.begin_stop()

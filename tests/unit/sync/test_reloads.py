@@ -75,7 +75,7 @@ def test_a_clock_that_is_set_while_the_disk_is_full_stops_nothing(
         watching.start()
         lists = watching.count(LIST)
         FailingStore.full.set()
-        watching.accounts._clock_follower._unfollowed = 100.0  # noqa: SLF001  # as after a clock that was set ahead
+        watching.clock.adopt(-100.0)  # as after a clock that was set ahead
         watching.list_now()
         ticked = watching.accounts.last_tick
         watching.until(lambda: watching.count(LIST) > lists)

@@ -96,11 +96,13 @@ def test_the_next_poll_of_a_second_failure_is_kept(driver: Driver, clock: HeldCl
     assert effects == []
 
 
-def test_a_server_that_is_gone_takes_no_poll(driver: Driver) -> None:
+def test_a_server_that_is_gone_takes_no_poll(driver: Driver, clock: HeldClock) -> None:
     """A late result of a server that the account no longer has is left out."""
     driver.poll(outdated("php"))
-    driver.lose_all()
-    driver.clock.advance(1.0)
+    driver.take_list()
+    clock.advance(SETTLE)
+    driver.take_list()
+    clock.advance(1.0)
     assert driver.poll() is None
     driver.fail()
     assert driver.check(running=True) == (None, False)
@@ -248,9 +250,11 @@ def test_an_event_that_names_no_server_is_kept_for_the_operator(
     assert (found[0].last_error is None) is (state == "applied")
 
 
-def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver) -> None:
+def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver, clock: HeldClock) -> None:
     """The series of such a server have ended and stay so."""
-    driver.lose_all()
+    driver.take_list()
+    clock.advance(SETTLE)
+    driver.take_list()
     assert driver.apply(driver.deliver(), reported("php"), list_is_fresh=True) is FollowUp.NOTHING
     assert driver.apply(driver.deliver(STARTED), list_is_fresh=True) is FollowUp.NOTHING
     assert (driver.inbox(), driver.issues()) == (["applied", "applied"], ())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.unit.sync.watching import LIST, SOFTWARE, FailingStore, Listener, Watching, folder_secret
+from tests.unit.sync.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching, folder_secret
 
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.sync.schedule import Job
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.harness.ticking import HeldClock
 
 
 def test_what_was_passed_over_is_caught_up(watching: Watching) -> None:
@@ -50,39 +53,126 @@ def test_what_was_passed_over_survives_a_recovery_that_cannot_be_kept(prepared_u
         watching.until(lambda: watching.polled() == [1, 2, 3])
 
 
-def test_an_api_that_asks_to_wait_gets_no_calls_and_refreshes_are_refused(watching: Watching) -> None:
-    """A long Retry-After is kept to, and whoever asks meanwhile need not wait for its end."""
+def paused(watching: Watching) -> None:
+    """The API puts off the calls of three servers for an hour."""
     watching.start()
-    watching.fault("rate_limit", "servers/*/software", retry_after=3600)
-    first, second = Listener(), Listener()
-    watching.accounts.refresh("main", 1, first)
-    watching.until(lambda: first.heard)
-    calls = watching.count(SOFTWARE)
-    watching.accounts.refresh("main", 2, second)
-    watching.until(lambda: second.heard)
-    watching.tick_for(0.3)
-    assert "asked to wait" in str(second.heard)
-    assert watching.count(SOFTWARE) == calls
+    watching.fault("rate_limit", "servers/*/software", retry_after=86_400)
+    for server_id in (1, 2, 3):
+        watching.poller.plan(Job.POLL, server_id)
+    watching.until(lambda: watching.accounts.statuses()[0].pause_until)
+    watching.rest()
 
 
-def test_a_long_pause_marks_the_servers_whose_turn_comes(watching: Watching) -> None:
+def test_one_server_that_is_put_off_does_not_stop_the_others(prepared_url: str, clock: HeldClock) -> None:
+    """Its next poll is put off, at most for poll.max_pause, also over a restart; the account goes on."""
+    with Watching(prepared_url, clock=clock) as watching:
+        config = watching.start(poll=replace(QUICK, max_pause=1800.0))
+        watching.rest()
+        watching.fault("rate_limit", "servers/1/software", retry_after=86_400)
+        watching.accounts.refresh("main", 1, Listener())
+        watching.until(lambda: watching.polled() == [2, 3])
+        watching.end()
+        watching.begin()
+        watching.accounts.start(config)
+        calls = watching.count(SOFTWARE)
+        for _ in range(6):
+            clock.advance(299.0)
+            watching.until(lambda: watching.count(LIST))
+            watching.rest()
+        assert watching.accounts.statuses()[0].pause_until is None
+        assert watching.polled() == [2, 3]
+        assert watching.count(SOFTWARE) >= calls + 3, "the others take their turns"
+        refused = watching.count("GET servers/:server/software")
+        clock.advance(10.0)
+        watching.until(lambda: watching.count(SOFTWARE) > refused)
+
+
+def test_several_servers_that_are_put_off_pause_the_account(prepared_url: str, clock: HeldClock) -> None:
+    """No call but the list's is made; it is shown until when and why, and whoever asks may try once a minute."""
+    with Watching(prepared_url, clock=clock) as watching:
+        paused(watching)
+        (status,) = watching.accounts.statuses()
+        assert status.pause_until == clock.now() + 3600.0
+        assert "429" in str(status.pause_reason)
+        assert watching.account_record().state.paused_until == status.pause_until
+        calls = watching.count(SOFTWARE)
+        first, second = Listener(), Listener()
+        watching.accounts.refresh("main", 2, first)
+        watching.until(lambda: first.heard)
+        watching.rest()
+        assert watching.count(SOFTWARE) == calls + 1
+        watching.accounts.refresh("main", 3, second)
+        assert "cannot be polled now: its calls are paused until 20" in str(second.heard)
+        watching.rest()
+        assert watching.count(SOFTWARE) == calls + 1
+
+
+def test_a_refresh_that_is_answered_ends_the_pause(prepared_url: str, clock: HeldClock) -> None:
+    """The others are polled, and the store knows of no pause."""
+    with Watching(prepared_url, clock=clock) as watching:
+        paused(watching)
+        watching.simulator.faults.clear()
+        listener = Listener()
+        watching.accounts.refresh("main", 2, listener)
+        watching.until(lambda: listener.heard == [None])
+        watching.rest()
+        assert watching.accounts.statuses()[0].pause_until is None
+        assert watching.account_record().state.paused_until is None
+
+
+def test_a_reload_allows_one_list_call_which_ends_the_pause(prepared_url: str, clock: HeldClock) -> None:
+    """As an operator means it; without one the list goes on to be asked for, and ends nothing."""
+    with Watching(prepared_url, clock=clock) as watching:
+        paused(watching)
+        config, lists = watching.config(), watching.count(LIST)
+        clock.advance(60.0)
+        watching.until(lambda: watching.count(LIST) > lists)
+        watching.rest()
+        assert watching.accounts.statuses()[0].pause_until is not None
+        watching.accounts.reload(config, config)
+        watching.until(lambda: watching.accounts.statuses()[0].pause_until is None)
+
+
+def test_a_pause_goes_on_over_a_restart(prepared_url: str, clock: HeldClock) -> None:
+    """It is kept as a time of day; where the list call was put off, that is not made before its end either."""
+    with Watching(prepared_url, clock=clock) as watching:
+        config = watching.start()
+        watching.rest()
+        watching.fault("rate_limit", "servers", retry_after=1800)
+        watching.poller.list_now()
+        watching.until(lambda: watching.accounts.statuses()[0].pause_until)
+        watching.rest()
+        until = watching.accounts.statuses()[0].pause_until
+        watching.simulator.faults.clear()
+        watching.end()
+        clock.advance(600.0)
+        calls = watching.count(LIST) + watching.count(SOFTWARE)
+        watching.begin()
+        watching.accounts.start(config)
+        watching.rest()
+        assert watching.accounts.statuses()[0].pause_until == until
+        clock.advance(1199.0)
+        watching.rest()
+        assert watching.count(LIST) + watching.count(SOFTWARE) == calls
+        clock.advance(2.0)
+        watching.until(lambda: watching.polled() == [1, 2, 3])
+
+
+def test_a_pause_marks_the_servers_whose_turn_comes(prepared_url: str, clock: HeldClock) -> None:
     """Nobody may take for polled what the API does not let be polled; each is marked once, and polled after it."""
-    watching.start()
-    fault = watching.fault("rate_limit", "servers/*/software", retry_after=3600)
-    watching.accounts.refresh("main", 1, Listener())
-    watching.until(lambda: watching.polled() == [2, 3])
-    calls, lists = watching.count(SOFTWARE), watching.count(LIST)
-    watching.poller.plan(Job.POLL, 2)
-    watching.until(lambda: watching.polled() == [3])
-    watching.poller.list_now()
-    watching.until(lambda: watching.count(LIST) > lists)
-    watching.tick_for(0.2)
-    assert watching.passed_over() == {2}
-    assert (watching.count(SOFTWARE), watching.accounts.statuses()[0].trouble) == (calls, None)
-    watching.simulator.faults.clear(fault)
-    watching.end_pause()
-    watching.poller.list_now()
-    watching.until(lambda: 2 in watching.polled())
+    with Watching(prepared_url, servers=4, clock=clock) as watching:
+        paused(watching)
+        watching.poller.plan(Job.POLL, 4)
+        watching.until(lambda: watching.polled() == [])
+        calls = watching.count(SOFTWARE)
+        watching.rest()
+        assert watching.passed_over() >= {4}
+        assert (watching.count(SOFTWARE), watching.accounts.statuses()[0].trouble) == (calls, None)
+        watching.simulator.faults.clear()
+        watching.end_pause()
+        clock.advance(1.0)
+        watching.poller.list_now()
+        watching.until(lambda: 4 in watching.polled())
 
 
 def test_a_server_that_could_not_be_marked_is_marked_when_the_store_can(prepared_url: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tests.unit.sync.accounts import MAIN, SETTLE, account, configured
 
-from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.clock import SteadyClock, SystemClock
 from patrolserver_exporter.config.schema import Issues, Poll, Webhook
 from patrolserver_exporter.inbox import view
 from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.inbox.delivery import Delivery
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
     from patrolserver_exporter.sync.account import RunningAccount
     from patrolserver_exporter.sync.poller import AccountPoller
     from patrolserver_exporter.sync.schedule import Task
@@ -67,15 +67,15 @@ class Watching:
         self.simulator.start()
         self._url = url
         self._store_type = store
-        self._clock = clock or SystemClock()
+        self.clock = SteadyClock(clock or SystemClock())
         self.begin()
 
     def begin(self) -> None:
         """Open the store and build everything on it, as a start does."""
         self.telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-        self.publisher = Publisher(self.telemetry, self._clock, configured().metrics)
+        self.publisher = Publisher(self.telemetry, self.clock, configured().metrics)
         self.store = self._store_type(self._url, self.publisher.publish)
-        self.accounts = Accounts(self.store, self.publisher, self.telemetry, self._clock)
+        self.accounts = Accounts(self.store, self.publisher, self.telemetry, self.clock)
 
     def end(self) -> None:
         """Stop it, as a stop does."""
@@ -154,7 +154,7 @@ class Watching:
 
     def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues") -> None:
         """A delivery comes in."""
-        new = NewDelivery(MAIN, 1, event_id, identifier, self._clock.now())
+        new = NewDelivery(MAIN, 1, event_id, identifier, self.clock.now())
         door = BoundedInbox(1000)
 
         def work(unit: Unit) -> None:
@@ -202,6 +202,10 @@ class Watching:
     def records(self, *, gone: bool = False) -> list[ServerRecord]:
         """The servers."""
         return self.store.run(lambda unit: list(fleet.server_records(unit.connection, MAIN, gone=gone)))
+
+    def account_record(self) -> AccountRecord:
+        """The account's row."""
+        return self.store.run(lambda unit: fleet.account_records(unit.connection))[MAIN]
 
     def polled(self) -> list[int]:
         """Servers whose last poll succeeded."""
