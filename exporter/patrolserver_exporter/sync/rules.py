@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+from patrolserver_exporter import globs
 
 if TYPE_CHECKING:
     from patrolserver_exporter.config.schema import Account, Config, ServerFilter
     from patrolserver_exporter.issues.model import Waiver
+
+
+_JUDGEMENT = 2
+"""Rises when the same software makes other issues or series than before, so that an upgrade judges everything anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +45,10 @@ class Rules:
     def judging(self) -> str:
         """Those of the rules that decide what a poll's software makes of issues and series, as a mark to compare."""
         series = (self.software_series, self.software_limit_per_server, self.max_label_length)
-        return ",".join(map(str, (self.exploit_risk, *series)))
+        return ",".join(map(str, (_JUDGEMENT, self.exploit_risk, *series)))
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""
-        return any(_glob(glob).match(server_name) for glob in self.watched.include) and not any(
-            _glob(glob).match(server_name) for glob in self.watched.exclude
+        return globs.any_matches(self.watched.include, server_name) and not globs.any_matches(
+            self.watched.exclude, server_name
         )
-
-
-@functools.lru_cache(maxsize=1024)
-def _glob(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern), re.IGNORECASE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.unit.issues.builders import BYSTANDER
 from tests.unit.sync.accounts import MAIN, rules
 
 from patrolserver_exporter.inbox import transitions, view
@@ -39,14 +40,22 @@ FINISHED = "webhook.scan_finished"
 class Driver:
     """One account's units of work, at the moment that the clock shows."""
 
-    def __init__(self, store: Store, clock: HeldClock, of_account: Rules | None = None, account: str = MAIN) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: HeldClock,
+        of_account: Rules | None = None,
+        account: str = MAIN,
+        *,
+        events_before: int = 0,
+    ) -> None:
         self.store = store
         self.clock = clock
         self.time: Clock = clock
         """What tells the time, where that is another clock than the one that the test moves."""
         self.rules = of_account or rules()
         self.account = account
-        self._event_ids = 0
+        self._event_ids = events_before
 
     def take_list(self, *names: str, complete: bool = True, because: str = "") -> account_updates.Listed:
         """The account's servers are these, with ids from 1; an empty name leaves its id out.
@@ -74,7 +83,21 @@ class Driver:
         complete: bool = True,
         next_poll_at: float | None = None,
     ) -> ServerState | None:
-        """A poll that succeeded; it started just now."""
+        """A poll that succeeded; it started just now. Where no software is given, there is some that is fine."""
+        return self._poll(software or (BYSTANDER,), server_id, started_at, complete, next_poll_at)
+
+    def poll_nothing(self, server_id: int = 1) -> ServerState | None:
+        """A poll that succeeded, and showed no software at all."""
+        return self._poll((), server_id, None, True, None)  # noqa: FBT003  # as in the signature above
+
+    def _poll(
+        self,
+        software: tuple[Software, ...],
+        server_id: int,
+        started_at: float | None,
+        complete: bool,  # noqa: FBT001  # as in the signature above
+        next_poll_at: float | None,
+    ) -> ServerState | None:
         began = self.time.now() if started_at is None else started_at
         return self.store.run(
             lambda unit: server_updates.apply_poll(
