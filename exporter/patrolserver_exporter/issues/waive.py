@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import fnmatch
-import functools
-import re
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from patrolserver_exporter import globs
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity, Waiver
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ def is_expired(waiver: Waiver, today: dt.date) -> bool:
 
 def concerns(waiver: Waiver, server_name: str) -> bool:
     """Whether the waiver is about servers of that name, expired or not."""
-    return _glob(waiver.server).match(server_name) is not None
+    return globs.matches(waiver.server, server_name)
 
 
 def covers(waiver: Waiver, issue: Issue, server_name: str) -> bool:
@@ -36,7 +34,7 @@ def covers(waiver: Waiver, issue: Issue, server_name: str) -> bool:
     return (
         (waiver.kind is None or waiver.kind is issue.kind)
         and concerns(waiver, server_name)
-        and _glob(waiver.software).match(issue.canonical_name) is not None
+        and globs.matches(waiver.software, issue.canonical_name)
         # An issue does not hold its exploits yet: a waiver of one of them must not cover them all.
         and waiver.exploit is None
         and (waiver.max_severity is None or not _is_worse(issue.severity, waiver.max_severity))
@@ -96,8 +94,3 @@ def unused(waivers: Iterable[Waiver], issues: Iterable[tuple[str, Issue]], today
         for waiver in waivers
         if not is_expired(waiver, today) and not any(covers(waiver, issue, name) for name, issue in known)
     )
-
-
-@functools.lru_cache(maxsize=4096)
-def _glob(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern), re.IGNORECASE)

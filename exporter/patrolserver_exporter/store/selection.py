@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
-import functools
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from patrolserver_exporter.globs import any_matches, matches
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.store import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     import sqlalchemy as sa
 
@@ -92,12 +91,12 @@ def _find_loosely(
     found: dict[Selector, dict[ServerKey, NamedServer]],
 ) -> None:
     names = {selector.name.lower() for selector in selectors if selector.glob is None and selector.name is not None}
-    globs = [glob(selector.glob) for selector in selectors if selector.glob is not None]
+    globs = [selector.glob for selector in selectors if selector.glob is not None]
 
-    def matches(name: str) -> bool:
-        return name.lower() in names or any(fits(name) for fits in globs)
+    def chosen(name: str) -> bool:
+        return name.lower() in names or any_matches(globs, name)
 
-    servers = queries.named_servers(connection, matches, accounts)
+    servers = queries.named_servers(connection, chosen, accounts)
     by_lower: dict[str, list[NamedServer]] = defaultdict(list)
     for server in servers:
         by_lower[server.name.lower()].append(server)
@@ -105,8 +104,7 @@ def _find_loosely(
         if selector.glob is None:
             matching = by_lower.get((selector.name or "").lower(), [])
         else:
-            fits = glob(selector.glob)
-            matching = [server for server in servers if fits(server.name)]
+            matching = [server for server in servers if matches(selector.glob, server.name)]
         found[selector].update((server.key, server) for server in matching)
 
 
@@ -118,14 +116,3 @@ def keys_of(
         return None
     found = find(connection, selectors, accounts).values()
     return frozenset(server.key for servers in found for server in servers)
-
-
-def glob(pattern: str) -> Callable[[str], bool]:
-    """Whether a text matches the glob, capitals and small letters alike."""
-    match = _pattern(pattern).match
-    return lambda text: match(text) is not None
-
-
-@functools.lru_cache(maxsize=1024)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern), re.IGNORECASE)

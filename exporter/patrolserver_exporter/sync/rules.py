@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+from patrolserver_exporter import globs
 
 if TYPE_CHECKING:
     from patrolserver_exporter.config.schema import Account, Config, ServerFilter
@@ -46,11 +45,6 @@ class Rules:
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""
-        return any(_glob(glob).match(server_name) for glob in self.watched.include) and not any(
-            _glob(glob).match(server_name) for glob in self.watched.exclude
+        return globs.any_matches(self.watched.include, server_name) and not globs.any_matches(
+            self.watched.exclude, server_name
         )
-
-
-@functools.lru_cache(maxsize=1024)
-def _glob(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern), re.IGNORECASE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.globs import any_matches
 from patrolserver_exporter.store import queries, selection
-from patrolserver_exporter.store.selection import MAX_GLOBS, Selector, find, glob
+from patrolserver_exporter.store.selection import MAX_GLOBS, Selector, find
 from patrolserver_exporter.web.api.conversion import time_of
 from patrolserver_exporter.web.http.problems import ApiError
 
@@ -74,5 +75,4 @@ def any_glob(globs: Sequence[str]) -> Callable[[str], bool] | None:
         return None
     if len(globs) > MAX_GLOBS:
         raise ApiError(400, f"There are {len(globs)} globs, and {MAX_GLOBS} are allowed.")
-    matchers = [glob(one) for one in globs]
-    return lambda text: any(matches(text) for matches in matchers)
+    return lambda text: any_matches(globs, text)

@@ -1,0 +1,32 @@
+"""Globs on names, the same everywhere: in the configuration, in requests, in filters.
+
+``*``, ``?`` and ``[…]`` mean what they mean in a shell; capitals and small letters are alike. A name always matches
+itself, also one with a glob's characters in it, like ``[2001:db8::1]`` or ``lib[foo]``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+def matches(glob: str, name: str) -> bool:
+    """Whether the glob chooses that name."""
+    return glob == name or _matcher(glob)(name)
+
+
+def any_matches(globs: Iterable[str], name: str) -> bool:
+    """Whether one of the globs chooses that name."""
+    return any(matches(glob, name) for glob in globs)
+
+
+@functools.lru_cache(maxsize=4096)
+def _matcher(glob: str) -> Callable[[str], bool]:
+    match = re.compile(fnmatch.translate(glob), re.IGNORECASE).match
+    literal = glob.lower()
+    return lambda name: match(name) is not None or name.lower() == literal
