@@ -181,9 +181,12 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         name=server.name,
         last_poll_at=state.last_poll_at,
         poll_success=state.poll_success,
-        poll_complete=state.complete_poll_at == state.last_poll_at,
+        poll_complete=state.poll_complete,
+        incomplete_because=state.incomplete_because,
+        empty=state.empty,
         identity_in_doubt=state.in_doubt_since is not None,
         missing_from_list=state.missing_since is not None,
+        history_since=state.history_since,
         last_scan_at=state.last_scan_at,
         software=server.software,
         exploits_unknown=server.exploits_unknown,
@@ -252,15 +255,17 @@ def _known_chunk(connection: sa.Connection, keys: Sequence[ServerKey]) -> Iterat
         .order_by(issues.c.id)
     ):
         documents[account, server_id].append(unseal(document, Issue))
-    for account, server_id, name, state, summary, software in rows:
+    for account, server_id, name, document, summary, software in rows:
         installed = () if software is None else unseal(software, tuple[_Installed, ...])
+        state = unseal(document, ServerState)
         yield KnownServer(
             account=account,
             server_id=server_id,
             name=name,
-            state=unseal(state, ServerState),
+            state=state,
             software=None if software is None else unseal(summary, _Counted).software,
-            exploits_unknown=sum(one.exploits is None for one in installed),
+            # What the last poll did not tell is not known, though what was known before it is kept.
+            exploits_unknown=max(state.exploits_unknown, sum(one.exploits is None for one in installed)),
             uncounted_risk=_uncounted_risk(installed, documents[account, server_id]),
             issues=tuple(documents[account, server_id]),
         )

@@ -349,7 +349,7 @@ def _weighed(
     return _Server(evidence=evidence, reasons=doubts(evidence, policy, now), weighed=tuple(weighed))
 
 
-def _badness(issue: Issue) -> tuple[int, float, tuple[str, str, bool, bool], str]:
+def _badness(issue: Issue) -> tuple[int, float, tuple[str, str, bool, bool, str], str]:
     return SEVERITIES.index(issue.severity), -(issue.risk or 0.0), issue.identity.order, issue.fingerprint
 
 

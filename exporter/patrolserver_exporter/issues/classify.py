@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.issues.model import Kind, Severity, State
+from patrolserver_exporter.issues.model import SEVERITIES, Kind, Severity, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from patrolserver_exporter.patrolserver.models import Exploit, Software
 
 _KINDS = {State.OUTDATED: Kind.OUTDATED, State.UNSUPPORTED: Kind.UNSUPPORTED}
@@ -29,30 +31,37 @@ def kind_of(software: Software) -> Kind | None:
     return _KINDS.get(state_of(software))
 
 
-def risk_of(exploit: Exploit, exploit_risk: float) -> float:
-    """The exploit's risk, 0 to 10.
+def counted_exploits(software: Software, exploit_risk: float) -> tuple[Exploit, ...]:
+    """Its known exploits at or above ``exploit_risk``; empty too while the exploits are unknown.
 
-    One whose risk is unknown counts as just at ``exploit_risk``: an exploit that nobody rated is no reason to let go.
+    One whose risk nobody knows may be the worst, so it always counts.
     """
-    return exploit_risk if exploit.risk is None else exploit.risk
-
-
-def counted_risks(software: Software, exploit_risk: float) -> tuple[float, ...]:
-    """Risks of its known exploits at or above ``exploit_risk``; empty too while the exploits are unknown."""
-    risks = (risk_of(exploit, exploit_risk) for exploit in software.exploits or ())
-    return tuple(risk for risk in risks if risk >= exploit_risk)
+    return tuple(exploit for exploit in software.exploits or () if exploit.risk is None or exploit.risk >= exploit_risk)
 
 
 def severity_of(kind: Kind, risk: float | None = None) -> Severity:
-    """How severe an issue of that kind is; ``risk`` (0 to 10) matters to ``EXPLOITABLE`` alone."""
+    """How severe an issue of that kind is; ``risk`` (0 to 10, ``None``: unknown) matters to ``EXPLOITABLE`` alone."""
     if kind is Kind.EXPLOITABLE:
-        return _severity_of_risk(0.0 if risk is None else risk)
+        return severity_of_risk(risk)
     return Severity.MEDIUM if kind is Kind.OUTDATED else Severity.HIGH
 
 
-def _severity_of_risk(risk: float) -> Severity:
+def severity_of_risk(risk: float | None) -> Severity:
+    """How severe an exploit of that risk is; one whose risk is unknown is high."""
+    if risk is None:
+        return Severity.HIGH
     if risk >= 9:
         return Severity.CRITICAL
     if risk >= 7:
         return Severity.HIGH
     return Severity.MEDIUM if risk >= 4 else Severity.LOW
+
+
+def is_worse(severity: Severity, than: Severity) -> bool:
+    """Whether one severity is above the other."""
+    return SEVERITIES.index(severity) < SEVERITIES.index(than)
+
+
+def worst(severities: Iterable[Severity]) -> Severity:
+    """The worst of some severities, at least one."""
+    return min(severities, key=SEVERITIES.index)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
-from patrolserver_exporter.issues.classify import counted_risks, kind_of, severity_of, state_of
+from patrolserver_exporter.issues.classify import counted_exploits, kind_of, severity_of, state_of
+from patrolserver_exporter.issues.exploits import known_risk, order, severity_of_exploits
 from patrolserver_exporter.issues.model import SEVERITIES, Identity, IssueClass, Kind, Severity, State
+from patrolserver_exporter.patrolserver.models import Exploit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from patrolserver_exporter.patrolserver.models import Software
 
@@ -28,6 +32,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     update_to: str | None
     parent: str | None
     risk: float | None
+    exploits: tuple[Exploit, ...] = ()
+    """Those at or above ``exploit_risk``, worst first."""
 
     @property
     def identity(self) -> Identity:
@@ -38,15 +44,19 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def derive(software: Sequence[Software], exploit_risk: float) -> tuple[Finding, ...]:
     """What is wrong on a server, one finding an identity, whatever the order of ``software``.
 
-    A software that is listed twice with the same name and location is one: its worst finding stands.
+    A software that is listed twice with the same name and location is one: its worst finding stands, for the exploits
+    of all of them.
     """
-    worst: dict[Identity, Finding] = {}
+    found: dict[Identity, list[Finding]] = defaultdict(list)
     for installed in software:
         for finding in _findings(installed, exploit_risk):
-            held = worst.get(finding.identity)
-            if held is None or _badness(finding) > _badness(held):
-                worst[finding.identity] = finding
-    return tuple(worst[identity] for identity in sorted(worst, key=lambda identity: identity.order))
+            found[finding.identity].append(finding)
+    return tuple(_joined(found[identity]) for identity in sorted(found, key=lambda identity: identity.order))
+
+
+def tells_of_exploits(software: Iterable[Software]) -> bool:
+    """Whether a reply said anything of exploits: no entry has them where the API left them out."""
+    return any(installed.exploits is not None for installed in software)
 
 
 def undecided(software: Sequence[Software]) -> frozenset[Identity]:
@@ -65,24 +75,48 @@ def undecided(software: Sequence[Software]) -> frozenset[Identity]:
 def _findings(installed: Software, exploit_risk: float) -> Iterator[Finding]:
     kind = kind_of(installed)
     if kind is not None:
-        yield _finding(installed, IssueClass.VERSION, kind, None)
-    risks = counted_risks(installed, exploit_risk)
-    if risks:
-        yield _finding(installed, IssueClass.EXPLOIT, Kind.EXPLOITABLE, max(risks))
+        yield _finding(installed, IssueClass.VERSION, kind)
+    exploits = _distinct(counted_exploits(installed, exploit_risk))
+    if exploits:
+        yield _finding(installed, IssueClass.EXPLOIT, Kind.EXPLOITABLE, exploits)
 
 
-def _finding(installed: Software, issue_class: IssueClass, kind: Kind, risk: float | None) -> Finding:
+def _joined(found: Sequence[Finding]) -> Finding:
+    if len(found) == 1:
+        return found[0]
+    worst = max(found, key=_badness)
+    exploits = tuple(exploit for finding in found for exploit in finding.exploits)
+    if not exploits:
+        return worst
+    exploits = _distinct(exploits)
+    return replace(worst, exploits=exploits, severity=severity_of_exploits(exploits), risk=known_risk(exploits))
+
+
+def _distinct(exploits: Iterable[Exploit]) -> tuple[Exploit, ...]:
+    """Twice the same entry is one exploit, unless it has no name: such ones are told apart by their number alone."""
+    nameless: list[Exploit] = []
+    named: dict[tuple[object, ...], Exploit] = {}
+    for exploit in exploits:
+        if exploit.reference or exploit.title:
+            named.setdefault((exploit.id, exploit.cve, exploit.title, exploit.risk), exploit)
+        else:
+            nameless.append(exploit)
+    return tuple(sorted((*named.values(), *nameless), key=order))
+
+
+def _finding(installed: Software, issue_class: IssueClass, kind: Kind, exploits: tuple[Exploit, ...] = ()) -> Finding:
     return Finding(
         canonical_name=installed.canonical_name,
         location=installed.location,
         issue_class=issue_class,
         kind=kind,
-        severity=severity_of(kind, risk),
+        severity=severity_of_exploits(exploits) if exploits else severity_of(kind),
         software=installed.name,
         version=installed.shown_version,
         update_to=installed.newest_bugfix_release or None,
         parent=installed.parent,
-        risk=risk,
+        risk=known_risk(exploits),
+        exploits=exploits,
     )
 
 

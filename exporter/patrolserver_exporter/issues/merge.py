@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from patrolserver_exporter.issues.classify import severity_of
-from patrolserver_exporter.issues.derive import Finding, derive, undecided
-from patrolserver_exporter.issues.model import Change, ChangeKind, Identity, Issue, IssueClass, Kind, fingerprint
+from patrolserver_exporter.issues import exploits
+from patrolserver_exporter.issues.classify import is_worse, severity_of
+from patrolserver_exporter.issues.derive import Finding, derive, tells_of_exploits, undecided
+from patrolserver_exporter.issues.exploits import full_severity, weighed
+from patrolserver_exporter.issues.model import (
+    SEVERITIES,
+    Change,
+    ChangeKind,
+    Identity,
+    Issue,
+    IssueClass,
+    Kind,
+    Severity,
+    fingerprint,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Sequence
@@ -21,7 +33,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.models import ReportedIssue, ReportedSoftware, Software
 
 
-_Rank = tuple[bool, bool, tuple[str, str, bool, bool], str]
+_Rank = tuple[bool, bool, tuple[str, str, bool, bool, str], str]
 
 
 def takeovers(
@@ -104,7 +116,8 @@ def open_reported(
 ) -> Issue:
     """A new issue that only this event tells of; ``taken`` are the server's fingerprints."""
     software = report.about
-    identity = Identity(software.canonical_name, software.location, IssueClass.VERSION)
+    title = None if software.canonical_name else report.title
+    identity = Identity(software.canonical_name, software.location, IssueClass.VERSION, title)
     return Issue(
         account=account,
         server_id=server_id,
@@ -140,9 +153,12 @@ def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float) -> 
         version=software.shown_version,
         update_to=None,
         risk=None,
+        exploits=(),
         title=report.title or issue.title,
         description=report.description or issue.description,
         first_seen=received_at,
+        severity_since=received_at,
+        at_least_since=(),
         last_seen=received_at,
         fixed_at=None,
         event_received_at=received_at,
@@ -203,9 +219,10 @@ class _Ledger:
         if change is not None:
             self._changes.append(Change(kind=change, at=self._at, issue=issue))
 
-    def of(self, canonical_name: str) -> tuple[Issue, ...]:
-        """The rows of one software, in no order."""
-        return tuple(self.rows[print_] for print_ in self._names.get(canonical_name, ()))
+    def about(self, report: ReportedIssue) -> tuple[Issue, ...]:
+        """The rows of the software that a report names, in no order; if it names none, those with its title."""
+        rows = (self.rows[print_] for print_ in self._names.get(report.about.canonical_name, ()))
+        return tuple(row for row in rows if report.about.canonical_name or row.title == report.title)
 
     def outcome(self) -> Outcome:
         """What has become of it."""
@@ -223,17 +240,23 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     started_at: float,
     exploit_risk: float,
     settle: float,
-    complete: bool = True,
     former: Collection[str] = (),
+    whole: bool = True,
+    anew: bool = False,
 ) -> Outcome:
     """What a successful poll of the installed software makes of a server's ``issues``, open and fixed.
 
     What it shows is opened, kept or reopened, and takes over what so far only an event reported. What it no longer
     shows is fixed, unless that was seen at ``started_at`` or later, is still protected by ``settle`` (seconds), is
-    listed in a state that nobody knows, or the poll was not ``complete`` (an entry could not be read). The ``former``
-    fingerprints, of other servers that had this id before, are not given again.
+    listed in a state that nobody knows, or the poll was not ``whole``. One without any software fixes nothing, and one
+    that tells of no exploits nothing that may be about one. A poll that is not whole makes no issue better either. The
+    ``former`` fingerprints, of other servers that had this id before, are not given again.
+
+    ``anew``: the poll that was merged last is judged by other rules. That closes nothing, and what is now more or less
+    severe is neither worsened nor eased, since nothing happened.
     """
     ledger = _Ledger(issues, started_at, former)
+    showing = _Showing(started_at=started_at, whole=whole, anew=anew)
     findings = derive(software, exploit_risk)
     taken_over = takeovers(issues, findings, _closed_seats(issues, started_at))
     moved = {issue.fingerprint for issue in taken_over.values()}
@@ -243,15 +266,15 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
         reported, known = taken_over.get(finding.identity), seated.get(finding.identity)
         if known is not None:
             shown.add(known.fingerprint)
-            _show_known(ledger, known, finding, started_at, reported)
+            _show_known(ledger, known, finding, showing, reported)
         elif reported is not None:
-            ledger.put(_shown(reported, finding, started_at))
+            _show_again(ledger, reported, finding, showing)
         else:
             ledger.put(_born(finding, account, server_id, started_at, ledger), ChangeKind.OPENED)
-    if complete:
-        doubted = undecided(software)
+    if whole and software and not anew:
+        doubts = _Doubts(undecided(software), silent=not tells_of_exploits(software))
         for issue in issues:
-            if issue.is_open and issue.fingerprint not in shown and _is_gone(issue, started_at, settle, doubted):
+            if issue.is_open and issue.fingerprint not in shown and _is_gone(issue, started_at, settle, doubts):
                 ledger.put(replace(issue, fixed_at=started_at), ChangeKind.FIXED)
     return ledger.outcome()
 
@@ -271,12 +294,12 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
 
     The event takes effect as of ``received_at``, however late it is merged: it opens and reopens nothing that a poll
     since then showed as fixed, and nothing at all once a poll started ``settle`` seconds after it or later.
-    ``last_poll_started_at`` is the start of the last successful poll that was complete.
+    ``last_poll_started_at`` is the start of the last successful poll that was whole.
     """
     ledger = _Ledger(issues, received_at, former)
     overtaken = last_poll_started_at is not None and last_poll_started_at >= received_at + settle
     for report in _distinct(reported):
-        rows = ledger.of(report.about.canonical_name)
+        rows = ledger.about(report)
         known = open_match(rows, report.about)
         if known is not None:
             ledger.put(tell(known, report, received_at))
@@ -297,19 +320,31 @@ def _closed_seats(issues: Sequence[Issue], started_at: float) -> frozenset[Ident
     )
 
 
-def _show_known(ledger: _Ledger, known: Issue, finding: Finding, started_at: float, reported: Issue | None) -> None:
+class _Showing(msgspec.Struct, frozen=True, kw_only=True):
+    """A poll that shows issues."""
+
+    started_at: float
+    whole: bool
+    anew: bool
+
+
+def _show_known(ledger: _Ledger, known: Issue, finding: Finding, showing: _Showing, reported: Issue | None) -> None:
     """A poll shows an issue that has a row of its own; ``reported`` is one that turns out to be the same."""
+    started_at = showing.started_at
     if known.fixed_at is None:
         if not _shown_later(known, started_at):
-            ledger.put(_shown(known, finding, started_at))
+            _show_again(ledger, known, finding, showing)
         return
     if known.fixed_at > started_at:
         return
-    back = replace(_shown(known, finding, started_at), first_seen=started_at, last_seen=started_at)
+    back = _returned(known, finding, started_at)
     if reported is not None:
+        same = reported.severity is back.severity
         back = replace(
             back,
             first_seen=reported.first_seen,
+            severity_since=reported.severity_since if same else max(started_at, reported.first_seen),
+            at_least_since=(),
             last_seen=max(started_at, reported.last_seen),
             event_received_at=reported.event_received_at,
             title=reported.title or back.title,
@@ -324,7 +359,79 @@ def _shown_later(issue: Issue, started_at: float) -> bool:
     return issue.polled and issue.last_seen > started_at and issue.last_seen != issue.event_received_at
 
 
-def _shown(issue: Issue, finding: Finding, started_at: float) -> Issue:
+def _show_again(ledger: _Ledger, issue: Issue, finding: Finding, showing: _Showing) -> None:
+    """A poll shows an open issue: tell it if that is worse or better than before."""
+    at = max(showing.started_at, issue.first_seen)
+    after, fresh = _found(issue, finding, at, showing)
+    before_full, after_full = full_severity(issue), full_severity(after)
+    if is_worse(before_full, after_full) and issue.polled and not showing.whole:
+        # What is missing from a poll that is not whole may be the worst of it.
+        after, fresh = replace(_located(issue, finding, showing), last_seen=after.last_seen), False
+        after_full = before_full
+    if after_full is not before_full:
+        since = issue.severity_since if showing.anew else at
+        after = replace(
+            after,
+            severity_since=issue.severity_since if showing.anew else at,
+            at_least_since=_at_least_since(issue, after_full, since),
+        )
+    told = None if showing.anew else _difference(issue, after, fresh=fresh)
+    ledger.put(after, told)
+
+
+def _difference(before: Issue, after: Issue, *, fresh: bool) -> ChangeKind | None:
+    """What the feed tells of an open issue that a poll shows again; waivers are as they were.
+
+    What waivers leave of it may change where the whole does not, and the other way round.
+    """
+    severities = ((before.severity, after.severity), (full_severity(before), full_severity(after)))
+    if fresh or any(is_worse(now, was) for was, now in severities):
+        return ChangeKind.WORSENED
+    return ChangeKind.EASED if any(is_worse(was, now) for was, now in severities) else None
+
+
+def _at_least_since(issue: Issue, severity: Severity, at: float) -> tuple[float | None, ...]:
+    rank = SEVERITIES.index(severity)
+    return tuple(
+        None if place < rank else at if since is None else since for place, since in enumerate(issue.at_least_since)
+    )
+
+
+def _found(issue: Issue, finding: Finding, at: float, showing: _Showing) -> tuple[Issue, bool]:
+    """The open issue as the poll shows it, and whether one of its exploits is new."""
+    after = replace(
+        _located(issue, finding, showing),
+        issue_class=finding.issue_class,
+        kind=finding.kind,
+        severity=finding.severity,
+        risk=finding.risk,
+    )
+    if not finding.exploits:
+        return replace(after, exploits=()), False
+    stored_without = issue.kind is Kind.EXPLOITABLE and not issue.exploits
+    if stored_without and (showing.anew or not showing.whole):
+        return after, False
+    found, fresh = exploits.followed(issue.exploits, finding.exploits, at, keep=not showing.whole)
+    first = stored_without or issue.kind is not Kind.EXPLOITABLE
+    return weighed(replace(after, exploits=found)), fresh and not first
+
+
+def _located(issue: Issue, finding: Finding, showing: _Showing) -> Issue:
+    """The open issue with what the poll shows of it beside kind and severity."""
+    return replace(
+        issue,
+        location=finding.location,
+        software=finding.software,
+        version=finding.version,
+        update_to=finding.update_to,
+        parent=finding.parent,
+        last_seen=max(issue.last_seen, showing.started_at),
+        polled=True,
+    )
+
+
+def _returned(issue: Issue, finding: Finding, started_at: float) -> Issue:
+    """A fixed issue that a poll shows again: under its old fingerprint it begins anew."""
     return replace(
         issue,
         location=finding.location,
@@ -336,7 +443,11 @@ def _shown(issue: Issue, finding: Finding, started_at: float) -> Issue:
         update_to=finding.update_to,
         parent=finding.parent,
         risk=finding.risk,
-        last_seen=max(issue.last_seen, started_at),
+        exploits=exploits.born(finding.exploits, started_at),
+        first_seen=started_at,
+        severity_since=started_at,
+        at_least_since=(),
+        last_seen=started_at,
         fixed_at=None,
         polled=True,
     )
@@ -357,25 +468,40 @@ def _born(finding: Finding, account: str, server_id: int, started_at: float, led
         update_to=finding.update_to,
         parent=finding.parent,
         risk=finding.risk,
+        exploits=exploits.born(finding.exploits, started_at),
         first_seen=started_at,
         last_seen=started_at,
         polled=True,
     )
 
 
-def _is_gone(issue: Issue, started_at: float, settle: float, doubted: frozenset[Identity]) -> bool:
-    """Whether a complete poll that does not show the open issue may call it fixed."""
+class _Doubts(msgspec.Struct, frozen=True):
+    """What a whole poll leaves open."""
+
+    undecided: frozenset[Identity]
+    """What it lists without telling whether something is wrong."""
+    silent: bool
+    """It told of no exploits at all."""
+
+
+def _is_gone(issue: Issue, started_at: float, settle: float, doubts: _Doubts) -> bool:
+    """Whether a whole poll that does not show the open issue may call it fixed."""
     reported_at = issue.event_received_at
+    if doubts.silent and (issue.issue_class is IssueClass.EXPLOIT or not issue.polled):
+        return False
     if issue.polled:
-        return issue.identity not in doubted and started_at > max(issue.last_seen, reported_at or issue.last_seen)
-    if any(identity.canonical_name == issue.canonical_name for identity in doubted):
+        known = issue.identity not in doubts.undecided
+        return known and started_at > max(issue.last_seen, reported_at or issue.last_seen)
+    if any(identity.canonical_name == issue.canonical_name for identity in doubts.undecided):
         return False
     return started_at >= (issue.last_seen if reported_at is None else reported_at) + settle
 
 
 def _distinct(reported: Sequence[ReportedIssue]) -> tuple[ReportedIssue, ...]:
-    """Each software of an event once: the first entry stands."""
-    first: dict[tuple[str, str | None], ReportedIssue] = {}
+    """Each software of an event once: the first entry stands. Those that name none are told apart by their title."""
+    first: dict[tuple[str | None, ...], ReportedIssue] = {}
     for report in reported:
-        first.setdefault((report.about.canonical_name, report.about.location), report)
+        software = report.about
+        key = (software.canonical_name, software.location if software.canonical_name else report.title)
+        first.setdefault(key, report)
     return tuple(first.values())

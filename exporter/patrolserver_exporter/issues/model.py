@@ -48,15 +48,18 @@ class Identity(NamedTuple):
     canonical_name: str
     location: str | None
     issue_class: IssueClass
+    title: str | None = None
+    """Only for an issue of the server itself, which has no software to be told apart by."""
 
     @property
-    def order(self) -> tuple[str, str, bool, bool]:
-        """Sort key: by name, then location (unknown first), then class (version first)."""
+    def order(self) -> tuple[str, str, bool, bool, str]:
+        """Sort key: by name, then location (unknown first), then class (version first), then title."""
         return (
             self.canonical_name,
             self.location or "",
             self.location is not None,
             self.issue_class is not IssueClass.VERSION,
+            self.title or "",
         )
 
 
@@ -78,19 +81,38 @@ class ChangeKind(StrEnum):
     OPENED = "opened"
     FIXED = "fixed"
     REOPENED = "reopened"
+    WORSENED = "worsened"
+    """It has a higher severity, or one more exploit at or above ``issues.exploit_risk``."""
+    EASED = "eased"
+    """It has a lower severity."""
     WAIVED = "waived"
     UNWAIVED = "unwaived"
 
 
 class IssueExploit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An exploit that an issue stands for. ``first_seen`` is in seconds since the epoch."""
+    """A known exploit at or above ``issues.exploit_risk`` that an issue stands for."""
 
     id: str | None = None
+    """The vendor's identifier."""
     cve: str | None = None
     title: str | None = None
     risk: float | None = None
-    """0 to 10; ``None`` while nobody knows it."""
+    """0 to 10; ``None``: nobody knows, so it may be the worst."""
     first_seen: float = 0.0
+    """Seconds since the epoch."""
+    waived_until: dt.date | None = None
+    waived_reason: str | None = None
+    """Set while a waiver covers it."""
+
+    @property
+    def name(self) -> str | None:
+        """What people know it by, if it has a name: its CVE, else the vendor's identifier, else its title."""
+        return self.cve or self.id or self.title
+
+    @property
+    def waived(self) -> bool:
+        """A waiver covers it."""
+        return self.waived_until is not None
 
 
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,21 +130,23 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     """Short hash of the identity at birth; stays when the kind or the location becomes known better."""
     kind: Kind
     severity: Severity
+    """Where waivers cover some of its exploits, that of the others."""
     software: str
-    """Display name."""
+    """Display name; empty for an issue of the server itself."""
     version: str | None = None
     update_to: str | None = None
     parent: str | None = None
     risk: float | None = None
-    """Highest risk of its exploits, 0 to 10; only for exploitable ones."""
+    """Highest known risk of its exploits, 0 to 10, of those that count; only for exploitable ones."""
     exploits: tuple[IssueExploit, ...] = ()
+    """What an exploitable one stands for, worst first. Empty if an earlier version stored it and no poll told since."""
     title: str | None = None
     description: str | None = None
-    severity_since: float = 0.0
-    """When it got today's severity."""
-    at_least_since: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
-    """Since when it has been of that severity or worse without a break, in the order of ``SEVERITIES``."""
     first_seen: float
+    severity_since: float = 0.0
+    """When it got today's severity, waivers left aside. Not given: with ``first_seen``."""
+    at_least_since: tuple[float | None, ...] = ()
+    """Since when it has been so severe or worse, in the order of ``SEVERITIES``. Not given: since ``first_seen``."""
     last_seen: float
     fixed_at: float | None = None
     event_received_at: float | None = None
@@ -131,12 +155,26 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     """A poll has shown it. Until then only an event reported it, and ``settle`` protects it from polls."""
     waived_until: dt.date | None = None
     waived_reason: str | None = None
-    """Set while a waiver covers it."""
+    """Set while waivers cover it, with all its exploits; that of the one which ends first."""
+
+    def __post_init__(self) -> None:
+        """Fill in what is not given, as in the state of an earlier version."""
+        if not self.severity_since:
+            msgspec.structs.force_setattr(self, "severity_since", self.first_seen)
+        if not self.at_least_since:
+            rank = SEVERITIES.index(self.severity)
+            since = tuple(self.first_seen if place >= rank else None for place in range(len(SEVERITIES)))
+            msgspec.structs.force_setattr(self, "at_least_since", since)
 
     @property
     def identity(self) -> Identity:
         """Its identity within the account and the server."""
-        return Identity(self.canonical_name, self.location, self.issue_class)
+        title = None if self.canonical_name else self.title
+        return Identity(self.canonical_name, self.location, self.issue_class, title)
+
+    def since(self, severity: Severity) -> float | None:
+        """Since when it has been so severe or worse without a break, waivers left aside; ``None``: it is less."""
+        return self.at_least_since[SEVERITIES.index(severity)]
 
     @property
     def is_open(self) -> bool:
@@ -147,6 +185,26 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     def waived(self) -> bool:
         """A waiver covers it."""
         return self.waived_until is not None
+
+
+def not_after(issue: Issue, now: float) -> Issue:
+    """The issue as if nothing of it had happened later than ``now``: the clock was set back."""
+
+    def past(at: float | None) -> float | None:
+        return None if at is None else min(at, now)
+
+    return msgspec.structs.replace(
+        issue,
+        first_seen=min(issue.first_seen, now),
+        severity_since=min(issue.severity_since, now),
+        at_least_since=tuple(map(past, issue.at_least_since)),
+        exploits=tuple(
+            msgspec.structs.replace(exploit, first_seen=min(exploit.first_seen, now)) for exploit in issue.exploits
+        ),
+        last_seen=min(issue.last_seen, now),
+        event_received_at=past(issue.event_received_at),
+        fixed_at=past(issue.fixed_at),
+    )
 
 
 _LINE: dict[str, Any] = {"min_length": 1, "max_length": 1024, "extra_json_schema": {"format": "line"}}
@@ -201,4 +259,6 @@ def fingerprint(account: str, server_id: int, identity: Identity, taken: Contain
 
 def _hash(account: str, server_id: int, identity: Identity, ordinal: int) -> str:
     parts = [account, server_id, identity.canonical_name, identity.location, identity.issue_class, ordinal]
+    if identity.title is not None:
+        parts.append(identity.title)
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=_BYTES).hexdigest()

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from patrolserver_exporter.issues.classify import counted_risks, kind_of, severity_of, state_of
-from patrolserver_exporter.issues.model import SEVERITIES, STATES, Kind, Severity
+from patrolserver_exporter.issues.classify import counted_exploits, kind_of, severity_of, state_of, worst
+from patrolserver_exporter.issues.exploits import full_severity, known_risk, order, severity_of_exploits
+from patrolserver_exporter.issues.model import SEVERITIES, STATES, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from patrolserver_exporter.issues.model import Issue
-    from patrolserver_exporter.patrolserver.models import Server, Software
+    from patrolserver_exporter.patrolserver.models import Exploit, Server, Software
 
 _MARK = "~"
 _HASH_DIGITS = 8
@@ -29,6 +30,19 @@ class SoftwareInfo(msgspec.Struct, frozen=True, kw_only=True, order=True):
     state: str
     location: str
     parent: str
+    severity: str = ""
+    risk: str = ""
+    """The highest known risk of its counted exploits; ``unknown`` when none of theirs is known."""
+
+
+class ExploitInfo(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Labels of one ``patrolserver_server_exploit_info`` series: cut to length, unique within the server."""
+
+    software: str
+    exploit: str
+    """Its CVE, else the vendor's identifier, else its title."""
+    risk: str
+    """``unknown`` when nobody knows it."""
 
 
 class ServerSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,15 +61,24 @@ class ServerSummary(msgspec.Struct, frozen=True, kw_only=True):
     oldest_issue: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
     software: tuple[int, int, int, int] | None = None
     """``None`` until the first successful poll."""
-    exploits: int = 0
-    exploit_risk_max: float = 0.0
+    exploits: int | None = None
+    """Known ones at or above ``issues.exploit_risk``; ``None`` while the exploits of no software are known."""
+    exploits_unknown_risk: int = 0
+    """Those of them whose risk nobody knows."""
+    exploit_risk_max: float | None = None
+    """Highest known risk of any; ``None`` too when exploits are known, but the risk of none."""
     scanning: bool = False
     last_scan_at: float | None = None
     last_poll_at: float | None = None
     """Start of the last successful poll."""
     poll_success: bool = False
+    poll_complete: bool = False
+    """The last successful poll was whole and not empty."""
     software_info: tuple[SoftwareInfo, ...] = ()
     software_info_dropped: int = 0
+    """Series that the limit per server cut off."""
+    exploit_info: tuple[ExploitInfo, ...] = ()
+    exploit_info_dropped: int = 0
     """Series that the limit per server cut off."""
     judged_by: str = ""
     """The settings by which a poll made this, so that it is known when they have changed."""
@@ -72,7 +95,9 @@ def summarise(  # noqa: PLR0913  # all that a server's series show, by keyword
     last_scan_at: float | None,
     last_poll_at: float | None,
     poll_success: bool,
+    poll_complete: bool = True,
     software_series: bool = True,
+    exploit_series: bool = True,
     software_limit_per_server: int = 200,
     max_label_length: int = 128,
 ) -> ServerSummary:
@@ -80,12 +105,18 @@ def summarise(  # noqa: PLR0913  # all that a server's series show, by keyword
 
     ``software`` is ``None`` until the first successful poll; ``issues`` may hold fixed ones, which do not count.
     The exploits counted are the known ones at or above ``exploit_risk``; the highest risk is that of all known ones.
-    ``max_label_length`` is in characters.
+    The oldest issue of a severity is the one that has had it for longest. ``max_label_length`` is in characters.
     """
     open_ones = [issue for issue in issues if issue.is_open]
     counted = [issue for issue in open_ones if not issue.waived]
     installed = () if software is None else software
     infos = _infos(installed, exploit_risk, max_label_length) if software_series else ()
+    exploits = [
+        (item.canonical_name, exploit) for item in installed for exploit in counted_exploits(item, exploit_risk)
+    ]
+    exploit_infos = _exploit_infos(exploits, max_label_length) if exploit_series else ()
+    known = [exploit for item in installed for exploit in item.exploits or ()]
+    told = any(item.exploits is not None for item in installed)
     return ServerSummary(
         account=account,
         server_id=server.id,
@@ -95,14 +126,18 @@ def summarise(  # noqa: PLR0913  # all that a server's series show, by keyword
         waived_issues=len(open_ones) - len(counted),
         oldest_issue=_oldest_issue(counted),
         software=None if software is None else _states(software),
-        exploits=sum(len(counted_risks(item, exploit_risk)) for item in installed),
-        exploit_risk_max=max(_known_risks(installed), default=0.0),
+        exploits=len(exploits) if told else None,
+        exploits_unknown_risk=sum(exploit.risk is None for _, exploit in exploits),
+        exploit_risk_max=known_risk(known) if known else 0.0 if told else None,
         scanning=scanning,
         last_scan_at=last_scan_at,
         last_poll_at=last_poll_at,
         poll_success=poll_success,
+        poll_complete=poll_complete,
         software_info=tuple(sorted(infos[:software_limit_per_server])),
         software_info_dropped=max(0, len(infos) - software_limit_per_server),
+        exploit_info=tuple(sorted(exploit_infos[:software_limit_per_server])),
+        exploit_info_dropped=max(0, len(exploit_infos) - software_limit_per_server),
     )
 
 
@@ -122,10 +157,17 @@ def _open_issues(counted: Sequence[Issue]) -> tuple[int, int, int, int]:
 
 def _oldest_issue(counted: Sequence[Issue]) -> tuple[float | None, float | None, float | None, float | None]:
     critical, high, medium, low = (
-        min((issue.first_seen for issue in counted if issue.severity is severity), default=None)
-        for severity in SEVERITIES
+        min((_since(issue) for issue in counted if issue.severity is severity), default=None) for severity in SEVERITIES
     )
     return critical, high, medium, low
+
+
+def _since(issue: Issue) -> float:
+    """Since when it has counted as severe as it does; where waivers cover the worst of it, since it was so or worse."""
+    if issue.severity is full_severity(issue):
+        return issue.severity_since
+    since = issue.since(issue.severity)
+    return issue.first_seen if since is None else since
 
 
 def _states(software: Sequence[Software]) -> tuple[int, int, int, int]:
@@ -134,33 +176,29 @@ def _states(software: Sequence[Software]) -> tuple[int, int, int, int]:
     return supported, outdated, unsupported, unknown
 
 
-def _known_risks(software: Iterable[Software]) -> Iterable[float]:
-    return (exploit.risk for item in software for exploit in item.exploits or () if exploit.risk is not None)
-
-
 def _infos(software: Iterable[Software], exploit_risk: float, limit: int) -> tuple[SoftwareInfo, ...]:
     """Label sets of what is not fine, each once, worst first."""
-    worst: dict[SoftwareInfo, tuple[int, float]] = {}
+    badness: dict[SoftwareInfo, tuple[int, float]] = {}
     for item in software:
-        badness = _badness(item, exploit_risk)
-        if badness is not None:
-            info = _info(item, limit)
-            worst[info] = min(badness, worst.get(info, badness))
-    return tuple(sorted(worst, key=lambda info: (worst[info], info)))
+        exploits = counted_exploits(item, exploit_risk)
+        severity = _severity_of(item, exploits)
+        if severity is not None:
+            info = _info(item, severity, exploits, limit)
+            bad = SEVERITIES.index(severity), -(known_risk(exploits) or 0.0)
+            badness[info] = min(bad, badness.get(info, bad))
+    return tuple(sorted(badness, key=lambda info: (badness[info], info)))
 
 
-def _badness(software: Software, exploit_risk: float) -> tuple[int, float] | None:
-    """Sort key, worst first; ``None`` for what is fine, or in a state that nobody knows."""
-    kind, risk = kind_of(software), max(counted_risks(software, exploit_risk), default=None)
-    severities: list[Severity] = [] if kind is None else [severity_of(kind)]
-    if risk is not None:
-        severities.append(severity_of(Kind.EXPLOITABLE, risk))
-    if not severities:
-        return None
-    return min(SEVERITIES.index(severity) for severity in severities), -(risk or 0.0)
+def _severity_of(software: Software, exploits: Sequence[Exploit]) -> Severity | None:
+    """How bad it is; ``None`` for what is fine, or in a state that nobody knows."""
+    kind = kind_of(software)
+    severities = [] if kind is None else [severity_of(kind)]
+    if exploits:
+        severities.append(severity_of_exploits(exploits))
+    return worst(severities) if severities else None
 
 
-def _info(software: Software, limit: int) -> SoftwareInfo:
+def _info(software: Software, severity: Severity, exploits: Sequence[Exploit], limit: int) -> SoftwareInfo:
     return SoftwareInfo(
         software=cut_label(software.canonical_name, limit),
         version=cut_label(software.shown_version or "", limit),
@@ -168,4 +206,23 @@ def _info(software: Software, limit: int) -> SoftwareInfo:
         state=state_of(software).value,
         location=cut_label(software.location or "", limit),
         parent=cut_label(software.parent or "", limit),
+        severity=severity.value,
+        risk=_risk_text(known_risk(exploits)) if exploits else "",
     )
+
+
+def _exploit_infos(exploits: Iterable[tuple[str, Exploit]], limit: int) -> tuple[ExploitInfo, ...]:
+    """Label sets of exploits, each once, worst first; one of unknown risk may be the worst."""
+    infos = {
+        ExploitInfo(
+            software=cut_label(software, limit),
+            exploit=cut_label(exploit.reference or exploit.title or "", limit),
+            risk=_risk_text(exploit.risk),
+        ): order(exploit)
+        for software, exploit in exploits
+    }
+    return tuple(sorted(infos, key=lambda info: (infos[info][0], info)))
+
+
+def _risk_text(risk: float | None) -> str:
+    return "unknown" if risk is None else f"{risk:g}"

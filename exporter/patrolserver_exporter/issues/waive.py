@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from patrolserver_exporter import globs
-from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity, Waiver
+from patrolserver_exporter.issues.classify import is_worse, severity_of_risk
+from patrolserver_exporter.issues.exploits import weighed
+from patrolserver_exporter.issues.model import (
+    SEVERITIES,
+    Change,
+    ChangeKind,
+    Issue,
+    IssueExploit,
+    Severity,
+    Waiver,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,55 +40,115 @@ def concerns(waiver: Waiver, server_name: str) -> bool:
 
 
 def covers(waiver: Waiver, issue: Issue, server_name: str) -> bool:
-    """Whether the waiver is about that issue, expired or not; both globs take capitals and small letters alike."""
+    """Whether the waiver is about that issue, or one of its exploits, expired or not."""
+    if not _fits(waiver, issue, server_name):
+        return False
+    if issue.exploits:
+        return any(_covers_exploit(waiver, exploit) for exploit in issue.exploits)
+    return _covers_whole(waiver, issue)
+
+
+def _fits(waiver: Waiver, issue: Issue, server_name: str) -> bool:
     return (
         (waiver.kind is None or waiver.kind is issue.kind)
         and concerns(waiver, server_name)
         and globs.matches(waiver.software, issue.canonical_name)
-        # An issue does not hold its exploits yet: a waiver of one of them must not cover them all.
-        and waiver.exploit is None
-        and (waiver.max_severity is None or not _is_worse(issue.severity, waiver.max_severity))
     )
 
 
-def _is_worse(severity: Severity, than: Severity) -> bool:
-    return SEVERITIES.index(severity) < SEVERITIES.index(than)
+def _covers_whole(waiver: Waiver, issue: Issue) -> bool:
+    """An issue that has no exploits to be told apart; one stored without them may have any."""
+    return waiver.exploit is None and _bears(waiver, issue.severity)
 
 
-def waiver_for(issue: Issue, server_name: str, waivers: Iterable[Waiver], today: dt.date) -> Waiver | None:
-    """The waiver that covers the issue today: the one that lasts longest, of several such the first."""
-    holding = (w for w in waivers if not is_expired(w, today) and covers(w, issue, server_name))
-    return max(holding, key=lambda waiver: waiver.until, default=None)
+def _covers_exploit(waiver: Waiver, exploit: IssueExploit) -> bool:
+    names = (name for name in (exploit.id, exploit.cve) if name is not None)
+    named = waiver.exploit is None or any(globs.matches(waiver.exploit, name) for name in names)
+    return named and _bears(waiver, severity_of_risk(exploit.risk))
+
+
+def _bears(waiver: Waiver, severity: Severity) -> bool:
+    return waiver.max_severity is None or not is_worse(severity, waiver.max_severity)
+
+
+def cover(issue: Issue, server_name: str, waivers: Iterable[Waiver], today: dt.date, *, beside: bool = False) -> Issue:
+    """The open issue as these waivers leave it today.
+
+    It is waived when all its exploits are covered; if only some are, its severity and its risk are those of the
+    others. Of several waivers the one that lasts longest stands. ``beside``: what covers it already today, still does.
+    """
+    holding = [w for w in waivers if not is_expired(w, today) and _fits(w, issue, server_name)]
+    if not issue.exploits:
+        held = _held(issue, today) if beside else None
+        until, reason = _longest(held, (w for w in holding if _covers_whole(w, issue)))
+        return replace(issue, waived_until=until, waived_reason=reason)
+    exploits: list[IssueExploit] = []
+    for exploit in issue.exploits:
+        held = _held(exploit, today) if beside else None
+        until, reason = _longest(held, (w for w in holding if _covers_exploit(w, exploit)))
+        exploits.append(replace(exploit, waived_until=until, waived_reason=reason))
+    ends = [(exploit.waived_until, exploit.waived_reason) for exploit in exploits if exploit.waived_until is not None]
+    all_covered = len(ends) == len(exploits)
+    until, reason = min(ends, key=lambda end: end[0]) if all_covered else (None, None)
+    return weighed(replace(issue, exploits=tuple(exploits), waived_until=until, waived_reason=reason))
 
 
 def uncovered(
     issue: Issue, server_name: str, waivers: Iterable[Waiver], today: dt.date
 ) -> tuple[Issue | None, Waiver | None]:
-    """What of the issue no waiver covers today (``None``: nothing), and the waiver that covers it wholly."""
-    waiver = waiver_for(issue, server_name, waivers, today)
-    return (issue, None) if waiver is None else (None, waiver)
+    """What of the open issue none of these waivers covers today: all of it, or what its other exploits make of it.
+
+    ``None`` if they cover it wholly; then also the waiver that ends first.
+    """
+    known = tuple(waivers)
+    left = cover(issue, server_name, known, today)
+    if left.waived:
+        end = (left.waived_until, left.waived_reason)
+        return None, next(w for w in known if (w.until, w.reason) == end and covers(w, issue, server_name))
+    return weighed(replace(left, exploits=tuple(one for one in left.exploits if not one.waived))), None
+
+
+_End = tuple[dt.date, str | None]
+
+
+def _held(waived: Issue | IssueExploit, today: dt.date) -> _End | None:
+    """The waiver that covers it already, if it still holds."""
+    until = waived.waived_until
+    return None if until is None or until < today else (until, waived.waived_reason)
+
+
+def _longest(held: _End | None, waivers: Iterable[Waiver]) -> _End | tuple[None, None]:
+    ends = ([] if held is None else [held]) + [(waiver.until, waiver.reason) for waiver in waivers]
+    return max(ends, key=lambda end: end[0], default=(None, None))
 
 
 def apply_waivers(
     issues: Sequence[Issue], server_name: str, waivers: Sequence[Waiver], now: float
 ) -> tuple[tuple[Issue, ...], tuple[Change, ...]]:
-    """The open issues whose waiver came, went or changed, and what the change feed tells."""
+    """The open issues whose waiver came, went or changed, and what the change feed tells.
+
+    It is also told where waivers begin or cease to cover the worst of an issue's exploits.
+    """
     today = day_of(now)
     changed: list[Issue] = []
     changes: list[Change] = []
     for issue in issues:
         if not issue.is_open:
             continue
-        waiver = waiver_for(issue, server_name, waivers, today)
-        until, reason = (None, None) if waiver is None else (waiver.until, waiver.reason)
-        if (until, reason) == (issue.waived_until, issue.waived_reason):
+        after = cover(issue, server_name, waivers, today)
+        if after == issue:
             continue
-        after = replace(issue, waived_until=until, waived_reason=reason)
         changed.append(after)
-        if after.waived != issue.waived:
-            kind = ChangeKind.WAIVED if after.waived else ChangeKind.UNWAIVED
+        before_weight, after_weight = _weight(issue), _weight(after)
+        if after_weight != before_weight:
+            kind = ChangeKind.WAIVED if after_weight > before_weight else ChangeKind.UNWAIVED
             changes.append(Change(kind=kind, at=now, issue=after))
     return tuple(changed), tuple(changes)
+
+
+def _weight(issue: Issue) -> int:
+    """How much it counts; the more, the lower."""
+    return len(SEVERITIES) if issue.waived else SEVERITIES.index(issue.severity)
 
 
 def expired(waivers: Iterable[Waiver], today: dt.date) -> tuple[Waiver, ...]:

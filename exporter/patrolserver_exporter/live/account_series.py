@@ -48,12 +48,13 @@ class AccountSeries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SeverityTally(msgspec.Struct, frozen=True, kw_only=True):
-    """What was opened and fixed in one account at one severity, since the state began."""
+    """What was opened, got worse and was fixed in one account at one severity, since the state began."""
 
     account: str
     severity: Severity
     opened: int = 0
     fixed: int = 0
+    worsened: int = 0
     fix_duration_buckets: tuple[int, ...] = _NO_FIXES
     """Fixes in each bucket, *not* cumulative: one number for each of ``FIX_DURATION_BOUNDS`` and a last one above."""
     fix_duration_sum: float = 0.0
@@ -101,6 +102,11 @@ class AccountCollector:
             "patrolserver_issues_opened", "Issues that were opened or re-opened.", labels=labels
         )
         fixed = CounterMetricFamily("patrolserver_issues_fixed", "Issues that were fixed.", labels=labels)
+        worsened = CounterMetricFamily(
+            "patrolserver_issues_worsened",
+            "Issues that became more severe, or got another exploit, by the severity reached.",
+            labels=labels,
+        )
         duration = HistogramMetricFamily(
             "patrolserver_issue_fix_duration_seconds", "From first seen to fixed.", labels=labels
         )
@@ -108,9 +114,10 @@ class AccountCollector:
             values = [encodable(tally.account), tally.severity.value]
             opened.add_metric(values, tally.opened)
             fixed.add_metric(values, tally.fixed)
+            worsened.add_metric(values, tally.worsened)
             cumulative = accumulate(tally.fix_duration_buckets)
             duration.add_metric(values, list(zip(_BOUND_LABELS, cumulative, strict=True)), tally.fix_duration_sum)
-        return iter((opened, fixed, duration))
+        return iter((opened, fixed, worsened, duration))
 
     def _zero_filled(self) -> Iterator[SeverityTally]:
         for series in self._accounts:

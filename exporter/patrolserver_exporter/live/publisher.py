@@ -108,6 +108,7 @@ class Publisher:
                 severity=tally.severity,
                 opened=tally.opened,
                 fixed=tally.fixed,
+                worsened=tally.worsened,
                 fix_duration_buckets=tally.buckets,
                 fix_duration_sum=tally.duration_sum,
             )

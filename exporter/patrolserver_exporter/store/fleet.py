@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.issues.summary import ServerSummary
+from patrolserver_exporter.issues.trust import Collapse
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
 from patrolserver_exporter.store.documents import seal, unseal
 from patrolserver_exporter.store.tables import accounts, issues, servers, upsert
@@ -56,7 +57,17 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Start of the last successful poll."""
     poll_success: bool = False
     complete_poll_at: float | None = None
-    """Start of the last successful poll in which every entry could be read; only such a poll closes issues."""
+    """Start of the last successful poll that was whole and not empty; only such a poll closes issues."""
+    incomplete_because: str | None = None
+    """Why the last successful poll was neither whole nor empty, in words."""
+    history_since: float | None = None
+    """Start of its first whole poll: what that one found may be much older. ``None`` where that is not known."""
+    empty: bool = False
+    """The last successful poll could be read completely, and showed no software at all."""
+    collapse: Collapse | None = None
+    """The last successful poll lost most of the software, and waits to be shown once more."""
+    exploits_unknown: int = 0
+    """Software in the last successful poll whose exploits it did not tell; those known before are still shown."""
     scanning: bool = False
     scan_started_told_at: float | None = None
     """An event told that a scan started; isScanning has not said so yet."""
@@ -69,7 +80,7 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     event_received_at: float | None = None
     """Reception of the newest event of new issues, or end of the newest scan, that no complete poll has followed."""
     settle_poll_at: float | None = None
-    """When the second poll after such an event is due."""
+    """When the second poll after such an event, or after a collapse, is due."""
     in_doubt_since: float | None = None
     """It got another name, or came back under another one, then: what is known may be another server's until a whole
     poll that started later."""
@@ -77,6 +88,11 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Lists that have to be confirmed have lacked it since then."""
     former_fingerprints: tuple[str, ...] = ()
     """Those of other servers that had this id before; they are not given again."""
+
+    @property
+    def poll_complete(self) -> bool:
+        """The last successful poll was whole and not empty."""
+        return self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +204,7 @@ def count_servers(connection: sa.Connection) -> dict[str, int]:
 
 
 def software_of(connection: sa.Connection, account: str, server_id: int) -> tuple[Software, ...] | None:
-    """The software that the last successful poll showed; ``None`` before the first."""
+    """The software that is known, in doubt or not; ``None`` before the first successful poll."""
     document = connection.execute(_FIND_SOFTWARE, {"account": account, "server_id": server_id}).scalar()
     return None if document is None else unseal(document, tuple[Software, ...])
 

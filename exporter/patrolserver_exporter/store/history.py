@@ -27,6 +27,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity
     opened: int = 0
     fixed: int = 0
+    worsened: int = 0
+    """Those that got to this severity, or got one more exploit at it."""
     duration_sum: float = 0.0
     """Seconds from ``first_seen`` to ``fixed_at``, over all fixed ones."""
     buckets: tuple[int, ...] = (0,) * (len(FIX_DURATION_BOUNDS) + 1)
@@ -41,6 +43,9 @@ class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
     kind: ChangeKind
     server: str
     issue: Issue
+
+
+_COUNTED = frozenset({ChangeKind.OPENED, ChangeKind.REOPENED, ChangeKind.WORSENED, ChangeKind.FIXED})
 
 
 def record(connection: sa.Connection, server: str, happened: Sequence[Change]) -> list[Tally]:
@@ -61,7 +66,7 @@ def record(connection: sa.Connection, server: str, happened: Sequence[Change]) -
             for change in happened
         ],
     )
-    counted = [c for c in happened if c.kind in {ChangeKind.OPENED, ChangeKind.REOPENED, ChangeKind.FIXED}]
+    counted = [change for change in happened if change.kind in _COUNTED]
     if not counted:
         return []
     return _count(connection, counted[0].issue.account, counted)
@@ -82,6 +87,8 @@ def _count(connection: sa.Connection, account: str, happened: Iterable[Change]) 
 
 
 def _counted(tally: Tally, change: Change) -> Tally:
+    if change.kind is ChangeKind.WORSENED:
+        return msgspec.structs.replace(tally, worsened=tally.worsened + 1)
     if change.kind is not ChangeKind.FIXED:
         return msgspec.structs.replace(tally, opened=tally.opened + 1)
     duration = max(0.0, (change.issue.fixed_at or change.at) - change.issue.first_seen)
@@ -106,6 +113,7 @@ def tallies_of(connection: sa.Connection, account: str) -> list[Tally]:
             severity=severity,
             opened=row.opened,
             fixed=row.fixed,
+            worsened=row.worsened,
             duration_sum=row.duration_sum,
             buckets=msgspec.json.decode(row.buckets, type=tuple[int, ...]),
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.issues.model import not_after
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError, fleet
 from patrolserver_exporter.sync import server_updates
@@ -134,18 +135,12 @@ def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -
         event_received_at=at_most_now(state.event_received_at),
         settle_poll_at=at_most_now(state.settle_poll_at),
         in_doubt_since=at_most_now(state.in_doubt_since),
+        history_since=at_most_now(state.history_since),
+        # It has to be shown twice by a clock that did not jump in between.
+        collapse=None,
         missing_since=at_most_now(state.missing_since),
     )
-    issues = [
-        replace(
-            issue,
-            first_seen=min(issue.first_seen, now),
-            last_seen=min(issue.last_seen, now),
-            event_received_at=at_most_now(issue.event_received_at),
-            fixed_at=at_most_now(issue.fixed_at),
-        )
-        for issue in fleet.issues_of(unit.connection, record.account, record.server_id)
-    ]
+    issues = [not_after(issue, now) for issue in fleet.issues_of(unit.connection, record.account, record.server_id)]
     fleet.save_issues(unit.connection, issues)
     record = replace(record, state=state, gone_at=at_most_now(record.gone_at))
     if record.gone_at is None:

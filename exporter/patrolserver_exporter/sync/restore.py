@@ -90,8 +90,7 @@ def judge_anew(unit: Unit, keys: Iterable[Key], rules: Mapping[str, Rules], *, n
 
 def is_stale(record: ServerRecord, rules: Mapping[str, Rules]) -> bool:
     """Whether what is known of a server was judged and counted by other rules."""
-    summary = record.summary
-    return summary.open_issues is not None and summary.judged_by != rules[record.account].judging
+    return server_updates.is_judged_otherwise(record, rules[record.account])
 
 
 def _judged(unit: Unit, records: Iterable[ServerRecord], rules: Mapping[str, Rules], now: float) -> list[ServerRecord]:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Waiver
 
 
+_JUDGEMENT = 2
+"""Rises when the same software makes other issues or series than before, so that an upgrade judges everything anew."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """The rules of one account. ``settle`` is in seconds, ``max_label_length`` in characters."""
@@ -41,7 +45,7 @@ class Rules:
     def judging(self) -> str:
         """Those of the rules that decide what a poll's software makes of issues and series, as a mark to compare."""
         series = (self.software_series, self.software_limit_per_server, self.max_label_length)
-        return ",".join(map(str, (self.exploit_risk, *series)))
+        return ",".join(map(str, (_JUDGEMENT, self.exploit_risk, *series)))
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.issues import merge, waive
+from patrolserver_exporter.issues import merge, trust, waive
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.live.effects import FeedGrew, ServerShown, TalliesShown
 from patrolserver_exporter.patrolserver.models import Server
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.fleet import ServerRecord, ServerState
     from patrolserver_exporter.store.writer import Unit
     from patrolserver_exporter.sync.rules import Rules
+
+
+_COLLAPSED = "it lost more than half of the software, which a poll a little later has to show once more"
 
 
 def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
@@ -52,6 +55,7 @@ def summary_of(
         last_scan_at=record.state.last_scan_at,
         last_poll_at=record.state.last_poll_at,
         poll_success=record.state.poll_success,
+        poll_complete=record.state.poll_complete,
         software_series=rules.software_series,
         software_limit_per_server=rules.software_limit_per_server,
         max_label_length=rules.max_label_length,
@@ -74,6 +78,7 @@ def with_state(record: ServerRecord, state: ServerState) -> ServerRecord:
         last_scan_at=state.last_scan_at,
         last_poll_at=state.last_poll_at,
         poll_success=state.poll_success,
+        poll_complete=state.poll_complete,
     )
     return replace(record, state=state, summary=summary)
 
@@ -89,12 +94,16 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     next_poll_at: float,
     now: float,
     rules: Rules,
+    incomplete_because: str | None = None,
 ) -> ServerState | None:
     """Merge a successful poll that started at ``started_at``; ``None`` if the account no longer has the server.
 
+    ``incomplete_because`` tells, where it is known, why the poll was not ``complete``.
+
     A poll that comes after one that started later is left out, and so is one that started before the server got its
-    name: it may tell of another server. The clock may have been set back during the poll, and
-    nothing started in the future.
+    name: it may tell of another server. The clock may have been set back during the poll, and nothing started in the
+    future. What other rules alone make of the poll before it is settled first, so that it does not seem to be this
+    poll's news.
     """
     record = find(unit, account, server_id)
     if record is None:
@@ -104,6 +113,16 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         return record.state
     if started_at < (record.state.in_doubt_since or 0.0) <= now:
         return record.state
+    if is_judged_otherwise(record, rules):
+        record = judge_anew(unit, record, rules, now=now)
+    reading = trust.read(
+        fleet.software_of(unit.connection, account, server_id),
+        software,
+        complete=complete,
+        started_at=started_at,
+        settle=rules.settle,
+        collapse=record.state.collapse,
+    )
     outcome = merge.apply_poll(
         fleet.issues_of(unit.connection, account, server_id),
         software,
@@ -112,22 +131,31 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         started_at=started_at,
         exploit_risk=rules.exploit_risk,
         settle=rules.settle,
-        complete=complete,
         former=record.state.former_fingerprints,
+        whole=reading.whole,
     )
     issues = keep_issues(unit, record.name, outcome, rules, now)
-    state = _after_poll(record.state, started_at, complete=complete)
+    state = _after_poll(record.state, started_at, reading, rules.settle)
+    if reading.collapse is not None:
+        incomplete_because = _COLLAPSED
+    state = replace(state, incomplete_because=None if reading.whole or reading.empty else incomplete_because)
     record = replace(record, state=state, next_poll_at=next_poll_at)
-    record = _judged(record, rules, software, issues)
-    fleet.save_servers(unit.connection, [record], software)
+    record = _judged(record, rules, reading.software, issues)
+    fleet.save_servers(unit.connection, [record], reading.software)
     unit.effects.append(ServerShown(record.summary))
     return state
+
+
+def is_judged_otherwise(record: ServerRecord, rules: Rules) -> bool:
+    """Whether what is known of a server was judged and counted by other rules."""
+    return record.summary.open_issues is not None and record.summary.judged_by != rules.judging
 
 
 def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) -> ServerRecord:
     """Judge and count a server's last poll by rules that changed since; the row is left to be written.
 
-    What they find opens as of that poll. What they no longer find stays open: only a new poll closes.
+    What they find opens as of that poll. What they no longer find stays open: only a new poll closes. What they find
+    more or less severe has not got worse or better.
     """
     account, server_id = record.account, record.server_id
     issues = fleet.issues_of(unit.connection, account, server_id)
@@ -141,8 +169,9 @@ def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) ->
             started_at=record.state.last_poll_at,
             exploit_risk=rules.exploit_risk,
             settle=rules.settle,
-            complete=False,
             former=record.state.former_fingerprints,
+            whole=record.state.poll_complete,
+            anew=True,
         )
         issues = keep_issues(unit, record.name, outcome, rules, now)
     return _judged(record, rules, software, issues)
@@ -154,19 +183,32 @@ def _judged(
     return replace(record, summary=replace(summary_of(record, rules, software, issues), judged_by=rules.judging))
 
 
-def _after_poll(state: ServerState, started_at: float, *, complete: bool) -> ServerState:
-    def still(at: float | None) -> float | None:
-        return None if at is None or (complete and started_at >= at) else at
+def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, settle: float) -> ServerState:
+    # That a server has no software is doubted on its own, and must not keep an event open for ever.
+    answered = reading.whole or reading.empty
 
+    def still(at: float | None) -> float | None:
+        return None if at is None or (answered and started_at >= at) else at
+
+    # One that was not whole counts too: else the next would be due at once, and the one after it.
+    settle_poll_at = None if (state.settle_poll_at or 0.0) <= started_at else state.settle_poll_at
+    if reading.collapse is not None:
+        settle_poll_at = max(settle_poll_at or 0.0, reading.collapse.since + settle)
+    is_first = state.complete_poll_at is None or state.in_doubt_since is not None
+    # Where nothing is known, no data of another server can be taken for its own.
+    is_itself = reading.whole or (reading.empty and not reading.software)
     return replace(
         state,
         last_poll_at=started_at,
-        complete_poll_at=started_at if complete else state.complete_poll_at,
+        complete_poll_at=started_at if reading.whole else state.complete_poll_at,
+        history_since=started_at if reading.whole and is_first else state.history_since,
+        empty=reading.empty,
+        collapse=reading.collapse,
+        exploits_unknown=reading.exploits_unknown,
         poll_success=True,
         event_received_at=still(state.event_received_at),
-        in_doubt_since=still(state.in_doubt_since),
-        # One that was not complete counts too: else the next would be due at once, and the one after it.
-        settle_poll_at=None if (state.settle_poll_at or 0.0) <= started_at else state.settle_poll_at,
+        in_doubt_since=None if is_itself else state.in_doubt_since,
+        settle_poll_at=settle_poll_at,
     )
 
 

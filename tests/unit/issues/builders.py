@@ -37,6 +37,15 @@ def exploitable(name: str = "php", risk: float | None = 9.0, **fields: Any) -> S
     return software(name, exploits=(Exploit(risk=risk),), **fields)
 
 
+BYSTANDER = software("bystander")
+"""Fine software beside that of a test: a list without any would say nothing."""
+
+
+def exploited(name: str = "php", *known: Exploit, **fields: Any) -> Software:
+    """A supported software with those exploits."""
+    return software(name, exploits=known, **fields)
+
+
 def reported(name: str = "php", *, title: str | None = "Upgrade.", location: str | None = None) -> ReportedIssue:
     """An entry of an event's new issues."""
     about = ReportedSoftware(name=name.upper(), canonical_name=name, version="1.0", location=location)

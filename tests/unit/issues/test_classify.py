@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.issues.builders import EXPLOIT_RISK, SOFTWARE, exploitable, outdated, software, unsupported
 
-from patrolserver_exporter.issues.classify import counted_risks, kind_of, severity_of, state_of
+from patrolserver_exporter.issues.classify import counted_exploits, kind_of, severity_of, state_of
 from patrolserver_exporter.issues.model import SEVERITIES, Kind, Severity, State
 from patrolserver_exporter.patrolserver.models import Exploit, Software
 
@@ -53,6 +53,7 @@ def test_kind(installed: Software, kind: Kind | None) -> None:
         (Kind.EXPLOITABLE, 6.9, Severity.MEDIUM),
         (Kind.EXPLOITABLE, 4.0, Severity.MEDIUM),
         (Kind.EXPLOITABLE, 3.9, Severity.LOW),
+        (Kind.EXPLOITABLE, None, Severity.HIGH),
         (Kind.UNSUPPORTED, None, Severity.HIGH),
         (Kind.REPORTED, None, Severity.HIGH),
         (Kind.OUTDATED, None, Severity.MEDIUM),
@@ -72,14 +73,10 @@ def test_severity_grows_with_the_risk(lower: float, higher: float) -> None:
 
 
 def test_exploits_count_from_the_threshold_on() -> None:
-    """An exploit counts at the threshold and above, and one that nobody rated as if just at it."""
+    """An exploit counts at the threshold and above, and one that nobody rated however high it is."""
     exploits = tuple(Exploit(risk=risk) for risk in (4.9, 5.0, None, 9.1))
-    assert counted_risks(software(exploits=exploits), EXPLOIT_RISK) == (5.0, EXPLOIT_RISK, 9.1)
-
-
-def test_unrated_exploit_counts_at_a_high_threshold() -> None:
-    """An exploit without a risk counts however high the threshold is."""
-    assert counted_risks(exploitable(risk=None), 9.5) == (9.5,)
+    assert counted_exploits(software(exploits=exploits), EXPLOIT_RISK) == exploits[1:]
+    assert counted_exploits(exploitable(risk=None), 10.0) == (Exploit(risk=None),)
 
 
 @given(SOFTWARE)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.unit.issues.builders import (
     ACCOUNT,
+    BYSTANDER,
     DECIDED_SOFTWARE,
     EXPLOIT_RISK,
     REPORTED,
@@ -15,6 +16,7 @@ from tests.unit.issues.builders import (
     SETTLE,
     SOFTWARE,
     exploitable,
+    exploited,
     issue,
     outdated,
     reported,
@@ -34,17 +36,18 @@ if TYPE_CHECKING:
 VERSION, EXPLOIT = IssueClass.VERSION, IssueClass.EXPLOIT
 
 
-def poll(issues: Sequence[Issue], at: float, *listed: Software, complete: bool = True) -> Outcome:
-    """Merge a poll that started ``at`` and listed that software."""
+def poll(issues: Sequence[Issue], at: float, *listed: Software, whole: bool = True, anew: bool = False) -> Outcome:
+    """Merge a poll that started ``at`` and listed that software, and some that is fine."""
     return apply_poll(
         issues,
-        listed,
+        (*listed, BYSTANDER),
         account=ACCOUNT,
         server_id=SERVER,
         started_at=at,
         exploit_risk=EXPLOIT_RISK,
         settle=SETTLE,
-        complete=complete,
+        whole=whole,
+        anew=anew,
     )
 
 
@@ -97,7 +100,7 @@ class TestPoll:
         assert outcome.changes == ()
 
     def test_fixes(self) -> None:
-        """What a later complete poll no longer shows is fixed as of its start."""
+        """What a later whole poll no longer shows is fixed as of its start."""
         outcome = poll(poll((), 1000.0, outdated()).issues, 2000.0, software())
         assert only(outcome).fixed_at == 2000.0
         assert told(outcome) == [ChangeKind.FIXED]
@@ -130,16 +133,21 @@ class TestPoll:
         assert poll(first, 1000.0).changed == ()
 
     def test_another_kind_is_the_same_issue(self) -> None:
-        """A change of kind within a class changes the severity and nothing in the feed."""
-        outcome = poll(poll((), 1000.0, outdated()).issues, 2000.0, unsupported())
+        """A change of kind within a class keeps the fingerprint; that it is worse now, or better, is told."""
+        first = poll((), 1000.0, outdated())
+        outcome = poll(first.issues, 2000.0, unsupported())
         assert (only(outcome).kind, only(outcome).severity) == (Kind.UNSUPPORTED, Severity.HIGH)
-        assert only(outcome).first_seen == 1000.0
-        assert outcome.changes == ()
+        assert only(outcome).fingerprint == only(first).fingerprint
+        assert (only(outcome).first_seen, only(outcome).severity_since) == (1000.0, 2000.0)
+        assert told(outcome) == [ChangeKind.WORSENED]
+        back = poll(outcome.issues, 3000.0, outdated())
+        assert told(back) == [ChangeKind.EASED]
+        assert only(back).severity_since == 3000.0
 
-    def test_an_incomplete_poll_fixes_nothing(self) -> None:
+    def test_a_poll_that_is_not_whole_fixes_nothing(self) -> None:
         """The entry that could not be read may be the one that is missed, but what is there counts."""
         first = poll((), 1000.0, outdated())
-        outcome = poll(first.issues, 2000.0, outdated("nginx"), complete=False)
+        outcome = poll(first.issues, 2000.0, outdated("nginx"), whole=False)
         assert [issue.is_open for issue in outcome.issues] == [True, True]
         assert told(outcome) == [ChangeKind.OPENED]
 
@@ -488,3 +496,196 @@ class TestBoth:
         one = poll(issues, 1200.0, *lists[0]).issues
         other = poll(issues[::-1], 1200.0, *lists[1]).issues
         assert sorted(one, key=lambda i: i.fingerprint) == sorted(other, key=lambda i: i.fingerprint)
+
+
+class TestExploits:
+    """How an issue follows its exploits."""
+
+    def test_it_stands_for_those_that_count(self) -> None:
+        """Its exploits are those at or above the threshold and the unrated ones, worst first, each since when."""
+        php = exploited("php", Exploit(id="1", risk=4.9), Exploit(cve="CVE-2", risk=5.0), Exploit(title="x", risk=None))
+        seen = only(poll((), 1000.0, php))
+        assert [(one.name, one.risk, one.first_seen) for one in seen.exploits] == [
+            ("x", None, 1000.0),
+            ("CVE-2", 5.0, 1000.0),
+        ]
+        assert (seen.severity, seen.risk) == (Severity.HIGH, 5.0)
+
+    def test_a_worse_one_worsens(self) -> None:
+        """A medium that becomes critical by a new exploit is told, and since when it is critical."""
+        first = poll((), 1000.0, exploited("php", Exploit(id="1", risk=5.0)))
+        outcome = poll(first.issues, 2000.0, exploited("php", Exploit(id="1", risk=5.0), Exploit(id="2", risk=9.8)))
+        now = only(outcome)
+        assert told(outcome) == [ChangeKind.WORSENED]
+        assert (now.first_seen, now.severity, now.severity_since) == (1000.0, Severity.CRITICAL, 2000.0)
+        assert [(one.id, one.first_seen) for one in now.exploits] == [("2", 2000.0), ("1", 1000.0)]
+        assert [now.since(severity) for severity in Severity] == [2000.0, 2000.0, 1000.0, 1000.0]
+
+    def test_a_new_one_of_the_same_severity_worsens_too(self) -> None:
+        """One more exploit is worse, though the severity is what it was, and since when."""
+        first = poll((), 1000.0, exploited("php", Exploit(id="1", risk=9.8)))
+        outcome = poll(first.issues, 2000.0, exploited("php", Exploit(id="1", risk=9.8), Exploit(id="2", risk=9.0)))
+        assert told(outcome) == [ChangeKind.WORSENED]
+        assert only(outcome).severity_since == 1000.0
+
+    def test_the_same_one_with_another_risk(self) -> None:
+        """An exploit whose risk rises is worse when the severity is; it is still the same exploit."""
+        first = poll((), 1000.0, exploited("php", Exploit(cve="CVE-1", risk=7.0)))
+        more = poll(first.issues, 2000.0, exploited("php", Exploit(cve="CVE-1", risk=8.0)))
+        assert (told(more), only(more).risk) == ([], 8.0)
+        worse = poll(more.issues, 3000.0, exploited("php", Exploit(cve="CVE-1", risk=9.0)))
+        assert told(worse) == [ChangeKind.WORSENED]
+        assert [one.first_seen for one in only(worse).exploits] == [1000.0]
+
+    def test_one_less_eases(self) -> None:
+        """When the worst exploit is gone the issue is eased, and has been medium or worse all the time."""
+        both = exploited("php", Exploit(id="1", risk=5.0), Exploit(id="2", risk=9.8))
+        outcome = poll(poll((), 1000.0, both).issues, 2000.0, exploited("php", Exploit(id="1", risk=5.0)))
+        now = only(outcome)
+        assert told(outcome) == [ChangeKind.EASED]
+        assert (now.severity, now.severity_since) == (Severity.MEDIUM, 2000.0)
+        assert [now.since(severity) for severity in Severity] == [None, None, 1000.0, 1000.0]
+
+    def test_id_or_cve_tell_them_apart(self) -> None:
+        """An exploit that is first known by its CVE alone is the same when it gets an id; two ids are two."""
+        first = poll((), 1000.0, exploited("php", Exploit(cve="CVE-1", risk=7.0)))
+        same = poll(first.issues, 2000.0, exploited("php", Exploit(id="1", cve="CVE-1", risk=7.0)))
+        assert told(same) == []
+        other = poll(same.issues, 3000.0, exploited("php", Exploit(id="2", cve="CVE-1", risk=7.0)))
+        assert told(other) == [ChangeKind.WORSENED]
+
+    def test_the_title_tells_apart_what_has_neither(self) -> None:
+        """Another title is another exploit."""
+        first = poll((), 1000.0, exploited("php", Exploit(title="Overflow", risk=7.0)))
+        assert told(poll(first.issues, 2000.0, exploited("php", Exploit(title="Overflow", risk=7.5)))) == []
+        other = poll(first.issues, 2000.0, exploited("php", Exploit(title="Injection", risk=7.0)))
+        assert told(other) == [ChangeKind.WORSENED]
+
+    def test_nameless_ones_are_told_apart_by_risk_and_number(self) -> None:
+        """One more of the same risk is a new one."""
+        first = poll((), 1000.0, exploited("php", Exploit(risk=7.0)))
+        assert told(poll(first.issues, 2000.0, exploited("php", Exploit(risk=7.0)))) == []
+        more = poll(first.issues, 2000.0, exploited("php", Exploit(risk=7.0), Exploit(risk=7.0)))
+        assert told(more) == [ChangeKind.WORSENED]
+        assert [one.first_seen for one in only(more).exploits] == [1000.0, 2000.0]
+
+    def test_an_unknown_risk_is_high(self) -> None:
+        """An exploit that nobody rated makes a medium issue high, and one that was critical stays so."""
+        first = poll((), 1000.0, exploited("php", Exploit(id="1", risk=5.0)))
+        unrated = poll(first.issues, 2000.0, exploited("php", Exploit(id="1", risk=None)))
+        assert (told(unrated), only(unrated).severity, only(unrated).risk) == (
+            [ChangeKind.WORSENED],
+            Severity.HIGH,
+            None,
+        )
+        critical = poll((), 1000.0, exploited("php", Exploit(id="1", risk=9.8)))
+        still = poll(critical.issues, 2000.0, exploited("php", Exploit(id="1", risk=None)))
+        assert (told(still), only(still).severity) == ([], Severity.CRITICAL)
+
+    def test_a_reopened_issue_begins_anew(self) -> None:
+        """It has a new first_seen, severity_since and exploits seen anew."""
+        fixed = poll(poll((), 1000.0, exploitable()).issues, 2000.0)
+        back = only(poll(fixed.issues, 3000.0, exploitable()))
+        assert (back.first_seen, back.severity_since, back.since(Severity.LOW)) == (3000.0, 3000.0, 3000.0)
+        assert [one.first_seen for one in back.exploits] == [3000.0]
+
+    def test_what_a_reported_one_turns_out_to_be_is_told(self) -> None:
+        """A reported issue is high; that a poll finds it critical, or medium, is told."""
+        opened = event((), 1000.0, reported()).issues
+        worse = poll(opened, 1001.0, exploitable(risk=9.8))
+        assert (told(worse), only(worse).first_seen, only(worse).severity_since) == (
+            [ChangeKind.WORSENED],
+            1000.0,
+            1001.0,
+        )
+        assert told(poll(opened, 1001.0, outdated())) == [ChangeKind.EASED]
+        assert told(poll(opened, 1001.0, exploitable(risk=7.5))) == []
+
+    def test_a_poll_that_is_not_whole_makes_nothing_better(self) -> None:
+        """What it lacks may be the worst; what it has more is told."""
+        first = poll((), 1000.0, exploited("php", Exploit(id="1", risk=9.8)), unsupported("nginx"))
+        part = poll(first.issues, 2000.0, exploited("php", Exploit(id="2", risk=5.0)), outdated("nginx"), whole=False)
+        assert told(part) == [ChangeKind.WORSENED]
+        assert {i.canonical_name: (i.severity, i.kind, i.last_seen) for i in part.issues} == {
+            "php": (Severity.CRITICAL, Kind.EXPLOITABLE, 2000.0),
+            "nginx": (Severity.HIGH, Kind.UNSUPPORTED, 2000.0),
+        }
+
+    def test_one_stored_without_exploits_gets_them_silently(self) -> None:
+        """After an upgrade the next whole poll fills them in, and nothing is told unless the severity is another."""
+        (seen,) = poll((), 1000.0, exploitable(risk=9.8)).issues
+        old = replace(seen, exploits=())
+        assert only(poll([old], 2000.0, exploitable(risk=9.8), whole=False)).exploits == ()
+        filled = poll([old], 2000.0, exploitable(risk=9.8))
+        assert (told(filled), len(only(filled).exploits)) == ([], 1)
+        assert told(poll(filled.issues, 3000.0, exploited("php", Exploit(id="2", risk=9.8)))) == [ChangeKind.WORSENED]
+        assert told(poll([replace(old, severity=Severity.MEDIUM)], 2000.0, exploitable(risk=9.8))) == [
+            ChangeKind.WORSENED
+        ]
+
+    def test_judged_anew_nothing_is_worse_or_better(self) -> None:
+        """Other rules find other exploits in the same poll; that is told as opened at most, and closes nothing."""
+        php = exploited("php", Exploit(id="1", risk=9.8), Exploit(id="2", risk=5.0))
+        first = poll((), 1000.0, php, exploited("nginx", Exploit(risk=9.0))).issues
+        outcome = poll(first, 1000.0, exploited("php", Exploit(id="2", risk=5.0)), outdated("ssh"), anew=True)
+        assert told(outcome) == [ChangeKind.OPENED]
+        known = {issue.canonical_name: issue for issue in outcome.issues}
+        assert (known["php"].severity, known["php"].severity_since) == (Severity.MEDIUM, 1000.0)
+        assert known["nginx"].is_open
+
+    def test_a_poll_that_tells_of_no_exploits(self) -> None:
+        """It closes no issue of an exploit and none that only an event reported, of software that is gone neither."""
+        issues = poll((), 1000.0, exploitable("php"), outdated("nginx")).issues
+        issues = event(issues, 1000.0, reported("perl")).issues
+        silent = apply_poll(
+            issues,
+            [software("other", exploits=None)],
+            account=ACCOUNT,
+            server_id=SERVER,
+            started_at=5000.0,
+            exploit_risk=EXPLOIT_RISK,
+            settle=SETTLE,
+        )
+        assert {issue.canonical_name for issue in silent.issues if issue.is_open} == {"php", "perl"}
+
+    def test_a_poll_without_any_software_fixes_nothing(self) -> None:
+        """However often it comes."""
+        issues = poll((), 1000.0, exploitable("php"), outdated("nginx")).issues
+        for at in (2000.0, 5000.0):
+            empty = apply_poll(
+                issues,
+                [],
+                account=ACCOUNT,
+                server_id=SERVER,
+                started_at=at,
+                exploit_risk=EXPLOIT_RISK,
+                settle=SETTLE,
+            )
+            assert empty.changed == ()
+
+
+class TestIssuesOfTheServer:
+    """An event's issues that name no software."""
+
+    def test_they_are_kept_with_their_titles(self) -> None:
+        """Each title is one; an event merged again, or without a title, is the same one again."""
+        reports = [ReportedIssue(title="Open port"), ReportedIssue(title="Old kernel"), ReportedIssue()]
+        outcome = event((), 1000.0, *reports, *reports)
+        assert [(issue.title, issue.kind, issue.canonical_name, issue.software) for issue in outcome.issues] == [
+            ("Open port", Kind.REPORTED, "", ""),
+            ("Old kernel", Kind.REPORTED, "", ""),
+            (None, Kind.REPORTED, "", ""),
+        ]
+        assert len({issue.fingerprint for issue in outcome.issues}) == 3
+        assert len({issue.identity for issue in outcome.issues}) == 3
+        assert event(outcome.issues, 1000.0, *reports).changed == ()
+
+    def test_polls_close_them_after_settle(self) -> None:
+        """As any that is only reported; an event brings one back under its fingerprint."""
+        opened = event((), 1000.0, ReportedIssue(title="Open port")).issues
+        assert poll(opened, 999.0 + SETTLE, outdated()).issues[0].is_open
+        fixed = poll(opened, 1000.0 + SETTLE)
+        assert told(fixed) == [ChangeKind.FIXED]
+        back = event(fixed.issues, 5000.0, ReportedIssue(title="Open port"), ReportedIssue(title="Another"))
+        assert told(back) == [ChangeKind.REOPENED, ChangeKind.OPENED]
+        assert back.issues[0].fingerprint == opened[0].fingerprint

@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from msgspec.structs import replace
 from tests.unit.issues.builders import (
     ACCOUNT,
+    BYSTANDER,
     EXPLOIT_RISK,
     SERVER,
     SETTLE,
     exploitable,
+    exploited,
     outdated,
     reported,
     software,
     unsupported,
 )
 
+from patrolserver_exporter.issues import trust
+from patrolserver_exporter.issues.classify import is_worse
 from patrolserver_exporter.issues.derive import derive
 from patrolserver_exporter.issues.merge import Outcome, apply_event, apply_poll
-from patrolserver_exporter.issues.model import ChangeKind, Issue
+from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, IssueClass, Severity
 from patrolserver_exporter.patrolserver.models import Exploit
 
 if TYPE_CHECKING:
@@ -31,10 +36,29 @@ if TYPE_CHECKING:
 Place = tuple[str, str | None]
 UNRATED = (Exploit(risk=None),)
 
+FEW = tuple(software(name) for name in ("a", "b", "c", "d"))
+"""Fine software that is lost all at once when a list collapses."""
+
+EXPLOITS = st.lists(
+    st.sampled_from(
+        [
+            Exploit(id="1", risk=5.0),
+            Exploit(id="1", risk=9.8),
+            Exploit(cve="CVE-2", risk=7.5),
+            Exploit(title="A title", risk=5.5),
+            Exploit(risk=6.0),
+            Exploit(risk=6.0),
+            Exploit(risk=None),
+        ]
+    ),
+    max_size=4,
+)
+
 # Few places, so that much happens at each.
 SOFTWARE = st.builds(
     lambda make, name, location: make(name, location=location),
-    st.sampled_from([software, software, outdated, unsupported, exploitable, partial(outdated, exploits=UNRATED)]),
+    st.sampled_from([software, software, outdated, unsupported, exploitable, partial(outdated, exploits=UNRATED)])
+    | EXPLOITS.map(lambda known: lambda name, location: exploited(name, *known, location=location)),
     st.sampled_from(["php", "php", "nginx"]),
     st.sampled_from([None, "/a", "/b"]),
 )
@@ -65,7 +89,11 @@ class Upstream(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_000.0
         self.installed: dict[Place, Software] = {}
-        self.listed: list[tuple[float, tuple[Software, ...]]] = [(0.0, ())]
+        self.listed: list[tuple[float, tuple[Software, ...]]] = [(0.0, (BYSTANDER, *FEW))]
+        self.known: tuple[Software, ...] | None = None
+        self.collapse: trust.Collapse | None = None
+        self.told: dict[str, Severity] = {}
+        """The severity of each open issue as the feed told it last."""
         self.issues: tuple[Issue, ...] = ()
         self.last_poll: float | None = None
         self.last_complete_poll: float | None = None
@@ -121,7 +149,31 @@ class Upstream(RuleBasedStateMachine):
     def poll_at_once(self) -> None:
         """A poll starts, sees upstream as it is, and is merged before anything else happens."""
         self.now += 1
-        self._merge(Poll(self.now, tuple(self.installed.values()), complete=True))
+        self._merge(Poll(self.now, self._everything(), complete=True))
+
+    @rule(kept=st.integers(0, 2))
+    def poll_that_lost_nearly_all(self, kept: int) -> None:
+        """A list is empty, or collapsed, though nothing was removed."""
+        self.now += 1
+        poll = Poll(self.now, (BYSTANDER, *self.installed.values())[:kept], complete=True)
+        had = {(one.canonical_name, one.location) for one in self.known or ()}
+        lost = had - {(one.canonical_name, one.location) for one in poll.software}
+        before = {issue.fingerprint for issue in self.issues if issue.is_open}
+        # As the first of its kind: a second one would be the truth.
+        self.collapse = None
+        self._merge(poll)
+        if kept == 0 or (len(had) >= 4 and 2 * len(lost) > len(had)):
+            assert before <= {issue.fingerprint for issue in self.issues if issue.is_open}
+            assert had <= {(one.canonical_name, one.location) for one in self.known or ()}
+
+    @rule()
+    def poll_without_exploits(self) -> None:
+        """The API leaves out the exploits of all software."""
+        self.now += 1
+        silent = tuple(replace(one, exploits=None) for one in self._everything())
+        before = {i.fingerprint for i in self.issues if i.is_open and i.issue_class is IssueClass.EXPLOIT}
+        self._merge(Poll(self.now, silent, complete=True))
+        assert before <= {issue.fingerprint for issue in self.issues if issue.is_open}
 
     @rule(name=st.sampled_from(["php", "nginx"]), location=st.sampled_from([None, "/a", "/b"]))
     def report_at_once(self, name: str, location: str | None) -> None:
@@ -133,7 +185,7 @@ class Upstream(RuleBasedStateMachine):
     def poll_while_an_event_comes(self, name: str, location: str | None) -> None:
         """An event comes and is merged between a poll's start and its end."""
         self.now += 1
-        poll = Poll(self.now, tuple(self.installed.values()), complete=True)
+        poll = Poll(self.now, self._everything(), complete=True)
         self.report_at_once(name, location)
         self._merge(poll)
 
@@ -144,15 +196,33 @@ class Upstream(RuleBasedStateMachine):
 
     @rule()
     def come_to_rest(self) -> None:
-        """One complete poll settle after everything makes the state equal to upstream."""
-        self.now += SETTLE + 1
-        self._merge(Poll(self.now, tuple(self.installed.values()), complete=True))
-        shown = {(issue.identity, issue.kind, issue.severity, issue.risk) for issue in self.issues if issue.is_open}
+        """Two complete polls, settle after everything and apart, make the state equal to upstream."""
+        for _ in range(2):
+            self.now += SETTLE + 1
+            self._merge(Poll(self.now, self._everything(), complete=True))
+        shown = {
+            (
+                issue.identity,
+                issue.kind,
+                issue.severity,
+                issue.risk,
+                tuple((one.name, one.risk) for one in issue.exploits),
+            )
+            for issue in self.issues
+            if issue.is_open
+        }
         assert all(issue.polled for issue in self.issues if issue.is_open)
         assert shown == {
-            (found.identity, found.kind, found.severity, found.risk)
-            for found in derive(tuple(self.installed.values()), EXPLOIT_RISK)
+            (
+                found.identity,
+                found.kind,
+                found.severity,
+                found.risk,
+                tuple((one.reference or one.title, one.risk) for one in found.exploits),
+            )
+            for found in derive(self._everything(), EXPLOIT_RISK)
         }
+        assert self.known == self._everything()
 
     @invariant()
     def fingerprints_are_unique(self) -> None:
@@ -166,6 +236,19 @@ class Upstream(RuleBasedStateMachine):
         for issue in self.issues:
             assert issue.first_seen <= issue.last_seen
             assert issue.fixed_at is None or issue.first_seen <= issue.fixed_at
+            assert issue.first_seen <= issue.severity_since <= issue.last_seen
+            assert all(issue.first_seen <= exploit.first_seen for exploit in issue.exploits)
+
+    @invariant()
+    def severities_add_up(self) -> None:
+        """The feed told every change of a severity, and an issue knows since when it has been so severe or worse."""
+        assert self.told == {issue.fingerprint: issue.severity for issue in self.issues if issue.is_open}
+        for issue in self.issues:
+            rank = SEVERITIES.index(issue.severity)
+            assert issue.at_least_since[:rank] == (None,) * rank
+            since = [at for at in issue.at_least_since[rank:] if at is not None]
+            assert len(since) == len(SEVERITIES) - rank
+            assert since == sorted(since, reverse=True)
 
     def _tell(self, delivery: Delivery) -> None:
         outcome = apply_event(
@@ -185,6 +268,15 @@ class Upstream(RuleBasedStateMachine):
 
     def _merge(self, poll: Poll) -> None:
         before = {issue.fingerprint: issue for issue in self.issues}
+        reading = trust.read(
+            self.known,
+            poll.software,
+            complete=poll.complete,
+            started_at=poll.started_at,
+            settle=SETTLE,
+            collapse=self.collapse,
+        )
+        self.known, self.collapse = reading.software, reading.collapse
         outcome = apply_poll(
             self.issues,
             poll.software,
@@ -193,16 +285,30 @@ class Upstream(RuleBasedStateMachine):
             started_at=poll.started_at,
             exploit_risk=EXPLOIT_RISK,
             settle=SETTLE,
-            complete=poll.complete,
+            whole=reading.whole,
         )
         self._keep(outcome)
         self.last_poll = poll.started_at
-        if poll.complete:
+        if reading.whole:
             self.last_complete_poll = poll.started_at
         shown = {found.canonical_name for found in derive(poll.software, EXPLOIT_RISK)}
         for change in outcome.changes:
             if change.kind is ChangeKind.FIXED:
                 self._may_be_fixed(before[change.issue.fingerprint], poll, shown)
+                assert reading.whole or change.issue.canonical_name in shown
+            elif change.kind in {ChangeKind.WORSENED, ChangeKind.EASED}:
+                self._has_changed(before[change.issue.fingerprint], change, whole=reading.whole)
+
+    def _has_changed(self, was: Issue, change: Change, *, whole: bool) -> None:
+        """Worse is a higher severity or one more exploit, better a lower severity that a whole poll shows."""
+        now = change.issue
+        if change.kind is ChangeKind.WORSENED:
+            met = {exploit.first_seen for exploit in was.exploits}
+            more = any(exploit.first_seen not in met for exploit in now.exploits)
+            assert is_worse(now.severity, was.severity) or more
+        else:
+            assert is_worse(was.severity, now.severity)
+            assert whole or not was.polled
 
     def _may_be_fixed(self, was: Issue, poll: Poll, shown: set[str]) -> None:
         """Only a complete poll fixes, only what it started after; a reported one after settle, or by taking it over."""
@@ -228,13 +334,21 @@ class Upstream(RuleBasedStateMachine):
         assert tuple(written.values()) == outcome.issues
         assert {change.issue.fingerprint for change in outcome.changes} <= {row.fingerprint for row in outcome.changed}
         self.issues = outcome.issues
+        for change in outcome.changes:
+            if change.kind is ChangeKind.FIXED:
+                del self.told[change.issue.fingerprint]
+            else:
+                self.told[change.issue.fingerprint] = change.issue.severity
+
+    def _everything(self) -> tuple[Software, ...]:
+        return (BYSTANDER, *FEW, *self.installed.values())
 
     def _set(self, changed: Software) -> None:
         self.installed[changed.canonical_name, changed.location] = changed
         self._list()
 
     def _list(self) -> None:
-        self.listed.append((self.now, tuple(self.installed.values())))
+        self.listed.append((self.now, self._everything()))
 
 
 TestUpstream = Upstream.TestCase

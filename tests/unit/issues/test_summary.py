@@ -18,7 +18,8 @@ from tests.unit.issues.builders import (
     unsupported,
 )
 
-from patrolserver_exporter.issues.model import Kind
+from patrolserver_exporter.issues.exploits import weighed
+from patrolserver_exporter.issues.model import IssueExploit, Kind
 from patrolserver_exporter.issues.summary import ServerSummary, cut_label, summarise
 from patrolserver_exporter.patrolserver.models import Exploit, Server, Software
 
@@ -73,6 +74,27 @@ def test_open_waived_and_fixed_are_counted_apart() -> None:
     assert made.oldest_issue == (50.0, None, 20.0, None)
 
 
+def test_the_oldest_is_the_one_that_has_its_severity_for_longest() -> None:
+    """Not the one that was seen first: an issue that became critical today is no old critical one."""
+    since = {"at_least_since": (80.0, 80.0, 10.0, 10.0), "severity_since": 80.0}
+    turned = issue("a", Kind.EXPLOITABLE, risk=9.0, first_seen=10.0, **since)
+    made = summary(issues=[turned, issue("b", Kind.EXPLOITABLE, risk=9.5, first_seen=70.0)])
+    assert made.oldest_issue == (70.0, None, None, None)
+
+
+def test_what_waivers_leave_of_an_issue_counts() -> None:
+    """With the worst exploit covered the issue is one of the next, since it was so or worse."""
+    exploits = (
+        IssueExploit(id="1", risk=9.8, first_seen=80.0, waived_until=dt.date(2027, 1, 31)),
+        IssueExploit(id="2", risk=5.0, first_seen=10.0),
+    )
+    since = {"at_least_since": (80.0, 80.0, 10.0, 10.0), "severity_since": 80.0}
+    left = weighed(issue("a", Kind.EXPLOITABLE, risk=9.8, first_seen=10.0, exploits=exploits, **since))
+    made = summary(issues=[left])
+    assert (made.open_issues, made.waived_issues) == ((0, 0, 1, 0), 0)
+    assert made.oldest_issue == (None, None, 10.0, None)
+
+
 def test_software_by_state_and_exploits() -> None:
     """Software is counted by state, exploits from the threshold on; the highest risk is that of all known ones."""
     made = summary(
@@ -84,7 +106,7 @@ def test_software_by_state_and_exploits() -> None:
         ]
     )
     assert made.software == (1, 1, 1, 1)
-    assert made.exploits == 2
+    assert (made.exploits, made.exploits_unknown_risk) == (2, 1)
     assert made.exploit_risk_max == 5.0
 
 
@@ -93,6 +115,16 @@ def test_the_highest_risk_without_exploits_is_zero(installed: Sequence[Software]
     """A server whose software was listed, and has no exploit, has no risk; the least exploit counts."""
     assert summary(installed).exploit_risk_max == 0.0
     assert summary((*installed, exploitable("c", risk=0.1))).exploit_risk_max == 0.1
+
+
+def test_no_zero_where_nobody_knows() -> None:
+    """The highest risk is none while no risk is known, and so is the number of exploits that the API does not tell."""
+    unrated = summary([exploitable("a", risk=None)])
+    assert (unrated.exploits, unrated.exploits_unknown_risk, unrated.exploit_risk_max) == (1, 1, None)
+    silent = summary([software("a", exploits=None)])
+    assert (silent.exploits, silent.exploits_unknown_risk, silent.exploit_risk_max) == (None, 0, None)
+    clean = summary([software("a"), software("b", exploits=None)])
+    assert (clean.exploits, clean.exploits_unknown_risk, clean.exploit_risk_max) == (0, 0, 0.0)
 
 
 def test_series_only_of_what_is_not_fine() -> None:
@@ -105,17 +137,43 @@ def test_series_only_of_what_is_not_fine() -> None:
             outdated("old", parent="app", location="/srv"),
             unsupported("dead", version=None, candidates=("1.0",)),
             exploitable("open"),
+            exploitable("unrated", risk=None),
         ]
     )
     shown = [
-        (info.software, info.version, info.update_to, info.state, info.location, info.parent)
+        (info.software, info.version, info.update_to, info.state, info.location, info.parent, info.severity, info.risk)
         for info in made.software_info
     ]
     assert shown == [
-        ("dead", "<=1.0", "", "unsupported", "", ""),
-        ("old", "1.0", "1.1", "outdated", "/srv", "app"),
-        ("open", "1.0", "", "supported", "", ""),
+        ("dead", "<=1.0", "", "unsupported", "", "", "high", ""),
+        ("old", "1.0", "1.1", "outdated", "/srv", "app", "medium", ""),
+        ("open", "1.0", "", "supported", "", "", "critical", "9"),
+        ("unrated", "1.0", "", "supported", "", "", "high", "unknown"),
     ]
+
+
+def test_series_of_exploits() -> None:
+    """Each one that counts has a series, by its CVE, else its id, else its title; equal label sets are merged."""
+    known = (
+        Exploit(id="1", cve="CVE-1", title="x", risk=9.8),
+        Exploit(id="2", title="x", risk=5.0),
+        Exploit(title="x", risk=None),
+        Exploit(risk=7.0),
+        Exploit(risk=7.0),
+        Exploit(id="3", risk=1.0),
+    )
+    made = summary([software("a", exploits=known)])
+    assert [(info.software, info.exploit, info.risk) for info in made.exploit_info] == [
+        ("a", "", "7"),
+        ("a", "2", "5"),
+        ("a", "CVE-1", "9.8"),
+        ("a", "x", "unknown"),
+    ]
+    few = summary([software("a", exploits=known)], software_limit_per_server=2)
+    assert [info.exploit for info in few.exploit_info] == ["CVE-1", "x"]
+    assert few.exploit_info_dropped == 2
+    off = summary([software("a", exploits=known)], exploit_series=False)
+    assert (off.exploit_info, off.exploit_info_dropped) == ((), 0)
 
 
 def test_the_worst_series_are_kept() -> None:

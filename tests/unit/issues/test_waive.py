@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.unit.issues.builders import issue
 
-from patrolserver_exporter.issues.model import ChangeKind, Kind, Severity, Waiver
-from patrolserver_exporter.issues.waive import apply_waivers, day_of, expired, unused, waiver_for
+from patrolserver_exporter.issues.model import ChangeKind, Issue, IssueExploit, Kind, Severity, Waiver
+from patrolserver_exporter.issues.waive import apply_waivers, cover, covers, day_of, expired, uncovered, unused
 
 TODAY = dt.date(2027, 1, 31)
 NOON = dt.datetime(2027, 1, 31, 12, tzinfo=dt.UTC).timestamp()
@@ -43,14 +43,15 @@ def waiver(**fields: Any) -> Waiver:
     ],
 )
 def test_what_a_waiver_covers(fields: dict[str, Any], holds: bool) -> None:  # noqa: FBT001  # a column of the table
-    """A waiver covers what its globs, kind and severity match, through the day it names; one of an exploit nothing."""
-    assert (waiver_for(issue("php"), NAME, [waiver(**fields)], TODAY) is not None) == holds
+    """A waiver covers what its globs and kind match, through the day it names; one of an exploit nothing."""
+    assert cover(issue("php"), NAME, [waiver(**fields)], TODAY).waived == holds
 
 
 def test_the_longest_waiver_stands() -> None:
     """Of several waivers the one that lasts longest is shown, so that the issue does not flap between them."""
-    longer = waiver(until=TODAY + dt.timedelta(days=9))
-    assert waiver_for(issue(), NAME, [waiver(), longer, waiver()], TODAY) == longer
+    longer = waiver(until=TODAY + dt.timedelta(days=9), reason="longer")
+    covered = cover(issue(), NAME, [waiver(), longer, waiver()], TODAY)
+    assert (covered.waived_until, covered.waived_reason) == (longer.until, "longer")
 
 
 def test_the_day_ends_in_utc() -> None:
@@ -91,6 +92,96 @@ def test_expired_and_unused() -> None:
     old, idle, busy = waiver(until=TODAY - dt.timedelta(days=1)), waiver(software="perl"), waiver()
     assert expired([old, idle, busy], TODAY) == (old,)
     assert unused([old, idle, busy], [(NAME, issue()), (NAME, issue("perl", fixed_at=2.0))], TODAY) == (idle,)
+
+
+def exploit_issue() -> Issue:
+    """A critical issue of two exploits, one of them only medium."""
+    exploits = (
+        IssueExploit(id="1", cve="CVE-2026-0001", risk=9.8, first_seen=1000.0),
+        IssueExploit(id="2", risk=5.0, first_seen=1000.0),
+    )
+    return issue("php", Kind.EXPLOITABLE, risk=9.8, exploits=exploits)
+
+
+def test_a_waiver_of_one_exploit_leaves_the_others() -> None:
+    """The issue is not waived, and has the severity and the risk of what is not covered."""
+    for glob in ("CVE-2026-0001", "cve-2026-*", "1"):
+        left = cover(exploit_issue(), NAME, [waiver(exploit=glob)], TODAY)
+        assert (left.waived, left.severity, left.risk) == (False, Severity.MEDIUM, 5.0)
+        assert [exploit.waived for exploit in left.exploits] == [True, False]
+        assert cover(left, NAME, [], TODAY) == exploit_issue()
+
+
+def test_the_worst_exploit_that_is_left_decides() -> None:
+    """A waiver of the lesser exploit changes nothing that counts."""
+    left = cover(exploit_issue(), NAME, [waiver(exploit="2")], TODAY)
+    assert (left.waived, left.severity, left.risk) == (False, Severity.CRITICAL, 9.8)
+
+
+def test_what_no_waiver_covers() -> None:
+    """It is what the gate counts, whatever waivers the issue was stored under; else the waiver that ends first."""
+    left, waiver_of = uncovered(exploit_issue(), NAME, [waiver(exploit="1")], TODAY)
+    assert waiver_of is None
+    assert left is not None
+    assert ([one.id for one in left.exploits], left.severity, left.risk) == (["2"], Severity.MEDIUM, 5.0)
+    stored = cover(exploit_issue(), NAME, [waiver(exploit="1")], TODAY)
+    assert uncovered(stored, NAME, [], TODAY) == (exploit_issue(), None)
+    later = waiver(exploit="1", until=TODAY + dt.timedelta(days=9))
+    assert uncovered(exploit_issue(), NAME, [later, waiver(exploit="2")], TODAY) == (None, waiver(exploit="2"))
+
+
+def test_an_issue_is_waived_when_all_its_exploits_are() -> None:
+    """By one waiver without an exploit, or by several together: until the first of them ends."""
+    later = TODAY + dt.timedelta(days=9)
+    assert cover(exploit_issue(), NAME, [waiver()], TODAY).waived
+    both = cover(exploit_issue(), NAME, [waiver(exploit="1", until=later), waiver(exploit="2")], TODAY)
+    assert (both.waived_until, both.severity) == (TODAY, Severity.CRITICAL)
+    one_left = cover(both, NAME, [waiver(exploit="1", until=later), waiver(exploit="2")], TODAY + dt.timedelta(days=1))
+    assert (one_left.waived, one_left.severity) == (False, Severity.MEDIUM)
+
+
+def test_an_exploit_without_id_and_cve_is_covered_by_no_name() -> None:
+    """There is nothing to match, so only a waiver of all exploits covers it."""
+    nameless = issue(
+        "php", Kind.EXPLOITABLE, risk=9.8, exploits=(IssueExploit(title="Overflow", risk=9.8, first_seen=1.0),)
+    )
+    assert not cover(nameless, NAME, [waiver(exploit="*")], TODAY).waived
+    assert cover(nameless, NAME, [waiver()], TODAY).waived
+
+
+def test_max_severity_ends_to_cover_what_becomes_worse() -> None:
+    """An exploit above it is not covered; one of unknown risk is high."""
+    high = waiver(exploit="1", max_severity=Severity.HIGH)
+    assert cover(exploit_issue(), NAME, [high], TODAY) == exploit_issue()
+    assert not covers(high, exploit_issue(), NAME)
+    unrated = issue("php", Kind.EXPLOITABLE, exploits=(IssueExploit(id="1", risk=None, first_seen=1.0),))
+    assert cover(unrated, NAME, [high], TODAY).waived
+    assert not cover(unrated, NAME, [waiver(max_severity=Severity.MEDIUM)], TODAY).waived
+
+
+def test_an_issue_stored_without_exploits_is_waived_as_a_whole_only() -> None:
+    """As long as nobody knows them, a waiver of one covers nothing."""
+    old = issue("php", Kind.EXPLOITABLE, risk=9.8)
+    assert not cover(old, NAME, [waiver(exploit="*")], TODAY).waived
+    assert cover(old, NAME, [waiver()], TODAY).waived
+
+
+def test_beside_what_holds_already() -> None:
+    """Further waivers add to those that cover the issue today, and none of them to one that has ended."""
+    first = cover(exploit_issue(), NAME, [waiver(exploit="1")], TODAY)
+    assert cover(first, NAME, [waiver(exploit="2")], TODAY, beside=True).waived
+    assert cover(first, NAME, [], TODAY, beside=True) == first
+    assert cover(first, NAME, [], TODAY + dt.timedelta(days=1), beside=True) == exploit_issue()
+
+
+def test_a_part_that_is_waived_is_told() -> None:
+    """Where a waiver begins or ceases to cover the worst exploit, what counts is another, and the feed says so."""
+    changed, changes = apply_waivers([exploit_issue()], NAME, [waiver(exploit="1")], NOON)
+    assert [(change.kind, change.issue.severity) for change in changes] == [(ChangeKind.WAIVED, Severity.MEDIUM)]
+    _, ended = apply_waivers(changed, NAME, [], NOON)
+    assert [(change.kind, change.issue.severity) for change in ended] == [(ChangeKind.UNWAIVED, Severity.CRITICAL)]
+    _, lesser = apply_waivers([exploit_issue()], NAME, [waiver(exploit="2")], NOON)
+    assert lesser == ()
 
 
 def test_an_issue_without_a_change_does_not_hide_the_next() -> None:

@@ -78,11 +78,7 @@ def _add_server(families: dict[str, GaugeMetricFamily], summary: ServerSummary) 
         for severity, count in zip(SEVERITIES, summary.open_issues, strict=True):
             families["issues"].add_metric([*labels, severity], count)
         families["issues_waived"].add_metric(labels, summary.waived_issues)
-    if summary.software is not None:
-        for state, count in zip(STATES, summary.software, strict=True):
-            families["software"].add_metric([*labels, state], count)
-        families["exploits"].add_metric(labels, summary.exploits)
-        families["exploit_risk_max"].add_metric(labels, summary.exploit_risk_max)
+    _add_software(families, labels, summary)
     for severity, since in zip(SEVERITIES, summary.oldest_issue, strict=True):
         if since is not None:
             families["oldest_issue_timestamp_seconds"].add_metric([*labels, severity], since)
@@ -96,3 +92,13 @@ def _add_server(families: dict[str, GaugeMetricFamily], summary: ServerSummary) 
         families["software_info"].add_metric(
             [*labels, info.software, info.version, info.update_to, info.state, info.location, info.parent], 1
         )
+
+
+def _add_software(families: dict[str, GaugeMetricFamily], labels: list[str], summary: ServerSummary) -> None:
+    if summary.software is None:
+        return
+    for state, count in zip(STATES, summary.software, strict=True):
+        families["software"].add_metric([*labels, state], count)
+    for name, value in (("exploits", summary.exploits), ("exploit_risk_max", summary.exploit_risk_max)):
+        if value is not None:
+            families[name].add_metric(labels, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.unit.issues.builders import BYSTANDER
 from tests.unit.sync.accounts import MAIN, rules
 
 from patrolserver_exporter.inbox import transitions, view
@@ -74,7 +75,21 @@ class Driver:
         complete: bool = True,
         next_poll_at: float | None = None,
     ) -> ServerState | None:
-        """A poll that succeeded; it started just now."""
+        """A poll that succeeded; it started just now. Where no software is given, there is some that is fine."""
+        return self._poll(software or (BYSTANDER,), server_id, started_at, complete, next_poll_at)
+
+    def poll_nothing(self, server_id: int = 1) -> ServerState | None:
+        """A poll that succeeded, and showed no software at all."""
+        return self._poll((), server_id, None, True, None)  # noqa: FBT003  # as in the signature above
+
+    def _poll(
+        self,
+        software: tuple[Software, ...],
+        server_id: int,
+        started_at: float | None,
+        complete: bool,  # noqa: FBT001  # as in the signature above
+        next_poll_at: float | None,
+    ) -> ServerState | None:
         began = self.time.now() if started_at is None else started_at
         return self.store.run(
             lambda unit: server_updates.apply_poll(

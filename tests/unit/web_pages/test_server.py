@@ -142,7 +142,7 @@ def test_software_is_grouped_worst_state_first_and_dangerous_first() -> None:
     exploited = replace(NGINX, name="zz", exploits=(Exploit(risk=9.1, cve="CVE-1"),))
     ended = replace(NGINX, name="old", newest_bugfix_release=None)
     unknown = replace(NGINX, name="what", supported=None)
-    groups = software_groups([fine, NGINX, exploited, unknown, ended], 5.0)
+    groups = software_groups([fine, NGINX, exploited, unknown, ended])
     assert [group.state for group in groups] == ["unsupported", "outdated", "unknown", "supported"]
     assert [row.name for row in groups[1].rows] == ["zz", "nginx"]
     assert groups[1].rows[0].exploits == "1 exploit, risk up to 9.1 (CVE-1)"
@@ -150,7 +150,7 @@ def test_software_is_grouped_worst_state_first_and_dangerous_first() -> None:
 
 def test_a_group_of_software_has_an_end() -> None:
     """A server with 100,000 packages makes no endless page; how many are left out is said."""
-    (group,) = software_groups([NGINX] * (SOFTWARE + 7), 5.0)
+    (group,) = software_groups([NGINX] * (SOFTWARE + 7))
     assert (group.count, len(group.rows), group.cut) == (SOFTWARE + 7, SOFTWARE, 7)
 
 

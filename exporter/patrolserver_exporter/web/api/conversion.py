@@ -10,7 +10,7 @@ from patrolserver_exporter.web.api import cursors, types
 
 if TYPE_CHECKING:
     from patrolserver_exporter.inbox.delivery import Delivery
-    from patrolserver_exporter.issues.model import Issue
+    from patrolserver_exporter.issues.model import Issue, IssueExploit
     from patrolserver_exporter.patrolserver.models import Software
     from patrolserver_exporter.store.fleet import ServerRecord
     from patrolserver_exporter.store.history import StoredChange
@@ -37,11 +37,13 @@ def server(record: ServerRecord, *, now: float, in_doubt: bool) -> types.Server:
         issues=_issue_counts(summary.open_issues, summary.waived_issues),
         software=None if summary.software is None else types.SoftwareCounts(**_by_state(summary.software)),
         exploits=summary.exploits,
+        exploits_unknown_risk=summary.exploits_unknown_risk,
         exploit_risk_max=summary.exploit_risk_max,
         scanning=state.scanning,
         last_scan_at=maybe_time(state.last_scan_at),
         last_poll_at=maybe_time(state.last_poll_at),
         poll_success=state.poll_success,
+        poll_complete=state.poll_complete,
         data_age_seconds=None if state.last_poll_at is None else now - state.last_poll_at,
         unconfirmed_event=in_doubt or state.event_received_at is not None,
     )
@@ -60,9 +62,6 @@ def _by_state(counts: tuple[int, int, int, int]) -> dict[str, int]:
 
 def issue(found: Issue, server_name: str) -> types.Issue:
     """An issue of the server of that name."""
-    waiver = None
-    if found.waived_until is not None:
-        waiver = types.WaiverOnIssue(until=found.waived_until, reason=found.waived_reason or "")
     return types.Issue(
         fingerprint=found.fingerprint,
         account=found.account,
@@ -78,15 +77,35 @@ def issue(found: Issue, server_name: str) -> types.Issue:
         location=found.location,
         parent=found.parent,
         risk=found.risk,
+        exploits=tuple(_exploit_of_issue(exploit) for exploit in found.exploits),
         title=found.title,
         description=found.description,
         first_seen=time_of(found.first_seen),
+        severity_since=time_of(found.severity_since),
         last_seen=time_of(found.last_seen),
         fixed_at=maybe_time(found.fixed_at),
         confirmed=found.polled,
-        waived=waiver is not None,
-        waiver=waiver,
+        waived=found.waived,
+        waiver=_waiver(found),
     )
+
+
+def _exploit_of_issue(exploit: IssueExploit) -> types.IssueExploit:
+    return types.IssueExploit(
+        id=exploit.id,
+        cve=exploit.cve,
+        title=exploit.title,
+        risk=exploit.risk,
+        first_seen=time_of(exploit.first_seen),
+        waived=exploit.waived,
+        waiver=_waiver(exploit),
+    )
+
+
+def _waiver(waived: Issue | IssueExploit) -> types.WaiverOnIssue | None:
+    if waived.waived_until is None:
+        return None
+    return types.WaiverOnIssue(until=waived.waived_until, reason=waived.waived_reason or "")
 
 
 def software(installed: Software) -> types.Software:
@@ -94,7 +113,7 @@ def software(installed: Software) -> types.Software:
     exploits = None
     if installed.exploits is not None:
         exploits = tuple(
-            types.Exploit(risk=exploit.risk, reference=exploit.reference, title=exploit.title)
+            types.Exploit(id=exploit.id, cve=exploit.cve, title=exploit.title, url=exploit.url, risk=exploit.risk)
             for exploit in installed.exploits
         )
     return types.Software(

@@ -51,22 +51,42 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """Null until a poll or an event told something."""
     software: SoftwareCounts | None
     """Null until the first successful poll."""
-    exploits: _Count
-    exploit_risk_max: float
+    exploits: _Count | None
+    """Null while the exploits of no software are known."""
+    exploits_unknown_risk: _Count
+    """Those of them whose risk nobody knows: they may be the worst."""
+    exploit_risk_max: float | None
+    """The highest known risk; null when none is known."""
     scanning: bool
     last_scan_at: _Time | None
     last_poll_at: _Time | None
     """Start of the last successful poll."""
     poll_success: bool
+    poll_complete: bool
+    """The last successful poll was whole and not empty."""
     data_age_seconds: float | None
     unconfirmed_event: bool
 
 
 class WaiverOnIssue(msgspec.Struct, frozen=True, kw_only=True):
-    """The waiver that covers an issue."""
+    """The waiver that covers an issue, or one of its exploits."""
 
     until: dt.date
     reason: str
+
+
+class IssueExploit(msgspec.Struct, frozen=True, kw_only=True):
+    """A known exploit at or above issues.exploit_risk that an issue stands for."""
+
+    id: str | None
+    """The vendor's identifier."""
+    cve: str | None
+    title: str | None
+    risk: float | None
+    """Null: nobody knows it, so it may be the worst."""
+    first_seen: _Time
+    waived: bool
+    waiver: WaiverOnIssue | None
 
 
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,16 +99,23 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     issue_class: IssueClass = msgspec.field(name="class")
     kind: Kind
     severity: Severity
+    """Where waivers cover some of its exploits, that of the others."""
     software: str
+    """Empty for an issue of the server itself, like the next."""
     canonical_name: str
     version: str | None
     update_to: str | None
     location: str | None
     parent: str | None
     risk: float | None
+    """The highest known risk of the exploits that count."""
+    exploits: tuple[IssueExploit, ...]
+    """Worst first."""
     title: str | None
     description: str | None
     first_seen: _Time
+    severity_since: _Time
+    """When it got today's severity, waivers left aside."""
     last_seen: _Time
     fixed_at: _Time | None
     confirmed: bool
@@ -100,9 +127,13 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
 class Exploit(msgspec.Struct, frozen=True, kw_only=True):
     """A known exploit."""
 
-    risk: float | None
-    reference: str | None
+    id: str | None
+    """The vendor's identifier."""
+    cve: str | None
     title: str | None
+    url: str | None
+    risk: float | None
+    """Null: nobody knows it, so it may be the worst."""
 
 
 class Software(msgspec.Struct, frozen=True, kw_only=True):

@@ -128,7 +128,7 @@ def row(summary: ServerSummary, paths: Paths, now: float) -> Row:
         counts=tuple(Count(severity.value, count) for severity, count in zip(SEVERITIES, counts, strict=True)),
         waived=summary.waived_issues,
         software=_software(summary),
-        exploits=f"{number(summary.exploits)}, risk {summary.exploit_risk_max:g}" if summary.exploits else "",
+        exploits=_exploits(summary),
         polled=maybe(summary.last_poll_at, now),
         marker=marker(summary, now),
         scanning=summary.scanning,
@@ -156,6 +156,13 @@ def _software(summary: ServerSummary) -> str:
     ]
     total = sum(summary.software)
     return f"{', '.join(parts)} of {number(total)}" if parts else f"all {number(total)} supported" if total else "none"
+
+
+def _exploits(summary: ServerSummary) -> str:
+    if not summary.exploits:
+        return ""
+    risk = "unknown" if summary.exploit_risk_max is None else f"{summary.exploit_risk_max:g}"
+    return f"{number(summary.exploits)}, risk {risk}"
 
 
 def pager(view: FleetView, wanted: FleetFilter, paths: Paths) -> Pager:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.issues.classify import risk_of, state_of
+from patrolserver_exporter.issues.classify import state_of
+from patrolserver_exporter.issues.exploits import known_risk
 from patrolserver_exporter.issues.model import SEVERITIES, Kind, State
 from patrolserver_exporter.issues.waive import concerns, covers, day_of, is_expired
 from patrolserver_exporter.web.pages.accounts import OLD
@@ -151,7 +152,7 @@ class SoftwareGroup:
     """Rows that did not fit."""
 
 
-def software_groups(software: Sequence[Software], exploit_risk: float) -> tuple[SoftwareGroup, ...]:
+def software_groups(software: Sequence[Software]) -> tuple[SoftwareGroup, ...]:
     """Group what is installed by its state, the worst first; empty groups are left out."""
     found: dict[State, list[Software]] = {state: [] for state in _ORDER}
     for item in software:
@@ -161,7 +162,7 @@ def software_groups(software: Sequence[Software], exploit_risk: float) -> tuple[
             state=state.value,
             meaning=_MEANING[state],
             count=len(items),
-            rows=tuple(_software_row(item, exploit_risk) for item in _dangerous_first(items)[:SOFTWARE]),
+            rows=tuple(_software_row(item) for item in _dangerous_first(items)[:SOFTWARE]),
             cut=max(len(items) - SOFTWARE, 0),
         )
         for state, items in found.items()
@@ -173,12 +174,13 @@ def _dangerous_first(items: Iterable[Software]) -> list[Software]:
     return sorted(items, key=lambda item: (not item.exploits, item.name.lower(), item.location or ""))
 
 
-def _software_row(item: Software, exploit_risk: float) -> SoftwareRow:
+def _software_row(item: Software) -> SoftwareRow:
     exploits = ""
     if item.exploits:
-        worst = max(risk_of(exploit, exploit_risk) for exploit in item.exploits)
+        risk = known_risk(item.exploits)
+        worst = "unknown" if risk is None else f"up to {risk:g}"
         names = [exploit.reference for exploit in item.exploits if exploit.reference][:3]
-        exploits = f"{counted(len(item.exploits), 'exploit')}, risk up to {worst:g}"
+        exploits = f"{counted(len(item.exploits), 'exploit')}, risk {worst}"
         exploits += f" ({', '.join(names)})" if names else ""
     return SoftwareRow(
         name=item.name or item.canonical_name,
@@ -275,7 +277,7 @@ def server_page(view: ServerView, rules: Issues, now: float) -> ServerPage:
         issues=tuple(issue_view(issue, now) for issue in view.open_issues if not issue.waived),
         waived=tuple(issue_view(issue, now) for issue in view.open_issues if issue.waived),
         issues_cut=view.open_count - len(view.open_issues),
-        software=None if view.software is None else software_groups(view.software, rules.exploit_risk),
+        software=None if view.software is None else software_groups(view.software),
         history=history(view.open_issues, view.fixed_issues, now),
         history_is_cut=view.open_count + 2 * view.fixed_count > HISTORY,
         waivers=waiver_views(rules.waivers, record.name, view.open_issues, day_of(now)),

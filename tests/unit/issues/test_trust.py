@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.issues.builders import SETTLE, SOFTWARE, exploited, software
+
+from patrolserver_exporter.issues.trust import Collapse, Reading, read
+from patrolserver_exporter.patrolserver.models import Exploit, Software
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FIVE = tuple(software(name) for name in "abcde")
+
+
+def reading(
+    known: Sequence[Software] | None,
+    *listed: Software,
+    complete: bool = True,
+    at: float = 1000.0,
+    collapse: Collapse | None = None,
+) -> Reading:
+    """Read a list against what was known."""
+    return read(known, listed, complete=complete, started_at=at, settle=SETTLE, collapse=collapse)
+
+
+def test_a_plain_list_is_whole() -> None:
+    """What it shows is what is known from then on."""
+    got = reading(FIVE, *FIVE[1:])
+    assert (got.whole, got.empty, got.collapse, got.software) == (True, False, None, FIVE[1:])
+    assert reading(None, *FIVE).whole
+
+
+def test_an_empty_list_never_is() -> None:
+    """What was known stays, however often the list is empty; the first poll of a server is no exception."""
+    for at in (1000.0, 1000.0 + SETTLE, 1000.0 + 9 * SETTLE):
+        got = reading(FIVE, at=at)
+        assert (got.whole, got.empty, got.software) == (False, True, FIVE)
+    assert (reading(None).whole, reading(None).empty, reading(None).software) == (False, True, ())
+    assert not reading(FIVE, complete=False).empty
+
+
+def test_a_collapsed_list_has_to_be_shown_twice() -> None:
+    """One that lost more than half is believed when a poll settle later shows the same, not sooner, nor another one."""
+    first = reading(FIVE, *FIVE[:2])
+    assert (first.whole, first.software) == (False, FIVE)
+    soon = reading(first.software, *FIVE[:2], at=999.0 + SETTLE, collapse=first.collapse)
+    assert (soon.whole, soon.collapse) == (False, first.collapse)
+    other = reading(first.software, FIVE[0], at=1000.0 + SETTLE, collapse=first.collapse)
+    assert not other.whole
+    assert other.collapse is not None
+    assert other.collapse.since == 1000.0 + SETTLE
+    again = reading(first.software, *FIVE[:2], at=1000.0 + SETTLE, collapse=first.collapse)
+    assert (again.whole, again.collapse, again.software) == (True, None, FIVE[:2])
+
+
+def test_half_is_not_more_than_half_and_three_are_too_few() -> None:
+    """The limits: of four, two may go at once, three may not; of three all but one may."""
+    assert reading(FIVE[:4], *FIVE[:2]).whole
+    assert not reading(FIVE[:4], FIVE[0]).whole
+    assert reading(FIVE[:3], FIVE[0]).whole
+
+
+def test_what_is_lost_is_told_by_name_and_location() -> None:
+    """A list as long as before, in which all is called otherwise or lies elsewhere, has lost all."""
+    assert not reading(FIVE, *(software(name) for name in "vwxyz")).whole
+    assert not reading(FIVE, *(software(name, location="/else") for name in "abcde")).whole
+    assert reading(FIVE, *(software(name, version="9.9") for name in "abcde")).whole
+
+
+def test_a_list_that_comes_back_ends_the_doubt() -> None:
+    """A glitch leaves nothing behind."""
+    first = reading(FIVE, *FIVE[:2])
+    assert reading(first.software, *FIVE, at=1100.0, collapse=first.collapse).collapse is None
+
+
+def test_what_a_partial_list_lacks_stays_known() -> None:
+    """So a part is never what the next list is held against."""
+    got = reading(FIVE, software("a", version="2.0"), software("new"), complete=False)
+    assert not got.whole
+    assert got.software == (software("a", version="2.0"), software("new"), *FIVE[1:])
+
+
+def test_exploits_that_are_not_told_stay_known() -> None:
+    """They are carried over to the same software, in doubt; an empty list of them is told."""
+    known = (exploited("a", Exploit(risk=9.8)), software("b"))
+    silent = reading(known, software("a", version="2.0", exploits=None), software("c", exploits=None))
+    assert silent.exploits_unknown == 2
+    assert silent.software[0] == exploited("a", Exploit(risk=9.8), version="2.0")
+    assert silent.software[1].exploits is None
+    told = reading(known, software("a"), software("b"))
+    assert (told.exploits_unknown, told.software[0].exploits) == (0, ())
+
+
+@given(st.lists(SOFTWARE, max_size=8), st.lists(SOFTWARE, max_size=8), st.booleans())
+def test_nothing_is_forgotten_but_by_a_whole_list(
+    known: list[Software],
+    listed: list[Software],
+    complete: bool,  # noqa: FBT001  # drawn by name
+) -> None:
+    """What is listed is known, and what was known stays unless the list is whole."""
+    got = reading(known, *listed, complete=complete)
+    places = {(one.canonical_name, one.location) for one in got.software}
+    assert {(one.canonical_name, one.location) for one in listed} <= places
+    if got.whole:
+        assert complete
+        assert len(got.software) == len(listed)
+    else:
+        assert {(one.canonical_name, one.location) for one in known} <= places
