@@ -110,7 +110,7 @@ def test_software_by_state_and_exploits() -> None:
     assert made.exploit_risk_max == 5.0
 
 
-@pytest.mark.parametrize("installed", [(), (software("a"), outdated("b"))])
+@pytest.mark.parametrize("installed", [(software("a"),), (software("a"), outdated("b"))])
 def test_the_highest_risk_without_exploits_is_zero(installed: Sequence[Software]) -> None:
     """A server whose software was listed, and has no exploit, has no risk; the least exploit counts."""
     assert summary(installed).exploit_risk_max == 0.0

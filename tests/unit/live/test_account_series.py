@@ -46,7 +46,16 @@ def test_severities_without_a_tally_are_zero() -> None:
         labels = {"account": "a", "severity": severity.value}
         assert values.get_sample_value("patrolserver_issues_opened_total", labels) == 0
         assert values.get_sample_value("patrolserver_issues_fixed_total", labels) == 0
+        assert values.get_sample_value("patrolserver_issues_worsened_total", labels) == 0
         assert values.get_sample_value("patrolserver_issue_fix_duration_seconds_count", labels) == 0
+
+
+def test_what_got_worse_is_counted() -> None:
+    """By the severity reached."""
+    tally = SeverityTally(account="a", severity=Severity.CRITICAL, worsened=3)
+    values = registry(AccountCollector([AccountSeries(account="a")], [tally]))
+    labels = {"account": "a", "severity": "critical"}
+    assert values.get_sample_value("patrolserver_issues_worsened_total", labels) == 3
 
 
 def test_tallies_of_other_accounts_are_not_shown() -> None:

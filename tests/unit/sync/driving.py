@@ -40,14 +40,22 @@ FINISHED = "webhook.scan_finished"
 class Driver:
     """One account's units of work, at the moment that the clock shows."""
 
-    def __init__(self, store: Store, clock: HeldClock, of_account: Rules | None = None, account: str = MAIN) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: HeldClock,
+        of_account: Rules | None = None,
+        account: str = MAIN,
+        *,
+        events_before: int = 0,
+    ) -> None:
         self.store = store
         self.clock = clock
         self.time: Clock = clock
         """What tells the time, where that is another clock than the one that the test moves."""
         self.rules = of_account or rules()
         self.account = account
-        self._event_ids = 0
+        self._event_ids = events_before
 
     def take_list(self, *names: str, complete: bool = True, because: str = "") -> account_updates.Listed:
         """The account's servers are these, with ids from 1; an empty name leaves its id out.

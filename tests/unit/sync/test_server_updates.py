@@ -4,16 +4,16 @@ import datetime as dt
 
 import pytest
 from tests.harness.ticking import START, HeldClock
-from tests.unit.issues.builders import outdated, reported, software, unsupported
+from tests.unit.issues.builders import exploitable, exploited, outdated, reported, software, unsupported
 from tests.unit.sync.accounts import SETTLE, rules
 from tests.unit.sync.driving import FINISHED, NEW_ISSUES, STARTED, Driver
 
 from patrolserver_exporter.config.schema import Issues
 from patrolserver_exporter.inbox import transitions, view
-from patrolserver_exporter.issues.model import Kind, Waiver
+from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
-from patrolserver_exporter.patrolserver.models import Event, Parsed
-from patrolserver_exporter.store import ClaimLost, Store
+from patrolserver_exporter.patrolserver.models import Event, Exploit, Parsed, ReportedIssue
+from patrolserver_exporter.store import ClaimLost, Store, history
 from patrolserver_exporter.sync.events import FollowUp, conclude
 
 pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
@@ -338,3 +338,203 @@ def test_waivers_hold_from_birth_and_do_not_hide_the_opening(store: Store, clock
     assert driver.server().summary.waived_issues == 1
     assert driver.apply(driver.deliver(NEW_ISSUES), reported("php")) is FollowUp.POLL
     assert driver.server().summary.waived_issues == 1
+
+
+def test_an_empty_list_fixes_nothing(driver: Driver, clock: HeldClock) -> None:
+    """However often it comes: issues, software and the last whole poll stay, and the summary says it is in doubt."""
+    driver.poll(outdated("php"), software("ssh"))
+    whole_at = clock.now()
+    before = driver.server().summary
+    for _ in range(3):
+        clock.advance(SETTLE)
+        state = driver.poll_nothing()
+        assert state is not None
+        assert (state.empty, state.complete_poll_at, state.last_poll_at) == (True, whole_at, clock.now())
+    summary = driver.server().summary
+    assert (summary.open_issues, summary.software) == (before.open_issues, before.software)
+    assert (before.poll_complete, summary.poll_complete, summary.poll_success) == (True, False, True)
+    assert driver.told() == [("opened", "php")]
+    clock.advance(1.0)
+    state = driver.poll(outdated("php"))
+    assert state is not None
+    assert (state.empty, state.poll_complete) == (False, True)
+
+
+def test_a_server_without_software_is_no_clean_one(driver: Driver) -> None:
+    """A first poll that shows none is not whole, and tells nothing of exploits."""
+    state = driver.poll_nothing()
+    assert state is not None
+    assert (state.empty, state.poll_complete, state.history_since) == (True, False, None)
+    summary = driver.server().summary
+    assert (summary.software, summary.exploits, summary.exploit_risk_max) == ((0, 0, 0, 0), None, None)
+
+
+def test_an_empty_list_answers_an_event(driver: Driver, clock: HeldClock) -> None:
+    """That it is empty is doubt enough: an event must not stay open for ever on a server that has no software."""
+    driver.poll_nothing()
+    clock.advance(10.0)
+    driver.apply(driver.deliver(FINISHED))
+    assert driver.server().state.event_received_at is not None
+    clock.advance(1.0)
+    state = driver.poll_nothing()
+    assert state is not None
+    assert state.event_received_at is None
+
+
+def test_a_collapsed_list_has_to_be_shown_twice(driver: Driver, clock: HeldClock) -> None:
+    """One that lost most plans a second poll; until that one shows the same, gauges and issues stay, in doubt."""
+    driver.poll(outdated("php"), *(software(name) for name in "abc"))
+    clock.advance(900.0)
+    state = driver.poll(software("a"))
+    assert state is not None
+    assert state.settle_poll_at == clock.now() + SETTLE
+    assert not state.poll_complete
+    assert state.incomplete_because is not None
+    assert driver.server().summary.software == (3, 1, 0, 0)
+    assert driver.open_names() == ["php"]
+    clock.advance(SETTLE / 2)
+    state = driver.poll(software("a"))
+    assert state is not None
+    assert (state.settle_poll_at, state.poll_complete) == (clock.now() + SETTLE / 2, False)
+    clock.set(state.settle_poll_at or 0.0)
+    state = driver.poll(software("a"))
+    assert state is not None
+    assert (state.poll_complete, state.settle_poll_at, state.incomplete_because) == (True, None, None)
+    assert driver.server().summary.software == (1, 0, 0, 0)
+    assert driver.open_names() == []
+
+
+def test_what_a_partial_list_lacks_stays_known(driver: Driver, clock: HeldClock) -> None:
+    """The series do not show a part as the whole, and a part is never what the next list is held against."""
+    driver.poll(outdated("php"), *(software(name) for name in "abc"))
+    clock.advance(900.0)
+    driver.poll(software("a"), complete=False)
+    assert driver.server().summary.software == (3, 1, 0, 0)
+    clock.advance(900.0)
+    state = driver.poll(software("a"))
+    assert state is not None
+    assert state.collapse is not None
+    assert driver.open_names() == ["php"]
+
+
+def test_exploits_that_are_not_told_stay(driver: Driver, clock: HeldClock) -> None:
+    """A reply that leaves them out of all software closes no exploit's issue, and the series go on, in doubt."""
+    driver.poll(exploitable("php", risk=9.8), software("ssh"))
+    before = driver.server().summary
+    clock.advance(900.0)
+    state = driver.poll(software("php", exploits=None), software("ssh", exploits=None))
+    assert state is not None
+    assert state.exploits_unknown == 2
+    summary = driver.server().summary
+    assert (summary.exploits, summary.exploit_risk_max, summary.exploit_info) == (1, 9.8, before.exploit_info)
+    assert driver.open_names() == ["php"]
+    clock.advance(900.0)
+    state = driver.poll(software("php"), software("ssh", exploits=()))
+    assert state is not None
+    assert state.exploits_unknown == 0
+    assert driver.open_names() == []
+
+
+def test_what_got_worse_is_told_and_counted(driver: Driver, clock: HeldClock) -> None:
+    """A new exploit and a higher severity count at the severity reached, a fix at the one it ended with."""
+    one, two = Exploit(id="1", risk=5.0), Exploit(id="2", risk=9.8)
+    driver.poll(exploited("php", one), outdated("ssh"))
+    clock.advance(900.0)
+    driver.poll(exploited("php", one, two), unsupported("ssh"))
+    clock.advance(900.0)
+    driver.poll(exploited("php", one, two, Exploit(id="3", risk=5.0)), outdated("ssh"))
+    clock.advance(900.0)
+    driver.poll()
+    assert [told for told in driver.told() if told[0] != "opened"] == [
+        ("worsened", "php"),
+        ("worsened", "ssh"),
+        ("worsened", "php"),
+        ("eased", "ssh"),
+        ("fixed", "php"),
+        ("fixed", "ssh"),
+    ]
+    tallies = driver.store.run(lambda unit: history.tallies_of(unit.connection, "main"))
+    assert {tally.severity.value: (tally.opened, tally.worsened, tally.fixed) for tally in tallies} == {
+        "critical": (0, 2, 1),
+        "high": (0, 1, 0),
+        "medium": (2, 0, 1),
+        "low": (0, 0, 0),
+    }
+
+
+def test_a_waived_issue_that_becomes_worse_is_told(store: Store, clock: HeldClock) -> None:
+    """Also while the waiver goes on to cover it; one with a max_severity ends to."""
+    until = dt.datetime.fromtimestamp(START, dt.UTC).date() + dt.timedelta(days=30)
+    waivers = (
+        Waiver(server="*", software="php", until=until, reason="php"),
+        Waiver(server="*", software="ssh", max_severity=Severity.MEDIUM, until=until, reason="ssh"),
+    )
+    driver = Driver(store, clock, rules(issues=Issues(settle=SETTLE, waivers=waivers)))
+    driver.take_list("web")
+    clock.advance(1.0)
+    driver.poll(outdated("php"), outdated("ssh"))
+    clock.advance(900.0)
+    driver.poll(unsupported("php"), unsupported("ssh"))
+    assert driver.told()[-3:] == [("worsened", "php"), ("worsened", "ssh"), ("unwaived", "ssh")]
+    summary = driver.server().summary
+    assert (summary.open_issues, summary.waived_issues) == ((0, 1, 0, 0), 1)
+
+
+def test_a_waiver_of_one_exploit_leaves_the_others_to_count(store: Store, clock: HeldClock) -> None:
+    """The series show the issue as what its other exploits make of it, until one that is covered gets company."""
+    until = dt.datetime.fromtimestamp(START, dt.UTC).date() + dt.timedelta(days=30)
+    waivers = (Waiver(server="*", software="php", exploit="CVE-2026-*", until=until, reason="php"),)
+    driver = Driver(store, clock, rules(issues=Issues(settle=SETTLE, waivers=waivers)))
+    driver.take_list("web")
+    clock.advance(1.0)
+    covered, lesser = Exploit(cve="CVE-2026-0001", risk=9.8), Exploit(id="7", risk=5.0)
+    driver.poll(exploited("php", covered, lesser))
+    assert driver.server().summary.open_issues == (0, 0, 1, 0)
+    clock.advance(900.0)
+    driver.poll(exploited("php", covered))
+    assert (driver.server().summary.open_issues, driver.server().summary.waived_issues) == ((0, 0, 0, 0), 1)
+    clock.advance(900.0)
+    driver.poll(exploited("php", covered, Exploit(id="8", risk=9.0)))
+    assert driver.server().summary.open_issues == (1, 0, 0, 0)
+    assert driver.told()[-2:] == [("worsened", "php"), ("unwaived", "php")]
+
+
+def test_another_exploit_risk_makes_nothing_worse(store: Store, clock: HeldClock) -> None:
+    """What a reload alone judges otherwise is no news, though a poll comes before the server is judged anew."""
+    php = exploited("php", Exploit(id="1", risk=9.8), Exploit(id="2", risk=4.5))
+    driver = Driver(store, clock)
+    driver.take_list("web")
+    clock.advance(1.0)
+    driver.poll(php)
+    driver.rules = rules(issues=Issues(settle=SETTLE, exploit_risk=4.0))
+    clock.advance(900.0)
+    driver.poll(php)
+    assert driver.told() == [("opened", "php")]
+    (issue,) = driver.issues()
+    assert [exploit.id for exploit in issue.exploits] == ["1", "2"]
+
+
+def test_an_issue_of_the_server_is_kept(driver: Driver, clock: HeldClock) -> None:
+    """An event's issue that names no software counts as reported, with the vendor's title, until polls close it."""
+    driver.poll()
+    clock.advance(10.0)
+    driver.apply(driver.deliver(), ReportedIssue(title="Open port"))
+    (issue,) = driver.issues()
+    assert (issue.kind, issue.title, issue.canonical_name) == (Kind.REPORTED, "Open port", "")
+    assert driver.server().summary.open_issues == (0, 1, 0, 0)
+    clock.advance(SETTLE)
+    driver.poll()
+    assert driver.told() == [("opened", ""), ("fixed", "")]
+
+
+def test_the_first_whole_poll_begins_the_history(driver: Driver, clock: HeldClock) -> None:
+    """What it finds may be much older than that, and a poll that is not whole is not it."""
+    driver.poll(outdated("php"), complete=False)
+    assert driver.server().state.history_since is None
+    clock.advance(900.0)
+    driver.poll(outdated("php"))
+    begun = clock.now()
+    clock.advance(900.0)
+    state = driver.poll(outdated("php"))
+    assert state is not None
+    assert state.history_since == begun
