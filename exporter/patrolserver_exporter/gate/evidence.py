@@ -193,7 +193,7 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         uncounted_risk=server.uncounted_risk,
         issues=server.issues,
         unconfirmed_event=(
-            state.event_received_at is not None or has_unconfirmed_news(server.account, state.complete_poll_at)
+            state.event_received_at is not None or has_unconfirmed_news(server.account, state.answered_at)
         ),
         account_refused=standing.refused,
         account_reachable=standing.reachable,

@@ -94,6 +94,14 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """The last successful poll was whole and not empty."""
         return self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
 
+    @property
+    def answered_at(self) -> float | None:
+        """Start of the last successful poll that told all there is to know, be it that there is no software at all.
+
+        What was reported before it, it has answered; that an empty list is doubtful is another matter.
+        """
+        return self.last_poll_at if self.empty else self.complete_poll_at
+
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A server's row. ``summary`` is what its series show."""

@@ -199,6 +199,8 @@ _TROUBLES = {
 
 
 RETRY_BASE = 30.0
+_REASONS = 3
+"""What made a poll partial, told of one server."""
 _CHUNK = 100
 
 
@@ -245,6 +247,7 @@ class ServerCalls:
                 server_id,
                 parsed.value,
                 complete=parsed.complete,
+                incomplete_because="; ".join(parsed.partial_because[:_REASONS]) or None,
                 started_at=started_at,
                 next_poll_at=started_at + wait,
                 now=self._clock.now(),

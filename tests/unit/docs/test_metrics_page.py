@@ -56,6 +56,8 @@ def server_rows() -> Iterator[tuple[str, str, list[str], str]]:
         open_issues=(1, 1, 1, 1),
         oldest_issue=(1.0, 1.0, 1.0, 1.0),
         software=(1, 1, 1, 1),
+        exploits=1,
+        exploit_risk_max=1.0,
         last_scan_at=1.0,
         last_poll_at=1.0,
         software_info=(info,),

@@ -65,7 +65,7 @@ def _servers_page(records: list[fleet.ServerRecord], doubts: view.Doubts, limit:
 
 
 def _show(record: fleet.ServerRecord, doubts: view.Doubts, now: float) -> types.Server:
-    in_doubt = doubts.concern(record.account, record.state.complete_poll_at)
+    in_doubt = doubts.concern(record.account, record.state.answered_at)
     return conversion.server(record, now=now, in_doubt=in_doubt)
 
 
