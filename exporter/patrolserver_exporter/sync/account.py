@@ -83,6 +83,14 @@ class ListStanding(NamedTuple):
     """Servers that it lacked, which another list has to confirm."""
 
 
+class Failing(NamedTuple):
+    """A server's polls fail."""
+
+    times: int
+    since: float
+    """Monotonic seconds."""
+
+
 class Pause(NamedTuple):
     """The API asked the account to wait."""
 
@@ -131,7 +139,7 @@ class RunningAccount:
         self._stopping = False
         self._awaiting: dict[int, list[OnPolled]] = {}
         """Who asked for a poll of a server and waits for its end."""
-        self._failures: dict[int, int] = {}
+        self._failures: dict[int, Failing] = {}
         """Polls in a row that failed, by server."""
         self._server_ids: tuple[int, ...] = ()
         self._list_read_at: float | None = None
@@ -534,10 +542,23 @@ class RunningAccount:
     def poll_failed(self, server_id: int) -> int:
         """The call for a server's software failed; returns how often it did so in a row."""
         with self._lock:
-            failures = self._failures.get(server_id, 0) + 1
+            before = self._failures.get(server_id, Failing(0, self._clock.monotonic()))
+            failing = before._replace(times=before.times + 1)
             if self.has_server(server_id):
-                self._failures[server_id] = failures
-            return failures
+                self._failures[server_id] = failing
+            return failing.times
+
+    def failures_of(self, server_id: int) -> int:
+        """How often the call for a server's software has failed in a row."""
+        with self._lock:
+            failing = self._failures.get(server_id)
+            return 0 if failing is None else failing.times
+
+    def failing_for(self, seconds: float) -> dict[int, Failing]:
+        """Servers whose polls have all failed for so long."""
+        with self._lock:
+            before = self._clock.monotonic() - seconds
+            return {i: failing for i, failing in self._failures.items() if failing.since <= before}
 
     def ask_for_list(self, wait: float = 0.0) -> None:
         """Make the list call due in ``wait`` seconds at the latest, unless a trouble spaces such calls out."""
