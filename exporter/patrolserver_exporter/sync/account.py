@@ -33,6 +33,8 @@ EVENT_THREADS = 4
 _POLLS_SHARE = 0.8
 """Part of the budget that the regular polls may plan with; the rest is for lists, scans and events."""
 _FLEET_SHARE_FOR_EVENTS = 20
+_PAGE_PATIENCE = 120
+"""Times, a second apart at most, that a page waits for its call before the list is taken for partial."""
 _PATIENCE = 60.0
 """Seconds that somebody who asked for a poll waits for a pause to end, at most."""
 
@@ -137,6 +139,9 @@ class RunningAccount:
         self._passed_over: set[int] = set()
         """Servers whose turn came while no call could be made."""
         self._stopping = False
+        self._stopped = threading.Event()
+        self._observer = observer
+        self._clock_offset: float | None = None
         self._awaiting: dict[int, list[OnPolled]] = {}
         """Who asked for a poll of a server and waits for its end."""
         self._failures: dict[int, Failing] = {}
@@ -153,7 +158,8 @@ class RunningAccount:
             proxy_url=settings.proxy_url.reveal() if settings.proxy_url else None,
             ca_file=settings.ca_file,
             pool_size=config.poll.concurrency + EVENT_THREADS + 1,
-            observer=observer,
+            observer=self._observe,
+            before_page=self._wait_for_page,
             clock=clock,
         )
         polls, events = config.poll.max_requests_per_minute, self.events_per_minute
@@ -217,6 +223,28 @@ class RunningAccount:
             log.info("The credentials changed, so they are tried at once", extra=log_fields(account=self.name))
             with self._lock:
                 self._health.list_at = self._clock.monotonic()
+
+    def _observe(self, call: ApiCall) -> None:
+        if call.clock_offset is not None:
+            with self._lock:
+                self._clock_offset = call.clock_offset
+        self._observer(call)
+
+    def _wait_for_page(self) -> bool:
+        """Take a call for one more page of a list, which may take some time; False if there is none."""
+        for _ in range(_PAGE_PATIENCE):
+            if self.is_stopping:
+                return False
+            if self.budgets.polls.try_take():
+                return True
+            self._stopped.wait(min(self.budgets.polls.seconds_until_available(), 1.0))
+        return False
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
+        with self._lock:
+            return self._clock_offset
 
     # The servers
 
@@ -596,6 +624,7 @@ class RunningAccount:
         with self._lock:
             self._stopping = True
             waiting = self._take_all_awaiting()
+        self._stopped.set()
         self.client.close()
         return waiting
 
