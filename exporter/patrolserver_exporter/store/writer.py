@@ -18,6 +18,8 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.store.errors import StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -132,8 +134,9 @@ class StoreThread:
         """When the thread last finished a group (monotonic seconds); the watchdog looks at it."""
         self.last_failure: tuple[float, str] | None = None
         """When a group last could not be committed (monotonic seconds), and why."""
-        self._said: str | None = None
-        """The trouble that the log has told of."""
+        self._reason: str | None = None
+        """Why nothing can be committed; ``None`` while it can."""
+        self._trouble = LastingTrouble(log, SystemClock(), logging.ERROR)
         self._thread.start()
 
     def submit(self, work: Callable[[Unit], T]) -> Future[T]:
@@ -216,20 +219,21 @@ class StoreThread:
             task.finish(result, problem)
 
     def _failed(self, error: Exception, units: int) -> StoreUnavailable:
-        """Remember the failure, and say it once: it may last for hours, and the log may be on the disk that is full."""
+        """Remember the failure, and say it now and then: it may last for hours, and the log may be on the full disk."""
         reason = str(getattr(error, "orig", None) or error)
-        level = logging.DEBUG if reason == self._said else logging.ERROR
-        log.log(level, _CANNOT_COMMIT, extra={"fields": {"err": reason, "units": units}})
-        self._said = reason
+        if reason != self._reason:
+            self._trouble.forget()
+        self._reason = reason
+        self._trouble.lasts(_CANNOT_COMMIT, err=reason, units=units)
         failure = StoreUnavailable(f"The store cannot write: {reason}")
         self.last_failure = (time.monotonic(), str(failure))
         return failure
 
     def _wrote(self) -> None:
-        if self._said is None or (self.last_failure and time.monotonic() - self.last_failure[0] < self._calm):
+        if self._reason is None or (self.last_failure and time.monotonic() - self.last_failure[0] < self._calm):
             return
-        self._said = None
-        log.info("The store commits again")
+        self._reason = None
+        self._trouble.is_over("The store commits again")
 
     def _attempt(
         self, connection: sa.Connection, task: _Task | _Batch, effects: list[object], *, alone: bool

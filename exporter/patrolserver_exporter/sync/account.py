@@ -33,6 +33,8 @@ EVENT_THREADS = 4
 _POLLS_SHARE = 0.8
 """Part of the budget that the regular polls may plan with; the rest is for lists, scans and events."""
 _FLEET_SHARE_FOR_EVENTS = 20
+_PAGE_PATIENCE = 120
+"""Times, a second apart at most, that a page waits for its call before the list is taken for partial."""
 _PATIENCE = 60.0
 """Seconds that somebody who asked for a poll waits for a pause to end, at most."""
 
@@ -83,6 +85,14 @@ class ListStanding(NamedTuple):
     """Servers that it lacked, which another list has to confirm."""
 
 
+class Failing(NamedTuple):
+    """A server's polls fail."""
+
+    times: int
+    since: float
+    """Monotonic seconds."""
+
+
 class Pause(NamedTuple):
     """The API asked the account to wait."""
 
@@ -129,9 +139,12 @@ class RunningAccount:
         self._passed_over: set[int] = set()
         """Servers whose turn came while no call could be made."""
         self._stopping = False
+        self._stopped = threading.Event()
+        self._observer = observer
+        self._clock_offset: float | None = None
         self._awaiting: dict[int, list[OnPolled]] = {}
         """Who asked for a poll of a server and waits for its end."""
-        self._failures: dict[int, int] = {}
+        self._failures: dict[int, Failing] = {}
         """Polls in a row that failed, by server."""
         self._server_ids: tuple[int, ...] = ()
         self._list_read_at: float | None = None
@@ -145,7 +158,8 @@ class RunningAccount:
             proxy_url=settings.proxy_url.reveal() if settings.proxy_url else None,
             ca_file=settings.ca_file,
             pool_size=config.poll.concurrency + EVENT_THREADS + 1,
-            observer=observer,
+            observer=self._observe,
+            before_page=self._wait_for_page,
             clock=clock,
         )
         polls, events = config.poll.max_requests_per_minute, self.events_per_minute
@@ -209,6 +223,28 @@ class RunningAccount:
             log.info("The credentials changed, so they are tried at once", extra=log_fields(account=self.name))
             with self._lock:
                 self._health.list_at = self._clock.monotonic()
+
+    def _observe(self, call: ApiCall) -> None:
+        if call.clock_offset is not None:
+            with self._lock:
+                self._clock_offset = call.clock_offset
+        self._observer(call)
+
+    def _wait_for_page(self) -> bool:
+        """Take a call for one more page of a list, which may take some time; False if there is none."""
+        for _ in range(_PAGE_PATIENCE):
+            if self.is_stopping:
+                return False
+            if self.budgets.polls.try_take():
+                return True
+            self._stopped.wait(min(self.budgets.polls.seconds_until_available(), 1.0))
+        return False
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
+        with self._lock:
+            return self._clock_offset
 
     # The servers
 
@@ -534,10 +570,23 @@ class RunningAccount:
     def poll_failed(self, server_id: int) -> int:
         """The call for a server's software failed; returns how often it did so in a row."""
         with self._lock:
-            failures = self._failures.get(server_id, 0) + 1
+            before = self._failures.get(server_id, Failing(0, self._clock.monotonic()))
+            failing = before._replace(times=before.times + 1)
             if self.has_server(server_id):
-                self._failures[server_id] = failures
-            return failures
+                self._failures[server_id] = failing
+            return failing.times
+
+    def failures_of(self, server_id: int) -> int:
+        """How often the call for a server's software has failed in a row."""
+        with self._lock:
+            failing = self._failures.get(server_id)
+            return 0 if failing is None else failing.times
+
+    def failing_for(self, seconds: float) -> dict[int, Failing]:
+        """Servers whose polls have all failed for so long."""
+        with self._lock:
+            before = self._clock.monotonic() - seconds
+            return {i: failing for i, failing in self._failures.items() if failing.since <= before}
 
     def ask_for_list(self, wait: float = 0.0) -> None:
         """Make the list call due in ``wait`` seconds at the latest, unless a trouble spaces such calls out."""
@@ -575,6 +624,7 @@ class RunningAccount:
         with self._lock:
             self._stopping = True
             waiting = self._take_all_awaiting()
+        self._stopped.set()
         self.client.close()
         return waiting
 

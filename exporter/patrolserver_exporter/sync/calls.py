@@ -233,6 +233,9 @@ class ServerCalls:
         except PatrolServerError as error:
             self._poll_failed(server_id, error)
             return str(error)
+        if failures := account.failures_of(server_id):
+            fields = log_fields(account=account.name, server_id=server_id, tries=failures)
+            log.info("A server can be polled again", extra=fields)
         go_on = account.call_succeeded(polled=server_id)
         self._results.note(parsed.oddities, f"software of server {server_id}")
         wait = account.turn_after(server_id, began.at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,14 +11,15 @@ import sqlalchemy as sa
 from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.inbox.delivery import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
+from patrolserver_exporter.lasting import SAY_EVERY
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreUnavailable, fleet
 from patrolserver_exporter.store.tables import changes, inbox, issues, servers
 from patrolserver_exporter.sync import account_updates, restore
+from patrolserver_exporter.sync.health import Trouble
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Collection, Mapping
     from concurrent.futures import Future
 
@@ -124,6 +126,8 @@ class Housekeeping:
             self._catch_up(accounts)
         if self._is_due("secrets", _SECRETS_EVERY):
             self._look_for_new_secrets(accounts)
+        if self._is_due("failing", SAY_EVERY):
+            self._say_what_fails(accounts)
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()
@@ -208,6 +212,27 @@ class Housekeeping:
             extra=log_fields(account=account.name),
         )
         account.plan_spread(account.server_ids)
+
+    def _say_what_fails(self, accounts: Collection[RunningAccount]) -> None:
+        """One line for all servers of an account: there may be thousands."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for account in accounts:
+            failing = account.failing_for(SAY_EVERY)
+            if not failing or account.standing.trouble is not Trouble.NONE:
+                # A trouble of the account is said by itself.
+                continue
+            longest = min(failing, key=lambda server_id: failing[server_id].since)
+            since = dt.datetime.fromtimestamp(now - monotonic + failing[longest].since, dt.UTC)
+            log.warning(
+                "Still so: servers cannot be polled; their old data stays and is marked as old",
+                extra=log_fields(
+                    account=account.name,
+                    servers=len(failing),
+                    server_id=longest,
+                    since=since.isoformat(timespec="seconds"),
+                    tries=failing[longest].times,
+                ),
+            )
 
     def _look_for_new_secrets(self, accounts: Collection[RunningAccount]) -> None:
         for account in accounts:

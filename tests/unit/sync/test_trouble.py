@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from patrolserver_exporter.sync.schedule import Job
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from tests.harness.ticking import HeldClock
 
 
@@ -227,3 +229,36 @@ def test_a_delivery_that_was_blocked_without_a_trouble_is_freed_by_the_next_list
     watching.deliver(watching.broken())
     watching.until(lambda: watching.states() == ["applied"])
     assert refused
+
+
+def test_what_fails_for_long_is_said_each_quarter_of_an_hour(
+    prepared_url: str, clock: HeldClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The account's refusal with its begin and its tries; servers in one line; and the end of each."""
+    caplog.set_level(logging.INFO)
+    with Watching(prepared_url, clock=clock) as watching:
+        watching.start()
+        watching.rest()
+        watching.fault("status", "servers/1/software", status=500)
+        watching.accounts.refresh("main", 1, Listener())
+        for _ in range(32):
+            clock.advance(60.0)
+            watching.until(lambda: True)
+            watching.rest()
+        lines = [record for record in caplog.records if "Still so: servers cannot be polled" in record.getMessage()]
+        assert 1 <= len(lines) <= 2
+        assert vars(lines[-1])["fields"]["server_id"] == 1
+        watching.simulator.faults.clear()
+        clock.advance(901.0)
+        watching.until(lambda: watching.polled() == [1, 2, 3])
+        assert "A server can be polled again" in caplog.text
+        caplog.clear()
+        watching.fault("status", "servers", status=401)
+        for _ in range(20):
+            clock.advance(60.0)
+            watching.until(lambda: True)
+            watching.rest()
+        refused = [record for record in caplog.records if "refuses the credentials" in record.getMessage()]
+        said = [record.getMessage().partition(":")[0] for record in refused if record.levelno == logging.ERROR]
+        assert said == ["The API refuses the credentials", "Still so"]
+        assert vars(refused[-1])["fields"]["tries"] >= 9
