@@ -21,6 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the service is the one without a name. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments.pop(0) if arguments and arguments[0] in COMMANDS else "serve"
-    # Imported by name, so that a gate need not import a server to start.
-    command = importlib.import_module(f"patrolserver_exporter.commands.{name}")
-    return int(command.main(arguments))
+    try:
+        # Imported by name, so that a gate need not import a server to start.
+        command = importlib.import_module(f"patrolserver_exporter.commands.{name}")
+        return int(command.main(arguments))
+    except KeyboardInterrupt:
+        # Ctrl-C: whoever pressed it knows, and a gate that was not answered is unknown.
+        return 4 if name == "gate" else 1

@@ -12,7 +12,7 @@ from tests.serving import serving
 from tests.unit.sync.accounts import rules
 
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.config.schema import Account, ApiToken, Config, Issues, Scope
+from patrolserver_exporter.config.schema import Account, ApiToken, Config, Gate, Issues, Scope
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved
@@ -140,6 +140,7 @@ def serving_api(
     clock: Any = None,
     waivers: Sequence[Waiver] = (),
     tokens: Sequence[ApiToken] = (),
+    gate: Gate | None = None,
     address: str = "127.0.0.1:0",
     turn_timeout: float = 20.0,
 ) -> Iterator[ServedApi]:
@@ -154,7 +155,7 @@ def serving_api(
                     listener()
 
     account = Account(name="main", key=Secret.literal("key-of-main"), secret=Secret.literal("secret-of-main"))
-    config = Config(accounts=(account,), issues=Issues(waivers=tuple(waivers)))
+    config = Config(accounts=(account,), issues=Issues(waivers=tuple(waivers)), gate=gate or Gate())
     accounts, redactor = Accounts(), Redactor()
     with Store(store_url, publish, turn_timeout=turn_timeout) as store:
         context = WebContext(

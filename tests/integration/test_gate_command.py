@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -17,16 +24,19 @@ from tests.unit.issues.builders import issue
 
 from patrolserver_exporter.cli import main
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.config.schema import Scope
+from patrolserver_exporter.commands import flags
+from patrolserver_exporter.commands.gate import parser
+from patrolserver_exporter.commands.gate_policy import policy_of
+from patrolserver_exporter.config.schema import Gate, Scope
+from patrolserver_exporter.gate.policy import Grace, NamedPolicy, SeverityLimits
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
-from patrolserver_exporter.issues.model import Kind, Severity
+from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.harness.api import ServedApi
 
@@ -197,13 +207,258 @@ def test_the_table_says_why(run: Callable[..., tuple[int, str, str]]) -> None:
 
 
 def test_the_report_goes_to_a_file(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    """Whole, and nothing on standard output; where it cannot be written a pass is none."""
+    """Whole, and nothing on standard output, unless the file is called ``-``."""
     file = tmp_path / "gate.json"
     assert run("gate", DB, "--format=json", f"--output={file}")[:2] == (0, "")
     assert json.loads(file.read_text())["passed"] is True
-    code, _, told = run("gate", DB, f"--output={tmp_path / 'nosuch' / 'gate'}")
-    assert code == 4
-    assert "could not be written" in told
+    code, shown, _ = run("gate", DB, "--output=-")
+    assert (code, shown[:10]) == (0, "gate: pass")
+
+
+@pytest.mark.parametrize("flag", ["--output", "--write-baseline"])
+@pytest.mark.parametrize(("servers", "code"), [([DB], 1), ([WEB], 1), ([DB, "nosuch"], 4)])
+def test_a_file_that_was_asked_for_and_not_written_turns_a_pass_into_1(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, flag: str, servers: list[str], code: int
+) -> None:
+    """Other verdicts keep their code, and it is told."""
+    for file in ("/dev/full", str(tmp_path / "nosuch" / "file")):
+        ended, _, told = run("gate", *servers, f"{flag}={file}")
+        assert ended == code
+        assert "not written" in told or "could not be written" in told
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+def command(api: ServedApi, *arguments: str, shell: str = '"$@"', **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a shell does."""
+    program = [sys.executable, "-m", "patrolserver_exporter", *arguments, f"--exporter-url={api.url}"]
+    return subprocess.run(
+        ["bash", "-c", shell, "bash", *program], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+STATUS = "; exit ${PIPESTATUS[0]}"
+
+
+@pytest.mark.parametrize(
+    ("servers", "code", "shell"),
+    [
+        ([DB], 0, '"$@" | true' + STATUS),
+        ([DB], 0, '"$@" > /dev/full'),
+        ([WEB], 1, '"$@" 2>&1 >/dev/full | true' + STATUS),
+        (["nosuch"], 4, '"$@" >&-'),
+    ],
+)
+def test_standard_output_never_changes_the_verdict(api: ServedApi, servers: list[str], code: int, shell: str) -> None:
+    """Whoever reads it may have had enough; there is no traceback, and the exit code is the verdict's."""
+    ended = command(api, "gate", *servers, "--format=json", shell=shell)
+    assert (ended.returncode, ended.stderr) == (code, "")
+
+
+def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
+    """``inbox list | head`` ends well."""
+    ended = command(api, "inbox", "list", shell='"$@" | true' + STATUS)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_ascii_terminal_gets_what_it_can_show(api: ServedApi) -> None:
+    """What it cannot is replaced."""
+    environ = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    ended = command(api, "gate", "nosuch", DB, env=environ)
+    assert (ended.returncode, ended.stderr) == (4, "")
+    assert "nosuch" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["gate", "web\udcff"], ["gate", DB, "--policy=\udcff"], ["inbox", "list", "--account=\udcff"]]
+)
+def test_an_argument_that_is_no_text_ends_with_2(arguments: list[str]) -> None:
+    """It cannot be anybody's name."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+@contextmanager
+def silent() -> Iterator[tuple[str, threading.Event]]:
+    """Something that takes a connection and never answers; the event tells that somebody waits."""
+    asked = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def work() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(1024)
+                asked.set()
+                connection.recv(1024 * 1024)
+
+        threading.Thread(target=work, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["gate", DB], 4), (["inbox", "list"], 1)])
+def test_ctrl_c_ends_without_a_traceback(arguments: list[str], code: int) -> None:
+    """A gate that was not answered is unknown."""
+    with silent() as (url, asked):
+        program = [sys.executable, "-m", "patrolserver_exporter", *arguments, f"--exporter-url={url}"]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert asked.wait(30)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=30)
+    assert (process.returncode, told) == (code, b"")
+
+
+def test_dev_stdout_is_standard_output(api: ServedApi, tmp_path: Path) -> None:
+    """What the shell sent there before stays, and what it sends there later follows."""
+    file = tmp_path / "all"
+    shell = f'{{ echo before; "$@" --output=/dev/stdout; echo after; }} > {file}'
+    assert command(api, "gate", DB, shell=shell).returncode == 0
+    lines = file.read_text().splitlines()
+    assert (lines[0], lines[1], lines[-1]) == ("before", "gate: pass", "after")
+
+
+def test_two_things_do_not_share_standard_output(tmp_path: Path) -> None:
+    """A baseline in the middle of a report would be neither."""
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", DB, "--write-baseline=-"])
+    assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", DB, "--write-baseline=/dev/stdout", "--output=-"])
+    assert ended.value.code == 2
+
+
+def strict(**policy: Any) -> Gate:
+    return Gate(policies={"strict": NamedPolicy(**policy), "other": NamedPolicy()}, default_policy="strict")
+
+
+def asked_of(settings: Gate, tmp_path: Path, *arguments: str) -> int:
+    with serving_api(f"sqlite:///{tmp_path / 'state.db'}", gate=settings) as served:
+        served.store.run(fill)
+        return main(["gate", *arguments, f"--exporter-url={served.url}"])
+
+
+def test_a_flag_that_is_not_given_changes_no_named_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The policy of the configuration holds as it is, with every member that loosens."""
+    loose = strict(
+        max_by_severity=SeverityLimits(critical=5),
+        grace=Grace(critical=3600.0),
+        fixable_only=True,
+        allow_empty=True,
+        max_unknown_software=3,
+    )
+    assert asked_of(loose, tmp_path, WEB, "--format=json") == 0
+    assert json.loads(capsys.readouterr().out)["policy"] == "strict"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["--policy=nosuch"], "no policy 'nosuch'"),
+        (["--grace=high=7d"], "allow_grace"),
+        (["--fixable-only"], "allow_fixable_only"),
+        (["--allow-empty"], "allow_allow_empty"),
+        (["--waivers=FILE"], "allow_waivers"),
+    ],
+)
+def test_a_policy_that_the_exporter_refuses_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], key: str
+) -> None:
+    """It is no verdict: nothing was judged, and the sentence names the key."""
+    waivers = tmp_path / "waivers.yml"
+    waivers.write_text('- { server: "*", software: openssl, until: 2099-01-01, reason: "accepted" }\n')
+    with pytest.raises(SystemExit) as ended:
+        asked_of(strict(), tmp_path, DB, *(one.replace("FILE", str(waivers)) for one in arguments))
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert key in captured.err
+    assert captured.out == ""
+
+
+def test_another_policy_can_be_named(tmp_path: Path) -> None:
+    """With ``--policy``; flags beside it make it stricter."""
+    settings = strict(max_by_severity=SeverityLimits(critical=5))
+    assert asked_of(settings, tmp_path, WEB) == 0
+    assert asked_of(settings, tmp_path, WEB, "--policy=other") == 1
+    assert asked_of(settings, tmp_path, WEB, "--max-critical=0") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy"),
+    [
+        ([], {}),
+        (["--grace=high=7d", "--grace=low=1h"], {"grace": {"high": 604_800.0, "low": 3_600.0}}),
+        (["--fixable-only", "--allow-empty"], {"fixable_only": True, "allow_empty": True}),
+        (["--no-fixable-only"], {"fixable_only": False}),
+        (["--policy=x", "--max-high=0"], {"policy": "x", "max_by_severity": {"high": 0}}),
+        (["--max-age=1h", "--max-risk=7"], {"max_age": 3600.0, "max_risk": 7.0}),
+    ],
+)
+def test_what_is_given_is_sent_and_nothing_else(arguments: list[str], policy: dict[str, Any]) -> None:
+    """A default that is sent would count as asked for."""
+    assert policy_of(flags.read(parser(), [DB, *arguments])) == policy
+
+
+@pytest.mark.parametrize("grace", ["high", "high=", "=7d", "urgent=7d", "high=soon", "high=7d --grace=high=8d"])
+def test_a_grace_that_cannot_be_meant_ends_with_2(grace: str) -> None:
+    """A severity, and how long."""
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", DB, *f"--grace={grace}".split()])
+    assert ended.value.code == 2
+
+
+def test_a_waiver_of_a_file_is_passed_on_whole(tmp_path: Path) -> None:
+    """With its exploit and the severity up to which it holds."""
+    waiver = {
+        "server": "web*",
+        "software": "openssl",
+        "exploit": "CVE-2026-*",
+        "kind": "exploitable",
+        "max_severity": "high",
+        "until": "2099-01-01",
+        "reason": "accepted",
+    }
+    assert set(waiver) == set(Waiver.__struct_fields__)
+    file = tmp_path / "waivers.json"
+    file.write_text(json.dumps([waiver]))
+    assert policy_of(flags.read(parser(), [DB, f"--waivers={file}"])) == {"waivers": [waiver]}
+
+
+def test_a_large_fleet_is_told_in_twenty_lines(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:
+    """The worst first and the rest counted; ``--detail=all`` shows it all, and the files say what they do not list."""
+    now = SystemClock().now()
+
+    def work(unit: Unit) -> None:
+        for number in range(100, 620):
+            found = [issue("php", Kind.OUTDATED, fingerprint=f"{number:016}")] if number % 10 == 0 else []
+            put_server(unit, number, f"app{number}", issues=found, polled_at=now)
+        worst = issue("bash", Kind.EXPLOITABLE, risk=9.9, severity=Severity.CRITICAL, fingerprint="f" * 16)
+        put_server(unit, 620, "app620", issues=[worst], polled_at=now)
+
+    api.store.run(work)
+    code, table, _ = run("gate", "app*", "--max-medium=0")
+    lines = table.splitlines()
+    assert code == 1
+    assert len(lines) <= 20
+    assert next(line for line in lines if line.startswith("app")).startswith("app620 ")
+    assert "(of all, 53 fail, 0 are unknown, 468 pass)" in table
+    assert "app620: bash" in table.lower()
+    _, whole, _ = run("gate", "app*", "--max-medium=0", "--detail=all")
+    assert whole.count("\napp") == 521
+    reply = json.loads(run("gate", "app*", "--max-medium=0", "--format=json")[1])
+    assert (len(reply["servers"]), reply["servers_not_listed"]) == (53, 468)
+    for form in ("junit", "sarif"):
+        assert (
+            "Not listed: 468 servers, 0 issues over a limit"
+            in run("gate", "app*", "--max-medium=0", f"--format={form}")[1]
+        )
+        assert "Not listed" not in run("gate", "app*", "--max-medium=0", f"--format={form}", "--detail=all")[1]
+    code, table, _ = run("gate", "app*", "--max-critical=1")
+    assert (code, table.splitlines()[0]) == (0, "gate: pass")
+    assert "521 servers (of all, 0 fail, 0 are unknown, 521 pass)" in table
+
+
+def test_nobody_knows_is_no_zero(run: Callable[..., tuple[int, str, str]]) -> None:
+    """Counts that nobody knows are a dash, and null."""
+    assert "nosuch  -        unknown  –" in run("gate", "nosuch")[1]
+    assert json.loads(run("gate", "nosuch", "--format=json")[1])["counts"] is None
 
 
 def odd_server(api: ServedApi) -> None:
@@ -329,7 +584,14 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
             thread.join()
 
 
-PASS = {"verdict": "pass", "passed": True, "servers": [{"name": DB, "verdict": "pass"}]}
+PASS = {
+    "verdict": "pass",
+    "passed": True,
+    "servers": [{"name": DB, "verdict": "pass"}],
+    "servers_by_verdict": {"pass": 1, "fail": 0, "unknown": 0},
+}
+NONE = {"pass": 0, "fail": 0, "unknown": 0}
+JSON = {"content_type": "application/json"}
 
 
 @pytest.mark.parametrize(
@@ -344,7 +606,21 @@ PASS = {"verdict": "pass", "passed": True, "servers": [{"name": DB, "verdict": "
         (200, json.dumps(PASS | {"passed": False}).encode(), {"content_type": "application/json"}, "contradicts"),
         (200, json.dumps(PASS | {"verdict": "fail"}).encode(), {"content_type": "application/json"}, "contradicts"),
         (200, json.dumps(PASS | {"verdict": "fine"}).encode(), {"content_type": "application/json"}, "contradicts"),
-        (200, json.dumps(PASS | {"servers": []}).encode(), {"content_type": "application/json"}, "not every server"),
+        *(
+            (200, json.dumps(PASS | wrong).encode(), JSON, "not every server")
+            for wrong in (
+                {"servers": []},
+                {"servers_by_verdict": NONE},
+                {"servers": [], "servers_by_verdict": NONE},
+                {"servers": [], "servers_by_verdict": NONE, "servers_not_listed": 1},
+                {"servers_by_verdict": NONE | {"pass": 2}},
+                {"servers_by_verdict": NONE | {"pass": 1, "unknown": 1}, "servers_not_listed": 1},
+                {"servers": [{"name": DB, "verdict": "fail"}]},
+            )
+        ),
+        (200, json.dumps({"verdict": "pass", "passed": True, "servers": []}).encode(), JSON, "none is counted"),
+        (200, json.dumps(PASS | {"issues_not_listed": 1}).encode(), JSON, "contradicts"),
+        (200, json.dumps(PASS | {"reasons": [{"code": "x", "message": "y"}]}).encode(), JSON, "contradicts"),
         (502, json.dumps(PASS).encode(), {"content_type": "application/json"}, "502"),
         (500, b'{"detail":"broken"}', {"content_type": "application/problem+json"}, "broken"),
     ],

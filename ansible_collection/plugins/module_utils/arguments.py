@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import env_fallback
 
-SEVERITIES = ["critical", "high", "medium", "low"]
-KINDS = ["unsupported", "outdated", "exploitable", "reported"]
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import KINDS, SEVERITIES
 
 
 def http_options() -> dict:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import filters
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, Unreadable
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import contradiction
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport
 
 PAGE = 500
@@ -31,16 +32,17 @@ class Exporter:
         """Yield the issues that the selection names, each once."""
         yield from self._in_chunks("/api/v1/issues", selection, ISSUE_FILTERS, page, ("fingerprint",))
 
-    def gate(self, servers: list, account: str | None, policy: dict) -> dict:
+    def gate(self, servers: list, account: str | None, policy: dict, detail: str | None = None) -> dict:
         """Ask for the verdict on all servers in one request."""
         body = {"servers": servers, "policy": policy}
         if account is not None:
             body["account"] = account
+        if detail is not None:
+            body["detail"] = detail
         verdict = self.transport.post_json("/api/v1/gate", body, read=True).body
-        if not isinstance(verdict, dict) or verdict.get("verdict") not in ("pass", "fail", "unknown"):
-            raise Unreadable("exporter: its answer holds no verdict")
-        if verdict.get("passed") is not (verdict["verdict"] == "pass"):
-            raise Unreadable("exporter: its answer contradicts itself on whether the gate passed")
+        wrong = contradiction(verdict if isinstance(verdict, dict) else {})
+        if wrong is not None:
+            raise Unreadable("exporter: {0}".format(wrong))
         return verdict
 
     def refresh(self, server: dict) -> dict:

@@ -14,9 +14,9 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
     Unreadable,
 )
 
-ALWAYS_LISTS = ("reasons", "servers", "violations", "waived", "expired_waivers", "unused_waivers")
-SEVERITY_COUNTS = ("critical", "high", "medium", "low", "total", "waived")
-KIND_COUNTS = ("unsupported", "outdated", "exploitable", "reported")
+ALWAYS_LISTS = ("reasons", "servers", "violations", "waived", "expired_waivers", "unused_waivers", "expiring_waivers")
+NOT_LISTED = ("reasons_not_listed", "servers_not_listed", "issues_not_listed", "waived_not_listed")
+# Codes of the module itself; the exporter has others.
 CODES = {
     ConnectionFailed: "unreachable",
     Refused: "refused",
@@ -33,10 +33,44 @@ def nothing_known() -> dict:
         "verdict": "unknown",
         "passed": False,
         "judged_at": None,
-        "counts": {**dict.fromkeys(SEVERITY_COUNTS, 0), "by_kind": dict.fromkeys(KIND_COUNTS, 0)},
+        "policy": None,
+        "counts": None,
+        "servers_by_verdict": {"pass": 0, "fail": 0, "unknown": 0},
         "data_age_seconds": None,
         **{name: [] for name in ALWAYS_LISTS},
+        **dict.fromkeys(NOT_LISTED, 0),
     }
+
+
+def contradiction(answer: dict) -> str | None:
+    """Return what is wrong with an answer of the exporter, if it is none that a gate gives.
+
+    A list may be short, or missing: only a server that is counted has passed.
+    """
+    if answer.get("verdict") not in ("pass", "fail", "unknown"):
+        return "its answer holds no verdict"
+    if answer.get("passed") is not (answer["verdict"] == "pass"):
+        return "its answer contradicts itself on whether the gate passed"
+    if not answer["passed"]:
+        return None
+    judged, servers = answer.get("servers_by_verdict"), answer.get("servers")
+    counted = [judged.get(name) for name in ("pass", "fail", "unknown")] if isinstance(judged, dict) else []
+    if not counted or not all(type(count) is int for count in counted) or not isinstance(servers, list):
+        return "its answer passes without the number of servers that do; is it an older version?"
+    listed = len(servers) + (answer.get("servers_not_listed") or 0)
+    if counted[0] < 1 or counted[1:] != [0, 0] or counted[0] != listed:
+        return "its answer passes although not every server does, or none is counted"
+    if not all(isinstance(server, dict) and server.get("verdict") == "pass" for server in servers):
+        return "its answer passes although not every server does"
+    reasons = answer.get("reasons") or []
+    if answer.get("violations") or answer.get("issues_not_listed") or any(is_blocking(one) for one in reasons):
+        return "its answer passes although it contradicts that with what it lists"
+    return None
+
+
+def is_blocking(reason: dict) -> bool:
+    """Tell whether a reason keeps the gate from passing."""
+    return reason.get("blocking") is not False
 
 
 def known(answer: dict) -> dict:
@@ -59,7 +93,7 @@ def trouble(error: PatrolServerError) -> dict:
 
 def reason(code: str, message: str) -> dict:
     """Return a reason in the exporter's form."""
-    return {"code": code, "message": message, "server": None, "server_id": None, "account": None}
+    return {"code": code, "message": message, "blocking": True, "server": None, "server_id": None, "account": None}
 
 
 def misconfigured(error: PatrolServerError) -> bool:
@@ -83,13 +117,22 @@ def warns(verdict: str, mode: str, on_unknown: str) -> bool:
     return mode == "warn" or (verdict != "fail" and on_unknown == "warn")
 
 
+def not_listed(verdict: dict) -> str | None:
+    """Return what a verdict leaves out, in a sentence; nothing if it lists all."""
+    counts = [verdict[name] for name in ("servers_not_listed", "issues_not_listed", "waived_not_listed")]
+    if not any(counts):
+        return None
+    text = "Not listed: {0} servers, {1} issues over a limit and {2} waived issues; detail: all lists them."
+    return text.format(*counts)
+
+
 def summary(verdict: dict) -> str:
     """Return the verdict in a sentence, with its first reasons."""
     if verdict["verdict"] == "pass":
-        count = len(verdict["servers"])
+        count = verdict["servers_by_verdict"]["pass"]
         return "The gate passed for {0} server{1}.".format(count, "" if count == 1 else "s")
-    messages = list(dict.fromkeys(item["message"].rstrip(".") for item in verdict["reasons"]))
-    more = len(messages) - SHOWN
+    messages = list(dict.fromkeys(item["message"].rstrip(".") for item in verdict["reasons"] if is_blocking(item)))
+    more = len(messages[SHOWN:]) + verdict["reasons_not_listed"]
     told = "; ".join(messages[:SHOWN]) + ("; and {0} more".format(more) if more > 0 else "")
     word = "failed" if verdict["verdict"] == "fail" else "could not be judged"
     return "The gate {0}: {1}.".format(word, told or "no reason was given")

@@ -9,34 +9,72 @@ import datetime as dt
 import json
 import re
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import KINDS
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import seconds
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 
-LIMITS = ("max_total", "max_risk", "max_unknown_software")
-AGES = ("max_age", "max_scan_age")
-WAIVER_FIELDS = ("server", "software", "kind", "until", "reason")
+SEVERITIES = ["critical", "high", "medium", "low"]
+KINDS = ["unsupported", "outdated", "exploitable", "reported"]
+WAIVER_OPTIONS = {
+    "server": {"type": "str", "required": True},
+    "software": {"type": "str", "required": True},
+    "exploit": {"type": "str"},
+    "kind": {"type": "str", "choices": KINDS},
+    "max_severity": {"type": "str", "choices": SEVERITIES},
+    "until": {"type": "str", "required": True},
+    "reason": {"type": "str", "required": True},
+}
+
+
+def _members(names: list, kind: str) -> dict:
+    return {"type": "dict", "options": {name: {"type": kind} for name in names}}
+
+
+# The members of the exporter's policy, by their names there. None has a default: what a task does not set is not asked for.
+OPTIONS = {
+    "policy": {"type": "str"},
+    "max_by_severity": _members(SEVERITIES, "int"),
+    "max_by_kind": _members(KINDS, "int"),
+    "max_total": {"type": "int"},
+    "max_risk": {"type": "float"},
+    "max_age": {"type": "str"},
+    "max_scan_age": {"type": "str"},
+    "max_unknown_software": {"type": "int"},
+    "allow_empty": {"type": "bool"},
+    "grace": _members(SEVERITIES, "str"),
+    "fixable_only": {"type": "bool"},
+    "waivers": {"type": "list", "elements": "dict", "options": WAIVER_OPTIONS},
+}
+DURATIONS = ("max_age", "max_scan_age", "grace")
 _DATE = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 
 
 def policy(params: dict, baseline: list | None, waivers: list) -> dict:
-    """Return the policy; what is unset is left out, so that the exporter's defaults hold."""
-    asked = {name: params[name] for name in LIMITS if params.get(name) is not None}
-    for name in AGES:
-        if params.get(name) is not None:
-            asked[name] = seconds(params[name])
-    for name in ("max_by_severity", "max_by_kind"):
-        limits = {key: limit for key, limit in (params.get(name) or {}).items() if limit is not None}
-        if limits:
-            asked[name] = limits
-    for name, limit in [*asked.items(), *_inner(asked)]:
-        if not isinstance(limit, dict) and limit < 0:
-            raise InvalidInput("{0} must not be negative".format(name))
+    """Return the policy; what is unset is left out, so that the exporter's defaults and its named policy hold."""
+    asked = {}
+    for name in OPTIONS:
+        if name == "waivers" or params.get(name) is None:
+            continue
+        value = params[name]
+        if isinstance(value, dict):
+            value = {key: _checked_limit(name + "." + key, one) for key, one in value.items() if one is not None}
+            if not value:
+                continue
+        else:
+            value = _checked_limit(name, value)
+        asked[name] = value
     if baseline is not None:
-        asked["baseline"] = sorted(set(baseline))
+        asked["baseline"] = baseline
     if waivers:
         asked["waivers"] = waivers
     return asked
+
+
+def _checked_limit(name: str, value: object) -> object:
+    if name.partition(".")[0] in DURATIONS:
+        return seconds(value)
+    if isinstance(value, (int, float)) and value < 0:
+        raise InvalidInput("{0} must not be negative".format(name))
+    return value
 
 
 def waivers_of(inline: list | None, text: str | None, source: str = "") -> list:
@@ -49,14 +87,6 @@ def waivers_of(inline: list | None, text: str | None, source: str = "") -> list:
         for index, item in enumerate(_parsed(text, source)):
             found.append(_checked(item, "{0}: waiver {1}".format(source, index + 1)))
     return found
-
-
-def _inner(asked: dict) -> list:
-    return [
-        ("{0}.{1}".format(name, key), limit)
-        for name in ("max_by_severity", "max_by_kind")
-        for key, limit in asked.get(name, {}).items()
-    ]
 
 
 def _parsed(text: str, source: str) -> list:
@@ -87,15 +117,18 @@ def _document(text: str, source: str) -> object:
 def _checked(item: object, where: str) -> dict:
     if not isinstance(item, dict):
         raise InvalidInput("{0}: it is no dictionary".format(where))
-    unknown = sorted(set(item) - set(WAIVER_FIELDS))
+    unknown = sorted(set(item) - set(WAIVER_OPTIONS))
     if unknown:
         raise InvalidInput("{0}: unknown keys {1}".format(where, ", ".join(map(str, unknown))))
     waiver = {key: str(value).strip() for key, value in item.items() if value is not None}
-    for field in ("server", "software", "until", "reason"):
-        if not waiver.get(field):
+    for field, option in WAIVER_OPTIONS.items():
+        if option.get("required") and not waiver.get(field):
             raise InvalidInput("{0}: {1!r} is missing".format(where, field))
-    if waiver.get("kind") is not None and waiver["kind"] not in KINDS:
-        raise InvalidInput("{0}: kind has to be one of {1}".format(where, ", ".join(KINDS)))
+        if field in waiver and waiver[field] not in option.get("choices", [waiver[field]]):
+            raise InvalidInput("{0}: {1} has to be one of {2}".format(where, field, ", ".join(option["choices"])))
+    if waiver.get("exploit") == "":
+        # It would mean each exploit to one reader, and none to another.
+        raise InvalidInput("{0}: exploit is empty".format(where))
     waiver["until"] = _date(waiver["until"], where)
     return waiver
 

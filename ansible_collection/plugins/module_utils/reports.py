@@ -9,6 +9,8 @@ import json
 import re
 from xml.sax.saxutils import escape, quoteattr
 
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import is_blocking, not_listed
+
 FORMATS = ["json", "junit", "sarif"]
 BY_SUFFIX = {".json": "json", ".xml": "junit", ".junit": "junit", ".sarif": "sarif"}
 LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
@@ -46,7 +48,9 @@ def as_junit(verdict: dict) -> str:
         cases.append(_case(server.get("account") or "-", server.get("name") or "-", outcome, lines, counts))
     # Limits on the sum, and trouble that is no server's, have a case of their own.
     outcome = {"pass": None, "fail": "failure"}.get(verdict["verdict"], "error")
-    lines = [] if outcome is None else [reason["message"] for reason in verdict["reasons"]]
+    lines = [reason["message"] for reason in verdict["reasons"]]
+    omitted = not_listed(verdict)
+    lines += [] if omitted is None else [omitted]
     cases.append(_case("gate", "verdict", outcome, lines, counts))
     totals = " ".join('{0}="{1}"'.format(name, count) for name, count in counts.items())
     return (
@@ -79,12 +83,19 @@ def as_sarif(verdict: dict) -> str:
             {
                 "executionSuccessful": verdict["verdict"] != "unknown",
                 "toolExecutionNotifications": [
-                    {
-                        "level": "error",
-                        "message": {"text": reason["message"]},
-                        "descriptor": {"id": reason["code"]},
-                    }
-                    for reason in verdict["reasons"]
+                    *(
+                        {
+                            "level": "error" if is_blocking(reason) else "note",
+                            "message": {"text": reason["message"]},
+                            "descriptor": {"id": reason["code"]},
+                        }
+                        for reason in verdict["reasons"]
+                    ),
+                    *(
+                        {"level": "note", "message": {"text": text}, "descriptor": {"id": "not_listed"}}
+                        for text in [not_listed(verdict)]
+                        if text is not None
+                    ),
                 ],
             }
         ],
@@ -121,10 +132,11 @@ def _case(group: str, name: str, outcome: str | None, lines: list, counts: dict)
     """Return a test case, and count it; ``outcome`` is ``failure``, ``error`` or nothing."""
     counts["tests"] += 1
     head = "<testcase classname={0} name={1}>".format(quoteattr(_clean(group)), quoteattr(_clean(name)))
-    if outcome is None:
-        return head + "</testcase>\n"
-    counts[outcome + "s"] += 1
     text = _clean("\n".join(lines))
+    if outcome is None:
+        output = "<system-out>{0}</system-out>".format(escape(text)) if text else ""
+        return head + output + "</testcase>\n"
+    counts[outcome + "s"] += 1
     body = "<{0} message={1}>{2}</{0}>".format(outcome, quoteattr(text.partition("\n")[0]), escape(text))
     return head + body + "</testcase>\n"
 

@@ -33,6 +33,12 @@ attributes:
   platform:
     platforms: all
 options:
+  policy:
+    description:
+      - The name of a policy of the exporter's configuration (C(gate.policies)). Unset, its C(gate.default_policy) holds, or the built-in one.
+      - What the task sets beside it makes it stricter only, unless C(gate.inline) of the exporter's configuration says otherwise. What the exporter
+        refuses fails the task in every mode.
+    type: str
   servers:
     description: Ids, names, or globs on names. Each has to match a server.
     type: list
@@ -82,8 +88,34 @@ options:
     description: The highest risk of an exploit that is allowed, 0 to 10.
     type: float
   max_unknown_software:
-    description: How many software of unknown state is allowed, over all servers. The exporter's default is 0.
+    description: How many software of unknown state a server may have before its data counts as half known. The exporter's default is 0.
     type: int
+  allow_empty:
+    description: Whether a server without any software is fine. The exporter's default is that it is not, since nothing was looked at.
+    type: bool
+  fixable_only:
+    description:
+      - Whether outdated or exploitable software without a newer bug-fix release does not count. Unsupported software and reported issues always do.
+    type: bool
+  grace:
+    description:
+      - How long an issue of a severity does not count, from when it got a limit's severity or worse. One that got worse counts meanwhile as what
+        it was.
+      - Seconds, or a duration like V(7d). Unset means that it counts at once.
+    type: dict
+    suboptions:
+      critical:
+        description: Grace of critical ones.
+        type: str
+      high:
+        description: Grace of high ones.
+        type: str
+      medium:
+        description: Grace of medium ones.
+        type: str
+      low:
+        description: Grace of low ones.
+        type: str
   max_age:
     description: How old the last successful poll of a server may be. Seconds, or a duration like V(24h), which is the exporter's default.
     type: str
@@ -107,6 +139,13 @@ options:
         description: The kind of issue. Unset means any.
         type: str
         choices: [unsupported, outdated, exploitable, reported]
+      exploit:
+        description: A glob on an exploit's id or CVE. Unset means all exploits of the software.
+        type: str
+      max_severity:
+        description: The severity up to which it holds; what becomes worse is not covered. Unset means any.
+        type: str
+        choices: [critical, high, medium, low]
       until:
         description: The last day on which the waiver holds, in UTC, like V(2027-01-31).
         type: str
@@ -122,7 +161,10 @@ options:
       - YAML needs PyYAML where the task runs.
     type: path
   baseline_file:
-    description: A file with the issues that were there before. They do not count, so that only new ones do.
+    description:
+      - A file with the issues that were there before, as they were. They do not count, so that only new ones do, and those that have become worse.
+      - It is the file of C(patrolserver-exporter gate --write-baseline). One of version 1 does not tell how bad the issues were, and fails the task;
+        remove it and have it written anew with O(baseline_mode=create).
     type: path
   baseline_mode:
     description:
@@ -177,6 +219,12 @@ options:
     description: The format of the report. If unset, the file's name decides; C(.xml) means V(junit), C(.sarif) V(sarif), any other V(json).
     type: str
     choices: [json, junit, sarif]
+  detail:
+    description:
+      - What is returned and reported. V(problems) are at most 1,000 servers and issues that do not pass, the worst first; the rest is counted.
+      - If unset, V(all) up to 500 servers, and above that V(problems).
+    type: str
+    choices: [problems, all]
 seealso:
   - plugin: patrolserver.monitoring.gate_passed
     plugin_type: test
@@ -205,6 +253,13 @@ EXAMPLES = r"""
         until: "2027-01-31"
         reason: replaced in the first quarter
     report_file: /var/lib/deploy/shop.gate.xml
+
+- name: Give new high issues a week, and do not stop for what nobody can fix
+  patrolserver.monitoring.gate:
+    servers: "{{ ansible_play_batch }}"
+    max_by_severity: {high: 0}
+    grace: {high: 7d}
+    fixable_only: true
 
 - name: Look, but do not stop
   patrolserver.monitoring.gate:
@@ -238,19 +293,33 @@ judged_at:
   returned: always
   type: str
   sample: "2026-11-24T07:12:00Z"
+policy:
+  description: The name of the policy that the exporter judged by; none if it did not judge. V(builtin) is the one without configuration.
+  returned: always
+  type: str
+  sample: production
 reasons:
-  description: Why the gate did not pass.
+  description:
+    - Why the gate did not pass, and what is only worth knowing, which is not C(blocking).
+    - The codes are those of the exporter's gate, such as C(limit_exceeded), C(data_too_old) or C(unknown_server), and of the module itself,
+      C(unreachable), C(refused), C(unreadable), C(wait_timeout), C(invalid_input), C(error) and C(report).
   returned: always
   type: list
   elements: dict
   sample:
-    - code: max_by_severity.critical
-      message: web1.example.org has 1 critical issue, 0 are allowed
-      server: web1.example.org
-      server_id: 12
-      account: main
+    - code: limit_exceeded
+      message: "Open issues that are critical: 1, and max_by_severity.critical allows 0: php on web1.example.org (critical, risk 9.8); fix them."
+      blocking: true
+      server: null
+      server_id: null
+      account: null
+reasons_not_listed:
+  description: How many reasons RV(reasons) leaves out.
+  returned: always
+  type: int
+  sample: 0
 counts:
-  description: Open issues that count, by severity and by kind.
+  description: Open issues that count, by severity and by kind, over all servers; none while nobody knows what there is to count.
   returned: always
   type: dict
   sample:
@@ -260,9 +329,21 @@ counts:
     low: 0
     total: 1
     waived: 2
+    baseline: 0
+    unfixable: 0
     by_kind: {unsupported: 0, outdated: 1, exploitable: 0, reported: 0}
+servers_by_verdict:
+  description: How many servers were judged, by verdict, whether RV(servers) lists them or not.
+  returned: always
+  type: dict
+  sample: {pass: 1, fail: 0, unknown: 0}
+servers_not_listed:
+  description: How many servers RV(servers) leaves out.
+  returned: always
+  type: int
+  sample: 0
 servers:
-  description: The servers with a verdict, counts, ages of data and scan, and reasons of each.
+  description: The servers with a verdict, counts (none while nobody knows them), ages of data and scan, and reasons of each.
   returned: always
   type: list
   elements: dict
@@ -273,7 +354,16 @@ servers:
       verdict: pass
       data_age_seconds: 312.5
       scan_age_seconds: 4000.0
-      counts: {critical: 0, high: 0, medium: 1, low: 0, total: 1, waived: 2}
+      counts:
+        critical: 0
+        high: 0
+        medium: 1
+        low: 0
+        total: 1
+        waived: 2
+        baseline: 0
+        unfixable: 0
+        by_kind: {unsupported: 0, outdated: 1, exploitable: 0, reported: 0}
       reasons: []
 violations:
   description: The limits that are broken, with the issues that break them.
@@ -281,12 +371,22 @@ violations:
   type: list
   elements: dict
   sample: []
+issues_not_listed:
+  description: How many issues over a limit RV(violations) leaves out, each once; C(found) of a limit counts them, too.
+  returned: always
+  type: int
+  sample: 0
 waived:
   description: The issues that a waiver covers.
   returned: always
   type: list
   elements: dict
   sample: []
+waived_not_listed:
+  description: How many issues RV(waived) leaves out.
+  returned: always
+  type: int
+  sample: 0
 expired_waivers:
   description: Waivers whose last day is over.
   returned: always
@@ -295,6 +395,12 @@ expired_waivers:
   sample: []
 unused_waivers:
   description: Waivers that cover no issue.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+expiring_waivers:
+  description: Waivers that cover an open issue and end within 14 days.
   returned: always
   type: list
   elements: dict
@@ -329,15 +435,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.patrolserver.monitoring.plugins.module_utils import baseline, judging, reports
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import (
     EXPORTER_RULES,
-    KINDS,
-    SEVERITIES,
     exporter_options,
 )
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import moment, seconds
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, PatrolServerError
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter, server_reference
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.outcome import hide_secrets
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import policy, waivers_of
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import OPTIONS, policy, waivers_of
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.waiting import Wait
 
 
@@ -377,20 +481,20 @@ class Gate:
         self._wait(exporter)
         current = self._open_issues(exporter) if params["baseline_mode"] != "use" and before is not None else []
         if known is None and before is not None:
-            known = [issue["fingerprint"] for issue in current]
-        answer = exporter.gate(servers, params["account"], policy(params, known, waivers))
+            known = baseline.kept_of(current)
+        answer = exporter.gate(servers, params["account"], policy(params, known, waivers), params["detail"])
         self.result.update(judging.known(answer))
         self._keep_baseline(before, known, current)
 
     def _known_issues(self) -> tuple[str | None, list | None]:
-        """Return the baseline's text (none without one, empty if it is yet to be written) and fingerprints."""
+        """Return the baseline's text (none without one, empty if it is yet to be written) and its issues."""
         path = self._params["baseline_file"]
         if not path:
             return None, None
         if self._params["baseline_mode"] == "create" and not os.path.exists(path):
             return "", None
         text = self._text(path)
-        return text, baseline.fingerprints(text, path)
+        return text, baseline.accepted(text, path)
 
     def _wait(self, exporter: Exporter) -> None:
         params = self._params
@@ -419,14 +523,16 @@ class Gate:
         ratchet = params["baseline_mode"] == "ratchet" and result["passed"]
         if not create and not ratchet:
             return
-        kept = [issue for issue in current if issue["fingerprint"] in set(known)]
-        if ratchet and len({issue["fingerprint"] for issue in kept}) == len(known):
+        # As they were accepted, and not as they are by now: that may be worse.
+        still_open = {issue["fingerprint"] for issue in current}
+        kept = [issue for issue in known if issue["fingerprint"] in still_open]
+        if ratchet and len(kept) == len(known):
             return
         after = baseline.document(kept)
         if not self._module.check_mode:
             self._write(params["baseline_file"], after)
         result["changed"] = result["baseline"]["written"] = True
-        result["baseline"]["count"] = len({issue["fingerprint"] for issue in kept})
+        result["baseline"]["count"] = len(kept)
         if self._module._diff:
             name = params["baseline_file"]
             result["diff"] = {"before_header": name, "after_header": name, "before": before, "after": after}
@@ -463,35 +569,13 @@ class Gate:
         self._module.atomic_move(temporary, path)
 
 
-def limits(names: list) -> dict:
-    """Return the specification of a dictionary of limits."""
-    return {"type": "dict", "options": {name: {"type": "int"} for name in names}}
-
-
 def argument_spec() -> dict:
     """Return the module's options."""
     return {
         **exporter_options(),
         "servers": {"type": "list", "elements": "str", "required": True},
         "account": {"type": "str"},
-        "max_by_severity": limits(SEVERITIES),
-        "max_by_kind": limits(KINDS),
-        "max_total": {"type": "int"},
-        "max_risk": {"type": "float"},
-        "max_unknown_software": {"type": "int"},
-        "max_age": {"type": "str"},
-        "max_scan_age": {"type": "str"},
-        "waivers": {
-            "type": "list",
-            "elements": "dict",
-            "options": {
-                "server": {"type": "str", "required": True},
-                "software": {"type": "str", "required": True},
-                "kind": {"type": "str", "choices": KINDS},
-                "until": {"type": "str", "required": True},
-                "reason": {"type": "str", "required": True},
-            },
-        },
+        **OPTIONS,
         "waivers_file": {"type": "path"},
         "baseline_file": {"type": "path"},
         "baseline_mode": {"type": "str", "choices": ["use", "create", "ratchet"], "default": "use"},
@@ -504,6 +588,7 @@ def argument_spec() -> dict:
         "on_unknown": {"type": "str", "choices": ["fail", "warn"], "default": "fail"},
         "report_file": {"type": "path"},
         "report_format": {"type": "str", "choices": reports.FORMATS},
+        "detail": {"type": "str", "choices": ["problems", "all"]},
     }
 
 

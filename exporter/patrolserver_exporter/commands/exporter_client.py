@@ -45,11 +45,12 @@ class ExporterError(Exception):
 
 
 class Refused(ExporterError):
-    """The exporter answered with an error."""
+    """The exporter answered with an error; ``at`` is the member of the body that is wrong, where it names one."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, at: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.at = at
 
 
 def add_flags(parser: Parser) -> None:
@@ -162,7 +163,7 @@ class ExporterClient:
         if 300 <= answer.status < 400:
             raise ExporterError(f"{self.url} answered with a redirect, which is not followed; {_PROXIED}.")
         if answer.media_type == "application/problem+json":
-            raise Refused(answer.status, self._refusal(answer))
+            raise self._refusal(answer)
         if answer.status == 204:
             return None
         if not 200 <= answer.status < 300 or answer.media_type != "application/json":
@@ -254,7 +255,7 @@ class ExporterClient:
     def _too_late(self) -> str:
         return f"{self.url} did not answer within {format_duration(self._timeout)} (--timeout)."
 
-    def _refusal(self, answer: _Answer) -> str:
+    def _refusal(self, answer: _Answer) -> Refused:
         try:
             problem = msgspec.json.decode(answer.body, type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError):
@@ -263,4 +264,6 @@ class ExporterClient:
         hint = ""
         if answer.status in {401, 403}:
             hint = f" (the token is read from --token-file, {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE})"
-        return f"The exporter refused with status {answer.status}: {detail}{hint}"
+        at = problem.get("at")
+        message = f"The exporter refused with status {answer.status}: {detail}{hint}"
+        return Refused(answer.status, message, at if isinstance(at, str) else None)

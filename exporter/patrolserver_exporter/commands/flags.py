@@ -96,3 +96,12 @@ def count(text: str) -> int:
 
 
 count.__name__ = "number, 0 or more"
+
+
+def text(written: str) -> str:
+    """Text that travels to the exporter, so that it has to be Unicode, as not every argument is."""
+    written.encode("utf-8")
+    return written
+
+
+text.__name__ = "text in UTF-8"

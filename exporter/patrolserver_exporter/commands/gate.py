@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 import time
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from patrolserver_exporter.commands import exporter_client, flags, gate_policy, gate_report
+from patrolserver_exporter.commands import exporter_client, flags, gate_policy, gate_report, output
 from patrolserver_exporter.commands.exporter_client import ExporterError, Refused
 from patrolserver_exporter.commands.gate_policy import BadPolicy
 from patrolserver_exporter.config.duration import format_duration
+from patrolserver_exporter.gate.detail import LISTED_WHOLE, MAX_LISTED, Detail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from patrolserver_exporter.commands.exporter_client import ExporterClient
 
@@ -84,7 +84,6 @@ def _too_late(name: str, timeout: float) -> str:
 
 EXIT_CODES = {gate_report.PASS: 0, gate_report.FAIL: 1, gate_report.UNKNOWN: 4}
 REPORTS: dict[str, Callable[[gate_report.Reply], str]] = {
-    "table": gate_report.as_table,
     "junit": gate_report.as_junit,
     "sarif": gate_report.as_sarif,
 }
@@ -94,18 +93,32 @@ Asks the running exporter whether servers meet a policy, for any CI system. SERV
 Old, missing or partial data, an unknown server, and an exporter that cannot be asked are never a pass."""
 
 _EPILOG = """\
-exit codes: 0 pass; 1 fail; 2 bad flags; 4 unknown"""
+exit codes: 0 pass; 1 fail, or a pass whose files could not be written; 2 bad flags, files or policy; 4 unknown"""
 
 
 def parser() -> flags.Parser:
     """All flags of the gate."""
     found = flags.Parser("patrolserver-exporter gate", _DESCRIPTION, _EPILOG)
-    found.add_argument("servers", metavar="SERVER", nargs="+", help="id, name or glob")
-    found.add_argument("--account", metavar="NAME", help="whose servers; needed when several accounts have such a one")
+    found.add_argument("servers", metavar="SERVER", nargs="+", type=flags.text, help="id, name or glob")
+    found.add_argument(
+        "--account", metavar="NAME", type=flags.text, help="whose servers; needed when several accounts have such a one"
+    )
     gate_policy.add_flags(found)
     report = found.add_argument_group("report")
     report.add_argument("--format", choices=["table", "json", "junit", "sarif"], default="table", help="default: table")
-    report.add_argument("--output", metavar="FILE", help="where to write the report (default: standard output)")
+    report.add_argument(
+        "--output",
+        metavar="FILE",
+        default=output.STDOUT,
+        help="where to write the report (default: -, standard output)",
+    )
+    report.add_argument(
+        "--detail",
+        choices=[one.value for one in Detail],
+        help=f"what is listed: problems, which are at most {MAX_LISTED} servers and issues that do not pass, the worst "
+        f"first, or all (default: all up to {LISTED_WHOLE} servers, then problems; a table has "
+        f"{gate_report.MAX_LINES} lines unless all is asked for)",
+    )
     fresh = found.add_argument_group("fresh data")
     fresh.add_argument("--refresh", action="store_true", help="poll the servers first (the token needs refresh)")
     fresh.add_argument(
@@ -122,49 +135,69 @@ def main(arguments: Sequence[str]) -> int:
     values: dict[str, Any] = flags.read(flag_parser, arguments)
     client = exporter_client.from_flags(flag_parser, values)
     refresh_timeout = exporter_client.duration(flag_parser, "--refresh-timeout", values["refresh-timeout"])
+    baseline = values["write-baseline"]
+    if baseline is not None and output.is_stdout(baseline) and output.is_stdout(values["output"]):
+        flag_parser.error("--write-baseline and the report would both go to standard output; give --output=FILE")
     try:
         policy = gate_policy.policy_of(values)
     except BadPolicy as error:
         flag_parser.error(str(error))
     body = {"servers": values["servers"], "policy": policy}
-    if values["account"] is not None:
-        body["account"] = values["account"]
-    data, answer = _judged(client, body, refresh_timeout if values["refresh"] else None, values["write-baseline"])
-    text = _rendered(data, answer, values["format"])
-    code = EXIT_CODES[answer.verdict]
-    if not _written(text, values["output"]):
-        return code or EXIT_CODES[gate_report.UNKNOWN]
-    return code
+    body |= {name: values[name] for name in ("account", "detail") if values[name] is not None}
+    try:
+        answer = _judged(client, body, refresh_timeout if values["refresh"] else None, with_issues=baseline is not None)
+    except PolicyRefused as error:
+        flag_parser.error(str(error))
+    return _given_out(answer, values)
+
+
+class PolicyRefused(Exception):
+    """The exporter does not take the policy; the text names the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    data: dict[str, Any]
+    """As it came."""
+    reply: gate_report.Reply
+    issues: list[dict[str, Any]]
+    """Open issues as they were before the verdict."""
 
 
 def _judged(
-    client: ExporterClient, body: dict[str, Any], refresh_timeout: float | None, baseline: str | None
-) -> tuple[dict[str, Any], gate_report.Reply]:
-    """The answer as it came, and as it was read; unknown when there is none that can be used."""
+    client: ExporterClient, body: dict[str, Any], refresh_timeout: float | None, *, with_issues: bool
+) -> _Answer:
+    """The answer; unknown when there is none that can be used. Raises `PolicyRefused`."""
     try:
         failures: list[str] = []
         if refresh_timeout is not None:
             failures = refresh(client, body["servers"], body.get("account"), refresh_timeout)
         # Before the verdict: an issue that comes in between is then judged, and not slipped into the baseline.
-        issues = [] if baseline is None else list(_open_issues(client, body["servers"], body.get("account")))
-        data = client.post("/gate", body)
+        issues = list(_open_issues(client, body["servers"], body.get("account"))) if with_issues else []
+        data = _asked(client, body)
         gate_report.read(data)
         for failure in failures:
             data = gate_report.with_doubt(data, "refresh_failed", failure)
-        answer = gate_report.read(data)
+        return _Answer(data, gate_report.read(data), issues)
     except ExporterError as error:
         return _no_answer("exporter_unavailable", str(error))
     except gate_report.NoVerdict as error:
         return _no_answer("no_verdict", str(error))
-    if baseline is not None:
-        _keep_baseline(Path(baseline), issues, answer)
-    return data, answer
 
 
-def _no_answer(code: str, message: str) -> tuple[dict[str, Any], gate_report.Reply]:
+def _asked(client: ExporterClient, body: dict[str, Any]) -> Any:
+    try:
+        return client.post("/gate", body)
+    except Refused as error:
+        if error.status == 400 and error.at is not None and error.at.partition(".")[0] == "policy":
+            raise PolicyRefused(str(error)) from None
+        raise
+
+
+def _no_answer(code: str, message: str) -> _Answer:
     now = dt.datetime.fromtimestamp(int(time.time()), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     data = gate_report.unanswered(code, message, now)
-    return data, gate_report.read(data)
+    return _Answer(data, gate_report.read(data), [])
 
 
 def _open_issues(client: ExporterClient, servers: Sequence[str], account: str | None) -> Iterable[dict[str, Any]]:
@@ -172,34 +205,37 @@ def _open_issues(client: ExporterClient, servers: Sequence[str], account: str | 
         yield from client.items("/issues", [*query, ("waived", "false")])
 
 
-def _keep_baseline(path: Path, issues: Iterable[dict[str, Any]], answer: gate_report.Reply) -> None:
-    if answer.verdict == gate_report.UNKNOWN:
-        _say(f"The baseline {path} was not written, because the verdict is unknown.")
-        return
-    try:
-        gate_policy.write_baseline(path, issues)
-    except OSError as error:
-        _say(f"The baseline {path} could not be written: {error.strerror}.")
+def _given_out(answer: _Answer, values: Mapping[str, Any]) -> int:
+    """Write what was asked for; the exit code is the verdict's, but a pass with a file missing is none."""
+    code = EXIT_CODES[answer.reply.verdict]
+    files = [_baseline(answer, values["write-baseline"])] if values["write-baseline"] is not None else []
+    files.append(_file("report", values["output"], _rendered(answer, values["format"], values["detail"])))
+    return code or int(not all(files))
 
 
-def _rendered(data: dict[str, Any], answer: gate_report.Reply, form: str) -> str:
-    if form == "json":
-        return json.dumps(data, indent=2) + "\n"
-    return REPORTS[form](answer)
-
-
-def _written(text: str, output: str | None) -> bool:
-    if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return True
-    try:
-        gate_policy.write_whole(Path(output), text)
-    except OSError as error:
-        _say(f"The report {output} could not be written: {error.strerror}.")
+def _baseline(answer: _Answer, path: str) -> bool:
+    if answer.reply.verdict == gate_report.UNKNOWN:
+        output.remark(f"The baseline {path} was not written, because the verdict is unknown.")
         return False
+    return _file("baseline", path, gate_policy.baseline_of(answer.issues))
+
+
+def _rendered(answer: _Answer, form: str, detail: str | None) -> str:
+    if form == "json":
+        return json.dumps(answer.data, indent=2) + "\n"
+    if form == "table":
+        return gate_report.as_table(answer.reply, whole=detail == Detail.ALL)
+    return REPORTS[form](answer.reply)
+
+
+def _file(what: str, path: str, text: str) -> bool:
+    """Write it; returns whether it was written, and says so if not."""
+    try:
+        output.write_file(path, text)
+    except OSError as error:
+        output.remark(f"The {what} {path} could not be written: {error.strerror}.")
+        return False
+    except KeyboardInterrupt:
+        # The verdict is known by now, and stays what it is.
+        return output.is_stdout(path)
     return True
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)  # noqa: T201  # Beside the report, for people.

@@ -1,14 +1,16 @@
-"""The gate's policy on the command line: flags and files in, the body's policy out."""
+"""The gate's policy on the command line: flags and files in, the body's policy out.
+
+The flags are those of the fields of `Policy`; a field of a usual type needs its words in ``_HELP`` and nothing else.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import json
 import math
-import os
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import msgspec
 
@@ -16,49 +18,93 @@ from patrolserver_exporter.commands import flags
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import parse_waivers
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.gate.policy import AcceptedIssue
+from patrolserver_exporter.gate.policy import (
+    AcceptedIssue,
+    Count,
+    Duration,
+    Grace,
+    KindLimits,
+    Policy,
+    Risk,
+    SeverityLimits,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from patrolserver_exporter.commands.flags import Parser
 
-SEVERITIES = ("critical", "high", "medium", "low")
-KINDS = ("unsupported", "outdated", "exploitable", "reported")
 BASELINE_VERSION = 2
 KEPT = ("fingerprint", "account", "server", "canonical_name", "kind", "severity", "risk")
 """Members of an issue that a baseline keeps, as the Ansible collection does, beside its exploits."""
 KEPT_OF_EXPLOITS = ("id", "cve", "title", "risk")
 WRITE_ANEW = "Write it anew: patrolserver-exporter gate SERVER… --write-baseline=FILE."
 
+_HELP = {
+    "max_by_severity.critical": "issues that are critical (default: 0)",
+    "max_by_severity.high": "issues that are high and worse",
+    "max_by_severity.medium": "issues that are medium and worse",
+    "max_by_severity.low": "issues that are low and worse",
+    "max_by_kind.unsupported": "issues that are unsupported",
+    "max_by_kind.outdated": "issues that are outdated",
+    "max_by_kind.exploitable": "issues that are exploitable",
+    "max_by_kind.reported": "issues that are reported",
+    "max_total": "issues in all",
+    "max_risk": "no exploit above it, 0 to 10",
+    "max_age": "of the last successful poll (default: 24h)",
+    "max_scan_age": "of the last scan seen",
+    "max_unknown_software": "software in an unknown state up to which a server's data still counts (default: 0)",
+    "allow_empty": "a server without any software is fine",
+    "grace": "an issue of that severity does not count until it has been there for so long; may be repeated",
+    "fixable_only": "outdated or exploitable software without a newer bug-fix release does not count",
+}
+
 
 class BadPolicy(Exception):
     """A flag or file of the policy is wrong; the text says which, and how."""
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyFlag:
+    """A flag and the member of the policy that it sets."""
+
+    flag: str
+    member: str
+    """As ``max_total`` or ``max_by_severity.high``."""
+    type: Any
+    """Of the member, without null."""
+
+
+def policy_flags() -> Iterator[PolicyFlag]:
+    """A flag for each member of the policy; waivers come in a file."""
+    for name, hint in get_type_hints(Policy, include_extras=True).items():
+        if hint in (SeverityLimits, KindLimits):
+            for member, limit in get_type_hints(hint, include_extras=True).items():
+                yield PolicyFlag(f"--max-{member}", f"{name}.{member}", _without_null(limit))
+        elif name != "waivers":
+            yield PolicyFlag(f"--{name.replace('_', '-')}", name, _without_null(hint))
+
+
+def _without_null(hint: Any) -> Any:
+    inner = [one for one in get_args(hint) if one is not type(None)]
+    return inner[0] if type(None) in get_args(hint) else hint
+
+
 def add_flags(parser: Parser) -> None:
-    """Add the flags of the policy."""
-    group = parser.add_argument_group("policy")
-    for severity in SEVERITIES:
-        worse = "" if severity == "critical" else " and worse"
-        default = " (default: 0)" if severity == "critical" else ""
-        group.add_argument(
-            f"--max-{severity}", metavar="N", type=flags.count, help=f"issues that are {severity}{worse}{default}"
-        )
-    for kind in KINDS:
-        group.add_argument(f"--max-{kind}", metavar="N", type=flags.count, help=f"issues that are {kind}")
-    group.add_argument("--max-total", metavar="N", type=flags.count, help="issues in all")
-    group.add_argument("--max-risk", metavar="RISK", type=_risk, help="no exploit above it, 0 to 10")
+    """Add the flags of the policy. One that is not given has no value, so that it is not sent."""
+    group = parser.add_argument_group("policy", "limits count over all servers that are asked for together")
     group.add_argument(
-        "--max-age", metavar="DURATION", type=_duration, help="of the last successful poll (default: 24h)"
+        "--policy", metavar="NAME", type=flags.text, help="of gate.policies of the exporter's configuration"
     )
-    group.add_argument("--max-scan-age", metavar="DURATION", type=_duration, help="of the last scan seen")
-    group.add_argument(
-        "--max-unknown-software",
-        metavar="N",
-        type=flags.count,
-        help="software in an unknown state up to which a server's data still counts (default: 0)",
-    )
+    for one in policy_flags():
+        text = _HELP[one.member]
+        if one.type is bool:
+            group.add_argument(one.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif one.type is Grace:
+            group.add_argument(one.flag, metavar="SEVERITY=DURATION", action="append", type=_grace, help=text)
+        else:
+            metavar, read = _READ[one.type]
+            group.add_argument(one.flag, metavar=metavar, type=read, help=text)
     group.add_argument(
         "--baseline", metavar="FILE", help="issues that do not count: a baseline, or an earlier report in JSON"
     )
@@ -69,20 +115,35 @@ def add_flags(parser: Parser) -> None:
 
 
 def policy_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The policy for the body; what is not set is left out. Raises `BadPolicy`."""
+    """The policy for the body; what is not given is left out. Raises `BadPolicy`."""
     policy: dict[str, Any] = {}
-    for name, members in (("max_by_severity", SEVERITIES), ("max_by_kind", KINDS)):
-        limits = {member: values[f"max-{member}"] for member in members if values[f"max-{member}"] is not None}
-        if limits:
-            policy[name] = limits
-    for flag in ("max-total", "max-risk", "max-age", "max-scan-age", "max-unknown-software"):
-        if values[flag] is not None:
-            policy[flag.replace("-", "_")] = values[flag]
+    if values["policy"] is not None:
+        policy["policy"] = values["policy"]
+    for one in policy_flags():
+        value = values[one.flag.removeprefix("--")]
+        if value is None:
+            continue
+        name, _, member = one.member.partition(".")
+        if one.type is Grace:
+            policy[name] = _graces(value)
+        elif member:
+            policy.setdefault(name, {})[member] = value
+        else:
+            policy[name] = value
     if values["baseline"] is not None:
         policy["baseline"] = read_baseline(Path(values["baseline"]))
     if values["waivers"] is not None:
         policy["waivers"] = _waivers(Path(values["waivers"]))
     return policy
+
+
+def _graces(given: Iterable[tuple[str, float]]) -> dict[str, float]:
+    graces: dict[str, float] = {}
+    for severity, seconds in given:
+        if severity in graces:
+            raise BadPolicy(f"--grace: {severity} is given twice")
+        graces[severity] = seconds
+    return graces
 
 
 def read_baseline(path: Path) -> list[dict[str, Any]]:
@@ -115,36 +176,20 @@ def _issues(limit: Any) -> list[Any]:
 
 
 def _kept_of(issues: Any) -> list[dict[str, Any]]:
-    return [
-        {name: issue.get(name) for name in KEPT}
-        | {"exploits": [{name: one.get(name) for name in KEPT_OF_EXPLOITS} for one in issue.get("exploits") or ()]}
-        for issue in issues
-    ]
+    return [{name: issue.get(name) for name in KEPT} | {"exploits": _kept_exploits(issue)} for issue in issues]
 
 
-def write_baseline(path: Path, issues: Iterable[Mapping[str, Any]]) -> None:
-    """Write the issues as a baseline, whole or not at all; equal issues make equal files. Raises ``OSError``."""
+def _kept_exploits(issue: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Without those that a waiver covers: they are accepted up to a date, and a baseline has none."""
+    exploits = issue.get("exploits") or ()
+    return [{name: one.get(name) for name in KEPT_OF_EXPLOITS} for one in exploits if not one.get("waived")]
+
+
+def baseline_of(issues: Iterable[Mapping[str, Any]]) -> str:
+    """The text of a baseline; equal issues make equal texts."""
     kept = {issue["fingerprint"]: issue for issue in _kept_of(issues)}
     document = {"version": BASELINE_VERSION, "issues": [kept[fingerprint] for fingerprint in sorted(kept)]}
-    write_whole(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that nobody ever sees a part of it. Raises ``OSError``."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 def _waivers(path: Path) -> list[dict[str, Any]]:
@@ -152,16 +197,7 @@ def _waivers(path: Path) -> list[dict[str, Any]]:
         waivers = parse_waivers(_read("--waivers", path), source=str(path))
     except ConfigError as error:
         raise BadPolicy(f"--waivers: {error}") from None
-    return [
-        {
-            "server": waiver.server,
-            "software": waiver.software,
-            "until": waiver.until.isoformat(),
-            "reason": waiver.reason,
-        }
-        | ({} if waiver.kind is None else {"kind": waiver.kind.value})
-        for waiver in waivers
-    ]
+    return [msgspec.to_builtins(waiver) for waiver in waivers]
 
 
 def _read(flag: str, path: Path) -> bytes:
@@ -186,3 +222,20 @@ def _duration(text: str) -> float:
 
 
 _duration.__name__ = "duration such as 30m or 24h"
+
+
+def _grace(text: str) -> tuple[str, float]:
+    severity, _, duration = text.partition("=")
+    if severity not in Grace.__struct_fields__:
+        raise ValueError
+    return severity, parse_duration(duration)
+
+
+_grace.__name__ = "severity and duration, such as high=7d"
+
+_READ: dict[Any, tuple[str, Callable[[str], object]]] = {
+    Count: ("N", flags.count),
+    Risk: ("RISK", _risk),
+    Duration: ("DURATION", _duration),
+}
+"""How the usual types of a member are written, and read."""

@@ -50,7 +50,6 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     update_to: str | None = None
     location: str | None = None
-    title: str | None = None
     risk: float | None = None
     waiver: IssueWaiver | None = None
 
@@ -74,6 +73,20 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
     waived: int = 0
     baseline: int = 0
+    unfixable: int = 0
+
+
+class ServersByVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """All servers that were judged, listed or not."""
+
+    passing: int = msgspec.field(name="pass")
+    fail: int
+    unknown: int
+
+    @property
+    def total(self) -> int:
+        """How many were judged."""
+        return self.passing + self.fail + self.unknown
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,18 +120,35 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict."""
+    """The verdict. What a list leaves out is counted in its ``…_not_listed``."""
 
     verdict: str
     passed: bool
+    servers_by_verdict: ServersByVerdict = ServersByVerdict(passing=0, fail=0, unknown=0)
     judged_at: str = ""
+    policy: str | None = None
     reasons: tuple[Reason, ...] = ()
-    counts: Counts = Counts()
+    reasons_not_listed: int = 0
+    counts: Counts | None = None
     servers: tuple[Server, ...] = ()
+    servers_not_listed: int = 0
     violations: tuple[Violation, ...] = ()
+    issues_not_listed: int = 0
     waived: tuple[Issue, ...] = ()
+    waived_not_listed: int = 0
     expired_waivers: tuple[Waiver, ...] = ()
     unused_waivers: tuple[Waiver, ...] = ()
+    expiring_waivers: tuple[Waiver, ...] = ()
+
+    @property
+    def not_listed(self) -> str | None:
+        """What the answer leaves out, in a sentence; ``None`` if nothing."""
+        if not (self.servers_not_listed or self.issues_not_listed or self.waived_not_listed):
+            return None
+        return (
+            f"Not listed: {self.servers_not_listed} servers, {self.issues_not_listed} issues over a limit and "
+            f"{self.waived_not_listed} waived issues; --detail=all lists them."
+        )
 
 
 class NoVerdict(Exception):
@@ -133,26 +163,31 @@ def read(data: Any) -> Reply:
         raise NoVerdict(f"The exporter's answer holds no verdict ({error}).") from None
     if reply.verdict not in {PASS, FAIL, UNKNOWN} or reply.passed is not (reply.verdict == PASS):
         raise NoVerdict("The exporter's answer contradicts itself on whether the gate passed.")
-    if reply.passed and (not reply.servers or any(server.verdict != PASS for server in reply.servers)):
-        raise NoVerdict("The exporter's answer passes although not every server does.")
+    if not reply.passed:
+        return reply
+    judged = reply.servers_by_verdict
+    # A list may be short, or missing: only a server that is counted has passed.
+    all_pass = judged.passing == judged.total == len(reply.servers) + reply.servers_not_listed
+    if not judged.passing or not all_pass or any(server.verdict != PASS for server in reply.servers):
+        raise NoVerdict("The exporter's answer passes although not every server does, or none is counted.")
+    if reply.violations or reply.issues_not_listed or any(reason.blocking for reason in reply.reasons):
+        raise NoVerdict("The exporter's answer passes although it contradicts that with what it lists.")
     return reply
 
 
 def unanswered(code: str, message: str, judged_at: str) -> dict[str, Any]:
-    """What to report when there is no answer: unknown, for this reason."""
-    counts: dict[str, Any] = dict.fromkeys(Counts.__struct_fields__, 0)
-    counts["by_kind"] = dict.fromkeys(("unsupported", "outdated", "exploitable", "reported"), 0)
+    """What to report when there is no answer: unknown, for this reason, and nothing counted."""
+    lists = ("servers", "violations", "waived", "expired_waivers", "unused_waivers", "expiring_waivers")
     return {
         "verdict": UNKNOWN,
         "passed": False,
         "judged_at": judged_at,
+        "policy": None,
         "reasons": [reason(code, message)],
-        "counts": counts,
-        "servers": [],
-        "violations": [],
-        "waived": [],
-        "expired_waivers": [],
-        "unused_waivers": [],
+        "counts": None,
+        "servers_by_verdict": {"pass": 0, "fail": 0, "unknown": 0},
+        **{name: [] for name in lists},
+        **dict.fromkeys(("reasons_not_listed", "servers_not_listed", "issues_not_listed", "waived_not_listed"), 0),
         "data_age_seconds": None,
     }
 
@@ -173,48 +208,135 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+MAX_LINES = 20
+"""Of a table: what fits a terminal and a mail at night."""
 _NOBODY_KNOWS = "–"
 _COUNTS = ("critical", "high", "medium", "low", "waived", "baseline")
+_WORST_FIRST = (FAIL, UNKNOWN, PASS)
+_SEVERITIES = ("critical", "high", "medium", "low")
 
 
-def as_table(reply: Reply) -> str:
-    """The answer as text: the verdict first, then why, then each server."""
-    lines = [f"gate: {reply.verdict}"]
-    lines += _section("because", (reason.message for reason in reply.reasons if reason.blocking))
-    lines += _section("good to know", (reason.message for reason in reply.reasons if not reason.blocking))
-    if reply.servers:
-        head = ("server", "account", "verdict", *_COUNTS, "data age")
-        rows = [
-            (
-                server.name,
-                server.account or "-",
-                server.verdict,
-                *(_NOBODY_KNOWS if server.counts is None else str(getattr(server.counts, name)) for name in _COUNTS),
-                _NOBODY_KNOWS if server.data_age_seconds is None else spoken(server.data_age_seconds),
-            )
-            for server in reply.servers
-        ]
-        lines += ["", *table([head, *rows])]
-    for violation in reply.violations:
-        title = f"{violation.limit}: {violation.found} found, {violation.allowed:g} allowed"
-        lines += _section(title, _issues(violation.issues))
-    lines += _section(
-        "waived",
-        (
-            f"{one} (until {issue.waiver.until}: {issue.waiver.reason})" if issue.waiver else one
-            for issue, one in zip(reply.waived, _issues(reply.waived), strict=True)
-        ),
-    )
+class _Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the table."""
+
+    title: str
+    lines: list[str]
+    more: int = 0
+    """How many lines the answer itself leaves out."""
+    rest: str = "more"
+    """What the lines that are left out are."""
+    kept_when_short: bool = True
+
+
+def as_table(reply: Reply, *, whole: bool = False) -> str:
+    """The answer as text: the verdict first, then why, each server and the issues over a limit, the worst first.
+
+    It has at most 20 lines unless it is wanted as a ``whole``; what is left out is counted.
+    """
+    sections = [section for section in _sections(reply) if section.lines or section.more]
+    lines = _lines(reply, sections)
+    if len(lines) > MAX_LINES and not whole:
+        lines = _short(reply, sections)
     return "\n".join(printable(line) for line in lines) + "\n"
 
 
-def _section(title: str, entries: Iterable[str]) -> list[str]:
-    found = [f"  {entry}" for entry in entries]
-    return ["", f"{title}:", *found] if found else []
+def _lines(reply: Reply, sections: Iterable[_Section]) -> list[str]:
+    lines = [f"gate: {reply.verdict}"]
+    for section in sections:
+        lines += ["", section.title, *section.lines]
+        if section.more:
+            lines.append(f"  … and {section.more} {section.rest}")
+    return lines
 
 
-def _issues(issues: Iterable[Issue]) -> Iterator[str]:
-    return (f"{issue.severity:<8} {issue.server}: {issue.wording} [{issue.fingerprint}]" for issue in issues)
+def _short(reply: Reply, sections: Sequence[_Section]) -> list[str]:
+    """The sections that tell what to do, with as many lines of each as there is room for."""
+    kept = [section for section in sections if section.kept_when_short]
+    left_out = [f"{len(one.lines) + one.more} {one.rest}" for one in sections if not one.kept_when_short]
+    # The verdict, a blank line, the title and what is left out of each, and at the end what is left out at all.
+    room = MAX_LINES - 1 - 3 * len(kept) - 2
+    shown = [0] * len(kept)
+    while room and any(count < len(one.lines) for count, one in zip(shown, kept, strict=True)):
+        for place, one in enumerate(kept):
+            if room and shown[place] < len(one.lines):
+                shown[place] += 1
+                room -= 1
+    cut = [
+        msgspec.structs.replace(one, lines=one.lines[:count], more=one.more + len(one.lines) - count)
+        for count, one in zip(shown, kept, strict=True)
+    ]
+    also = f"also {', '.join(left_out)}; " if left_out else ""
+    return [*_lines(reply, cut), "", f"{also}--detail=all shows everything"]
+
+
+def _sections(reply: Reply) -> Iterator[_Section]:
+    blocking = [f"  {reason.message}" for reason in reply.reasons if reason.blocking]
+    notes = [f"  {reason.message}" for reason in reply.reasons if not reason.blocking]
+    # Reasons that block are listed before those that do not.
+    yield _Section(title="because:", lines=blocking, more=0 if notes else reply.reasons_not_listed, rest="reasons")
+    head, *rows = table([_HEAD, *map(_row, sorted(reply.servers, key=_badness))])
+    yield _Section(title=head, lines=rows, more=reply.servers_not_listed, rest=_servers(reply))
+    yield _Section(title="over a limit:", lines=_over(reply), more=reply.issues_not_listed, rest="issues over a limit")
+    yield _Section(
+        title="good to know:",
+        lines=notes,
+        more=reply.reasons_not_listed if notes else 0,
+        rest="remarks",
+        kept_when_short=False,
+    )
+    waived = [
+        f"  {_issue(one)}" + (f" (until {one.waiver.until}: {one.waiver.reason})" if one.waiver else "")
+        for one in reply.waived
+    ]
+    yield _Section(
+        title="waived:", lines=waived, more=reply.waived_not_listed, rest="waived issues", kept_when_short=False
+    )
+
+
+_HEAD = ("server", "account", "verdict", *_COUNTS, "data age")
+
+
+def _row(server: Server) -> tuple[str, ...]:
+    return (
+        server.name,
+        server.account or "-",
+        server.verdict,
+        *(_NOBODY_KNOWS if server.counts is None else str(getattr(server.counts, name)) for name in _COUNTS),
+        _NOBODY_KNOWS if server.data_age_seconds is None else spoken(server.data_age_seconds),
+    )
+
+
+def _badness(server: Server) -> tuple[int, ...]:
+    counts = server.counts or Counts()
+    place = _WORST_FIRST.index(server.verdict) if server.verdict in _WORST_FIRST else 0
+    return place, *(-getattr(counts, name) for name in _SEVERITIES)
+
+
+def _servers(reply: Reply) -> str:
+    judged = reply.servers_by_verdict
+    return f"servers (of all, {judged.fail} fail, {judged.unknown} are unknown, {judged.passing} pass)"
+
+
+def _over(reply: Reply) -> list[str]:
+    """Each issue over a limit once, the worst first."""
+    over = sorted(_by_issue(reply).values(), key=lambda pair: (_place(pair[0].severity), -(pair[0].risk or 0.0)))
+    return [f"  {_issue(issue)} ({', '.join(limits)})" for issue, limits in over]
+
+
+def _by_issue(reply: Reply) -> dict[tuple[str, str], tuple[Issue, list[str]]]:
+    over: dict[tuple[str, str], tuple[Issue, list[str]]] = {}
+    for violation in reply.violations:
+        for issue in violation.issues:
+            over.setdefault((issue.account, issue.fingerprint), (issue, []))[1].append(violation.limit)
+    return over
+
+
+def _place(severity: str) -> int:
+    return _SEVERITIES.index(severity) if severity in _SEVERITIES else 0
+
+
+def _issue(issue: Issue) -> str:
+    return f"{issue.severity:<8} {issue.server}: {issue.wording} [{issue.fingerprint}]"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -266,7 +388,8 @@ def _case(suite: str, name: str, verdict: str, lines: Sequence[str]) -> ET.Eleme
 
 def _lines_of_verdict(reply: Reply) -> list[str]:
     reasons = sorted(reply.reasons, key=lambda reason: not reason.blocking)
-    return [reason.message for reason in reasons]
+    omitted = [] if reply.not_listed is None else [reply.not_listed]
+    return [*(reason.message for reason in reasons), *omitted]
 
 
 def _lines_of_server(reply: Reply, server: Server) -> list[str]:
@@ -295,10 +418,7 @@ _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "no
 
 def as_sarif(reply: Reply) -> str:
     """The answer as a log with one run."""
-    over: dict[tuple[str, str], tuple[Issue, list[str]]] = {}
-    for violation in reply.violations:
-        for issue in violation.issues:
-            over.setdefault((issue.account, issue.fingerprint), (issue, []))[1].append(violation.limit)
+    over = _by_issue(reply)
     kinds = {issue.kind for issue, _ in over.values()} | {issue.kind for issue in reply.waived}
     run = {
         "tool": {
@@ -311,7 +431,7 @@ def as_sarif(reply: Reply) -> str:
         "invocations": [
             {
                 "executionSuccessful": reply.verdict != UNKNOWN,
-                "toolExecutionNotifications": [_notification(reason) for reason in reply.reasons],
+                "toolExecutionNotifications": [*map(_notification, reply.reasons), *_notification_of_omitted(reply)],
             }
         ],
         "results": [
@@ -319,7 +439,13 @@ def as_sarif(reply: Reply) -> str:
             *(_waived(issue) for issue in reply.waived),
         ],
         "columnKind": "unicodeCodePoints",
-        "properties": {"verdict": reply.verdict, "judgedAt": reply.judged_at},
+        "properties": {
+            "verdict": reply.verdict,
+            "judgedAt": reply.judged_at,
+            "serversNotListed": reply.servers_not_listed,
+            "issuesNotListed": reply.issues_not_listed,
+            "waivedNotListed": reply.waived_not_listed,
+        },
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
@@ -334,6 +460,12 @@ def _notification(reason: Reason) -> dict[str, Any]:
         "level": "error" if reason.blocking else "note",
         "message": {"text": reason.message},
     }
+
+
+def _notification_of_omitted(reply: Reply) -> list[dict[str, Any]]:
+    if reply.not_listed is None:
+        return []
+    return [{"descriptor": {"id": "not_listed"}, "level": "note", "message": {"text": reply.not_listed}}]
 
 
 def _result(issue: Issue, limits: list[str]) -> dict[str, Any]:

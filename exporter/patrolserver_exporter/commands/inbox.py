@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
-from patrolserver_exporter.commands import exporter_client, flags
+from patrolserver_exporter.commands import exporter_client, flags, output
 from patrolserver_exporter.commands.exporter_client import ExporterError
 from patrolserver_exporter.commands.gate_report import printable, table
 from patrolserver_exporter.inbox.delivery import DeliveryState
@@ -37,7 +36,7 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--state", choices=_STATES, action="append", help="for list, and for replay without ids; may be repeated"
     )
-    found.add_argument("--account", metavar="NAME", action="append", help="the same for accounts")
+    found.add_argument("--account", metavar="NAME", action="append", type=flags.text, help="the same for accounts")
     found.add_argument("--format", choices=["table", "json"], default="table", help="of list and show (default: table)")
     exporter_client.add_flags(found)
     found.version_flag()
@@ -82,10 +81,10 @@ def _query(values: dict[str, Any]) -> list[tuple[str, str]]:
 def _list(client: ExporterClient, values: dict[str, Any]) -> int:
     items = list(client.items("/inbox", _query(values)))
     if values["format"] == "json":
-        print(json.dumps(items, indent=2))  # noqa: T201
+        _line(json.dumps(items, indent=2))
     elif items:
         rows = [["" if item.get(name) is None else str(item[name]) for name in _COLUMNS] for item in items]
-        print("\n".join(table([_COLUMNS, *rows])))  # noqa: T201
+        _line("\n".join(table([_COLUMNS, *rows])))
     else:
         _say("There are no such deliveries.")
     return OK
@@ -94,14 +93,14 @@ def _list(client: ExporterClient, values: dict[str, Any]) -> int:
 def _show(client: ExporterClient, values: dict[str, Any]) -> int:
     item = client.get(f"/inbox/{int(values['ids'][0])}")
     if values["format"] == "json":
-        print(json.dumps(item, indent=2))  # noqa: T201
+        _line(json.dumps(item, indent=2))
         return OK
     body = item.pop("body", None)
     for name, value in item.items():
-        print(f"{name}: {printable('' if value is None else str(value))}")  # noqa: T201
+        _line(f"{name}: {printable('' if value is None else str(value))}")
     if body is not None:
-        print("body:")  # noqa: T201
-        print("\n".join(f"  {printable(line)}" for line in body.splitlines()))  # noqa: T201
+        _line("body:")
+        _line("\n".join(f"  {printable(line)}" for line in body.splitlines()))
     return OK
 
 
@@ -124,14 +123,18 @@ def _each(ids: Sequence[int | str], act: Callable[[int], object], done: str) -> 
             failed += 1
             _say(f"{int(one)}: {error}")
         else:
-            print(f"{int(one)}: {done}")  # noqa: T201
+            _line(f"{int(one)}: {done}")
     if not ids:
         _say("There are no such deliveries.")
     return FAILED if failed else OK
 
 
+def _line(text: str) -> None:
+    output.show(f"{text}\n")
+
+
 def _say(message: str) -> None:
-    print(printable(message), file=sys.stderr)  # noqa: T201
+    output.remark(printable(message))
 
 
 _ACTIONS = {"list": _list, "show": _show, "replay": _replay, "drop": _drop}

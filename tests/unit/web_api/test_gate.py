@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.harness.api import put_server
-from tests.unit.issues.builders import software
+from tests.unit.issues.builders import issue, software
 
 from patrolserver_exporter.issues.merge import apply_poll
+from patrolserver_exporter.issues.model import Kind
 from patrolserver_exporter.patrolserver.models import Exploit
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord
@@ -102,3 +103,85 @@ def test_credentials_refused_before_a_restart_are_not_forgotten(api: ServedApi, 
     assert api.gate(1)["verdict"] == "pass"
     api.accounts.judged = False
     assert blocking(api.gate(1)) == ["credentials_refused"]
+
+
+def many(api: ServedApi, clock: SetTime, good: int, bad: int, never_polled: int = 0) -> None:
+    """A fleet: the good ones without issues, the bad ones with more and more of them."""
+    now = clock.now()
+
+    def work(unit: Unit) -> None:
+        fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
+        for number in range(1, good + 1):
+            put_server(unit, number, f"good{number}", polled_at=now)
+        for number in range(bad):
+            found = [
+                issue("php", Kind.OUTDATED, location=f"/{one}", fingerprint=f"{number}-{one}")
+                for one in range(number + 1)
+            ]
+            put_server(unit, 10_000 + number, f"bad{number}", issues=found, polled_at=now)
+        for number in range(never_polled):
+            put_server(unit, 20_000 + number, f"new{number}", polled_at=None)
+
+    api.store.run(work)
+
+
+def asked(api: ServedApi, detail: str | None = None, **policy: Any) -> Any:
+    body = {"servers": ["*"], "policy": policy} | ({} if detail is None else {"detail": detail})
+    return api.post("/gate", json=body).json()
+
+
+class TestDetail:
+    """What is listed, and that the rest is counted."""
+
+    def test_up_to_500_servers_everything_is_listed(self, api: ServedApi, clock: SetTime) -> None:
+        """Unless problems are asked for."""
+        many(api, clock, good=499, bad=1)
+        answer = asked(api)
+        assert (len(answer["servers"]), answer["servers_not_listed"]) == (500, 0)
+        assert answer["servers_by_verdict"] == {"pass": 500, "fail": 0, "unknown": 0}
+        answer = asked(api, "problems")
+        assert (answer["passed"], answer["servers"], answer["servers_not_listed"]) == (True, [], 500)
+        assert answer["servers_by_verdict"] == {"pass": 500, "fail": 0, "unknown": 0}
+        assert answer["counts"]["medium"] == 1
+
+    def test_above_that_problems_are_listed_the_worst_first(self, api: ServedApi, clock: SetTime) -> None:
+        """What fails, then what is unknown, with the counts of everything."""
+        many(api, clock, good=495, bad=4, never_polled=2)
+        answer = asked(api, max_by_severity={"medium": 0})
+        assert [server["name"] for server in answer["servers"]] == ["bad3", "bad2", "bad1", "bad0", "new0", "new1"]
+        assert answer["servers_by_verdict"] == {"pass": 495, "fail": 4, "unknown": 2}
+        assert answer["servers_not_listed"] == 495
+        assert [server["counts"] for server in answer["servers"]][-1] is None
+        assert len(asked(api, "all", max_by_severity={"medium": 0})["servers"]) == 501
+
+    def test_at_most_1000_of_each_are_listed(self, api: ServedApi, clock: SetTime) -> None:
+        """Servers, issues and reasons; ``found`` of a limit is of all."""
+        many(api, clock, good=1, bad=50, never_polled=1001)
+        answer = asked(api, max_total=0, max_by_severity={"low": 0})
+        assert (len(answer["servers"]), answer["servers_not_listed"]) == (1000, 52)
+        assert answer["servers_by_verdict"] == {"pass": 1, "fail": 50, "unknown": 1001}
+        assert [one["found"] for one in answer["violations"]] == [1275, 1275]
+        assert [len(one["issues"]) for one in answer["violations"]] == [1000, 1000]
+        assert answer["issues_not_listed"] == 275
+        assert (len(answer["reasons"]), answer["reasons_not_listed"]) == (1000, 3)
+
+    def test_waived_issues_pass_and_are_counted(self, api: ServedApi, clock: SetTime) -> None:
+        """Problems do not list them."""
+        many(api, clock, good=1, bad=2)
+        waiver = {"server": "*", "software": "php", "until": "2027-01-01", "reason": "accepted"}
+        answer = asked(api, "problems", waivers=[waiver])
+        assert (answer["waived"], answer["waived_not_listed"], answer["counts"]["waived"]) == ([], 3, 3)
+        assert len(asked(api, "all", waivers=[waiver])["waived"]) == 3
+
+    def test_another_word_is_refused(self, api: ServedApi) -> None:
+        """With its place."""
+        response = api.post("/gate", json={"servers": [1], "detail": "some"})
+        assert (response.status_code, response.json()["at"]) == (400, "detail")
+
+
+@pytest.mark.parametrize("servers", [[], ["nosuch"]])
+def test_counts_of_what_nobody_knows_are_null(api: ServedApi, servers: list[str]) -> None:
+    """And no server of a selection without any is counted as anything but unknown."""
+    answer = api.gate(*servers)
+    assert answer["counts"] is None
+    assert answer["servers_by_verdict"] == {"pass": 0, "fail": 0, "unknown": len(servers)}

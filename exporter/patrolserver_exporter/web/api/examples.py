@@ -117,7 +117,9 @@ GATE = {
     "passed": True,
     "judged_at": "2026-11-24T09:04:00Z",
     "reasons": [],
+    "reasons_not_listed": 0,
     "counts": _NO_ISSUES,
+    "servers_by_verdict": {"pass": 1, "fail": 0, "unknown": 0},
     "servers": [
         {
             "account": "main",
@@ -130,8 +132,11 @@ GATE = {
             "reasons": [],
         }
     ],
+    "servers_not_listed": 0,
     "violations": [],
+    "issues_not_listed": 0,
     "waived": [ISSUE | {"waived": True, "waiver": {"until": "2027-01-31", "reason": "replaced in Q1"}}],
+    "waived_not_listed": 0,
     "expired_waivers": [],
     "unused_waivers": [],
     "expiring_waivers": [],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import msgspec
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import waivers_of
 from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.gate.detail import Detail, listed
 from patrolserver_exporter.gate.evidence import AccountHealth, gather
 from patrolserver_exporter.gate.judge import judge
 from patrolserver_exporter.gate.limits import limits_of
@@ -49,6 +51,9 @@ class GateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Ids, names or globs on names, at most 100 of them globs; none at all is judged unknown."""
     account: str | None = None
     policy: AskedPolicy = AskedPolicy()
+    detail: Detail | None = None
+    """What is listed: problems, which are at most 1,000 of the servers and issues that do not pass, the worst first; or
+    all. Null: all up to 500 servers, above that problems. The rest is counted."""
 
 
 class GateReason(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,17 +105,32 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     issues: tuple[Issue, ...]
 
 
+class ServersByVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """All servers that were judged, listed or not. One that is not known is unknown."""
+
+    passing: _Count = msgspec.field(name="pass")
+    fail: _Count
+    unknown: _Count
+
+
 class GateReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict; only pass lets a deploy go on."""
+    """The verdict; only pass lets a deploy go on. What a list leaves out is counted in its `…_not_listed`."""
 
     verdict: Verdict
     passed: bool
     judged_at: dt.datetime
     reasons: tuple[GateReason, ...]
-    counts: GateCounts
+    reasons_not_listed: _Count
+    counts: GateCounts | None
+    """Over all servers. Null while nobody knows what there is to count."""
+    servers_by_verdict: ServersByVerdict
     servers: tuple[JudgedServer, ...]
+    servers_not_listed: _Count
     violations: tuple[Violation, ...]
+    issues_not_listed: _Count
+    """Issues over a limit, each once; `found` of a violation counts them, too."""
     waived: tuple[Issue, ...]
+    waived_not_listed: _Count
     expired_waivers: tuple[Waiver, ...]
     unused_waivers: tuple[Waiver, ...]
     expiring_waivers: tuple[Waiver, ...]
@@ -136,7 +156,7 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
         return gather(connection, asked.selectors, asked.account, watched, news.concern)
 
     evidence = await api.read(read)
-    return Reply(await in_thread(answer, evidence, asked.in_force, config.issues.waivers, api.now()))
+    return Reply(await in_thread(answer, evidence, asked, config.issues.waivers, api.now()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,36 +166,52 @@ class GateRequest:
     selectors: tuple[Selector, ...]
     account: str | None
     in_force: InForce
+    detail: Detail | None
 
 
 def read_request(data: Any, settings: Gate) -> GateRequest:
     """Read the body; a 400 for whatever is not clear, because an unclear policy must not let anything pass."""
     body = convert(_with_seconds(data), GateBody)
     in_force = _policy_in_force(body.policy, data.get("policy", {}), settings)
-    return GateRequest(selectors=selectors_of(body.servers), account=body.account, in_force=in_force)
+    return GateRequest(
+        selectors=selectors_of(body.servers), account=body.account, in_force=in_force, detail=body.detail
+    )
 
 
-def answer(evidence: Sequence[Evidence], asked: InForce, waivers: Sequence[Waiver], now: float) -> bytes:
+def answer(evidence: Sequence[Evidence], asked: GateRequest, waivers: Sequence[Waiver], now: float) -> bytes:
     """The verdict as JSON; ``waivers`` are the configuration's."""
-    judgement = judge(evidence, asked.policy, now, baseline=asked.baseline, waivers=waivers)
+    policy = asked.in_force.policy
+    judgement = judge(evidence, policy, now, baseline=asked.in_force.baseline, waivers=waivers)
+    shown, omitted = listed(judgement, asked.detail)
     ages = [server.data_age_seconds for server in judgement.servers if server.data_age_seconds is not None]
+    nothing_known = all(server.counts is None for server in judgement.servers)
     return msgspec.json.encode(
         GateReply(
             verdict=judgement.verdict,
             passed=judgement.verdict is Verdict.PASS,
             judged_at=conversion.time_of(now),
-            policy=asked.name,
-            reasons=tuple(map(_reason, judgement.reasons)),
-            counts=_counts(judgement.counts),
-            servers=tuple(map(_server, judgement.servers)),
-            violations=tuple(_violations(judgement.violations, asked.policy)),
-            waived=_issues(judgement.waived),
+            policy=asked.in_force.name,
+            reasons=tuple(map(_reason, shown.reasons)),
+            reasons_not_listed=omitted.reasons,
+            counts=None if nothing_known else _counts(judgement.counts),
+            servers_by_verdict=_by_verdict(judgement.servers),
+            servers=tuple(map(_server, shown.servers)),
+            servers_not_listed=omitted.servers,
+            violations=tuple(_violations(judgement.violations, shown.violations, policy)),
+            issues_not_listed=omitted.issues,
+            waived=_issues(shown.waived),
+            waived_not_listed=omitted.waived,
             expired_waivers=judgement.expired_waivers,
             unused_waivers=judgement.unused_waivers,
             expiring_waivers=judgement.expiring_waivers,
             data_age_seconds=max(ages, default=None),
         )
     )
+
+
+def _by_verdict(servers: Iterable[verdict.ServerJudgement]) -> ServersByVerdict:
+    found = Counter(server.verdict for server in servers)
+    return ServersByVerdict(passing=found[Verdict.PASS], fail=found[Verdict.FAIL], unknown=found[Verdict.UNKNOWN])
 
 
 def _policy_in_force(asked: AskedPolicy, given: Any, settings: Gate) -> InForce:
@@ -270,12 +306,14 @@ def _server(judged: verdict.ServerJudgement) -> JudgedServer:
     )
 
 
-def _violations(judged: Iterable[verdict.JudgedIssue], policy: Policy) -> Iterable[Violation]:
-    judged = tuple(judged)
+def _violations(
+    judged: Sequence[verdict.JudgedIssue], shown: Sequence[verdict.JudgedIssue], policy: Policy
+) -> Iterable[Violation]:
     for limit in limits_of(policy):
-        over = [one for one in judged if limit.name in one.limits]
-        if over:
-            yield Violation(limit=limit.name, allowed=limit.allowed, found=len(over), issues=_issues(over))
+        found = sum(limit.name in one.limits for one in judged)
+        if found:
+            issues = _issues(one for one in shown if limit.name in one.limits)
+            yield Violation(limit=limit.name, allowed=limit.allowed, found=found, issues=issues)
 
 
 def _issues(judged: Iterable[verdict.JudgedIssue]) -> tuple[Issue, ...]:

@@ -69,9 +69,67 @@ def test_an_answer_that_lacks_keys_gets_them():
     assert (verdict["verdict"], verdict["servers"]) == ("pass", [])
 
 
+PASS = {
+    "verdict": "pass",
+    "passed": True,
+    "servers": [{"name": "a", "verdict": "pass"}],
+    "servers_by_verdict": {"pass": 1, "fail": 0, "unknown": 0},
+}
+NONE = {"pass": 0, "fail": 0, "unknown": 0}
+
+
+def test_a_sound_answer_is_taken():
+    """Whether it lists the servers that pass, or only counts them."""
+    assert judging.contradiction(PASS) is None
+    assert judging.contradiction({**PASS, "servers": [], "servers_not_listed": 1}) is None
+    assert judging.contradiction({"verdict": "fail", "passed": False}) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"verdict": "fine"},
+        {"verdict": "fail"},
+        {"passed": False},
+        {"passed": 1},
+        {"servers": None},
+        {"servers": []},
+        {"servers_by_verdict": None},
+        {"servers_by_verdict": {"pass": 1}},
+        {"servers_by_verdict": {**NONE, "pass": True}},
+        {"servers_by_verdict": NONE},
+        {"servers_by_verdict": NONE, "servers": []},
+        {"servers_by_verdict": NONE, "servers": [], "servers_not_listed": 1},
+        {"servers_by_verdict": {**NONE, "pass": 2}},
+        {"servers_by_verdict": {**NONE, "pass": 1, "unknown": 1}, "servers_not_listed": 1},
+        {"servers": [{"name": "a", "verdict": "unknown"}]},
+        {"servers": ["a"]},
+        {"violations": [{"limit": "max_total"}]},
+        {"issues_not_listed": 1},
+        {"reasons": [{"code": "x", "message": "y"}]},
+    ],
+)
+def test_a_pass_that_contradicts_itself_or_counts_nobody_is_none(wrong):
+    """A missing list is no proof that anything passed."""
+    assert judging.contradiction({**PASS, **wrong}) is not None
+
+
 def test_the_summary_names_some_reasons_and_counts_the_rest():
     """Each once."""
     reasons = [judging.reason("x", "reason {0}.".format(number)) for number in range(10)]
-    text = judging.summary({**judging.nothing_known(), "reasons": reasons + reasons})
+    note = {**judging.reason("y", "a remark."), "blocking": False}
+    text = judging.summary({**judging.nothing_known(), "reasons": [note, *reasons, *reasons], "reasons_not_listed": 5})
     assert text.startswith("The gate could not be judged: reason 0; reason 1; ")
-    assert text.endswith("; and 2 more.")
+    assert text.endswith("; and 7 more.")
+
+
+def test_the_summary_counts_servers_that_are_not_listed():
+    """They passed as well."""
+    passed = {**judging.nothing_known(), "verdict": "pass", "servers_by_verdict": {**NONE, "pass": 900}}
+    assert judging.summary(passed) == "The gate passed for 900 servers."
+
+
+def test_what_nobody_knows_is_not_nought():
+    """Counts are none then."""
+    assert judging.nothing_known()["counts"] is None
+    assert judging.known({"verdict": "unknown", "passed": False, "counts": None})["counts"] is None

@@ -73,6 +73,16 @@ def test_sarif_of_what_is_not_known_is_no_success():
     assert (run["results"], run["invocations"][0]["executionSuccessful"]) == ([], False)
 
 
+def test_reports_say_how_much_they_do_not_list():
+    """In the verdict's own case, and as a notification."""
+    passed = {**judging.nothing_known(), "verdict": "pass", "passed": True, "servers_not_listed": 900}
+    assert "<system-out>Not listed: 900 servers" in reports.as_junit(passed)
+    run = json.loads(reports.as_sarif(passed))["runs"][0]
+    (notification,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert (notification["level"], notification["descriptor"]["id"]) == ("note", "not_listed")
+    assert "Not listed" not in reports.as_junit(FAILED)
+
+
 @pytest.mark.parametrize(("path", "kind"), [("a.xml", "junit"), ("A.SARIF", "sarif"), ("a.json", "json"), ("report", "json")])
 def test_the_name_decides_the_format(path, kind):
     """Unless the task does."""

@@ -22,6 +22,13 @@ TOKEN = "exporter-token-9f3/+ c"
 KEY = "canary-key-1a2/b+c"
 SECRET = "canary-secret-3d4/e+f"
 NOW = "2026-11-24T07:00:00Z"
+EXPLOIT = {"id": "EDB-1", "cve": "CVE-2026-0001", "title": None, "risk": 9.1, "first_seen": NOW, "waived": False, "waiver": None}
+SEVERITIES = ["critical", "high", "medium", "low"]
+KINDS = ["unsupported", "outdated", "exploitable", "reported"]
+POLICY = {
+    "policy", "max_by_severity", "max_by_kind", "max_total", "max_risk", "max_age", "max_scan_age", "max_unknown_software",
+    "allow_empty", "grace", "fixable_only", "waivers", "baseline",
+}  # fmt: skip
 
 
 def issue(fingerprint, server_id, severity, kind, software, **more):
@@ -41,9 +48,11 @@ def issue(fingerprint, server_id, severity, kind, software, **more):
         "location": "/",
         "parent": None,
         "risk": 9.1 if kind == "exploitable" else None,
+        "exploits": [EXPLOIT] if kind == "exploitable" else [],
         "title": None,
         "description": None,
         "first_seen": NOW,
+        "severity_since": NOW,
         "last_seen": NOW,
         "fixed_at": None,
         "confirmed": True,
@@ -87,6 +96,7 @@ def fresh():
         "issues": issues,
         "accounts": [{"name": "main", "up": True, "last_success_at": NOW, "servers": 3}],
         "verdict": None,
+        "policies": ["builtin", "production"],
         "refreshes": {},
         "changes": [],
         "api_servers": [{"id": "7", "name": "web7.example.org", "verified": "no"}],
@@ -249,9 +259,9 @@ def data(value):
     return 200, {}, {"data": value}
 
 
-def problem(status, detail):
+def problem(status, detail, **more):
     """Return a problem document."""
-    return status, {}, {"type": "about:blank", "title": "trouble", "status": status, "detail": detail}
+    return status, {}, {"type": "about:blank", "title": "trouble", "status": status, "detail": detail, **more}
 
 
 def operation(number, state):
@@ -291,63 +301,93 @@ def page(items, query):
 def judge(question):
     """Return a verdict in the exporter's form; it knows limits by severity, baselines and unknown servers, no more."""
     policy = question["policy"]
-    unknown = set(policy) - {
-        "max_by_severity", "max_by_kind", "max_total", "max_risk", "max_age", "max_scan_age", "baseline", "waivers",
-        "max_unknown_software",
-    }  # fmt: skip
+    unknown = sorted(set(policy) - POLICY)
     if unknown:
-        return problem(400, "unknown fields: " + ", ".join(sorted(unknown)))
+        return problem(400, "Wrong at policy: Object contains unknown field `{0}`.".format(unknown[0]), at="policy")
+    name = policy.get("policy") or "builtin"
+    if name not in STATE["policies"]:
+        return problem(400, "There is no policy {0!r} in gate.policies.".format(name), at="policy.policy")
     if STATE["verdict"]:
         return 200, {}, STATE["verdict"]
-    order = ["critical", "high", "medium", "low"]
     names = [str(name) for name in question["servers"]]
-    reasons, servers, chosen = [], [], []
-    for name in names:
-        found = [item for item in STATE["fleet"] if fnmatch.fnmatch(item["name"], name) or str(item["id"]) == name]
-        if not found:
-            text = "{0} is not known".format(name)
-            reasons.append({"code": "unknown_server", "message": text, "server": name, "server_id": None, "account": None})
-            servers.append({"account": None, "id": None, "name": name, "verdict": "unknown", "data_age_seconds": None,
-                            "scan_age_seconds": None, "counts": dict.fromkeys([*order, "total", "waived"], 0), "reasons": reasons[-1:]})
-        chosen += found
+    unknown_servers, chosen = [], []
+    for asked in names:
+        found = [item for item in STATE["fleet"] if fnmatch.fnmatch(item["name"], asked) or str(item["id"]) == asked]
+        unknown_servers += [] if found else [asked]
+        chosen += [item for item in found if item not in chosen]
+    accepted = {one["fingerprint"]: one for one in policy.get("baseline", [])}
     open_issues = [
         item
         for item in STATE["issues"]
-        if item["server_id"] in [one["id"] for one in chosen]
-        and item["fingerprint"] not in policy.get("baseline", [])
-        and item["fixed_at"] is None
-        and not item["waived"]
+        if item["server_id"] in [one["id"] for one in chosen] and item["fixed_at"] is None and not item["waived"]
     ]
-    violations = []
+    counted = [item for item in open_issues if not covers(accepted.get(item["fingerprint"]), item)]
+    reasons, violations = [], []
     for severity, allowed in {"critical": 0, **policy.get("max_by_severity", {})}.items():
-        counted = [item for item in open_issues if order.index(item["severity"]) <= order.index(severity)]
-        if len(counted) > allowed:
+        over = [item for item in counted if SEVERITIES.index(item["severity"]) <= SEVERITIES.index(severity)]
+        if len(over) > allowed:
             limit = "max_by_severity." + severity
-            violations.append({"limit": limit, "allowed": allowed, "found": len(counted), "issues": counted})
-            text = "{0} issues of severity {1} or worse, {2} allowed".format(len(counted), severity, allowed)
-            reasons.append({"code": limit, "message": text, "server": None, "server_id": None, "account": None})
+            violations.append({"limit": limit, "allowed": allowed, "found": len(over), "issues": over})
+            text = "Open issues that are {0} or worse: {1}, and {2} allows {3}; fix them.".format(severity, len(over), limit, allowed)
+            reasons.append(reason("limit_exceeded", text))
+    broken = {issue["fingerprint"] for one in violations for issue in one["issues"]}
+    servers = []
     for one in chosen:
-        own = [item for item in open_issues if item["server_id"] == one["id"]]
-        counts = {severity: sum(item["severity"] == severity for item in own) for severity in order}
-        servers.append({"account": "main", "id": one["id"], "name": one["name"], "verdict": "pass", "data_age_seconds": 60.0,
-                        "scan_age_seconds": 60.0, "counts": {**counts, "total": len(own), "waived": 0}, "reasons": []})
+        own = [item for item in counted if item["server_id"] == one["id"]]
+        covered = sum(item["server_id"] == one["id"] for item in open_issues) - len(own)
+        verdict = "fail" if any(item["fingerprint"] in broken for item in own) else "pass"
+        servers.append({"account": "main", "id": one["id"], "name": one["name"], "verdict": verdict, "data_age_seconds": 60.0,
+                        "scan_age_seconds": 60.0, "counts": counts_of(own, covered), "reasons": []})
+    for asked in unknown_servers:
+        why = reason("unknown_server", "{0}: no such server is watched; check the name.".format(asked), server=asked)
+        reasons.append(why)
+        servers.append({"account": None, "id": None, "name": asked, "verdict": "unknown", "data_age_seconds": None,
+                        "scan_age_seconds": None, "counts": None, "reasons": [why]})
+    if not names:
+        reasons.append(reason("empty_selection", "No server was asked for; name at least one server."))
     verdict = "fail" if violations else "unknown" if reasons else "pass"
-    counts = {severity: sum(item["severity"] == severity for item in open_issues) for severity in order}
-    kinds = ("unsupported", "outdated", "exploitable", "reported")
-    by_kind = {kind: sum(item["kind"] == kind for item in open_issues) for kind in kinds}
+    by_verdict = {name: sum(one["verdict"] == name for one in servers) for name in ("pass", "fail", "unknown")}
+    problems = question.get("detail") == "problems"
+    listed = [one for one in servers if one["verdict"] != "pass"] if problems else servers
     return 200, {}, {
         "verdict": verdict,
         "passed": verdict == "pass",
         "judged_at": NOW,
+        "policy": name,
         "reasons": reasons,
-        "counts": {**counts, "total": len(open_issues), "waived": 0, "by_kind": by_kind},
-        "servers": servers,
+        "reasons_not_listed": 0,
+        "counts": counts_of(counted, len(open_issues) - len(counted)) if chosen else None,
+        "servers_by_verdict": by_verdict,
+        "servers": listed,
+        "servers_not_listed": len(servers) - len(listed),
         "violations": violations,
+        "issues_not_listed": 0,
         "waived": [],
+        "waived_not_listed": 0,
         "expired_waivers": [waiver for waiver in policy.get("waivers", []) if waiver["until"] < "2026-11-24"],
         "unused_waivers": [],
-        "data_age_seconds": 60.0,
+        "expiring_waivers": [],
+        "data_age_seconds": 60.0 if chosen else None,
     }  # fmt: skip
+
+
+def covers(accepted, item):
+    """Tell whether a baseline's entry covers an issue: never what has become worse."""
+    if accepted is None or accepted["kind"] != item["kind"]:
+        return False
+    return SEVERITIES.index(item["severity"]) >= SEVERITIES.index(accepted["severity"])
+
+
+def reason(code, message, **more):
+    """Return a reason in the exporter's form."""
+    return {"code": code, "message": message, "blocking": True, "account": None, "server_id": None, "server": None, **more}
+
+
+def counts_of(issues, covered):
+    """Return the counts of issues, beside those that a baseline covers."""
+    counts = {severity: sum(item["severity"] == severity for item in issues) for severity in SEVERITIES}
+    by_kind = {kind: sum(item["kind"] == kind for item in issues) for kind in KINDS}
+    return {**counts, "total": len(issues), "waived": 0, "baseline": covered, "unfixable": 0, "by_kind": by_kind}
 
 
 def serve():
