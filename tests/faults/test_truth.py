@@ -1,0 +1,101 @@
+"""The promise on what is not known: a model that knows the truth finds no ``pass`` that nobody could vouch for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.faults.truth.driver import NAMES, SETTLE, Run, config
+from tests.faults.truth.model import Model
+from tests.faults.truth.witness import witnessed
+from tests.harness.process import Exporter
+from tests.harness.prometheus import free_port
+from tests.harness.sizes import FULL, LONGEST
+
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.software import Change, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+SEED = int(os.environ.get("PATROLSERVER_SEED", "1"))
+"""Another one tells another story."""
+QUESTIONS, A_SECOND, ROUND = (10_000, 30.0, 3.0) if FULL else (500, 12.0, 2.5)
+
+
+class Clock:
+    """The system's clock as the exporter alone sees it; the monotonic one goes on as it is."""
+
+    def __init__(self, library: Path, file: Path) -> None:
+        self._file = file
+        self.set(0.0)
+        self.environ = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+        }
+
+    def set(self, seconds: float) -> None:
+        """Set it so many seconds off."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+.1f}\n")
+        new.replace(self._file)
+
+
+def faked_clock(folder: Path) -> Clock | None:
+    """None where libfaketime is not installed: then everything else is played."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return Clock(found[0], folder / "faketime") if found else None
+
+
+@contextmanager
+def playing(folder: Path, seed: int) -> Iterator[Run]:
+    """An exporter that watches a witnessed simulator with a fleet."""
+    model = Model(SETTLE)
+    with witnessed(SimulatorOptions(listen_address="127.0.0.1:0", servers=0), model) as simulator:
+        address = f"--web.listen-address=127.0.0.1:{free_port()}"
+        clock = faked_clock(folder)
+        environ = None if clock is None else clock.environ
+        with Exporter(
+            folder, config(simulator.base_url, None, folder=str(folder)), address, environ=environ
+        ) as exporter:
+            yield Run(seed, simulator, exporter, model, None if clock is None else clock.set)
+
+
+@pytest.mark.timeout(LONGEST)
+def test_no_pass_that_nobody_could_vouch_for(tmp_path: Path) -> None:
+    """Whatever happens to the world, the API, the webhooks and the exporter: not one false pass."""
+    with playing(tmp_path, SEED) as run:
+        run.play(QUESTIONS, a_second=A_SECOND, length=ROUND)
+        assert run.tally.verdicts["pass"] > run.tally.asked / 20, str(run.tally)
+        assert "Traceback" not in run.exporter.log()
+    if run.tally.false:
+        pytest.fail(f"seed {SEED}: {run.tally}\n\n{run.tally.examples()}", pytrace=False)
+
+
+def test_a_healthy_fleet_is_never_unknown(tmp_path: Path) -> None:
+    """An honest API, servers that break and are mended, a reload and a kill: each answer is a pass or a fail."""
+    with playing(tmp_path, SEED) as run:
+        run.settle_down()
+        end = time.monotonic() + (60.0 if FULL else 15.0)
+        while time.monotonic() < end:
+            server, software = run.draw.choice(run.simulator.world.servers(run.simulator.world.demo)), "openssl"
+            change = run.draw.choice((Change(Kind.EXPLOITABLE, software), Change(Kind.OUTDATED, software)))
+            run.simulator.world.change(server, run.draw.choice((change, Change(Kind.MENDED))))
+            for act in run.draw.choice(((run.reload,), (), (), (run.kill,))):
+                act()
+            for _ in range(20):
+                run.question(healthy=True)
+        log.info("%s", run.tally)
+        assert run.tally.asked > len(NAMES)
+        assert run.tally.verdicts["unknown"] == 0, str(run.tally)
+        assert not run.tally.false, str(run.tally.false[0])
