@@ -1,8 +1,9 @@
 """The table of reply forms: what the gate of a real exporter says when the API answers like this.
 
-What a form leaves out always is what is critical, so that whoever takes a part for the whole says ``pass``. ``first``
-is the verdict when the API has answered like this from the start, ``later`` when it begins to after a whole reply.
-Where there is none, nobody could notice.
+What a form leaves out always is what is critical, so that whoever takes a part for the whole says ``pass``. There are
+three phases: ``first``: the API has answered like this from the start; ``later``: it begins to after a whole reply;
+``unseen``: it begins to before anybody has seen what is critical. Where there is no verdict, nobody could notice, or
+the call just failed and the old data is not old yet.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from patrolserver_exporter.simulator.webhooks import NEVER, Telling
 from patrolserver_exporter.simulator.world import NEW_ISSUES, SCAN_FINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from patrolserver_exporter.simulator.world import Server
@@ -33,6 +34,7 @@ PASS, FAIL, UNKNOWN = (frozenset({verdict}) for verdict in ("pass", "fail", "unk
 NOT_PASS = FAIL | UNKNOWN
 """``fail`` for who reads the other pages too, or remembers; ``unknown`` for who does not."""
 SOFTWARE = ("bash", "curl", "nginx", "php", "redis", "openssl")
+CRITICAL = Change(Kind.EXPLOITABLE, SOFTWARE[-1], risk=9.8)
 Rule = dict[str, Any]
 Verdicts = dict[tuple[str, str], tuple[frozenset[str], frozenset[str]]]
 """By row and phase: every verdict that was given, and the codes of what blocked."""
@@ -45,53 +47,58 @@ class Row(NamedTuple):
     rule: Rule
     first: frozenset[str] | None
     later: frozenset[str] | None
+    unseen: frozenset[str] | None
     code: str | None = None
     """Of a reason, when the API answers like this from the start."""
 
 
+PAGE_2_FAILS: Rule = {"fail_from_page": 2}
+ELSEWHERE: Rule = {"next_base": "http://elsewhere.test"}
+HALF: Rule = {"share": 0.5}
+NOTHING_SAID: Rule = {"members": {"total": 0, "errors": [], "status": "ok", "error": None}}
 PARTS = [
-    Row("total", {"form": PartForm.TOTAL}, NOT_PASS, NOT_PASS),
-    Row("meta.total", {"form": PartForm.META_TOTAL}, NOT_PASS, NOT_PASS),
-    Row("truncated", {"form": PartForm.TRUNCATED}, NOT_PASS, NOT_PASS),
-    Row("206 and Content-Range", {"form": PartForm.CONTENT_RANGE}, NOT_PASS, NOT_PASS),
-    Row("206", {"share": 0.5, "status": 206}, UNKNOWN, NOT_PASS),
-    Row("203 and partial", {"share": 0.5, "status": 203, "members": {"partial": True}}, UNKNOWN, NOT_PASS),
-    Row("total_pages", {"form": PartForm.TOTAL_PAGES}, FAIL, FAIL),
-    Row("Link next", {"form": PartForm.NEXT_LINK}, FAIL, FAIL),
-    Row("next_page_url", {"form": PartForm.NEXT_PAGE_URL}, FAIL, FAIL),
-    Row("total_pages, page 2 fails", {"form": PartForm.TOTAL_PAGES, "fail_from_page": 2}, UNKNOWN, NOT_PASS),
-    Row("Link next, page 2 fails", {"form": PartForm.NEXT_LINK, "fail_from_page": 2}, UNKNOWN, NOT_PASS),
-    Row("next_page_url, page 2 fails", {"form": PartForm.NEXT_PAGE_URL, "fail_from_page": 2}, UNKNOWN, NOT_PASS),
-    Row("Link next, elsewhere", {"form": PartForm.NEXT_LINK, "next_base": "http://127.0.0.1:9"}, UNKNOWN, NOT_PASS),
-    Row("next_page_url, elsewhere", {"form": PartForm.NEXT_PAGE_URL, "next_base": "http://x.test"}, UNKNOWN, NOT_PASS),
-    Row("total_pages, without end", {"form": PartForm.TOTAL_PAGES, "endless": True}, NOT_PASS, NOT_PASS),
-    Row("success: false", {"form": PartForm.SUCCESS_FALSE}, UNKNOWN, NOT_PASS),
-    Row("status: error", {"form": PartForm.STATUS_ERROR}, UNKNOWN, NOT_PASS),
-    Row("errors", {"form": PartForm.ERRORS}, UNKNOWN, NOT_PASS),
-    Row("error: true", {"share": 0.5, "members": {"error": True}}, UNKNOWN, NOT_PASS),
-    Row("hasMore", {"share": 0.5, "members": {"hasMore": True}}, UNKNOWN, NOT_PASS),
-    Row("next_cursor", {"share": 0.5, "members": {"meta": {"next_cursor": "abc"}}}, UNKNOWN, NOT_PASS),
-    Row("cut JSON", {"body": '{"data": ['}, UNKNOWN, NOT_PASS),
-    Row("data: null", {"data": None}, UNKNOWN, NOT_PASS),
-    Row("data: object without entries", {"data": {}}, UNKNOWN, NOT_PASS),
-    Row("empty", {"share": 0.0}, UNKNOWN, NOT_PASS),
-    Row("less than half, and nothing tells", {"share": 0.4}, None, NOT_PASS),
-    Row("members that say nothing", {"members": {"total": 0, "errors": [], "status": "ok", "error": None}}, FAIL, FAIL),
-    Row("all on one page", {"form": PartForm.TOTAL_PAGES, "per_page": 50}, FAIL, FAIL),
+    Row("total", {"form": PartForm.TOTAL}, NOT_PASS, NOT_PASS, NOT_PASS),
+    Row("meta.total", {"form": PartForm.META_TOTAL}, NOT_PASS, NOT_PASS, NOT_PASS),
+    Row("truncated", {"form": PartForm.TRUNCATED}, NOT_PASS, NOT_PASS, NOT_PASS),
+    Row("206 and Content-Range", {"form": PartForm.CONTENT_RANGE}, NOT_PASS, NOT_PASS, NOT_PASS),
+    Row("206", {"status": 206, **HALF}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("203 and partial", {"status": 203, "members": {"partial": True}, **HALF}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("hasMore", {"members": {"hasMore": True}, **HALF}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("next_cursor", {"members": {"meta": {"next_cursor": "abc"}}, **HALF}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("total_pages", {"form": PartForm.TOTAL_PAGES}, FAIL, FAIL, FAIL),
+    Row("Link next", {"form": PartForm.NEXT_LINK}, FAIL, FAIL, FAIL),
+    Row("next_page_url", {"form": PartForm.NEXT_PAGE_URL}, FAIL, FAIL, FAIL),
+    Row("total_pages, 2 fails", {"form": PartForm.TOTAL_PAGES, **PAGE_2_FAILS}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("Link next, 2 fails", {"form": PartForm.NEXT_LINK, **PAGE_2_FAILS}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("next_page_url, 2 fails", {"form": PartForm.NEXT_PAGE_URL, **PAGE_2_FAILS}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("Link next, elsewhere", {"form": PartForm.NEXT_LINK, **ELSEWHERE}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("next_page_url, elsewhere", {"form": PartForm.NEXT_PAGE_URL, **ELSEWHERE}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("total_pages, endless", {"form": PartForm.TOTAL_PAGES, "endless": True}, NOT_PASS, NOT_PASS, NOT_PASS),
+    Row("success: false", {"form": PartForm.SUCCESS_FALSE}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("status: error", {"form": PartForm.STATUS_ERROR}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("errors", {"form": PartForm.ERRORS}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("error: true", {"members": {"error": True}, **HALF}, UNKNOWN, NOT_PASS, None),
+    Row("cut JSON", {"body": '{"data": ['}, UNKNOWN, NOT_PASS, None),
+    Row("data: null", {"data": None}, UNKNOWN, NOT_PASS, None),
+    Row("data: an empty object", {"data": {}}, UNKNOWN, NOT_PASS, None),
+    Row("empty", {"share": 0.0}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("less than half, and nothing tells", {"share": 0.4}, None, NOT_PASS, None),
+    Row("members that say nothing", NOTHING_SAID, FAIL, FAIL, FAIL),
+    Row("all on one page", {"form": PartForm.TOTAL_PAGES, "per_page": 50}, FAIL, FAIL, FAIL),
 ]
 EXPLOITS = [
-    Row("risk 9.8/10", {"risk": RiskForm.OUT_OF_TEN}, FAIL, FAIL),
-    Row("risk as a vector", {"risk": RiskForm.VECTOR}, FAIL, FAIL),
-    Row("risk in an object", {"risk": RiskForm.OBJECT}, FAIL, FAIL),
-    Row("risk in a list", {"risk": RiskForm.LIST}, FAIL, FAIL),
-    Row("risk missing", {"risk": RiskForm.MISSING}, UNKNOWN, NOT_PASS),
-    Row("risk null", {"risk": RiskForm.NULL}, UNKNOWN, NOT_PASS),
-    Row("risk as a word", {"risk": RiskForm.WORD}, UNKNOWN, NOT_PASS),
-    Row("risk 109.8", {"risk": RiskForm.OUT_OF_RANGE}, UNKNOWN, NOT_PASS),
-    Row("exploits missing everywhere", {"exploits": ExploitsForm.MISSING}, UNKNOWN, NOT_PASS, "exploits_unknown"),
-    Row("exploits null everywhere", {"exploits": ExploitsForm.NULL}, UNKNOWN, NOT_PASS),
-    Row("exploits wrapped", {"exploits": ExploitsForm.WRAPPED}, FAIL, FAIL),
-    Row("exploits by CVE", {"exploits": ExploitsForm.KEYED}, FAIL, FAIL),
+    Row("risk 9.8/10", {"risk": RiskForm.OUT_OF_TEN}, FAIL, FAIL, FAIL),
+    Row("risk as a vector", {"risk": RiskForm.VECTOR}, FAIL, FAIL, FAIL),
+    Row("risk in an object", {"risk": RiskForm.OBJECT}, FAIL, FAIL, FAIL),
+    Row("risk in a list", {"risk": RiskForm.LIST}, FAIL, FAIL, FAIL),
+    Row("risk missing", {"risk": RiskForm.MISSING}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("risk null", {"risk": RiskForm.NULL}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("risk as a word", {"risk": RiskForm.WORD}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("risk 109.8", {"risk": RiskForm.OUT_OF_RANGE}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("no exploits anywhere", {"exploits": ExploitsForm.MISSING}, UNKNOWN, NOT_PASS, UNKNOWN, "exploits_unknown"),
+    Row("exploits null", {"exploits": ExploitsForm.NULL}, UNKNOWN, NOT_PASS, UNKNOWN),
+    Row("exploits wrapped", {"exploits": ExploitsForm.WRAPPED}, FAIL, FAIL, FAIL),
+    Row("exploits by CVE", {"exploits": ExploitsForm.KEYED}, FAIL, FAIL, FAIL),
 ]
 CONFIG = """\
 poll: {{interval: 2s, max_requests_per_minute: 60000, timeout: 2s}}
@@ -117,7 +124,7 @@ def add(simulator: Simulator, name: str, *, critical: bool) -> Server:
     software = [Software(name=one, canonical_name=one, version="1.2.3", supported=True) for one in SOFTWARE]
     server = world.add_server(world.demo, name, software=software, verified=True)
     if critical:
-        world.change(server, Change(Kind.EXPLOITABLE, SOFTWARE[-1], risk=9.8))
+        world.change(server, CRITICAL)
     return server
 
 
@@ -150,29 +157,51 @@ def wait_for_hits(apis: Sequence[Simulator], hits: int) -> None:
     eventually(applied, within=60.0, what="altered replies")
 
 
-def in_both_phases(
-    exporter: Exporter, asked: dict[str, tuple[str, str]], rules: Sequence[tuple[Simulator, ReplyRule]]
-) -> Verdicts:
-    """The rules have been in force from the start; then all is well for a while; then they are again."""
-    apis = list(dict.fromkeys(api for api, _ in rules))
-    wait_for_hits(apis, 2)
-    found = verdicts(exporter, asked, "first", 1.0)
-    for api in apis:
-        api.replies.clear()
-    eventually(
-        lambda: all(ask(exporter, *one)[0] == "fail" for one in asked.values()), within=30.0, what="the whole truth"
-    )
-    for api, rule in rules:
-        api.replies.add(rule)
-    # The second reply comes when the first was kept.
-    wait_for_hits(apis, 2)
-    return found | verdicts(exporter, asked, "later", 1.0)
+class Stage(NamedTuple):
+    """Rows that are played together."""
+
+    exporter: Exporter
+    asked: dict[str, tuple[str, str]]
+    """By row: the server or glob, and the account."""
+    rules: Sequence[tuple[Simulator, ReplyRule]]
+    mend: Callable[[], object]
+    """Nothing is critical any more."""
+    break_again: Callable[[], object]
+    """Something becomes critical that the forms leave out."""
+
+    def play(self) -> Verdicts:
+        """All three phases."""
+        apis = list(dict.fromkeys(api for api, _ in self.rules))
+        found = self._altered(apis, "first")
+        self._wait_for("fail")
+        found |= self._altered(apis, "later")
+        self.mend()
+        self._wait_for("pass")
+        return found | self._altered(apis, "unseen", self.break_again)
+
+    def _altered(self, apis: Sequence[Simulator], phase: str, then: Callable[[], object] = lambda: None) -> Verdicts:
+        if phase != "first":
+            for api, rule in self.rules:
+                api.replies.add(rule)
+        then()
+        # When a second or third reply comes, the first was kept.
+        wait_for_hits(apis, 3)
+        found = verdicts(self.exporter, self.asked, phase, 1.0)
+        for api in apis:
+            api.replies.clear()
+        return found
+
+    def _wait_for(self, verdict: str) -> None:
+        def all_say_so() -> bool:
+            return all(ask(self.exporter, *one)[0] == verdict for one in self.asked.values())
+
+        eventually(all_say_so, within=30.0, what=f"{verdict} everywhere")
 
 
 def check(rows: Sequence[Row], found: Verdicts, form: str, phase: str) -> None:
     """What was said of a row is what it tells."""
     (row,) = (one for one in rows if one.form == form)
-    wanted = row.first if phase == "first" else row.later
+    wanted: frozenset[str] | None = getattr(row, phase)
     said, codes = found[form, phase]
     if wanted is not None:
         assert said <= wanted, (sorted(said), sorted(codes))
@@ -186,16 +215,25 @@ def of_software(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
     folder = tmp_path_factory.mktemp("software")
     with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=0)) as api:
         asked, rules = {}, []
-        for number, row in enumerate([*PARTS, *EXPLOITS]):
-            server = add(api, f"server-{number}.example.org", critical=True)
+        servers = [add(api, f"server-{n}.example.org", critical=True) for n in range(len(PARTS) + len(EXPLOITS))]
+        for row, server in zip([*PARTS, *EXPLOITS], servers, strict=True):
             asked[row.form] = server.name, "a0"
             rules.append((api, ReplyRule(endpoint=Endpoint.SOFTWARE, server=server.id, **row.rule)))
             api.replies.add(rules[-1][1])
         with Exporter(folder, config(folder, [api], "1h")) as exporter:
-            yield in_both_phases(exporter, asked, rules)
+            yield Stage(
+                exporter,
+                asked,
+                rules,
+                mend=lambda: [api.world.change(server, Change(Kind.MENDED)) for server in servers],
+                break_again=lambda: [api.world.change(server, CRITICAL) for server in servers],
+            ).play()
 
 
-@pytest.mark.parametrize("phase", ["first", "later"])
+PHASES = ["first", "later", "unseen"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("form", [row.form for row in (*PARTS, *EXPLOITS)])
 def test_a_software_list_like_this(of_software: Verdicts, form: str, phase: str) -> None:
     """A server whose software is answered so: never a pass, and a fail where everything can be read."""
@@ -204,7 +242,7 @@ def test_a_software_list_like_this(of_software: Verdicts, form: str, phase: str)
 
 @pytest.fixture(scope="module")
 def of_lists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
-    """Each form on an account of its own; the last of four servers is critical."""
+    """Each form on an account of its own; the last of four servers is critical, or of five."""
     folder = tmp_path_factory.mktemp("lists")
     with ExitStack() as stack:
         apis, asked, rules = [], {}, []
@@ -217,10 +255,18 @@ def of_lists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
             rules.append((api, ReplyRule(endpoint=Endpoint.SERVERS, **row.rule)))
             api.replies.add(rules[-1][1])
         with Exporter(folder, config(folder, apis, "1h")) as exporter:
-            yield in_both_phases(exporter, asked, rules)
+            yield Stage(
+                exporter,
+                asked,
+                rules,
+                mend=lambda: [
+                    api.world.change(api.world.servers(api.world.demo)[3], Change(Kind.MENDED)) for api in apis
+                ],
+                break_again=lambda: [add(api, "server-4.example.org", critical=True) for api in apis],
+            ).play()
 
 
-@pytest.mark.parametrize("phase", ["first", "later"])
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("form", [row.form for row in PARTS])
 def test_a_server_list_like_this(of_lists: Verdicts, form: str, phase: str) -> None:
     """A glob over an account whose list is answered so: never a pass, and a fail where everything can be read."""

@@ -14,14 +14,16 @@ A question is asked at some moment about some servers. A ``pass`` is right only 
 **Which states it may have had.** A reply is *surely known* once the next call of the same kind for the same server
 came in (an exporter asks about a server again only after it kept the answer), or ``LATEST`` seconds after it was sent,
 unless the exporter was killed in between. A reply that was sent and is not surely known may be known or not: both are
-allowed. A failed call is no reply: what was known before stays, and gets old.
+allowed. A call that failed by its status, its ``error`` member or for want of anything readable is no reply: what was
+known before stays, and gets old.
 
 **What a careful reader could say** of one server, from the last reply that is known about its software:
 
 * It started at most ``max_age`` ago.
-* It was whole. A part of several pages, an empty list, or a reply in which no software says anything about exploits
-  vouches for nothing. A list that lost more than half (of four or more) without a word is believed when it was said
-  twice, ``settle`` apart; until then what was there before counts too.
+* It was whole. A part of several pages of which not all were read, one that says of itself that it failed, an empty
+  list, or a reply in which no software says anything about exploits vouches for nothing. A list that lost more than
+  half (of four or more) without a word is believed when it was said twice, ``settle`` apart; until then what was there
+  before counts too.
 * It breaks no limit. An exploit whose risk nobody can read may be the worst. So many software in an unknown state are
   allowed as the policy says.
 * It started in this life of the server: after the change of its name, or its return under an old id, if a list has told
@@ -320,7 +322,7 @@ class Model:
             if not views:
                 return Objection("never listed", "no server list was served")
             objections = [self._objection_to(view, asked, policy, began, ended) for view in views]
-            return None if None in objections else objections[0]
+            return None if None in objections else objections[-1]
 
     def _possible_views(self, at: float) -> list[View]:
         known = [place for place, view in enumerate(self._views) if view.reply.surely_known(at)]
@@ -367,7 +369,7 @@ class Model:
             return Objection("never polled", f"server {server_id}: its software was never served")
         verdicts = [self._doubt(server_id, reply, since, policy, at) for reply in possible]
         held = [reply.contents for reply, doubt in zip(possible, verdicts, strict=True) if doubt is None]
-        return held or next(doubt for doubt in verdicts if doubt is not None)
+        return held or next(doubt for doubt in reversed(verdicts) if doubt is not None)
 
     def _doubt(
         self, server_id: int, reply: Reply, since: float, policy: Mapping[str, Any], at: float

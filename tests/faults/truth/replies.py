@@ -27,10 +27,11 @@ class Outcome(StrEnum):
 
     WHOLE = "whole"
     PART = "a part"
+    """It says so, or that something failed, in whatever words."""
     EMPTY = "empty"
     SILENT = "without a word on exploits"
     FAILED = "failed"
-    """No data at all: an error in whatever words, or nothing that can be read."""
+    """No data at all: an error, or nothing that can be read."""
     REFUSED = "refused"
 
 
@@ -41,7 +42,7 @@ class Sheet:
     outcome: Outcome
     data: Any = None
     more: bool = False
-    """It says that there is more."""
+    """It says that it is not all."""
     total: int = 0
     """So many entries it says there are in all."""
 
@@ -56,9 +57,7 @@ def read_sheet(status: int, headers: Mapping[str, str], body: bytes, *, cut: boo
     document = _decode(body) if 200 <= status < 300 and not cut else None
     if not isinstance(document, dict):
         return FAILED
-    if any(document.get(name) not in _NOTHING for name in ("error", "errors")):
-        return FAILED
-    if document.get("success", True) in _NOTHING or str(document.get("status", "ok")).lower() not in _GOOD_WORDS:
+    if document.get("error") not in _NOTHING:
         return FAILED
     more, total = _more(status, headers, document)
     # An event may come without the envelope.
@@ -80,7 +79,10 @@ def _more(status: int, headers: Mapping[str, str], document: dict[str, Any]) -> 
     found = _RANGE.fullmatch(headers.get("content-range", ""))
     totals = [document.get("total"), meta.get("total"), pages.get("total"), found[1] if found else None]
     more = (
-        (status == 206 and found is None)
+        document.get("errors") not in _NOTHING
+        or document.get("success", True) in _NOTHING
+        or str(document.get("status", "ok")).lower() not in _GOOD_WORDS
+        or (status == 206 and found is None)
         or any(document.get(name) not in _NOTHING for name in ("truncated", "partial", "next_page_url"))
         or 'rel="next"' in headers.get("link", "")
         or _number(pages.get("total_pages")) > max(_number(pages.get("current_page")), 1)
