@@ -322,7 +322,7 @@ class Model:
             if not views:
                 return Objection("never listed", "no server list was served")
             objections = [self._objection_to(view, asked, policy, began, ended) for view in views]
-            return None if None in objections else objections[-1]
+            return None if None in objections else _either(objections)
 
     def _possible_views(self, at: float) -> list[View]:
         known = [place for place, view in enumerate(self._views) if view.reply.surely_known(at)]
@@ -369,7 +369,7 @@ class Model:
             return Objection("never polled", f"server {server_id}: its software was never served")
         verdicts = [self._doubt(server_id, reply, since, policy, at) for reply in possible]
         held = [reply.contents for reply, doubt in zip(possible, verdicts, strict=True) if doubt is None]
-        return held or next(doubt for doubt in reversed(verdicts) if doubt is not None)
+        return held or _either(verdicts)
 
     def _doubt(
         self, server_id: int, reply: Reply, since: float, policy: Mapping[str, Any], at: float
@@ -436,6 +436,12 @@ class Model:
             waived = {one.software for one in findings(contents) if _waived(one, waivers) and one.kind == "exploitable"}
             counts.append(_count(left, [one for one in contents if one.name not in waived], policy))
         return Counter({limit: min(one[limit] for one in counts) for limit in _limits(policy)})
+
+
+def _either(objections: Sequence[Objection | None]) -> Objection:
+    """One of several, whichever state of knowledge holds; the kind is that of what is surely known."""
+    each = dict.fromkeys(one for one in objections if one is not None)
+    return Objection(next(iter(each)).kind, "; or ".join(one.text for one in each))
 
 
 def _software_of(issue: Mapping[str, Any]) -> str | None:
