@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import logging
 import random
 import time
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import requests
+from tests.faults.truth.model import Accepted, Question, Waiver
+from tests.faults.truth.replies import Exploit
 from tests.harness.process import TOKEN, Exporter
 from tests.harness.waiting import eventually
 
@@ -81,14 +84,13 @@ class FalsePass(NamedTuple):
     """A ``pass`` that nobody could vouch for."""
 
     number: int
-    asked: tuple[int | str, ...]
-    policy: dict[str, Any]
+    question: Question
     objection: Objection
     journal: tuple[str, ...]
 
     def __str__(self) -> str:
         story = "\n    ".join(self.journal)
-        return f"question {self.number}, {list(self.asked)} by {self.policy}: {self.objection.text}\n    {story}"
+        return f"question {self.number}, {self.question}: {self.objection.text}\n    {story}"
 
 
 @dataclass
@@ -144,6 +146,7 @@ class Run:
         self._names = len(NAMES)
         self._former: list[str] = []
         self._offset = 0.0
+        self._items: dict[Accepted, dict[str, Any]] = {}
         self.model.last_scan = self._last_scan
         world = self.simulator.world
         for name in NAMES:
@@ -181,7 +184,7 @@ class Run:
     def settle_down(self) -> None:
         """Wait until every server was polled."""
         eventually(
-            lambda: all(self.ask((name,), {})[0] in ("pass", "fail") for name in self._present()),
+            lambda: all(self.ask(Question((name,), {}))[0] in ("pass", "fail") for name in self._present()),
             within=60.0,
             what="known servers",
         )
@@ -195,31 +198,52 @@ class Run:
 
     def question(self, *, healthy: bool = False) -> None:
         """Ask a random question, and count what is answered; ``healthy``: only what can be answered at any time."""
-        asked, policy = self._selection(), self._policy()
-        if healthy and policy.keys() & {"max_age", "max_scan_age"}:
-            policy = {}
+        question = self._question()
+        if healthy and question.policy.keys() & {"max_age", "max_scan_age"}:
+            question = question._replace(policy={})
         began = time.monotonic()
         try:
-            verdict, codes = self.ask(asked, policy)
+            verdict, codes = self.ask(question)
         except requests.RequestException:
             self.tally.unanswered += 1
             return
-        objection = self.model.objection(asked, policy, began, time.monotonic())
+        objection = self.model.objection(question, began, time.monotonic())
         self.tally.verdicts[verdict] += 1
         if verdict == "pass" and objection is not None:
             story = (*self.journal[-12:], f"{began - self._began:8.3f} asked")
-            self.tally.false.append(FalsePass(self.tally.asked, asked, policy, objection, story))
+            self.tally.false.append(FalsePass(self.tally.asked, question, objection, story))
         if verdict == "unknown":
             self.tally.codes.update(codes)
             self.tally.needless += objection is None
 
-    def ask(self, asked: tuple[int | str, ...], policy: dict[str, Any]) -> tuple[str, frozenset[str]]:
+    def ask(self, question: Question) -> tuple[str, frozenset[str]]:
         """The gate's verdict, and the codes of what blocks."""
-        body = {"servers": list(asked), "policy": policy}
-        answer = self._session.post(f"{self.exporter.url}/api/v1/gate", json=body, timeout=10)
+        waivers, accepted = list(map(_written, question.waivers)), [self._items[one] for one in question.baseline]
+        policy = {**question.policy, **({"waivers": waivers} if waivers else {})}
+        policy |= {"baseline": accepted} if accepted else {}
+        answer = self._session.post(
+            f"{self.exporter.url}/api/v1/gate", json={"servers": list(question.asked), "policy": policy}, timeout=10
+        )
         assert answer.status_code == 200, answer.text
         told = answer.json()
         return told["verdict"], frozenset(one["code"] for one in told["reasons"] if one["blocking"])
+
+    def write_baseline(self) -> str:
+        """All that is open now is accepted, as it is."""
+        at = time.monotonic()
+        answer = self._session.get(f"{self.exporter.url}/api/v1/issues", params={"limit": 1000}, timeout=10).json()
+        self._items = {}
+        for item in answer["items"]:
+            exploits = item.get("exploits") or ()
+            kept = {name: item[name] for name in ("fingerprint", "kind", "severity", "risk")}
+            kept["exploits"] = [{name: one.get(name) for name in ("id", "cve", "title", "risk")} for one in exploits]
+            named = tuple(
+                Exploit(frozenset(str(one[name]) for name in ("id", "cve") if one.get(name)), one.get("risk"))
+                for one in exploits
+            )
+            what = item["server_id"], item["server"], item["canonical_name"], item["kind"], item["severity"]
+            self._items[Accepted(*what, named, at)] = kept
+        return f"{[one[:5] for one in self._items]}"
 
     def _selection(self) -> tuple[int | str, ...]:
         names, kind = self._present(), self.draw.random()
@@ -233,13 +257,26 @@ class Run:
             return (self.draw.choice(("web-*", "db-*", "*")),)
         return (self.draw.choice(self._former[-5:]),)
 
-    def _policy(self) -> dict[str, Any]:
-        policy = self.draw.choice(POLICIES)
-        if self.draw.random() < 0.1:
-            until = (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)).isoformat()
-            software = self.draw.choice(SOFTWARE)
-            policy = policy | {"waivers": [{"server": "*", "software": software, "until": until, "reason": "known"}]}
-        return policy
+    def _question(self) -> Question:
+        waivers = (self._waiver(),) if self.draw.random() < 0.15 else ()
+        baseline = tuple(self._items) if self.draw.random() < 0.2 else ()
+        return Question(self._selection(), self.draw.choice(POLICIES), waivers, baseline)
+
+    def _waiver(self) -> Waiver:
+        """For some software, or for one of its exploits, as it is now; with or without an end at what is worse."""
+        server = self.draw.choice(("*", "web-*", self._server().name))
+        exploits = [
+            (one.software.canonical_name, exploit.cve or str(exploit.id))
+            for there in self._servers()
+            for one in self.simulator.world.installed(there)
+            for exploit in one.software.exploits
+        ]
+        worst = self.draw.choice(("critical", "critical", "high", "medium"))
+        if exploits and self.draw.random() < 0.5:
+            software, exploit = self.draw.choice(exploits)
+            return Waiver(server, software, None, exploit, worst)
+        kind = self.draw.choice((None, None, "exploitable", "outdated"))
+        return Waiver(server, self.draw.choice(SOFTWARE), kind, None, worst)
 
     # The world
 
@@ -504,17 +541,9 @@ class Run:
 
     def reload(self) -> str:
         """Waivers come and go."""
-        waivers = frozenset(
-            (software, self.draw.choice(("*", "exploitable", "outdated")))
-            for software in self.draw.sample(SOFTWARE, self.draw.choice((0, 0, 1, 2)))
-        )
-        until = (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)).isoformat()
-        written = ", ".join(
-            f'{{server: "*", software: {software}, until: {until}, reason: known'
-            + (f", kind: {kind}" if kind != "*" else "")
-            + "}"
-            for software, kind in sorted(waivers)
-        )
+        waivers = tuple(self._waiver() for _ in range(self.draw.choice((0, 0, 1, 2))))
+        # JSON's objects are YAML's.
+        written = ", ".join(json.dumps(_written(one)) for one in waivers)
         text = config(self.simulator.base_url, self.exporter, written)
         self.exporter.write_config(text)
         with contextlib.suppress(requests.RequestException):
@@ -522,7 +551,7 @@ class Run:
             answer = self._session.post(f"{self.exporter.url}/-/reload", timeout=10)
             self.model.waivers_set(at, waivers)
             assert answer.status_code == 200, answer.text
-        return f"{sorted(waivers)}"
+        return f"{waivers}"
 
     def lose_credentials(self) -> str:
         """The key is revoked for a while; whoever notices waits for minutes, so it starts anew then."""
@@ -542,6 +571,15 @@ class Run:
         self.set_clock(self._offset)
         self.model.clock_slack = max(self.model.clock_slack, 12.0)
         return f"{step:+} s, now {self._offset:+} s off"
+
+
+def _written(waiver: Waiver) -> dict[str, str]:
+    """As the configuration and a request have it."""
+    until = (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)).isoformat()
+    limits = {"kind": waiver.kind, "exploit": waiver.exploit}
+    limits["max_severity"] = None if waiver.max_severity == "critical" else waiver.max_severity
+    given = {name: value for name, value in limits.items() if value is not None}
+    return {"server": waiver.server, "software": waiver.software, "until": until, "reason": "known", **given}
 
 
 def config(api_url: str, exporter: Exporter | None, waivers: str = "", folder: str = "") -> str:
@@ -574,6 +612,7 @@ _WEIGHTS: dict[Callable[[Run], str], int] = {
     Run.kill: 3,
     Run.stop: 1,
     Run.reload: 4,
+    Run.write_baseline: 4,
     Run.lose_credentials: 1,
     Run.step_clock: 2,
 }

@@ -24,8 +24,9 @@ known before stays, and gets old.
   list, or a reply in which no software says anything about exploits vouches for nothing. A list that lost more than
   half (of four or more) without a word is believed when it was said twice, ``settle`` apart; until then what was there
   before counts too.
-* It breaks no limit. An exploit whose risk nobody can read may be the worst. So many software in an unknown state are
-  allowed as the policy says.
+* It breaks no limit, beside what waivers and the baseline cover: of an exploitable software exploit by exploit, of a
+  baseline only as bad as it was recorded, and not under another name of another server that had the id. An exploit
+  whose risk nobody can read may be the worst. So many software in an unknown state are allowed as the policy says.
 * It started in this life of the server: after the change of its name, or its return under an old id, if a list has told
   of that, or if the question uses the new name. A name that no known list has is nobody's.
 * No event says otherwise. Once an acknowledged delivery's event was served, it has to have started after the delivery
@@ -53,13 +54,14 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.faults.truth.replies import (
+    BROKEN,
+    EXPLOIT_RISK,
     SEVERITIES,
-    Finding,
+    Exploit,
     Found,
     Outcome,
     Sheet,
     State,
-    findings,
     is_silent,
     read_contents,
 )
@@ -152,11 +154,53 @@ class Objection(NamedTuple):
     text: str
 
 
+class Waiver(NamedTuple):
+    """Somebody accepts something, until a day that is far off."""
+
+    server: str
+    software: str
+    kind: str | None = None
+    exploit: str | None = None
+    max_severity: str = "critical"
+
+    def covers(self, server: str, software: str, kind: str, severity: str, exploit: Exploit | None) -> bool:
+        """Whether that is what is accepted."""
+        return (
+            fnmatchcase(server, self.server)
+            and fnmatchcase(software, self.software)
+            and self.kind in (None, kind)
+            and SEVERITIES.index(self.max_severity) <= SEVERITIES.index(severity)
+            and (self.exploit is None or (exploit is not None and self.exploit in exploit.names))
+        )
+
+
+class Accepted(NamedTuple):
+    """An issue of a baseline, as it was recorded."""
+
+    server_id: int
+    server: str
+    software: str
+    kind: str
+    severity: str
+    exploits: tuple[Exploit, ...]
+    at: float
+
+
+class Question(NamedTuple):
+    """What the gate is asked."""
+
+    asked: tuple[int | str, ...]
+    policy: Mapping[str, Any]
+    """As the request has it, without waivers and baseline."""
+    waivers: tuple[Waiver, ...] = ()
+    baseline: tuple[Accepted, ...] = ()
+
+
 class WaiversInForce(NamedTuple):
-    """Waivers of the configuration, as (software, kind), from some moment on."""
+    """Waivers of the configuration, from some moment on."""
 
     since: float
-    waivers: frozenset[tuple[str, str]]
+    waivers: tuple[Waiver, ...]
 
 
 class Model:
@@ -173,7 +217,7 @@ class Model:
         self._views: list[View] = []
         self._events: dict[tuple[int, int], EventFacts] = defaultdict(EventFacts)
         self._lives: dict[int, list[Life]] = defaultdict(list)
-        self._waivers = [WaiversInForce(0.0, frozenset())]
+        self._waivers = [WaiversInForce(0.0, ())]
         self.outcomes: Counter[str] = Counter()
 
     # What happened
@@ -183,10 +227,10 @@ class Model:
         with self._lock:
             self._lives[server_id].append(Life(at, name))
 
-    def waivers_set(self, at: float, waivers: Iterable[tuple[str, str]]) -> None:
-        """The configuration has these waivers for every server."""
+    def waivers_set(self, at: float, waivers: tuple[Waiver, ...]) -> None:
+        """The configuration has these waivers."""
         with self._lock:
-            self._waivers.append(WaiversInForce(at, frozenset(waivers)))
+            self._waivers.append(WaiversInForce(at, waivers))
 
     def stopped(self, at: float) -> None:
         """The exporter was killed, or keeps nothing of the calls under way."""
@@ -311,9 +355,7 @@ class Model:
 
     # What may be said
 
-    def objection(
-        self, asked: Sequence[int | str], policy: Mapping[str, Any], began: float, ended: float
-    ) -> Objection | None:
+    def objection(self, question: Question, began: float, ended: float) -> Objection | None:
         """Why no careful reader could say ``pass`` to this question; ``None`` if one could."""
         with self._lock:
             if _known_last(self._lists, began) is Outcome.REFUSED:
@@ -321,18 +363,16 @@ class Model:
             views = self._possible_views(began)
             if not views:
                 return Objection("never listed", "no server list was served")
-            objections = [self._objection_to(view, asked, policy, began, ended) for view in views]
+            objections = [self._objection_to(view, question, began, ended) for view in views]
             return None if None in objections else _either(objections)
 
     def _possible_views(self, at: float) -> list[View]:
         known = [place for place, view in enumerate(self._views) if view.reply.surely_known(at)]
         return self._views[known[-1] if known else 0 :]
 
-    def _objection_to(
-        self, view: View, asked: Sequence[int | str], policy: Mapping[str, Any], began: float, ended: float
-    ) -> Objection | None:
-        meant: set[int] = set()
-        for one in asked:
+    def _objection_to(self, view: View, question: Question, began: float, ended: float) -> Objection | None:
+        policy, meant = question.policy, set[int]()
+        for one in question.asked:
             found = [i for i, name in view.names.items() if one in (i, name) or fnmatchcase(name, str(one))]
             if "*" in str(one) and not view.whole:
                 return Objection("glob", f"{one}: the server list was not whole, or not believed yet")
@@ -341,22 +381,42 @@ class Model:
             meant.update(found)
         if missing := meant & view.missing:
             return Objection("missing", f"server {min(missing)}: the last list does not have it")
-        totals: Counter[str] = Counter()
+        limits, totals = _limits(policy), Counter[str]()
         for server_id in sorted(meant):
             held = self._held(server_id, view.since.get(server_id, 0.0), policy, began)
             if isinstance(held, Objection):
                 return held
             if policy.get("max_scan_age") and self.last_scan(server_id) is None:
                 return Objection("scan", f"server {server_id}: no scan of it has ended")
-            counted = [self._counted(contents, policy, began, ended) for contents in held]
-            for limit in _limits(policy):
+            name = view.names[server_id]
+            accepted = self._accepted(question.baseline, server_id, name)
+            counted = [
+                _count(_left(contents, name, waivers, accepted), policy)
+                for contents in held
+                for waivers in self._waivers_between(began, ended, question)
+            ]
+            for limit in limits:
                 totals[limit] += min(one[limit] for one in counted)
-        over = [
-            f"{limit}: {totals[limit]} > {allowed}"
-            for limit, allowed in _limits(policy).items()
-            if totals[limit] > allowed
-        ]
+        over = [f"{limit}: {totals[limit]} > {allowed}" for limit, allowed in limits.items() if totals[limit] > allowed]
         return Objection("limit", f"servers {sorted(meant)}: {', '.join(over)}") if over else None
+
+    def _waivers_between(self, began: float, ended: float, question: Question) -> list[tuple[Waiver, ...]]:
+        """All that may be in force: while the configuration is read anew, the old ones or the new ones."""
+        return [
+            (*one.waivers, *question.waivers)
+            for one, after in zip(self._waivers, [*self._waivers[1:], None], strict=True)
+            if one.since <= ended and (after is None or after.since >= began - LATEST)
+        ]
+
+    def _accepted(self, baseline: Iterable[Accepted], server_id: int, name: str) -> list[Accepted]:
+        """The baseline's issues of this server: not those of another one that had its id and another name."""
+        lives = self._lives[server_id]
+        return [
+            one
+            for one in baseline
+            if one.server_id == server_id
+            and (one.server == name or not any(life.name is None and life.since > one.at - LATEST for life in lives))
+        ]
 
     def _held(
         self, server_id: int, since: float, policy: Mapping[str, Any], at: float
@@ -418,25 +478,6 @@ class Model:
         told = [name for name in map(_software_of, news or ()) if name not in broken]
         return Objection("reported", f"{what} that told of {told}, which it does not show") if told else None
 
-    def _counted(
-        self, contents: Iterable[Found], policy: Mapping[str, Any], began: float, ended: float
-    ) -> Counter[str]:
-        """How much counts against each limit."""
-        contents = tuple(contents)
-        inline = {(one["software"], one.get("kind", "*")) for one in policy.get("waivers", ())}
-        # While it is reloaded, either may be in force.
-        in_force = [
-            one.waivers | inline
-            for one, after in zip(self._waivers, [*self._waivers[1:], None], strict=True)
-            if one.since <= ended and (after is None or after.since >= began - LATEST)
-        ]
-        counts: list[Counter[str]] = []
-        for waivers in in_force:
-            left = [one for one in findings(contents) if not _waived(one, waivers)]
-            waived = {one.software for one in findings(contents) if _waived(one, waivers) and one.kind == "exploitable"}
-            counts.append(_count(left, [one for one in contents if one.name not in waived], policy))
-        return Counter({limit: min(one[limit] for one in counts) for limit in _limits(policy)})
-
 
 def _either(objections: Sequence[Objection | None]) -> Objection:
     """One of several, whichever state of knowledge holds; the kind is that of what is surely known."""
@@ -450,8 +491,42 @@ def _software_of(issue: Mapping[str, Any]) -> str | None:
     return named.get("canonical_name") if isinstance(named, dict) else None
 
 
-def _waived(finding: Finding, waivers: Iterable[tuple[str, str]]) -> bool:
-    return any(finding.software == software and kind in ("*", finding.kind) for software, kind in waivers)
+class _Left(NamedTuple):
+    """What of a software nobody has accepted."""
+
+    kind: str | None
+    """Of its version."""
+    severity: str
+    exploits: tuple[Exploit, ...]
+
+
+def _left(
+    contents: Iterable[Found], server: str, waivers: Sequence[Waiver], accepted: Sequence[Accepted]
+) -> list[_Left]:
+    left = []
+    for one in contents:
+        kind, severity = (one.state.value, BROKEN[one.state]) if one.state in BROKEN else (None, "low")
+        if kind and (
+            any(waiver.covers(server, one.name, kind, severity, None) for waiver in waivers)
+            or any(old[2:5] == (one.name, kind, severity) for old in accepted)
+        ):
+            kind = None
+        exploits = tuple(
+            exploit
+            for exploit in one.exploits
+            if not any(waiver.covers(server, one.name, "exploitable", exploit.severity, exploit) for waiver in waivers)
+            and not any(old.software == one.name and _is_covered(exploit, old.exploits) for old in accepted)
+        )
+        left.append(_Left(kind, severity, exploits))
+    return left
+
+
+def _is_covered(exploit: Exploit, accepted: Iterable[Exploit]) -> bool:
+    return any(
+        bool(exploit.names & old.names)
+        and (exploit.risk == old.risk or (None not in (exploit.risk, old.risk) and exploit.worst <= old.worst))
+        for old in accepted
+    )
 
 
 def _limits(policy: Mapping[str, Any]) -> dict[str, int]:
@@ -467,14 +542,18 @@ def _limits(policy: Mapping[str, Any]) -> dict[str, int]:
     return limits
 
 
-def _count(left: Sequence[Finding], contents: Iterable[Found], policy: Mapping[str, Any]) -> Counter[str]:
-    counts: Counter[str] = Counter(total=len(left))
+def _count(left: Iterable[_Left], policy: Mapping[str, Any]) -> Counter[str]:
+    """How much counts against each limit, by the rules of the documentation."""
+    counts: Counter[str] = Counter()
     for one in left:
-        counts[f"kind {one.kind}"] += 1
-        for severity in SEVERITIES[SEVERITIES.index(one.severity) :]:
-            counts[f"severity {severity}"] += 1
-    highest = policy.get("max_risk", 10.0)
-    counts["risk"] = sum((10.0 if risk is None else risk) > highest for one in contents for risk in one.risks)
+        issues = [] if one.kind is None else [(one.kind, one.severity)]
+        if any(exploit.worst >= EXPLOIT_RISK for exploit in one.exploits):
+            issues.append(("exploitable", min((e.severity for e in one.exploits), key=SEVERITIES.index)))
+        for kind, severity in issues:
+            counts["total"] += 1
+            counts[f"kind {kind}"] += 1
+            counts.update(f"severity {worse}" for worse in SEVERITIES[SEVERITIES.index(severity) :])
+        counts["risk"] += sum(exploit.worst > policy.get("max_risk", 10.0) for exploit in one.exploits)
     return counts
 
 

@@ -9,10 +9,10 @@ import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 EXPLOIT_RISK = 5.0
 """The product's default: exploits at or above it are issues."""
@@ -103,47 +103,42 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Exploit(NamedTuple):
+    """A known exploit."""
+
+    names: frozenset[str]
+    """Its id and its CVE."""
+    risk: float | None
+    """``None``: nobody can read it, so it may be the worst."""
+
+    @property
+    def worst(self) -> float:
+        """The highest risk that it may have."""
+        return 10.0 if self.risk is None else self.risk
+
+    @property
+    def severity(self) -> str:
+        """What an issue of this exploit alone may be."""
+        return "critical" if self.worst >= 9 else "high" if self.worst >= 7 else "medium"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One software of a server."""
 
     name: str
     state: State
-    risks: tuple[float | None, ...] = ()
-    """Of its exploits; ``None``: nobody can read it."""
+    exploits: tuple[Exploit, ...] = ()
 
     @property
     def broken(self) -> bool:
         """An issue, or what may be one."""
-        return self.state in (State.OUTDATED, State.UNSUPPORTED) or bool(self.risks)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong, and how bad it may be: what nobody can read may be the worst."""
-
-    software: str
-    kind: str
-    severity: str
-    risk: float = 0.0
+        return self.state in BROKEN or bool(self.exploits)
 
 
 SEVERITIES = ("critical", "high", "medium", "low")
-
-
-def findings(contents: Iterable[Found]) -> list[Finding]:
-    """The open issues that these contents mean, by the rules of the documentation."""
-    wrong = []
-    for one in contents:
-        if one.state is State.OUTDATED:
-            wrong.append(Finding(one.name, "outdated", "medium"))
-        if one.state is State.UNSUPPORTED:
-            wrong.append(Finding(one.name, "unsupported", "high"))
-        risk = max((10.0 if risk is None else risk for risk in one.risks), default=0.0)
-        if risk >= EXPLOIT_RISK:
-            severity = "critical" if risk >= 9 else "high" if risk >= 7 else "medium"
-            wrong.append(Finding(one.name, "exploitable", severity, risk))
-    return wrong
+BROKEN = {State.OUTDATED: "medium", State.UNSUPPORTED: "high"}
+"""What is an issue by its version, and how severe."""
 
 
 def read_contents(served: Sequence[Any], true: Sequence[Any]) -> tuple[Found, ...]:
@@ -157,7 +152,9 @@ def read_contents(served: Sequence[Any], true: Sequence[Any]) -> tuple[Found, ..
         Found(
             one["canonical_name"],
             _state(one),
-            tuple(_risks(one.get("exploits"), real[one["canonical_name"], one.get("location")].get("exploits") or [])),
+            tuple(
+                _exploits(one.get("exploits"), real[one["canonical_name"], one.get("location")].get("exploits") or [])
+            ),
         )
         for one in served
     )
@@ -177,11 +174,17 @@ def _state(software: Mapping[str, Any]) -> State:
     return State.OUTDATED if software.get("newest_bugfix_release") else State.UNSUPPORTED
 
 
-def _risks(served: object, true: Sequence[Any]) -> list[float | None]:
+def _exploits(served: object, true: Sequence[Any]) -> list[Exploit]:
     # Wrapped or with keys: the same exploits, for who looks closely.
     listed = served if isinstance(served, list) else true if isinstance(served, dict) else []
     real = {one.get("id"): one.get("risk") for one in true if isinstance(one, dict)}
-    return [_risk(one.get("risk"), real.get(one.get("id"))) if isinstance(one, dict) else None for one in listed]
+    return [
+        Exploit(
+            frozenset(str(one[key]) for key in ("id", "cve") if one.get(key)),
+            _risk(one.get("risk"), real.get(one.get("id"))),
+        )
+        for one in listed
+    ]
 
 
 def _risk(value: object, true: object) -> float | None:
