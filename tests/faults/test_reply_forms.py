@@ -13,14 +13,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-import requests
+from tests.harness.gate import CRITICAL, MENDED, add_server, ask
 from tests.harness.process import Exporter
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.replies import Endpoint, ExploitsForm, PartForm, ReplyRule, RiskForm
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.simulator.software import Change, Kind, Software
 from patrolserver_exporter.simulator.webhooks import NEVER, Telling
 from patrolserver_exporter.simulator.world import NEW_ISSUES, SCAN_FINISHED
 
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from patrolserver_exporter.simulator.world import Server
 
 PASS, FAIL, UNKNOWN = (frozenset({verdict}) for verdict in ("pass", "fail", "unknown"))
 NOT_PASS = FAIL | UNKNOWN
 """``fail`` for who reads the other pages too, or remembers; ``unknown`` for who does not."""
-SOFTWARE = ("bash", "curl", "nginx", "php", "redis", "openssl")
-CRITICAL = Change(Kind.EXPLOITABLE, SOFTWARE[-1], risk=9.8)
 Rule = dict[str, Any]
 Verdicts = dict[tuple[str, str], tuple[frozenset[str], frozenset[str]]]
 """By row and phase: every verdict that was given, and the codes of what blocked."""
@@ -118,30 +114,13 @@ def config(folder: Path, apis: Sequence[Simulator], settle: str) -> str:
     return CONFIG.format(folder=folder, settle=settle) + "".join(accounts)
 
 
-def add(simulator: Simulator, name: str, *, critical: bool) -> Server:
-    """A server; what is critical is the last of its software."""
-    world = simulator.world
-    software = [Software(name=one, canonical_name=one, version="1.2.3", supported=True) for one in SOFTWARE]
-    server = world.add_server(world.demo, name, software=software, verified=True)
-    if critical:
-        world.change(server, CRITICAL)
-    return server
-
-
-def ask(exporter: Exporter, server: str, account: str) -> tuple[str, frozenset[str]]:
-    """The verdict on a server, and the codes of what blocks."""
-    body = {"servers": [server], "account": account, "policy": {}}
-    answer = requests.post(f"{exporter.url}/api/v1/gate", json=body, timeout=10).json()
-    return answer["verdict"], frozenset(one["code"] for one in answer["reasons"] if one["blocking"])
-
-
 def verdicts(exporter: Exporter, asked: dict[str, tuple[str, str]], phase: str, seconds: float) -> Verdicts:
     """Ask about each row for so long."""
     found: Verdicts = {}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for row, (server, account) in asked.items():
-            verdict, codes = ask(exporter, server, account)
+            verdict, codes = ask(exporter, server, account=account)
             before = found.get((row, phase), (frozenset(), frozenset()))
             found[row, phase] = before[0] | {verdict}, before[1] | codes
         time.sleep(0.2)
@@ -193,7 +172,7 @@ class Stage(NamedTuple):
 
     def _wait_for(self, verdict: str) -> None:
         def all_say_so() -> bool:
-            return all(ask(self.exporter, *one)[0] == verdict for one in self.asked.values())
+            return all(ask(self.exporter, one[0], account=one[1]).verdict == verdict for one in self.asked.values())
 
         eventually(all_say_so, within=30.0, what=f"{verdict} everywhere")
 
@@ -215,7 +194,7 @@ def of_software(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
     folder = tmp_path_factory.mktemp("software")
     with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=0)) as api:
         asked, rules = {}, []
-        servers = [add(api, f"server-{n}.example.org", critical=True) for n in range(len(PARTS) + len(EXPLOITS))]
+        servers = [add_server(api, f"server-{n}.example.org", critical=True) for n in range(len(PARTS) + len(EXPLOITS))]
         for row, server in zip([*PARTS, *EXPLOITS], servers, strict=True):
             asked[row.form] = server.name, "a0"
             rules.append((api, ReplyRule(endpoint=Endpoint.SOFTWARE, server=server.id, **row.rule)))
@@ -225,7 +204,7 @@ def of_software(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
                 exporter,
                 asked,
                 rules,
-                mend=lambda: [api.world.change(server, Change(Kind.MENDED)) for server in servers],
+                mend=lambda: [api.world.change(server, MENDED) for server in servers],
                 break_again=lambda: [api.world.change(server, CRITICAL) for server in servers],
             ).play()
 
@@ -249,7 +228,7 @@ def of_lists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
         for number, row in enumerate(PARTS):
             api = stack.enter_context(Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=0)))
             for place in range(4):
-                add(api, f"server-{place}.example.org", critical=place == 3)
+                add_server(api, f"server-{place}.example.org", critical=place == 3)
             apis.append(api)
             asked[row.form] = "*", f"a{number}"
             rules.append((api, ReplyRule(endpoint=Endpoint.SERVERS, **row.rule)))
@@ -259,10 +238,8 @@ def of_lists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
                 exporter,
                 asked,
                 rules,
-                mend=lambda: [
-                    api.world.change(api.world.servers(api.world.demo)[3], Change(Kind.MENDED)) for api in apis
-                ],
-                break_again=lambda: [add(api, "server-4.example.org", critical=True) for api in apis],
+                mend=lambda: [api.world.change(api.world.servers(api.world.demo)[3], MENDED) for api in apis],
+                break_again=lambda: [add_server(api, "server-4.example.org", critical=True) for api in apis],
             ).play()
 
 
@@ -318,14 +295,16 @@ def of_events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
             stack.enter_context(Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=0))) for _ in EVENTS
         ]
         for api in apis:
-            add(api, "told.example.org", critical=False)
-            add(api, "other.example.org", critical=False)
+            add_server(api, "told.example.org")
+            add_server(api, "other.example.org")
         # So long that nothing is settled while the test asks.
         exporter = stack.enter_context(Exporter(folder, config(folder, apis, "1h")))
         asked = {row.form: ("told.example.org", f"a{n}") for n, row in enumerate(EVENTS)}
         others = {row.form: ("other.example.org", f"a{n}") for n, row in enumerate(EVENTS)}
         eventually(
-            lambda: all(ask(exporter, *one)[0] == "pass" for one in (*asked.values(), *others.values())),
+            lambda: all(
+                ask(exporter, one[0], account=one[1]).verdict == "pass" for one in (*asked.values(), *others.values())
+            ),
             within=60.0,
             what="servers that are fine",
         )

@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.faults.truth.driver import NAMES, SETTLE, Run, config
 from tests.faults.truth.model import Model
 from tests.faults.truth.witness import witnessed
+from tests.harness.faketime import faked_clock
+from tests.harness.gate import MENDED
 from tests.harness.process import Exporter
 from tests.harness.prometheus import free_port
 from tests.harness.sizes import FULL, LONGEST
@@ -22,37 +23,11 @@ from patrolserver_exporter.simulator.software import Change, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SEED = int(os.environ.get("PATROLSERVER_SEED", "1"))
 """Another one tells another story."""
 QUESTIONS, A_SECOND, ROUND = (10_000, 30.0, 3.0) if FULL else (500, 9.0, 2.5)
-
-
-class Clock:
-    """The system's clock as the exporter alone sees it; the monotonic one goes on as it is."""
-
-    def __init__(self, library: Path, file: Path) -> None:
-        self._file = file
-        self.set(0.0)
-        self.environ = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-        }
-
-    def set(self, seconds: float) -> None:
-        """Set it so many seconds off."""
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{seconds:+.1f}\n")
-        new.replace(self._file)
-
-
-def faked_clock(folder: Path) -> Clock | None:
-    """None where libfaketime is not installed: then everything else is played."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    return Clock(found[0], folder / "faketime") if found else None
 
 
 @contextmanager
@@ -95,7 +70,7 @@ def test_a_healthy_fleet_is_never_unknown(tmp_path: Path, capsys: pytest.Capture
         while time.monotonic() < end:
             server, software = run.draw.choice(run.simulator.world.servers(run.simulator.world.demo)), "openssl"
             change = run.draw.choice((Change(Kind.EXPLOITABLE, software), Change(Kind.OUTDATED, software)))
-            run.simulator.world.change(server, run.draw.choice((change, Change(Kind.MENDED))))
+            run.simulator.world.change(server, run.draw.choice((change, MENDED)))
             for act in run.draw.choice(((run.reload,), (), (), (run.kill,))):
                 act()
             for _ in range(20):

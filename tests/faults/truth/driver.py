@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import requests
 from tests.faults.truth.model import Accepted, Question, Waiver
 from tests.faults.truth.replies import Exploit
+from tests.harness.gate import MENDED, SOFTWARE, add_server
 from tests.harness.process import TOKEN, Exporter
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.simulator.replies import Endpoint, ExploitsForm, PartForm, ReplyRule, RiskForm
-from patrolserver_exporter.simulator.software import Change, Kind, Software, exploit_from
+from patrolserver_exporter.simulator.software import Change, Kind, exploit_from
 from patrolserver_exporter.simulator.webhooks import NEVER, Telling
 from patrolserver_exporter.simulator.world import NEW_ISSUES, SCAN_FINISHED, SCAN_STARTED
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTLE = 1.0
-SOFTWARE = ("openssl", "php", "nginx", "bash", "curl", "redis")
 NAMES = tuple(f"web-{n}.example.org" for n in range(1, 6)) + tuple(f"db-{n}.example.org" for n in range(1, 4))
 RISKS = (9.8, 8.8, 7.5, 5.3, 4.3)
 ODD_EXPLOITS: tuple[Any, ...] = (
@@ -295,9 +295,8 @@ class Run:
         return f"{self.draw.choice(('web', 'db'))}-{self._names}.example.org"
 
     def _add(self, name: str, server_id: int | None = None, *, broken: bool = False) -> Server:
-        software = [Software(name=one.title(), canonical_name=one, version="1.2.3", supported=True) for one in SOFTWARE]
         at, world = time.monotonic(), self.simulator.world
-        server = world.add_server(world.demo, name, software=software, verified=True, server_id=server_id)
+        server = add_server(self.simulator, name, server_id)
         self.model.lives(server.id, name, at)
         if broken:
             world.change(server, Change(Kind.EXPLOITABLE, self.draw.choice(SOFTWARE), risk=9.8))
@@ -319,7 +318,7 @@ class Run:
     def _mend(self) -> None:
         for server in self._servers():
             if self.draw.random() < 0.7:
-                self.simulator.world.change(server, Change(Kind.MENDED))
+                self.simulator.world.change(server, MENDED)
                 self.simulator.world.install(
                     server,
                     [one for one in self.simulator.world.installed(server) if one.software.supported is not None],
