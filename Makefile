@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. They do all the set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format bench mutants lowest bare lock dashboards pictures ansible wheel clean
+.PHONY: help setup demo test faults check lint format bench mutants lowest bare lock dashboards pictures ansible wheel clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -21,6 +21,9 @@ demo: $(READY) ## Run a simulated PatrolServer and an exporter that watches it; 
 
 test: $(READY) ## Run all tests that this machine can run
 	@scripts/test $(TESTS)
+
+faults: $(READY) ## Run the tests of what goes wrong in full length: most of an hour
+	@scripts/faults $(TESTS)
 
 check: $(READY) ## Lint and run the fast tests: under a minute, for every commit
 	@scripts/check

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.harness.events import report
+from tests.harness.faketime import faked_clock
 from tests.harness.fleet import LAST_POLL, total, wait_for_polls
 from tests.harness.process import CONFIG, Exporter
 from tests.harness.waiting import eventually
@@ -15,6 +15,10 @@ from tests.harness.waiting import eventually
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.harness.faketime import FakedClock
+
     from patrolserver_exporter.simulator.server import Simulator
 
 SERVERS = 5
@@ -23,40 +27,27 @@ EVENT_CALLS = "webhooks/*/events/*"
 
 
 class Clock:
-    """The system's clock as one process sees it; the monotonic one goes on as it is."""
+    """The system's clock as one process sees it, some days off."""
 
-    def __init__(self, library: str, file: Path) -> None:
-        self._file = file
-        self._days = 0
-        self.jump(0)
-        self.environ = {
-            "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            # Its fix for older C libraries ends waits on the monotonic clock at once: threads that want the GIL spin.
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-        }
+    def __init__(self, faked: FakedClock) -> None:
+        self._faked = faked
+        self.environ = faked.environ
 
-    def jump(self, days: int) -> Self:
+    def jump(self, days: int) -> None:
         """Set it so many days off."""
-        self._days = days
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{days * DAY:+.0f}\n")
-        new.replace(self._file)
-        return self
+        self._faked.set(days * DAY)
 
     def now(self) -> float:
         """Seconds since the epoch, as the process has them."""
-        return time.time() + self._days * DAY
+        return time.time() + self._faked.offset
 
 
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
+    faked = faked_clock(tmp_path)
+    if faked is None:
         pytest.skip("libfaketime is not installed")
-    return Clock(str(found[0]), tmp_path / "faketime")
+    return Clock(faked)
 
 
 def inbox_has(exporter: Exporter, state: str, count: float) -> bool:
