@@ -591,6 +591,15 @@ PASS = {
     "servers_by_verdict": {"pass": 1, "fail": 0, "unknown": 0},
 }
 NONE = {"pass": 0, "fail": 0, "unknown": 0}
+NO_PASS: tuple[dict[str, Any], ...] = (
+    {"servers": []},
+    {"servers_by_verdict": NONE},
+    {"servers": [], "servers_by_verdict": NONE},
+    {"servers": [], "servers_by_verdict": NONE, "servers_not_listed": 1},
+    {"servers_by_verdict": NONE | {"pass": 2}},
+    {"servers_by_verdict": NONE | {"pass": 1, "unknown": 1}, "servers_not_listed": 1},
+    {"servers": [{"name": DB, "verdict": "fail"}]},
+)
 JSON = {"content_type": "application/json"}
 
 
@@ -606,18 +615,7 @@ JSON = {"content_type": "application/json"}
         (200, json.dumps(PASS | {"passed": False}).encode(), {"content_type": "application/json"}, "contradicts"),
         (200, json.dumps(PASS | {"verdict": "fail"}).encode(), {"content_type": "application/json"}, "contradicts"),
         (200, json.dumps(PASS | {"verdict": "fine"}).encode(), {"content_type": "application/json"}, "contradicts"),
-        *(
-            (200, json.dumps(PASS | wrong).encode(), JSON, "not every server")
-            for wrong in (
-                {"servers": []},
-                {"servers_by_verdict": NONE},
-                {"servers": [], "servers_by_verdict": NONE},
-                {"servers": [], "servers_by_verdict": NONE, "servers_not_listed": 1},
-                {"servers_by_verdict": NONE | {"pass": 2}},
-                {"servers_by_verdict": NONE | {"pass": 1, "unknown": 1}, "servers_not_listed": 1},
-                {"servers": [{"name": DB, "verdict": "fail"}]},
-            )
-        ),
+        *((200, json.dumps(PASS | wrong).encode(), JSON, "not every server") for wrong in NO_PASS),
         (200, json.dumps({"verdict": "pass", "passed": True, "servers": []}).encode(), JSON, "none is counted"),
         (200, json.dumps(PASS | {"issues_not_listed": 1}).encode(), JSON, "contradicts"),
         (200, json.dumps(PASS | {"reasons": [{"code": "x", "message": "y"}]}).encode(), JSON, "contradicts"),

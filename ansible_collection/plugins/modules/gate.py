@@ -603,7 +603,8 @@ def main() -> None:
         gate.report()
     except InvalidInput as trouble:
         error = trouble
-        result.update(verdict="unknown", passed=False)
+        if result["passed"]:
+            result.update(verdict="unknown", passed=False)
         result["reasons"] = [*result["reasons"], judging.reason("report", str(trouble))]
     result["msg"] = judging.summary(result)
     mode, on_unknown = module.params["mode"], module.params["on_unknown"]

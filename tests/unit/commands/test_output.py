@@ -142,6 +142,6 @@ def test_standard_output_shows_what_it_can(monkeypatch: pytest.MonkeyPatch) -> N
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     output.show("web – \ud800\n")
-    assert stream.buffer.getvalue() == b"web ? ?\n"  # type: ignore[attr-defined]  # It is a BytesIO.
+    assert stream.buffer.getvalue() == b"web ? ?\n"
     monkeypatch.setattr(sys, "stdout", None)
     output.show("text")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 COLLECTION = ROOT / "ansible_collection"
 GATE_PAGE = (ROOT / "docs" / "gate.md").read_text()
-INNER = {"max_by_severity": SeverityLimits, "max_by_kind": KindLimits, "grace": Grace}
+INNER: dict[str, Any] = {"max_by_severity": SeverityLimits, "max_by_kind": KindLimits, "grace": Grace}
 MEMBERS = set(Policy.__struct_fields__)
 OF_THE_COMMAND = {"exporter_unavailable", "no_verdict", "refresh_failed"}
 
@@ -142,7 +142,7 @@ def test_the_collection_has_an_option_for_each_member(collection: Any) -> None:
     assert {name for name, option in policy.WAIVER_OPTIONS.items() if option.get("required")} == required
 
 
-ISSUES = [
+ISSUES: list[dict[str, Any]] = [
     {
         "fingerprint": "b" * 16,
         "account": "main",
