@@ -140,8 +140,6 @@ class RunningAccount:
         """Servers whose turn came while no call could be made."""
         self._stopping = False
         self._stopped = threading.Event()
-        self._observer = observer
-        self._clock_offset: float | None = None
         self._awaiting: dict[int, list[OnPolled]] = {}
         """Who asked for a poll of a server and waits for its end."""
         self._failures: dict[int, Failing] = {}
@@ -158,7 +156,7 @@ class RunningAccount:
             proxy_url=settings.proxy_url.reveal() if settings.proxy_url else None,
             ca_file=settings.ca_file,
             pool_size=config.poll.concurrency + EVENT_THREADS + 1,
-            observer=self._observe,
+            observer=observer,
             before_page=self._wait_for_page,
             clock=clock,
         )
@@ -224,12 +222,6 @@ class RunningAccount:
             with self._lock:
                 self._health.list_at = self._clock.monotonic()
 
-    def _observe(self, call: ApiCall) -> None:
-        if call.clock_offset is not None:
-            with self._lock:
-                self._clock_offset = call.clock_offset
-        self._observer(call)
-
     def _wait_for_page(self) -> bool:
         """Take a call for one more page of a list, which may take some time; False if there is none."""
         for _ in range(_PAGE_PATIENCE):
@@ -239,12 +231,6 @@ class RunningAccount:
                 return True
             self._stopped.wait(min(self.budgets.polls.seconds_until_available(), 1.0))
         return False
-
-    @property
-    def clock_offset(self) -> float | None:
-        """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
-        with self._lock:
-            return self._clock_offset
 
     # The servers
 
