@@ -171,7 +171,7 @@ class Service:
             # Without the reason: it is for whoever may read the log.
             troubles.append("The configuration was not reloaded, the old one goes on; the log says what is wrong.")
         statuses = self._accounts.statuses()
-        return troubles + [trouble for status in statuses for trouble in _troubles_of(status)]
+        return troubles + [trouble for status in statuses for trouble in troubles_of(status)]
 
     def context(self) -> WebContext:
         """What the routes may use."""
@@ -260,7 +260,7 @@ class Service:
         self._reload_task = task
 
 
-def _troubles_of(status: AccountStatus) -> list[str]:
+def troubles_of(status: AccountStatus) -> list[str]:
     """What is wrong with an account, a sentence each."""
     troubles = [_sentence(status.trouble)] if status.trouble else []
     if status.pause_until is not None:
