@@ -64,7 +64,7 @@ class Due(NamedTuple):
     """Why it will not."""
 
 
-class Standing(NamedTuple):
+class ApiStanding(NamedTuple):
     """How an account stands with its API."""
 
     trouble: Trouble
@@ -591,11 +591,11 @@ class RunningAccount:
             return self._health.trouble is Trouble.CREDENTIALS
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> ApiStanding:
         """How it stands with its API."""
         with self._lock:
             health = self._health
-            return Standing(health.trouble, health.detail, health.judged)
+            return ApiStanding(health.trouble, health.detail, health.judged)
 
     # Its end
 
