@@ -315,7 +315,8 @@ class Pipeline(RuleBasedStateMachine):
             now=self.clock.now(),
             draw=lambda: 0.5,
         )
-        self.store.run(lambda unit: events.note_failure(unit, claimed, fate, now=self.clock.now(), error=str(error)))
+        now, settle = self.clock.now(), SETTLE
+        self.store.run(lambda unit: events.note_failure(unit, claimed, fate, now=now, error=str(error), settle=settle))
 
     # The poller
 

@@ -188,6 +188,9 @@ class PatrolServerClient:
                 self._call(endpoint, pages.url, f"{place} page {pages.read + 1}", pages.add)
             except (NotFound, UnexpectedStatus, RedirectRefused, ApiError, Unreadable) as error:
                 pages.stop(f"page {pages.read + 1} could not be read: {error.told}")
+            except PatrolServerError as error:
+                error.after_a_part = True
+                raise
 
     def _call(self, endpoint: Endpoint, url: str, path: str, parse: Callable[[bytes, Head], T]) -> T:
         """Make one call; ``url`` is without credentials, ``path`` for messages."""

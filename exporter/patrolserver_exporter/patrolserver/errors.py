@@ -67,6 +67,8 @@ class PatrolServerError(Exception):
         self.place = place
         self.status = status
         self.retry_after = retry_after
+        self.after_a_part = False
+        """Earlier pages of the list arrived."""
         super().__init__(detail)
 
     def at(self, place: str, *, status: int | None = None, retry_after: float | None = None) -> Self:
@@ -75,6 +77,14 @@ class PatrolServerError(Exception):
         self.status = status
         self.retry_after = retry_after
         return self
+
+    @property
+    def leaves_doubt(self) -> bool:
+        """The API answered, and not with the whole: it says that it failed, or nothing that can be read.
+
+        Unlike an API that cannot be reached, it may have something to tell that nobody has read.
+        """
+        return self.after_a_part or (self.status is not None and 200 <= self.status < 300)
 
     @property
     def told(self) -> str:

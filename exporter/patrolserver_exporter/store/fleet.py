@@ -59,7 +59,7 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     complete_poll_at: float | None = None
     """Start of the last successful poll that was whole and not empty; only such a poll closes issues."""
     incomplete_because: str | None = None
-    """Why the last successful poll was neither whole nor empty, in words."""
+    """Why the last poll that was answered was neither whole nor empty, in words: also where the answer was an error."""
     history_since: float | None = None
     """Start of its first whole poll: what that one found may be much older. ``None`` where that is not known."""
     empty: bool = False
@@ -91,7 +91,9 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def poll_complete(self) -> bool:
-        """The last successful poll was whole and not empty."""
+        """The last poll that was answered was whole and not empty."""
+        if self.incomplete_because is not None:
+            return False
         return self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
 
     @property

@@ -193,11 +193,23 @@ def _unpolled(account: str, server: Server, state: ServerState) -> ServerRecord:
 
 
 def save_reachability(  # noqa: PLR0913  # What a list call tells, by keyword.
-    unit: Unit, account: str, *, up: bool, now: float, pause: Pause | None = None, state: AccountState | None = None
+    unit: Unit,
+    account: str,
+    *,
+    up: bool,
+    now: float,
+    pause: Pause | None = None,
+    state: AccountState | None = None,
+    answer: str | None = None,
 ) -> None:
-    """Note whether the last call for the server list succeeded, and what it said of itself."""
+    """Note whether the last call for the server list succeeded, and what it said of itself.
+
+    ``answer`` is what the API said instead of the list, where it answered.
+    """
     record = fleet.account_records(unit.connection).get(account, AccountRecord(name=account))
     state = _with_pause(state or record.state, pause)
+    if answer is not None:
+        state = replace(state, list_complete=False, list_partial_because=(answer,))
     save_account(unit, replace(record, up=up, last_success_at=now if up else record.last_success_at, state=state))
 
 

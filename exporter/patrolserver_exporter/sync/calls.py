@@ -183,9 +183,15 @@ class ServerList:
         if began:
             self._down.forget()
         self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
+        answer = None
+        if error.leaves_doubt:
+            answer = error.told
+            account.list_was_read(account.list_standing._replace(complete=False, partial_because=(answer,)))
+            # The next list is held against the state even if it is the one before this answer.
+            self._last = None
         self._results.keep(
             lambda unit: account_updates.save_reachability(
-                unit, account.name, up=False, now=self._clock.now(), pause=account.pause
+                unit, account.name, up=False, now=self._clock.now(), pause=account.pause, answer=answer
             )
         )
         account.try_new_credentials()
@@ -281,7 +287,10 @@ class ServerCalls:
         def work(unit: Unit) -> str | None:
             if paused:
                 account_updates.save_pause(unit, account.name, account.pause)
-            return server_updates.apply_poll_failure(unit, account.name, server_id, next_poll_at=next_poll_at)
+            answer = error.told if error.leaves_doubt else None
+            return server_updates.apply_poll_failure(
+                unit, account.name, server_id, next_poll_at=next_poll_at, answer=answer
+            )
 
         try:
             name = self._results.keep(work)

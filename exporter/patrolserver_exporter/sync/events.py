@@ -33,7 +33,7 @@ class FollowUp(StrEnum):
     """The server is not known: the account's list has to be asked for first. Nothing was written."""
 
 
-_NOT_KNOWN = frozenset({DeliveryState.UNVERIFIED, DeliveryState.REJECTED, DeliveryState.EXPIRED})
+_UNCONFIRMED = frozenset({DeliveryState.UNVERIFIED, DeliveryState.REJECTED, DeliveryState.EXPIRED, DeliveryState.DEAD})
 _ABOUT_A_SERVER = frozenset({Identifier.SCAN_STARTED, Identifier.SCAN_FINISHED, Identifier.NEW_SERVER_ISSUES})
 
 
@@ -44,13 +44,14 @@ def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
     *,
     now: float,
     error: str,
-    settle: float = 0.0,
+    settle: float,
     body: bytes | None = None,
 ) -> None:
     """Write what becomes of a delivery whose event was not confirmed; raises ``ClaimLost``.
 
-    What the API does not know may be forged, or it may be known late. Either way polls find what it would have told,
-    once they start ``settle`` seconds after its reception. A test tells of nothing.
+    What the API does not know may be forged, or it may be known late, and what nobody understands may be anything.
+    Either way polls find what it would have told, once they start ``settle`` seconds after its reception. A test tells
+    of nothing.
     """
     transitions.settle(
         unit,
@@ -62,7 +63,7 @@ def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
         error=error,
         body=body,
     )
-    if fate.state in _NOT_KNOWN and delivery.identifier != Identifier.TEST:
+    if fate.state in _UNCONFIRMED and delivery.identifier != Identifier.TEST:
         request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + settle)
     unit.effects.append(InboxMoved())
 
@@ -75,15 +76,15 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
     if needs_server(delivery.identifier) and event.server_id is None:
         note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
         body = parsed.body or msgspec.json.encode(event)
-        note_failure(
-            unit, delivery, Fate(DeliveryState.DEAD, delivery.attempts + 1, None), now=now, error=note, body=body
-        )
+        fate = Fate(DeliveryState.DEAD, delivery.attempts + 1, None)
+        note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle, body=body)
         return FollowUp.NOTHING
     follow_up = apply_event(unit, delivery, event, list_is_fresh=list_is_fresh, now=now, rules=rules)
     if follow_up is FollowUp.LIST:
         # A server that was added a moment ago: the list has to come first.
         fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
-        note_failure(unit, delivery, fate, now=now, error=f"Server {event.server_id} is not known yet")
+        note = f"Server {event.server_id} is not known yet"
+        note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle)
     return follow_up
 
 

@@ -231,14 +231,21 @@ def tell(unit: Unit, server_name: str, changes: Sequence[Change]) -> None:
         unit.effects.append(TalliesShown(tuple(tallies)))
 
 
-def apply_poll_failure(unit: Unit, account: str, server_id: int, *, next_poll_at: float) -> str | None:
-    """A poll failed: the old data stays, and is marked as such; returns the server's name, if it is still there."""
+def apply_poll_failure(
+    unit: Unit, account: str, server_id: int, *, next_poll_at: float, answer: str | None = None
+) -> str | None:
+    """A poll failed: the old data stays, and is marked as such; returns the server's name, if it is still there.
+
+    ``answer`` is what the API said instead of the whole, where it answered: it leaves the old data in doubt.
+    """
     record = find(unit, account, server_id)
     if record is None:
         return None
-    record = replace(record, next_poll_at=next_poll_at)
-    if record.state.poll_success:
-        show(unit, with_state(record, replace(record.state, poll_success=False)))
+    record, state = replace(record, next_poll_at=next_poll_at), replace(record.state, poll_success=False)
+    if answer is not None:
+        state = replace(state, incomplete_because=answer, empty=False)
+    if state != record.state:
+        show(unit, with_state(record, state))
     else:
         fleet.save_servers(unit.connection, [record])
     return record.name

@@ -157,10 +157,13 @@ class AccountWorker:
     def _put_off(self, delivery: Delivery, error: Exception, body: bytes | None) -> None:
         """Try a delivery again that met a bug, or leave it to the operator; else it would be tried at each lease."""
         fate = fate_of_bug(state_attempts=delivery.attempts, draw=self._account.draw)
+        settle = self._account.config.issues.settle
         why = f"The event could not be applied, which is a bug: {type(error).__name__}; the log has the details"
         try:
             self._store.run(
-                lambda unit: note_failure(unit, delivery, fate, now=self._clock.now(), error=why, body=body)
+                lambda unit: note_failure(
+                    unit, delivery, fate, now=self._clock.now(), error=why, settle=settle, body=body
+                )
             )
         except StoreError as unkept:
             self._failed("The delivery will be tried again when its lease runs out", unkept)
@@ -226,7 +229,7 @@ class AccountWorker:
         return True
 
     def _not_confirmed(self, delivery: Delivery, fate: Fate, error: str) -> None:
-        settle = self._account.rules.settle
+        settle = self._account.config.issues.settle
         self._results.keep(
             lambda unit: note_failure(unit, delivery, fate, now=self._clock.now(), error=error, settle=settle)
         )

@@ -113,11 +113,12 @@ class Driver:
             )
         )
 
-    def fail(self, server_id: int = 1) -> None:
-        """A poll that failed."""
+    def fail(self, server_id: int = 1, answer: str | None = None) -> None:
+        """A poll that failed, perhaps with an answer that is no list."""
+        next_poll_at = self.time.now() + 30.0
         self.store.run(
             lambda unit: server_updates.apply_poll_failure(
-                unit, self.account, server_id, next_poll_at=self.time.now() + 30.0
+                unit, self.account, server_id, next_poll_at=next_poll_at, answer=answer
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.unit.sync.accounts import MAIN
 from tests.unit.sync.watching import LIST, QUICK, Watching
 
@@ -105,6 +106,23 @@ def test_a_partial_list_is_known_as_one_everywhere(prepared_url: str, clock: Hel
         assert watching.account.list_read_at is None
         assert read_at is not None
         assert len(watching.records()) == 3
+
+
+@pytest.mark.parametrize("members", [{"success": False}, {"status": "error"}, {"errors": ["no"]}])
+def test_a_list_that_is_an_error_in_other_words_is_no_list(
+    prepared_url: str, clock: HeldClock, members: dict[str, object]
+) -> None:
+    """It ends no server; globs are unknown until a whole list comes, even if that is the same as before."""
+    with Watching(prepared_url, clock=clock) as watching:
+        watching.start()
+        watching.rest()
+        rule = watching.simulator.replies.add(ReplyRule(endpoint=Endpoint.SERVERS, members=members))
+        ask_for_list(watching)
+        assert len(watching.records()) == 3
+        assert [one for one in seen_by_gate(watching) if isinstance(one, UnknownServer) and one.list_incomplete]
+        watching.simulator.replies.clear(rule)
+        ask_for_list(watching)
+        assert not [one for one in seen_by_gate(watching) if isinstance(one, UnknownServer)]
 
 
 def test_pages_of_a_list_keep_to_the_budget(prepared_url: str, clock: HeldClock) -> None:

@@ -538,3 +538,20 @@ def test_the_first_whole_poll_begins_the_history(driver: Driver, clock: HeldCloc
     state = driver.poll(outdated("php"))
     assert state is not None
     assert state.history_since == begun
+
+
+def test_an_answer_that_is_an_error_in_other_words_leaves_the_server_in_doubt(driver: Driver, clock: HeldClock) -> None:
+    """What the API said instead of the list is kept as the reason until a whole poll; an outage leaves none."""
+    driver.poll(outdated("php"))
+    clock.advance(900.0)
+    driver.fail()
+    assert driver.server().state.poll_complete
+    driver.fail(answer="success is false")
+    state = driver.server().state
+    assert (state.poll_success, state.poll_complete, state.incomplete_because) == (False, False, "success is false")
+    assert not driver.server().summary.poll_complete
+    driver.fail()
+    assert not driver.server().state.poll_complete
+    clock.advance(1.0)
+    driver.poll(outdated("php"))
+    assert driver.server().state.poll_complete
