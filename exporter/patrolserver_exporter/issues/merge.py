@@ -339,11 +339,13 @@ def _show_known(ledger: _Ledger, known: Issue, finding: Finding, showing: _Showi
         return
     back = _returned(known, finding, started_at)
     if reported is not None:
+        at = max(started_at, reported.first_seen)
         same = reported.severity is back.severity
         back = replace(
             back,
+            exploits=exploits.born(finding.exploits, at),
             first_seen=reported.first_seen,
-            severity_since=reported.severity_since if same else max(started_at, reported.first_seen),
+            severity_since=reported.severity_since if same else at,
             at_least_since=(),
             last_seen=max(started_at, reported.last_seen),
             event_received_at=reported.event_received_at,

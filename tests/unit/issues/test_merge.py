@@ -663,6 +663,14 @@ class TestExploits:
             )
             assert empty.changed == ()
 
+    def test_an_event_during_the_poll_that_brings_an_issue_back(self) -> None:
+        """The reopened issue is as young as the event, and none of its exploits is older than the issue."""
+        fixed = poll(poll((), 1000.0, exploitable(location="/a")).issues, 1100.0).issues
+        both = event(fixed, 2005.0, reported(location="/b")).issues
+        back = next(i for i in poll(both, 2000.0, exploitable(location="/a")).issues if i.is_open)
+        assert (back.first_seen, back.severity_since) == (2005.0, 2005.0)
+        assert [exploit.first_seen for exploit in back.exploits] == [2005.0]
+
 
 class TestIssuesOfTheServer:
     """An event's issues that name no software."""

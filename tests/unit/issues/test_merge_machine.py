@@ -158,12 +158,12 @@ class Upstream(RuleBasedStateMachine):
         poll = Poll(self.now, (BYSTANDER, *self.installed.values())[:kept], complete=True)
         had = {(one.canonical_name, one.location) for one in self.known or ()}
         lost = had - {(one.canonical_name, one.location) for one in poll.software}
-        before = {issue.fingerprint for issue in self.issues if issue.is_open}
+        before = self._open_names()
         # As the first of its kind: a second one would be the truth.
         self.collapse = None
         self._merge(poll)
         if kept == 0 or (len(had) >= 4 and 2 * len(lost) > len(had)):
-            assert before <= {issue.fingerprint for issue in self.issues if issue.is_open}
+            assert before <= self._open_names()
             assert had <= {(one.canonical_name, one.location) for one in self.known or ()}
 
     @rule()
@@ -339,6 +339,10 @@ class Upstream(RuleBasedStateMachine):
                 del self.told[change.issue.fingerprint]
             else:
                 self.told[change.issue.fingerprint] = change.issue.severity
+
+    def _open_names(self) -> set[str]:
+        """By software, since a reported issue may end in the one that it turns out to be."""
+        return {issue.canonical_name for issue in self.issues if issue.is_open}
 
     def _everything(self) -> tuple[Software, ...]:
         return (BYSTANDER, *FEW, *self.installed.values())
