@@ -255,9 +255,10 @@ def test_standard_output_never_changes_the_verdict(api: ServedApi, servers: list
 
 
 def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
-    """``inbox list | head`` ends well."""
-    ended = command(api, "inbox", "list", shell='"$@" | true' + STATUS)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    """``inbox list | head`` ends well, and so does ``inbox --help | head``."""
+    for arguments in (["list"], ["--help"]):
+        ended = command(api, "inbox", *arguments, shell='"$@" | true' + STATUS)
+        assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_an_ascii_terminal_gets_what_it_can_show(api: ServedApi) -> None:
