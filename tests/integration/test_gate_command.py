@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 from tests.harness.api import put_server, serving_api, token
 from tests.harness.waiting import eventually
@@ -31,7 +32,7 @@ from patrolserver_exporter.config.schema import Gate, Scope
 from patrolserver_exporter.gate.policy import Grace, NamedPolicy, SeverityLimits
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
-from patrolserver_exporter.issues.model import Kind, Severity, Waiver
+from patrolserver_exporter.issues.model import IssueExploit, Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
 
@@ -173,6 +174,33 @@ def test_a_baseline_lets_known_issues_pass_and_new_ones_not(
     api.store.run(lambda unit: put_server(unit, 1, WEB, issues=[new], polled_at=now))
     code, report, _ = run("gate", WEB, f"--baseline={baseline}", "--format=json")
     assert (code, [one["fingerprint"] for one in json.loads(report)["violations"][0]["issues"]]) == (1, ["c" * 16])
+
+
+def test_a_baseline_covers_an_issue_as_it_was(
+    run: Callable[..., tuple[int, str, str]], api: ServedApi, tmp_path: Path
+) -> None:
+    """It has the exploits that were known; one more counts, and the same ones at a lower risk do not."""
+
+    def known(*exploits: IssueExploit) -> None:
+        risk = max(one.risk or 0.0 for one in exploits)
+        found = issue(
+            "openssl", Kind.EXPLOITABLE, risk=risk, severity=Severity.CRITICAL, fingerprint="e" * 16, exploits=exploits
+        )
+        now = SystemClock().now()
+        api.store.run(lambda unit: put_server(unit, 4, "app", issues=[found], polled_at=now))
+
+    first = IssueExploit(id="EDB-1", cve="CVE-2026-0001", title="First", risk=9.1, first_seen=1.0)
+    second = IssueExploit(id="EDB-2", cve="CVE-2026-0002", title="Second", risk=9.0, first_seen=2.0)
+    known(first)
+    baseline = tmp_path / "baseline.json"
+    assert run("gate", "app", f"--write-baseline={baseline}")[0] == 1
+    (kept,) = json.loads(baseline.read_text())["issues"]
+    assert kept["exploits"] == [{"id": "EDB-1", "cve": "CVE-2026-0001", "title": "First", "risk": 9.1}]
+    assert run("gate", "app", f"--baseline={baseline}")[0] == 0
+    known(first, second)
+    assert run("gate", "app", f"--baseline={baseline}")[0] == 1
+    known(msgspec.structs.replace(first, risk=9.0))
+    assert run("gate", "app", f"--baseline={baseline}")[0] == 0
 
 
 @pytest.mark.parametrize(
