@@ -481,7 +481,7 @@ def test_a_large_fleet_is_told_in_twenty_lines(run: Callable[..., tuple[int, str
         assert "Not listed" not in run("gate", "app*", "--max-medium=0", f"--format={form}", "--detail=all")[1]
     code, table, _ = run("gate", "app*", "--max-critical=1")
     assert (code, table.splitlines()[0]) == (0, "gate: pass")
-    assert "521 servers (of all, 0 fail, 0 are unknown, 521 pass)" in table
+    assert "521 more servers (of all, 0 fail, 0 are unknown, 521 pass)" in table
 
 
 def test_nobody_knows_is_no_zero(run: Callable[..., tuple[int, str, str]]) -> None:
