@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 from tests.harness.api import put_server, serving_api, token
 from tests.harness.waiting import eventually
@@ -31,7 +32,7 @@ from patrolserver_exporter.config.schema import Gate, Scope
 from patrolserver_exporter.gate.policy import Grace, NamedPolicy, SeverityLimits
 from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
-from patrolserver_exporter.issues.model import Kind, Severity, Waiver
+from patrolserver_exporter.issues.model import IssueExploit, Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
 
@@ -175,6 +176,33 @@ def test_a_baseline_lets_known_issues_pass_and_new_ones_not(
     assert (code, [one["fingerprint"] for one in json.loads(report)["violations"][0]["issues"]]) == (1, ["c" * 16])
 
 
+def test_a_baseline_covers_an_issue_as_it_was(
+    run: Callable[..., tuple[int, str, str]], api: ServedApi, tmp_path: Path
+) -> None:
+    """It has the exploits that were known; one more counts, and the same ones at a lower risk do not."""
+
+    def known(*exploits: IssueExploit) -> None:
+        risk = max(one.risk or 0.0 for one in exploits)
+        found = issue(
+            "openssl", Kind.EXPLOITABLE, risk=risk, severity=Severity.CRITICAL, fingerprint="e" * 16, exploits=exploits
+        )
+        now = SystemClock().now()
+        api.store.run(lambda unit: put_server(unit, 4, "app", issues=[found], polled_at=now))
+
+    first = IssueExploit(id="EDB-1", cve="CVE-2026-0001", title="First", risk=9.1, first_seen=1.0)
+    second = IssueExploit(id="EDB-2", cve="CVE-2026-0002", title="Second", risk=9.0, first_seen=2.0)
+    known(first)
+    baseline = tmp_path / "baseline.json"
+    assert run("gate", "app", f"--write-baseline={baseline}")[0] == 1
+    (kept,) = json.loads(baseline.read_text())["issues"]
+    assert kept["exploits"] == [{"id": "EDB-1", "cve": "CVE-2026-0001", "title": "First", "risk": 9.1}]
+    assert run("gate", "app", f"--baseline={baseline}")[0] == 0
+    known(first, second)
+    assert run("gate", "app", f"--baseline={baseline}")[0] == 1
+    known(msgspec.structs.replace(first, risk=9.0))
+    assert run("gate", "app", f"--baseline={baseline}")[0] == 0
+
+
 @pytest.mark.parametrize(
     "text", ['["aaaaaaaaaaaaaaaa"]', '{"version": 1, "issues": [{"fingerprint": "aaaaaaaaaaaaaaaa"}]}']
 )
@@ -255,9 +283,10 @@ def test_standard_output_never_changes_the_verdict(api: ServedApi, servers: list
 
 
 def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
-    """``inbox list | head`` ends well."""
-    ended = command(api, "inbox", "list", shell='"$@" | true' + STATUS)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    """``inbox list | head`` ends well, and so does ``inbox --help | head``."""
+    for arguments in (["list"], ["--help"]):
+        ended = command(api, "inbox", *arguments, shell='"$@" | true' + STATUS)
+        assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_an_ascii_terminal_gets_what_it_can_show(api: ServedApi) -> None:
@@ -452,7 +481,7 @@ def test_a_large_fleet_is_told_in_twenty_lines(run: Callable[..., tuple[int, str
         assert "Not listed" not in run("gate", "app*", "--max-medium=0", f"--format={form}", "--detail=all")[1]
     code, table, _ = run("gate", "app*", "--max-critical=1")
     assert (code, table.splitlines()[0]) == (0, "gate: pass")
-    assert "521 servers (of all, 0 fail, 0 are unknown, 521 pass)" in table
+    assert "521 more servers (of all, 0 fail, 0 are unknown, 521 pass)" in table
 
 
 def test_nobody_knows_is_no_zero(run: Callable[..., tuple[int, str, str]]) -> None:

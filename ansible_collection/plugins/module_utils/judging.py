@@ -16,7 +16,7 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
 
 ALWAYS_LISTS = ("reasons", "servers", "violations", "waived", "expired_waivers", "unused_waivers", "expiring_waivers")
 NOT_LISTED = ("reasons_not_listed", "servers_not_listed", "issues_not_listed", "waived_not_listed")
-# Codes of the module itself; the exporter has others.
+# The module's own codes of reasons; the exporter has others.
 CODES = {
     ConnectionFailed: "unreachable",
     Refused: "refused",
@@ -55,7 +55,7 @@ def contradiction(answer: dict) -> str | None:
         return None
     judged, servers = answer.get("servers_by_verdict"), answer.get("servers")
     counted = [judged.get(name) for name in ("pass", "fail", "unknown")] if isinstance(judged, dict) else []
-    if not counted or not all(type(count) is int for count in counted) or not isinstance(servers, list):
+    if not counted or not all(map(_is_count, counted)) or not isinstance(servers, list):
         return "its answer passes without the number of servers that do; is it an older version?"
     listed = len(servers) + (answer.get("servers_not_listed") or 0)
     if counted[0] < 1 or counted[1:] != [0, 0] or counted[0] != listed:
@@ -66,6 +66,10 @@ def contradiction(answer: dict) -> str | None:
     if answer.get("violations") or answer.get("issues_not_listed") or any(is_blocking(one) for one in reasons):
         return "its answer passes although it contradicts that with what it lists"
     return None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_blocking(reason: dict) -> bool:

@@ -566,7 +566,11 @@ class Gate:
             raise InvalidInput("{0} cannot be written: {1}".format(path, error)) from None
         if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
             raise InvalidInput("{0} cannot be written: its folder does not exist".format(path))
-        self._module.atomic_move(temporary, path)
+        # A link stays, and what it leads to is replaced; a device is not to become a file.
+        target = os.path.realpath(path)
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise InvalidInput("{0} cannot be written: it is no regular file".format(path))
+        self._module.atomic_move(temporary, target)
 
 
 def argument_spec() -> dict:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from patrolserver_exporter import __version__
+from patrolserver_exporter.commands import output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from _typeshed import SupportsWrite
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
@@ -31,6 +34,13 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Show the help, as far as somebody reads it (``--help | head``)."""
+        if file is None:
+            output.show(self.format_help())
+        else:
+            super().print_help(file)
 
     def switch(self, flag: str, *, default: bool, help: str) -> None:  # noqa: A002  # argparse's own word
         """Add ``--flag`` and ``--no-flag``."""

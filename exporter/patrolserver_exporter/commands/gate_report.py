@@ -211,7 +211,7 @@ def printable(text: str) -> str:
 MAX_LINES = 20
 """Of a table: what fits a terminal and a mail at night."""
 _NOBODY_KNOWS = "–"
-_COUNTS = ("critical", "high", "medium", "low", "waived", "baseline")
+_COUNTS = ("critical", "high", "medium", "low", "waived", "baseline", "unfixable")
 _WORST_FIRST = (FAIL, UNKNOWN, PASS)
 _SEVERITIES = ("critical", "high", "medium", "low")
 
@@ -223,7 +223,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[str]
     more: int = 0
     """How many lines the answer itself leaves out."""
-    rest: str = "more"
+    rest: str
     """What the lines that are left out are."""
     kept_when_short: bool = True
 
@@ -245,7 +245,7 @@ def _lines(reply: Reply, sections: Iterable[_Section]) -> list[str]:
     for section in sections:
         lines += ["", section.title, *section.lines]
         if section.more:
-            lines.append(f"  … and {section.more} {section.rest}")
+            lines.append(f"  … and {section.more} more {section.rest}")
     return lines
 
 
