@@ -80,6 +80,9 @@ class Telemetry:
         self._interval = self._gauge(
             "poll_interval_seconds", "Effective interval between two polls of a server.", ("account",)
         )
+        self._clock_offset = self._gauge(
+            "clock_offset_seconds", "Own clock minus the clock of the account's API, to the second.", ("account",)
+        )
         self._reloaded = self._gauge(
             "config_last_reload_successful", "Whether the last reload of the configuration succeeded (1) or not (0)."
         )
@@ -94,7 +97,7 @@ class Telemetry:
         )
         self._dropped = self._counter(
             "series_dropped",
-            "Software series that a limit cut off, counted anew with each poll of their server.",
+            "Series of software and exploits that a limit cut off, counted anew with each poll of their server.",
             ("reason",),
         )
         self._overflows = self._counter(
@@ -126,6 +129,15 @@ class Telemetry:
         """Ask for the inbox's states at each scrape, from the scraping thread; the snapshot zero-fills them."""
         self.register(_InboxCollector(snapshot))
 
+    def watch_store(self, *, writable: Callable[[], bool], last_follow_at: Callable[[], float]) -> None:
+        """Ask at each scrape whether the store can write, and up to when its commits are shown."""
+        self._gauge("store_writable", "Whether the store can write (1) or not (0).").set_function(
+            lambda: int(writable())
+        )
+        self._gauge("last_follow_timestamp_seconds", "Up to when everything that was committed is shown.").set_function(
+            last_follow_at
+        )
+
     def watch_account(self, account: str) -> None:
         """Start an account's closed sets at zero."""
         for endpoint in ENDPOINTS:
@@ -145,6 +157,7 @@ class Telemetry:
             self._durations,
             self._budget,
             self._interval,
+            self._clock_offset,
             self._overflows,
             self._oddities,
         ):
@@ -170,6 +183,10 @@ class Telemetry:
         """Tell the effective interval between two polls of a server."""
         self._interval.labels(encodable(account)).set(seconds)
 
+    def clock_offset(self, account: str, seconds: float) -> None:
+        """Tell by how much the own clock is ahead of the account's API."""
+        self._clock_offset.labels(encodable(account)).set(seconds)
+
     def config_loaded(self, at: float) -> None:
         """Tell that the configuration was loaded, at seconds since the epoch."""
         self._reloaded.set(1)
@@ -184,7 +201,7 @@ class Telemetry:
         self._lag.observe(lag)
 
     def series_dropped(self, reason: DropReason, count: int) -> None:
-        """Count software series that a limit cut off, each time it does."""
+        """Count series of software or exploits that a limit cut off, each time it does."""
         self._dropped.labels(reason).inc(count)
 
     def inbox_overflow(self, account: str) -> None:
