@@ -110,6 +110,12 @@ class SumsOfAccounts:
         """Count a server as it is now."""
         self._accounts.setdefault(summary.account, _Account()).put(summary.server_id, _Server.of(summary))
 
+    def doubt(self, account: str, server_id: int) -> None:
+        """Vouch for a server no more until it is counted anew."""
+        found = self._accounts.get(account)
+        if found is not None and server_id in found.servers:
+            found.put(server_id, found.servers[server_id]._replace(vouched_at=None))
+
     def remove(self, account: str, server_id: int) -> None:
         """Count a server no more."""
         if account in self._accounts:

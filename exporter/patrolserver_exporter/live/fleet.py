@@ -111,6 +111,7 @@ class FleetExposition:
         with self._lock:
             slot = self._slots.get(account, {}).get(server_id)
             if slot is not None:
+                self._sums.doubt(account, server_id)
                 block, row = self._blocks[slot // BLOCK_ROWS], slot % BLOCK_ROWS
                 line = block.lines(row, self._poll_success)
                 self._count(int(block.put_one(row, self._poll_success, line.rpartition(b" ")[0] + b" 0.0\n")))

@@ -137,17 +137,20 @@ class StoreThread:
     nothing is under way.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What tests shorten, beside what it works with.
         self,
         engine: sa.Engine,
         on_commit: Callable[[list[object]], None],
+        *,
         calm: float = _CALM,
         steady: float = _STEADY,
+        slow: float = _SLOW,
         after_group: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._calm = calm
         self._steady = steady
+        self._slow = slow
         self._on_commit = on_commit
         self._after_group = after_group
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -201,7 +204,7 @@ class StoreThread:
         failing_since, busy_since, failure = self._failing_since, self._busy_since, self.last_failure
         if failing_since is not None and failure is not None:
             return StoreTrouble(failing_since, failure[1])
-        if busy_since is not None and time.monotonic() - busy_since > _SLOW:
+        if busy_since is not None and time.monotonic() - busy_since > self._slow:
             return StoreTrouble(busy_since, "The store cannot write: its disk or its database does not answer.")
         return None
 

@@ -336,3 +336,68 @@ def test_progress_is_noted(witness: Witness) -> None:
     witness.store.run(lambda _: None)
     witness.store.run(lambda _: None)
     assert witness.store.last_progress > before
+
+
+def full(_: Unit) -> None:
+    raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+def test_a_failed_commit_is_a_trouble_until_a_write_succeeds(prepared_url: str) -> None:
+    """An empty unit proves nothing: it commits on a full disk, too. The proof is a write of its own."""
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None, steady=0.0)
+    assert thread.trouble is None
+    with pytest.raises(StoreUnavailable):
+        thread.run(full)
+    thread.run(lambda _: None)
+    assert thread.trouble is not None
+    assert thread.trouble.reason == "The store cannot write: database or disk is full"
+    thread.prove()
+    thread.run(lambda _: None)
+    assert thread.trouble is None
+    thread.close()
+    engine.dispose()
+
+
+def test_a_trouble_lasts_from_its_first_failure(prepared_url: str) -> None:
+    """A disk that is full lets a write through now and then, so one that follows a failure closely ends nothing."""
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None)
+    troubles = []
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            thread.run(full)
+        thread.run(adding(f"between-{len(troubles)}"))
+        troubles.append(thread.trouble)
+    assert troubles[0] is not None
+    assert troubles[0] == troubles[1]
+    thread.close()
+    engine.dispose()
+
+
+def test_a_group_that_does_not_end_is_a_trouble(prepared_url: str) -> None:
+    """A silent disk raises nothing, and nothing can be taken in all the same."""
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None, slow=0.0)
+    held, busy = threading.Event(), threading.Event()
+    future = thread.submit(lambda _: (busy.set(), held.wait(30)))
+    assert busy.wait(30)
+    trouble = thread.trouble
+    held.set()
+    future.result(30)
+    thread.close()
+    engine.dispose()
+    assert trouble is not None
+    assert "does not answer" in trouble.reason
+    assert thread.trouble is None
+
+
+def test_effects_without_a_commit_come_behind_those_of_what_was_queued_before(witness: Witness) -> None:
+    """Whoever tells that something was lost must not be overtaken by what was kept before."""
+    witness.hold()
+    added = witness.store.submit(adding("a"))
+    witness.store.tell(["lost"])
+    witness.release()
+    added.result(30)
+    witness.store.run(adding("b"))
+    assert witness.published == [["a"], ["lost"], ["b"]]

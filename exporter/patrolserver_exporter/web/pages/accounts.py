@@ -244,9 +244,9 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
         waiting_since=maybe(min((count.oldest_at for count in waiting), default=None), now),
         overflowed=maybe(None if record is None else record.catch_up_since, now),
         fresh=fresh,
-        list_partial_because=_why_partial(status),
+        list_partial_because=tuple(map(redact, _why_partial(status))),
         servers_missing=status.servers_missing,
-        pause=maybe(status.pause_until, now),
+        pause=maybe(status.pause_until, now) if (status.pause_until or 0.0) > now else None,
         pause_reason=redact(status.pause_reason or ""),
     )
 
