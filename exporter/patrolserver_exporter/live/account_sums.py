@@ -49,6 +49,7 @@ def _is_vouched_for(summary: ServerSummary) -> bool:
         and summary.poll_complete
         and not summary.in_doubt
         and summary.software is not None
+        and any(summary.software)
         and not summary.software[_UNKNOWN_STATE]
     )
 

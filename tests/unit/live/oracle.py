@@ -152,4 +152,5 @@ def sums_of(summaries: Iterable[ServerSummary], series: AccountSeries, now: floa
 def _is_vouched_for(summary: ServerSummary, now: float) -> bool:
     if not (summary.poll_success and summary.poll_complete) or summary.in_doubt or summary.last_poll_at is None:
         return False
-    return now - summary.last_poll_at <= 86_400.0 and summary.software is not None and summary.software[3] == 0
+    installed = summary.software or (0, 0, 0, 0)
+    return now - summary.last_poll_at <= 86_400.0 and sum(installed) > 0 and installed[3] == 0

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.tables import accounts
-from patrolserver_exporter.store.writer import StoreThread
+from patrolserver_exporter.store.writer import StoreThread, StoreTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -346,15 +346,20 @@ def test_a_failed_commit_is_a_trouble_until_a_write_succeeds(prepared_url: str) 
     """An empty unit proves nothing: it commits on a full disk, too. The proof is a write of its own."""
     engine = sa.create_engine(prepared_url)
     thread = StoreThread(engine, lambda _: None, steady=0.0)
-    assert thread.trouble is None
+
+    def trouble() -> StoreTrouble | None:
+        return thread.trouble
+
+    assert trouble() is None
     with pytest.raises(StoreUnavailable):
         thread.run(full)
     thread.run(lambda _: None)
-    assert thread.trouble is not None
-    assert thread.trouble.reason == "The store cannot write: database or disk is full"
+    found = trouble()
+    assert found is not None
+    assert found.reason == "The store cannot write: database or disk is full"
     thread.prove()
     thread.run(lambda _: None)
-    assert thread.trouble is None
+    assert trouble() is None
     thread.close()
     engine.dispose()
 
@@ -363,14 +368,16 @@ def test_a_trouble_lasts_from_its_first_failure(prepared_url: str) -> None:
     """A disk that is full lets a write through now and then, so one that follows a failure closely ends nothing."""
     engine = sa.create_engine(prepared_url)
     thread = StoreThread(engine, lambda _: None)
-    troubles = []
-    for _ in range(2):
+
+    def fail_and_write(name: str) -> StoreTrouble | None:
         with pytest.raises(StoreUnavailable):
             thread.run(full)
-        thread.run(adding(f"between-{len(troubles)}"))
-        troubles.append(thread.trouble)
-    assert troubles[0] is not None
-    assert troubles[0] == troubles[1]
+        thread.run(adding(name))
+        return thread.trouble
+
+    began = fail_and_write("a")
+    assert began is not None
+    assert fail_and_write("b") == began
     thread.close()
     engine.dispose()
 
@@ -380,7 +387,12 @@ def test_a_group_that_does_not_end_is_a_trouble(prepared_url: str) -> None:
     engine = sa.create_engine(prepared_url)
     thread = StoreThread(engine, lambda _: None, slow=0.0)
     held, busy = threading.Event(), threading.Event()
-    future = thread.submit(lambda _: (busy.set(), held.wait(30)))
+
+    def silent(_: Unit) -> None:
+        busy.set()
+        held.wait(30)
+
+    future = thread.submit(silent)
     assert busy.wait(30)
     trouble = thread.trouble
     held.set()

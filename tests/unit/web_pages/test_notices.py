@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from tests.harness.pages import CANARY, status
@@ -129,7 +130,7 @@ def test_the_exporter_counts_deliveries_of_all_accounts() -> None:
     assert (view.state, view.waiting, view.dead) == ("Starting", 5, 1)
 
 
-def told_of(**changes: object) -> str:
+def told_of(**changes: Any) -> str:
     """The one notice on an account with these changes."""
     ((what, bad),) = told(**changes)
     assert bad
