@@ -48,6 +48,7 @@ def _is_vouched_for(summary: ServerSummary) -> bool:
         summary.poll_success
         and summary.poll_complete
         and not summary.in_doubt
+        and summary.exploits is not None
         and summary.software is not None
         and any(summary.software)
         and not summary.software[_UNKNOWN_STATE]

@@ -138,7 +138,7 @@ def _exploit_line(info: ExploitInfo, labels: Identity) -> str:
 
 def _unknown_risks(summary: ServerSummary) -> int | None:
     # Where nothing is told of exploits, a zero would say that there are none.
-    known = summary.software is not None
+    known = summary.software is not None and summary.exploits is not None
     return summary.exploits_unknown_risk if known else None
 
 

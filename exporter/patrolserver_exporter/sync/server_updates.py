@@ -57,6 +57,7 @@ def summary_of(
         poll_success=record.state.poll_success,
         poll_complete=record.state.poll_complete,
         software_series=rules.software_series,
+        exploit_series=rules.exploit_series,
         software_limit_per_server=rules.software_limit_per_server,
         max_label_length=rules.max_label_length,
     )

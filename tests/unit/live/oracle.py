@@ -153,4 +153,6 @@ def _is_vouched_for(summary: ServerSummary, now: float) -> bool:
     if not (summary.poll_success and summary.poll_complete) or summary.in_doubt or summary.last_poll_at is None:
         return False
     installed = summary.software or (0, 0, 0, 0)
+    if summary.exploits is None:
+        return False
     return now - summary.last_poll_at <= 86_400.0 and sum(installed) > 0 and installed[3] == 0

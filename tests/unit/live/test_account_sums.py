@@ -46,9 +46,10 @@ def test_a_server_counts_under_its_worst_open_issue() -> None:
         {"in_doubt": True},
         {"software": (3, 0, 0, 1)},
         {"software": (0, 0, 0, 0)},
+        {"exploits": None},
         {"last_poll_at": NOW - OLD - 1},
     ],
-    ids=["never polled", "last poll failed", "partial", "in doubt", "unknown software", "empty", "old"],
+    ids=["never polled", "failed", "partial", "in doubt", "unknown software", "empty", "unknown exploits", "old"],
 )
 def test_what_nobody_can_vouch_for_is_unknown_and_not_clean(changes: dict[str, object]) -> None:
     """Nothing unknown passes for fine."""

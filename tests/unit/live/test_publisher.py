@@ -136,7 +136,9 @@ def test_an_effect_that_nobody_knows_is_a_mistake(publisher: Publisher) -> None:
 
 def test_what_a_turn_brought_and_could_not_be_kept_is_no_success(publisher: Publisher) -> None:
     """Until the server is shown anew nobody vouches for it; one that is gone has nothing to lose."""
-    shown = replace(server(1), software=(1, 0, 0, 0), last_poll_at=1.0, poll_success=True, poll_complete=True)
+    shown = replace(
+        server(1), software=(1, 0, 0, 0), exploits=0, last_poll_at=1.0, poll_success=True, poll_complete=True
+    )
     publisher.publish([AccountShown(AccountRecord(name="main", up=True), 1), ServerShown(shown)])
     publisher.publish([PollLost("main", 1), PollLost("main", 2)])
     labels = 'account="main",server="s1.example.org",server_id="1"'
