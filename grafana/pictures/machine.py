@@ -49,7 +49,6 @@ class Machine:
         self.telemetry.register(AccountNowCollector(self._account_now))
         self.telemetry.register(GateCollector(lambda: self.judged))
         self.telemetry.register(WaiverCollector(lambda: WAIVERS))
-        self.telemetry.clock_offset(account, 0.4)
         self.telemetry.config_loaded(started)
         self.telemetry.poll_interval(account, POLL_INTERVAL)
 
@@ -104,7 +103,11 @@ class Machine:
         return 24 + self._chance.randrange(9)
 
     def _account_now(self) -> Iterable[AccountNow]:
-        return [AccountNow(account=self._account, webhook_enabled=True, last_delivery_at=self._delivered_at)]
+        return [
+            AccountNow(
+                account=self._account, webhook_enabled=True, last_delivery_at=self._delivered_at, clock_offset=0.4
+            )
+        ]
 
     def _inbox(self) -> Iterable[InboxState]:
         for state in STATES:

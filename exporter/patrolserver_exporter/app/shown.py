@@ -40,6 +40,7 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
                 webhook_enabled=status.webhook,
                 last_delivery_at=intake.last_delivery_at(status.name),
                 pause_until=status.pause_until,
+                clock_offset=status.clock_offset,
             )
 
     telemetry.register(AccountNowCollector(accounts_now))

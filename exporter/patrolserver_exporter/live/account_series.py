@@ -176,6 +176,8 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     """Reception of the last delivery that was accepted, duplicates included."""
     pause_until: float | None = None
     """The API asked the account to wait until then."""
+    clock_offset: float | None = None
+    """Seconds by which the own clock is ahead of the API's."""
 
 
 class AccountNowCollector:
@@ -209,6 +211,11 @@ class AccountNowCollector:
             "Until when the API asked the whole account to wait; absent without a pause.",
             labels=["account"],
         )
+        offset = GaugeMetricFamily(
+            "patrolserver_exporter_clock_offset_seconds",
+            "Own clock minus the clock of the account's API, to the second.",
+            labels=["account"],
+        )
         for one in accounts:
             labels = [encodable(one.account)]
             enabled.add_metric(labels, int(one.webhook_enabled))
@@ -216,7 +223,9 @@ class AccountNowCollector:
                 delivery.add_metric(labels, one.last_delivery_at)
             if one.pause_until is not None:
                 pause.add_metric(labels, one.pause_until)
-        return enabled, delivery, pause
+            if one.clock_offset is not None:
+                offset.add_metric(labels, one.clock_offset)
+        return enabled, delivery, pause, offset
 
 
 def encodable(value: str) -> str:

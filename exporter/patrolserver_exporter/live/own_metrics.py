@@ -80,9 +80,6 @@ class Telemetry:
         self._interval = self._gauge(
             "poll_interval_seconds", "Effective interval between two polls of a server.", ("account",)
         )
-        self._clock_offset = self._gauge(
-            "clock_offset_seconds", "Own clock minus the clock of the account's API, to the second.", ("account",)
-        )
         self._reloaded = self._gauge(
             "config_last_reload_successful", "Whether the last reload of the configuration succeeded (1) or not (0)."
         )
@@ -157,7 +154,6 @@ class Telemetry:
             self._durations,
             self._budget,
             self._interval,
-            self._clock_offset,
             self._overflows,
             self._oddities,
         ):
@@ -182,10 +178,6 @@ class Telemetry:
     def poll_interval(self, account: str, seconds: float) -> None:
         """Tell the effective interval between two polls of a server."""
         self._interval.labels(encodable(account)).set(seconds)
-
-    def clock_offset(self, account: str, seconds: float) -> None:
-        """Tell by how much the own clock is ahead of the account's API."""
-        self._clock_offset.labels(encodable(account)).set(seconds)
 
     def config_loaded(self, at: float) -> None:
         """Tell that the configuration was loaded, at seconds since the epoch."""

@@ -229,8 +229,6 @@ class Accounts:
             return
         reason = None if call.reason is None else call.reason.value
         self._telemetry.api_call(call.account, call.endpoint.value, call.seconds, reason)
-        if call.clock_offset is not None:
-            self._telemetry.clock_offset(call.account, call.clock_offset)
 
     def stop(self, grace: float = 5.0) -> None:
         """End the accounts' threads, at most ``grace`` seconds after now; a call that takes longer is left behind.

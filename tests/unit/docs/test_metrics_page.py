@@ -32,7 +32,7 @@ def account_rows() -> Iterator[tuple[str, str, list[str], str]]:
     yield from rows_of(AccountCollector([shown]).collect())
     yield from rows_of(GateCollector(lambda: [Judged(account="a", policy="builtin", servers={})]).collect())
     yield from rows_of(WaiverCollector(lambda: [waiver]).collect())
-    now = AccountNow(account="a", webhook_enabled=True, last_delivery_at=1.0, pause_until=1.0)
+    now = AccountNow(account="a", webhook_enabled=True, last_delivery_at=1.0, pause_until=1.0, clock_offset=0.1)
     yield from rows_of(AccountNowCollector(lambda: [now]).collect())
 
 
@@ -43,7 +43,6 @@ def exporter_rows() -> Iterator[tuple[str, str, list[str], str]]:
     telemetry.api_call("a", "servers", 0.1, "timeout")
     telemetry.api_budget("a", 1.0)
     telemetry.poll_interval("a", 1.0)
-    telemetry.clock_offset("a", 1.0)
     telemetry.watch_store(writable=lambda: True, last_follow_at=lambda: 1.0)
     telemetry.inbox_overflow("a")
     telemetry.wire_oddity("a")

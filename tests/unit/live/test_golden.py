@@ -82,13 +82,16 @@ def exposition() -> str:
     telemetry.watch_account("main")
     telemetry.watch_inbox(lambda: [InboxState(state=s.value, deliveries=0) for s in DeliveryState])
     telemetry.watch_store(writable=lambda: False, last_follow_at=lambda: NOW)
-    telemetry.clock_offset("main", -0.5)
     telemetry.api_budget("main", 480.0)
     telemetry.poll_interval("main", 900.0)
     telemetry.config_loaded(NOW - 7200)
     last_delivery_at = NOW - 30
     account = AccountNow(
-        account="main", webhook_enabled=True, last_delivery_at=last_delivery_at, pause_until=NOW + 1800
+        account="main",
+        webhook_enabled=True,
+        last_delivery_at=last_delivery_at,
+        pause_until=NOW + 1800,
+        clock_offset=-0.5,
     )
     waiver = Waiver(server="*.lab.example.org", software="php", until=dt.date(2027, 1, 31), reason="replaced")
     judged = Judged(account="main", policy="builtin", servers={Verdict.PASS: 1, Verdict.UNKNOWN: 2})
