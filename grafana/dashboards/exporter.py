@@ -12,7 +12,9 @@ from grafana.dashboards.frame import EXPORTER, Page, Row
 from grafana.dashboards.look import (
     API_STATE,
     BAD,
+    LIST_STATE,
     LOADED,
+    STORE_STATE,
     WARN,
     WORST,
     any_is,
@@ -48,6 +50,63 @@ def exporter() -> Page:
 
 def _error_ratio() -> str:
     return f"sum({rate(by_account(FAILURES))}) / sum({rate(by_account(REQUESTS))}) >= 0"
+
+
+def _doubts() -> tuple[Placed, ...]:
+    pause = per_account("patrolserver_exporter_api_pause_end_timestamp_seconds")
+    offset = own("patrolserver_exporter_clock_offset_seconds", 'account=~"$account"')
+    return (
+        stats(
+            About(
+                "Store",
+                "Whether what is polled and delivered can be kept. cannot write: make room on its disk, or bring the "
+                "database back.",
+                6,
+                3,
+                NO_DATA,
+            ),
+            [Query(f"min({own('patrolserver_exporter_store_writable')})", "store")],
+            mapping=STORE_STATE,
+        ),
+        stats(
+            About(
+                "Server lists",
+                "Whether the last server list of each account was whole. a part: the exporter's /-/ready tells what "
+                "said so; globs over the account are unknown to the gate.",
+                6,
+                3,
+                NO_DATA,
+            ),
+            [Query(per_account("patrolserver_list_complete", pick="min"), "{{account}}")],
+            mapping=LIST_STATE,
+        ),
+        stats(
+            About(
+                "Pause ends in",
+                "PatrolServer asked an account to wait. If that happens often, lower poll.max_requests_per_minute.",
+                6,
+                3,
+                "no pause",
+            ),
+            [Query(f"({pause} - time()) > 0", "{{account}}")],
+            unit="s",
+            limits=any_is(WARN),
+        ),
+        stats(
+            About(
+                "Clock",
+                "The own clock minus PatrolServer's, where they are most apart. From minutes on ages and waivers are "
+                "wrong: look at NTP on the exporter's machine.",
+                6,
+                3,
+                NO_DATA,
+            ),
+            [Query(f"max(abs({offset}))", "offset")],
+            unit="s",
+            limits=((60.0, WARN), (300.0, WORST)),
+            decimals=0,
+        ),
+    )
 
 
 def _numbers() -> tuple[Placed, ...]:
@@ -139,6 +198,7 @@ def _numbers() -> tuple[Placed, ...]:
             [Query(f"min({own('patrolserver_exporter_config_last_reload_successful')})", "loaded")],
             mapping=LOADED,
         ),
+        *_doubts(),
     )
 
 

@@ -124,4 +124,62 @@ def freshness() -> tuple[Placed, ...]:
             colors=AGES,
             decimals=1,
         ),
+        *_what_is_unknown(),
+    )
+
+
+def _what_is_unknown() -> tuple[Placed, ...]:
+    judged = per_account("patrolserver_gate_servers", "policy", "verdict", matchers=('verdict!="pass"',))
+    unknown = per_account("patrolserver_account_servers_affected", matchers=('severity="unknown"',))
+    partial = per_server("patrolserver_server_poll_complete", pick="min")
+    polled = per_server("patrolserver_server_last_poll_timestamp_seconds")
+    return (
+        lines(
+            About(
+                "Servers that the gate would stop",
+                "What a deploy of each server alone would be told now, by policy: fail for its issues, unknown where "
+                "nobody can vouch for it. patrolserver-exporter gate SERVER says why.",
+                12,
+                8,
+            ),
+            [Query(f"sum by (policy, verdict) ({judged})", "{{policy}}: {{verdict}}")],
+            unit="none",
+            decimals=0,
+        ),
+        stats(
+            About(
+                "Unknown",
+                "Servers that nobody can vouch for: never polled, the last poll failed or showed only a part or "
+                "nothing, an event or a new name waits for a poll, or their account cannot be read.",
+                4,
+                8,
+                NO_DATA,
+            ),
+            [Query(f"sum({unknown})", "servers")],
+            limits=any_is(WARN),
+        ),
+        stats(
+            About(
+                "Partial or empty",
+                "Servers whose last successful poll showed only a part, or no software at all: the exporter's page "
+                "names the worst, its log what was missing.",
+                4,
+                8,
+                NO_DATA,
+            ),
+            [Query(count_where(f"({partial} and on (account, server_id, server) {polled})", "== 0"), "servers")],
+            limits=any_is(WARN),
+        ),
+        stats(
+            About(
+                "Unknown risks",
+                "Known exploits without a risk that can be read. They count as high, and as the worst at the gate: "
+                "look them up by CVE.",
+                4,
+                8,
+                NO_DATA,
+            ),
+            [Query(f"sum({per_server('patrolserver_server_exploits_unknown_risk')})", "exploits")],
+            limits=any_is(WARN),
+        ),
     )

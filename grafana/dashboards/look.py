@@ -91,4 +91,6 @@ QUANTILES = {"50 %": (0.5, GOOD), "90 %": (0.9, WARN), "99 %": (0.99, WORST)}
 """Name → (quantile, colour)."""
 LOADED = words({"1": ("loaded", GOOD), "0": ("failed", WORST)})
 YES_NO = words({"1": ("yes", GOOD), "0": ("no", WORST)})
+STORE_STATE = words({"1": ("writes", GOOD), "0": ("cannot write", WORST)})
+LIST_STATE = words({"1": ("whole", GOOD), "0": ("a part", WORST)})
 API_STATE = words({"1": ("answers", GOOD), "0": ("fails", WORST)})

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.live.account_series import AccountNow, AccountNowCollector
+from patrolserver_exporter.live.gate_series import GateCollector
 from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
+from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 if TYPE_CHECKING:
     import random
@@ -14,9 +19,12 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from patrolserver_exporter.live.gate_series import Judged
+
 STATES = ("received", "fetching", "retry", "unverified", "blocked", "applied", "rejected", "expired", "dead")
 BUDGET = 600.0
 POLL_INTERVAL = 900.0
+WAIVERS = (Waiver(server="*.lab.example.org", software="python", until=dt.date(2027, 1, 31), reason="replaced"),)
 
 
 class Machine:
@@ -30,10 +38,17 @@ class Machine:
         self._cpu = 2.1
         self._waiting: dict[str, tuple[int, float]] = {}
         self.applied = applied
+        self.judged: tuple[Judged, ...] = ()
+        self._now = started
+        self._delivered_at: float | None = None
         self.telemetry = Telemetry(version="1.0.0", revision="demo", process_metrics=False)
         self.telemetry.watch_account(account)
         self.telemetry.watch_inbox(self._inbox)
         self.telemetry.register(_Process(self))
+        self.telemetry.watch_store(writable=lambda: True, last_follow_at=lambda: self._now)
+        self.telemetry.register(AccountNowCollector(self._account_now))
+        self.telemetry.register(GateCollector(lambda: self.judged))
+        self.telemetry.register(WaiverCollector(lambda: WAIVERS))
         self.telemetry.config_loaded(started)
         self.telemetry.poll_interval(account, POLL_INTERVAL)
 
@@ -53,6 +68,7 @@ class Machine:
             self.telemetry.delivery(identifier, "duplicate")
         self.telemetry.event_visible(self._chance.lognormvariate(-0.7, 0.8))
         self.applied += 1
+        self._delivered_at = self._now
 
     def knock(self) -> None:
         """Somebody without the token."""
@@ -64,6 +80,7 @@ class Machine:
 
     def live(self, seconds: float, calls: int) -> None:
         """Time passes."""
+        self._now += seconds
         self._cpu += seconds * self._chance.uniform(0.008, 0.013)
         self.telemetry.api_budget(self._account, BUDGET - calls - self._chance.randrange(6))
 
@@ -84,6 +101,13 @@ class Machine:
     def files(self) -> int:
         """Open files and sockets."""
         return 24 + self._chance.randrange(9)
+
+    def _account_now(self) -> Iterable[AccountNow]:
+        return [
+            AccountNow(
+                account=self._account, webhook_enabled=True, last_delivery_at=self._delivered_at, clock_offset=0.4
+            )
+        ]
 
     def _inbox(self) -> Iterable[InboxState]:
         for state in STATES:

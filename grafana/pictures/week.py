@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafana.pictures.machine import Machine
+from patrolserver_exporter.gate.verdict import Verdict
 from patrolserver_exporter.issues.merge import apply_poll
 from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally, fix_duration_bucket
 from patrolserver_exporter.live.fleet import FleetExposition
+from patrolserver_exporter.live.gate_series import Judged
 from patrolserver_exporter.live.scrape import Scrape
 from patrolserver_exporter.patrolserver.models import Exploit, Server, Software
 from patrolserver_exporter.simulator.fleet import dice, server_name, software_of
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from patrolserver_exporter.issues.model import Issue
+    from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.simulator import software as simulated
 
 ACCOUNT = "demo"
@@ -88,6 +92,19 @@ API_OUT = (75 * HOUR, 75 * HOUR + 50 * 60)
 RESTART = 115 * HOUR
 
 
+@dataclass(slots=True)
+class _Clock:
+    """The week's own time, in seconds since the epoch."""
+
+    at: float
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+
 class Week:
     """Plays it, step by step; the same on every run."""
 
@@ -96,7 +113,9 @@ class Week:
         self.start = end - WEEK
         self._end = end
         self._chance = dice(SEED, "week")
-        self._fleet = FleetExposition(software_enabled=True, software_limit_total=200_000)
+        self._clock = _Clock(float(self.start))
+        self._fleet = FleetExposition(software_enabled=True, software_limit_total=200_000, clock=self._clock)
+        self._summaries: dict[int, ServerSummary] = {}
         self._tallies = {severity: SeverityTally(account=ACCOUNT, severity=severity) for severity in SEVERITIES}
         self._machine = Machine(ACCOUNT, self._chance, self.start - 9 * DAY, 412)
         self._list_at = float(self.start)
@@ -106,6 +125,7 @@ class Week:
     def play(self) -> Iterator[tuple[int, str]]:
         """Each step's time and what a scrape would have read then."""
         for now in range(self.start, self._end + 1, STEP):
+            self._clock.at = float(now)
             self._step(now, now - self.start)
             response = Scrape(self._fleet, self._machine.telemetry).render("text/plain", None)
             yield now, b"".join(response.body).decode()
@@ -203,19 +223,28 @@ class Week:
         self._tallies[issue.severity] = tally
 
     def _show(self, watched: Watched) -> None:
-        self._fleet.update(
-            summarise(
-                account=ACCOUNT,
-                server=watched.server,
-                software=[_read(software) for software in watched.scanned],
-                issues=[_waived(issue, watched.server.name) for issue in watched.issues],
-                exploit_risk=EXPLOIT_RISK,
-                scanning=watched.scanning,
-                last_scan_at=watched.last_scan_at,
-                last_poll_at=watched.last_poll_at,
-                poll_success=watched.poll_success,
-            )
+        summary = summarise(
+            account=ACCOUNT,
+            server=watched.server,
+            software=[_read(software) for software in watched.scanned],
+            issues=[_waived(issue, watched.server.name) for issue in watched.issues],
+            exploit_risk=EXPLOIT_RISK,
+            scanning=watched.scanning,
+            last_scan_at=watched.last_scan_at,
+            last_poll_at=watched.last_poll_at,
+            poll_success=watched.poll_success,
         )
+        self._summaries[summary.server_id] = summary
+        self._fleet.update(summary)
+
+    def _judged(self) -> Iterator[Judged]:
+        """As the gate does it, where the worst severity that a policy allows is all there is to it."""
+        for policy, forbidden in (("builtin", 1), ("production", 2)):
+            found = Counter(
+                Verdict.FAIL if any((summary.open_issues or ())[:forbidden]) else Verdict.PASS
+                for summary in self._summaries.values()
+            )
+            yield Judged(account=ACCOUNT, policy=policy, servers=found)
 
     def _account(self, now: int, polled: int, *, broken: bool) -> None:
         machine = self._machine
@@ -229,9 +258,14 @@ class Week:
         if not broken:
             self._list_at = now - 12.0
         series = AccountSeries(
-            account=ACCOUNT, up=not broken, last_success_at=self._list_at, servers=len(self._servers)
+            account=ACCOUNT,
+            up=not broken,
+            last_success_at=self._list_at,
+            servers=len(self._servers),
+            list_complete=True,
         )
         self._fleet.set_accounts([series])
+        machine.judged = tuple(self._judged())
         self._fleet.set_tallies(self._tallies.values())
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter import __version__
+from patrolserver_exporter.app.gate_sweep import GateSweep
 from patrolserver_exporter.app.masking import Masking
 from patrolserver_exporter.app.reload import ConfigInForce
+from patrolserver_exporter.app.shown import show_service
 from patrolserver_exporter.app.systemd import Supervisor
+from patrolserver_exporter.app.troubles import Troubles
 from patrolserver_exporter.app.watchdog import Watchdog
 from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.inbox.intake import Intake
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.load import Loaded
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.logs import Redactor
-    from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.web.http.server import Address
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,6 @@ log = logging.getLogger(__name__)
 REVISION_VARIABLE = "PATROLSERVER_EXPORTER_REVISION"
 """Set by whoever builds an image: the commit that it was built from."""
 _BEAT = 1.0
-_STORE_TROUBLE_SHOWN_FOR = 60.0
 _GRACE = 5.0
 
 
@@ -120,6 +119,19 @@ class Service:
             clock=clock,
             on_change=self._configure,
         )
+        self._troubles = Troubles(self.context())
+        self._gate_sweep = GateSweep(
+            self._store, self._accounts, lambda: self._config.config, clock=clock, telemetry=self._telemetry
+        )
+        show_service(
+            self._telemetry,
+            clock,
+            store=self._store,
+            statuses=self._accounts.statuses,
+            intake=self._intake,
+            sweep=self._gate_sweep,
+            config=lambda: self._config.config,
+        )
         self._server = WebServer(
             self._listeners(), self._web_config, limits=ConnectionLimits(observe=self._observe_web)
         )
@@ -154,7 +166,8 @@ class Service:
     def _lifecycle(self) -> Lifecycle:
         return Lifecycle(
             is_ready=lambda: self._accounts.ready,
-            troubles=self._troubles,
+            can_take_in=self._troubles.can_take_in,
+            troubles=self._troubles.tell,
             reload=self._config.reload,
             tokens=self._tokens,
             reload_enabled=self._options.lifecycle,
@@ -163,15 +176,8 @@ class Service:
     def _routes(self) -> list[BaseRoute]:
         return [*api_routes(self.context()), *page_routes(self.context())]
 
-    def _troubles(self) -> list[str]:
-        failure = self._store.last_failure
-        recent = failure is not None and time.monotonic() - failure[0] < _STORE_TROUBLE_SHOWN_FOR
-        troubles = [failure[1]] if failure is not None and recent else []
-        if self._config.failure is not None:
-            # Without the reason: it is for whoever may read the log.
-            troubles.append("The configuration was not reloaded, the old one goes on; the log says what is wrong.")
-        statuses = self._accounts.statuses()
-        return troubles + [trouble for status in statuses for trouble in troubles_of(status)]
+    async def _tell_troubles(self) -> tuple[str, ...]:
+        return await self._troubles.tell_readers()
 
     def context(self) -> WebContext:
         """What the routes may use."""
@@ -182,6 +188,7 @@ class Service:
             clock=self._clock,
             config=lambda: self._config.config,
             reload_failure=lambda: self._config.failure,
+            troubles=self._tell_troubles,
             redactor=self._redactor,
             on_feed=self._publisher.on_feed,
             on_inbox=self._publisher.on_inbox,
@@ -211,9 +218,11 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         # First, so that a port that is taken is all that is told of.
         await self._server.bind()
+        await asyncio.to_thread(self._intake.recall)
         await asyncio.to_thread(self._accounts.start, self._config.config)
         await self._server.start()
         self._dispatcher.start()
+        self._gate_sweep.start()
         self._warn_of_open_reading()
         self._on_started(self._server.addresses)
         self._supervisor.ready()
@@ -249,6 +258,7 @@ class Service:
 
     def _end_threads(self) -> None:
         self._dispatcher.stop()
+        self._gate_sweep.stop()
         self._accounts.stop(_GRACE)
         self._renderers.shutdown(wait=False, cancel_futures=True)
         self._store.close()
@@ -258,28 +268,3 @@ class Service:
     def _reload_soon(self) -> None:
         task = asyncio.ensure_future(self._config.reload())
         self._reload_task = task
-
-
-def troubles_of(status: AccountStatus) -> list[str]:
-    """What is wrong with an account, a sentence each."""
-    troubles = [_sentence(status.trouble)] if status.trouble else []
-    if status.pause_until is not None:
-        until = dt.datetime.fromtimestamp(status.pause_until, dt.UTC)
-        troubles.append(
-            f"Account {status.name} makes no calls until {until:%Y-%m-%d %H:%M:%S} UTC, because the API asked to wait: "
-            f"{status.pause_reason}. A refresh or a reload allows one try."
-        )
-    if status.list_partial_because:
-        why = "; ".join(status.list_partial_because)
-        troubles.append(f"The server list of account {status.name} is a part of the whole: {why}.")
-    if status.servers_missing:
-        troubles.append(
-            f"The server list of account {status.name} suddenly lacks {status.servers_missing} servers; another list "
-            "has to confirm it."
-        )
-    return troubles
-
-
-def _sentence(trouble: str) -> str:
-    # It names its account already.
-    return trouble[:1].upper() + trouble[1:]

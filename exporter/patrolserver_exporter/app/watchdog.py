@@ -26,7 +26,7 @@ class Watchdog:
     def sees_progress(self) -> bool:
         """Whether all parts make progress; those that do not are logged."""
         # Gives the store something to do, should nothing else.
-        self._store.submit(lambda _: None)
+        self._store.prove()
         now = time.monotonic()
         last = {
             "store": self._store.last_progress,

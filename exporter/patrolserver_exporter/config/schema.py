@@ -181,10 +181,12 @@ class Metrics:
 
     software: bool = True
     """One series for each outdated, unsupported or exploitable software."""
+    exploits: bool = True
+    """One series for each known exploit at or above `issues.exploit_risk`, within the same limits."""
     software_limit_per_server: _Bound = 200
-    """At most so many of these series for one server."""
+    """At most so many series of software for one server, and as many of exploits."""
     software_limit_total: _Bound = 200_000
-    """At most so many of these series in all."""
+    """At most so many series of software in all, and as many of exploits."""
     max_label_length: Annotated[int, Meta(ge=16, le=4096)] = 128
     """Longer label values are cut and end in a hash; at least 16."""
 

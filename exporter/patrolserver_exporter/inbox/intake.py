@@ -30,6 +30,19 @@ class Intake:
         self._store = store
         self._telemetry = telemetry
         self._inbox = BoundedInbox(limit)
+        self._last_delivery_at: dict[str, float] = {}
+
+    def last_delivery_at(self, account: str) -> float | None:
+        """Reception of the account's last delivery that was accepted, in seconds since the epoch."""
+        return self._last_delivery_at.get(account)
+
+    def recall(self) -> None:
+        """Take from the inbox when the last deliveries before this start came; raises ``StoreError``."""
+        for account, at in self._store.read(newest_receptions).items():
+            self._accepted(account, at)
+
+    def _accepted(self, account: str, at: float) -> None:
+        self._last_delivery_at[account] = max(at, self._last_delivery_at.get(account, at))
 
     def set_limit(self, limit: int) -> None:
         """Let so many deliveries wait at most."""
@@ -43,6 +56,7 @@ class Intake:
         """
         async with asyncio.timeout(STORE_TIMEOUT):
             acceptance = await self._store.run_together(delivery, self._accept)
+        self._accepted(delivery.account, delivery.received_at)
         if acceptance is Acceptance.OVERFLOW:
             self._telemetry.inbox_overflow(delivery.account)
         return acceptance
@@ -143,6 +157,12 @@ def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> dict
         "event_ids": [d.event_id for d in deliveries],
     }
     return {(row[0], row[1], row[2]): row[3] for row in connection.execute(_KNOWN, wanted)}
+
+
+def newest_receptions(connection: sa.Connection) -> dict[str, float]:
+    """When the newest delivery of each account was received."""
+    rows = connection.execute(sa.select(inbox.c.account, sa.func.max(inbox.c.received_at)).group_by(inbox.c.account))
+    return {row[0]: row[1] for row in rows}
 
 
 def count_waiting(connection: sa.Connection) -> int:

@@ -74,6 +74,8 @@ class ServerSummary(msgspec.Struct, frozen=True, kw_only=True):
     poll_success: bool = False
     poll_complete: bool = False
     """The last successful poll was whole and not empty."""
+    in_doubt: bool = False
+    """What is known may be out of date or another server's: an event, a new name or a list waits for a poll."""
     software_info: tuple[SoftwareInfo, ...] = ()
     software_info_dropped: int = 0
     """Series that the limit per server cut off."""

@@ -11,9 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.utils import floatToGoString
 
 from patrolserver_exporter.issues.model import SEVERITIES, Severity
+from patrolserver_exporter.live.account_sums import STANDINGS, AccountSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -45,6 +46,8 @@ class AccountSeries(msgspec.Struct, frozen=True, kw_only=True):
     last_success_at: float | None = None
     """Seconds since the epoch."""
     servers: int | None = None
+    list_complete: bool | None = None
+    """The last successful server list was whole; ``None`` before the first."""
 
 
 class SeverityTally(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +72,20 @@ def fix_duration_bucket(seconds: float) -> int:
 class AccountCollector:
     """Makes the client library's families of a snapshot. Tallies of accounts that are not listed are not shown."""
 
-    def __init__(self, accounts: Iterable[AccountSeries] = (), tallies: Iterable[SeverityTally] = ()) -> None:
+    def __init__(
+        self,
+        accounts: Iterable[AccountSeries] = (),
+        tallies: Iterable[SeverityTally] = (),
+        sums: Mapping[str, AccountSums] | None = None,
+    ) -> None:
         self._accounts = tuple(accounts)
         self._tallies = {(tally.account, tally.severity): tally for tally in tallies}
+        self._sums = sums or {}
 
     def collect(self) -> Iterator[Metric]:
         """Give the families, with their header also when there is no account."""
         yield from self._account_gauges()
+        yield from self._sum_families()
         yield from self._tally_families()
 
     def _account_gauges(self) -> Iterator[Metric]:
@@ -90,11 +100,41 @@ class AccountCollector:
             labels=["account"],
         )
         servers = GaugeMetricFamily("patrolserver_servers", "Watched servers of the account.", labels=["account"])
+        complete = GaugeMetricFamily(
+            "patrolserver_list_complete",
+            "Whether the last successful server list of the account was whole (1) or only a part (0).",
+            labels=["account"],
+        )
         for series in self._accounts:
-            for family, value in ((up, series.up), (success, series.last_success_at), (servers, series.servers)):
+            for family, value in (
+                (up, series.up),
+                (success, series.last_success_at),
+                (servers, series.servers),
+                (complete, series.list_complete),
+            ):
                 if value is not None:
                     family.add_metric([encodable(series.account)], value)
-        return iter((up, success, servers))
+        return iter((up, success, servers, complete))
+
+    def _sum_families(self) -> Iterator[Metric]:
+        labels = ["account", "severity"]
+        issues = GaugeMetricFamily(
+            "patrolserver_account_issues",
+            "Open issues of all servers of the account that no waiver covers.",
+            labels=labels,
+        )
+        affected = GaugeMetricFamily(
+            "patrolserver_account_servers_affected",
+            "Servers by their worst open issue: none are known and clean, unknown are those that nobody can vouch for.",
+            labels=labels,
+        )
+        for series in self._accounts:
+            sums = self._sums.get(series.account, AccountSums())
+            for severity, count in zip(SEVERITIES, sums.issues, strict=True):
+                issues.add_metric([encodable(series.account), severity.value], count)
+            for standing, count in zip(STANDINGS, sums.servers, strict=True):
+                affected.add_metric([encodable(series.account), standing], count)
+        return iter((issues, affected))
 
     def _tally_families(self) -> Iterator[Metric]:
         labels = ["account", "severity"]
@@ -124,6 +164,68 @@ class AccountCollector:
             for severity in SEVERITIES:
                 key = (series.account, severity)
                 yield self._tallies.get(key) or SeverityTally(account=series.account, severity=severity)
+
+
+class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an account in memory. Times are seconds since the epoch; what is ``None`` has no series."""
+
+    account: str
+    webhook_enabled: bool
+    """It has a token, so deliveries can reach it."""
+    last_delivery_at: float | None = None
+    """Reception of the last delivery that was accepted, duplicates included."""
+    pause_until: float | None = None
+    """The API asked the account to wait until then."""
+    clock_offset: float | None = None
+    """Seconds by which the own clock is ahead of the API's."""
+
+
+class AccountNowCollector:
+    """Shows accounts as they are in memory at the time of a scrape."""
+
+    def __init__(self, snapshot: Callable[[], Iterable[AccountNow]]) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> Iterable[Metric]:
+        """Give the families without samples."""
+        return self._families(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the families."""
+        return iter(self._families(self._snapshot()))
+
+    @staticmethod
+    def _families(accounts: Iterable[AccountNow]) -> tuple[Metric, ...]:
+        enabled = GaugeMetricFamily(
+            "patrolserver_webhook_enabled",
+            "Whether deliveries can reach the account (1) or it has no webhook token (0).",
+            labels=["account"],
+        )
+        delivery = GaugeMetricFamily(
+            "patrolserver_webhook_last_delivery_timestamp_seconds",
+            "When a delivery of the account was last accepted, duplicates included.",
+            labels=["account"],
+        )
+        pause = GaugeMetricFamily(
+            "patrolserver_exporter_api_pause_end_timestamp_seconds",
+            "Until when the API asked the whole account to wait; absent without a pause.",
+            labels=["account"],
+        )
+        offset = GaugeMetricFamily(
+            "patrolserver_exporter_clock_offset_seconds",
+            "Own clock minus the clock of the account's API, to the second.",
+            labels=["account"],
+        )
+        for one in accounts:
+            labels = [encodable(one.account)]
+            enabled.add_metric(labels, int(one.webhook_enabled))
+            if one.last_delivery_at is not None:
+                delivery.add_metric(labels, one.last_delivery_at)
+            if one.pause_until is not None:
+                pause.add_metric(labels, one.pause_until)
+            if one.clock_offset is not None:
+                offset.add_metric(labels, one.clock_offset)
+        return enabled, delivery, pause, offset
 
 
 def encodable(value: str) -> str:

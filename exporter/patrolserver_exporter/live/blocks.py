@@ -51,6 +51,13 @@ class Column:
         self._changed[row] = lines
         return True
 
+    def lines(self, row: int) -> bytes:
+        """What a row holds."""
+        if row in self._changed:
+            return self._changed[row]
+        begin = sum(self._lengths[:row])
+        return inflate(self._piece)[begin : begin + self._lengths[row]]
+
     def piece(self) -> Piece:
         """All rows, deflated."""
         if self._changed:
@@ -89,6 +96,14 @@ class Block:
     def put(self, row: int, lines: Sequence[bytes]) -> int:
         """Set a server's lines, one item a family; how many families that changed."""
         return sum([column.put(row, text) for column, text in zip(self._columns, lines, strict=True)])
+
+    def put_one(self, row: int, family: int, lines: bytes) -> bool:
+        """Set a server's lines in one family, and tell whether that changed them."""
+        return self._columns[family].put(row, lines)
+
+    def lines(self, row: int, family: int) -> bytes:
+        """A server's lines in one family."""
+        return self._columns[family].lines(row)
 
     def clear(self, row: int) -> int:
         """Take a server's lines out; from how many families."""

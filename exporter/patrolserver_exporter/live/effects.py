@@ -24,6 +24,13 @@ class ServerGone(msgspec.Struct, frozen=True):
     server_id: int
 
 
+class PollLost(msgspec.Struct, frozen=True):
+    """What a server's last turn brought could not be kept."""
+
+    account: str
+    server_id: int
+
+
 class AccountShown(msgspec.Struct, frozen=True):
     """An account's reachability or the number of its servers changed."""
 

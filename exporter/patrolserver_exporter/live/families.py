@@ -16,7 +16,7 @@ from patrolserver_exporter.issues.model import SEVERITIES, STATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
+    from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
 
 
 class Identity(NamedTuple):
@@ -117,13 +117,33 @@ def _software_info(summary: ServerSummary, labels: Identity) -> str:
 def _software_line(info: SoftwareInfo, labels: Identity) -> str:
     return (
         f"patrolserver_server_software_info{{{labels.account}"
-        f',location="{_escape(info.location)}",parent="{_escape(info.parent)}",{labels.server}'
+        f',location="{_escape(info.location)}",parent="{_escape(info.parent)}",risk="{_escape(info.risk)}"'
+        f',{labels.server},severity="{_escape(info.severity)}"'
         f',software="{_escape(info.software)}",state="{_escape(info.state)}"'
         f',update_to="{_escape(info.update_to)}",version="{_escape(info.version)}"}} 1.0\n'
     )
 
 
+def _exploit_info(summary: ServerSummary, labels: Identity) -> str:
+    return "".join([_exploit_line(info, labels) for info in summary.exploit_info])
+
+
+def _exploit_line(info: ExploitInfo, labels: Identity) -> str:
+    return (
+        f"patrolserver_server_exploit_info{{{labels.account}"
+        f',exploit="{_escape(info.exploit)}",risk="{_escape(info.risk)}",{labels.server}'
+        f',software="{_escape(info.software)}"}} 1.0\n'
+    )
+
+
+def _unknown_risks(summary: ServerSummary) -> int | None:
+    # Where nothing is told of exploits, a zero would say that there are none.
+    known = summary.software is not None and summary.exploits is not None
+    return summary.exploits_unknown_risk if known else None
+
+
 _SEVERITY = ("severity", SEVERITIES)
+POLL_SUCCESS = "patrolserver_server_poll_success"
 
 SERVER_FAMILIES = (
     Family("patrolserver_server_info", "A watched server; always 1.", _server_info),
@@ -148,6 +168,11 @@ SERVER_FAMILIES = (
         "patrolserver_server_exploits",
         "Known exploits of the server's software at or above the configured risk.",
         lambda summary: None if summary.software is None else summary.exploits,
+    ),
+    _single(
+        "patrolserver_server_exploits_unknown_risk",
+        "Those of the server's exploits whose risk nobody knows: they may be the worst.",
+        _unknown_risks,
     ),
     _single(
         "patrolserver_server_exploit_risk_max",
@@ -176,9 +201,14 @@ SERVER_FAMILIES = (
         lambda summary: summary.last_poll_at,
     ),
     _single(
-        "patrolserver_server_poll_success",
-        "Whether the last poll of the server succeeded (1) or not (0).",
+        POLL_SUCCESS,
+        "Whether the last poll of the server brought data and the store kept it (1) or not (0).",
         lambda summary: int(summary.poll_success),
+    ),
+    _single(
+        "patrolserver_server_poll_complete",
+        "Whether the last successful poll of the server was whole and not empty (1) or not (0).",
+        lambda summary: int(summary.poll_complete),
     ),
 )
 
@@ -186,4 +216,9 @@ SOFTWARE_INFO = Family(
     "patrolserver_server_software_info",
     "Software that is outdated, unsupported or exploitable; always 1.",
     _software_info,
+)
+EXPLOIT_INFO = Family(
+    "patrolserver_server_exploit_info",
+    "Known exploits of the server's software at or above the configured risk; always 1.",
+    _exploit_info,
 )

@@ -5,19 +5,29 @@ from __future__ import annotations
 import heapq
 from array import array
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
+from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.live.account_series import AccountCollector
+from patrolserver_exporter.live.account_sums import AccountSums, SumsOfAccounts
 from patrolserver_exporter.live.blocks import BLOCK_ROWS, Block
-from patrolserver_exporter.live.families import SERVER_FAMILIES, SOFTWARE_INFO, Family, render
+from patrolserver_exporter.live.families import (
+    EXPLOIT_INFO,
+    POLL_SUCCESS,
+    SERVER_FAMILIES,
+    SOFTWARE_INFO,
+    Family,
+    render,
+)
 from patrolserver_exporter.live.gzip_parts import Piece, deflate
 from patrolserver_exporter.live.text_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
     from patrolserver_exporter.live.own_metrics import DropReason
@@ -27,6 +37,11 @@ _PENDING_LIMIT = 10_000
 """Changed rows that may wait for a scrape, each a few hundred bytes: bounds the memory while nobody scrapes."""
 
 
+_CLOCK = SystemClock()
+_Capped = Literal["software_info", "exploit_info"]
+_CAPPED: tuple[_Capped, ...] = get_args(_Capped)
+
+
 class FleetExposition:
     """All series of servers and accounts. Safe from many threads: one at a time gets in, the others wait."""
 
@@ -34,24 +49,38 @@ class FleetExposition:
         self,
         *,
         software_enabled: bool,
+        exploits_enabled: bool = True,
         software_limit_total: int,
+        clock: Clock = _CLOCK,
         on_dropped: Callable[[DropReason, int], None] | None = None,
     ) -> None:
-        """Start empty.
+        """Start empty. ``software_limit_total`` bounds the series of software, and as many of exploits.
 
-        ``on_dropped`` is told, each time a server is shown, how many of its software series fall to a limit:
+        ``on_dropped`` is told, each time a server is shown, how many of these series fall to a limit:
         ``server_limit`` (cut off in the summary) or ``total_limit`` (cut off here, whole servers at a time). So what it
         counts rises for as long as a limit cuts. It must not call back.
         """
         self._lock = Lock()
-        self._families: tuple[Family, ...] = (*SERVER_FAMILIES, SOFTWARE_INFO) if software_enabled else SERVER_FAMILIES
+        self._clock = clock
+        self._caps = tuple(
+            _SeriesCap(field, software_limit_total, on_dropped)
+            for field, enabled in zip(_CAPPED, (software_enabled, exploits_enabled), strict=True)
+            if enabled
+        )
+        self._families: tuple[Family, ...] = (
+            *SERVER_FAMILIES,
+            *((SOFTWARE_INFO,) if software_enabled else ()),
+            *((EXPLOIT_INFO,) if exploits_enabled else ()),
+        )
+        self._poll_success = [family.name for family in self._families].index(POLL_SUCCESS)
         self._headers = tuple(deflate(family.header) for family in self._families)
         self._blocks: list[Block] = []
         self._slots: dict[str, dict[int, int]] = {}
         self._free: list[int] = []
         self._used = 0
         self._pending = 0
-        self._software = _SoftwareCap(software_limit_total, on_dropped) if software_enabled else None
+        self._sums = SumsOfAccounts()
+        self._shown_sums: dict[str, AccountSums] = {}
         self._accounts: tuple[AccountSeries, ...] = ()
         self._tallies: tuple[SeverityTally, ...] = ()
         self._account_pieces: dict[bool, Piece] = {}
@@ -77,6 +106,16 @@ class FleetExposition:
         with self._lock:
             self._remove(account, server_id)
 
+    def mark_lost(self, account: str, server_id: int) -> None:
+        """Show that what the server's last turn brought was not kept, until the server is shown anew."""
+        with self._lock:
+            slot = self._slots.get(account, {}).get(server_id)
+            if slot is not None:
+                self._sums.doubt(account, server_id)
+                block, row = self._blocks[slot // BLOCK_ROWS], slot % BLOCK_ROWS
+                line = block.lines(row, self._poll_success)
+                self._count(int(block.put_one(row, self._poll_success, line.rpartition(b" ")[0] + b" 0.0\n")))
+
     def set_accounts(self, accounts: Iterable[AccountSeries]) -> None:
         """Show exactly these accounts, whose servers are told apart from this."""
         with self._lock:
@@ -90,7 +129,18 @@ class FleetExposition:
     def pieces(self, chosen: Format, names: frozenset[str] | None = None) -> list[Piece]:
         """Give all series, with their headers, in the format chosen; with ``names`` only samples so named."""
         with self._lock:
+            self._follow_sums()
             return [self._account_piece(chosen, names), *self._server_pieces(names)]
+
+    def _follow_sums(self) -> None:
+        now = self._clock.now()
+        sums = {
+            series.account: self._sums.of(series.account, now, reachable=series.up is not False)
+            for series in self._accounts
+        }
+        if sums != self._shown_sums:
+            self._shown_sums = sums
+            self._account_pieces = {}
 
     def _server_pieces(self, names: frozenset[str] | None) -> Iterator[Piece]:
         for index, family in enumerate(self._families):
@@ -113,7 +163,7 @@ class FleetExposition:
         return self._account_pieces[chosen.openmetrics]
 
     def _account_collector(self) -> AccountCollector:
-        return AccountCollector(self._accounts, self._tallies)
+        return AccountCollector(self._accounts, self._tallies, self._shown_sums)
 
     def _set_accounts(self, accounts: tuple[AccountSeries, ...], tallies: tuple[SeverityTally, ...]) -> None:
         if (accounts, tallies) != (self._accounts, self._tallies):
@@ -125,8 +175,9 @@ class FleetExposition:
         slot = slots.get(summary.server_id)
         if slot is None:
             slot = slots[summary.server_id] = self._take_slot()
-        if self._software is not None:
-            summary = self._software.apply(slot, summary)
+        self._sums.put(summary)
+        for cap in self._caps:
+            summary = cap.apply(slot, summary)
         self._count(self._blocks[slot // BLOCK_ROWS].put(slot % BLOCK_ROWS, render(self._families, summary)))
 
     def _remove(self, account: str, server_id: int) -> None:
@@ -136,8 +187,9 @@ class FleetExposition:
             return
         if not slots:
             del self._slots[account]
-        if self._software is not None:
-            self._software.release(slot)
+        self._sums.remove(account, server_id)
+        for cap in self._caps:
+            cap.release(slot)
         self._count(self._blocks[slot // BLOCK_ROWS].clear(slot % BLOCK_ROWS))
         heapq.heappush(self._free, slot)
 
@@ -148,8 +200,8 @@ class FleetExposition:
         if self._used == len(self._blocks) * BLOCK_ROWS:
             self._blocks.append(Block(len(self._families)))
         self._blocks[-1].grow()
-        if self._software is not None:
-            self._software.grow()
+        for cap in self._caps:
+            cap.grow()
         self._used += 1
         return self._used - 1
 
@@ -163,10 +215,16 @@ class FleetExposition:
             self._pending = 0
 
 
-class _SoftwareCap:
-    """Bounds the software series of the whole fleet: a server that would exceed the limit shows none of its own."""
+class _SeriesCap:
+    """Bounds one kind of series over the whole fleet: a server that would exceed the limit shows none of its own."""
 
-    def __init__(self, limit: int, on_dropped: Callable[[DropReason, int], None] | None) -> None:
+    def __init__(
+        self,
+        field: _Capped,
+        limit: int,
+        on_dropped: Callable[[DropReason, int], None] | None,
+    ) -> None:
+        self._field = field
         self._limit = limit
         self._on_dropped = on_dropped
         self._total = 0
@@ -177,15 +235,15 @@ class _SoftwareCap:
         self._shown.append(0)
 
     def apply(self, slot: int, summary: ServerSummary) -> ServerSummary:
-        """Give the summary with the software that may be shown, and count what may not."""
-        wanted = len(summary.software_info)
+        """Give the summary with what may be shown, and count what may not."""
+        wanted = len(getattr(summary, self._field))
         others = self._total - self._shown[slot]
         shown = wanted if others + wanted <= self._limit else 0
         self._total = others + shown
         self._shown[slot] = shown
-        self._drop("server_limit", summary.software_info_dropped)
+        self._drop("server_limit", getattr(summary, f"{self._field}_dropped"))
         self._drop("total_limit", wanted - shown)
-        return summary if shown == wanted else msgspec.structs.replace(summary, software_info=())
+        return summary if shown == wanted else msgspec.structs.replace(summary, **{self._field: ()})
 
     def release(self, slot: int) -> None:
         """Make room: the slot's server is gone."""

@@ -94,7 +94,7 @@ class Telemetry:
         )
         self._dropped = self._counter(
             "series_dropped",
-            "Software series that a limit cut off, counted anew with each poll of their server.",
+            "Series of software and exploits that a limit cut off, counted anew with each poll of their server.",
             ("reason",),
         )
         self._overflows = self._counter(
@@ -125,6 +125,15 @@ class Telemetry:
     def watch_inbox(self, snapshot: Callable[[], Iterable[InboxState]]) -> None:
         """Ask for the inbox's states at each scrape, from the scraping thread; the snapshot zero-fills them."""
         self.register(_InboxCollector(snapshot))
+
+    def watch_store(self, *, writable: Callable[[], bool], last_follow_at: Callable[[], float]) -> None:
+        """Ask at each scrape whether the store can write, and up to when its commits are shown."""
+        self._gauge("store_writable", "Whether the store can write (1) or not (0).").set_function(
+            lambda: int(writable())
+        )
+        self._gauge("last_follow_timestamp_seconds", "Up to when everything that was committed is shown.").set_function(
+            last_follow_at
+        )
 
     def watch_account(self, account: str) -> None:
         """Start an account's closed sets at zero."""
@@ -184,7 +193,7 @@ class Telemetry:
         self._lag.observe(lag)
 
     def series_dropped(self, reason: DropReason, count: int) -> None:
-        """Count software series that a limit cut off, each time it does."""
+        """Count series of software or exploits that a limit cut off, each time it does."""
         self._dropped.labels(reason).inc(count)
 
     def inbox_overflow(self, account: str) -> None:

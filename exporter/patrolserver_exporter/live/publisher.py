@@ -10,6 +10,7 @@ from patrolserver_exporter.live.effects import (
     FeedGrew,
     FleetRestored,
     InboxMoved,
+    PollLost,
     ServerGone,
     ServerShown,
     TalliesShown,
@@ -73,6 +74,8 @@ class Publisher:
                 self._show_server(effect)
             case ServerGone(account, server_id):
                 self._fleet.remove(account, server_id)
+            case PollLost(account, server_id):
+                self._fleet.mark_lost(account, server_id)
             case AccountShown(record, servers):
                 self._show_accounts([(record, servers)])
             case TalliesShown(tallies):
@@ -98,6 +101,7 @@ class Publisher:
                 up=record.up,
                 last_success_at=record.last_success_at,
                 servers=servers if known else None,
+                list_complete=record.state.list_complete,
             )
         self._fleet.set_accounts(self._accounts.values())
 
@@ -126,6 +130,8 @@ class Publisher:
     def _new_fleet(self, metrics: Metrics) -> FleetExposition:
         return FleetExposition(
             software_enabled=metrics.software,
+            exploits_enabled=metrics.exploits,
             software_limit_total=metrics.software_limit_total,
+            clock=self._clock,
             on_dropped=self._telemetry.series_dropped,
         )

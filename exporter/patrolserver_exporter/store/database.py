@@ -15,10 +15,10 @@ from patrolserver_exporter.store import files, tables
 from patrolserver_exporter.store.documents import check
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
 from patrolserver_exporter.store.reader import READERS, TURN_TIMEOUT, Readers
-from patrolserver_exporter.store.writer import StoreThread, Unit
+from patrolserver_exporter.store.writer import StoreThread, StoreTrouble, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
 
@@ -363,6 +363,19 @@ class Store:
     def last_failure(self) -> tuple[float, str] | None:
         """When something last could not be written (monotonic seconds), and why."""
         return self._thread.last_failure
+
+    @property
+    def trouble(self) -> StoreTrouble | None:
+        """That nothing can be written, as long as that is so."""
+        return self._thread.trouble
+
+    def prove(self) -> None:
+        """Have the store show that it makes progress; while it cannot write, this finds out when it can again."""
+        self._thread.prove()
+
+    def tell(self, effects: Sequence[object]) -> None:
+        """Give effects that need no commit to ``on_commit``, behind those of what was queued before."""
+        self._thread.tell(effects)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Read one state of the store, and wait for it; raises what the work raises, or ``StoreUnavailable``.

@@ -104,6 +104,12 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """
         return self.last_poll_at if self.empty else self.complete_poll_at
 
+    @property
+    def in_doubt(self) -> bool:
+        """What is known may be out of date or another server's: an event, a new name or a list waits for a poll."""
+        waiting_since = (self.event_received_at, self.in_doubt_since, self.missing_since)
+        return any(since is not None for since in waiting_since)
+
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A server's row. ``summary`` is what its series show."""

@@ -84,6 +84,11 @@ class PollState(msgspec.Struct, frozen=True):
     server_id: int
     last_poll_at: float | None = None
     poll_success: bool = False
+    name: str = ""
+    poll_complete: bool = True
+    software: tuple[int, int, int, int] | None = None
+    open_issues: tuple[int, int, int, int] | None = None
+    exploits_unknown_risk: int = 0
 
 
 def fleet_view(connection: sa.Connection, wanted: FleetFilter, *, offset: int, limit: int) -> FleetView:

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -26,12 +26,26 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _MOST_UNITS: Final = 512
 _CALM: Final = 30.0
-"""Seconds without a failure after which a commit ends a trouble: a full disk lets one through now and then."""
+"""Seconds without a failure after which the log says that a trouble is over: a full disk lets a commit through now and
+then.
+"""
+_STEADY: Final = 3.0
+"""Seconds without a failure after which a write that succeeds shows that the store can write."""
+_SLOW: Final = 10.0
+"""Seconds after which a group that is still under way is a trouble: the disk or the database is silent."""
 _CANNOT_COMMIT: Final = (
     "The store cannot commit: deliveries get a 503 and old data stays; make room on its disk, or bring the database "
     "back, and it goes on by itself"
 )
 _STOP: Final = object()
+
+
+class StoreTrouble(NamedTuple):
+    """The store cannot write."""
+
+    since: float
+    """Monotonic seconds."""
+    reason: str
 
 
 class Unit:
@@ -59,6 +73,15 @@ class _Task:
             self.future.set_result(result)
         else:
             self.future.set_exception(error)
+
+
+class _Told:
+    """Effects that go with no commit."""
+
+    __slots__ = ("effects",)
+
+    def __init__(self, effects: Sequence[object]) -> None:
+        self.effects = list(effects)
 
 
 BatchWork = Callable[[Unit, list[Any]], Sequence[Any]]
@@ -114,15 +137,20 @@ class StoreThread:
     nothing is under way.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What tests shorten, beside what it works with.
         self,
         engine: sa.Engine,
         on_commit: Callable[[list[object]], None],
+        *,
         calm: float = _CALM,
+        steady: float = _STEADY,
+        slow: float = _SLOW,
         after_group: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._calm = calm
+        self._steady = steady
+        self._slow = slow
         self._on_commit = on_commit
         self._after_group = after_group
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -137,6 +165,10 @@ class StoreThread:
         self._reason: str | None = None
         """Why nothing can be committed; ``None`` while it can."""
         self._trouble = LastingTrouble(log, SystemClock(), logging.ERROR)
+        self._failing_since: float | None = None
+        """Since when no commit has shown that the store can write; monotonic seconds."""
+        self._busy_since: float | None = None
+        """Since when a group is under way; monotonic seconds."""
         self._thread.start()
 
     def submit(self, work: Callable[[Unit], T]) -> Future[T]:
@@ -148,6 +180,33 @@ class StoreThread:
                 return task.future
         task.future.set_exception(StoreUnavailable("The store is closing."))
         return task.future
+
+    def prove(self) -> None:
+        """Have the thread show that it makes progress and, while it cannot write, try whether it can again."""
+        if self._failing_since is None:
+            self.submit(lambda _: None)
+        else:
+            self.submit(_rewrite).add_done_callback(self._proven)
+
+    def _proven(self, future: Future[None]) -> None:
+        if future.exception() is None:
+            self._wrote()
+
+    def tell(self, effects: Sequence[object]) -> None:
+        """Give these effects to ``on_commit``, behind those of what was queued before."""
+        with self._door:
+            if not self._stopping.is_set():
+                self._queue.put(_Told(effects))
+
+    @property
+    def trouble(self) -> StoreTrouble | None:
+        """That it cannot write, as long as that is so."""
+        failing_since, busy_since, failure = self._failing_since, self._busy_since, self.last_failure
+        if failing_since is not None and failure is not None:
+            return StoreTrouble(failing_since, failure[1])
+        if busy_since is not None and time.monotonic() - busy_since > self._slow:
+            return StoreTrouble(busy_since, "The store cannot write: its disk or its database does not answer.")
+        return None
 
     async def submit_item(self, work: BatchWork, item: object) -> Any:
         """Do ``work`` on this item together with whatever else waits for the same work; ends after the commit."""
@@ -172,21 +231,28 @@ class StoreThread:
 
     def _run(self) -> None:
         while True:
-            tasks, stop = self._next_group()
+            tasks, told, stop = self._next_group()
+            self._busy_since = time.monotonic()
             if tasks:
                 self._commit(tasks)
                 self._after_group()
+            if told:
+                self._publish(told)
+            self._busy_since = None
             self.last_progress = time.monotonic()
             if stop:
                 return
 
-    def _next_group(self) -> tuple[list[_Task | _Batch], bool]:
+    def _next_group(self) -> tuple[list[_Task | _Batch], list[object], bool]:
         tasks: list[_Task | _Batch] = []
+        told: list[object] = []
         items: dict[BatchWork, list[_Item]] = defaultdict(list)
         entry, taken = self._queue.get(), 0
         while entry is not _STOP:
             if isinstance(entry, _Item):
                 items[entry.work].append(entry)
+            elif isinstance(entry, _Told):
+                told += entry.effects
             else:
                 tasks.append(entry)
             taken += 1
@@ -197,7 +263,7 @@ class StoreThread:
             except queue.Empty:
                 break
         tasks += [_Batch(work, batch) for work, batch in items.items()]
-        return tasks, entry is _STOP
+        return tasks, told, entry is _STOP
 
     def _commit(self, tasks: list[_Task | _Batch]) -> None:
         finished: list[tuple[_Task | _Batch, Any, BaseException | None]]
@@ -226,14 +292,20 @@ class StoreThread:
         self._reason = reason
         self._trouble.lasts(_CANNOT_COMMIT, err=reason, units=units)
         failure = StoreUnavailable(f"The store cannot write: {reason}")
-        self.last_failure = (time.monotonic(), str(failure))
+        now = time.monotonic()
+        self.last_failure = (now, str(failure))
+        self._failing_since = self._failing_since or now
         return failure
 
     def _wrote(self) -> None:
-        if self._reason is None or (self.last_failure and time.monotonic() - self.last_failure[0] < self._calm):
+        if self.last_failure is None:
             return
-        self._reason = None
-        self._trouble.is_over("The store commits again")
+        calm_for = time.monotonic() - self.last_failure[0]
+        if calm_for >= self._steady:
+            self._failing_since = None
+        if calm_for >= self._calm:
+            self._reason = None
+            self._trouble.is_over("The store commits again")
 
     def _attempt(
         self, connection: sa.Connection, task: _Task | _Batch, effects: list[object], *, alone: bool
@@ -264,6 +336,11 @@ class StoreThread:
             self._on_commit(effects)
         except Exception:
             log.exception("A committed change could not be shown")
+
+
+def _rewrite(unit: Unit) -> None:
+    """Write something that changes nothing; every store has this row."""
+    unit.connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
 
 
 class _Alone(StoreError):

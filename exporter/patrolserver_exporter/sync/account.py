@@ -146,6 +146,8 @@ class RunningAccount:
         """Polls in a row that failed, by server."""
         self._server_ids: tuple[int, ...] = ()
         self._list_read_at: float | None = None
+        self._observer = observer
+        self._clock_offset: float | None = None
         self._list_standing = ListStanding()
         self._stretched = False
         self.client = PatrolServerClient(
@@ -156,7 +158,7 @@ class RunningAccount:
             proxy_url=settings.proxy_url.reveal() if settings.proxy_url else None,
             ca_file=settings.ca_file,
             pool_size=config.poll.concurrency + EVENT_THREADS + 1,
-            observer=observer,
+            observer=self._observe,
             before_page=self._wait_for_page,
             clock=clock,
         )
@@ -221,6 +223,18 @@ class RunningAccount:
             log.info("The credentials changed, so they are tried at once", extra=log_fields(account=self.name))
             with self._lock:
                 self._health.list_at = self._clock.monotonic()
+
+    def _observe(self, call: ApiCall) -> None:
+        if call.clock_offset is not None:
+            with self._lock:
+                self._clock_offset = call.clock_offset
+        self._observer(call)
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
+        with self._lock:
+            return self._clock_offset
 
     def _wait_for_page(self) -> bool:
         """Take a call for one more page of a list, which may take some time; False if there is none."""

@@ -61,6 +61,8 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The API asked the account to wait until then, in seconds since the epoch; ``None`` without a pause."""
     pause_reason: str | None = None
     """What it said, free of credentials."""
+    clock_offset: float | None = None
+    """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
 
 
 class PollerAndWorker(msgspec.Struct, frozen=True):
@@ -299,6 +301,7 @@ def _status(account: RunningAccount) -> AccountStatus:
         servers_missing=listing.missing,
         pause_until=pause and pause.until,
         pause_reason=pause and pause.reason,
+        clock_offset=account.clock_offset,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from patrolserver_exporter.inbox import transitions
 from patrolserver_exporter.inbox.retry import back_off
 from patrolserver_exporter.lasting import LastingTrouble
-from patrolserver_exporter.live.effects import InboxMoved
+from patrolserver_exporter.live.effects import InboxMoved, PollLost
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
 from patrolserver_exporter.store import StoreError
@@ -55,6 +55,11 @@ class Results:
             return work(unit)
 
         return self._store.run(unless_stopped)
+
+    def lost(self, server_id: int) -> None:
+        """Have it shown that what the server's turn brought could not be kept, unless it takes it again at once."""
+        if not self._account.is_stopping:
+            self._store.tell([PollLost(self._account.name, server_id)])
 
     def note(self, oddities: Sequence[str], about: str) -> None:
         """Count what was odd about a reply, and say it if it is news."""
@@ -225,6 +230,7 @@ class ServerCalls:
         try:
             error = self._ask_for_software(server_id)
         except BaseException:
+            self._results.lost(server_id)
             self._results.polled(
                 awaiting, stopped(account.name) if account.is_stopping else "The poll's result could not be kept."
             )

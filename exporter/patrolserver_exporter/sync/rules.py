@@ -25,6 +25,7 @@ class Rules:
     settle: float
     waivers: tuple[Waiver, ...]
     software_series: bool
+    exploit_series: bool
     software_limit_per_server: int
     max_label_length: int
 
@@ -37,6 +38,7 @@ class Rules:
             settle=config.issues.settle,
             waivers=config.issues.waivers,
             software_series=config.metrics.software,
+            exploit_series=config.metrics.exploits,
             software_limit_per_server=config.metrics.software_limit_per_server,
             max_label_length=config.metrics.max_label_length,
         )
@@ -44,7 +46,7 @@ class Rules:
     @property
     def judging(self) -> str:
         """Those of the rules that decide what a poll's software makes of issues and series, as a mark to compare."""
-        series = (self.software_series, self.software_limit_per_server, self.max_label_length)
+        series = (self.software_series, self.exploit_series, self.software_limit_per_server, self.max_label_length)
         return ",".join(map(str, (_JUDGEMENT, self.exploit_risk, *series)))
 
     def watches(self, server_name: str) -> bool:

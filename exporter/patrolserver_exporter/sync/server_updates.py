@@ -57,10 +57,11 @@ def summary_of(
         poll_success=record.state.poll_success,
         poll_complete=record.state.poll_complete,
         software_series=rules.software_series,
+        exploit_series=rules.exploit_series,
         software_limit_per_server=rules.software_limit_per_server,
         max_label_length=rules.max_label_length,
     )
-    return replace(summary, judged_by=record.summary.judged_by)
+    return replace(summary, in_doubt=record.state.in_doubt, judged_by=record.summary.judged_by)
 
 
 def show(unit: Unit, record: ServerRecord, *, received_at: float | None = None) -> None:
@@ -79,6 +80,7 @@ def with_state(record: ServerRecord, state: ServerState) -> ServerRecord:
         last_poll_at=state.last_poll_at,
         poll_success=state.poll_success,
         poll_complete=state.poll_complete,
+        in_doubt=state.in_doubt,
     )
     return replace(record, state=state, summary=summary)
 

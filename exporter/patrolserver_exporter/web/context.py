@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config
@@ -33,6 +33,10 @@ class Watching(Protocol):
         ...
 
 
+async def _none() -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebContext:
     """Everything that a route may need."""
@@ -45,6 +49,8 @@ class WebContext:
     """The configuration in force."""
     reload_failure: Callable[[], str | None] = lambda: None
     """Why the configuration could not be read anew the last time; ``None`` when it could."""
+    troubles: Callable[[], Awaitable[Sequence[str]]] = _none
+    """What is wrong, in sentences for everybody."""
     redactor: Redactor
     on_feed: Callable[[Callable[[], None]], None]
     """Registers what is called, on the store's thread, when the change feed grew."""

@@ -21,19 +21,21 @@ class Lifecycle:
     """Tells whether the service is alive and ready, and reloads it.
 
     ``troubles`` are sentences on what is wrong: they stand in the answer of ``/-/ready``, which stays 200 through them,
-    because a 503 would divert the webhooks of a service that can take them.
+    because a 503 would divert the webhooks of a service that can take them. Where ``can_take_in`` says no, it cannot.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What it tells and does, by keyword.
         self,
         *,
         is_ready: Callable[[], bool],
-        troubles: Callable[[], Sequence[str]],
+        can_take_in: Callable[[], bool],
+        troubles: Callable[[], Awaitable[Sequence[str]]],
         reload: Callable[[], Awaitable[str | None]],
         tokens: BearerTokens,
         reload_enabled: bool,
     ) -> None:
         self._is_ready = is_ready
+        self._can_take_in = can_take_in
         self._troubles = troubles
         self._reload = reload
         self._tokens = tokens
@@ -53,11 +55,14 @@ class Lifecycle:
 
     async def ready(self, _request: Request) -> Response:
         """Say whether it has something to show, and what is wrong."""
-        troubles = "".join(f"{trouble}\n" for trouble in self._troubles())
-        if self._is_ready():
+        troubles = "".join(f"{trouble}\n" for trouble in await self._troubles())
+        if not self._can_take_in():
+            missing = "it can take no deliveries in"
+        elif not self._is_ready():
+            missing = "no account answered yet"
+        else:
             return _text(f"patrolserver-exporter is ready.\n{troubles}")
-        waiting = "patrolserver-exporter is not ready: no account answered yet.\n"
-        return _text(waiting + troubles, 503, {"retry-after": "5"})
+        return _text(f"patrolserver-exporter is not ready: {missing}.\n{troubles}", 503, {"retry-after": "5"})
 
     async def reload(self, request: Request) -> Response:
         """Read the configuration anew; a bad one leaves the old one running and is told in the answer."""

@@ -1,55 +1,109 @@
-"""What ``/-/ready`` says of an account that does not do as it should."""
-
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import dataclasses
+import datetime as dt
+import time
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.harness.ticking import START
+from starlette.requests import Request
+from tests.harness.api import put_server
+from tests.harness.pages import CANARY, CONFIG, NOW, Accounts, Site, StillClock, status
+from tests.unit.issues.builders import software
 
-from patrolserver_exporter.app.service import troubles_of
-from patrolserver_exporter.sync.accounts import AccountStatus
+from patrolserver_exporter.app.troubles import Troubles
+from patrolserver_exporter.config.schema import Issues
+from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.store import Store
+from patrolserver_exporter.store.writer import StoreTrouble
+from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.web.lifecycle import Lifecycle
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
-def status(**fields: Any) -> AccountStatus:
-    """An account that is fine, but for these."""
-    fine: dict[str, Any] = {
-        "servers": 3,
-        "poll_interval": 900.0,
-        "trouble": None,
-        "credentials_refused": False,
-        "webhook": True,
-        "list_complete": True,
-    }
-    return AccountStatus(name="main", **(fine | fields))
+    from patrolserver_exporter.store import Unit
 
-
-def test_an_account_that_is_fine_has_nothing_to_tell() -> None:
-    """No trouble, no line."""
-    assert troubles_of(status()) == []
+END = dt.datetime.fromtimestamp(NOW, dt.UTC).date() + dt.timedelta(days=3)
 
 
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"trouble": "account main: refused"}, "Account main: refused"),
-        (
-            {"pause_until": START, "pause_reason": "status 429"},
-            (
-                "Account main makes no calls until 2027-01-15 08:00:00 UTC, because the API asked to wait: status 429. "
-                "A refresh or a reload allows one try."
-            ),
-        ),
-        (
-            {"list_complete": False, "list_partial_because": ("total is 14", "success is false")},
-            "The server list of account main is a part of the whole: total is 14; success is false.",
-        ),
-        (
-            {"servers_missing": 3},
-            "The server list of account main suddenly lacks 3 servers; another list has to confirm it.",
-        ),
-    ],
-)
-def test_each_trouble_is_a_sentence(fields: dict[str, Any], told: str) -> None:
-    """With the account, the reason, and what ends it."""
-    assert troubles_of(status(**fields)) == [told]
+class StoreInTrouble(Store):
+    """A store that can be said to have a trouble."""
+
+    said: StoreTrouble | None = None
+
+    @property
+    def trouble(self) -> StoreTrouble | None:
+        """What was said."""
+        return self.said
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StoreInTrouble]:
+    with StoreInTrouble(f"sqlite:///{tmp_path / 'state.db'}") as store:
+        yield store
+
+
+def troubles_of(store: Store, **changes: object) -> Troubles:
+    waiver = Waiver(server="shop-*", software="php", until=END, reason="r")
+    context = Site(store, Accounts((status("main", 2, **changes),)), StillClock(NOW)).context()
+    config = dataclasses.replace(CONFIG, issues=Issues(waivers=(waiver,)))
+    return Troubles(dataclasses.replace(context, config=lambda: config))
+
+
+def put_servers(unit: Unit) -> None:
+    put_server(unit, 1, "empty.example.org", software=(), polled_at=NOW - 5)
+    put_server(unit, 2, "fine.example.org", software=(software(),), polled_at=NOW - 5)
+
+
+def test_everybody_hears_what_is_wrong_and_only_readers_where(store: StoreInTrouble) -> None:
+    """Whoever may not read the state must not learn the servers' names from ``/-/ready``."""
+    store.run(put_servers)
+    troubles = troubles_of(store, list_complete=False, list_partial_because=(f"member truncated {CANARY}",))
+    public, named = (asyncio.run(tell()) for tell in (troubles.tell, troubles.tell_readers))
+    assert [len(public), len(named)] == [3, 3]
+    assert "Member truncated" in public[0]
+    assert CANARY not in "".join(public)
+    assert public[1] == "PatrolServer lists no software for 1 server."
+    assert "example.org" not in "".join(public)
+    assert "shop-*" not in "".join(public)
+    assert named[1] == "PatrolServer lists no software for 1 server (empty.example.org)."
+    assert f"php on shop-*, {END}" in named[2]
+
+
+def test_what_is_wrong_is_told_while_the_store_does_not_answer(store: StoreInTrouble) -> None:
+    """The state of accounts is in memory."""
+    store.close()
+    assert "Account main: 503" in asyncio.run(troubles_of(store, trouble="account main: 503").tell())[0]
+
+
+@pytest.mark.parametrize(("lasted", "answer"), [(0.0, 200), (29.0, 200), (31.0, 503)])
+def test_it_is_not_ready_once_nothing_could_be_taken_in_for_half_a_minute(
+    store: StoreInTrouble, lasted: float, answer: int
+) -> None:
+    """Before that a 503 would divert webhooks for a hiccup. The trouble is told from the start."""
+    store.said = StoreTrouble(time.monotonic() - lasted, "The store cannot write: disk is full")
+    response = ready(troubles_of(store))
+    assert response == (answer, True)
+    store.said = None
+    assert ready(troubles_of(store)) == (200, False)
+
+
+def ready(troubles: Troubles) -> tuple[int, bool]:
+    """The status of ``/-/ready``, and whether it tells of the store."""
+
+    async def reload() -> None:
+        raise AssertionError
+
+    lifecycle = Lifecycle(
+        is_ready=lambda: True,
+        can_take_in=troubles.can_take_in,
+        troubles=troubles.tell,
+        reload=reload,
+        tokens=BearerTokens(),
+        reload_enabled=False,
+    )
+    answer = asyncio.run(lifecycle.ready(Request({"type": "http"})))
+    return answer.status_code, b"The store cannot write: disk is full" in bytes(answer.body)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.delivery import DeliveryState
-from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
-from patrolserver_exporter.live.account_series import AccountCollector, AccountSeries
-from patrolserver_exporter.live.families import SERVER_FAMILIES, SOFTWARE_INFO
+from patrolserver_exporter.issues.model import Waiver
+from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
+from patrolserver_exporter.live.account_series import AccountCollector, AccountNow, AccountNowCollector, AccountSeries
+from patrolserver_exporter.live.families import EXPLOIT_INFO, SERVER_FAMILIES, SOFTWARE_INFO
+from patrolserver_exporter.live.gate_series import GateCollector, Judged
 from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
+from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,8 +27,13 @@ ALWAYS = {"account", "server", "server_id"}
 
 
 def account_rows() -> Iterator[tuple[str, str, list[str], str]]:
-    shown = AccountSeries(account="a", up=True, last_success_at=1.0, servers=1)
+    shown = AccountSeries(account="a", up=True, last_success_at=1.0, servers=1, list_complete=True)
+    waiver = Waiver(server="*", software="*", until=dt.date(2027, 1, 31), reason="r")
     yield from rows_of(AccountCollector([shown]).collect())
+    yield from rows_of(GateCollector(lambda: [Judged(account="a", policy="builtin", servers={})]).collect())
+    yield from rows_of(WaiverCollector(lambda: [waiver]).collect())
+    now = AccountNow(account="a", webhook_enabled=True, last_delivery_at=1.0, pause_until=1.0, clock_offset=0.1)
+    yield from rows_of(AccountNowCollector(lambda: [now]).collect())
 
 
 def exporter_rows() -> Iterator[tuple[str, str, list[str], str]]:
@@ -34,6 +43,7 @@ def exporter_rows() -> Iterator[tuple[str, str, list[str], str]]:
     telemetry.api_call("a", "servers", 0.1, "timeout")
     telemetry.api_budget("a", 1.0)
     telemetry.poll_interval("a", 1.0)
+    telemetry.watch_store(writable=lambda: True, last_follow_at=lambda: 1.0)
     telemetry.inbox_overflow("a")
     telemetry.wire_oddity("a")
     for collector in telemetry.collectors:
@@ -61,10 +71,11 @@ def server_rows() -> Iterator[tuple[str, str, list[str], str]]:
         last_scan_at=1.0,
         last_poll_at=1.0,
         software_info=(info,),
+        exploit_info=(ExploitInfo(software="s", exploit="e", risk="9.8"),),
     )
     from patrolserver_exporter.live.families import identity  # noqa: PLC0415
 
-    for family in (*SERVER_FAMILIES, SOFTWARE_INFO):
+    for family in (*SERVER_FAMILIES, SOFTWARE_INFO, EXPLOIT_INFO):
         labels = set(re.findall(r'[{,](\w+)="', family.lines(summary, identity(summary)).splitlines()[0]))
         yield family.name, "gauge", sorted(labels - ALWAYS), family.help
 

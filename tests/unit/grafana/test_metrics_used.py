@@ -13,11 +13,20 @@ from grafana.lint import expressions, nodes
 from grafana.pictures.week import Week
 from grafana.prometheus_rule import RULES
 
+from patrolserver_exporter.live.account_series import AccountNowCollector
 from patrolserver_exporter.live.fleet import FleetExposition
+from patrolserver_exporter.live.gate_series import GateCollector
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.scrape import Scrape
+from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 UNUSED = {
+    "patrolserver_account_issues": "for those who keep no series of servers; the dashboards have them",
+    "patrolserver_issues_worsened_total": "for alerts on what gets worse; a panel would repeat that of opened issues",
+    "patrolserver_server_exploit_info": "to find the servers of a CVE; GET /api/v1/exploits tells the same",
+    "patrolserver_webhook_enabled": "for those who demand a webhook of every account",
+    "patrolserver_webhook_last_delivery_timestamp_seconds": "a calm fleet has no delivery for weeks",
+    "patrolserver_exporter_last_follow_timestamp_seconds": "one exporter follows itself",
     "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "
     "failed has an alert and a panel",
     "process_virtual_memory_bytes": "says little on 64 bits; the resident memory is shown",
@@ -36,6 +45,9 @@ def shown() -> dict[str, str]:
     """Name → kind of every family in the exporter's text format."""
     telemetry = Telemetry(version="1", revision="r")
     telemetry.watch_inbox(lambda: ())
+    telemetry.watch_store(writable=lambda: True, last_follow_at=lambda: 0.0)
+    for collector in (AccountNowCollector(tuple), GateCollector(tuple), WaiverCollector(tuple)):
+        telemetry.register(collector)
     fleet = FleetExposition(software_enabled=True, software_limit_total=1000)
     text = b"".join(Scrape(fleet, telemetry).render("text/plain", None).body).decode()
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -10,12 +10,12 @@ from prometheus_client.exposition import generate_latest
 from tests.unit.live import fleets
 from tests.unit.live.oracle import OracleCollector
 
-from patrolserver_exporter.live.families import SERVER_FAMILIES, SOFTWARE_INFO, render
+from patrolserver_exporter.live.families import EXPLOIT_INFO, SERVER_FAMILIES, SOFTWARE_INFO, render
 
 if TYPE_CHECKING:
     from patrolserver_exporter.issues.summary import ServerSummary
 
-FAMILIES = (*SERVER_FAMILIES, SOFTWARE_INFO)
+FAMILIES = (*SERVER_FAMILIES, SOFTWARE_INFO, EXPLOIT_INFO)
 
 
 def rendered(summary: ServerSummary) -> dict[str, str]:

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from prometheus_client.exposition import generate_latest
+from tests.harness.ticking import HeldClock
 from tests.unit.live import fleets
 from tests.unit.live.oracle import OracleCollector
 
@@ -31,7 +32,7 @@ OPENMETRICS = negotiate("application/openmetrics-text; version=1.0.0")
 
 
 def fleet(limit: int = 1_000_000) -> FleetExposition:
-    return FleetExposition(software_enabled=True, software_limit_total=limit)
+    return FleetExposition(software_enabled=True, software_limit_total=limit, clock=HeldClock())
 
 
 def lines(exposition: FleetExposition, names: frozenset[str] | None = None) -> list[str]:

@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from msgspec.structs import replace
 from tests.harness.ticking import HeldClock
 from tests.unit.issues.builders import outdated
 from tests.unit.sync.accounts import configured
@@ -16,6 +17,7 @@ from patrolserver_exporter.live.effects import (
     FeedGrew,
     FleetRestored,
     InboxMoved,
+    PollLost,
     ServerGone,
     ServerShown,
     TalliesShown,
@@ -130,3 +132,18 @@ def test_an_effect_that_nobody_knows_is_a_mistake(publisher: Publisher) -> None:
     text = scrape(publisher)
     assert "s1.example.org" in text
     assert 'patrolserver_exporter_errors_total{component="exposition"} 1.0' in text
+
+
+def test_what_a_turn_brought_and_could_not_be_kept_is_no_success(publisher: Publisher) -> None:
+    """Until the server is shown anew nobody vouches for it; one that is gone has nothing to lose."""
+    shown = replace(
+        server(1), software=(1, 0, 0, 0), exploits=0, last_poll_at=1.0, poll_success=True, poll_complete=True
+    )
+    publisher.publish([AccountShown(AccountRecord(name="main", up=True), 1), ServerShown(shown)])
+    publisher.publish([PollLost("main", 1), PollLost("main", 2)])
+    labels = 'account="main",server="s1.example.org",server_id="1"'
+    text = scrape(publisher)
+    assert f"patrolserver_server_poll_success{{{labels}}} 0.0\n" in text
+    assert 'patrolserver_account_servers_affected{account="main",severity="none"} 0.0\n' in text
+    publisher.publish([ServerShown(shown)])
+    assert f"patrolserver_server_poll_success{{{labels}}} 1.0\n" in scrape(publisher)

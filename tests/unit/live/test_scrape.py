@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from tests.harness.ticking import HeldClock
 from tests.unit.live import fleets
 from tests.unit.live.oracle import OracleCollector
 
@@ -41,7 +42,9 @@ TALLIES = (SeverityTally(account="default", severity=Severity.HIGH, opened=3, fi
 
 def scrape_of(summaries: Iterable[ServerSummary], telemetry: Telemetry | None = None) -> Scrape:
     telemetry = telemetry or Telemetry(version="1", revision="x", process_metrics=False)
-    fleet = FleetExposition(software_enabled=True, software_limit_total=10_000, on_dropped=telemetry.series_dropped)
+    fleet = FleetExposition(
+        software_enabled=True, software_limit_total=10_000, clock=HeldClock(0.0), on_dropped=telemetry.series_dropped
+    )
     fleet.set_accounts(ACCOUNTS)
     fleet.set_tallies(TALLIES)
     fleet.replace_all(summaries)

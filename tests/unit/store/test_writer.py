@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.tables import accounts
-from patrolserver_exporter.store.writer import StoreThread
+from patrolserver_exporter.store.writer import StoreThread, StoreTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -336,3 +336,80 @@ def test_progress_is_noted(witness: Witness) -> None:
     witness.store.run(lambda _: None)
     witness.store.run(lambda _: None)
     assert witness.store.last_progress > before
+
+
+def full(_: Unit) -> None:
+    raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+def test_a_failed_commit_is_a_trouble_until_a_write_succeeds(prepared_url: str) -> None:
+    """An empty unit proves nothing: it commits on a full disk, too. The proof is a write of its own."""
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None, steady=0.0)
+
+    def trouble() -> StoreTrouble | None:
+        return thread.trouble
+
+    assert trouble() is None
+    with pytest.raises(StoreUnavailable):
+        thread.run(full)
+    thread.run(lambda _: None)
+    found = trouble()
+    assert found is not None
+    assert found.reason == "The store cannot write: database or disk is full"
+    thread.prove()
+    thread.run(lambda _: None)
+    assert trouble() is None
+    thread.close()
+    engine.dispose()
+
+
+def test_a_trouble_lasts_from_its_first_failure(prepared_url: str) -> None:
+    """A disk that is full lets a write through now and then, so one that follows a failure closely ends nothing."""
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None)
+
+    def fail_and_write(name: str) -> StoreTrouble | None:
+        with pytest.raises(StoreUnavailable):
+            thread.run(full)
+        thread.run(adding(name))
+        return thread.trouble
+
+    began = fail_and_write("a")
+    assert began is not None
+    assert fail_and_write("b") == began
+    thread.close()
+    engine.dispose()
+
+
+def test_a_group_that_does_not_end_is_a_trouble(prepared_url: str) -> None:
+    """A silent disk raises nothing, and nothing can be taken in all the same."""
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None, slow=0.0)
+    held, busy = threading.Event(), threading.Event()
+
+    def silent(_: Unit) -> None:
+        busy.set()
+        held.wait(30)
+
+    future = thread.submit(silent)
+    assert busy.wait(30)
+    trouble = thread.trouble
+    held.set()
+    future.result(30)
+    thread.close()
+    engine.dispose()
+    assert trouble is not None
+    assert "does not answer" in trouble.reason
+    assert thread.trouble is None
+
+
+def test_effects_without_a_commit_come_behind_those_of_what_was_queued_before(witness: Witness) -> None:
+    """Whoever tells that something was lost must not be overtaken by what was kept before."""
+    witness.hold()
+    added = witness.store.submit(adding("a"))
+    witness.store.tell(["lost"])
+    witness.release()
+    added.result(30)
+    witness.store.run(adding("b"))
+    assert witness.published == [["a"], ["lost"], ["b"]]

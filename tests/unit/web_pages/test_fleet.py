@@ -21,6 +21,7 @@ POLLED = ServerSummary(
     software=(30, 2, 1, 0),
     last_poll_at=NOW - 60,
     poll_success=True,
+    poll_complete=True,
 )
 
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import datetime as dt
+from typing import Any
+
+import pytest
 from tests.harness.pages import CANARY, status
 
 from patrolserver_exporter.inbox.delivery import DeliveryState
 from patrolserver_exporter.inbox.view import InboxCount
+from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.store.fleet import AccountRecord
-from patrolserver_exporter.web.pages.accounts import Freshness, account_views, exporter_view
+from patrolserver_exporter.store.views import PollState
+from patrolserver_exporter.web.pages.accounts import AccountView, Freshness, account_views, exporter_view, of_server
 from patrolserver_exporter.web.pages.notices import notices
 
 NOW = 1_800_000_000.0
@@ -122,3 +128,95 @@ def test_the_exporter_counts_deliveries_of_all_accounts() -> None:
     )
     view = exporter_view(inbox, ready=False)
     assert (view.state, view.waiting, view.dead) == ("Starting", 5, 1)
+
+
+def told_of(**changes: Any) -> str:
+    """The one notice on an account with these changes."""
+    ((what, bad),) = told(**changes)
+    assert bad
+    return what
+
+
+def test_a_part_of_a_server_list_is_told_with_the_member_that_says_so() -> None:
+    """Whoever asks PatrolServer about it has to name it; no secret is shown."""
+    what = told_of(list_complete=False, list_partial_because=("meta.total_pages is 3",))
+    assert "only a part" in what
+    assert "meta.total_pages is 3" in what
+
+
+def test_servers_that_a_list_suddenly_lacks_are_counted() -> None:
+    """They are kept until another list confirms it."""
+    assert "lacks 7 servers" in told_of(servers_missing=7)
+
+
+def test_a_pause_is_told_with_its_end_and_its_reason() -> None:
+    """No secret in it."""
+    what = told_of(pause_until=NOW + 1800, pause_reason=f"429, Retry-After 1800 {CANARY}")
+    assert "(in 30 minutes)" in what
+    assert "Retry-After 1800" in what
+    assert CANARY not in what
+
+
+@pytest.mark.parametrize("field", ["partial", "empty", "unknown_risk"])
+def test_servers_of_which_too_little_is_known_are_counted_and_the_worst_named(field: str) -> None:
+    """Those with the worst open issues come first."""
+    servers = sum((of_server(state(field, n), NOW) for n in range(5)), Freshness())
+    (notice,) = notices(views(servers), (), now=NOW)
+    assert "5 servers" in notice.what
+    assert notice.which == "s4, s3, s2 and 2 more"
+    assert notice.bad
+
+
+def state(field: str, number: int) -> PollState:
+    return PollState(
+        "main",
+        number,
+        NOW - 5,
+        poll_success=True,
+        name=f"s{number}",
+        poll_complete=field == "unknown_risk",
+        software=(0, 0, 0, 0) if field == "empty" else (3, 0, 0, 0),
+        open_issues=(number, 0, 0, 0),
+        exploits_unknown_risk=int(field == "unknown_risk"),
+    )
+
+
+def views(fresh: Freshness) -> tuple[AccountView, ...]:
+    return account_views([status("main", 5)], {"main": ANSWERED}, (), {"main": fresh}, redact=str, now=NOW)
+
+
+def test_a_store_that_cannot_write_is_told_first() -> None:
+    """Everything else rests on it."""
+    found = notices(views(Freshness(old=1, oldest_at=0.0)), (), now=NOW, store_trouble="disk is full")
+    assert "cannot write" in found[0].what
+    assert found[0].detail == "disk is full"
+    view = exporter_view((), ready=True, writable=False)
+    assert (view.state, view.tone) == ("Cannot write", "bad")
+
+
+def test_waivers_that_end_within_two_weeks_are_named() -> None:
+    """From the last day on which they hold, up to 14 days ahead; those that have ended cover nothing any more."""
+    today = dt.datetime.fromtimestamp(NOW, dt.UTC).date()
+    waivers = [
+        Waiver(server="*", software=f"in-{days}", until=today + dt.timedelta(days=days), reason="r")
+        for days in (15, 14, 3, 0, -1)
+    ]
+    (notice,) = notices(views(Freshness(oldest_at=NOW)), (), now=NOW, waivers=waivers)
+    assert notice.what == "3 waivers end within 14 days."
+    assert [part.split(" on ")[0] for part in notice.which.split("; ")] == ["in-0", "in-3", "in-14"]
+    assert not notice.bad
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"pause_until": NOW + 5}, ("Paused", "unknown")),
+        ({"pause_until": NOW - 5}, ("Working", "good")),
+        ({"list_complete": False}, ("List incomplete", "unknown")),
+        ({"pause_until": NOW + 5, "trouble": "503"}, ("Not reachable", "bad")),
+    ],
+)
+def test_the_account_says_in_a_word_what_is_unknown(changes: dict[str, object], state: tuple[str, str]) -> None:
+    """It is called working only when it is."""
+    (view,) = account_views([status("main", 1, **changes)], {"main": ANSWERED}, (), {}, redact=str, now=NOW)
+    assert (view.state, view.tone) == state

@@ -179,6 +179,11 @@ STATUS = {
             "trouble": None,
             "credentials_refused": False,
             "webhook": True,
+            "list_complete": True,
+            "list_partial_because": [],
+            "servers_missing": 0,
+            "paused_until": None,
+            "pause_reason": None,
         }
     ],
     "inbox": {
@@ -192,4 +197,6 @@ STATUS = {
         "expired": 0,
         "dead": 1,
     },
+    "store": {"writable": True, "trouble": None},
+    "troubles": ["PatrolServer lists no software for 1 server (web-03.example.org)."],
 }

@@ -29,7 +29,19 @@ async def status(api: Api, _call: Call[Any]) -> Reply:
     accounts = (_account(api, one, records.get(one.name)) for one in api.context.watching.statuses())
     by_state = dict.fromkeys((state.value for state in DeliveryState), 0)
     by_state |= {counted.state: counted.count for counted in census}
-    return Reply(types.Status(version=__version__, accounts=tuple(accounts), inbox=by_state))
+    trouble = api.context.store.trouble
+    redact = api.context.redactor.redact
+    return Reply(
+        types.Status(
+            version=__version__,
+            accounts=tuple(accounts),
+            inbox=by_state,
+            store=types.StoreReport(
+                writable=trouble is None, trouble=None if trouble is None else redact(trouble.reason)
+            ),
+            troubles=tuple(await api.context.troubles()),
+        )
+    )
 
 
 def _account(api: Api, status: AccountStatus, record: AccountRecord | None) -> types.AccountReport:
@@ -42,4 +54,9 @@ def _account(api: Api, status: AccountStatus, record: AccountRecord | None) -> t
         trouble=None if status.trouble is None else api.context.redactor.redact(status.trouble),
         credentials_refused=status.credentials_refused,
         webhook=status.webhook,
+        list_complete=status.list_complete,
+        list_partial_because=tuple(map(api.context.redactor.redact, status.list_partial_because)),
+        servers_missing=status.servers_missing,
+        paused_until=conversion.maybe_time(status.pause_until),
+        pause_reason=None if status.pause_reason is None else api.context.redactor.redact(status.pause_reason),
     )

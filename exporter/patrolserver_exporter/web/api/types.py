@@ -264,6 +264,23 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
     credentials_refused: bool
     webhook: bool
     """Deliveries can reach it."""
+    list_complete: bool | None
+    """The last successful server list was whole; null before the first."""
+    list_partial_because: tuple[str, ...]
+    """What says that it was not."""
+    servers_missing: _Count
+    """Servers that the last list lacked, which another one has to confirm."""
+    paused_until: _Time | None
+    """The API asked the whole account to wait until then; null without a pause."""
+    pause_reason: str | None
+
+
+class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How the store stands."""
+
+    writable: bool
+    trouble: str | None
+    """Why nothing can be written; null when it can."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,6 +290,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     accounts: tuple[AccountReport, ...]
     inbox: dict[str, int]
     """Deliveries by state."""
+    store: StoreReport
+    troubles: tuple[str, ...]
+    """What is wrong, as ``/-/ready`` tells it."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,27 @@ if TYPE_CHECKING:
 OLD = 86_400.0
 """Seconds after which a server's data is called old; the gate's own default."""
 _KEPT = 15.0
+_NAMED = 3
 _AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """How many servers, and the worst of them by name."""
+
+    count: int = 0
+    worst: tuple[tuple[tuple[int, ...], str], ...] = ()
+    """At most ``_NAMED``, each behind its sort key: minus its open issues by severity."""
+
+    def __add__(self, other: Named) -> Named:
+        if not (self.count and other.count):
+            return self if self.count else other
+        return Named(self.count + other.count, tuple(sorted((*self.worst, *other.worst))[:_NAMED]))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The worst ones."""
+        return tuple(name for _, name in self.worst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +60,40 @@ class Freshness:
     """The last successful poll is longer ago than `OLD`."""
     oldest_at: float | None = None
     """The least recent successful poll, in seconds since the epoch."""
+    partial: Named = Named()
+    """The last successful poll was only a part."""
+    empty: Named = Named()
+    """The last successful poll showed no software at all."""
+    unknown_risk: Named = Named()
+    """They have exploits whose risk nobody knows."""
 
     def __add__(self, other: Freshness) -> Freshness:
         oldest = min((at for at in (self.oldest_at, other.oldest_at) if at is not None), default=None)
-        return Freshness(self.never + other.never, self.failed + other.failed, self.old + other.old, oldest)
+        return Freshness(
+            self.never + other.never,
+            self.failed + other.failed,
+            self.old + other.old,
+            oldest,
+            self.partial + other.partial,
+            self.empty + other.empty,
+            self.unknown_risk + other.unknown_risk,
+        )
 
 
 def of_server(state: PollState, now: float) -> Freshness:
     """Judge one server."""
     if state.last_poll_at is None:
         return Freshness(never=1)
-    return Freshness(0, int(not state.poll_success), int(now - state.last_poll_at > OLD), state.last_poll_at)
+    named = Named(1, ((tuple(-count for count in state.open_issues or ()), state.name or str(state.server_id)),))
+    empty = state.software is not None and not any(state.software)
+    return Freshness(
+        failed=int(not state.poll_success),
+        old=int(now - state.last_poll_at > OLD),
+        oldest_at=state.last_poll_at,
+        partial=Named() if state.poll_complete or empty else named,
+        empty=named if empty else Named(),
+        unknown_risk=named if state.exploits_unknown_risk else Named(),
+    )
 
 
 def by_account(states: Iterable[PollState], now: float) -> dict[str, Freshness]:
@@ -121,6 +164,13 @@ class AccountView:
     overflowed: Moment | None
     """Since when deliveries did not fit into the inbox."""
     fresh: Freshness
+    list_partial_because: tuple[str, ...] = ()
+    """What says that the last server list was only a part; empty when it was whole."""
+    servers_missing: int = 0
+    """Servers that the last list lacked, which another one has to confirm."""
+    pause: Moment | None = None
+    """Until when the API asked the account to wait."""
+    pause_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,19 +179,22 @@ class ExporterView:
 
     state: str
     tone: str
-    """``good`` or ``unknown``."""
+    """``good``, ``bad`` or ``unknown``."""
     waiting: int
     """Deliveries, over all accounts."""
     dead: int
     """Deliveries that could not be understood."""
 
 
-def exporter_view(inbox: Iterable[InboxCount], *, ready: bool) -> ExporterView:
+def exporter_view(inbox: Iterable[InboxCount], *, ready: bool, writable: bool = True) -> ExporterView:
     """Show the exporter; that its store can be read is proven by the page being there."""
     counts = tuple(inbox)
+    state, tone = ("Ready", "good") if ready else ("Starting", "unknown")
+    if not writable:
+        state, tone = "Cannot write", "bad"
     return ExporterView(
-        state="Ready" if ready else "Starting",
-        tone="good" if ready else "unknown",
+        state=state,
+        tone=tone,
         waiting=sum(count.count for count in counts if count.state in WAITING),
         dead=sum(count.count for count in counts if count.state is DeliveryState.DEAD),
     )
@@ -191,16 +244,27 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
         waiting_since=maybe(min((count.oldest_at for count in waiting), default=None), now),
         overflowed=maybe(None if record is None else record.catch_up_since, now),
         fresh=fresh,
+        list_partial_because=tuple(map(redact, _why_partial(status))),
+        servers_missing=status.servers_missing,
+        pause=maybe(status.pause_until, now) if (status.pause_until or 0.0) > now else None,
+        pause_reason=redact(status.pause_reason or ""),
     )
 
 
+def _why_partial(status: AccountStatus) -> tuple[str, ...]:
+    if status.list_complete is not False:
+        return ()
+    return status.list_partial_because or ("it had entries that could not be read",)
+
+
 def _state(status: AccountStatus, last_success_at: float | None, now: float) -> tuple[str, str]:
-    if status.credentials_refused:
-        return "Credentials refused", "bad"
-    if status.trouble is not None:
-        return "Not reachable", "bad"
-    if last_success_at is None:
-        return "Not asked yet", "unknown"
-    if now - last_success_at > SILENT:
-        return "Silent", "bad"
-    return "Working", "good"
+    paused = status.pause_until is not None and status.pause_until > now
+    states = (
+        (status.credentials_refused, ("Credentials refused", "bad")),
+        (status.trouble is not None, ("Not reachable", "bad")),
+        (paused, ("Paused", "unknown")),
+        (last_success_at is None, ("Not asked yet", "unknown")),
+        (now - (last_success_at or 0.0) > SILENT, ("Silent", "bad")),
+        (status.list_complete is False, ("List incomplete", "unknown")),
+    )
+    return next((state for holds, state in states if holds), ("Working", "good"))

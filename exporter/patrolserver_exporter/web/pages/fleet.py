@@ -142,7 +142,13 @@ def marker(summary: ServerSummary, now: float) -> str:
         return "not polled yet"
     if not summary.poll_success:
         return "last poll failed"
-    return "older than 24 hours" if now - summary.last_poll_at > OLD else ""
+    if now - summary.last_poll_at > OLD:
+        return "older than 24 hours"
+    if summary.software is not None and not any(summary.software):
+        return "no software listed"
+    if not summary.poll_complete:
+        return "only a part was read"
+    return "waits for a poll" if summary.in_doubt else ""
 
 
 def _software(summary: ServerSummary) -> str:

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.web.pages.accounts import Freshness
-from patrolserver_exporter.web.pages.words import counted, moment
+from patrolserver_exporter.web.pages.words import counted, moment, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from patrolserver_exporter.inbox.view import InboxCount
-    from patrolserver_exporter.web.pages.accounts import AccountView
+    from patrolserver_exporter.issues.model import Waiver
+    from patrolserver_exporter.web.pages.accounts import AccountView, Named
 
+EXPIRING_DAYS = 14
+"""Days before its end from which a waiver is told of."""
+_NAMED = 3
 LATE = 900.0
 """Seconds after which a delivery that still waits is worth a word."""
 
@@ -30,19 +35,93 @@ class Notice:
     bad: bool = True
     speaker: str = "The API says:"
     """Who said the detail."""
+    which: str = ""
+    """The worst of those that it is about, by name."""
 
 
-def notices(
-    accounts: Sequence[AccountView], inbox: Sequence[InboxCount], *, now: float, reload_failure: str | None = None
+def notices(  # noqa: PLR0913  # what can be wrong is known in that many places
+    accounts: Sequence[AccountView],
+    inbox: Sequence[InboxCount],
+    *,
+    now: float,
+    reload_failure: str | None = None,
+    store_trouble: str | None = None,
+    waivers: Sequence[Waiver] = (),
 ) -> tuple[Notice, ...]:
     """Collect what is wrong, the worst first."""
     found = (
+        *of_store(store_trouble),
         *_of_accounts(accounts),
-        *_of_freshness(accounts),
+        *of_lists(accounts),
+        *of_pauses(accounts),
+        *of_freshness(accounts),
         *_of_configuration(reload_failure),
         *_of_inbox(accounts, inbox, now),
+        *of_waivers(waivers, now),
     )
     return tuple(sorted(found, key=lambda notice: not notice.bad))
+
+
+def of_store(trouble: str | None) -> Iterator[Notice]:
+    """Tell that nothing can be written."""
+    if trouble is not None:
+        yield Notice(
+            "The store cannot write: deliveries get a 503, and what is shown stays as it was.",
+            "Make room on its disk, see that its user may write there, or bring the database back. It goes on by "
+            "itself within seconds.",
+            trouble,
+            speaker="It says:",
+        )
+
+
+def of_lists(accounts: Iterable[AccountView]) -> Iterator[Notice]:
+    """Tell which server lists are only a part, or wait to be confirmed."""
+    for account in accounts:
+        if account.list_partial_because:
+            yield Notice(
+                f"The last server list of account {account.name} was only a part of the whole.",
+                "Servers that it lacks are kept, and the gate answers unknown to globs. Ask PatrolServer why its API "
+                "does not give the whole list, with what it said.",
+                "; ".join(account.list_partial_because),
+            )
+        if account.servers_missing:
+            yield Notice(
+                f"The last server list of account {account.name} lacks "
+                f"{counted(account.servers_missing, 'server')}; another list has to confirm that.",
+                "Until then they are kept, and the gate answers unknown. If they are not removed on purpose, look into "
+                "the account at PatrolServer.",
+            )
+
+
+def of_pauses(accounts: Iterable[AccountView]) -> Iterator[Notice]:
+    """Tell which accounts the API put off."""
+    for account in accounts:
+        if account.pause is not None:
+            yield Notice(
+                f"PatrolServer put off the calls of account {account.name} until {account.pause.shown} "
+                f"({account.pause.words}).",
+                "Its data gets older meanwhile. A refresh of a server or a reload makes one try at once; "
+                "poll.max_pause bounds what may be waited. If it happens often, lower poll.max_requests_per_minute.",
+                account.pause_reason,
+            )
+
+
+def of_waivers(waivers: Iterable[Waiver], now: float) -> Iterator[Notice]:
+    """Tell which waivers end soon: their issues are open from then on."""
+    today = day_of(now)
+    ending = sorted(
+        (waiver for waiver in waivers if 0 <= (waiver.until - today).days <= EXPIRING_DAYS),
+        key=lambda waiver: waiver.until,
+    )
+    if ending:
+        named = "; ".join(f"{one.software} on {one.server}, {one.until}" for one in ending[:_NAMED])
+        more = f"; and {number(len(ending) - _NAMED)} more" if len(ending) > _NAMED else ""
+        yield Notice(
+            f"{counted(len(ending), 'waiver ends', 'waivers end')} within {EXPIRING_DAYS} days.",
+            "Fix what they cover, or set a later date under issues.waivers; from the day after, it counts as open.",
+            bad=False,
+            which=named + more,
+        )
 
 
 def _of_accounts(accounts: Iterable[AccountView]) -> Iterator[Notice]:
@@ -80,7 +159,8 @@ def _of_configuration(reload_failure: str | None) -> Iterator[Notice]:
         )
 
 
-def _of_freshness(accounts: Iterable[AccountView]) -> Iterator[Notice]:
+def of_freshness(accounts: Iterable[AccountView]) -> Iterator[Notice]:
+    """Tell of which servers too little is known."""
     total = sum((account.fresh for account in accounts), Freshness())
     if total.old:
         yield Notice(
@@ -93,12 +173,39 @@ def _of_freshness(accounts: Iterable[AccountView]) -> Iterator[Notice]:
             f"The last poll of {counted(total.failed, 'server')} failed.",
             "They are polled again by themselves. If it lasts, look for their names in the exporter's log.",
         )
+    if total.partial.count:
+        yield Notice(
+            f"The last poll of {counted(total.partial.count, 'server')} showed only a part.",
+            "No issue is closed by such a poll, and the gate answers unknown. The exporter's log tells what was "
+            "missing; if it lasts, ask PatrolServer why its API does not give the whole list.",
+            which=_named(total.partial),
+        )
+    if total.empty.count:
+        yield Notice(
+            f"PatrolServer lists no software for {counted(total.empty.count, 'server')}.",
+            "Nothing was looked at there, so the gate answers unknown. Have them scanned, and see whether "
+            "PatrolServer's scanner still runs on them.",
+            which=_named(total.empty),
+        )
+    if total.unknown_risk.count:
+        yield Notice(
+            f"{counted(total.unknown_risk.count, 'server has', 'servers have')} exploits of unknown risk.",
+            "They count as high here, and as the worst at the gate. Their pages list them; look them up by CVE, and "
+            "update the software or waive them.",
+            which=_named(total.unknown_risk),
+        )
     if total.never:
         yield Notice(
             f"{counted(total.never, 'server waits', 'servers wait')} for the first poll.",
             "That takes one poll interval after the start, or after a server is added.",
             bad=False,
         )
+
+
+def _named(servers: Named) -> str:
+    names = ", ".join(servers.names)
+    more = servers.count - len(servers.names)
+    return f"{names} and {number(more)} more" if more else names
 
 
 def _of_inbox(accounts: Iterable[AccountView], inbox: Iterable[InboxCount], now: float) -> Iterator[Notice]:

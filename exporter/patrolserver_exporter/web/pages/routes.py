@@ -176,8 +176,14 @@ class Pages:
             context.watching.statuses(), view.accounts, inbox, fresh, redact=context.redactor.redact, now=now
         )
         failure = context.reload_failure()
+        trouble = context.store.trouble
         found = notices(
-            accounts, inbox, now=now, reload_failure=None if failure is None else context.redactor.redact(failure)
+            accounts,
+            inbox,
+            now=now,
+            reload_failure=None if failure is None else context.redactor.redact(failure),
+            store_trouble=None if trouble is None else context.redactor.redact(trouble.reason),
+            waivers=context.config().issues.waivers,
         )
         values = {
             "verdict": fleet.verdict(view.totals, accounts, found),
@@ -185,7 +191,7 @@ class Pages:
             "totals": view.totals,
             "notices": found,
             "accounts": accounts,
-            "exporter": exporter_view(inbox, ready=context.watching.ready),
+            "exporter": exporter_view(inbox, ready=context.watching.ready, writable=trouble is None),
             "tiles": fleet.tiles(view.totals, self._paths, FleetFilter()),
             "wanted": wanted,
             "filtered": wanted != FleetFilter(),

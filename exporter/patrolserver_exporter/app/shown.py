@@ -1,0 +1,53 @@
+"""The series of what only the service as a whole knows: asked for at each scrape."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from patrolserver_exporter.live.account_series import AccountNow, AccountNowCollector
+from patrolserver_exporter.live.gate_series import GateCollector
+from patrolserver_exporter.live.waiver_series import WaiverCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from patrolserver_exporter.app.gate_sweep import GateSweep
+    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.config.schema import Config
+    from patrolserver_exporter.inbox.intake import Intake
+    from patrolserver_exporter.live.own_metrics import Telemetry
+    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.sync.accounts import AccountStatus
+
+
+def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
+    telemetry: Telemetry,
+    clock: Clock,
+    *,
+    store: Store,
+    statuses: Callable[[], tuple[AccountStatus, ...]],
+    intake: Intake,
+    sweep: GateSweep,
+    config: Callable[[], Config],
+) -> None:
+    """Register them."""
+
+    def accounts_now() -> Iterator[AccountNow]:
+        for status in statuses():
+            yield AccountNow(
+                account=status.name,
+                webhook_enabled=status.webhook,
+                last_delivery_at=intake.last_delivery_at(status.name),
+                pause_until=status.pause_until,
+                clock_offset=status.clock_offset,
+            )
+
+    telemetry.register(AccountNowCollector(accounts_now))
+    telemetry.register(GateCollector(lambda: sweep.judged))
+    telemetry.register(WaiverCollector(lambda: config().issues.waivers))
+    telemetry.watch_store(
+        writable=lambda: store.trouble is None,
+        # Whatever the store's thread has committed by then, it has shown as well.
+        last_follow_at=lambda: clock.now() - (time.monotonic() - store.last_progress),
+    )

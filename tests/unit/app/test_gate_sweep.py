@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.harness.api import put_server
+from tests.harness.pages import CONFIG, NOW, Accounts, StillClock, status
+from tests.harness.waiting import eventually
+from tests.unit.issues.builders import issue, software
+
+from patrolserver_exporter.app.gate_sweep import GateSweep
+from patrolserver_exporter.config.schema import Gate
+from patrolserver_exporter.gate.policy import NamedPolicy, SeverityLimits
+from patrolserver_exporter.gate.verdict import Verdict
+from patrolserver_exporter.issues.model import Kind
+from patrolserver_exporter.live.own_metrics import Telemetry
+from patrolserver_exporter.store import Store
+from patrolserver_exporter.store.fleet import AccountRecord, save_account
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from patrolserver_exporter.store import Unit
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(f"sqlite:///{tmp_path / 'state.db'}") as store:
+        yield store
+
+
+def sweep_of(store: Store, *, refused: bool = False) -> GateSweep:
+    policies = {"relaxed": NamedPolicy(max_by_severity=SeverityLimits(critical=5))}
+    config = dataclasses.replace(CONFIG, gate=Gate(policies=policies))
+    accounts = Accounts((status("main", 3, credentials_refused=refused), status("empty", 0)))
+    telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+    return GateSweep(store, accounts, lambda: config, clock=StillClock(NOW), telemetry=telemetry)
+
+
+def fill(store: Store) -> None:
+    def work(unit: Unit) -> None:
+        save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=NOW))
+        critical = issue(kind=Kind.EXPLOITABLE, risk=9.5)
+        put_server(unit, 1, "bad", issues=[critical], software=(software(),), polled_at=NOW - 5)
+        put_server(unit, 2, "good", software=(software(),), polled_at=NOW - 5)
+        put_server(unit, 3, "new")
+
+    store.run(work)
+
+
+def verdicts(sweep: GateSweep) -> dict[tuple[str, str], dict[str, int]]:
+    sweep.sweep()
+    return {
+        (one.account, one.policy): {verdict.value: one.servers.get(verdict, 0) for verdict in Verdict}
+        for one in sweep.judged
+    }
+
+
+def test_every_server_is_judged_alone_by_every_policy(store: Store) -> None:
+    """The built-in one among them, and accounts without servers have zeros."""
+    fill(store)
+    assert verdicts(sweep_of(store)) == {
+        ("main", "builtin"): {"pass": 1, "fail": 1, "unknown": 1},
+        ("main", "relaxed"): {"pass": 2, "fail": 0, "unknown": 1},
+        ("empty", "builtin"): {"pass": 0, "fail": 0, "unknown": 0},
+        ("empty", "relaxed"): {"pass": 0, "fail": 0, "unknown": 0},
+    }
+
+
+def test_nothing_passes_with_refused_credentials(store: Store) -> None:
+    """The sweep asks the gate, with all that the gate knows."""
+    fill(store)
+    found = verdicts(sweep_of(store, refused=True))
+    assert found["main", "builtin"] == {"pass": 0, "fail": 0, "unknown": 3}
+
+
+def test_the_sweep_goes_on_by_itself_and_ends_when_told(store: Store) -> None:
+    """What it found last stays."""
+    fill(store)
+    sweep = sweep_of(store)
+    sweep.start()
+    try:
+        eventually(lambda: sweep.judged, what="a first sweep")
+    finally:
+        sweep.stop()
+    assert {one.account for one in sweep.judged} == {"main", "empty"}
