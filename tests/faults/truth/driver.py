@@ -98,8 +98,8 @@ class Tally:
     """What the gate answered."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
-    needless: int = 0
-    """``unknown`` though a pass would have been right."""
+    needless: Counter[str] = field(default_factory=Counter)
+    """Reasons of ``unknown`` where a pass would have been right: often nobody had time to know that."""
     unanswered: int = 0
     false: list[FalsePass] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
@@ -121,8 +121,9 @@ class Tally:
         kinds = Counter(one.objection.kind for one in self.false)
         return (
             f"{self.asked} questions: {shares}; {len(self.false)} false passes {dict(kinds)}; "
-            f"{self.needless} unknown where a pass would have been right; {self.unanswered} not answered; "
-            f"unknown for {dict(self.codes.most_common())}"
+            f"unknown for {dict(self.codes.most_common())}; "
+            f"{self.needless.total()} unknown where a pass would have been right too, for "
+            f"{dict(self.needless.most_common())}; {self.unanswered} not answered"
         )
 
 
@@ -214,7 +215,8 @@ class Run:
             self.tally.false.append(FalsePass(self.tally.asked, question, objection, story))
         if verdict == "unknown":
             self.tally.codes.update(codes)
-            self.tally.needless += objection is None
+            if objection is None:
+                self.tally.needless[min(codes)] += 1
 
     def ask(self, question: Question) -> tuple[str, frozenset[str]]:
         """The gate's verdict, and the codes of what blocks."""
