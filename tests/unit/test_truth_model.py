@@ -238,3 +238,13 @@ def test_a_baseline_covers_what_was_recorded(world: World) -> None:
     world.list(131.0, {1: "new", 2: "db"})
     world.poll(132.0, critical())
     assert world.objection(136.0, "new", baseline=(accepted(same),)) == "limit"
+
+
+def test_what_is_delivered_once_more_is_no_news(world: World) -> None:
+    """An event that the API told of, and that polls settled, is not doubted again under another name."""
+    world.deliver(120.0, TEST)
+    world.serve_event(120.5, {"server_id": 1, "new_issues": [{"title": "Close port 23."}]})
+    assert world.objection(124.0) == "event"
+    world.poll(120.0 + SETTLE, software())
+    world.deliver(130.0, "webhook.scan_finished")
+    assert world.objection(131.0) is None

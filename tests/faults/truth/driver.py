@@ -146,6 +146,7 @@ class Run:
         self._session = requests.Session()
         self._names = len(NAMES)
         self._former: list[str] = []
+        self._removed: list[Server] = []
         self._offset = 0.0
         self._items: dict[Accepted, dict[str, Any]] = {}
         self.model.last_scan = self._last_scan
@@ -155,8 +156,9 @@ class Run:
         world.outbox.add_webhook(world.demo.id, f"{self.exporter.url}/webhook/{TOKEN}")
 
     def _last_scan(self, server_id: int) -> float | None:
-        world = self.simulator.world
-        return next((one.last_scan for one in world.servers(world.demo) if one.id == server_id), None)
+        """A new server under an old id looks like one with a new name, as long as no list lacks it."""
+        scans = {one.id: one.last_scan for one in (*self._removed, *self._servers()) if one.last_scan is not None}
+        return scans.get(server_id)
 
     # The story
 
@@ -309,6 +311,7 @@ class Run:
         self.simulator.world.remove_server(server)
         self.model.lives(server.id, None, at)
         self._former.append(server.name)
+        self._removed.append(server)
 
     def heal(self) -> None:
         """The API is honest and well again."""
