@@ -98,8 +98,8 @@ class Tally:
     """What the gate answered."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
-    needless: int = 0
-    """``unknown`` though a pass would have been right."""
+    needless: Counter[str] = field(default_factory=Counter)
+    """Reasons of ``unknown`` where a pass would have been right: often nobody had time to know that."""
     unanswered: int = 0
     false: list[FalsePass] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
@@ -121,8 +121,9 @@ class Tally:
         kinds = Counter(one.objection.kind for one in self.false)
         return (
             f"{self.asked} questions: {shares}; {len(self.false)} false passes {dict(kinds)}; "
-            f"{self.needless} unknown where a pass would have been right; {self.unanswered} not answered; "
-            f"unknown for {dict(self.codes.most_common())}"
+            f"unknown for {dict(self.codes.most_common())}; "
+            f"{self.needless.total()} unknown where a pass would have been right too, for "
+            f"{dict(self.needless.most_common())}; {self.unanswered} not answered"
         )
 
 
@@ -145,6 +146,7 @@ class Run:
         self._session = requests.Session()
         self._names = len(NAMES)
         self._former: list[str] = []
+        self._removed: list[Server] = []
         self._offset = 0.0
         self._items: dict[Accepted, dict[str, Any]] = {}
         self.model.last_scan = self._last_scan
@@ -154,8 +156,9 @@ class Run:
         world.outbox.add_webhook(world.demo.id, f"{self.exporter.url}/webhook/{TOKEN}")
 
     def _last_scan(self, server_id: int) -> float | None:
-        world = self.simulator.world
-        return next((one.last_scan for one in world.servers(world.demo) if one.id == server_id), None)
+        """A new server under an old id looks like one with a new name, as long as no list lacks it."""
+        scans = {one.id: one.last_scan for one in (*self._removed, *self._servers()) if one.last_scan is not None}
+        return scans.get(server_id)
 
     # The story
 
@@ -214,7 +217,8 @@ class Run:
             self.tally.false.append(FalsePass(self.tally.asked, question, objection, story))
         if verdict == "unknown":
             self.tally.codes.update(codes)
-            self.tally.needless += objection is None
+            if objection is None:
+                self.tally.needless[min(codes)] += 1
 
     def ask(self, question: Question) -> tuple[str, frozenset[str]]:
         """The gate's verdict, and the codes of what blocks."""
@@ -307,6 +311,7 @@ class Run:
         self.simulator.world.remove_server(server)
         self.model.lives(server.id, None, at)
         self._former.append(server.name)
+        self._removed.append(server)
 
     def heal(self) -> None:
         """The API is honest and well again."""

@@ -33,7 +33,7 @@ known before stays, and gets old.
   was sent (new issues, an end of a scan), and for a software that it does not show as broken, ``settle`` after that. An
   event that was not served yet may be about any server: all have to be polled ``settle`` after it. A delivery that
   claims to be a test is none, until the API says what it is about.
-* With ``max_scan_age``: the world has seen a scan of it end.
+* With ``max_scan_age``: the world has seen a scan end under its id.
 
 And of the account, from the last server list that is known: its credentials are not refused; the server is on it; for a
 glob, it was whole. A list that is empty, or lost more than half, leaves the missing in doubt until it was said twice.
@@ -210,7 +210,7 @@ class Model:
         self.settle = settle
         self.clock_slack = 0.0
         self.last_scan: Callable[[int], float | None] = lambda _server_id: None
-        """When the last scan of a server really ended."""
+        """When the last scan of whoever had this id really ended."""
         self._lock = threading.RLock()
         self._polls: dict[int, list[Reply]] = defaultdict(list)
         self._lists: list[Reply] = []
@@ -460,8 +460,10 @@ class Model:
         self, server_id: int, reply: Reply, event: EventFacts, acknowledged: Sequence[Delivery], at: float
     ) -> Objection | None:
         served = event.served_at is not None and event.served_at <= at
-        real = [one for one in acknowledged if one.identifier != TEST]
-        start = min(one.sent for one in (real or acknowledged))
+        # What was delivered once more after the API said what it is, is no news.
+        first = [one for one in acknowledged if event.served_at is None or one.sent <= event.served_at] or acknowledged
+        real = [one for one in first if one.identifier != TEST]
+        start = min(one.sent for one in (real or first))
         about = event.data.get("server_id") if served else event.named
         if reply.arrived >= start + self.settle or about not in (None, server_id) or not (real or served):
             return None
