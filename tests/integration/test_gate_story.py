@@ -151,7 +151,7 @@ def test_an_exporter_that_is_gone_is_unknown(exporter: Exporter) -> None:
 
 
 def test_a_scan_order_does_not_hold_the_gate_for_ever(simulator: Simulator, exporter: Exporter) -> None:
-    """Deliveries about scans come and go; afterwards the gate passes again."""
-    order(simulator, "/scan", server=APP, seconds=0.2)
+    """Deliveries about scans come and go, and the scan is seen running; afterwards the gate passes again."""
+    order(simulator, "/scan", server=APP, seconds=3.0)
     eventually(lambda: exporter.value("patrolserver_server_last_scan_timestamp_seconds", server=APP), what="the scan")
     assert eventually(lambda: _if_passed(gate(exporter, "--max-scan-age=1h")), what="the green gate")
