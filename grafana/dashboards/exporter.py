@@ -23,6 +23,7 @@ from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import (
     a_minute,
     by_account,
+    named_zero,
     or_else,
     own,
     per_account,
@@ -54,6 +55,7 @@ def _error_ratio() -> str:
 
 def _doubts() -> tuple[Placed, ...]:
     pause = per_account("patrolserver_exporter_api_pause_end_timestamp_seconds")
+    none = named_zero(by_account("patrolserver_up"), "account", "no pause")
     offset = own("patrolserver_exporter_clock_offset_seconds", 'account=~"$account"')
     return (
         stats(
@@ -86,9 +88,9 @@ def _doubts() -> tuple[Placed, ...]:
                 "PatrolServer asked an account to wait. If that happens often, lower poll.max_requests_per_minute.",
                 6,
                 3,
-                "no pause",
+                NO_DATA,
             ),
-            [Query(f"({pause} - time()) > 0", "{{account}}")],
+            [Query(or_else(f"({pause} - time()) > 0", none), "{{account}}")],
             unit="s",
             limits=any_is(WARN),
         ),

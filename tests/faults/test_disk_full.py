@@ -59,6 +59,7 @@ def test_a_full_disk_refuses_deliveries_and_nothing_else(
         assert exporter.get("/-/healthy").status_code == 200
         eventually(lambda: exporter.get("/-/ready").ok, within=10.0, what="readiness")
         assert "The store cannot write" in exporter.get("/-/ready").text
+        assert exporter.value("patrolserver_exporter_store_writable") == 0.0
         assert len(fleet_lines(exporter.metrics())) > 5
         assert exporter.value(
             "patrolserver_exporter_webhook_deliveries_total",
@@ -78,6 +79,8 @@ def test_a_full_disk_refuses_deliveries_and_nothing_else(
             what="the delivery's effect",
         )
         wait_for_polls(exporter, 5, after=event.at)
+        eventually(lambda: exporter.value("patrolserver_exporter_store_writable") == 1.0, what="a store that writes")
+        assert "The store cannot write" not in exporter.get("/-/ready").text
         assert exporter.process is process
         assert process is not None
         assert process.poll() is None

@@ -187,3 +187,29 @@ def test_waivers_of_other_servers_are_not_shown() -> None:
     """Only what is about this server."""
     waiver = Waiver(server="db-*", software="*", until=dt.date(2027, 12, 31), reason="r")
     assert waiver_views([waiver], "web-01", [ISSUE], dt.date(2027, 1, 15)) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"empty": True}, "no software"),
+        ({"complete_poll_at": None, "incomplete_because": "meta.total is 14"}, "only a part"),
+        ({"in_doubt_since": NOW - 5}, "another server's"),
+        ({"missing_since": NOW - 5}, "lacked this server"),
+    ],
+)
+def test_what_nobody_can_vouch_for_is_told_and_is_no_good_news(state: dict[str, object], words: str) -> None:
+    """With what the reply said of itself, where it said something."""
+    known = ServerState(last_poll_at=NOW - 60, complete_poll_at=NOW - 60, poll_success=True)
+    clean = replace(SUMMARY, open_issues=(0, 0, 0, 0))
+    page = server_page(view(summary=clean, state=replace(known, **state)), Issues(), NOW)
+    (notice,) = page.notices
+    assert words in notice.what
+    assert notice.detail == state.get("incomplete_because", "")
+    assert page.tone == "unknown"
+
+
+def test_exploits_of_unknown_risk_are_told() -> None:
+    """They may be the worst."""
+    page = server_page(view(summary=replace(SUMMARY, exploits_unknown_risk=2)), Issues(), NOW)
+    assert page.notices[0].what == "The risk of 2 exploits is not known."

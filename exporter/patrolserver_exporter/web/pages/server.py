@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Issue, Waiver
     from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.patrolserver.models import Software
+    from patrolserver_exporter.store.fleet import ServerRecord
     from patrolserver_exporter.store.views import ServerView
     from patrolserver_exporter.web.pages.words import Moment
 
@@ -330,9 +331,43 @@ def _notices(view: ServerView, now: float) -> Iterator[Notice]:
             "The data is older than 24 hours.",
             "The gate answers unknown for this server. See the health of its account on the fleet's page.",
         )
+    yield from _doubts(record)
     if record.state.event_received_at is not None:
         yield Notice(
             f"PatrolServer reported new issues, or a scan ended, {moment(record.state.event_received_at, now).words}.",
             "New issues are shown already; a poll still has to confirm it, and until then the gate answers unknown.",
             bad=False,
+        )
+
+
+def _doubts(record: ServerRecord) -> Iterator[Notice]:
+    state, unknown = record.state, record.summary.exploits_unknown_risk
+    if state.empty:
+        yield Notice(
+            "PatrolServer lists no software for this server, so nothing was looked at.",
+            "The gate answers unknown. Have it scanned, and see whether PatrolServer's scanner still runs on it.",
+        )
+    elif state.last_poll_at is not None and not state.poll_complete:
+        yield Notice(
+            "The last poll showed only a part of the software.",
+            "No issue is closed by it, and the gate answers unknown. If it lasts, ask PatrolServer about what is "
+            "missing.",
+            state.incomplete_because or "",
+            speaker="What showed it:",
+        )
+    if state.in_doubt_since is not None:
+        yield Notice(
+            "It has another name than before, or came back: what was known may be another server's.",
+            "Until its next whole poll no numbers are shown, and the gate answers unknown.",
+        )
+    if state.missing_since is not None:
+        yield Notice(
+            "The last server list lacked this server; another list has to confirm that.",
+            "Until then it is kept, and the gate answers unknown.",
+        )
+    if unknown:
+        yield Notice(
+            f"The risk of {counted(unknown, 'exploit')} is not known.",
+            "They count as high here, and as the worst at the gate. Look them up by CVE, and update the software or "
+            "waive them.",
         )
