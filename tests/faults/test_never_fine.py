@@ -221,3 +221,18 @@ def test_a_fresh_exporter_with_a_wrong_key_says_so(tmp_path: Path, api: Simulato
         eventually(lambda: "credentials_refused" in ask(exporter, WEB).codes, what="the reason")
         assert ask(exporter, "*").verdict == "unknown"
         assert ask(exporter, "*").codes >= {"credentials_refused"}
+
+
+def test_a_server_that_comes_back_is_in_doubt_until_it_is_polled(api: Simulator, exporter: Exporter) -> None:
+    """Under its old id and its old name it may be another one all the same."""
+    passes(exporter)
+    web = api.world.named(WEB)
+    api.world.remove_server(web)
+    lists(api, 2)
+    assert ask(exporter, WEB).verdict == "unknown"
+    fail_software(api, web.id)
+    add_server(api, WEB, web.id, critical=True)
+    lists(api, 2)
+    assert ask_for(3.0, exporter, WEB).keys() == {"unknown"}
+    api.faults.clear()
+    eventually(lambda: ask(exporter, WEB).verdict == "fail", what="a poll of its own")

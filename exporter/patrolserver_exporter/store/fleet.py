@@ -84,6 +84,9 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     in_doubt_since: float | None = None
     """It got another name, or came back under another one, then: what is known may be another server's until a whole
     poll that started later."""
+    came_back_at: float | None = None
+    """It was gone and is on the list again since, under its old name: whether it is the same, a whole poll that started
+    later has to show. Its history goes on meanwhile."""
     missing_since: float | None = None
     """Lists that have to be confirmed have lacked it since then."""
     former_fingerprints: tuple[str, ...] = ()

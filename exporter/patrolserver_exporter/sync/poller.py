@@ -49,9 +49,10 @@ class AccountPoller:
             wait = turns[record.server_id]
             if record.state.settle_poll_at is not None:
                 wait = min(wait, max(record.state.settle_poll_at - now, 0.0))
-            doubted_since = max(record.state.event_received_at or 0.0, record.state.in_doubt_since or 0.0)
-            if (record.state.last_poll_at or 0.0) < doubted_since:
-                # The poll at once after an event or a new name did not come about before the stop.
+            state = record.state
+            doubts = (state.event_received_at, state.in_doubt_since, state.came_back_at)
+            if (state.last_poll_at or 0.0) < max(at or 0.0 for at in doubts):
+                # The poll at once after an event, a new name or a return did not come about before the stop.
                 wait = 0.0
             waits[Task(Job.POLL, record.server_id)] = wait
             if scans.is_awaited(record.state):

@@ -145,7 +145,7 @@ def test_a_server_that_comes_back_under_another_name_is_another_one(driver: Driv
 
 
 def test_a_server_that_comes_back_under_its_name_keeps_all(driver: Driver, clock: HeldClock) -> None:
-    """Other capitals are no other name."""
+    """But it may be another one until it is polled. Other capitals are no other name."""
     driver.take_list("keep", "old")
     driver.poll(outdated("php"), server_id=2)
     polled_at = clock.now()
@@ -155,8 +155,14 @@ def test_a_server_that_comes_back_under_its_name_keeps_all(driver: Driver, clock
     record = driver.server(2)
     assert (driver.open_names(2), record.summary.open_issues) == (["php"], (0, 0, 1, 0))
     assert (record.state.last_poll_at, record.state.in_doubt_since) == (polled_at, None)
+    assert record.state.came_back_at == clock.now()
     assert driver.take_list("keep", "Old").renamed == (2,)
     assert driver.server(2).state.in_doubt_since is None
+    driver.poll(outdated("php"), server_id=2, complete=False)
+    assert driver.server(2).state.came_back_at is not None
+    clock.advance(1.0)
+    driver.poll(outdated("php"), server_id=2)
+    assert driver.server(2).state.came_back_at is None
 
 
 def test_a_rename_in_place_keeps_the_issues_in_doubt_until_a_whole_poll(driver: Driver, clock: HeldClock) -> None:
