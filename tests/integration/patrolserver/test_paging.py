@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.patrolserver.raw_server import KEY, SECRET, RawServer, reply
+from tests.integration.patrolserver.raw_server import KEY, SECRET, RawServer, reply
 
 from patrolserver_exporter.patrolserver import paging
 from patrolserver_exporter.patrolserver.envelope import Head
