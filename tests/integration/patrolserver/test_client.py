@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.unit.patrolserver.conftest import Calls
+    from tests.integration.patrolserver.conftest import Calls
 
     from patrolserver_exporter.patrolserver.client import PatrolServerClient
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from tests.unit.patrolserver.conftest import Calls
+    from tests.integration.patrolserver.conftest import Calls
 
 BASE = "https://api.example/extern/api"
 CURRENT = f"{BASE}/servers"
