@@ -10,8 +10,8 @@ import pytest
 import requests
 from tests.harness.module_trace import ModuleTrace
 from tests.harness.process import samples
+from tests.harness.watching import SOFTWARE, Watching
 from tests.serving import eventually, serving
-from tests.unit.sync.watching import SOFTWARE, Watching
 
 from patrolserver_exporter.config.schema import Poll
 from patrolserver_exporter.config.secret import Secret

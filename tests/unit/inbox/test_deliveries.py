@@ -14,7 +14,6 @@ from patrolserver_exporter.store.tables import inbox
 if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
 
-pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 NOW = 1_800_000_000.0
 
 

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-import gzip
 import logging
 import subprocess
 import zlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
-from urllib.request import Request, urlopen
 
 import msgspec
 import pytest
@@ -28,8 +23,7 @@ from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
 from patrolserver_exporter.live.scrape import Scrape, ScrapeResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from http.server import HTTPServer
+    from collections.abc import Callable, Iterable
 
     from prometheus_client.core import Metric
 
@@ -150,59 +144,3 @@ def test_promtool_finds_nothing(require_program: Callable[[str], str]) -> None:
     text = body(scrape_of([fleets.server(1), hostile, scanned], telemetry).render(None, None))
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """A real server around a scrape of 1,200 servers, whose body is many times a socket's buffer."""
-    scrape = scrape_of([fleets.server(number, issues=number % 5, software=3) for number in range(1_200)])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            names = parse_qs(urlsplit(self.path).query).get("name[]", [])
-            response = scrape.render(self.headers["Accept"], self.headers["Accept-Encoding"], names)
-            self.send_response(200)
-            self.send_header("Content-Type", response.content_type)
-            self.send_header("Content-Length", str(response.content_length))
-            if response.content_encoding:
-                self.send_header("Content-Encoding", response.content_encoding)
-            self.end_headers()
-            for part in response.body:
-                self.wfile.write(part)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server: HTTPServer = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def polled(text: bytes) -> int:
-    return text.count(b"\npatrolserver_server_poll_success{")
-
-
-@pytest.mark.parametrize("arguments", [[], ["--compressed"], ["--compressed", "--header", f"Accept: {OPENMETRICS}"]])
-def test_curl_reads_everything(address: str, arguments: Sequence[str], require_program: Callable[[str], str]) -> None:
-    """Curl gets the whole fleet and the own metrics behind it, compressed or not."""
-    command = [require_program("curl"), "--silent", "--fail", "--max-time", "30", *arguments, address]
-    text = subprocess.run(command, capture_output=True, check=True).stdout
-    assert polled(text) == 1_200
-    assert b"\npatrolserver_exporter_build_info{" in text
-
-
-def test_python_clients_read_everything(address: str) -> None:
-    """Clients that read one member only, and such that read all, get the same whole body."""
-    with urlopen(Request(address, headers={"Accept-Encoding": "gzip"}), timeout=30) as response:
-        assert response.headers["Content-Encoding"] == "gzip"
-        sent = response.read()
-    text = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(sent)
-    assert polled(text) == 1_200
-    assert text == gzip.decompress(sent)
-    with urlopen(address, timeout=30) as response:
-        assert response.headers["Content-Encoding"] is None
-        assert polled(response.read()) == 1_200

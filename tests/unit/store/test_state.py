@@ -17,7 +17,6 @@ from patrolserver_exporter.sync import housekeeping
 if TYPE_CHECKING:
     from pathlib import Path
 
-both = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 DAY = 86_400.0
 MAX_ID = 2**53 - 1
 
@@ -30,7 +29,6 @@ def driver(store: Store) -> Driver:
     return made
 
 
-@both
 def test_a_server_reads_as_it_was_written(driver: Driver) -> None:
     """State, summary, software and issues come back equal, the largest id too."""
     listed = (software("php", location="/", exploits=(Exploit(risk=None, cve="CVE-1"),)), outdated("ssh"))
@@ -51,7 +49,6 @@ def test_a_server_reads_as_it_was_written(driver: Driver) -> None:
     assert driver.store.run(lambda unit: fleet.software_of(unit.connection, "main", MAX_ID)) is None
 
 
-@both
 def test_writing_a_server_keeps_its_software(driver: Driver) -> None:
     """Only a poll brings another list; several servers may be written at once, or none."""
     driver.poll(outdated("ssh"))
@@ -62,7 +59,6 @@ def test_writing_a_server_keeps_its_software(driver: Driver) -> None:
     assert driver.store.run(lambda unit: fleet.software_of(unit.connection, "main", 1)) == (outdated("ssh"),)
 
 
-@both
 def test_servers_are_read_and_counted_by_account(driver: Driver) -> None:
     """In the order of account and id; gone ones only when asked for."""
     other = Driver(driver.store, driver.clock, account="another")
@@ -82,7 +78,6 @@ def test_servers_are_read_and_counted_by_account(driver: Driver) -> None:
     assert driver.store.run(lambda unit: fleet.count_servers(unit.connection)) == {"another": 2, "main": 2}
 
 
-@both
 def test_open_issues_are_read_by_server(driver: Driver) -> None:
     """Fixed ones are left out."""
     driver.poll(outdated("php"), outdated("ssh"))
@@ -99,7 +94,6 @@ def test_open_issues_are_read_by_server(driver: Driver) -> None:
     ] == [2]
 
 
-@both
 @pytest.mark.parametrize(
     ("duration", "bucket"), [(3600.0, 0), (3600.5, 1), (21_600.0, 1), (86_400.0, 2), (180 * DAY, 9), (181 * DAY, 10)]
 )
@@ -115,7 +109,6 @@ def test_the_time_to_fix_is_counted(driver: Driver, duration: float, bucket: int
     assert [n for n, count in enumerate(tally.buckets) if count] == [bucket]
 
 
-@both
 def test_every_severity_has_a_tally(driver: Driver) -> None:
     """Zero where nothing happened yet, and each change counts by its severity."""
     driver.poll(exploitable("a", 9.5), exploitable("b", 9.0), outdated("c"))
@@ -128,7 +121,6 @@ def test_every_severity_has_a_tally(driver: Driver) -> None:
     ]
 
 
-@both
 def test_the_feed_goes_on_where_a_reader_stopped(driver: Driver) -> None:
     """A cursor is the id of the last change seen; the bounds tell what is kept."""
     assert driver.store.run(lambda unit: history.feed_bounds(unit.connection)) == (0, 0)
@@ -142,7 +134,6 @@ def test_the_feed_goes_on_where_a_reader_stopped(driver: Driver) -> None:
     assert bounds == (first[0].id, rest[-1].id)
 
 
-@both
 def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
     """Fixed issues, changes, ended deliveries and gone servers go; what is open, waits or is newest stays."""
     clock = driver.clock
@@ -181,7 +172,6 @@ def purge(driver: Driver, limit: int = 1000) -> int:
     return driver.store.run(lambda unit: housekeeping.purge(unit, now=now, retention=90 * DAY, limit=limit))
 
 
-@both
 def test_the_feed_is_purged_from_its_oldest_change_on(driver: Driver) -> None:
     """A change that is dated long ago, because its event came in late, stays as long as one before it."""
     received = driver.deliver()
@@ -198,7 +188,6 @@ def test_the_feed_is_purged_from_its_oldest_change_on(driver: Driver) -> None:
     assert [name for _, name in driver.told()] == ["newest"]
 
 
-@both
 def test_a_purge_is_bounded(driver: Driver) -> None:
     """It takes so many rows at a time and no more, and gets there."""
     driver.poll(*(outdated(f"p{n}") for n in range(10)))

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
 
 
-pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
-
-
 class Witness:
     """A store whose effects are written down, with what it takes to hold its thread up."""
 

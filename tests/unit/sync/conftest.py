@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.harness.ticking import HeldClock
-from tests.unit.sync.watching import Watching
 
 from patrolserver_exporter.store import Store
 
@@ -29,10 +28,3 @@ def store(prepared_url: str, effects: list[object]) -> Iterator[Store]:
     """An empty store that writes its effects down."""
     with Store(prepared_url, effects.extend) as opened:
         yield opened
-
-
-@pytest.fixture
-def watching(prepared_url: str) -> Iterator[Watching]:
-    """The whole ingest before a simulator, not started yet."""
-    with Watching(prepared_url) as made:
-        yield made

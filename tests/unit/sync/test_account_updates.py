@@ -19,7 +19,6 @@ from patrolserver_exporter.sync import account_updates
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
 
-pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 DAY = 86_400.0
 
 

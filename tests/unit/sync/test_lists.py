@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.store import Store
 
-pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
-
 
 @pytest.fixture
 def driver(store: Store, clock: HeldClock) -> Driver:

@@ -18,7 +18,6 @@ from patrolserver_exporter.sync.clock_steps import follow_clock
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
 
-pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 DAY = 86_400.0
 
 

@@ -16,7 +16,6 @@ from patrolserver_exporter.patrolserver.models import Event, Exploit, Parsed, Re
 from patrolserver_exporter.store import ClaimLost, Store, history
 from patrolserver_exporter.sync.events import FollowUp, conclude
 
-pytestmark = pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 DAY = 86_400.0
 
 

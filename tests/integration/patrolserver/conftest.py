@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.patrolserver.raw_server import KEY, SECRET, Answer, RawServer
+from tests.integration.patrolserver.raw_server import KEY, SECRET, Answer, RawServer
 
 from patrolserver_exporter.patrolserver.client import ApiCall, PatrolServerClient
 

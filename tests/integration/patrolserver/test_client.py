@@ -17,7 +17,7 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.patrolserver.raw_server import KEY, SECRET, RawServer, reply
+from tests.integration.patrolserver.raw_server import KEY, SECRET, RawServer, reply
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.patrolserver.errors import (
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.unit.patrolserver.conftest import Calls
+    from tests.integration.patrolserver.conftest import Calls
 
     from patrolserver_exporter.patrolserver.client import PatrolServerClient
 

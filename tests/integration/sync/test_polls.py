@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import requests
-from tests.unit.sync.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching
+from tests.harness.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching
 
 from patrolserver_exporter.config.schema import ServerFilter
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.sync.watching import EVENT, LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching
+from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching
 
 from patrolserver_exporter.store import StoreUnavailable
 

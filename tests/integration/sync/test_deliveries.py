@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from msgspec import structs
-from tests.unit.sync.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
+from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 
 from patrolserver_exporter.inbox import transitions, view
 from patrolserver_exporter.issues.model import Kind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.harness.watching import LIST, QUICK, Watching
 from tests.unit.sync.accounts import MAIN
-from tests.unit.sync.watching import LIST, QUICK, Watching
 
 from patrolserver_exporter.gate.evidence import AccountHealth, ServerEvidence, UnknownServer, gather
 from patrolserver_exporter.simulator.replies import Endpoint, PartForm, ReplyRule

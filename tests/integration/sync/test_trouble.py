@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.unit.sync.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching, folder_secret
+from tests.harness.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching, folder_secret
 
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.sync.schedule import Job

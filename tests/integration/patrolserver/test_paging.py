@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.patrolserver.raw_server import KEY, SECRET, RawServer, reply
+from tests.integration.patrolserver.raw_server import KEY, SECRET, RawServer, reply
 
 from patrolserver_exporter.patrolserver import paging
 from patrolserver_exporter.patrolserver.envelope import Head
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from tests.unit.patrolserver.conftest import Calls
+    from tests.integration.patrolserver.conftest import Calls
 
 BASE = "https://api.example/extern/api"
 CURRENT = f"{BASE}/servers"
