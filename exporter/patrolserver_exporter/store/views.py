@@ -78,7 +78,7 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PollState(msgspec.Struct, frozen=True):
-    """The part of a server's summary that tells how fresh it is."""
+    """The part of a server's state and summary that tells what its polls are worth."""
 
     account: str
     server_id: int
@@ -86,9 +86,16 @@ class PollState(msgspec.Struct, frozen=True):
     poll_success: bool = False
     name: str = ""
     poll_complete: bool = True
-    software: tuple[int, int, int, int] | None = None
+    empty: bool = False
+    """The last successful poll showed no software at all."""
     open_issues: tuple[int, int, int, int] | None = None
     exploits_unknown_risk: int = 0
+
+
+class _Emptiness(msgspec.Struct, frozen=True):
+    """The part of a server's state that is not in its summary: software of before may still be shown."""
+
+    empty: bool = False
 
 
 def fleet_view(connection: sa.Connection, wanted: FleetFilter, *, offset: int, limit: int) -> FleetView:
@@ -167,10 +174,18 @@ def _totals(connection: sa.Connection) -> FleetTotals:
 
 def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit: int) -> list[PollState]:
     """Read how fresh the next servers after that key are, by account and id; ``None`` is the beginning."""
-    query = sa.select(servers.c.summary).where(_HERE).order_by(servers.c.account, servers.c.server_id).limit(limit)
+    query = (
+        sa.select(servers.c.summary, servers.c.state)
+        .where(_HERE)
+        .order_by(servers.c.account, servers.c.server_id)
+        .limit(limit)
+    )
     if after is not None:
         query = query.where(sa.tuple_(servers.c.account, servers.c.server_id) > after)
-    return [unseal(summary, PollState) for (summary,) in connection.execute(query)]
+    return [
+        msgspec.structs.replace(unseal(summary, PollState), empty=unseal(state, _Emptiness).empty)
+        for summary, state in connection.execute(query)
+    ]
 
 
 def accounts_with(connection: sa.Connection, server_id: int) -> tuple[tuple[str, str], ...]:

@@ -54,7 +54,7 @@ def troubles_of(store: Store, **changes: object) -> Troubles:
 
 
 def put_servers(unit: Unit) -> None:
-    put_server(unit, 1, "empty.example.org", software=(), polled_at=NOW - 5)
+    put_server(unit, 1, "empty.example.org", software=(), polled_at=NOW - 5, empty=True)
     put_server(unit, 2, "fine.example.org", software=(software(),), polled_at=NOW - 5)
 
 

@@ -175,7 +175,7 @@ def state(field: str, number: int) -> PollState:
         poll_success=True,
         name=f"s{number}",
         poll_complete=field == "unknown_risk",
-        software=(0, 0, 0, 0) if field == "empty" else (3, 0, 0, 0),
+        empty=field == "empty",
         open_issues=(number, 0, 0, 0),
         exploits_unknown_risk=int(field == "unknown_risk"),
     )

@@ -85,13 +85,12 @@ def of_server(state: PollState, now: float) -> Freshness:
     if state.last_poll_at is None:
         return Freshness(never=1)
     named = Named(1, ((tuple(-count for count in state.open_issues or ()), state.name or str(state.server_id)),))
-    empty = state.software is not None and not any(state.software)
     return Freshness(
         failed=int(not state.poll_success),
         old=int(now - state.last_poll_at > OLD),
         oldest_at=state.last_poll_at,
-        partial=Named() if state.poll_complete or empty else named,
-        empty=named if empty else Named(),
+        partial=Named() if state.poll_complete or state.empty else named,
+        empty=named if state.empty else Named(),
         unknown_risk=named if state.exploits_unknown_risk else Named(),
     )
 

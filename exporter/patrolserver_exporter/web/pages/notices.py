@@ -98,8 +98,8 @@ def of_pauses(accounts: Iterable[AccountView]) -> Iterator[Notice]:
     for account in accounts:
         if account.pause is not None:
             yield Notice(
-                f"PatrolServer put off the calls of account {account.name} until {account.pause.shown} "
-                f"({account.pause.words}).",
+                f"Account {account.name} makes no calls until {account.pause.shown} ({account.pause.words}), because "
+                "PatrolServer asked to wait.",
                 "Its data gets older meanwhile. A refresh of a server or a reload makes one try at once; "
                 "poll.max_pause bounds what may be waited. If it happens often, lower poll.max_requests_per_minute.",
                 account.pause_reason,
