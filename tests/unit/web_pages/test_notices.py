@@ -220,3 +220,9 @@ def test_the_account_says_in_a_word_what_is_unknown(changes: dict[str, object], 
     """It is called working only when it is."""
     (view,) = account_views([status("main", 1, **changes)], {"main": ANSWERED}, (), {}, redact=str, now=NOW)
     assert (view.state, view.tone) == state
+
+
+def test_a_list_that_could_not_be_read_is_told_once() -> None:
+    """The reply was an error and so no whole list, but the error is what matters."""
+    what = told_of(trouble="it is HTML", list_complete=False, list_partial_because=("it is HTML",))
+    assert "cannot be reached" in what

@@ -77,7 +77,8 @@ def of_store(trouble: str | None) -> Iterator[Notice]:
 def of_lists(accounts: Iterable[AccountView]) -> Iterator[Notice]:
     """Tell which server lists are only a part, or wait to be confirmed."""
     for account in accounts:
-        if account.list_partial_because:
+        # Where the call failed, its trouble says the same and more.
+        if account.list_partial_because and account.trouble is None:
             yield Notice(
                 f"The last server list of account {account.name} was only a part of the whole.",
                 "Servers that it lacks are kept, and the gate answers unknown to globs. Ask PatrolServer why its API "
@@ -102,7 +103,7 @@ def of_pauses(accounts: Iterable[AccountView]) -> Iterator[Notice]:
                 "PatrolServer asked to wait.",
                 "Its data gets older meanwhile. A refresh of a server or a reload makes one try at once; "
                 "poll.max_pause bounds what may be waited. If it happens often, lower poll.max_requests_per_minute.",
-                account.pause_reason,
+                "" if account.pause_reason == account.trouble else account.pause_reason,
             )
 
 
