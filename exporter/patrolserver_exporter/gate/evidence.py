@@ -184,7 +184,7 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         poll_complete=state.poll_complete,
         incomplete_because=state.incomplete_because,
         empty=state.empty,
-        identity_in_doubt=state.in_doubt_since is not None,
+        identity_in_doubt=state.in_doubt_since is not None or state.returned_at is not None,
         missing_from_list=state.missing_since is not None,
         history_since=state.history_since,
         last_scan_at=state.last_scan_at,

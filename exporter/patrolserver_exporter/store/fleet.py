@@ -84,6 +84,9 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     in_doubt_since: float | None = None
     """It got another name, or came back under another one, then: what is known may be another server's until a whole
     poll that started later."""
+    returned_at: float | None = None
+    """It was gone and came back under its name then: what is known is from before, until a whole poll that started
+    later."""
     missing_since: float | None = None
     """Lists that have to be confirmed have lacked it since then."""
     former_fingerprints: tuple[str, ...] = ()
@@ -106,8 +109,8 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def in_doubt(self) -> bool:
-        """What is known may be out of date or another server's: an event, a new name or a list waits for a poll."""
-        waiting_since = (self.event_received_at, self.in_doubt_since, self.missing_since)
+        """What is known may be out of date or another server's: an event, a name, a return or a list waits for a poll."""
+        waiting_since = (self.event_received_at, self.in_doubt_since, self.returned_at, self.missing_since)
         return any(since is not None for since in waiting_since)
 
 

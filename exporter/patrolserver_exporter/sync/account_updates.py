@@ -168,6 +168,7 @@ def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None
         verified=server.verified,
         missing_since=None,
         in_doubt_since=now if is_other else known.state.in_doubt_since,
+        returned_at=known.state.returned_at if known.gone_at is None else now,
     )
     if known.gone_at is None and (known.name, known.state) == (server.name, state):
         return None

@@ -109,6 +109,7 @@ def _is_from_future(record: ServerRecord, now: float) -> bool:
         state.scan_started_told_at,
         state.scan_finished_told_at,
         state.in_doubt_since,
+        state.returned_at,
         state.missing_since,
     )
     # The poll that its issues' times are from may have been forgotten already, when the clock was set back before.
@@ -135,6 +136,7 @@ def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -
         event_received_at=at_most_now(state.event_received_at),
         settle_poll_at=at_most_now(state.settle_poll_at),
         in_doubt_since=at_most_now(state.in_doubt_since),
+        returned_at=at_most_now(state.returned_at),
         history_since=at_most_now(state.history_since),
         # It has to be shown twice by a clock that did not jump in between.
         collapse=None,

@@ -49,7 +49,8 @@ class AccountPoller:
             wait = turns[record.server_id]
             if record.state.settle_poll_at is not None:
                 wait = min(wait, max(record.state.settle_poll_at - now, 0.0))
-            doubted_since = max(record.state.event_received_at or 0.0, record.state.in_doubt_since or 0.0)
+            state = record.state
+            doubted_since = max(state.event_received_at or 0.0, state.in_doubt_since or 0.0, state.returned_at or 0.0)
             if (record.state.last_poll_at or 0.0) < doubted_since:
                 # The poll at once after an event or a new name did not come about before the stop.
                 wait = 0.0

@@ -210,6 +210,7 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
         poll_success=True,
         event_received_at=still(state.event_received_at),
         in_doubt_since=None if is_itself else state.in_doubt_since,
+        returned_at=still(state.returned_at),
         settle_poll_at=settle_poll_at,
     )
 
