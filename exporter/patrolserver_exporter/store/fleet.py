@@ -109,8 +109,8 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def in_doubt(self) -> bool:
-        """What is known may be out of date or another server's: an event, a new name or a list waits for a poll."""
-        waiting_since = (self.event_received_at, self.in_doubt_since, self.missing_since)
+        """What is known may be out of date or another server's: an event, a name, a return or a list waits."""
+        waiting_since = (self.event_received_at, self.in_doubt_since, self.came_back_at, self.missing_since)
         return any(since is not None for since in waiting_since)
 
 

@@ -163,6 +163,25 @@ def test_a_server_that_comes_back_under_its_name_keeps_all(driver: Driver, clock
     assert driver.server(2).state.came_back_at is None
 
 
+def test_a_server_that_comes_back_under_its_name_waits_for_a_poll(driver: Driver, clock: HeldClock) -> None:
+    """What is known of it is from before it went; its numbers are shown, and only a later whole poll vouches for it."""
+    driver.take_list("keep", "old")
+    driver.poll(server_id=2)
+    driver.take_list("keep")
+    clock.advance(60.0)
+    driver.take_list("keep", "old")
+    came_at = clock.now()
+    driver.take_list("keep", "old")
+    driver.poll(server_id=2, complete=False)
+    state = driver.server(2).state
+    assert (state.came_back_at, state.in_doubt, driver.server(2).summary.in_doubt) == (came_at, True, True)
+    assert driver.server(2).summary.software is not None
+    clock.advance(1.0)
+    driver.poll(server_id=2)
+    state = driver.server(2).state
+    assert (state.came_back_at, state.in_doubt) == (None, False)
+
+
 def test_a_rename_in_place_keeps_the_issues_in_doubt_until_a_whole_poll(driver: Driver, clock: HeldClock) -> None:
     """Until a poll that started later, no numbers are shown; a poll that started before says nothing of it."""
     driver.take_list("old")
