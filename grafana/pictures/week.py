@@ -18,7 +18,7 @@ from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally, fix_duration_bucket
 from patrolserver_exporter.live.fleet import FleetExposition
 from patrolserver_exporter.live.gate_series import Judged
-from patrolserver_exporter.live.scrape import Scrape
+from patrolserver_exporter.live.publisher import Scrape
 from patrolserver_exporter.patrolserver.models import Exploit, Server, Software
 from patrolserver_exporter.simulator.fleet import dice, server_name, software_of
 from patrolserver_exporter.simulator.software import Kind, altered

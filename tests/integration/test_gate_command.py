@@ -30,7 +30,7 @@ from patrolserver_exporter.commands.gate import parser
 from patrolserver_exporter.commands.gate_policy import policy_of
 from patrolserver_exporter.config.schema import Gate, Scope
 from patrolserver_exporter.gate.policy import Grace, NamedPolicy, SeverityLimits
-from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import IssueExploit, Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables

@@ -17,11 +17,10 @@ from patrolserver_exporter.config.schema import Poll
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.logs import Redactor
-from patrolserver_exporter.web.access.basic_auth import Guard
-from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.web.access import BearerTokens, Guard
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
-from patrolserver_exporter.web.http.routing import main_app
+from patrolserver_exporter.web.http.requests import main_app
 from patrolserver_exporter.web.metrics import MetricsApp
 from patrolserver_exporter.web.webhook import WebhookApp
 

@@ -12,10 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from patrolserver_exporter.store import files, tables
-from patrolserver_exporter.store.documents import check
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
-from patrolserver_exporter.store.reader import READERS, TURN_TIMEOUT, Readers
-from patrolserver_exporter.store.writer import StoreThread, StoreTrouble, Unit
+from patrolserver_exporter.store.tables import check
+from patrolserver_exporter.store.threads import READERS, TURN_TIMEOUT, Readers, StoreThread, StoreTrouble, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,8 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
-from patrolserver_exporter.store.documents import seal, unseal
-from patrolserver_exporter.store.tables import changes, tallies, upsert
+from patrolserver_exporter.store.tables import changes, seal, tallies, unseal, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

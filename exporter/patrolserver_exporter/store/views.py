@@ -10,9 +10,8 @@ import sqlalchemy as sa
 from patrolserver_exporter.issues.model import SEVERITIES, Issue, Severity
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, account_records, find_server, software_of
-from patrolserver_exporter.store.tables import issues, servers
+from patrolserver_exporter.store.tables import issues, servers, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

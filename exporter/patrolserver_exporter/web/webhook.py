@@ -8,15 +8,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
-from patrolserver_exporter.inbox.payload import UnreadableDelivery, read_payload
+from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
+from patrolserver_exporter.inbox.intake import UnreadableDelivery, read_payload
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.web.access.basic_auth import RateLimiter
-from patrolserver_exporter.web.access.rights import client_address, header, is_allowed
-from patrolserver_exporter.web.http.body import BodyError, ClientGone, read_body
-from patrolserver_exporter.web.http.problems import Problem
+from patrolserver_exporter.web.access import RateLimiter, client_address, header, is_allowed
+from patrolserver_exporter.web.http.requests import BodyError, ClientGone, Problem, read_body
 from patrolserver_exporter.web.http.web_config import RateLimit
 
 if TYPE_CHECKING:

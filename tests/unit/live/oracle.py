@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
 
-from patrolserver_exporter.live.account_series import AccountCollector
-from patrolserver_exporter.live.account_sums import AccountSums
+from patrolserver_exporter.live.account_series import AccountCollector, AccountSums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

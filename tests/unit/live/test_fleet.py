@@ -16,10 +16,8 @@ from tests.unit.live.oracle import OracleCollector
 
 from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
-from patrolserver_exporter.live.blocks import BLOCK_ROWS
-from patrolserver_exporter.live.fleet import FleetExposition
-from patrolserver_exporter.live.gzip_parts import plain
-from patrolserver_exporter.live.text_format import negotiate
+from patrolserver_exporter.live.encoding import negotiate, plain
+from patrolserver_exporter.live.fleet import BLOCK_ROWS, FleetExposition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

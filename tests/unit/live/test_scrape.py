@@ -20,7 +20,7 @@ from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
 from patrolserver_exporter.live.fleet import FleetExposition
 from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
-from patrolserver_exporter.live.scrape import Scrape, ScrapeResponse
+from patrolserver_exporter.live.publisher import Scrape, ScrapeResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
