@@ -425,7 +425,7 @@ class Store:
         """
         if self._file is None:
             return
-        if files.log_size(self._file) > self._max_log_bytes:
+        if _log_size(self._file) > self._max_log_bytes:
             if not self._readers.pause():
                 # The last of the reads that are under way calls for another unit, and that brings us back.
                 return
@@ -436,3 +436,11 @@ class Store:
         with contextlib.suppress(sa.exc.DatabaseError), self._engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _log_size(database: Path) -> int:
+    """Bytes of SQLite's log beside the file; 0 where there is none to be seen."""
+    try:
+        return database.with_name(database.name + "-wal").stat().st_size
+    except OSError:
+        return 0
