@@ -6,7 +6,6 @@ They are few, so the client library renders them. The sums are kept while server
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +13,8 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
-from patrolserver_exporter.issues.model import SEVERITIES, STATES, Severity, State
+from patrolserver_exporter.issues.model import SEVERITIES, STATES, State
+from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -147,22 +147,6 @@ class SumsOfAccounts:
         return AccountSums(tuple(found.issues), (*found.worst, clean, doubted))
 
 
-_HOUR = 3_600.0
-_DAY = 24 * _HOUR
-FIX_DURATION_BOUNDS = (
-    _HOUR,
-    6 * _HOUR,
-    _DAY,
-    3 * _DAY,
-    7 * _DAY,
-    14 * _DAY,
-    30 * _DAY,
-    60 * _DAY,
-    90 * _DAY,
-    180 * _DAY,
-)
-"""Upper bounds in seconds, each included; above the last one is one more bucket without bound."""
-_NO_FIXES = (0,) * (len(FIX_DURATION_BOUNDS) + 1)
 _BOUND_LABELS = tuple(floatToGoString(bound) for bound in (*FIX_DURATION_BOUNDS, float("inf")))  # type: ignore[no-untyped-call]
 
 
@@ -179,32 +163,13 @@ class AccountSeries(msgspec.Struct, frozen=True, kw_only=True):
     """The last successful server list was whole; ``None`` before the first."""
 
 
-class SeverityTally(msgspec.Struct, frozen=True, kw_only=True):
-    """What was opened, got worse and was fixed in one account at one severity, since the state began."""
-
-    account: str
-    severity: Severity
-    opened: int = 0
-    fixed: int = 0
-    worsened: int = 0
-    fix_duration_buckets: tuple[int, ...] = _NO_FIXES
-    """Fixes in each bucket, *not* cumulative: one number for each of ``FIX_DURATION_BOUNDS`` and a last one above."""
-    fix_duration_sum: float = 0.0
-    """Seconds."""
-
-
-def fix_duration_bucket(seconds: float) -> int:
-    """Which of ``fix_duration_buckets`` counts a fix that took so long."""
-    return bisect_left(FIX_DURATION_BOUNDS, seconds)
-
-
 class AccountCollector:
     """Makes the client library's families of a snapshot. Tallies of accounts that are not listed are not shown."""
 
     def __init__(
         self,
         accounts: Iterable[AccountSeries] = (),
-        tallies: Iterable[SeverityTally] = (),
+        tallies: Iterable[Tally] = (),
         sums: Mapping[str, AccountSums] | None = None,
     ) -> None:
         self._accounts = tuple(accounts)
@@ -284,15 +249,15 @@ class AccountCollector:
             opened.add_metric(values, tally.opened)
             fixed.add_metric(values, tally.fixed)
             worsened.add_metric(values, tally.worsened)
-            cumulative = accumulate(tally.fix_duration_buckets)
-            duration.add_metric(values, list(zip(_BOUND_LABELS, cumulative, strict=True)), tally.fix_duration_sum)
+            cumulative = accumulate(tally.buckets)
+            duration.add_metric(values, list(zip(_BOUND_LABELS, cumulative, strict=True)), tally.duration_sum)
         return iter((opened, fixed, worsened, duration))
 
-    def _zero_filled(self) -> Iterator[SeverityTally]:
+    def _zero_filled(self) -> Iterator[Tally]:
         for series in self._accounts:
             for severity in SEVERITIES:
                 key = (series.account, severity)
-                yield self._tallies.get(key) or SeverityTally(account=series.account, severity=severity)
+                yield self._tallies.get(key) or Tally(account=series.account, severity=severity)
 
 
 class AccountNow(msgspec.Struct, frozen=True, kw_only=True):

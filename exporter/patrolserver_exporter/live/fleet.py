@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
+    from patrolserver_exporter.live.account_series import AccountSeries
     from patrolserver_exporter.live.encoding import Format
     from patrolserver_exporter.live.own_metrics import DropReason
+    from patrolserver_exporter.store.history import Tally
 
 
 BLOCK_ROWS = 256
@@ -189,7 +190,7 @@ class FleetExposition:
         self._sums = SumsOfAccounts()
         self._shown_sums: dict[str, AccountSums] = {}
         self._accounts: tuple[AccountSeries, ...] = ()
-        self._tallies: tuple[SeverityTally, ...] = ()
+        self._tallies: tuple[Tally, ...] = ()
         self._account_pieces: dict[bool, Piece] = {}
 
     def replace_all(self, summaries: Iterable[ServerSummary]) -> None:
@@ -228,7 +229,7 @@ class FleetExposition:
         with self._lock:
             self._set_accounts(tuple(accounts), self._tallies)
 
-    def set_tallies(self, tallies: Iterable[SeverityTally]) -> None:
+    def set_tallies(self, tallies: Iterable[Tally]) -> None:
         """Show these tallies, for the accounts that are set; severities without one are zero."""
         with self._lock:
             self._set_accounts(self._accounts, tuple(tallies))
@@ -272,7 +273,7 @@ class FleetExposition:
     def _account_collector(self) -> AccountCollector:
         return AccountCollector(self._accounts, self._tallies, self._shown_sums)
 
-    def _set_accounts(self, accounts: tuple[AccountSeries, ...], tallies: tuple[SeverityTally, ...]) -> None:
+    def _set_accounts(self, accounts: tuple[AccountSeries, ...], tallies: tuple[Tally, ...]) -> None:
         if (accounts, tallies) != (self._accounts, self._tallies):
             self._accounts, self._tallies = accounts, tallies
             self._account_pieces = {}

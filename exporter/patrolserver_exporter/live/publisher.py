@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
+from patrolserver_exporter.live.account_series import AccountSeries
 from patrolserver_exporter.live.effects import (
     AccountShown,
     FeedGrew,
@@ -101,7 +101,7 @@ class Publisher:
         self._telemetry = telemetry
         self._clock = clock
         self._accounts: dict[str, AccountSeries] = {}
-        self._tallies: dict[tuple[str, str], SeverityTally] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
         self._listeners: dict[type, list[Callable[[], None]]] = {FeedGrew: [], InboxMoved: []}
         self._fleet = self._new_fleet(metrics)
         self._scrape = Scrape(self._fleet, telemetry)
@@ -173,15 +173,7 @@ class Publisher:
 
     def _show_tallies(self, tallies: Iterable[Tally]) -> None:
         for tally in tallies:
-            self._tallies[tally.account, tally.severity] = SeverityTally(
-                account=tally.account,
-                severity=tally.severity,
-                opened=tally.opened,
-                fixed=tally.fixed,
-                worsened=tally.worsened,
-                fix_duration_buckets=tally.buckets,
-                fix_duration_sum=tally.duration_sum,
-            )
+            self._tallies[tally.account, tally.severity] = tally
         self._fleet.set_tallies(self._tallies.values())
 
     def _restore(self, effect: FleetRestored) -> None:

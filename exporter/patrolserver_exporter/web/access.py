@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import bcrypt
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 Address = IPv4Address | IPv6Address
+T = TypeVar("T")
 
 PRINCIPAL_STATE = "principal"
 ALL_RIGHTS = frozenset(Right)
@@ -82,17 +83,23 @@ class BearerTokens:
         return any(Right.READ in token.scopes for token in self._tokens)
 
     def principal(self, candidate: str) -> Principal | None:
-        """Return whose token that is. All are compared, by their hashes, so that the time taken tells nothing."""
-        found = None
-        given = _digest(candidate)
-        for token in self._tokens:
-            if hmac.compare_digest(given, _digest(token.token.reveal())):
-                found = Principal(token.name, token.scopes, is_token=True)
-        return found
+        """Return whose token that is."""
+        token = owner_of(candidate, ((digest(token.token.reveal()), token) for token in self._tokens))
+        return None if token is None else Principal(token.name, token.scopes, is_token=True)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+def digest(token: str) -> bytes:
+    """SHA-256 of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def owner_of(candidate: str, known: Iterable[tuple[bytes, T]]) -> T | None:
+    """What stands beside a token's digest. All are compared, so that the time taken tells nothing."""
+    found, given = None, digest(candidate)
+    for one, owner in known:
+        if hmac.compare_digest(given, one):
+            found = owner
+    return found
 
 
 def header(scope: Scope, name: bytes) -> str | None:
