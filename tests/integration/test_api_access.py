@@ -9,7 +9,7 @@ import requests
 from tests.harness.api import put_server, serving_api, token
 
 from patrolserver_exporter.config.schema import Scope
-from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.store import tables
 
@@ -185,7 +185,7 @@ def test_deliveries_are_listed_shown_replayed_and_dropped(store_url: str) -> Non
         ({"content-type": "application/json"}, b"{", 400),
         ({"content-type": "application/json"}, b"[" * 200_000, 400),
         ({"content-type": "application/json; charset=utf-8"}, b'{"servers":["a"]}', 200),
-        ({"content-type": "application/json"}, b" " * (256 * 1024 + 1), 413),
+        ({"content-type": "application/json"}, b" " * (8 * 1024 * 1024 + 1), 413),
     ],
 )
 def test_the_gate_takes_plain_json_of_bounded_size(

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from patrolserver_exporter.gate.evidence import AccountHealth, gather
 from patrolserver_exporter.gate.judge import judge
 from patrolserver_exporter.gate.policy import BUILTIN, Policy
-from patrolserver_exporter.inbox import view
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.live.gate_series import Judged
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.store.selection import Selector
+from patrolserver_exporter.store.queries import Selector
 from patrolserver_exporter.store.tables import servers
 
 if TYPE_CHECKING:
@@ -140,5 +140,5 @@ def _read(connection: sa.Connection, *, account: str, after: int, health: Mappin
         ).scalars()
     )
     selectors = [Selector.of(server_id) for server_id in ids]
-    evidence = gather(connection, selectors, account, health, view.doubts(connection).concern)
+    evidence = gather(connection, selectors, account, health, deliveries.doubts(connection).concern)
     return _Step(ids[-1] if ids else None, evidence, time.thread_time() - began)

@@ -10,16 +10,15 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Identity, Issue, IssueClass
-from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import AccountRecord, ServerState, account_records
 from patrolserver_exporter.store.queries import CHUNK, HERE, ServerKey, is_one_of
-from patrolserver_exporter.store.selection import find
-from patrolserver_exporter.store.tables import issues, servers
+from patrolserver_exporter.store.queries import servers_meant as find
+from patrolserver_exporter.store.tables import issues, servers, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from patrolserver_exporter.store.selection import Selector
+    from patrolserver_exporter.store.queries import Selector
 
 
 class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
-from patrolserver_exporter.gate.limits import Limit, limits_of
+from patrolserver_exporter.gate.policy import Limit, limits_of
 from patrolserver_exporter.gate.verdict import (
     Counts,
     JudgedIssue,
@@ -22,8 +22,10 @@ from patrolserver_exporter.gate.verdict import (
     ServerJudgement,
     SeverityCounts,
     Verdict,
+    Weighed,
+    is_in_grace,
+    weigh,
 )
-from patrolserver_exporter.gate.weighing import Weighed, is_in_grace, weigh
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, Issue, Kind, State
 from patrolserver_exporter.issues.waive import covers, day_of, expired, is_expired, unused
 

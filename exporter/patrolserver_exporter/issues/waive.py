@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from patrolserver_exporter import globs
-from patrolserver_exporter.issues.classify import is_worse, severity_of_risk
-from patrolserver_exporter.issues.exploits import weighed
-from patrolserver_exporter.issues.model import (
-    SEVERITIES,
-    Change,
-    ChangeKind,
-    Issue,
-    IssueExploit,
-    Severity,
-    Waiver,
-)
+from patrolserver_exporter.issues.classify import is_worse, severity_of_risk, weighed
+from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, IssueExploit, Severity, Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

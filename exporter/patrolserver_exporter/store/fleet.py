@@ -12,8 +12,7 @@ from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.issues.trust import Collapse
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.documents import seal, unseal
-from patrolserver_exporter.store.tables import accounts, issues, servers, upsert
+from patrolserver_exporter.store.tables import accounts, issues, seal, servers, unseal, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

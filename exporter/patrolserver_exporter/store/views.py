@@ -10,15 +10,14 @@ import sqlalchemy as sa
 from patrolserver_exporter.issues.model import SEVERITIES, Issue, Severity
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, account_records, find_server, software_of
-from patrolserver_exporter.store.tables import issues, servers
+from patrolserver_exporter.store.queries import HERE
+from patrolserver_exporter.store.tables import issues, servers, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COUNTS = tuple(servers.c[severity.value] for severity in SEVERITIES)
-_HERE = servers.c.gone_at.is_(None)
 _WORST_FIRST = (
     *(count.desc() for count in _COUNTS),
     # What was never polled may be anything, so it comes before what is known to be fine.
@@ -131,7 +130,7 @@ def _count(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> int:
 
 
 def _condition(wanted: FleetFilter) -> sa.ColumnElement[bool]:
-    parts: list[sa.ColumnElement[bool]] = [_HERE]
+    parts: list[sa.ColumnElement[bool]] = [HERE]
     if wanted.account is not None:
         parts.append(servers.c.account == wanted.account)
     if wanted.severity is not None:
@@ -163,7 +162,7 @@ def _totals(connection: sa.Connection) -> FleetTotals:
             total(servers.c.waived),
             *(total(count) for count in _COUNTS),
             *(total(sa.case((count > 0, 1), else_=0)) for count in _COUNTS),
-        ).where(_HERE)
+        ).where(HERE)
     ).one()
     count, clean, waived, *rest = (int(value) for value in row)
     kinds = len(SEVERITIES)
@@ -176,7 +175,7 @@ def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit:
     """Read how fresh the next servers after that key are, by account and id; ``None`` is the beginning."""
     query = (
         sa.select(servers.c.summary, servers.c.state)
-        .where(_HERE)
+        .where(HERE)
         .order_by(servers.c.account, servers.c.server_id)
         .limit(limit)
     )

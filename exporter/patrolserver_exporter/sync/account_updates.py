@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import Server
-    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.account import Pause
     from patrolserver_exporter.sync.rules import Rules
 

@@ -16,8 +16,8 @@ from patrolserver_exporter.app.troubles import Troubles
 from patrolserver_exporter.config.schema import Issues
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.store import Store
-from patrolserver_exporter.store.writer import StoreTrouble
-from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.store.threads import StoreTrouble
+from patrolserver_exporter.web.access import BearerTokens
 from patrolserver_exporter.web.lifecycle import Lifecycle
 
 if TYPE_CHECKING:

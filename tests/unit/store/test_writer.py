@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.tables import accounts
-from patrolserver_exporter.store.writer import StoreThread, StoreTrouble
+from patrolserver_exporter.store.threads import StoreThread, StoreTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

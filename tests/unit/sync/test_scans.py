@@ -3,7 +3,11 @@ from __future__ import annotations
 import pytest
 
 from patrolserver_exporter.store.fleet import ServerState
-from patrolserver_exporter.sync.scans import confirmed, finished, is_awaited, next_check_after, started
+from patrolserver_exporter.sync.server_updates import is_scan_awaited as is_awaited
+from patrolserver_exporter.sync.server_updates import next_scan_check_after as next_check_after
+from patrolserver_exporter.sync.server_updates import scan_confirmed as confirmed
+from patrolserver_exporter.sync.server_updates import scan_finished as finished
+from patrolserver_exporter.sync.server_updates import scan_started as started
 
 IDLE = ServerState()
 

@@ -9,12 +9,12 @@ from tests.unit.sync.accounts import SETTLE, rules
 from tests.unit.sync.driving import FINISHED, NEW_ISSUES, STARTED, Driver
 
 from patrolserver_exporter.config.schema import Issues
-from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
 from patrolserver_exporter.patrolserver.models import Event, Exploit, Parsed, ReportedIssue
 from patrolserver_exporter.store import ClaimLost, Store, history
-from patrolserver_exporter.sync.events import FollowUp, conclude
+from patrolserver_exporter.sync.server_updates import FollowUp, conclude
 
 DAY = 86_400.0
 
@@ -191,8 +191,8 @@ def test_an_event_takes_effect_once(driver: Driver, clock: HeldClock) -> None:
     clock.advance(SETTLE)
     driver.poll()
     assert driver.tally() == (1, 1)
-    driver.store.run(lambda unit: transitions.replay(unit, delivery.id, now=clock.now()))
-    (claimed,) = driver.store.run(lambda unit: transitions.claim(unit, "main", now=clock.now(), lease=60.0, limit=5))
+    driver.store.run(lambda unit: deliveries.replay(unit, delivery.id, now=clock.now()))
+    (claimed,) = driver.store.run(lambda unit: deliveries.claim(unit, "main", now=clock.now(), lease=60.0, limit=5))
     driver.apply(claimed, reported("php"))
     assert (driver.tally(), driver.open_names(), driver.inbox()) == ((1, 1), [], ["applied"])
 
@@ -219,7 +219,7 @@ def test_an_event_of_an_unknown_server_waits_for_the_list(driver: Driver) -> Non
     assert driver.inbox() == ["fetching"]
     assert driver.apply(delivery, reported("php"), server_id=99, list_is_fresh=True) is FollowUp.NOTHING
     assert driver.inbox() == ["applied"]
-    found = driver.store.run(lambda unit: view.get(unit.connection, delivery.id))
+    found = driver.store.run(lambda unit: deliveries.get(unit.connection, delivery.id))
     assert found is not None
     assert found[0].last_error == "Server 99 is not in this account."
     assert driver.tally() == (0, 0)
@@ -243,7 +243,7 @@ def test_an_event_that_names_no_server_is_kept_for_the_operator(
     driver.store.run(
         lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
     )
-    found = driver.store.run(lambda unit: view.get(unit.connection, delivery.id))
+    found = driver.store.run(lambda unit: deliveries.get(unit.connection, delivery.id))
     assert found is not None
     assert (found[0].state, found[1]) == (state, kept)
     assert (found[0].last_error is None) is (state == "applied")

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from tests.harness.pages import CANARY, status
 
-from patrolserver_exporter.inbox.delivery import DeliveryState
-from patrolserver_exporter.inbox.view import InboxCount
+from patrolserver_exporter.inbox.deliveries import DeliveryState, InboxCount
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.store.fleet import AccountRecord

@@ -12,20 +12,16 @@ import msgspec
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import waivers_of
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.gate.detail import Detail, listed
 from patrolserver_exporter.gate.evidence import AccountHealth, gather
 from patrolserver_exporter.gate.judge import judge
-from patrolserver_exporter.gate.limits import limits_of
-from patrolserver_exporter.gate.policy import AskedPolicy, InForce, Policy, PolicyRefused, in_force
-from patrolserver_exporter.gate.verdict import KindCounts, ReasonCode, Verdict
-from patrolserver_exporter.inbox import view
+from patrolserver_exporter.gate.policy import AskedPolicy, InForce, Policy, PolicyRefused, in_force, limits_of
+from patrolserver_exporter.gate.verdict import Detail, KindCounts, ReasonCode, Verdict, listed
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Waiver
-from patrolserver_exporter.web.api import conversion
-from patrolserver_exporter.web.api.arguments import convert, read_json
-from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
-from patrolserver_exporter.web.api.selection import selectors_of
+from patrolserver_exporter.web.api import types
+from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, convert, in_thread, read_json, selectors_of
 from patrolserver_exporter.web.api.types import Id, Issue
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.http.requests import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.schema import Gate
     from patrolserver_exporter.gate import verdict
     from patrolserver_exporter.gate.evidence import Evidence
-    from patrolserver_exporter.store.selection import Selector
+    from patrolserver_exporter.store.queries import Selector
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 MAX_SELECTED = 10_000
@@ -152,7 +148,7 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
     }
 
     def read(connection: sa.Connection) -> list[Evidence]:
-        news = view.doubts(connection)
+        news = deliveries.doubts(connection)
         return gather(connection, asked.selectors, asked.account, watched, news.concern)
 
     evidence = await api.read(read)
@@ -189,7 +185,7 @@ def answer(evidence: Sequence[Evidence], asked: GateRequest, waivers: Sequence[W
         GateReply(
             verdict=judgement.verdict,
             passed=judgement.verdict is Verdict.PASS,
-            judged_at=conversion.time_of(now),
+            judged_at=types.time_of(now),
             policy=asked.in_force.name,
             reasons=tuple(map(_reason, shown.reasons)),
             reasons_not_listed=omitted.reasons,
@@ -317,4 +313,4 @@ def _violations(
 
 
 def _issues(judged: Iterable[verdict.JudgedIssue]) -> tuple[Issue, ...]:
-    return tuple(conversion.issue(one.issue, one.server) for one in judged)
+    return tuple(types.issue_of(one.issue, one.server) for one in judged)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import WAITING, DeliveryState
+from patrolserver_exporter.inbox.deliveries import WAITING, DeliveryState
 from patrolserver_exporter.store.views import PollState, poll_states
 from patrolserver_exporter.web.pages.words import maybe, span
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.inbox.view import InboxCount
+    from patrolserver_exporter.inbox.deliveries import InboxCount
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.sync.accounts import AccountStatus

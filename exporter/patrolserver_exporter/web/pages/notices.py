@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.web.pages.accounts import Freshness
 from patrolserver_exporter.web.pages.words import counted, moment, number
@@ -13,7 +13,7 @@ from patrolserver_exporter.web.pages.words import counted, moment, number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from patrolserver_exporter.inbox.view import InboxCount
+    from patrolserver_exporter.inbox.deliveries import InboxCount
     from patrolserver_exporter.issues.model import Waiver
     from patrolserver_exporter.web.pages.accounts import AccountView, Named
 

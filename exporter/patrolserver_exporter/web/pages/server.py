@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.issues.classify import state_of
-from patrolserver_exporter.issues.exploits import known_risk
+from patrolserver_exporter.issues.classify import known_risk, state_of
 from patrolserver_exporter.issues.model import SEVERITIES, Kind, State
 from patrolserver_exporter.issues.waive import concerns, covers, day_of, is_expired
 from patrolserver_exporter.web.pages.accounts import OLD

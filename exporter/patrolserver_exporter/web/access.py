@@ -1,4 +1,4 @@
-"""What stands before every application: the rate limit, basic auth, bearer tokens and the configured headers."""
+"""What stands before every application: who asks, from where, and whether they may; and how often."""
 
 from __future__ import annotations
 
@@ -6,22 +6,239 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import hmac
 import secrets
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 import bcrypt
 
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.web.access.rights import ALL_RIGHTS, PRINCIPAL_STATE, BearerTokens, Denied, Principal, header
+from patrolserver_exporter.web.http.requests import Problem
+from patrolserver_exporter.web.http.server import LOOPBACK_STATE, is_loopback, parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from patrolserver_exporter.config.schema import ApiToken, Network
     from patrolserver_exporter.web.http.web_config import RateLimit, WebConfig, WebConfigFile
+
+
+Address = IPv4Address | IPv6Address
+T = TypeVar("T")
+
+PRINCIPAL_STATE = "principal"
+ALL_RIGHTS = frozenset(Right)
+_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: a token or a user by name, and what they may do."""
+
+    name: str
+    rights: frozenset[Right]
+    is_token: bool = False
+
+
+ANYONE = Principal("", ALL_RIGHTS)
+"""Whoever asks where nobody has to say who they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why a request is refused."""
+
+    status: int
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def problem(self) -> Problem:
+        """Return the answer."""
+        return Problem(self.status, detail=self.detail, headers=self.headers)
+
+
+class BearerTokens:
+    """The API's tokens. Several may be valid at once; a reload replaces them."""
+
+    def __init__(self, tokens: Iterable[ApiToken] = ()) -> None:
+        self._tokens = tuple(tokens)
+
+    def replace(self, tokens: Iterable[ApiToken]) -> None:
+        """Take these tokens from now on."""
+        self._tokens = tuple(tokens)
+
+    def __bool__(self) -> bool:
+        return bool(self._tokens)
+
+    @property
+    def guards_reading(self) -> bool:
+        """Whether a token is meant for reading, so that reading is not open to all."""
+        return any(Right.READ in token.scopes for token in self._tokens)
+
+    def principal(self, candidate: str) -> Principal | None:
+        """Return whose token that is."""
+        token = owner_of(candidate, ((digest(token.token.reveal()), token) for token in self._tokens))
+        return None if token is None else Principal(token.name, token.scopes, is_token=True)
+
+
+def digest(token: str) -> bytes:
+    """SHA-256 of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def owner_of(candidate: str, known: Iterable[tuple[bytes, T]]) -> T | None:
+    """What stands beside a token's digest. All are compared, so that the time taken tells nothing."""
+    found, given = None, digest(candidate)
+    for one, owner in known:
+        if hmac.compare_digest(given, one):
+            found = owner
+    return found
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the first header of that lower-case name, as Latin-1."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+def principal_of(scope: Scope) -> Principal | None:
+    """Return whom `Guard` found to be asking; None for nobody."""
+    found = scope.get("state", {}).get(PRINCIPAL_STATE)
+    return found if isinstance(found, Principal) else None
+
+
+def authorise(scope: Scope, right: Right, tokens: BearerTokens) -> Principal | Denied:
+    """Return who may do it, or why not. `Guard` has to stand before the application.
+
+    A token needs the right; a user of basic auth has all. Without either, reading is open unless a token is meant
+    for it, and the rest is open on a loopback listener to clients of the machine itself. What changes something is
+    refused to other web sites, which could make a browser send it.
+    """
+    principal = principal_of(scope)
+    if right is not Right.READ and not (principal and principal.is_token) and _is_cross_site(scope):
+        return Denied(403, "Another web site may not do this in your browser's name.")
+    if principal is not None:
+        if right in principal.rights:
+            return principal
+        return Denied(403, f"The token {principal.name} lacks the scope {right}; add it in api.tokens.")
+    if _is_local(scope) or (right is Right.READ and not tokens.guards_reading):
+        return ANYONE
+    if tokens:
+        detail = f"Send a token of api.tokens with the scope {right}, as Authorization: Bearer."
+        return Denied(401, detail, {"www-authenticate": "Bearer"})
+    return Denied(403, "This needs a token, or basic auth, or a listener on loopback; configure api.tokens.")
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether the request came straight from the machine itself, and no proxy or rebound DNS name brought it."""
+    if not scope.get("state", {}).get(LOOPBACK_STATE, False):
+        return False
+    if any(name in _FORWARDED for name, _ in scope["headers"]):
+        return False
+    return is_loopback(_host_name(header(scope, b"host") or ""))
+
+
+def _host_name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_cross_site(scope: Scope) -> bool:
+    if (header(scope, b"sec-fetch-site") or "none") not in {"none", "same-origin"}:
+        return True
+    origin = header(scope, b"origin")
+    if origin is None:
+        return False
+    host = header(scope, b"host") or ""
+    return origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}
+
+
+def open_reading_warning(addresses: Iterable[str], tokens: BearerTokens, *, has_users: bool) -> str | None:
+    """Return what to log once at the start when whoever reaches the listeners may read; None when that is not so.
+
+    Tokens never guard the metrics, which Prometheus has to reach: only users of basic auth do.
+    """
+    open_to_all = [address for address in addresses if not is_loopback_listener(address)]
+    if has_users or not open_to_all:
+        return None
+    if tokens.guards_reading:
+        return (
+            f"everybody who reaches {', '.join(open_to_all)} can read the metrics, and in them which software is"
+            " outdated: api.tokens guard the API and the pages alone; set basic_auth_users in the web configuration"
+            " file, or listen on loopback"
+        )
+    return (
+        f"everybody who reaches {', '.join(open_to_all)} can read which software is outdated; set api.tokens with the"
+        " scope read, or basic_auth_users in the web configuration file, or listen on loopback"
+    )
+
+
+def is_loopback_listener(address: str) -> bool:
+    """Whether an address to listen on is only reached from the machine itself; raises `ListenError`."""
+    return is_loopback(parse_address(address).host)
+
+
+def client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> Address | None:
+    """Return who really asks; None when the connection has no address.
+
+    X-Forwarded-For is read from right to left for as long as what stands there is a trusted proxy; it is never read
+    when the connection itself is not from one. What is no address ends the reading.
+    """
+    client = scope.get("client")
+    address = _parse_ip(client[0]) if client else None
+    if address is None:
+        return None
+    for hop in reversed(_hops(scope)):
+        if not _is_within(address, trusted_proxies):
+            break
+        before = _parse_ip(hop)
+        if before is None:
+            break
+        address = before
+    return address
+
+
+def _hops(scope: Scope) -> list[str]:
+    values = [str(value, "latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return ",".join(values).split(",") if values else []
+
+
+def _parse_ip(text: str) -> Address | None:
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return _unmapped(ip_address(text))
+    except ValueError:
+        return None
+
+
+def _unmapped(address: Address) -> Address:
+    # A dual-stack socket shows IPv4 clients as ::ffff:192.0.2.1.
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _is_within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+def is_allowed(address: Address | None, networks: Sequence[Network]) -> bool:
+    """Whether the address is in one of the networks; without networks every address is."""
+    return not networks or (address is not None and _is_within(_unmapped(address), networks))
+
 
 MAX_PASSWORD_BYTES = 72
 """bcrypt takes no more."""
