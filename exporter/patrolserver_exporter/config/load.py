@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yaml import MappingNode, Node, ScalarNode
+from yaml import MappingNode, ScalarNode
 
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.config import schema
-from patrolserver_exporter.config.nodes import MAX_BYTES, is_null, node_of, parse_nodes
-from patrolserver_exporter.config.problem import ConfigError, Problem
-from patrolserver_exporter.config.reading import Reading, Section, shape_of
-from patrolserver_exporter.config.secret import is_world_readable
+from patrolserver_exporter.config import schema, values
+from patrolserver_exporter.config.files import is_world_readable, read_file
+from patrolserver_exporter.config.hidden import url_password
+from patrolserver_exporter.config.nodes import MAX_BYTES, TEXT, is_null, node_of, parse_nodes
+from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
+from patrolserver_exporter.config.reading import WRONG, Reading, Section, shape_of
+from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.issues.model import Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from yaml import Node
+
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.config.reading import Value
 
 KEY = "PATROLSERVER_KEY"
 SECRET = "PATROLSERVER_SECRET"  # noqa: S105 - a variable's name
@@ -46,27 +50,31 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     Where the file has no ``accounts``, the environment's account is taken; otherwise the environment only plays
     through ``!env``. The clock tells which waivers have run out. Raises `ConfigError` with every mistake.
     """
-    today = dt.datetime.fromtimestamp((clock or SystemClock()).now(), dt.UTC).date()
     reading = Reading(file=str(path), folder=path.parent if path else Path(), environ=environ)
+    own = replace(reading, file="environment", folder=Path(), found={})
+    root = read_nodes(path, "--config.file") if path else MappingNode(TEXT, [])
     given: dict[str, Any] = {}
-    if path:
-        root = _root(path)
-        reading.is_open = is_world_readable(path)
-        given = Section(schema.Config).values(reading, root, "")
-    if "accounts" not in given:
+    if is_null(root) or (isinstance(root, MappingNode) and all(key.value != "accounts" for key, _ in root.value)):
         # An empty variable is not set: compose files pass those on.
         if path and not any(environ.get(variable) for variable in VARIABLES):
-            message = f"is missing; add it, or set {KEY} and {SECRET} in the environment"
-            reading.wrong(None, "accounts", message)
-        else:
-            given["accounts"] = (_environment_account(reading, environ),)
+            reading.wrong(None, "accounts", f"is missing; add it, or set {KEY} and {SECRET} in the environment")
+        given["accounts"] = () if reading.problems else (_environment_account(own, environ),)
+    config = reading.read(Section(schema.Config, given), root, "")
+    tokens: list[tuple[str, Secret]] = []
+    today = dt.datetime.fromtimestamp((clock or SystemClock()).now(), dt.UTC).date()
+    for part in (own, reading):
+        _check(part, today, tokens, is_open=path is not None and is_world_readable(path))
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
-    for key, (node, value) in reading.found.items():
-        if isinstance(value, dt.date) and value < today:
-            reading.warn(node, key, f"has passed ({value}); the waiver has no effect any more, remove or renew it")
-    warnings = ConfigError(tuple(reading.warnings)).errors
-    return Loaded(schema.Config(**given), tuple(str(warning) for warning in warnings))
+    return Loaded(config, tuple(map(str, ConfigError(tuple(reading.warnings)).errors)))
+
+
+def read_nodes(path: Path, flag: str, *, may_be_empty: bool = False) -> Node:
+    """Read the file that the flag names; raises `ConfigError`."""
+    try:
+        return parse_nodes(read_file(path, MAX_BYTES, flag), str(path), may_be_empty=may_be_empty)
+    except Unfit as error:
+        raise ConfigError((Problem(str(path), None, None, "", str(error)),)) from None
 
 
 def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver, ...]:
@@ -76,7 +84,12 @@ def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver
     files. Raises `ConfigError` with every mistake.
     """
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    return _waivers(_json_nodes(raw, source) or parse_nodes(raw, source), source)
+    try:
+        # YAML 1.1 knows neither JSON's surrogate pairs nor every place of its tabs, but can say what is wrong and where.
+        node = node_of(json.loads(raw[: MAX_BYTES + 1], object_pairs_hook=_unique), source)
+    except (ValueError, RecursionError):
+        node = parse_nodes(raw, source)
+    return _waivers(node, source)
 
 
 def waivers_of(data: object, *, source: str = "waivers") -> tuple[Waiver, ...]:
@@ -85,68 +98,74 @@ def waivers_of(data: object, *, source: str = "waivers") -> tuple[Waiver, ...]:
 
 
 def _waivers(node: Node, source: str) -> tuple[Waiver, ...]:
-    reading = Reading(file=source)
-    waivers = shape_of(tuple[Waiver, ...]).read(reading, node, "")
-    if reading.problems:
-        raise ConfigError(tuple(reading.problems))
-    return tuple(waivers)
-
-
-def _json_nodes(raw: bytes, source: str) -> Node | None:
-    """Return the nodes of sound JSON; YAML 1.1 knows neither its surrogate pairs nor every place of its tabs."""
-    if len(raw) > MAX_BYTES or not raw.lstrip().startswith(b"["):
-        return None
-    try:
-        return node_of(json.loads(raw, object_pairs_hook=_unique), source)
-    except (ValueError, RecursionError):
-        return None
+    return tuple(Reading(file=source).result(shape_of(tuple[Waiver, ...]), node))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # The reader of YAML says where it is.
     if len(dict(pairs)) != len(pairs):
         raise ValueError("a key is given twice")
     return dict(pairs)
 
 
-def _root(path: Path) -> Node:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        message = f"cannot be read ({reason}); correct --config.file, or let the exporter's user read it"
-        raise ConfigError((Problem(str(path), None, None, "", message),)) from None
-    root = parse_nodes(raw, str(path))
-    if not isinstance(root, MappingNode) and not is_null(root):
-        mark, message = root.start_mark, "needs keys and values, such as accounts: and poll:"
-        raise ConfigError((Problem(str(path), mark.line + 1, mark.column + 1, "", message),))
-    return root
-
-
 def _environment_account(reading: Reading, environ: Mapping[str, str]) -> schema.Account:
-    own = Reading(file="environment", environ=environ, tokens=reading.tokens)
-    key = _variable(own, KEY, schema.CREDENTIAL)
-    secret = _variable(own, SECRET, schema.CREDENTIAL)
-    token = _variable(own, WEBHOOK_TOKEN, schema.TOKEN)
-    given: dict[str, Any] = {"webhook_tokens": (token,)} if token else {}
-    if environ.get(API_URL):
-        given["api_url"] = schema.API_URL.read(own, ScalarNode("!env", API_URL), API_URL)
-    for variable, value in ((KEY, key), (SECRET, secret)):
-        if value is None:
+    given: dict[str, Any] = {}
+    variables = {"key": KEY, "secret": SECRET, "webhook_tokens": WEBHOOK_TOKEN, "api_url": API_URL}
+    shapes = {**Section(schema.Account).shapes, "webhook_tokens": schema.TOKEN}
+    for key, variable in variables.items():
+        value, file = environ.get(variable), environ.get(f"{variable}_FILE") if variable != API_URL else None
+        if value and file:
+            given[key] = reading.wrong(None, variable, f"is set, and {variable}_FILE too; unset one of them")
+        elif file:
+            given[key] = reading.read(shapes[key], ScalarNode("!file", file), f"{variable}_FILE")
+        elif value:
+            given[key] = reading.read(shapes[key], ScalarNode("!env", variable), variable)
+        elif key in {"key", "secret"}:
             remedy = f"set it or {variable}_FILE, or give accounts in a file by --config.file"
-            own.wrong(None, variable, f"is not set; {remedy}")
-    reading.problems.extend(own.problems)
-    reading.warnings.extend(own.warnings)
-    return schema.Account(key=key, secret=secret, **given)
+            given[key] = reading.wrong(None, variable, f"is not set; {remedy}")
+    if "webhook_tokens" in given:
+        given["webhook_tokens"] = (given["webhook_tokens"],)
+    return schema.Account(**given)
 
 
-def _variable(reading: Reading, variable: str, shape: Value) -> Any:
-    """Return the secret that the variable or its ``…_FILE`` gives, None without both, `WRONG` after noting why."""
-    environ = reading.environ or {}
-    value, file = environ.get(variable), environ.get(f"{variable}_FILE")
-    if value and file:
-        return reading.wrong(None, variable, f"is set, and {variable}_FILE too; unset one of them")
-    if file:
-        return shape.read(reading, ScalarNode("!file", file), f"{variable}_FILE")
-    return shape.read(reading, ScalarNode("!env", variable), variable) if value else None
+def _check(reading: Reading, today: dt.date, tokens: list[tuple[str, Secret]], *, is_open: bool) -> None:
+    """Note what does not go together, and what should not stay so."""
+    first: dict[tuple[str, str], str] = {}
+    for path, (node, value) in reading.found.items():
+        place = re.sub(r"\[\d+\]", "[]", path)
+        if isinstance(value, Secret):
+            origin, _, source = value.origin.partition(" ")
+            if origin == "file" and is_world_readable(Path(source)):
+                reading.warn(node, path, f"is read from a file that everyone may read; chmod o-r {source}")
+            elif origin == "literal" and is_open:
+                remedy = f"chmod o-r {reading.file}, or use !file"
+                reading.warn(node, path, f"is a secret in a file that everyone may read; {remedy}")
+        match place, value:
+            case "accounts[].webhook_tokens[]" | "api.tokens[].token" | "PATROLSERVER_WEBHOOK_TOKEN", Secret():
+                _check_token(reading, node, path, value, tokens)
+            case (("accounts[].name" | "api.tokens[].name"), str()):
+                item = path.removesuffix(".name")
+                if (twin := first.setdefault((place, value), item)) != item:
+                    hint = " (without one it is default)" if value == "default" else ""
+                    reading.wrong(node, path, f"is the same as that of {twin}; give each its own name{hint}")
+            case (("accounts[].api_url" | "PATROLSERVER_API_URL"), str()) if values.is_plain_http_abroad(value):
+                reading.warn(node, path, "sends key and secret over plain http, where others can read them; use https")
+            case "store.url", str() if is_open and node.tag == TEXT and url_password(value):
+                remedy = "chmod o-r the file, or use !file"
+                reading.warn(node, path, f"holds a password in a file that everyone may read; {remedy}")
+            case "gate.default_policy", str() if (policies := reading.found["gate.policies"][1]) is not WRONG:
+                names = policies if isinstance(policies, dict) else {}
+                known = f"known are {', '.join(names)}" if names else "there are none; add it, or leave this out"
+                if value not in names:
+                    reading.wrong(node, path, f"names no policy of gate.policies; {known}")
+            case _, dt.date() if value < today:
+                remedy = "the waiver has no effect any more, remove or renew it"
+                reading.warn(node, path, f"has passed ({value}); {remedy}")
+
+
+def _check_token(reading: Reading, node: Node, path: str, token: Secret, tokens: list[tuple[str, Secret]]) -> None:
+    if twin := next((other for other, known in tokens if known == token), None):
+        reading.wrong(node, path, f"is the same token as {twin}; give each its own ({values.MAKE_TOKEN})")
+    tokens.append((path, token))
+    if len(token.reveal()) < values.GOOD_TOKEN:
+        weak = f"is shorter than {values.GOOD_TOKEN} characters and may be guessed"
+        reading.warn(node, path, f"{weak}; {values.MAKE_TOKEN}")

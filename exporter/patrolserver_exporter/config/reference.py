@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from patrolserver_exporter.config.duration import format_duration
-from patrolserver_exporter.config.nodes import join_key
-from patrolserver_exporter.config.reading import REQUIRED, ListOf, MapOf, Section
+from patrolserver_exporter.config.reading import REQUIRED, ListOf, MapOf, Section, join_key
 from patrolserver_exporter.config.schema import Config
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def _row(entry: Entry) -> str:
 
 
 def _entries(section: Section, path: str) -> Iterator[Entry]:
-    defaults, texts = section.defaults(), _texts(section.build)
-    for key, shape in section.shapes().items():
+    defaults, texts = section.defaults, _texts(section.build)
+    for key, shape in section.shapes.items():
         inner, default = join_key(path, key), defaults[key]
         about = texts.get(key) or (isinstance(shape, Section) and shape.build.__doc__) or ""
         yield Entry(inner, shape.kind, "required" if default is REQUIRED else _written(default, shape.kind), about)

@@ -91,7 +91,7 @@ rate_limit:
         ("rate_limit:\n  burst: 1\n  bursts: 1", 3, "did you mean burst?"),
         ("rate_limit: {}\nrate_limit: {}", 2, "given twice"),
         ("tls_server_config: {min_version: TLS12}", 1, "cert_file: is missing"),
-        ("tls_server_config: {cert_file: null, key_file: s.key}", 1, "cert_file: is missing"),
+        ("tls_server_config: {cert_file: null, key_file: s.key}", 1, "cert_file: needs a path"),
         ("tls_server_config: {cert_file: s.pem}", 1, "key_file: is missing"),
         ("tls_server_config: {cert_file: none.pem, key_file: s.key}", 1, "cert_file: is no file"),
         (f"tls_server_config: {{{PAIR}, cert: canary}}", 1, "cannot be inline"),

@@ -13,9 +13,10 @@ from msgspec import Meta
 from yaml import MappingNode, Node, ScalarNode
 
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.nodes import MAX_BYTES, is_null, join_key, own_tag, parse_nodes, shown_key
-from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
-from patrolserver_exporter.config.reading import WRONG, FilePath, Reading, Section, Value
+from patrolserver_exporter.config.load import read_nodes
+from patrolserver_exporter.config.nodes import TEXT, is_null
+from patrolserver_exporter.config.problem import ConfigError, Unfit
+from patrolserver_exporter.config.reading import Reading, Section, Value, join_key
 
 TLS13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
 """All of these are always on: neither Go nor Python can choose among them."""
@@ -50,13 +51,6 @@ def openssl_names(suites: tuple[str, ...]) -> tuple[str, ...]:
 def is_choice_of_tls13(suites: tuple[str, ...]) -> bool:
     """Whether some suites of TLS 1.3 are named but not all."""
     return 0 < len(TLS13.intersection(suites)) < len(TLS13)
-
-
-def curve(name: str) -> str:
-    """Return OpenSSL's name of the curve; raises `Unfit`."""
-    if name not in CURVES:
-        raise Unfit(f"needs one of {', '.join(CURVES)}")
-    return CURVES[name]
 
 
 def boolean(text: str) -> bool:
@@ -108,11 +102,11 @@ _CLIENT_AUTH = _choice(
 class TlsSettings:
     """``tls_server_config``."""
 
-    cert_file: Annotated[Path, FilePath()]
+    cert_file: Path
     """The certificate with its chain, PEM."""
-    key_file: Annotated[Path, FilePath()]
+    key_file: Path
     """Its key, PEM, without a passphrase."""
-    client_ca_file: Annotated[Path | None, FilePath()] = None
+    client_ca_file: Path | None = None
     """Whom to trust to certify clients."""
     client_auth_type: Annotated[ssl.VerifyMode, Value("client_auth_type", _CLIENT_AUTH)] = ssl.CERT_NONE
     client_allowed_sans: tuple[Annotated[str, Value("name", values.text)], ...] | None = None
@@ -121,7 +115,7 @@ class TlsSettings:
     max_version: Annotated[ssl.TLSVersion, _VERSION] = ssl.TLSVersion.TLSv1_3
     cipher_suites: tuple[Annotated[str, Value("cipher suite", suite)], ...] = ()
     """In Go's names; empty for OpenSSL's own choice."""
-    curve_preferences: tuple[Annotated[str, Value("curve", curve)], ...] = ()
+    curve_preferences: tuple[Annotated[str, Value("curve", values.choice(CURVES))], ...] = ()
     """In OpenSSL's names; at most one."""
     prefer_server_cipher_suites: _Boolean = True
     cert: Annotated[None, _refused("cannot be inline; write it to a file and name that in cert_file")] = None
@@ -141,17 +135,17 @@ class _TlsSection(Section):
     def read(self, reading: Reading, node: Node, path: str) -> Any:
         if is_null(node) or (isinstance(node, MappingNode) and not node.value):
             return None
+        before = len(reading.problems)
         settings = Section.read(self, reading, node, path)
-        if isinstance(settings, TlsSettings):
+        if len(reading.problems) == before:
             for key, message in _contradictions(settings):
-                reading.wrong(reading.found.get(join_key(path, key), (node, None))[0], join_key(path, key), message)
+                reading.wrong(reading.found[join_key(path, key)][0], join_key(path, key), message)
         return settings
 
 
 def _contradictions(tls: TlsSettings) -> list[tuple[str, str]]:
     found = []
     verifies = tls.client_auth_type is not ssl.CERT_NONE
-    found += [(key, "is missing; add it") for key in ("cert_file", "key_file") if getattr(tls, key) is None]
     if is_choice_of_tls13(tls.cipher_suites):
         found.append(
             ("cipher_suites", "names suites of TLS 1.3, among which none can be chosen; name all three or none")
@@ -195,22 +189,17 @@ class _MapOf:
     kind: str = "mapping"
 
     def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the pairs, or `WRONG` when one of them is."""
-        if is_null(node):
-            return ()
-        if not isinstance(node, MappingNode):
-            return reading.wrong(node, path, "needs keys and values")
-        pairs = [self._pair(reading, key, child, path) for key, child in node.value]
-        return WRONG if any(pair is WRONG for pair in pairs) else tuple(pairs)
-
-    def _pair(self, reading: Reading, key: Node, node: Node, path: str) -> Any:
-        inner = join_key(path, shown_key(key.value))
-        if not isinstance(node, ScalarNode) or own_tag(node):
-            return reading.wrong(node, inner, "needs a single value, without a tag")
-        try:
-            return key.value, self.parse(key.value, node.value)
-        except Unfit as error:
-            return reading.wrong(node, inner, str(error))
+        """Return the pairs."""
+        pairs = []
+        for key, child, inner in reading.pairs(node, path, "keys and values"):
+            if not isinstance(child, ScalarNode) or child.tag != TEXT:
+                reading.wrong(child, inner, "needs a single value, without a tag")
+                continue
+            try:
+                pairs.append((key.value, self.parse(key.value, child.value)))
+            except Unfit as error:
+                reading.wrong(child, inner, str(error))
+        return tuple(pairs)
 
 
 def _no_http2(text: str) -> bool:
@@ -269,27 +258,13 @@ WEB_CONFIG = Section(WebConfig)
 
 def load_web_config(path: Path) -> WebConfig:
     """Read the file; raises `ConfigError` with everything that is wrong in it. Paths start at its folder."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        message = f"cannot be read ({reason}); correct --web.config.file, or let the exporter's user read it"
-        raise ConfigError((Problem(str(path), None, None, "", message),)) from None
     reading = Reading(file=str(path), folder=path.parent)
-    config = WEB_CONFIG.read(reading, _root(raw, str(path)), "")
-    if isinstance(config, WebConfig) and config.rate_limit.interval and not config.rate_limit.burst:
-        reading.wrong(reading.found["rate_limit"][0], "rate_limit.burst", "is missing or 0: nothing would be answered")
-    if reading.problems:
+    config: WebConfig = reading.result(WEB_CONFIG, read_nodes(path, "--web.config.file", may_be_empty=True))
+    if config.rate_limit.interval and not config.rate_limit.burst:
+        node = reading.found["rate_limit"][0]
+        reading.wrong(node, "rate_limit.burst", "is missing or 0: nothing would be answered")
         raise ConfigError(tuple(reading.problems))
-    assert isinstance(config, WebConfig)  # noqa: S101 - without problems there is a value
     return config
-
-
-def _root(raw: bytes, file: str) -> Node:
-    if all(not line.strip() or line.lstrip().startswith(b"#") for line in raw.splitlines()):
-        return MappingNode("", [])
-    return parse_nodes(raw, file)
 
 
 Signature = tuple[tuple[int, int, int], ...]
