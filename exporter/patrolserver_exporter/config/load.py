@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.inspect import type_info
 from yaml import MappingNode, ScalarNode
 
 from patrolserver_exporter.clock import SystemClock
@@ -17,7 +18,7 @@ from patrolserver_exporter.config.files import is_world_readable, read_file
 from patrolserver_exporter.config.hidden import url_password
 from patrolserver_exporter.config.nodes import MAX_BYTES, TEXT, is_null, node_of, parse_nodes
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
-from patrolserver_exporter.config.reading import WRONG, Reading, Section, shape_of
+from patrolserver_exporter.config.reading import WRONG, Reading
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.issues.model import Waiver
 
@@ -50,20 +51,17 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     Where the file has no ``accounts``, the environment's account is taken; otherwise the environment only plays
     through ``!env``. The clock tells which waivers have run out. Raises `ConfigError` with every mistake.
     """
-    reading = Reading(file=str(path), folder=path.parent if path else Path(), environ=environ)
-    own = replace(reading, file="environment", folder=Path(), found={})
+    environment = Reading(file="environment", environ=environ)
+    reading = replace(environment, file=str(path), folder=path.parent if path else Path(), found={})
     root = read_nodes(path, "--config.file") if path else MappingNode(TEXT, [])
-    given: dict[str, Any] = {}
     if is_null(root) or (isinstance(root, MappingNode) and all(key.value != "accounts" for key, _ in root.value)):
         # An empty variable is not set: compose files pass those on.
         if path and not any(environ.get(variable) for variable in VARIABLES):
             reading.wrong(None, "accounts", f"is missing; add it, or set {KEY} and {SECRET} in the environment")
-        given["accounts"] = () if reading.problems else (_environment_account(own, environ),)
-    config = reading.read(Section(schema.Config, given), root, "")
-    tokens: list[tuple[str, Secret]] = []
+        reading.given = {"accounts": () if reading.problems else (_environment_account(environment),)}
+    config = reading.read(type_info(schema.Config), root, "")
     today = dt.datetime.fromtimestamp((clock or SystemClock()).now(), dt.UTC).date()
-    for part in (own, reading):
-        _check(part, today, tokens, is_open=path is not None and is_world_readable(path))
+    _check(environment, reading, today=today, is_open=path is not None and is_world_readable(path))
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
     return Loaded(config, tuple(map(str, ConfigError(tuple(reading.warnings)).errors)))
@@ -98,7 +96,8 @@ def waivers_of(data: object, *, source: str = "waivers") -> tuple[Waiver, ...]:
 
 
 def _waivers(node: Node, source: str) -> tuple[Waiver, ...]:
-    return tuple(Reading(file=source).result(shape_of(tuple[Waiver, ...]), node))
+    waivers: tuple[Waiver, ...] = Reading(file=source).whole(tuple[Waiver, ...], node)
+    return waivers
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -107,19 +106,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _environment_account(reading: Reading, environ: Mapping[str, str]) -> schema.Account:
-    given: dict[str, Any] = {}
-    variables = {"key": KEY, "secret": SECRET, "webhook_tokens": WEBHOOK_TOKEN, "api_url": API_URL}
-    shapes = {**Section(schema.Account).shapes, "webhook_tokens": schema.TOKEN}
-    for key, variable in variables.items():
+def _environment_account(reading: Reading) -> schema.Account:
+    environ, given = reading.environ or {}, {}
+    kinds = {field.name: field.type for field in type_info(schema.Account).fields}
+    kinds["webhook_tokens"] = kinds["webhook_tokens"].item_type
+    for key, variable in {"key": KEY, "secret": SECRET, "webhook_tokens": WEBHOOK_TOKEN, "api_url": API_URL}.items():
         value, file = environ.get(variable), environ.get(f"{variable}_FILE") if variable != API_URL else None
         if value and file:
             given[key] = reading.wrong(None, variable, f"is set, and {variable}_FILE too; unset one of them")
         elif file:
-            given[key] = reading.read(shapes[key], ScalarNode("!file", file), f"{variable}_FILE")
+            given[key] = reading.read(kinds[key], ScalarNode("!file", file), f"{variable}_FILE")
         elif value:
-            given[key] = reading.read(shapes[key], ScalarNode("!env", variable), variable)
-        elif key in {"key", "secret"}:
+            given[key] = reading.read(kinds[key], ScalarNode("!env", variable), variable)
+        elif variable in {KEY, SECRET}:
             remedy = f"set it or {variable}_FILE, or give accounts in a file by --config.file"
             given[key] = reading.wrong(None, variable, f"is not set; {remedy}")
     if "webhook_tokens" in given:
@@ -127,21 +126,27 @@ def _environment_account(reading: Reading, environ: Mapping[str, str]) -> schema
     return schema.Account(**given)
 
 
-def _check(reading: Reading, today: dt.date, tokens: list[tuple[str, Secret]], *, is_open: bool) -> None:
-    """Note what does not go together, and what should not stay so."""
+def _check(*readings: Reading, today: dt.date, is_open: bool) -> None:
+    """Note what does not go together, and warn of what should not stay so."""
     first: dict[tuple[str, str], str] = {}
-    for path, (node, value) in reading.found.items():
+    tokens: list[tuple[str, Secret]] = []
+    for reading, path, node, value in ((one, path, *found) for one in readings for path, found in one.found.items()):
         place = re.sub(r"\[\d+\]", "[]", path)
         if isinstance(value, Secret):
-            origin, _, source = value.origin.partition(" ")
-            if origin == "file" and is_world_readable(Path(source)):
-                reading.warn(node, path, f"is read from a file that everyone may read; chmod o-r {source}")
+            origin, _, file = value.origin.partition(" ")
+            if origin == "file" and is_world_readable(Path(file)):
+                reading.warn(node, path, f"is read from a file that everyone may read; chmod o-r {file}")
             elif origin == "literal" and is_open:
                 remedy = f"chmod o-r {reading.file}, or use !file"
                 reading.warn(node, path, f"is a secret in a file that everyone may read; {remedy}")
         match place, value:
             case "accounts[].webhook_tokens[]" | "api.tokens[].token" | "PATROLSERVER_WEBHOOK_TOKEN", Secret():
-                _check_token(reading, node, path, value, tokens)
+                if twin := next((other for other, known in tokens if known == value), None):
+                    reading.wrong(node, path, f"is the same token as {twin}; give each its own ({values.MAKE_TOKEN})")
+                tokens.append((path, value))
+                if len(value.reveal()) < (good := values.GOOD_TOKEN):
+                    message = f"is shorter than {good} characters and may be guessed; {values.MAKE_TOKEN}"
+                    reading.warn(node, path, message)
             case (("accounts[].name" | "api.tokens[].name"), str()):
                 item = path.removesuffix(".name")
                 if (twin := first.setdefault((place, value), item)) != item:
@@ -153,19 +158,9 @@ def _check(reading: Reading, today: dt.date, tokens: list[tuple[str, Secret]], *
                 remedy = "chmod o-r the file, or use !file"
                 reading.warn(node, path, f"holds a password in a file that everyone may read; {remedy}")
             case "gate.default_policy", str() if (policies := reading.found["gate.policies"][1]) is not WRONG:
-                names = policies if isinstance(policies, dict) else {}
-                known = f"known are {', '.join(names)}" if names else "there are none; add it, or leave this out"
-                if value not in names:
+                known = f"known are {', '.join(policies)}" if policies else "there are none; add it, or leave this out"
+                if value not in policies:
                     reading.wrong(node, path, f"names no policy of gate.policies; {known}")
             case _, dt.date() if value < today:
                 remedy = "the waiver has no effect any more, remove or renew it"
                 reading.warn(node, path, f"has passed ({value}); {remedy}")
-
-
-def _check_token(reading: Reading, node: Node, path: str, token: Secret, tokens: list[tuple[str, Secret]]) -> None:
-    if twin := next((other for other, known in tokens if known == token), None):
-        reading.wrong(node, path, f"is the same token as {twin}; give each its own ({values.MAKE_TOKEN})")
-    tokens.append((path, token))
-    if len(token.reveal()) < values.GOOD_TOKEN:
-        weak = f"is shorter than {values.GOOD_TOKEN} characters and may be guessed"
-        reading.warn(node, path, f"{weak}; {values.MAKE_TOKEN}")

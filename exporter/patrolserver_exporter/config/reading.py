@@ -1,28 +1,23 @@
-"""How nodes become typed values: the type of a field says how it is read, and `Annotated` says what the type cannot.
+"""How nodes become typed values: `msgspec.inspect` tells the type of each field, and the type says how it is read.
 
-The fields of a dataclass or a `msgspec.Struct` are the keys of a mapping, ``tuple`` and ``frozenset`` are lists,
-``Mapping[X, Y]`` has free keys, and ``X | None`` may be null. Bounds stand in a `msgspec.Meta`, whose
-``extra={"kind": …}`` tells a duration from another float and a glob from another text. What does not fit is noted, and
-the reading goes on, so that one run finds every mistake.
+The fields of a dataclass or a `msgspec.Struct` are the keys of a mapping, and ``X | None`` may be null. What the type
+cannot tell stands in a `msgspec.Meta`: bounds, and in ``extra={"kind": …}`` that a number is a ``duration``, a text a
+``glob``, or the `Value` that parses it. What does not fit is noted and the reading goes on, so that one run finds every
+mistake.
 """
 
 from __future__ import annotations
 
-import collections.abc
-import dataclasses
-import datetime as dt
 import difflib
 import functools
-import inspect
 import os.path
 import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import Meta
+import msgspec
+from msgspec import NODEFAULT, inspect
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from patrolserver_exporter.config import values
@@ -36,11 +31,23 @@ if TYPE_CHECKING:
 CREDENTIALS_PREFIX = "${CREDENTIALS_DIRECTORY}/"
 MAX_VALUES = 200_000
 """Aliases can repeat values without end."""
-REQUIRED: Final[Any] = inspect.Parameter.empty
-"""The key has no default."""
 WRONG: Final[Any] = object()
 """The value did not fit, which is noted."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How a single value is read. Where it may hold a password it may not show: no message repeats it."""
+
+    kind: str
+    parse: Callable[[str], Any]
+    may_show: bool = True
+
+    @property
+    def meta(self) -> msgspec.Meta:
+        """For `Annotated`."""
+        return msgspec.Meta(extra={"kind": self})
 
 
 def join_key(path: str, key: str) -> str:
@@ -56,9 +63,11 @@ class Reading:
     folder: Path = field(default_factory=Path)
     environ: Mapping[str, str] | None = None
     """None: the text comes from elsewhere, and tags, which could read our files, are refused."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the root's keys that need not be in the text."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    found: dict[str, tuple[Node, Any]] = field(default_factory=dict)
+    found: dict[str, tuple[Node | None, Any]] = field(default_factory=dict)
     """Node and value of every key and item, for the rules that look at several; a default has its section's node."""
     count: int = 0
 
@@ -71,15 +80,21 @@ class Reading:
         """Note what works but should not stay so."""
         self.warnings.append(self._problem(node, path, message))
 
-    def read(self, shape: Shape, node: Node, path: str) -> Any:
+    def whole(self, kind: Any, node: Node) -> Any:
+        """Return the root as a value of that type; raises `ConfigError` with every mistake."""
+        value = self.read(inspect.type_info(kind), node, "")
+        if self.problems:
+            raise ConfigError(tuple(self.problems))
+        return value
+
+    def read(self, kind: inspect.Type, node: Node, path: str) -> Any:
         """Return the node's value, or `WRONG` after noting what is wrong with it or in it."""
         before, self.count = len(self.problems), self.count + 1
         if self.count > MAX_VALUES:
-            raise ConfigError(
-                (self._problem(node, path, f"is value {self.count}, which is too many; aliases repeat them"),)
-            )
+            message = f"is value {self.count}, which is too many; aliases repeat them"
+            raise ConfigError((self._problem(node, path, message),))
         try:
-            value = shape.read(self, node, path)
+            value = self._value(kind, node, path)
         except Unfit as error:
             self.wrong(node, path, str(error))
         if len(self.problems) > before:
@@ -87,29 +102,68 @@ class Reading:
         self.found[path] = node, value
         return value
 
-    def result(self, shape: Shape, node: Node) -> Any:
-        """Return the root's value; raises `ConfigError` with every mistake."""
-        value = self.read(shape, node, "")
-        if self.problems:
-            raise ConfigError(tuple(self.problems))
-        return value
+    def _value(self, kind: inspect.Type, node: Node, path: str) -> Any:
+        inner, _, may_be_null = unwrapped(kind)
+        if may_be_null and is_null(node):
+            return None
+        match inner:
+            case inspect.StructType() | inspect.DataclassType():
+                return self._section(inner, node, path)
+            case inspect.VarTupleType() | inspect.FrozenSetType():
+                items = _children(node, SequenceNode, "a list, in [brackets] or with a dash before each item")
+                if len(items) < (inner.min_length or 0):
+                    raise Unfit("needs at least one item")
+                read = (self.read(inner.item_type, child, f"{path}[{index}]") for index, child in enumerate(items))
+                return tuple(read) if isinstance(inner, inspect.VarTupleType) else frozenset(read)
+            case inspect.DictType():
+                return self._mapping(inner, node, path)
+        return self._single(inner, value_of(kind), node)
 
-    def pairs(self, node: Node, path: str, needed: str) -> list[tuple[ScalarNode, Node, str]]:
-        """Return each key of a mapping, its value, and its path."""
-        pairs: dict[str, tuple[ScalarNode, Node, str]] = {}
-        for key, child in _children(node, MappingNode, needed):
-            if not isinstance(key, ScalarNode) or key.tag != TEXT:
-                self.wrong(key, path, "has a key that is not a plain word")
-            elif key.value == "<<":
-                self.wrong(key, path, "merge keys (<<) are not supported; repeat the keys, or alias a whole value")
-            elif first := pairs.get(key.value):
-                line = first[0].start_mark.line + 1
-                self.wrong(key, join_key(path, key.value), f"is given twice, first on line {line}; keep one")
+    def _section(self, kind: inspect.StructType | inspect.DataclassType, node: Node, path: str) -> Any:
+        before, read = len(self.problems), {} if path else dict(self.given)
+        pairs = self._pairs(node, path)
+        fields = {field.name: field for field in kind.fields}
+        # What is missing may be what is misspelt: one mistake, told once.
+        tells_missing = len(self.problems) == before and all(key.value in fields for key, _, _ in pairs)
+        for key, child, inner in pairs:
+            if known := fields.get(key.value):
+                read[key.value] = self.read(known.type, child, inner)
             else:
-                pairs[key.value] = key, child, join_key(path, key.value)
-        return list(pairs.values())
+                close = difflib.get_close_matches(key.value[:64], fields, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(fields)}"
+                self.wrong(key, inner, f"is unknown; {hint}")
+        for name, known in fields.items():
+            if name not in read and not known.required:
+                self.found[join_key(path, name)] = node, default_of(known)
+            elif name not in read:
+                read[name] = tells_missing and self.wrong(node, join_key(path, name), "is missing; add it")
+        return kind.cls(**read)
 
-    def sourced(self, node: ScalarNode) -> Secret:
+    def _mapping(self, kind: inspect.DictType, node: Node, path: str) -> dict[Any, Any]:
+        read = {}
+        for key, child, inner in self._pairs(node, path):
+            try:
+                read[value_of(kind.key_type).parse(key.value)] = self.read(kind.value_type, child, inner)
+            except Unfit as error:
+                self.wrong(key, inner, str(error))
+        return read
+
+    def _single(self, kind: inspect.Type, how: Value, node: Node) -> Any:
+        if not isinstance(node, ScalarNode) or is_null(node):
+            raise Unfit(f"needs a {how.kind}, not {_words_for(node)}")
+        is_secret = isinstance(kind, inspect.CustomType) and kind.cls is Secret
+        source = self._source(node) if is_secret or node.tag != TEXT else None
+        try:
+            value = how.parse(source.reveal() if source else node.value)
+        except Unfit as error:
+            if source or not how.may_show or not node.value:
+                raise
+            raise Unfit(f"{error} (is {node.value[:40]!a})") from None
+        if isinstance(value, Path) and not os.path.isfile(value := self.folder / value):  # noqa: PTH113 - it never raises
+            raise Unfit(f"is no file (is {node.value[:200]!a}); correct the path, which starts at {self.folder}")
+        return source if is_secret else value
+
+    def _source(self, node: ScalarNode) -> Secret:
         """Return the text, which may be in a variable or a file."""
         text, tag = node.value, node.tag.removeprefix(TEXT)
         if tag not in {"", "!env", "!file"}:
@@ -129,161 +183,62 @@ class Reading:
         except ConfigError as error:
             raise Unfit(error.errors[0].message) from None
 
+    def _pairs(self, node: Node, path: str) -> list[tuple[ScalarNode, Node, str]]:
+        """Return each key of a mapping, its value, and its path."""
+        pairs: dict[str, tuple[ScalarNode, Node, str]] = {}
+        for key, child in _children(node, MappingNode, "keys and values"):
+            if not isinstance(key, ScalarNode) or key.tag != TEXT:
+                self.wrong(key, path, "has a key that is not a plain word")
+            elif key.value == "<<":
+                self.wrong(key, path, "merge keys (<<) are not supported; repeat the keys, or alias a whole value")
+            elif first := pairs.get(key.value):
+                line = first[0].start_mark.line + 1
+                self.wrong(key, join_key(path, key.value), f"is given twice, first on line {line}; keep one")
+            else:
+                pairs[key.value] = key, child, join_key(path, key.value)
+        return list(pairs.values())
+
     def _problem(self, node: Node | None, path: str, message: str) -> Problem:
         mark = node.start_mark if node else None
         return Problem(self.file, mark and mark.line + 1, mark and mark.column + 1, path, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A single value. ``may_show`` is false where it may hold a password, so that no message repeats it."""
-
-    kind: str
-    parse: Callable[[str], Any]
-    nullable: bool = False
-    may_show: bool = True
-    is_secret: bool = False
-
-    def read(self, reading: Reading, node: Node, _path: str) -> Any:
-        """Return the parsed value, or the secret whose text can be parsed."""
-        if self.nullable and is_null(node):
-            return None
-        if not isinstance(node, ScalarNode) or is_null(node):
-            raise Unfit(f"needs a {self.kind}, not {_kind_of(node)}")
-        is_plain = node.tag == TEXT and not self.is_secret
-        source = None if is_plain else reading.sourced(node)
-        try:
-            value = self.parse(source.reveal() if source else node.value)
-        except Unfit as error:
-            if not is_plain or not self.may_show or not node.value:
-                raise
-            raise Unfit(f"{error} (is {node.value[:40]!a})") from None
-        if isinstance(value, Path) and not os.path.isfile(value := reading.folder / value):  # noqa: PTH113 - it never raises
-            raise Unfit(f"is no file (is {node.value[:200]!a}); correct the path, which starts at {reading.folder}")
-        return source if self.is_secret else value
+def unwrapped(kind: inspect.Type) -> tuple[inspect.Type, Any, bool]:
+    """Return the type itself, what the schema notes as its ``kind``, and whether it may be null."""
+    note, may_be_null = None, False
+    while isinstance(kind, inspect.Metadata | inspect.UnionType):
+        if isinstance(kind, inspect.Metadata):
+            note, kind = (kind.extra or {}).get("kind", note), kind.type
+        else:
+            may_be_null = True
+            kind = next(member for member in kind.types if not isinstance(member, inspect.NoneType))
+    return kind, note, may_be_null
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list of one shape, as a tuple or frozenset. Nothing after the key is an empty list."""
-
-    item: Shape
-    build: Callable[[list[Any]], Any] = tuple
-    least: int = 0
-
-    @property
-    def kind(self) -> str:
-        """A list of what."""
-        return f"list of {self.item.kind}"
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the items."""
-        items = _children(node, SequenceNode, "a list, in [brackets] or with a dash before each item")
-        if len(items) < self.least:
-            raise Unfit("needs at least one item")
-        return self.build([reading.read(self.item, child, f"{path}[{index}]") for index, child in enumerate(items)])
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    """A mapping with free keys. Nothing after the key is an empty one."""
-
-    item: Shape
-    name: Callable[[str], Any]
-
-    @property
-    def kind(self) -> str:
-        """A mapping to what."""
-        return f"{self.item.kind} by name"
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return a `dict` in the order of the text."""
-        read: dict[Any, Any] = {}
-        for key, child, inner in reading.pairs(node, path, "names, each with what it stands for"):
-            try:
-                read[self.name(key.value)] = reading.read(self.item, child, inner)
-            except Unfit as error:
-                reading.wrong(key, inner, str(error))
-        return read
+def value_of(kind: inspect.Type) -> Value:
+    """Return how a single value of that type is read."""
+    inner, note, _ = unwrapped(kind)
+    match inner:
+        case _ if isinstance(note, Value):
+            return note
+        case inspect.IntType() | inspect.FloatType():
+            name = note or ("number" if isinstance(inner, inspect.FloatType) else "whole number")
+            parse = values.duration if note == "duration" else values.number
+            return Value(name, functools.partial(parse, kind=name, least=inner.ge or 0, most=inner.le))
+        case inspect.EnumType():
+            return Value(inner.cls.__name__.lower(), values.choice({str(member): member for member in inner.cls}))
+        case inspect.BoolType():
+            return Value("boolean", values.boolean)
+        case inspect.DateType():
+            return Value("date", values.date)
+        case inspect.CustomType(cls=cls) if cls is Path:
+            return Value("path", Path, may_show=False)
+    return Value(note or "text", values.text)
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A mapping that becomes an object of ``build``; its keys are the fields. Without any, all have their defaults."""
-
-    build: Any
-    given: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Values of keys that need not be in the text."""
-    kind: str = "mapping"
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """How each key is read, in the order of the documentation."""
-        return {name: shape_of(hint) for name, hint in _hints_of(self.build).items()}
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """Every field's default; `REQUIRED` where there is none."""
-        return {key: field.default for key, field in inspect.signature(self.build).parameters.items()}
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the object."""
-        shapes, read, before = self.shapes, dict(self.given), len(reading.problems)
-        pairs = reading.pairs(node, path, "keys and values")
-        # What is missing may be what is misspelt: one mistake, told once.
-        is_whole = len(reading.problems) == before and all(key.value in shapes for key, _, _ in pairs)
-        for key, child, inner in pairs:
-            if shape := shapes.get(key.value):
-                read[key.value] = reading.read(shape, child, inner)
-            else:
-                close = difflib.get_close_matches(key.value[:64], shapes, 1)
-                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(shapes)}"
-                reading.wrong(key, inner, f"is unknown; {hint}")
-        for key, default in self.defaults.items():
-            if key not in read and default is not REQUIRED:
-                reading.found[join_key(path, key)] = node, default
-            elif key not in read:
-                read[key] = is_whole and reading.wrong(node, join_key(path, key), "is missing; add it")
-        return self.build(**read)
-
-
-Shape = Value | ListOf | MapOf | Section
-
-
-@functools.cache
-def shape_of(hint: Any) -> Shape:
-    """Return how a field of that type is read."""
-    notes: tuple[Any, ...] = ()
-    if get_origin(hint) is Annotated:
-        hint, *notes = get_args(hint)
-    if shapes := [note for note in notes if hasattr(note, "read")]:
-        return shapes[0]
-    meta = next((note for note in notes if isinstance(note, Meta)), Meta())
-    kind, arguments = get_origin(hint) or hint, get_args(hint)
-    if NoneType in arguments:
-        shape = shape_of(next(argument for argument in arguments if argument is not NoneType))
-        return dataclasses.replace(shape, nullable=True) if isinstance(shape, Value) else shape
-    if kind in {tuple, frozenset}:
-        return ListOf(shape_of(arguments[0]), kind, meta.min_length or 0)
-    if kind is collections.abc.Mapping:
-        return MapOf(shape_of(arguments[1]), shape_of(arguments[0]).parse)
-    if issubclass(kind, StrEnum):
-        return Value(kind.__name__.lower(), values.choice({str(member): member for member in kind}))
-    least, most, special = meta.ge or 0, meta.le, (meta.extra or {}).get("kind")
-    if special == "duration":
-        return Value("duration", values.duration(least, most))
-    known = {
-        bool: Value("boolean", values.boolean),
-        int: Value("whole number", values.whole(least, most)),
-        float: Value("number", values.number(least, most)),
-        str: Value(special or "text", values.text),
-        dt.date: Value("date", values.date),
-        Path: Value("path", Path, may_show=False),
-    }
-    return known.get(kind) or Section(kind)
-
-
-_hints_of = functools.cache(functools.partial(get_type_hints, include_extras=True))
+def default_of(known: inspect.Field) -> Any:
+    """Return a field's default; `NODEFAULT` where its key is required."""
+    return known.default if known.default_factory is NODEFAULT else known.default_factory()
 
 
 def _children(node: Node, kind: type[Node], needed: str) -> list[Any]:
@@ -292,10 +247,10 @@ def _children(node: Node, kind: type[Node], needed: str) -> list[Any]:
         raise Unfit("only a single value can have a tag, not a list or a mapping")
     if isinstance(node, kind) or is_null(node):
         return [] if is_null(node) else list(node.value)
-    raise Unfit(f"needs {needed}, not {_kind_of(node)}")
+    raise Unfit(f"needs {needed}, not {_words_for(node)}")
 
 
-def _kind_of(node: Node) -> str:
+def _words_for(node: Node) -> str:
     if isinstance(node, ScalarNode):
         return "an empty value" if is_null(node) else "a single value"
     return "a list" if isinstance(node, SequenceNode) else "a mapping"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
@@ -31,12 +31,15 @@ def _policy_name(name: str) -> str:
     return name
 
 
-CREDENTIAL = Value("secret", values.text, is_secret=True)
-TOKEN = Value("secret", values.token, is_secret=True)
-API_URL = Value("URL", values.api_url, may_show=False)
-_Name = Annotated[str, Value("name", values.name)]
-_PolicyName = Annotated[str, Value("name", _policy_name)]
-_Networks = tuple[Annotated[Network, Value("network", values.network)], ...]
+_Credential = Annotated[Secret, Value("secret", values.text).meta]
+Token = Annotated[Secret, Value("secret", values.token).meta]
+_Name = Annotated[str, Value("name", values.name).meta]
+_PolicyName = Annotated[str, Value("name", _policy_name).meta]
+if TYPE_CHECKING:
+    _Networks = tuple[Network, ...]
+else:
+    # msgspec takes no union of two classes.
+    _Networks = tuple[Annotated[Any, Value("network", values.network).meta], ...]
 _Whole = Annotated[int, Meta(ge=1)]
 _Bound = Annotated[int, Meta(ge=0)]
 
@@ -66,18 +69,18 @@ class Account:
 
     name: _Name = "default"
     """The label `account`; unique, at most 64 characters, no slash."""
-    api_url: Annotated[str, API_URL] = "https://api.patrolserver.com"
+    api_url: Annotated[str, Value("URL", values.api_url, may_show=False).meta] = "https://api.patrolserver.com"
     """Base URL of the API."""
-    key: Annotated[Secret, CREDENTIAL]
+    key: _Credential
     """The API key."""
-    secret: Annotated[Secret, CREDENTIAL]
+    secret: _Credential
     """The API secret."""
-    webhook_tokens: tuple[Annotated[Secret, TOKEN], ...] = ()
+    webhook_tokens: tuple[Token, ...] = ()
     """The webhook's URL is `/webhook/<token>`; the token tells the account. Several while one is replaced by another;
     none turns the webhook off for this account. Letters, digits and `-._~`, best 16 or more."""
     servers: ServerFilter = field(default_factory=ServerFilter)
     # A secret, because it may hold a password.
-    proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url, is_secret=True)] | None = None
+    proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url).meta] | None = None
     """HTTP proxy to reach the API, with user and password if it needs them."""
     ca_file: Path | None = None
     """Certificate authorities (PEM) to trust instead of the usual ones."""
@@ -162,7 +165,7 @@ class Store:
     """Where the state lives."""
 
     # It may hold a password: never to be printed; `patrolserver_exporter.store` redacts it.
-    url: Annotated[str, Value("URL", values.store_url, may_show=False)] = field(
+    url: Annotated[str, Value("URL", values.store_url, may_show=False).meta] = field(
         default="sqlite:///patrolserver.db", repr=False
     )
     """`sqlite:///FILE` (from the working directory), `sqlite:////PATH/FILE`, in a folder that exists, or
@@ -177,7 +180,7 @@ class ApiToken:
 
     name: _Name
     """Who uses it, for the logs; unique."""
-    token: Annotated[Secret, TOKEN]
+    token: Token
     """The bearer token. Letters, digits and `-._~`, best 16 or more."""
     scopes: Annotated[frozenset[Scope], Meta(min_length=1)] = frozenset({Scope.READ})
     """What it may do: read, refresh, inbox, reload."""

@@ -80,42 +80,23 @@ def choice(meanings: Mapping[str, T]) -> Callable[[str], T]:
 boolean = choice({"true": True, "false": False})
 
 
-def whole(least: float, most: float | None) -> Callable[[str], int]:
-    """Make the parser of whole numbers within bounds."""
-    most = MAX_NUMBER if most is None else most
-
-    def parse(value: str) -> int:
-        if not _WHOLE.fullmatch(value) or not least <= int(value) <= most:
-            raise Unfit(f"needs a whole number from {least} to {most}, in digits and without leading zeros")
-        return int(value)
-
-    return parse
+def number(value: str, *, kind: str, least: float, most: float | None) -> float:
+    """A number within bounds; a ``whole number`` is an `int`."""
+    is_whole, most = kind == "whole number", MAX_NUMBER if most is None else most
+    if not (_WHOLE if is_whole else _NUMBER).fullmatch(value) or not least <= float(value) <= most:
+        how = "in digits and without leading zeros" if is_whole else "such as 5 or 7.5"
+        raise Unfit(f"needs a {kind} from {least:.10g} to {most:.10g}, {how}")
+    return int(value) if is_whole else float(value)
 
 
-def number(least: float, most: float | None) -> Callable[[str], float]:
-    """Make the parser of decimal numbers within bounds."""
-    most = MAX_NUMBER if most is None else most
-
-    def parse(value: str) -> float:
-        if not _NUMBER.fullmatch(value) or not least <= float(value) <= most:
-            raise Unfit(f"needs a number from {least:g} to {most:g}, such as 5 or 7.5")
-        return float(value)
-
-    return parse
-
-
-def duration(least: float, most: float | None) -> Callable[[str], float]:
-    """Make the parser of durations within bounds, all in seconds."""
-
-    def parse(value: str) -> float:
-        seconds = parse_duration(value)
-        if seconds < least:
-            raise Unfit(f"needs at least {format_duration(least)}")
-        if most is not None and seconds > most:
-            raise Unfit(f"needs at most {format_duration(most)}")
-        return seconds
-
-    return parse
+def duration(value: str, *, least: float, most: float | None, **_: object) -> float:
+    """A duration within bounds, all in seconds."""
+    seconds = parse_duration(value)
+    if seconds < least:
+        raise Unfit(f"needs at least {format_duration(least)}")
+    if most is not None and seconds > most:
+        raise Unfit(f"needs at most {format_duration(most)}")
+    return seconds
 
 
 def date(value: str) -> dt.date:
