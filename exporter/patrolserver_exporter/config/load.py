@@ -14,12 +14,12 @@ from yaml import MappingNode, ScalarNode
 
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config import schema, values
-from patrolserver_exporter.config.files import is_world_readable, read_file
 from patrolserver_exporter.config.hidden import url_password
-from patrolserver_exporter.config.nodes import MAX_BYTES, TEXT, is_null, node_of, parse_nodes
+from patrolserver_exporter.config.nodes import MAX_BYTES, TEXT, node_of, parse_nodes
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
 from patrolserver_exporter.config.reading import WRONG, Reading
-from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.config.secret import Secret, is_world_readable, read_file
+from patrolserver_exporter.config.values import MAKE_TOKEN
 from patrolserver_exporter.issues.model import Waiver
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ KEY = "PATROLSERVER_KEY"
 SECRET = "PATROLSERVER_SECRET"  # noqa: S105 - a variable's name
 API_URL = "PATROLSERVER_API_URL"
 WEBHOOK_TOKEN = "PATROLSERVER_WEBHOOK_TOKEN"  # noqa: S105 - a variable's name
+GOOD_TOKEN = 16
+"""Characters of a token that is not guessed."""
 VARIABLES = (KEY, f"{KEY}_FILE", SECRET, f"{SECRET}_FILE", API_URL, WEBHOOK_TOKEN, f"{WEBHOOK_TOKEN}_FILE")
 
 
@@ -51,20 +53,25 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     Where the file has no ``accounts``, the environment's account is taken; otherwise the environment only plays
     through ``!env``. The clock tells which waivers have run out. Raises `ConfigError` with every mistake.
     """
-    environment = Reading(file="environment", environ=environ)
-    reading = replace(environment, file=str(path), folder=path.parent if path else Path(), found={})
+    reading = Reading(file=str(path), folder=path.parent if path else Path(), environ=environ)
+    environment = replace(reading, file="environment", folder=Path(), found={})
     root = read_nodes(path, "--config.file") if path else MappingNode(TEXT, [])
-    if is_null(root) or (isinstance(root, MappingNode) and all(key.value != "accounts" for key, _ in root.value)):
+    config: schema.Config = reading.read(type_info(schema.Config), root, "")
+    accounts: tuple[schema.Account, ...] | None = None
+    if reading.found.get("accounts", (root, WRONG))[1] == ():
         # An empty variable is not set: compose files pass those on.
         if path and not any(environ.get(variable) for variable in VARIABLES):
             reading.wrong(None, "accounts", f"is missing; add it, or set {KEY} and {SECRET} in the environment")
-        reading.given = {"accounts": () if reading.problems else (_environment_account(environment),)}
-    config = reading.read(type_info(schema.Config), root, "")
+        else:
+            accounts = (_environment_account(environment, environ),)
     today = dt.datetime.fromtimestamp((clock or SystemClock()).now(), dt.UTC).date()
-    _check(environment, reading, today=today, is_open=path is not None and is_world_readable(path))
+    is_open = path is not None and is_world_readable(path)
+    _check_secrets(environment, reading, is_open=is_open)
+    _check_values(environment, reading, is_open=is_open, today=today)
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
-    return Loaded(config, tuple(map(str, ConfigError(tuple(reading.warnings)).errors)))
+    warnings = ConfigError(tuple(reading.warnings)).errors
+    return Loaded(replace(config, accounts=accounts or config.accounts), tuple(map(str, warnings)))
 
 
 def read_nodes(path: Path, flag: str, *, may_be_empty: bool = False) -> Node:
@@ -106,48 +113,51 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _environment_account(reading: Reading) -> schema.Account:
-    environ, given = reading.environ or {}, {}
-    kinds = {field.name: field.type for field in type_info(schema.Account).fields}
-    kinds["webhook_tokens"] = kinds["webhook_tokens"].item_type
-    for key, variable in {"key": KEY, "secret": SECRET, "webhook_tokens": WEBHOOK_TOKEN, "api_url": API_URL}.items():
+def _environment_account(reading: Reading, environ: Mapping[str, str]) -> schema.Account:
+    given: dict[str, Any] = {}
+    kinds = {KEY: schema.Credential, SECRET: schema.Credential, WEBHOOK_TOKEN: schema.Token, API_URL: schema.ApiUrl}
+    for variable, kind in kinds.items():
         value, file = environ.get(variable), environ.get(f"{variable}_FILE") if variable != API_URL else None
         if value and file:
-            given[key] = reading.wrong(None, variable, f"is set, and {variable}_FILE too; unset one of them")
+            given[variable] = reading.wrong(None, variable, f"is set, and {variable}_FILE too; unset one of them")
         elif file:
-            given[key] = reading.read(kinds[key], ScalarNode("!file", file), f"{variable}_FILE")
+            given[variable] = reading.read(type_info(kind), ScalarNode("!file", file), f"{variable}_FILE")
         elif value:
-            given[key] = reading.read(kinds[key], ScalarNode("!env", variable), variable)
+            given[variable] = reading.read(type_info(kind), ScalarNode("!env", variable), variable)
         elif variable in {KEY, SECRET}:
             remedy = f"set it or {variable}_FILE, or give accounts in a file by --config.file"
-            given[key] = reading.wrong(None, variable, f"is not set; {remedy}")
-    if "webhook_tokens" in given:
-        given["webhook_tokens"] = (given["webhook_tokens"],)
-    return schema.Account(**given)
+            given[variable] = reading.wrong(None, variable, f"is not set; {remedy}")
+    tokens = (given[WEBHOOK_TOKEN],) if WEBHOOK_TOKEN in given else ()
+    account = schema.Account(key=given[KEY], secret=given[SECRET], webhook_tokens=tokens)
+    return replace(account, api_url=given.get(API_URL, account.api_url))
 
 
-def _check(*readings: Reading, today: dt.date, is_open: bool) -> None:
+def _check_secrets(*readings: Reading, is_open: bool) -> None:
+    """Warn of secrets that others may know, and refuse a token that is given twice."""
+    first: dict[str, str] = {}
+    for reading, (path, (node, secret)) in ((one, found) for one in readings for found in one.found.items()):
+        if not isinstance(secret, Secret):
+            continue
+        origin, _, source = secret.origin.partition(" ")
+        if origin == "file" and is_world_readable(Path(source)):
+            reading.warn(node, path, f"is read from a file that everyone may read; chmod o-r {source}")
+        elif origin == "literal" and is_open:
+            remedy = f"chmod o-r {reading.file}, or use !file"
+            reading.warn(node, path, f"is a secret in a file that everyone may read; {remedy}")
+        if "token" not in path.lower():
+            continue
+        if (twin := first.setdefault(secret.reveal(), path)) != path:
+            reading.wrong(node, path, f"is the same token as {twin}; give each its own ({MAKE_TOKEN})")
+        if len(secret.reveal()) < GOOD_TOKEN:
+            reading.warn(node, path, f"is shorter than {GOOD_TOKEN} characters and may be guessed; {MAKE_TOKEN}")
+
+
+def _check_values(*readings: Reading, is_open: bool, today: dt.date) -> None:
     """Note what does not go together, and warn of what should not stay so."""
     first: dict[tuple[str, str], str] = {}
-    tokens: list[tuple[str, Secret]] = []
-    for reading, path, node, value in ((one, path, *found) for one in readings for path, found in one.found.items()):
-        place = re.sub(r"\[\d+\]", "[]", path)
-        if isinstance(value, Secret):
-            origin, _, file = value.origin.partition(" ")
-            if origin == "file" and is_world_readable(Path(file)):
-                reading.warn(node, path, f"is read from a file that everyone may read; chmod o-r {file}")
-            elif origin == "literal" and is_open:
-                remedy = f"chmod o-r {reading.file}, or use !file"
-                reading.warn(node, path, f"is a secret in a file that everyone may read; {remedy}")
-        match place, value:
-            case "accounts[].webhook_tokens[]" | "api.tokens[].token" | "PATROLSERVER_WEBHOOK_TOKEN", Secret():
-                if twin := next((other for other, known in tokens if known == value), None):
-                    reading.wrong(node, path, f"is the same token as {twin}; give each its own ({values.MAKE_TOKEN})")
-                tokens.append((path, value))
-                if len(value.reveal()) < (good := values.GOOD_TOKEN):
-                    message = f"is shorter than {good} characters and may be guessed; {values.MAKE_TOKEN}"
-                    reading.warn(node, path, message)
-            case (("accounts[].name" | "api.tokens[].name"), str()):
+    for reading, (path, (node, value)) in ((one, found) for one in readings for found in one.found.items()):
+        match re.sub(r"\[\d+\]", "[]", path), value:
+            case ("accounts[].name" | "api.tokens[].name") as place, str():
                 item = path.removesuffix(".name")
                 if (twin := first.setdefault((place, value), item)) != item:
                     hint = " (without one it is default)" if value == "default" else ""

@@ -25,7 +25,7 @@ _REASONS = {
     "found another document": "has a second document; everything belongs into one",
     "undefined alias": "is an alias without an anchor before it; a value that starts with * needs quotes",
     "second occurrence": "gives an anchor for the second time; choose another name after the &",
-    "cannot start any token": "is not YAML here; indent with spaces, not tabs, and quote values with special characters",
+    "cannot start any token": "is not YAML; indent with spaces, not tabs, and quote a value with special characters",
 }
 """What to say instead of PyYAML's words."""
 
@@ -38,6 +38,11 @@ def is_null(node: yaml.Node) -> bool:
         and not node.style
         and node.value in {"", "~", "null", "Null", "NULL"}
     )
+
+
+def place_of(mark: Any) -> tuple[int | None, int | None]:
+    """Return line and column, counted from 1; nothing comes from elsewhere than a text."""
+    return (mark.line + 1, mark.column + 1) if mark else (None, None)
 
 
 def parse_nodes(raw: bytes, file: str, *, may_be_empty: bool = False) -> yaml.Node:
@@ -55,8 +60,7 @@ def parse_nodes(raw: bytes, file: str, *, may_be_empty: bool = False) -> yaml.No
         _check_depth(text, file)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else ()
+        place = place_of(error.problem_mark or error.context_mark)
         # Never the snippet, which may be a secret's line; nor quoted words, which may be parts of one.
         said = _QUOTED.sub("…", error.problem or "unreadable")
         default = f"is not YAML: {said}; a value with special characters needs quotes"
@@ -91,8 +95,7 @@ def _check_depth(text: str, file: str) -> None:
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            mark = event.start_mark
-            raise _unreadable(file, f"is nested deeper than {MAX_DEPTH} levels", mark.line + 1, mark.column + 1)
+            raise _unreadable(file, f"is nested deeper than {MAX_DEPTH} levels", *place_of(event.start_mark))
 
 
 def _unreadable(file: str, message: str, line: int | None = None, column: int | None = None) -> ConfigError:

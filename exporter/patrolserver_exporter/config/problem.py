@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class Unfit(ValueError):
-    """A single value does not fit. The message says what fits and does not repeat the value; a reader adds the place."""
+    """A value does not fit. The message says what fits and does not repeat the value; the reader adds the place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from msgspec import NODEFAULT, inspect
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.nodes import TEXT, is_null
+from patrolserver_exporter.config.nodes import TEXT, is_null, place_of
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
 from patrolserver_exporter.config.secret import Secret
 
@@ -63,11 +63,9 @@ class Reading:
     folder: Path = field(default_factory=Path)
     environ: Mapping[str, str] | None = None
     """None: the text comes from elsewhere, and tags, which could read our files, are refused."""
-    given: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the root's keys that need not be in the text."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    found: dict[str, tuple[Node | None, Any]] = field(default_factory=dict)
+    found: dict[str, tuple[Node, Any]] = field(default_factory=dict)
     """Node and value of every key and item, for the rules that look at several; a default has its section's node."""
     count: int = 0
 
@@ -96,7 +94,7 @@ class Reading:
         try:
             value = self._value(kind, node, path)
         except Unfit as error:
-            self.wrong(node, path, str(error))
+            value = self.wrong(node, path, str(error))
         if len(self.problems) > before:
             value = WRONG
         self.found[path] = node, value
@@ -120,7 +118,7 @@ class Reading:
         return self._single(inner, value_of(kind), node)
 
     def _section(self, kind: inspect.StructType | inspect.DataclassType, node: Node, path: str) -> Any:
-        before, read = len(self.problems), {} if path else dict(self.given)
+        before, read = len(self.problems), {}
         pairs = self._pairs(node, path)
         fields = {field.name: field for field in kind.fields}
         # What is missing may be what is misspelt: one mistake, told once.
@@ -192,15 +190,15 @@ class Reading:
             elif key.value == "<<":
                 self.wrong(key, path, "merge keys (<<) are not supported; repeat the keys, or alias a whole value")
             elif first := pairs.get(key.value):
-                line = first[0].start_mark.line + 1
+                line, _ = place_of(first[0].start_mark)
                 self.wrong(key, join_key(path, key.value), f"is given twice, first on line {line}; keep one")
             else:
                 pairs[key.value] = key, child, join_key(path, key.value)
         return list(pairs.values())
 
     def _problem(self, node: Node | None, path: str, message: str) -> Problem:
-        mark = node.start_mark if node else None
-        return Problem(self.file, mark and mark.line + 1, mark and mark.column + 1, path, message)
+        place = place_of(node.start_mark) if node else (None, None)
+        return Problem(self.file, *place, path, message)
 
 
 def unwrapped(kind: inspect.Type) -> tuple[inspect.Type, Any, bool]:

@@ -1,6 +1,6 @@
 """The configuration: every key with its type, default and description, typed and frozen. Durations are seconds.
 
-`reading` reads these types, and `reference` writes their documentation: the text below a key is its description there.
+`reading` reads these types. The text below a key is its description in the documentation, which a test holds against it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from patrolserver_exporter.config import values
 from patrolserver_exporter.config.problem import Unfit
 from patrolserver_exporter.config.reading import Value
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.gate.policy import BUILTIN, DAY, Inline, NamedPolicy
+from patrolserver_exporter.gate.policy import BUILTIN, DAY, Count, Duration, Inline, NamedPolicy, Risk
 from patrolserver_exporter.issues.model import Glob, Waiver
 
 Network = values.Network
@@ -31,7 +31,8 @@ def _policy_name(name: str) -> str:
     return name
 
 
-_Credential = Annotated[Secret, Value("secret", values.text).meta]
+Credential = Annotated[Secret, Value("secret", values.text).meta]
+ApiUrl = Annotated[str, Value("URL", values.api_url, may_show=False).meta]
 Token = Annotated[Secret, Value("secret", values.token).meta]
 _Name = Annotated[str, Value("name", values.name).meta]
 _PolicyName = Annotated[str, Value("name", _policy_name).meta]
@@ -41,7 +42,6 @@ else:
     # msgspec takes no union of two classes.
     _Networks = tuple[Annotated[Any, Value("network", values.network).meta], ...]
 _Whole = Annotated[int, Meta(ge=1)]
-_Bound = Annotated[int, Meta(ge=0)]
 
 
 class Scope(StrEnum):
@@ -69,11 +69,11 @@ class Account:
 
     name: _Name = "default"
     """The label `account`; unique, at most 64 characters, no slash."""
-    api_url: Annotated[str, Value("URL", values.api_url, may_show=False).meta] = "https://api.patrolserver.com"
+    api_url: ApiUrl = "https://api.patrolserver.com"
     """Base URL of the API."""
-    key: _Credential
+    key: Credential
     """The API key."""
-    secret: _Credential
+    secret: Credential
     """The API secret."""
     webhook_tokens: tuple[Token, ...] = ()
     """The webhook's URL is `/webhook/<token>`; the token tells the account. Several while one is replaced by another;
@@ -118,9 +118,9 @@ class Webhook:
 class Issues:
     """What counts as an issue."""
 
-    exploit_risk: Annotated[float, Meta(ge=0, le=10)] = 5.0
+    exploit_risk: Risk = 5.0
     """Exploits at or above this risk count, 0 to 10."""
-    settle: Annotated[float, _seconds(0)] = 300.0
+    settle: Duration = 300.0
     """An issue that only an event reported is not closed by a poll that started sooner than this after it."""
     waivers: tuple[Waiver, ...] = ()
     """Issues that are accepted, each up to a date: counted as waived and not as open."""
@@ -152,9 +152,9 @@ class Metrics:
     """One series for each outdated, unsupported or exploitable software."""
     exploits: bool = True
     """One series for each known exploit at or above `issues.exploit_risk`, within the same limits."""
-    software_limit_per_server: _Bound = 200
+    software_limit_per_server: Count = 200
     """At most so many series of software for one server, and as many of exploits."""
-    software_limit_total: _Bound = 200_000
+    software_limit_total: Count = 200_000
     """At most so many series of software in all, and as many of exploits."""
     max_label_length: Annotated[int, Meta(ge=16, le=4096)] = 128
     """Longer label values are cut and end in a hash; at least 16."""
@@ -206,7 +206,7 @@ class Web:
 class Config:
     """The whole configuration."""
 
-    accounts: Annotated[tuple[Account, ...], Meta(min_length=1)]
+    accounts: Annotated[tuple[Account, ...], Meta(min_length=1)] = ()
     """The PatrolServer accounts. Without this key, the one account comes from the environment."""
     poll: Poll = field(default_factory=Poll)
     webhook: Webhook = field(default_factory=Webhook)

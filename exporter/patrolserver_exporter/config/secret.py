@@ -1,14 +1,14 @@
-"""Secrets, which do not print themselves and can be read again from where they come."""
+"""Secrets, which do not print themselves and can be read again, and the files that may hold some."""
 
 from __future__ import annotations
 
 import hmac
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, Self, final
 
-from patrolserver_exporter.config.files import read_file
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Secret:
     """A value that must not show: the text itself, or what the variable (``!env``) or file (``!file``) holds.
 
     Raises `ConfigError` when that is empty, not one line of text, or cannot be read. Two are equal when their values
-    are, compared in constant time. It has no hash, as its value may change, and cannot be pickled. Threads may share it.
+    are. It has no hash, as its value may change, and cannot be pickled. Threads may share it.
     """
 
     __slots__ = ("_environ", "_lock", "_tag", "_text", "_value")
@@ -114,3 +114,25 @@ def _one_line(text: str) -> str:
     if any(char < " " or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in text):
         raise Unfit("holds line breaks or other control characters; it should be one line of text")
     return text
+
+
+def read_file(path: Path, max_bytes: int, named_by: str = "the path") -> bytes:
+    """Return the file's content, and raise `Unfit` where there is none; ``named_by`` tells where the path is given."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise Unfit(f"cannot be read ({reason}); correct {named_by}, or let the exporter's user read it") from None
+    if len(raw) > max_bytes:
+        raise Unfit(f"is over {max_bytes} bytes; correct {named_by}, or shorten the file")
+    return raw
+
+
+def is_world_readable(path: Path) -> bool:
+    """Whether every user of the machine may read the file; False when it cannot be told."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)

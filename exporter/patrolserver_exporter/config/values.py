@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-GOOD_TOKEN = 16
 MAX_NAME = 64
 MAX_NUMBER = 1_000_000_000
 MAX_TEXT = 1024

@@ -10,10 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from patrolserver_exporter.config.files import is_world_readable
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.schema import Account
-from patrolserver_exporter.config.secret import MAX_VALUE_BYTES, Secret
+from patrolserver_exporter.config.secret import MAX_VALUE_BYTES, Secret, is_world_readable
 
 CANARY = "c4n4ry-secret"
 NOBODY = 65_534
