@@ -49,20 +49,27 @@ def _row(entry: Entry) -> str:
     return f"| `{entry.path}` | {entry.kind} | {default} | {entry.description} |"
 
 
-def _entries(section: Any, path: str) -> Iterator[Entry]:
+def _entries(section: inspect.Type, path: str) -> Iterator[Entry]:
+    if not isinstance(section, inspect.DataclassType | inspect.StructType):
+        return
     texts = _texts(section.cls)
     for field in section.fields:
         inner, kind = join_key(path, field.name), _kind_of(field.type)
         default = "required" if field.required else _written(default_of(field), kind)
-        item, _, _ = below, _, _ = unwrapped(field.type)
-        suffix = ""
-        if isinstance(item, inspect.VarTupleType):
-            (below, _, _), suffix = unwrapped(item.item_type), "[]"
-        elif isinstance(item, inspect.DictType):
-            (below, _, _), suffix = unwrapped(item.value_type), ".NAME"
-        yield Entry(inner, kind, default, texts.get(field.name) or (kind == "mapping" and below.cls.__doc__) or "")
-        if isinstance(below, inspect.DataclassType | inspect.StructType):
-            yield from _entries(below, inner + suffix)
+        below, suffix = unwrapped(field.type)[0], ""
+        if isinstance(below, inspect.VarTupleType):
+            below, suffix = unwrapped(below.item_type)[0], "[]"
+        elif isinstance(below, inspect.DictType):
+            below, suffix = unwrapped(below.value_type)[0], ".NAME"
+        yield Entry(
+            inner,
+            kind,
+            default,
+            texts.get(field.name)
+            or (below.cls.__doc__ if isinstance(below, inspect.DataclassType | inspect.StructType) else None)
+            or "",
+        )
+        yield from _entries(below, inner + suffix)
 
 
 def _kind_of(kind: inspect.Type) -> str:

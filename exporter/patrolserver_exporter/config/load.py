@@ -15,7 +15,7 @@ from yaml import MappingNode, ScalarNode
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config import schema, values
 from patrolserver_exporter.config.hidden import url_password
-from patrolserver_exporter.config.nodes import MAX_BYTES, TEXT, node_of, parse_nodes
+from patrolserver_exporter.config.nodes import MAPPING, MAX_BYTES, TEXT, node_of, parse_nodes
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
 from patrolserver_exporter.config.reading import WRONG, Reading
 from patrolserver_exporter.config.secret import Secret, is_world_readable, read_file
@@ -55,7 +55,7 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     """
     reading = Reading(file=str(path), folder=path.parent if path else Path(), environ=environ)
     environment = replace(reading, file="environment", folder=Path(), found={})
-    root = read_nodes(path, "--config.file") if path else MappingNode(TEXT, [])
+    root = read_nodes(path, "--config.file") if path else MappingNode(MAPPING, [])
     config: schema.Config = reading.read(type_info(schema.Config), root, "")
     accounts: tuple[schema.Account, ...] | None = None
     if reading.found.get("accounts", (root, WRONG))[1] == ():
@@ -90,7 +90,7 @@ def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver
     """
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
-        # YAML 1.1 knows neither JSON's surrogate pairs nor every place of its tabs, but can say what is wrong and where.
+        # YAML 1.1 knows neither JSON's surrogate pairs nor every place of its tabs, but it says where a mistake is.
         node = node_of(json.loads(raw[: MAX_BYTES + 1], object_pairs_hook=_unique), source)
     except (ValueError, RecursionError):
         node = parse_nodes(raw, source)

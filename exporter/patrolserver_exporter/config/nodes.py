@@ -14,8 +14,8 @@ from patrolserver_exporter.config.problem import ConfigError, Problem
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
-TEXT = "tag:yaml.org,2002:str"
-"""The tag of a scalar that has none of its own."""
+TEXT, LIST, MAPPING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"
+"""The tags of what has none of its own."""
 
 # Without libyaml it is ten times slower.
 _LOADER: Any = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
@@ -70,7 +70,7 @@ def parse_nodes(raw: bytes, file: str, *, may_be_empty: bool = False) -> yaml.No
         raise _unreadable(file, "is not YAML; look for odd characters or escapes") from None
     if node is None and not may_be_empty:
         raise _unreadable(file, "is empty; write the configuration into it")
-    return node or yaml.MappingNode(TEXT, [])
+    return node or yaml.MappingNode(MAPPING, [])
 
 
 def node_of(data: object, file: str, depth: int = 0) -> yaml.Node:
@@ -80,9 +80,9 @@ def node_of(data: object, file: str, depth: int = 0) -> yaml.Node:
     match data:
         case dict():
             pairs = [(yaml.ScalarNode(TEXT, str(key)), node_of(item, file, depth + 1)) for key, item in data.items()]
-            return yaml.MappingNode("", pairs)
+            return yaml.MappingNode(MAPPING, pairs)
         case list():
-            return yaml.SequenceNode("", [node_of(item, file, depth + 1) for item in data])
+            return yaml.SequenceNode(LIST, [node_of(item, file, depth + 1) for item in data])
         case None:
             return yaml.ScalarNode(TEXT, "")
         case _:

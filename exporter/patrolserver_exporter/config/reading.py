@@ -21,7 +21,7 @@ from msgspec import NODEFAULT, inspect
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.nodes import TEXT, is_null, place_of
+from patrolserver_exporter.config.nodes import LIST, MAPPING, TEXT, is_null, place_of
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
 from patrolserver_exporter.config.secret import Secret
 
@@ -48,6 +48,16 @@ class Value:
     def meta(self) -> msgspec.Meta:
         """For `Annotated`."""
         return msgspec.Meta(extra={"kind": self})
+
+
+_NUMBERS = {"whole number": values.whole_number, "number": values.number, "duration": values.duration}
+_VALUES: dict[type[inspect.Type], Value] = {
+    inspect.BoolType: Value("boolean", values.boolean),
+    inspect.DateType: Value("date", values.date),
+    inspect.StrType: Value("text", values.text),
+    # Any other class has a `Value` of its own.
+    inspect.CustomType: Value("path", Path, may_show=False),
+}
 
 
 def join_key(path: str, key: str) -> str:
@@ -89,7 +99,7 @@ class Reading:
         """Return the node's value, or `WRONG` after noting what is wrong with it or in it."""
         before, self.count = len(self.problems), self.count + 1
         if self.count > MAX_VALUES:
-            message = f"is value {self.count}, which is too many; aliases repeat them"
+            message = f"is beyond the {MAX_VALUES} values that are read; do aliases repeat them?"
             raise ConfigError((self._problem(node, path, message),))
         try:
             value = self._value(kind, node, path)
@@ -216,22 +226,14 @@ def unwrapped(kind: inspect.Type) -> tuple[inspect.Type, Any, bool]:
 def value_of(kind: inspect.Type) -> Value:
     """Return how a single value of that type is read."""
     inner, note, _ = unwrapped(kind)
-    match inner:
-        case _ if isinstance(note, Value):
-            return note
-        case inspect.IntType() | inspect.FloatType():
-            name = note or ("number" if isinstance(inner, inspect.FloatType) else "whole number")
-            parse = values.duration if note == "duration" else values.number
-            return Value(name, functools.partial(parse, kind=name, least=inner.ge or 0, most=inner.le))
-        case inspect.EnumType():
-            return Value(inner.cls.__name__.lower(), values.choice({str(member): member for member in inner.cls}))
-        case inspect.BoolType():
-            return Value("boolean", values.boolean)
-        case inspect.DateType():
-            return Value("date", values.date)
-        case inspect.CustomType(cls=cls) if cls is Path:
-            return Value("path", Path, may_show=False)
-    return Value(note or "text", values.text)
+    if isinstance(note, Value):
+        return note
+    if isinstance(inner, inspect.EnumType):
+        return Value(inner.cls.__name__.lower(), values.choice({str(member): member for member in inner.cls}))
+    if isinstance(inner, inspect.IntType | inspect.FloatType):
+        name = note or ("whole number" if isinstance(inner, inspect.IntType) else "number")
+        return Value(name, functools.partial(_NUMBERS[name], least=inner.ge or 0, most=inner.le))
+    return Value(note, values.text) if note else _VALUES[type(inner)]
 
 
 def default_of(known: inspect.Field) -> Any:
@@ -241,7 +243,7 @@ def default_of(known: inspect.Field) -> Any:
 
 def _children(node: Node, kind: type[Node], needed: str) -> list[Any]:
     """Return what is in a list or mapping; nothing after the key is an empty one."""
-    if isinstance(node, kind) and node.tag.startswith("!"):
+    if isinstance(node, kind) and node.tag not in {LIST, MAPPING}:
         raise Unfit("only a single value can have a tag, not a list or a mapping")
     if isinstance(node, kind) or is_null(node):
         return [] if is_null(node) else list(node.value)

@@ -1,6 +1,6 @@
 """The configuration: every key with its type, default and description, typed and frozen. Durations are seconds.
 
-`reading` reads these types. The text below a key is its description in the documentation, which a test holds against it.
+`reading` reads these types. The text below a key is its description in `docs/configuration.md`, as a test checks.
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ What they raise says what fits and never repeats the value; the reader adds the 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import importlib.util
 import ipaddress
@@ -31,6 +32,7 @@ _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,1024}")
+_LOCAL = re.compile(r"(?:.*\.)?localhost|127(?:\.\d+){3}|::1")
 _SQLITE = re.compile(r"/(?!:memory:|file:)(?=/*[^/])[^?]+")
 # As SQLAlchemy takes it apart.
 _POSTGRESQL = re.compile(
@@ -79,16 +81,23 @@ def choice(meanings: Mapping[str, T]) -> Callable[[str], T]:
 boolean = choice({"true": True, "false": False})
 
 
-def number(value: str, *, kind: str, least: float, most: float | None) -> float:
-    """A number within bounds; a ``whole number`` is an `int`."""
-    is_whole, most = kind == "whole number", MAX_NUMBER if most is None else most
-    if not (_WHOLE if is_whole else _NUMBER).fullmatch(value) or not least <= float(value) <= most:
-        how = "in digits and without leading zeros" if is_whole else "such as 5 or 7.5"
-        raise Unfit(f"needs a {kind} from {least:.10g} to {most:.10g}, {how}")
-    return int(value) if is_whole else float(value)
+def whole_number(value: str, least: float, most: float | None) -> int:
+    """A whole number within bounds."""
+    most = MAX_NUMBER if most is None else most
+    if not _WHOLE.fullmatch(value) or not least <= int(value) <= most:
+        raise Unfit(f"needs a whole number from {least} to {most}, in digits and without leading zeros")
+    return int(value)
 
 
-def duration(value: str, *, least: float, most: float | None, **_: object) -> float:
+def number(value: str, least: float, most: float | None) -> float:
+    """A decimal number within bounds."""
+    most = MAX_NUMBER if most is None else most
+    if not _NUMBER.fullmatch(value) or not least <= float(value) <= most:
+        raise Unfit(f"needs a number from {least:g} to {most:g}, such as 5 or 7.5")
+    return float(value)
+
+
+def duration(value: str, least: float, most: float | None) -> float:
     """A duration within bounds, all in seconds."""
     seconds = parse_duration(value)
     if seconds < least:
@@ -100,11 +109,11 @@ def duration(value: str, *, least: float, most: float | None, **_: object) -> fl
 
 def date(value: str) -> dt.date:
     """A day as ``YYYY-MM-DD``."""
-    try:
+    with contextlib.suppress(ValueError):
         # Python alone would take 20270131 and 2027-W04-7 too.
-        return dt.date.fromisoformat(_DATE.fullmatch(value) and value or "")
-    except ValueError:
-        raise Unfit("needs a day of the calendar as YYYY-MM-DD, such as 2027-01-31") from None
+        if _DATE.fullmatch(value):
+            return dt.date.fromisoformat(value)
+    raise Unfit("needs a day of the calendar as YYYY-MM-DD, such as 2027-01-31")
 
 
 def network(value: str) -> Network:
@@ -157,20 +166,12 @@ def store_url(value: str) -> str:
 def is_plain_http_abroad(url: str) -> bool:
     """Whether the URL is http and leaves this machine, so that anyone between reads along."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme.lower() != "http" or host == "localhost" or host.endswith(".localhost"):
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return True
+    return parts.scheme.lower() == "http" and not _LOCAL.fullmatch(parts.hostname or "")
 
 
 def _http_url(value: str, example: str) -> SplitResult:
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(text(value))
         if parts.hostname and parts.port != 0 and " " not in value and parts.scheme.lower() in {"http", "https"}:
             return parts
-    except ValueError:
-        pass
     raise Unfit(f"needs an http or https URL such as {example}")

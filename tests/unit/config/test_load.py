@@ -241,7 +241,10 @@ def test_the_whole_environment(tmp_path: Path) -> None:
         (
             {"PATROLSERVER_KEY_FILE": "/absent/key", "PATROLSERVER_SECRET": f"{CANARY}\n{CANARY}"},
             [
-                "PATROLSERVER_KEY_FILE: the file /absent/key cannot be read (No such file or directory); correct the path, or let the exporter's user read it",
+                (
+                    "PATROLSERVER_KEY_FILE: the file /absent/key cannot be read (No such file or directory); correct "
+                    "the path, or let the exporter's user read it"
+                ),
                 (
                     "PATROLSERVER_SECRET: the environment variable PATROLSERVER_SECRET holds line breaks or other "
                     "control characters; it should be one line of text"
@@ -257,7 +260,10 @@ def test_the_whole_environment(tmp_path: Path) -> None:
             },
             [
                 "PATROLSERVER_KEY: starts or ends with a blank; remove it",
-                f"PATROLSERVER_WEBHOOK_TOKEN: needs only letters, digits and - . _ ~ in the token, at most 1024; {MAKE_TOKEN}",
+                (
+                    "PATROLSERVER_WEBHOOK_TOKEN: needs only letters, digits and - . _ ~ in the token, at most 1024; "
+                    f"{MAKE_TOKEN}"
+                ),
                 "PATROLSERVER_API_URL: may not hold a user or password; the API takes key and secret",
             ],
         ),

@@ -13,8 +13,8 @@ from patrolserver_exporter.config.problem import Unfit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WHOLE = partial(values.number, kind="whole number", least=0, most=None)
-TO_TEN = partial(values.number, kind="number", least=0, most=10)
+WHOLE = partial(values.whole_number, least=0, most=None)
+TO_TEN = partial(values.number, least=0, most=10)
 
 
 @pytest.mark.parametrize(
