@@ -57,7 +57,7 @@ def parse_nodes(raw: bytes, file: str, *, may_be_empty: bool = False) -> yaml.No
         message = f"holds the control character U+{ord(odd.group()):04X}; remove it"
         raise _unreadable(file, "is not UTF-8 here; save the file as UTF-8" if is_byte else message, line, column)
     try:
-        _check_depth(text, file)
+        _check_events(text, file)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         place = place_of(error.problem_mark or error.context_mark)
@@ -89,13 +89,17 @@ def node_of(data: object, file: str, depth: int = 0) -> yaml.Node:
             return yaml.ScalarNode(TEXT, str(data).lower() if isinstance(data, bool) else str(data), style='"')
 
 
-def _check_depth(text: str, file: str) -> None:
-    # Composing what is too deep would end the process.
+def _check_events(text: str, file: str) -> None:
+    # Composing what is too deep would end the process, and takes a lone ! away.
     depth = -1
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise _unreadable(file, f"is nested deeper than {MAX_DEPTH} levels", *place_of(event.start_mark))
+        if getattr(event, "tag", None) == "!":
+            raise _unreadable(
+                file, "has a tag without a name; a value that starts with ! needs quotes", *place_of(event.start_mark)
+            )
 
 
 def _unreadable(file: str, message: str, line: int | None = None, column: int | None = None) -> ConfigError:
