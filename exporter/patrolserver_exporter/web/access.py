@@ -359,7 +359,7 @@ class Guard:
             return
         config = self._web_config.current() if self._web_config is not None else None
         if config is not None and config.http_server_config.headers:
-            send = _with_headers(send, config.http_server_config.headers)
+            send = _with_headers(send, tuple(config.http_server_config.headers.items()))
         denied = await self._judge(scope, config)
         await (denied.problem() if denied else self._app)(scope, receive, send)
 
