@@ -178,7 +178,7 @@ class StoreThread:
         """Why nothing can be committed; ``None`` while it can."""
         self._trouble = LastingTrouble(log, SystemClock(), logging.ERROR)
         self._failing_since: float | None = None
-        """Since when no commit has shown that the store can write; monotonic seconds."""
+        """Since when nothing could be written; monotonic seconds. ``None`` while the store can write."""
         self._busy_since: float | None = None
         """Since when a group is under way; monotonic seconds."""
         self._thread.start()
@@ -312,9 +312,11 @@ class StoreThread:
     def _wrote(self) -> None:
         if self.last_failure is None:
             return
-        calm_for = time.monotonic() - self.last_failure[0]
-        if calm_for >= self._steady:
-            self._failing_since = None
+        now = time.monotonic()
+        calm_for = now - self.last_failure[0]
+        if self._failing_since is not None:
+            # One that is let through proves little, but something could be taken in.
+            self._failing_since = None if calm_for >= self._steady else now
         if calm_for >= self._calm:
             self._reason = None
             self._trouble.is_over("The store commits again")
