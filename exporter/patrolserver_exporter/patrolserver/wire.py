@@ -78,7 +78,7 @@ def parse_servers(body: bytes, head: Head = PLAIN) -> Parsed[tuple[Server, ...]]
 
 
 def read_servers(pages: Pages) -> Parsed[tuple[Server, ...]]:
-    """The account's servers; of two with one id the first counts."""
+    """The account's servers; of two with one id the first counts, and nobody knows which name is right."""
     notes = pages.end()
     servers: dict[int, Server] = {}
     for entry in notes.walk(pages.entries):
@@ -86,7 +86,11 @@ def read_servers(pages: Pages) -> Parsed[tuple[Server, ...]]:
         if server is None:
             continue
         if server.id in servers:
-            notes.odd("id", f"{server.id} came before; the first one counts")
+            again = f"{server.id} came before; the first one counts"
+            if server.name == servers[server.id].name:
+                notes.odd("id", again)
+            else:
+                notes.dropped(f"id {again}")
             continue
         servers[server.id] = server
     return notes.on(tuple(servers.values()))
@@ -198,7 +202,8 @@ def _read_server(entry: Any, notes: Notes) -> Server | None:
         return None
     name = text_of(entry, "name", NAME_LIMIT, notes) or text_of(entry, "domain", NAME_LIMIT, notes)
     if name is None:
-        notes.odd("name", "is missing; the id stands for it")
+        # Which globs mean it, nobody knows.
+        notes.dropped("name is missing; the id stands for it")
     return Server(id=number, name=name or str(number), verified=_flag_of(entry, "verified", notes))
 
 
@@ -252,7 +257,7 @@ def _read_server_id(data: dict[str, Any], notes: Notes) -> int | None:
     try:
         return read_id(value)
     except Odd as why:
-        notes.odd("server_id", str(why))
+        notes.dropped(f"server_id {why}")
         return None
 
 

@@ -152,12 +152,21 @@ def test_the_largest_id_is_one(largest: object) -> None:
     assert not parse_servers(data([{"id": "9007199254740992"}])).value
 
 
-def test_the_first_of_two_servers_with_one_id_counts() -> None:
-    """A duplicate is odd, and nothing is missing."""
-    parsed = parse_servers(data([{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]))
+@pytest.mark.parametrize(("name", "complete"), [("a", True), ("b", False)])
+def test_the_first_of_two_servers_with_one_id_counts(name: str, complete: bool) -> None:  # noqa: FBT001  # a case
+    """A duplicate is odd; with another name it may be one that a glob means, so the list is not whole."""
+    parsed = parse_servers(data([{"id": 1, "name": "a"}, {"id": "1", "name": name}]))
     assert parsed.value == (Server(id=1, name="a"),)
-    assert parsed.complete
+    assert parsed.complete is complete
     assert parsed.oddities == ("servers [1]: id 1 came before; the first one counts",)
+
+
+@pytest.mark.parametrize("name", [{}, {"name": None}, {"name": " "}, {"name": ["web-1"]}])
+def test_a_list_with_a_server_without_a_name_is_not_whole(name: dict[str, object]) -> None:
+    """Nobody knows which globs mean it."""
+    parsed = parse_servers(data([{"id": 7, **name}]))
+    assert parsed.value == (Server(id=7, name="7"),)
+    assert parsed.partial_because == ("servers [0]: name is missing; the id stands for it",)
 
 
 @pytest.mark.parametrize(
