@@ -64,20 +64,25 @@ def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
         body=body,
     )
     if fate.state in _UNCONFIRMED and delivery.identifier != Identifier.TEST:
-        request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + settle)
+        _catch_up(unit, delivery, now, settle)
     unit.effects.append(InboxMoved())
 
 
 def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
     unit: Unit, delivery: Delivery, parsed: Parsed[Event], *, list_is_fresh: bool, now: float, rules: Rules
 ) -> FollowUp:
-    """Let the API's answer to a fetch take effect, or keep it for the operator; raises ``ClaimLost``."""
+    """Let the API's answer to a fetch take effect, or keep it for the operator; raises ``ClaimLost``.
+
+    What cannot be read of an event may be an issue, and under any identifier, which is only the sender's word. Polls
+    find it once they start ``settle`` seconds after the reception.
+    """
     event = parsed.value
-    if needs_server(delivery.identifier) and event.server_id is None:
+    if event.server_id is None and (needs_server(delivery.identifier) or parsed.partial_because):
         note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
         body = parsed.body or msgspec.json.encode(event)
         fate = Fate(DeliveryState.DEAD, delivery.attempts + 1, None)
         note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle, body=body)
+        _catch_up(unit, delivery, now, rules.settle)
         return FollowUp.NOTHING
     follow_up = apply_event(unit, delivery, event, list_is_fresh=list_is_fresh, now=now, rules=rules)
     if follow_up is FollowUp.LIST:
@@ -85,7 +90,14 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
         fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
         note = f"Server {event.server_id} is not known yet"
         note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle)
+    elif parsed.partial_because:
+        _catch_up(unit, delivery, now, rules.settle)
     return follow_up
+
+
+def _catch_up(unit: Unit, delivery: Delivery, now: float, settle: float) -> None:
+    # The clock may have been set back while the event was fetched, and nothing was received in the future.
+    request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + settle)
 
 
 def needs_server(identifier: str) -> bool:

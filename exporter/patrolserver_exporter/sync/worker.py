@@ -252,7 +252,7 @@ class AccountWorker:
             self._poller.list_now()
         elif server_id is not None:
             self._follow_up(server_id, follow_up)
-        elif needs_server(delivery.identifier):
+        elif needs_server(delivery.identifier) or parsed.partial_because:
             fields = log_fields(account=delivery.account, delivery=delivery.id, odd="; ".join(parsed.oddities[:5]))
             log.warning("An event names no server; its body is kept in the inbox", extra=fields)
 

@@ -249,6 +249,21 @@ def test_an_event_that_names_no_server_is_kept_for_the_operator(
     assert (found[0].last_error is None) is (state == "applied")
 
 
+@pytest.mark.parametrize("identifier", [NEW_ISSUES, FINISHED, "webhook.test", "webhook.other"])
+@pytest.mark.parametrize(("server_id", "state"), [(1, "applied"), (None, "dead")])
+def test_what_cannot_be_read_of_an_event_is_left_to_polls_that_start_settle_later(
+    driver: Driver, clock: HeldClock, *, identifier: str, server_id: int | None, state: str
+) -> None:
+    """Under any identifier: it may be an issue, which the API's own lists show later than the event."""
+    delivery = driver.deliver(identifier)
+    parsed = Parsed(Event(server_id=server_id, odd_issues=1), partial_because=("event [0]: is no issue",), body=b"{}")
+    driver.store.run(
+        lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
+    )
+    assert driver.inbox() == [state]
+    assert driver.account_record().catch_up_since == clock.now() + SETTLE
+
+
 def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver, clock: HeldClock) -> None:
     """The series of such a server have ended and stay so."""
     driver.take_list()
