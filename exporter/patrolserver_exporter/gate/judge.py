@@ -39,6 +39,8 @@ EXPIRING_DAYS = 14
 """Days before its end from which a waiver is told of."""
 CLOCK_TOLERANCE = 300.0
 """Seconds that a time may lie in the future, because clocks differ."""
+LIST_TOLERANCE = 600.0
+"""Seconds that the last server list may always be old: polls, which ``max_age`` is about, may be due more often."""
 
 _Doubt = tuple[ReasonCode, str]
 
@@ -72,6 +74,12 @@ def doubt_of_unknown(unknown: UnknownServer) -> Reason:
         message = (
             f"{unknown.selector}: PatrolServer refuses the credentials of account {unknown.account}, so nobody knows "
             "which servers it has; renew its key and secret."
+        )
+    elif unknown.listed_at is not None:
+        code = ReasonCode.LIST_INCOMPLETE
+        message = (
+            f"{unknown.selector}: the last server list{where} is older than max_age, so nobody knows which servers "
+            "there are besides; see the log for why no newer one could be read, or ask by id or name."
         )
     elif unknown.list_incomplete is not None:
         code = ReasonCode.LIST_INCOMPLETE
@@ -272,7 +280,7 @@ def judge(
     doubt, if there is none, or if exploits of unknown risk alone break a limit, else ``PASS``. ``waivers`` are the
     configuration's, in addition to the policy's. ``now`` is in seconds since the epoch.
     """
-    asked = tuple(dict.fromkeys(selection))
+    asked = tuple(dict.fromkeys(one for one in selection if not _is_fresh_list(one, policy, now)))
     today = day_of(now)
     accepted = {issue.fingerprint: issue for issue in baseline}
     holding = (*waivers, *policy.waivers)
@@ -309,6 +317,13 @@ def judge(
             *(_reason_of_waiver(ReasonCode.WAIVER_UNUSED, w.server, w.software, "covers nothing") for w in idle),
         ),
     )
+
+
+def _is_fresh_list(evidence: Evidence, policy: Policy, now: float) -> bool:
+    """Whether it only tells when a list was read, and that is late enough for the policy."""
+    if isinstance(evidence, ServerEvidence) or evidence.listed_at is None:
+        return False
+    return -CLOCK_TOLERANCE <= now - evidence.listed_at <= max(policy.max_age, LIST_TOLERANCE)
 
 
 def _verdict(*, fails: bool, doubted: bool) -> Verdict:

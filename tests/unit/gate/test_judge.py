@@ -204,6 +204,28 @@ class TestDoubts:
         assert codes(judgement) == [ReasonCode.NEVER_LISTED]
         assert "in account new" in judgement.reasons[0].message
 
+    @pytest.mark.parametrize(
+        ("age", "policy", "verdict"),
+        [
+            (86_400.0, {}, Verdict.PASS),
+            (86_401.0, {}, Verdict.UNKNOWN),
+            (601.0, {"max_age": 60.0}, Verdict.UNKNOWN),
+            (600.0, {"max_age": 60.0}, Verdict.PASS),
+            (-301.0, {}, Verdict.UNKNOWN),
+        ],
+    )
+    def test_a_glob_over_an_old_list(self, age: float, policy: dict[str, Any], verdict: Verdict) -> None:
+        """Nobody knows which servers came since, though those that are known are polled."""
+        asked = [server(last_poll_at=NOW), UnknownServer(selector="web*", account=ACCOUNT, listed_at=NOW - age)]
+        judgement = judge(asked, Policy(**policy), NOW)
+        assert judgement.verdict is verdict
+        assert codes(judgement) == ([] if verdict is Verdict.PASS else [ReasonCode.LIST_INCOMPLETE])
+
+    def test_a_fresh_list_alone_is_nothing(self) -> None:
+        """A glob that means no server does not pass because the list is new."""
+        asked = [UnknownServer(selector="web*", account=ACCOUNT, listed_at=NOW)]
+        assert judge(asked, Policy(), NOW).verdict is Verdict.UNKNOWN
+
     def test_nothing_asked_is_nothing_known(self) -> None:
         """An empty selection does not pass."""
         judgement = judge([], Policy(), NOW)
