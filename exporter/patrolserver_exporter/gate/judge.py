@@ -176,10 +176,11 @@ def _of_content(evidence: ServerEvidence, policy: Policy) -> Iterator[_Doubt]:
         )
     reported = sum(issue.is_open and not issue.polled for issue in evidence.issues)
     if evidence.unconfirmed_event or reported:
-        what = f"{reported} of its issues are only reported by an event" if reported else "an event about it came in"
+        of_events = f"{reported} of its issues are only reported by an event and wait"
+        what = of_events if reported else "an event about it waits"
         yield (
             ReasonCode.EVENT_UNCONFIRMED,
-            f"{what} and wait for a poll to confirm it; ask again in some minutes, or refresh it.",
+            f"{what} for a poll to confirm it; ask again in some minutes, or refresh it.",
         )
 
 

@@ -62,7 +62,10 @@ def confirmed(state: ServerState, *, running: bool, asked_at: float) -> tuple[Se
     if running:
         return _running(state, asked_at), False
     if state.scanning:
-        return _ended(state, asked_at if state.scan_finished_told_at is None else state.scan_finished_told_at), True
+        told_at = state.scan_finished_told_at
+        ended = _ended(state, asked_at if told_at is None else told_at)
+        # One that went on after its end was told may have found more until now.
+        return (_awaiting_poll(ended, asked_at) if state.scan_checks else ended), True
     checks, told_at = state.scan_checks + 1, state.scan_finished_told_at
     if told_at is not None:
         return _nothing_runs(state), True
