@@ -8,6 +8,8 @@ reply that says that it failed and ``Unreadable`` for one of no known shape; not
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.patrolserver.completeness import Signs, read_signs, read_signs_of_data, why_partial
@@ -121,13 +123,19 @@ def parse_software(body: bytes, head: Head = PLAIN) -> Parsed[tuple[Software, ..
 def read_installed(pages: Pages) -> Parsed[tuple[Software, ...]]:
     """The software installed on one server.
 
-    Exploits that one entry leaves out while another has them, if only as an empty list, are none (?). Where no entry
-    has them, the reply tells nothing of exploits: those of every entry are ``None``.
+    Exploits that one entry leaves out while another of the page has them, if only as an empty list, are none (?). Where
+    no entry has them, the page tells nothing of exploits: those of its entries are ``None``.
     """
     notes = pages.end()
     entries = pages.entries
-    has_exploits = any(isinstance(entry, dict) and not is_absent(entry.get("exploits")) for entry in entries)
-    found = [_read_software(entry, notes, has_exploits=has_exploits) for entry in notes.walk(entries)]
+    tells = [
+        any(isinstance(entry, dict) and not is_absent(entry.get("exploits")) for entry in entries[start:end])
+        for start, end in pairwise((0, *pages.ends))
+    ]
+    found = [
+        _read_software(entry, notes, has_exploits=tells[bisect_right(pages.ends, place)])
+        for place, entry in enumerate(notes.walk(entries))
+    ]
     return notes.on(tuple(software for software in found if software is not None))
 
 
