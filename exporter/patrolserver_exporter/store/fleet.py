@@ -28,6 +28,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What said that it was not, in words."""
     list_length: int | None = None
     """Servers in the last list that was whole and believed, watched or not."""
+    list_chosen_by: str | None = None
+    """The include and exclude lists by which servers were taken from the last list, as a mark; ``None``: all were."""
     shrunk_since: float | None = None
     """A list has been empty, or too short to be believed at once, since then; until another one confirms it, the
     servers that it lacked are missing and not gone."""
