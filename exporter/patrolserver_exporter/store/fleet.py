@@ -111,9 +111,9 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def in_doubt(self) -> bool:
-        """What is known may be out of date or another server's: an event, a new name or a list waits for a poll."""
-        waiting_since = (self.event_received_at, self.in_doubt_since, self.missing_since)
-        return any(since is not None for since in waiting_since)
+        """What is known may be out of date or another server's, or waits for a poll that tells of exploits."""
+        waiting_since = (self.event_received_at, self.in_doubt_since, self.came_back_at, self.missing_since)
+        return any(since is not None for since in waiting_since) or self.exploits_unknown > 0
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -440,6 +440,7 @@ def test_exploits_that_are_not_told_stay(driver: Driver, clock: HeldClock) -> No
     assert state is not None
     assert state.exploits_unknown == 2
     summary = driver.server().summary
+    assert summary.in_doubt
     assert (summary.exploits, summary.exploit_risk_max, summary.exploit_info) == (1, 9.8, before.exploit_info)
     assert driver.open_names() == ["php"]
     clock.advance(900.0)
@@ -447,6 +448,7 @@ def test_exploits_that_are_not_told_stay(driver: Driver, clock: HeldClock) -> No
     assert state is not None
     assert state.exploits_unknown == 0
     assert driver.open_names() == []
+    assert not driver.server().summary.in_doubt
 
 
 def test_what_got_worse_is_told_and_counted(driver: Driver, clock: HeldClock) -> None:
