@@ -93,7 +93,13 @@ class GateSweep:
                 began = time.thread_time()
                 for one in step.evidence:
                     for name, policy in policies.items():
-                        verdict = judge([one], policy, self._clock.now(), waivers=config.issues.waivers).verdict
+                        verdict = judge(
+                            [one],
+                            policy,
+                            self._clock.now(),
+                            waivers=config.issues.waivers,
+                            exploit_risk=config.issues.exploit_risk,
+                        ).verdict
                         found[account, name][verdict] += 1
                 if self._stop.wait((step.cost + time.thread_time() - began) * _REST):
                     return

@@ -345,7 +345,10 @@ def scan_confirmed(state: ServerState, *, running: bool, asked_at: float) -> tup
     if running:
         return _running(state, asked_at), False
     if state.scanning:
-        return _ended(state, asked_at if state.scan_finished_told_at is None else state.scan_finished_told_at), True
+        told_at = state.scan_finished_told_at
+        ended = _ended(state, asked_at if told_at is None else told_at)
+        # One that went on after its end was told may have found more until now.
+        return (_awaiting_poll(ended, asked_at) if state.scan_checks else ended), True
     checks, told_at = state.scan_checks + 1, state.scan_finished_told_at
     if told_at is not None:
         return _nothing_runs(state), True
@@ -465,8 +468,8 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
 ) -> FollowUp:
     """Let the API's answer to a fetch take effect, or keep it for the operator; raises ``ClaimLost``.
 
-    What cannot be read of an event may be an issue, and under any identifier, which is only the sender's word. Polls
-    find it once they start ``settle`` seconds after the reception.
+    What cannot be read of an event may be an issue, and under any identifier, which is only the sender's word. So may
+    what an event of new issues leaves out. Polls find it once they start ``settle`` seconds after the reception.
     """
     event = parsed.value
     if event.server_id is None and (needs_server(delivery.identifier) or parsed.partial_because):
@@ -482,7 +485,7 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
         fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
         note = f"Server {event.server_id} is not known yet"
         note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle)
-    elif parsed.partial_because:
+    elif parsed.partial_because or (delivery.identifier == Identifier.NEW_SERVER_ISSUES and not event.new_issues):
         _catch_up(unit, delivery, now, rules.settle)
     return follow_up
 

@@ -170,6 +170,12 @@ class TestDoubts:
         """What is just within its bound is beyond doubt."""
         assert judge([server(**fields)], Policy(**policy), NOW).verdict is Verdict.PASS
 
+    @pytest.mark.parametrize(("risk", "codes_of"), [(4.9, []), (5.0, [ReasonCode.EXPLOIT_UNCOUNTED])])
+    def test_an_exploit_that_a_reload_made_count_is_a_doubt(self, risk: float, codes_of: list[ReasonCode]) -> None:
+        """Until the server is judged anew, no issue stands for it."""
+        judgement = judge([server(uncounted_risk=risk)], Policy(), NOW, exploit_risk=5.0)
+        assert codes(judgement) == codes_of
+
     def test_a_reported_issue_is_a_doubt(self) -> None:
         """What only an event reported waits for a poll, even if it is waived or in the baseline."""
         only = issue(kind=Kind.REPORTED, event_received_at=NOW)

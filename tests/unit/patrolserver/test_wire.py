@@ -182,6 +182,8 @@ def test_a_list_with_a_server_without_a_name_is_not_whole(name: dict[str, object
         ({"version": ["5.2", None]}, None, ("5.2",)),
         ({"version": False}, None, ()),
         ({"version": 10**500}, None, ()),
+        ({"version": "unknown"}, None, ()),
+        ({"version": " N/A ", "versions": ["-", "5.2"]}, None, ("5.2",)),
         ({"versions": [str(n) for n in range(100)]}, None, tuple(str(n) for n in range(32))),
         ({}, None, ()),
     ],
@@ -214,8 +216,15 @@ def test_names_stand_in_for_each_other() -> None:
 
 
 def test_optional_fields_are_absent_in_every_form() -> None:
-    """Missing, null, empty and PHP's false all mean that there is none; an object's name is taken."""
-    for absent in ({}, {"parent": None, "newest_bugfix_release": ""}, {"parent": False, "newest_bugfix_release": []}):
+    """Missing, null, empty, PHP's false and words for none all mean that there is none; an object's name is taken."""
+    for absent in (
+        {},
+        {"parent": None, "newest_bugfix_release": ""},
+        {"parent": False, "newest_bugfix_release": []},
+        {"newest_bugfix_release": "none"},
+        {"newest_bugfix_release": "N/A"},
+        {"newest_bugfix_release": {"version": "-"}},
+    ):
         software = one_software(**absent)
         assert (software.parent, software.newest_bugfix_release) == (None, None)
     nested = one_software(parent={"canonical_name": "wordpress"}, newest_bugfix_release={"version": "6.1"})

@@ -154,6 +154,7 @@ def test_a_server_that_comes_back_under_its_name_keeps_all(driver: Driver, clock
     assert (driver.open_names(2), record.summary.open_issues) == (["php"], (0, 0, 1, 0))
     assert (record.state.last_poll_at, record.state.in_doubt_since) == (polled_at, None)
     assert record.state.came_back_at == clock.now()
+    assert record.summary.in_doubt
     assert driver.take_list("keep", "Old").renamed == (2,)
     assert driver.server(2).state.in_doubt_since is None
     driver.poll(outdated("php"), server_id=2, complete=False)

@@ -249,6 +249,22 @@ def test_an_event_that_names_no_server_is_kept_for_the_operator(
     assert (found[0].last_error is None) is (state == "applied")
 
 
+@pytest.mark.parametrize(
+    ("identifier", "issues", "doubted"),
+    [(NEW_ISSUES, (), True), (NEW_ISSUES, (reported("php"),), False), (FINISHED, (), False)],
+)
+def test_an_event_of_new_issues_that_has_none_is_left_to_polls(
+    driver: Driver, clock: HeldClock, *, identifier: str, issues: tuple[ReportedIssue, ...], doubted: bool
+) -> None:
+    """The API may know the event before it knows what it is about."""
+    delivery = driver.deliver(identifier)
+    parsed = Parsed(Event(server_id=1, new_issues=issues), body=b"{}")
+    driver.store.run(
+        lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
+    )
+    assert driver.account_record().catch_up_since == (clock.now() + SETTLE if doubted else None)
+
+
 @pytest.mark.parametrize("identifier", [NEW_ISSUES, FINISHED, "webhook.test", "webhook.other"])
 @pytest.mark.parametrize(("server_id", "state"), [(1, "applied"), (None, "dead")])
 def test_what_cannot_be_read_of_an_event_is_left_to_polls_that_start_settle_later(
@@ -440,6 +456,7 @@ def test_exploits_that_are_not_told_stay(driver: Driver, clock: HeldClock) -> No
     assert state is not None
     assert state.exploits_unknown == 2
     summary = driver.server().summary
+    assert summary.in_doubt
     assert (summary.exploits, summary.exploit_risk_max, summary.exploit_info) == (1, 9.8, before.exploit_info)
     assert driver.open_names() == ["php"]
     clock.advance(900.0)
@@ -447,6 +464,7 @@ def test_exploits_that_are_not_told_stay(driver: Driver, clock: HeldClock) -> No
     assert state is not None
     assert state.exploits_unknown == 0
     assert driver.open_names() == []
+    assert not driver.server().summary.in_doubt
 
 
 def test_what_got_worse_is_told_and_counted(driver: Driver, clock: HeldClock) -> None:

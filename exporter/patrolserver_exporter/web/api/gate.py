@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from patrolserver_exporter.config.schema import Gate
+    from patrolserver_exporter.config.schema import Gate, Issues
     from patrolserver_exporter.gate import verdict
     from patrolserver_exporter.gate.evidence import Evidence
     from patrolserver_exporter.store.queries import Selector
@@ -152,7 +152,7 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
         return gather(connection, asked.selectors, asked.account, watched, news.concern)
 
     evidence = await api.read(read)
-    return Reply(await in_thread(answer, evidence, asked, config.issues.waivers, api.now()))
+    return Reply(await in_thread(answer, evidence, asked, config.issues, api.now()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +174,17 @@ def read_request(data: Any, settings: Gate) -> GateRequest:
     )
 
 
-def answer(evidence: Sequence[Evidence], asked: GateRequest, waivers: Sequence[Waiver], now: float) -> bytes:
-    """The verdict as JSON; ``waivers`` are the configuration's."""
+def answer(evidence: Sequence[Evidence], asked: GateRequest, issues: Issues, now: float) -> bytes:
+    """The verdict as JSON; ``issues`` are the configuration's."""
     policy = asked.in_force.policy
-    judgement = judge(evidence, policy, now, baseline=asked.in_force.baseline, waivers=waivers)
+    judgement = judge(
+        evidence,
+        policy,
+        now,
+        baseline=asked.in_force.baseline,
+        waivers=issues.waivers,
+        exploit_risk=issues.exploit_risk,
+    )
     shown, omitted = listed(judgement, asked.detail)
     ages = [server.data_age_seconds for server in judgement.servers if server.data_age_seconds is not None]
     nothing_known = all(server.counts is None for server in judgement.servers)

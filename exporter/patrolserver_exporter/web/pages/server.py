@@ -359,6 +359,16 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
             "It has another name than before, or came back: what was known may be another server's.",
             "Until its next whole poll no numbers are shown, and the gate answers unknown.",
         )
+    if state.came_back_at is not None:
+        yield Notice(
+            "It was gone from the server list and came back: what is known is from before.",
+            "Until its next whole poll the gate answers unknown.",
+        )
+    if state.exploits_unknown:
+        yield Notice(
+            f"The last poll did not tell the exploits of {counted(state.exploits_unknown, 'software', 'software')}.",
+            "Those known before are kept, and the gate answers unknown. If it lasts, ask PatrolServer about it.",
+        )
     if state.missing_since is not None:
         yield Notice(
             "The last server list lacked this server; another list has to confirm that.",
