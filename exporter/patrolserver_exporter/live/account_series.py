@@ -14,10 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.utils import floatToGoString
 
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, State
+from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
 from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -274,22 +275,11 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by which the own clock is ahead of the API's."""
 
 
-class AccountNowCollector:
-    """Shows accounts as they are in memory at the time of a scrape."""
+class AccountNowCollector(SnapshotCollector[AccountNow]):
+    """Shows accounts as they are in memory."""
 
-    def __init__(self, snapshot: Callable[[], Iterable[AccountNow]]) -> None:
-        self._snapshot = snapshot
-
-    def describe(self) -> Iterable[Metric]:
-        """Give the families without samples."""
-        return self._families(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Give the families."""
-        return iter(self._families(self._snapshot()))
-
-    @staticmethod
-    def _families(accounts: Iterable[AccountNow]) -> tuple[Metric, ...]:
+    def families(self, found: Iterable[AccountNow]) -> tuple[Metric, ...]:
+        """Give their families."""
         enabled = GaugeMetricFamily(
             "patrolserver_webhook_enabled",
             "Whether deliveries can reach the account (1) or it has no webhook token (0).",
@@ -310,7 +300,7 @@ class AccountNowCollector:
             "Own clock minus the clock of the account's API, to the second.",
             labels=["account"],
         )
-        for one in accounts:
+        for one in found:
             labels = [encodable(one.account)]
             enabled.add_metric(labels, int(one.webhook_enabled))
             if one.last_delivery_at is not None:
@@ -320,8 +310,3 @@ class AccountNowCollector:
             if one.clock_offset is not None:
                 offset.add_metric(labels, one.clock_offset)
         return enabled, delivery, pause, offset
-
-
-def encodable(value: str) -> str:
-    """Replace what UTF-8 cannot carry: one lone surrogate would fail the client library's whole scrape."""
-    return value.encode("utf-8", "replace").decode()

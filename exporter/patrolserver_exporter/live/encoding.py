@@ -1,9 +1,9 @@
-"""How series are written: Prometheus' text formats, and one gzip member from parts that were compressed before."""
+"""How series are written: snapshots as metrics, the text formats, and one gzip member from parts compressed before."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from isal import isal_zlib
 from prometheus_client.core import Metric
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
 
+T = TypeVar("T")
 EOF = b"# EOF\n"
 """Ends an OpenMetrics exposition."""
 _CREATED_KINDS = frozenset({"counter", "histogram", "summary"})
@@ -189,3 +190,27 @@ def batches(parts: Iterable[bytes]) -> Iterator[bytes]:
 def plain(pieces: Iterable[Piece]) -> Iterator[bytes]:
     """Give the text of the pieces one by one, so that the whole text is never in memory."""
     return (inflate(piece) for piece in pieces)
+
+
+def encodable(value: str) -> str:
+    """Replace what UTF-8 cannot carry: one lone surrogate would fail the client library's whole scrape."""
+    return value.encode("utf-8", "replace").decode()
+
+
+class SnapshotCollector(Generic[T]):
+    """Shows what is so at the time of a scrape: it asks, and a subclass makes ``families`` of the answer."""
+
+    def __init__(self, snapshot: Callable[[], Iterable[T]]) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> Iterable[Metric]:
+        """Give the families without samples."""
+        return self.families(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the families."""
+        return iter(self.families(self._snapshot()))
+
+    def families(self, found: Iterable[T]) -> Iterable[Metric]:
+        """Make families of it."""
+        raise NotImplementedError

@@ -4,7 +4,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from patrolserver_exporter.issues.model import SEVERITIES, Severity
-from patrolserver_exporter.live.account_series import AccountCollector, AccountSeries, encodable
+from patrolserver_exporter.live.account_series import AccountCollector, AccountSeries
+from patrolserver_exporter.live.encoding import encodable
 from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally, fix_duration_bucket
 
 
