@@ -85,6 +85,9 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
         fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
         note = f"Server {event.server_id} is not known yet"
         note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle)
+    elif event.server_id is not None and not parsed.complete:
+        # What the part does not tell, polls find.
+        request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + rules.settle)
     return follow_up
 
 
