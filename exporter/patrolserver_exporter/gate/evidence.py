@@ -49,6 +49,8 @@ class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Counts in the order of ``STATES``; ``None`` until the first successful poll."""
     exploits_unknown: int = 0
     """Software for which the API's reply carried no exploits at all."""
+    lesser_risks: tuple[tuple[str, float], ...] = ()
+    """Fingerprints of open issues, each with the highest risk of the exploits beside those that it stands for."""
     uncounted_risk: float = 0.0
     """Highest risk of the known exploits that no issue stands for, because they are below ``issues.exploit_risk``."""
     issues: tuple[Issue, ...] = ()
@@ -199,6 +201,7 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         last_scan_at=state.last_scan_at,
         software=server.software,
         exploits_unknown=server.exploits_unknown,
+        lesser_risks=server.lesser_risks,
         uncounted_risk=server.uncounted_risk,
         issues=server.issues,
         unconfirmed_event=(
@@ -219,6 +222,8 @@ class KnownServer(msgspec.Struct, frozen=True, kw_only=True):
     software: tuple[int, int, int, int] | None
     """Counts in the order of ``STATES``; ``None`` until the first successful poll."""
     exploits_unknown: int
+    lesser_risks: tuple[tuple[str, float], ...]
+    """As in `ServerEvidence`."""
     uncounted_risk: float
     """Highest risk of the exploits of software without an open exploit issue, 0 to 10."""
     issues: tuple[Issue, ...]
@@ -275,6 +280,7 @@ def _known_chunk(connection: sa.Connection, keys: Sequence[ServerKey]) -> Iterat
             software=None if software is None else unseal(summary, _Counted).software,
             # What the last poll did not tell is not known, though what was known before it is kept.
             exploits_unknown=max(state.exploits_unknown, sum(one.exploits is None for one in installed)),
+            lesser_risks=tuple(_lesser_risks(installed, documents[account, server_id])),
             uncounted_risk=_uncounted_risk(installed, documents[account, server_id]),
             issues=tuple(documents[account, server_id]),
         )
@@ -293,3 +299,17 @@ def _uncounted_risk(installed: Iterable[_Installed], known: Iterable[Issue]) -> 
         ),
         default=0.0,
     )
+
+
+def _lesser_risks(installed: Iterable[_Installed], known: Iterable[Issue]) -> Iterator[tuple[str, float]]:
+    """One stored without its exploits stands for all of them."""
+    of_identity = {issue.identity: issue for issue in known if issue.exploits}
+    for one in installed if of_identity else ():
+        issue = of_identity.get(Identity(one.canonical_name, one.location, IssueClass.EXPLOIT))
+        if issue is None:
+            continue
+        counted = {exploit.risk for exploit in issue.exploits}
+        risks = [exploit.risk for exploit in one.exploits or () if exploit.risk is not None]
+        lesser = max((risk for risk in risks if risk not in counted), default=None)
+        if lesser is not None:
+            yield issue.fingerprint, lesser

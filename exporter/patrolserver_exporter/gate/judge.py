@@ -9,6 +9,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
 from patrolserver_exporter.gate.policy import Limit, limits_of
@@ -365,7 +366,7 @@ def _weighed(  # noqa: PLR0913, PLR0917  # What decides it.
     now: float,
     exploit_risk: float | None,
 ) -> _Server:
-    weighed = (
+    weighed = tuple(
         weigh(
             issue,
             evidence.name,
@@ -377,8 +378,18 @@ def _weighed(  # noqa: PLR0913, PLR0917  # What decides it.
         )
         for issue in sorted((one for one in evidence.issues if one.is_open), key=_badness)
     )
+    lesser = max((_lesser_risk(evidence, one) for one in weighed), default=0.0)
+    if lesser > evidence.uncounted_risk:
+        evidence = replace(evidence, uncounted_risk=lesser)
     reasons = doubts(evidence, policy, now, exploit_risk=exploit_risk)
-    return _Server(evidence=evidence, reasons=reasons, weighed=tuple(weighed))
+    return _Server(evidence=evidence, reasons=reasons, weighed=weighed)
+
+
+def _lesser_risk(evidence: ServerEvidence, one: Weighed) -> float:
+    """The highest risk of exploits beside those that a waiver of exploits, or the baseline, covers; 0 elsewhere."""
+    if one.accepted or (one.waiver is not None and one.waiver.exploit is not None):
+        return dict(evidence.lesser_risks).get(one.issue.fingerprint, 0.0)
+    return 0.0
 
 
 def _badness(issue: Issue) -> tuple[int, float, tuple[str, str, bool, bool, str], str]:

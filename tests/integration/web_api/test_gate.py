@@ -84,6 +84,15 @@ def test_a_waived_exploit_is_not_met_again_below_the_issue(api: ServedApi, clock
     assert api.gate(1, max_risk=4, waivers=[waiver])["verdict"] == "pass"
 
 
+def test_what_covers_an_exploit_does_not_cover_lesser_ones(api: ServedApi, clock: SetTime) -> None:
+    """A waiver of one exploit covers only that one, so another one above max_risk keeps the verdict from passing."""
+    poll(api, clock, software("php", exploits=(Exploit(id="a", risk=4.5), Exploit(id="b", risk=6.0))))
+    waiver = {"server": "*", "software": "php", "exploit": "b", "until": "2027-01-01", "reason": "accepted"}
+    assert blocking(api.gate(1, max_risk=4, waivers=[waiver])) == ["exploit_uncounted"]
+    assert api.gate(1, max_risk=4.5, waivers=[waiver])["verdict"] == "pass"
+    assert api.gate(1, waivers=[waiver])["verdict"] == "pass"
+
+
 def test_a_glob_over_an_account_that_was_never_listed(api: ServedApi, clock: SetTime) -> None:
     """Nobody knows which servers of a new account a glob means, so it passes only for accounts that were listed."""
     poll(api, clock)
