@@ -275,7 +275,8 @@ class Pipeline(RuleBasedStateMachine):
         hanging = self.take()
         if hanging is None:
             return
-        self.tick(LEASE)
+        # A second more than the lease: sums of times are exact to some microseconds only.
+        self.tick(LEASE + 1.0)
         claimed = self.store.run(
             lambda unit: deliveries.claim(unit, MAIN, now=self.clock.now(), lease=LEASE, limit=LIMIT + self.replayed)
         )

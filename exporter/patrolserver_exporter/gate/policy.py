@@ -138,7 +138,7 @@ class AcceptedIssue(Struct, frozen=True, kw_only=True):
 class AskedPolicy(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The policy in a request: the name of one of the configuration, and what it asks for beside it."""
 
-    policy: Annotated[str, Meta(max_length=1024)] | None = None
+    policy: Annotated[str, Meta(extra_json_schema={"format": "policy-name"})] | None = None
     """A name of `gate.policies`; null: `gate.default_policy`."""
     baseline: tuple[AcceptedIssue, ...] = ()
     """Issues as they were accepted; they do not count unless they have become worse."""

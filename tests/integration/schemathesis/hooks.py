@@ -31,6 +31,8 @@ DURATIONS = st.builds(
 schemathesis.openapi.format("cursor", st.just("CURSOR"))
 schemathesis.openapi.format("line", LINES)
 schemathesis.openapi.format("go-duration", DURATIONS)
+# The one that there is without a configuration.
+schemathesis.openapi.format("policy-name", st.just("builtin"))
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator]  # as above
