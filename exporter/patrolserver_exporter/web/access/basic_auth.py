@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import bcrypt
 
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.web.access.rights import ALL_RIGHTS, PRINCIPAL_STATE, BearerTokens, Denied, Principal, header
+from patrolserver_exporter.web.access.rights import (
+    ALL_RIGHTS,
+    PRINCIPAL_STATE,
+    BearerTokens,
+    Denied,
+    Principal,
+    deny_foreign_host,
+    header,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,24 +122,27 @@ class Guard:
 
     - Health is always answered, and the webhook too: its sender can send no password, its token is in the URL, and a
       delivery that the rate limit turned away would be lost.
+    - On a loopback listener everything else needs a Host of loopback, or that of ``external_url``.
     - Everything else is under ``rate_limit``, and needs basic auth when there are users; a bearer token does as well:
       to read with the scope ``read``, and below ``/api/`` and ``/-/`` for `authorise` to judge.
     - Whom it knows is in ``scope["state"]["principal"]``; see `access.authorise`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What it guards and by what, most of it by keyword.
         self,
         app: ASGIApp,
         web_config: WebConfigFile | None = None,
         tokens: BearerTokens | None = None,
         *,
         route_prefix: str = "",
+        external_url: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._web_config = web_config
         self._tokens = tokens if tokens is not None else BearerTokens()
         self._prefix = route_prefix.rstrip("/")
+        self._external_url = external_url
         self._passwords = PasswordCheck()
         self._limiter = RateLimiter(monotonic)
 
@@ -151,6 +162,8 @@ class Guard:
         path = path.removeprefix(self._prefix)
         if path in HEALTH_PATHS or path.startswith(WEBHOOK_PREFIX):
             return None
+        if foreign := deny_foreign_host(scope, self._external_url):
+            return foreign
         if config is not None and (wait := self._limiter.wait(config.rate_limit)):
             detail = "There are more requests than rate_limit of the web configuration file allows."
             return Denied(429, detail, {"retry-after": str(max(1, round(wait + 0.5)))})
