@@ -49,7 +49,7 @@ def test_it_belongs_beside_the_state(tmp_path: Path, environ: dict[str, str]) ->
         (["127.0.0.1"], "http", "", "http://127.0.0.1:1"),
         (["::1"], "http", "/ps/", "http://[::1]:1/ps"),
         (["::"], "https", "", "https://127.0.0.1:1"),
-        (["0.0.0.0"], "http", "", "http://127.0.0.1:1"),
+        (["0.0.0.0"], "http", "", "http://127.0.0.1:1"),  # noqa: S104 - nothing listens there
         (["192.0.2.1", "127.0.0.1"], "http", "", "http://127.0.0.1:2"),
         (["192.0.2.1"], "http", "", "http://192.0.2.1:1"),
     ],
