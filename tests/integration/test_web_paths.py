@@ -19,8 +19,8 @@ DELIVERY = {"webhook_patrolserver": 1, "identifier": "webhook.test", "event_id":
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     """Below a prefix, with a listener for webhooks; nothing answers for the API."""
-    flags = ("--web.listen-address=127.0.0.1:0", "--webhook.listen-address=127.0.0.1:0", "--web.route-prefix=/ps")
-    flags += ("--web.external-url=https://exporter.example.org/ps",)
+    listeners = ("--web.listen-address=127.0.0.1:0", "--webhook.listen-address=127.0.0.1:0")
+    flags = (*listeners, "--web.external-url=https://exporter.example.org/ps")
     with Exporter.watching(tmp_path_factory.mktemp("paths"), "http://127.0.0.1:1", *flags) as running:
         yield running
 
