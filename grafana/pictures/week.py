@@ -15,13 +15,14 @@ from patrolserver_exporter.gate.verdict import Verdict
 from patrolserver_exporter.issues.merge import apply_poll
 from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind
 from patrolserver_exporter.issues.summary import summarise
-from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally, fix_duration_bucket
+from patrolserver_exporter.live.account_series import AccountSeries
 from patrolserver_exporter.live.fleet import FleetExposition
 from patrolserver_exporter.live.gate_series import Judged
-from patrolserver_exporter.live.scrape import Scrape
+from patrolserver_exporter.live.publisher import Scrape
 from patrolserver_exporter.patrolserver.models import Exploit, Server, Software
 from patrolserver_exporter.simulator.fleet import dice, server_name, software_of
 from patrolserver_exporter.simulator.software import Kind, altered
+from patrolserver_exporter.store.history import Tally, fix_duration_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +117,7 @@ class Week:
         self._clock = _Clock(float(self.start))
         self._fleet = FleetExposition(software_enabled=True, software_limit_total=200_000, clock=self._clock)
         self._summaries: dict[int, ServerSummary] = {}
-        self._tallies = {severity: SeverityTally(account=ACCOUNT, severity=severity) for severity in SEVERITIES}
+        self._tallies = {severity: Tally(account=ACCOUNT, severity=severity) for severity in SEVERITIES}
         self._machine = Machine(ACCOUNT, self._chance, self.start - 9 * DAY, 412)
         self._list_at = float(self.start)
         self._servers = [self._new(index, self.start) for index in range(SERVERS) if index != LATE_COMER]
@@ -210,13 +211,13 @@ class Week:
         tally = self._tallies[issue.severity]
         if kind is ChangeKind.FIXED:
             took = (issue.fixed_at or 0.0) - issue.first_seen
-            buckets = list(tally.fix_duration_buckets)
+            buckets = list(tally.buckets)
             buckets[fix_duration_bucket(took)] += 1
             tally = replace(
                 tally,
                 fixed=tally.fixed + 1,
-                fix_duration_buckets=tuple(buckets),
-                fix_duration_sum=tally.fix_duration_sum + took,
+                buckets=tuple(buckets),
+                duration_sum=tally.duration_sum + took,
             )
         else:
             tally = replace(tally, opened=tally.opened + 1)

@@ -26,7 +26,7 @@ from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
 from patrolserver_exporter.live.account_series import AccountSeries
 from patrolserver_exporter.live.fleet import FleetExposition
 from patrolserver_exporter.live.own_metrics import Telemetry
-from patrolserver_exporter.live.scrape import Scrape
+from patrolserver_exporter.live.publisher import Scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Self
 
 import requests
+from tests.harness.daemons import Program
 from tests.harness.prometheus import free_port
-from tests.harness.waiting import eventually
 
 
-class Simulated:
+class Simulated(Program):
     """``patrolserver-exporter simulator`` on a free port; stopped at the end."""
 
     def __init__(self, *, servers: int, software: int) -> None:
@@ -27,13 +26,12 @@ class Simulated:
         ]
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        eventually(lambda: self.ask("/healthy"), within=60, what="the simulator")
+        self.launch(self._command)
+        self.await_start(lambda: self.ask("/healthy"), within=60)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(10)
+        self.stop()
 
     def order(self, path: str, /, **body: Any) -> Any:
         """Give an order over its control interface."""

@@ -21,7 +21,7 @@ from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.replies import Endpoint, ExploitsForm, PartForm, ReplyRule, RiskForm
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.simulator.webhooks import NEVER, Telling
-from patrolserver_exporter.simulator.world import NEW_ISSUES, SCAN_FINISHED
+from patrolserver_exporter.simulator.world import NEW_ISSUES, SCAN_FINISHED, SCAN_STARTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -276,6 +276,7 @@ EVENTS = [
     EventRow("without a server", {"data": {"new_issues": []}}, UNKNOWN),
     EventRow("empty", {"data": []}, UNKNOWN),
     EventRow("members that say nothing", {"members": {"total": 0, "errors": [], "status": "ok"}}, UNKNOWN, other=PASS),
+    EventRow("a part of a scan's start", {"form": PartForm.TOTAL_PAGES}, UNKNOWN, SCAN_STARTED),
     EventRow("late", {}, UNKNOWN, telling=Telling(late=4.0)),
     EventRow("never known", {}, UNKNOWN, telling=Telling(late=NEVER), other=UNKNOWN),
     EventRow("claims to be a scan's end", {}, UNKNOWN, telling=Telling(delivered_as=SCAN_FINISHED)),
@@ -334,13 +335,10 @@ def _deliver(api: Simulator, webhook_id: int, url: str, row: EventRow) -> None:
         api.postman.post(hook, payload)
         return
     told = world.servers(world.demo)[0]
-    data = {"server_id": told.id, "new_issues": [{"title": "Something is wrong.", **row.issue}]}
-    world.outbox.emit(
-        world.demo.id,
-        row.identifier,
-        data if row.identifier == NEW_ISSUES else {"message": "This is a test."},
-        telling=row.telling,
-    )
+    data: Rule = {"message": "This is a test."} if row.identifier == "webhook.test" else {"server_id": told.id}
+    if row.identifier == NEW_ISSUES:
+        data["new_issues"] = [{"title": "Something is wrong.", **row.issue}]
+    world.outbox.emit(world.demo.id, row.identifier, data, telling=row.telling)
 
 
 @pytest.mark.parametrize("form", [row.form for row in EVENTS])

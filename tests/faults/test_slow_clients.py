@@ -13,7 +13,7 @@ import pytest
 import uvloop
 from starlette.responses import PlainTextResponse
 
-from patrolserver_exporter.web.http.body import BodyError, read_body
+from patrolserver_exporter.web.http.requests import BodyError, read_body
 from patrolserver_exporter.web.http.server import Listener, WebServer
 
 if TYPE_CHECKING:

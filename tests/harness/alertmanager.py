@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import requests
+from tests.harness.daemons import Daemon, ServerThread
 from tests.harness.prometheus import free_port
-from tests.harness.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Pager:
+class Pager(ServerThread):
     """Takes Alertmanager's webhooks and keeps the alerts in them, in the order of their arrival."""
 
     def __init__(self) -> None:
@@ -33,25 +30,15 @@ class Pager:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join(10)
-        self._server.server_close()
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        self.url = f"http://127.0.0.1:{self.port}/"
 
     def heard(self, alert: str, status: str) -> list[dict[str, Any]]:
         """What arrived of an alert as ``firing`` or ``resolved``."""
         return [one for one in self.alerts if one["labels"]["alertname"] == alert and one["status"] == status]
 
 
-class Alertmanager:
+class Alertmanager(Daemon):
     """Runs with this configuration; stopped at the end by its process id."""
 
     def __init__(self, folder: Path, program: str, config: str) -> None:
@@ -59,26 +46,16 @@ class Alertmanager:
         self._program = program
         self._config = config
         self.url = f"http://127.0.0.1:{free_port()}"
+        self.log_file = folder / "alertmanager.log"
 
-    def __enter__(self) -> Self:
+    def command(self) -> list[str]:
+        """Write its configuration, and return how it is started."""
         config = self._folder / "alertmanager.yml"
         config.write_text(self._config)
-        command = [
+        return [
             self._program,
             f"--config.file={config}",
             f"--storage.path={self._folder / 'alertmanager'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
             "--cluster.listen-address=",
         ]
-        with (self._folder / "alertmanager.log").open("wb") as log:
-            self._process = subprocess.Popen(command, stderr=log, stdout=log)
-        eventually(lambda: requests.get(f"{self.url}/-/ready", timeout=5).ok, within=30.0, what="Alertmanager")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)

@@ -21,12 +21,11 @@ from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import Store, fleet, history
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
 from patrolserver_exporter.sync.accounts import AccountStatus
-from patrolserver_exporter.web.access.basic_auth import Guard
-from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.web.access import BearerTokens, Guard
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.protocol import ConnectionLimits
-from patrolserver_exporter.web.http.routing import main_app, not_found_app
+from patrolserver_exporter.web.http.requests import main_app, not_found_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -7,7 +7,9 @@ import socket
 import socketserver
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from tests.harness.daemons import ServerThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,29 +29,19 @@ class _Server(socketserver.ThreadingTCPServer):
         self._serve(request)
 
 
-class Canary:
+class Canary(ServerThread):
     """A server to which nobody shall come; it counts who does."""
 
     def __init__(self) -> None:
         self.visits = 0
-        self._server = _Server(self._visited)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        super().__init__(_Server(self._visited))
+        self.url = f"http://127.0.0.1:{self.port}/"
 
     def _visited(self, _request: socket.socket) -> None:
         self.visits += 1
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class TlsFront:
+class TlsFront(ServerThread):
     """Ends TLS in front of a server on loopback, with a certificate of one of two authorities.
 
     ``ca_file`` trusts the first one; ``go_bad`` goes over to the second and drops every connection.
@@ -67,11 +59,10 @@ class TlsFront:
             authority.issue_cert("127.0.0.1").configure_cert(context)
             self._contexts.append(context)
         self._context = self._contexts[0]
-        self._port = port
+        self._behind = port
         self._open: set[socket.socket] = set()
-        self._server = _Server(self._serve)
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        super().__init__(_Server(self._serve))
+        self.url = f"https://127.0.0.1:{self.port}"
 
     def go_bad(self) -> None:
         """Show a certificate that nobody trusts."""
@@ -89,7 +80,7 @@ class TlsFront:
             request.settimeout(30)
             with (
                 self._context.wrap_socket(request, server_side=True) as inside,
-                socket.create_connection(("127.0.0.1", self._port)) as outside,
+                socket.create_connection(("127.0.0.1", self._behind)) as outside,
             ):
                 self._open.add(outside)
                 back = threading.Thread(target=_pump, args=(outside, inside), daemon=True)
@@ -98,15 +89,9 @@ class TlsFront:
                 back.join()
                 self._open.discard(outside)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__()
         self.go_bad()
-        self._thread.join()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -28,10 +28,9 @@ from patrolserver_exporter.sync.server_updates import (
     show,
     with_state,
 )
-from patrolserver_exporter.web.access.basic_auth import Guard
-from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.web.access import BearerTokens, Guard
 from patrolserver_exporter.web.context import WebContext
-from patrolserver_exporter.web.http.routing import main_app, not_found_app
+from patrolserver_exporter.web.http.requests import main_app, not_found_app
 from patrolserver_exporter.web.pages import page_routes
 
 if TYPE_CHECKING:

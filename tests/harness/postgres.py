@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psycopg
-from tests.harness.waiting import eventually
+from tests.harness.daemons import Program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ def find_programs() -> Path | None:
     return found[-1].parent if found else None
 
 
-class PostgresCluster:
+class PostgresCluster(Program):
     """A server that only its socket's folder leads to. PostgreSQL refuses root, so as root it runs as ``postgres``."""
 
     def __init__(self, programs: Path) -> None:
@@ -51,16 +51,14 @@ class PostgresCluster:
         settings = [
             part for setting in (*_SETTINGS, f"unix_socket_directories={self._folder}") for part in ("-c", setting)
         ]
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command("postgres", "-D", str(self._data), *settings), cwd=self._folder, stdout=log, stderr=log
-            )
-        eventually(self._answers, within=30.0, what="PostgreSQL")
+        command = self._command("postgres", "-D", str(self._data), *settings)
+        self.launch(command, log_file=self._folder / "log", folder=self._folder)
+        self.await_start(self._answers)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._run("pg_ctl", "stop", "-D", str(self._data), "-m", "immediate")
-        self._process.wait(30)
+        self.wait(30)
         shutil.rmtree(self._folder)
 
     def create_database(self) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import requests
-from tests.harness.waiting import eventually
+from tests.harness.daemons import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +30,7 @@ NEW_ISSUES = "webhook.new_server_issues"
 TOKEN = "test-token-0123456789"
 
 
-class Exporter:
+class Exporter(Program):
     """``patrolserver-exporter`` as users start it, on free ports of loopback; killed at the end by its process id.
 
     ``folder`` holds its configuration, its state and its log.
@@ -54,7 +51,6 @@ class Exporter:
         self.flags = flags if own else ("--web.listen-address=127.0.0.1:0", *flags)
         self.environ = dict(environ or {})
         self.wrap = wrap
-        self.process: subprocess.Popen[bytes] | None = None
         self.urls: list[str] = []
         self.write_config(config)
 
@@ -98,42 +94,17 @@ class Exporter:
             f"--config.file={self.config_file}",
             *self.flags,
         ]
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stderr=log, stdout=log, cwd=self.folder, env={**os.environ, **self.environ}
-            )
+        self.launch(command, log_file=self.log_file, folder=self.folder, environ=self.environ)
         if wait:
             expected = sum("listen-address" in flag for flag in self.flags)
 
             def listening() -> list[str]:
-                assert self.process is not None
                 found = _LISTENING.findall(self.log_file.read_bytes()[offset:].decode(errors="replace"))
-                if len(found) < expected and self.process.poll() is not None:
-                    raise RuntimeError(f"the exporter ended with {self.process.returncode}:\n{self.log()}")
+                if len(found) < expected and self.has_ended:
+                    raise RuntimeError(f"the exporter ended:\n{self.log()}")
                 return found if len(found) >= expected else []
 
-            self.urls = eventually(listening, within=30.0, what="the exporter's start")
-
-    def wait(self, within: float = 20.0) -> int:
-        """Wait for its end; the exit code."""
-        assert self.process is not None
-        return self.process.wait(within)
-
-    def terminate(self, within: float = 20.0) -> int:
-        """SIGTERM, and wait; the exit code."""
-        self.signal(signal.SIGTERM)
-        return self.wait(within)
-
-    def kill(self) -> None:
-        """``kill -9``, if it still runs."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
-
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
+            self.urls = self.await_start(listening)
 
     @property
     def url(self) -> str:

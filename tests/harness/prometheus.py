@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import requests
-from tests.harness.waiting import eventually
+from tests.harness.daemons import Daemon
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +27,7 @@ def free_port() -> int:
         return port
 
 
-class Prometheus:
+class Prometheus(Daemon):
     """Scrapes ``target`` (host:port) every ``interval``; stopped at the end by its process id."""
 
     def __init__(self, folder: Path, program: str, target: str, *, interval: str = "1s", extra: str = "") -> None:
@@ -36,28 +35,18 @@ class Prometheus:
         self._program = program
         self._config = _CONFIG.format(interval=interval, target=target) + extra
         self.url = f"http://127.0.0.1:{free_port()}"
+        self.log_file = folder / "prometheus.log"
 
-    def __enter__(self) -> Self:
+    def command(self) -> list[str]:
+        """Write its configuration, and return how it is started."""
         config = self._folder / "prometheus.yml"
         config.write_text(self._config)
-        command = [
+        return [
             self._program,
             f"--config.file={config}",
             f"--storage.tsdb.path={self._folder / 'tsdb'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
         ]
-        with (self._folder / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(command, stderr=log, stdout=log)
-        eventually(lambda: requests.get(f"{self.url}/-/ready", timeout=5).ok, within=30.0, what="Prometheus")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """The vector that an instant query yields."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from tests.harness.daemons import ServerThread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class RawApi:
+class RawApi(ServerThread):
     """Answers GETs by path, without the query; 404 for others."""
 
     def __init__(self, answers: Mapping[str, bytes]) -> None:
@@ -28,17 +29,8 @@ class RawApi:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        server.block_on_close = False
+        super().__init__(server)
+        self.base_url = f"http://127.0.0.1:{self.port}"

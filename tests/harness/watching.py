@@ -10,8 +10,8 @@ from tests.unit.sync.accounts import MAIN, SETTLE, account, configured
 
 from patrolserver_exporter.clock import SteadyClock, SystemClock
 from patrolserver_exporter.config.schema import Issues, Poll, Webhook
-from patrolserver_exporter.inbox import view
-from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
 
     from patrolserver_exporter.config.schema import Config
-    from patrolserver_exporter.inbox.delivery import Delivery
+    from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
@@ -218,7 +218,7 @@ class Watching:
 
     def inbox(self) -> list[Delivery]:
         """All deliveries."""
-        return self.store.run(lambda unit: view.page(unit.connection, after=0, limit=1000))
+        return self.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=1000))
 
     def states(self) -> list[str]:
         """Their states."""

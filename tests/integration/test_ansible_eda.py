@@ -1,20 +1,24 @@
-"""A real ansible-rulebook on the exporter's change feed: a new critical issue starts a playbook."""
+"""A real ansible-rulebook on the exporter's change feed: what is or becomes critical starts a playbook."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
 import socket
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from tests.harness.ansible import Ansible, virtual_environments
+import yaml
+from tests.harness.ansible import COLLECTION, Ansible, virtual_environments
 from tests.harness.process import TOKEN, Exporter
 from tests.harness.waiting import eventually
 
+from patrolserver_exporter.issues.model import ChangeKind, Kind, Severity
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+SOFTWARE = "openssl"
 REMEDIATE = """
 - name: Leave a trace for the test
   ansible.builtin.copy:
@@ -56,6 +61,38 @@ def order(simulator: Simulator, path: str, /, **body: Any) -> None:
     assert response.ok, response.text
 
 
+@pytest.fixture
+def ansible(tmp_path: Path, require_program: Callable[[str], str]) -> Ansible:
+    java = require_program("java")
+    home = os.path.dirname(os.path.dirname(os.path.realpath(java)))  # noqa: PTH120  # Two levels up of a real path.
+    return Ansible(virtual_environments() / "tools" / "bin", tmp_path / "controller", {"JAVA_HOME": home})
+
+
+@dataclass(frozen=True)
+class Remediation:
+    """The hosts that the playbook may run for, with what it left of each."""
+
+    inventory: Path
+    traces: Path
+
+    def of(self, name: str) -> Path:
+        """The file that is there once the playbook ran for the host."""
+        return self.traces / name
+
+    def issue(self, name: str) -> Any:
+        """The issue that the playbook got."""
+        return json.loads(self.of(name).read_text())
+
+
+def remediation(ansible: Ansible, names: list[str]) -> Remediation:
+    traces = ansible.folder / "traces"
+    traces.mkdir()
+    tasks = ansible.folder / "remediate.yml"
+    tasks.write_text(REMEDIATE)
+    hosts = {name: {"remediate_tasks": str(tasks), "traces": str(traces)} for name in names}
+    return Remediation(ansible.inventory(hosts), traces)
+
+
 @contextmanager
 def rulebook(ansible: Ansible, inventory: Path, **variables: Any) -> Iterator[Path]:
     """Run the collection's rulebook in the background; yields the file with what it says."""
@@ -82,34 +119,79 @@ def rulebook(ansible: Ansible, inventory: Path, **variables: Any) -> Iterator[Pa
 
 
 def test_a_new_critical_issue_starts_the_remediation_also_after_a_restart_of_the_exporter(
-    tmp_path: Path, simulator: Simulator, exporter: Exporter, require_program: Callable[[str], str]
+    tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible
 ) -> None:
     """The playbook runs for the host that has the issue, and for the next one after the exporter was killed."""
-    java = require_program("java")
-    home = os.path.dirname(os.path.dirname(os.path.realpath(java)))  # noqa: PTH120  # Two levels up of a real path.
-    ansible = Ansible(virtual_environments() / "tools" / "bin", tmp_path / "controller", {"JAVA_HOME": home})
     names = [server.name for server in simulator.world.servers(simulator.world.demo)]
-    traces = tmp_path / "traces"
-    traces.mkdir()
-    tasks = ansible.folder / "remediate.yml"
-    tasks.write_text(REMEDIATE)
-    inventory = ansible.inventory({name: {"remediate_tasks": str(tasks), "traces": str(traces)} for name in names})
+    done = remediation(ansible, names)
     cursor = tmp_path / "cursor"
-
-    def issue_of(name: str) -> Any:
-        return json.loads((traces / name).read_text())
-
-    with rulebook(ansible, inventory, exporter_url=exporter.url, cursor_file=str(cursor)) as log:
+    with rulebook(ansible, done.inventory, exporter_url=exporter.url, cursor_file=str(cursor)) as log:
         eventually(cursor.exists, within=60, what="the feed's cursor")
         order(simulator, "/break", server=names[0], kind="exploitable", risk=9.8)
-        eventually((traces / names[0]).exists, within=60, what="the first remediation")
-        assert (issue_of(names[0])["severity"], issue_of(names[0])["server"]) == ("critical", names[0])
+        eventually(done.of(names[0]).exists, within=60, what="the first remediation")
+        issue = done.issue(names[0])
+        assert (issue["severity"], issue["server"]) == ("critical", names[0])
 
         exporter.kill()
         order(simulator, "/break", server=names[1], kind="exploitable", risk=9.8)
         eventually(lambda: "The exporter's feed" in log.read_text(), within=30, what="a complaint about the silence")
         exporter.start()
         order(simulator, "/scan", server=names[1], seconds=0.2)
-        eventually((traces / names[1]).exists, within=90, what="the second remediation")
-        assert issue_of(names[1])["severity"] == "critical"
-    assert not (traces / names[2]).exists()
+        eventually(done.of(names[1]).exists, within=90, what="the second remediation")
+        assert done.issue(names[1])["severity"] == "critical"
+    assert not done.of(names[2]).exists()
+
+
+def test_a_known_medium_that_becomes_critical_starts_the_remediation(
+    tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible
+) -> None:
+    """One more exploit makes it worse; the playbook gets the issue with both, and since when it is critical."""
+    name = next(iter(simulator.world.servers(simulator.world.demo))).name
+    done = remediation(ansible, [name])
+    cursor = tmp_path / "cursor"
+
+    def exploit(number: int, risk: float) -> None:
+        known = {"id": number, "cve": f"CVE-2099-000{number}", "title": "Overflow", "risk": risk}
+        order(simulator, "/break", server=name, software=SOFTWARE, exploit=known)
+
+    def told(change: str) -> bool:
+        page = requests.get(f"{exporter.url}/api/v1/changes", params={"limit": 1000}, timeout=10).json()
+        return any((one["change"], one["issue"]["canonical_name"]) == (change, SOFTWARE) for one in page["items"])
+
+    with rulebook(ansible, done.inventory, exporter_url=exporter.url, cursor_file=str(cursor)):
+        eventually(cursor.exists, within=60, what="the feed's cursor")
+        exploit(1, 6.5)
+        eventually(lambda: told("eased"), what="the poll that shows the reported issue as medium")
+        exploit(2, 9.8)
+        eventually(done.of(name).exists, within=60, what="the remediation")
+    issue = done.issue(name)
+    assert (issue["severity"], [one["cve"] for one in issue["exploits"]]) == (
+        "critical",
+        ["CVE-2099-0002", "CVE-2099-0001"],
+    )
+    assert issue["severity_since"] > issue["first_seen"]
+
+
+def test_the_event_source_knows_the_changes_and_words_of_the_exporter() -> None:
+    """Whoever adds a kind of change is told here that nobody can choose it yet."""
+    path = COLLECTION / "extensions" / "eda" / "plugins" / "event_source" / "issues.py"
+    # Read and not imported, since it needs what ansible-rulebook brings.
+    assigned = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    text = next(node.value for node in assigned if ast.unparse(node.targets[0]) == "DOCUMENTATION")
+    options = yaml.safe_load(ast.literal_eval(text))["options"]
+    chosen = {"change": ChangeKind, "severity": Severity, "kind": Kind}
+    assert {name: set(options[name]["choices"]) for name in chosen} == {
+        name: set(words) for name, words in chosen.items()
+    }
+
+
+def test_a_severity_that_does_not_exist_ends_the_rulebook_at_its_start(ansible: Ansible) -> None:
+    """An error, and not a rulebook that never reacts."""
+    path = ansible.folder / "rulebook.yml"
+    source = {"patrolserver.monitoring.issues": {"severity": "Critical"}}
+    rule = {"name": "Any", "condition": "event.change is defined", "actions": [{"debug": {"msg": "An event"}}]}
+    ruleset = {"name": "Mistaken", "hosts": "all", "sources": [source], "rules": [rule]}
+    path.write_text(json.dumps([ruleset]))
+    run = ansible.run("ansible-rulebook", f"--rulebook={path}", f"--inventory={ansible.inventory({})}")
+    assert not run.ok, run.output
+    assert "severity knows critical, high, medium, low, not Critical" in run.output

@@ -9,7 +9,7 @@ import requests
 from tests.harness.api import put_server, serving_api, token
 
 from patrolserver_exporter.config.schema import Scope
-from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.store import tables
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
-from patrolserver_exporter.inbox.delivery import NewDelivery
+from patrolserver_exporter.inbox.deliveries import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store import fleet

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from tests.harness.api import put_server, serving_api
 from tests.unit.issues.builders import issue
 
-from patrolserver_exporter.inbox.delivery import NewDelivery
+from patrolserver_exporter.inbox.deliveries import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Kind, Severity
-from patrolserver_exporter.store.reader import READERS
 from patrolserver_exporter.store.tables import inbox
+from patrolserver_exporter.store.threads import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

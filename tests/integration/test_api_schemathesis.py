@@ -16,7 +16,7 @@ from tests.harness.api import put_server
 from tests.harness.process import Exporter
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
-from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Change, ChangeKind, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit

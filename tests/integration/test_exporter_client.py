@@ -14,7 +14,7 @@ from tests.serving import serving
 
 from patrolserver_exporter.cli import main
 from patrolserver_exporter.commands.exporter_client import ExporterClient, ExporterError, Refused
-from patrolserver_exporter.web.http.routing import not_found_app
+from patrolserver_exporter.web.http.requests import not_found_app
 from patrolserver_exporter.web.http.web_config import WebConfigFile
 
 if TYPE_CHECKING:

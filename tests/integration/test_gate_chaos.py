@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, software
 
-from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox, request_catch_up
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables

@@ -20,6 +20,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 from tests.harness.api import OPERATOR_TOKEN, put_server, serving_api, token
+from tests.harness.daemons import ServerThread
 from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue
 
@@ -30,7 +31,7 @@ from patrolserver_exporter.commands.gate import parser
 from patrolserver_exporter.commands.gate_policy import policy_of
 from patrolserver_exporter.config.schema import Gate, Scope
 from patrolserver_exporter.gate.policy import Grace, NamedPolicy, SeverityLimits
-from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import IssueExploit, Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables
@@ -607,14 +608,8 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with ServerThread(HTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.port}"
 
 
 PASS = {

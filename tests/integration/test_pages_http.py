@@ -22,7 +22,7 @@ from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.sync.account_updates import apply_list
-from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.web.access import BearerTokens
 from patrolserver_exporter.web.pages.words import moment
 
 if TYPE_CHECKING:

@@ -29,15 +29,15 @@ from tests.unit.sync.accounts import MAIN, SETTLE, configured, rules
 from tests.unit.sync.driving import FINISHED, NEW_ISSUES, Driver
 
 from patrolserver_exporter.clock import TOLERANCE, Moment, SteadyClock
-from patrolserver_exporter.inbox import retry, transitions, view
-from patrolserver_exporter.inbox.delivery import WAITING, Acceptance, DeliveryState, NewDelivery
+from patrolserver_exporter.inbox import deliveries, retry
+from patrolserver_exporter.inbox.deliveries import WAITING, Acceptance, DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.derive import derive
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
 from patrolserver_exporter.patrolserver.errors import Unreadable as UnreadableReply
 from patrolserver_exporter.patrolserver.models import Event, Parsed
 from patrolserver_exporter.store import ClaimLost, Store
-from patrolserver_exporter.sync import account_updates, events, restore
+from patrolserver_exporter.sync import account_updates, restore, server_updates
 from patrolserver_exporter.sync.clock_steps import follow_clock
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from tests.harness.postgres import PostgresCluster
 
-    from patrolserver_exporter.inbox.delivery import Delivery
+    from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
 
@@ -277,7 +277,7 @@ class Pipeline(RuleBasedStateMachine):
             return
         self.tick(LEASE)
         claimed = self.store.run(
-            lambda unit: transitions.claim(unit, MAIN, now=self.clock.now(), lease=LEASE, limit=LIMIT + self.replayed)
+            lambda unit: deliveries.claim(unit, MAIN, now=self.clock.now(), lease=LEASE, limit=LIMIT + self.replayed)
         )
         assert hanging.id in {other.id for other in claimed}
         self.fetched(hanging, late, good=True)
@@ -288,7 +288,7 @@ class Pipeline(RuleBasedStateMachine):
         """Claim one."""
         now = self.clock.now()
         return next(
-            iter(self.store.run(lambda unit: transitions.claim(unit, MAIN, now=now, lease=LEASE, limit=1))), None
+            iter(self.store.run(lambda unit: deliveries.claim(unit, MAIN, now=now, lease=LEASE, limit=1))), None
         )
 
     def conclude(self, claimed: Delivery, result: str, *, good: bool) -> None:
@@ -300,7 +300,7 @@ class Pipeline(RuleBasedStateMachine):
             parsed = Parsed(Event(server_id=event.server_id, new_issues=event.new_issues), body=b"{}")
             fresh = self.list_read_at >= claimed.received_at
             self.store.run(
-                lambda unit: events.conclude(
+                lambda unit: server_updates.conclude(
                     unit, claimed, parsed, list_is_fresh=fresh, now=self.clock.now(), rules=RULES
                 )
             )
@@ -316,7 +316,9 @@ class Pipeline(RuleBasedStateMachine):
             draw=lambda: 0.5,
         )
         now, settle = self.clock.now(), SETTLE
-        self.store.run(lambda unit: events.note_failure(unit, claimed, fate, now=now, error=str(error), settle=settle))
+        self.store.run(
+            lambda unit: server_updates.note_failure(unit, claimed, fate, now=now, error=str(error), settle=settle)
+        )
 
     # The poller
 
@@ -353,7 +355,7 @@ class Pipeline(RuleBasedStateMachine):
         if known:
             row = data.draw(st.sampled_from(known))
             self.replayed += row.state not in WAITING
-            self.store.run(lambda unit: transitions.replay(unit, row.id, now=self.clock.now()))
+            self.store.run(lambda unit: deliveries.replay(unit, row.id, now=self.clock.now()))
 
     @rule(jump=st.sampled_from([0.0, 0.0, 40 * DAY, -40 * DAY]))
     def crash(self, jump: float) -> None:
@@ -383,13 +385,13 @@ class Pipeline(RuleBasedStateMachine):
         self.tick()
         self.list_read_at = self.clock.now()
         self.driver.take_list("web", "db")
-        self.store.run(lambda unit: transitions.unblock(unit, MAIN))
+        self.store.run(lambda unit: deliveries.unblock(unit, MAIN))
 
     @rule()
     def come_to_rest(self) -> None:
         """Everything that waits is fetched, and one poll a settle later makes the state equal to upstream."""
         self.list_servers()
-        self.store.run(lambda unit: transitions.hasten(unit, MAIN))
+        self.store.run(lambda unit: deliveries.hasten(unit, MAIN))
         for _ in range(200):
             self.tick(100.0)
             claimed = self.take()
@@ -398,7 +400,7 @@ class Pipeline(RuleBasedStateMachine):
             elif not self.waiting():
                 break
             else:
-                self.tick(transitions.LONGEST_WAIT)
+                self.tick(deliveries.LONGEST_WAIT)
         assert self.waiting() == []
         self.tick(SETTLE + 1.0)
         for server_id in SERVERS:
@@ -482,7 +484,7 @@ class Pipeline(RuleBasedStateMachine):
 
     def rows(self) -> list[Delivery]:
         """The inbox."""
-        return self.store.run(lambda unit: view.page(unit.connection, after=0, limit=1000))
+        return self.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=1000))
 
     def waiting(self) -> list[Delivery]:
         """What waits in it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs
 from urllib.request import Request, urlopen
 
 import pytest
+from tests.harness.daemons import ServerThread
 
 from patrolserver_exporter.simulator import Format, Simulator, SimulatorOptions, Style
 
@@ -178,15 +178,8 @@ def php_receiver(receive: Callable[[dict[str, str]], None]) -> Iterator[str]:
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/patrolserver/webhook"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with ServerThread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.port}/patrolserver/webhook"
 
 
 def _as_the_scanner_words_it(software: dict[str, Any]) -> str:

@@ -13,8 +13,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from tests.serving import QUICK, eventually, read_to_end, serving
 
-from patrolserver_exporter.web.http.body import BodyError, ClientGone, read_body
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, Timeouts, WebEvent
+from patrolserver_exporter.web.http.requests import BodyError, ClientGone, read_body
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE, Listener, ListenError, WebServer
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from tests.serving import eventually, read_to_end, serving
 
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.web.access.basic_auth import Guard
+from patrolserver_exporter.web.access import Guard
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, Timeouts, WebEvent
 from patrolserver_exporter.web.http.web_config import WebConfigFile
 

@@ -248,3 +248,10 @@ def test_what_is_delivered_once_more_is_no_news(world: World) -> None:
     world.poll(120.0 + SETTLE, software())
     world.deliver(130.0, "webhook.scan_finished")
     assert world.objection(131.0) is None
+
+
+def test_a_waiver_covers_an_unknown_risk_as_it_is_shown(world: World) -> None:
+    """As high: whoever accepts up to high has seen it so."""
+    world.poll(120.0, software(broken="php", exploits=[{"id": 1, "risk": None}]))
+    found = [world.objection(125.0, waivers=(Waiver("*", "php", max_severity=worst),)) for worst in ("high", "medium")]
+    assert found == [None, "limit"]

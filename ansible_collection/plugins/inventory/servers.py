@@ -75,7 +75,7 @@ strict: true
 compose:
   ansible_host: patrolserver_name
 groups:
-  vulnerable: patrolserver_issues.critical > 0
+  vulnerable: patrolserver_issues is not none and patrolserver_issues.critical > 0
   unknown: patrolserver_issues is none
 keyed_groups:
   - key: patrolserver_account

@@ -65,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The issues, as M(patrolserver.monitoring.issues_info) returns them.
+  description: The issues, as M(patrolserver.monitoring.issues_info) returns them, with their C(exploits) and C(severity_since).
   type: list
   elements: dict
 """

@@ -15,6 +15,7 @@ FORMATS = ["json", "junit", "sarif"]
 BY_SUFFIX = {".json": "json", ".xml": "junit", ".junit": "junit", ".sarif": "sarif"}
 LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 SECURITY_SEVERITY = {"critical": "9.5", "high": "7.5", "medium": "5.0", "low": "2.0"}
+NAMED_EXPLOITS = 3
 # What XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -116,16 +117,32 @@ def violating(verdict: dict) -> list:
 
 def sentence(issue: dict) -> str:
     """Return an issue in one line."""
-    text = "{0}: {1} {2} is {3}".format(
-        issue["severity"], issue["software"], issue.get("version") or "(version unknown)", issue["kind"]
-    )
+    # An issue of the server itself names no software.
+    what = issue["software"] or issue.get("title") or "the server"
+    version = issue.get("version") or ("(version unknown)" if issue["software"] else "")
+    text = "{0}: {1} is {2}".format(issue["severity"], "{0} {1}".format(what, version).rstrip(), issue["kind"])
     if issue.get("location") not in (None, "", "/"):
         text += " at " + issue["location"]
     if issue.get("update_to"):
         text += ", update to " + issue["update_to"]
     if issue.get("risk") is not None:
         text += ", risk {0:g}".format(issue["risk"])
+    exploits = issue.get("exploits") or []
+    counting = [one for one in exploits if not one.get("waived")] or exploits
+    if counting:
+        more = len(counting) - NAMED_EXPLOITS
+        named = [_exploit(one) for one in counting[:NAMED_EXPLOITS]] + (["{0} more".format(more)] if more > 0 else [])
+        text += " ({0})".format(", ".join(named))
+    since = issue.get("severity_since")
+    # It leaves waivers aside, so that it is the severity's own only where no exploit is waived.
+    if since and since != issue.get("first_seen") and len(counting) == len(exploits):
+        text += ", {0} since {1}".format(issue["severity"], since)
     return text
+
+
+def _exploit(exploit: dict) -> str:
+    name = exploit.get("cve") or exploit.get("id") or exploit.get("title") or "an exploit without a name"
+    return str(name) if exploit.get("risk") is not None else "{0} of unknown risk".format(name)
 
 
 def _case(group: str, name: str, outcome: str | None, lines: list, counts: dict) -> str:

@@ -82,7 +82,7 @@ count:
   type: int
   sample: 1
 totals:
-  description: The open issues of all of them, added up.
+  description: The open issues of those whose counts are known, added up. Each is none where there are servers and no counts are known.
   returned: always
   type: dict
   sample: {critical: 0, high: 1, medium: 2, low: 0, total: 3, waived: 0}
@@ -146,11 +146,12 @@ def summary(servers: list, max_age: float) -> dict:
     """Add the servers up."""
     ages = [server.get("data_age_seconds") for server in servers]
     known = [age for age in ages if age is not None]
+    counted = [server["issues"] for server in servers if server.get("issues") is not None]
     return {
         "servers": servers,
         "count": len(servers),
         "totals": {
-            name: sum((server.get("issues") or {}).get(name, 0) for server in servers) for name in COUNTED
+            name: sum(counts.get(name, 0) for counts in counted) if counted or not servers else None for name in COUNTED
         },
         "stale": [server["name"] for server, age in zip(servers, ages) if age is None or age > max_age],
         "unpolled": [server["name"] for server in servers if server.get("last_poll_at") is None],

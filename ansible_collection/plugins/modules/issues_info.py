@@ -73,7 +73,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 issues:
-  description: The issues, as the exporter describes them.
+  description:
+    - The issues, as the exporter describes them.
+    - C(exploits) are the known exploits that an exploitable issue stands for, worst first, each with id, CVE, title, C(risk) and C(first_seen). A risk
+      that is none is one that nobody knows, so that it may be the worst.
+    - C(severity_since) is when the issue got the severity that it has now.
+    - C(software) is empty for an issue of the server itself, which has a C(title).
   returned: always
   type: list
   elements: dict
@@ -82,15 +87,28 @@ issues:
       account: main
       server_id: 12
       server: web1.example.org
-      class: version
-      kind: unsupported
-      severity: high
+      class: exploit
+      kind: exploitable
+      severity: critical
       software: PHP
       canonical_name: php
       version: 5.2.17
       update_to:
       location: /
+      parent:
+      risk: 9.8
+      exploits:
+        - id: "41"
+          cve: CVE-2026-0001
+          title: Overflow
+          risk: 9.8
+          first_seen: "2026-11-23T07:12:00Z"
+          waived: false
+          waiver:
+      title:
+      description:
       first_seen: "2026-11-20T07:12:00Z"
+      severity_since: "2026-11-23T07:12:00Z"
       last_seen: "2026-11-24T07:12:00Z"
       fixed_at:
       confirmed: true
@@ -105,7 +123,7 @@ counts:
   description: How many of them there are by severity.
   returned: always
   type: dict
-  sample: {critical: 0, high: 1, medium: 0, low: 0}
+  sample: {critical: 1, high: 0, medium: 0, low: 0}
 truncated:
   description: Whether O(limit) cut the list.
   returned: always

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from patrolserver_exporter.gate.evidence import AccountHealth, gather
 from patrolserver_exporter.gate.judge import judge
 from patrolserver_exporter.gate.policy import BUILTIN, Policy
-from patrolserver_exporter.inbox import view
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.live.gate_series import Judged
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.store.selection import Selector
+from patrolserver_exporter.store.queries import Selector
 from patrolserver_exporter.store.tables import servers
 
 if TYPE_CHECKING:
@@ -93,7 +93,13 @@ class GateSweep:
                 began = time.thread_time()
                 for one in step.evidence:
                     for name, policy in policies.items():
-                        verdict = judge([one], policy, self._clock.now(), waivers=config.issues.waivers).verdict
+                        verdict = judge(
+                            [one],
+                            policy,
+                            self._clock.now(),
+                            waivers=config.issues.waivers,
+                            exploit_risk=config.issues.exploit_risk,
+                        ).verdict
                         found[account, name][verdict] += 1
                 if self._stop.wait((step.cost + time.thread_time() - began) * _REST):
                     return
@@ -140,5 +146,5 @@ def _read(connection: sa.Connection, *, account: str, after: int, health: Mappin
         ).scalars()
     )
     selectors = [Selector.of(server_id) for server_id in ids]
-    evidence = gather(connection, selectors, account, health, view.doubts(connection).concern)
+    evidence = gather(connection, selectors, account, health, deliveries.doubts(connection).concern)
     return _Step(ids[-1] if ids else None, evidence, time.thread_time() - began)

@@ -26,13 +26,12 @@ from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import Store
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
-from patrolserver_exporter.web.access import operator_token
-from patrolserver_exporter.web.access.basic_auth import Guard
-from patrolserver_exporter.web.access.rights import BearerTokens, open_reading_warning, useless_closing_warning
+from patrolserver_exporter.web import operator_token
+from patrolserver_exporter.web.access import BearerTokens, Guard, open_reading_warning, useless_closing_warning
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
-from patrolserver_exporter.web.http.routing import main_app, webhook_app
+from patrolserver_exporter.web.http.requests import main_app, webhook_app
 from patrolserver_exporter.web.http.server import Listener, WebServer
 from patrolserver_exporter.web.http.web_config import WebConfigFile
 from patrolserver_exporter.web.lifecycle import Lifecycle

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from patrolserver_exporter.app.service import ServiceOptions
 from patrolserver_exporter.commands import flags
 from patrolserver_exporter.commands.serve import FAILED, serve
+from patrolserver_exporter.commands.simulator import add_fleet_flags
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.logs import setup_logging
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.web.access.operator_token import local_url
 from patrolserver_exporter.web.http.server import ListenError, parse_address
+from patrolserver_exporter.web.operator_token import local_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,11 +74,7 @@ def parser() -> flags.Parser:
         default="127.0.0.1:0",
         help="of the simulator (default: any free port)",
     )
-    found.add_argument("--servers", metavar="N", type=int, default=25, help="in the fleet (default: 25)")
-    found.add_argument("--software", metavar="N", type=int, default=12, help="on each server (default: 12)")
-    found.add_argument(
-        "--seed", metavar="N", type=int, default=1, help="the same seed gives the same fleet (default: 1)"
-    )
+    add_fleet_flags(found)
     found.add_argument(
         "--story.speed", metavar="X", type=float, default=1.0, help="how fast the story plays (default: 1)"
     )

@@ -23,7 +23,7 @@ from patrolserver_exporter import __version__
 from patrolserver_exporter.config.duration import format_duration, parse_duration
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.web.access import operator_token
+from patrolserver_exporter.web import operator_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from patrolserver_exporter.commands import exporter_client, flags, gate_policy, 
 from patrolserver_exporter.commands.exporter_client import ExporterError, Refused
 from patrolserver_exporter.commands.gate_policy import BadPolicy
 from patrolserver_exporter.config.duration import format_duration
-from patrolserver_exporter.gate.detail import LISTED_WHOLE, MAX_LISTED, Detail
+from patrolserver_exporter.gate.verdict import LISTED_WHOLE, MAX_LISTED, Detail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

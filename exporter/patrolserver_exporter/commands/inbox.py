@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from patrolserver_exporter.commands import exporter_client, flags, output
 from patrolserver_exporter.commands.exporter_client import ExporterError
 from patrolserver_exporter.commands.gate_report import printable, table
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,6 +21,15 @@ webhooks. Key and secret are demo and demo, unless PATROLSERVER_SIMULATOR_KEY an
 Control it under /-/simulator/ (see docs/simulator.md)."""
 
 
+def add_fleet_flags(parser: flags.Parser) -> None:
+    """Which fleet the simulator has."""
+    parser.add_argument("--servers", metavar="N", type=int, default=25, help="in the fleet (default: 25)")
+    parser.add_argument("--software", metavar="N", type=int, default=12, help="on each server (default: 12)")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=1, help="the same seed gives the same fleet (default: 1)"
+    )
+
+
 def parser() -> flags.Parser:
     """All flags of the simulator."""
     found = flags.Parser("patrolserver-exporter simulator", _DESCRIPTION)
@@ -30,11 +39,7 @@ def parser() -> flags.Parser:
         default="127.0.0.1:10059",
         help="where to serve (default: 127.0.0.1:10059)",
     )
-    found.add_argument("--servers", metavar="N", type=int, default=25, help="in the fleet (default: 25)")
-    found.add_argument("--software", metavar="N", type=int, default=12, help="on each server (default: 12)")
-    found.add_argument(
-        "--seed", metavar="N", type=int, default=1, help="the same seed gives the same fleet (default: 1)"
-    )
+    add_fleet_flags(found)
     found.add_argument(
         "--style",
         choices=[style.value for style in Style],

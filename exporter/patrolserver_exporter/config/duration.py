@@ -6,18 +6,10 @@ import re
 
 from patrolserver_exporter.config.problem import Unfit
 
-_UNITS_MS = {
-    "y": 365 * 86_400_000,
-    "w": 7 * 86_400_000,
-    "d": 86_400_000,
-    "h": 3_600_000,
-    "m": 60_000,
-    "s": 1_000,
-    "ms": 1,
-}
+_DAY_MS = 86_400_000
+_UNITS_MS = {"y": 365 * _DAY_MS, "w": 7 * _DAY_MS, "d": _DAY_MS, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _UNITS_MS))
 _PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_LONGEST_MS = 100 * _UNITS_MS["y"]
 
 
 def parse_duration(text: str) -> float:
@@ -33,19 +25,15 @@ def parse_duration(text: str) -> float:
     if not text or match is None:
         raise Unfit("needs a duration such as 500ms, 30s, 15m, 1h30m or 90d: whole numbers, the largest unit first")
     milliseconds = sum(int(number) * unit for number, unit in zip(match.groups("0"), _UNITS_MS.values(), strict=True))
-    if milliseconds > _LONGEST_MS:
+    if milliseconds > 100 * _UNITS_MS["y"]:
         raise Unfit("needs a duration of at most 100y")
     return milliseconds / 1000
 
 
 def format_duration(seconds: float) -> str:
     """Write seconds in the form that `parse_duration` reads, to the millisecond; years and weeks become days."""
-    rest = round(seconds * 1000)
-    if rest <= 0:
-        return "0s"
-    parts = []
+    rest, text = round(seconds * 1000), ""
     for unit in ("d", "h", "m", "s", "ms"):
-        count, rest = divmod(rest, _UNITS_MS[unit])
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts)
+        count, rest = divmod(max(rest, 0), _UNITS_MS[unit])
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"

@@ -1,4 +1,4 @@
-"""What of a configuration must not show, so that the log can mask it and the secrets can be read again."""
+"""What of a configuration must not show, so that the log can mask it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,9 @@ if TYPE_CHECKING:
 _URL_PASSWORD = re.compile(r"://[^:@/]*:(.*)@")
 
 
-def secrets_of(part: object) -> tuple[Secret, ...]:
-    """Return every secret of the configuration or a part of it, in its order."""
-    return tuple(_secrets(part))
-
-
 def hidden_values(config: Config) -> frozenset[str]:
     """Return every text that must not show: the secrets as they are now, and the passwords within URLs."""
-    values = {secret.reveal() for secret in secrets_of(config)}
+    values = set(_secrets(config))
     passwords = {password for url in (config.store.url, *values) if (password := url_password(url))}
     return frozenset(values | passwords | {unquote(password) for password in passwords})
 
@@ -35,9 +30,9 @@ def url_password(url: str) -> str | None:
     return match.group(1) if match else None
 
 
-def _secrets(part: object) -> Iterator[Secret]:
+def _secrets(part: object) -> Iterator[str]:
     if isinstance(part, Secret):
-        yield part
+        yield part.reveal()
     elif isinstance(part, tuple):
         for item in part:
             yield from _secrets(item)

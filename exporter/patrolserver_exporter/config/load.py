@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yaml import MappingNode, Node, ScalarNode
+from msgspec.inspect import type_info
+from yaml import MappingNode, ScalarNode
 
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.config import schema
-from patrolserver_exporter.config.nodes import MAX_BYTES, is_null, node_of, parse_nodes
-from patrolserver_exporter.config.problem import ConfigError, Problem
-from patrolserver_exporter.config.reading import Reading, Section, shape_of
-from patrolserver_exporter.config.secret import is_world_readable
+from patrolserver_exporter.config import schema, values
+from patrolserver_exporter.config.hidden import url_password
+from patrolserver_exporter.config.nodes import MAPPING, MAX_BYTES, TEXT, node_of, parse_nodes
+from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
+from patrolserver_exporter.config.reading import WRONG, Reading
+from patrolserver_exporter.config.secret import Secret, is_world_readable, read_file
+from patrolserver_exporter.config.values import MAKE_TOKEN
 from patrolserver_exporter.issues.model import Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from yaml import Node
+
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.config.reading import Value
 
 KEY = "PATROLSERVER_KEY"
 SECRET = "PATROLSERVER_SECRET"  # noqa: S105 - a variable's name
 API_URL = "PATROLSERVER_API_URL"
 WEBHOOK_TOKEN = "PATROLSERVER_WEBHOOK_TOKEN"  # noqa: S105 - a variable's name
+GOOD_TOKEN = 16
+"""Characters of a token that is not guessed."""
 VARIABLES = (KEY, f"{KEY}_FILE", SECRET, f"{SECRET}_FILE", API_URL, WEBHOOK_TOKEN, f"{WEBHOOK_TOKEN}_FILE")
 
 
@@ -46,27 +53,33 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     Where the file has no ``accounts``, the environment's account is taken; otherwise the environment only plays
     through ``!env``. The clock tells which waivers have run out. Raises `ConfigError` with every mistake.
     """
-    today = dt.datetime.fromtimestamp((clock or SystemClock()).now(), dt.UTC).date()
     reading = Reading(file=str(path), folder=path.parent if path else Path(), environ=environ)
-    given: dict[str, Any] = {}
-    if path:
-        root = _root(path)
-        reading.is_open = is_world_readable(path)
-        given = Section(schema.Config).values(reading, root, "")
-    if "accounts" not in given:
+    environment = replace(reading, file="environment", folder=Path(), found={})
+    root = read_nodes(path, "--config.file") if path else MappingNode(MAPPING, [])
+    config: schema.Config = reading.read(type_info(schema.Config), root, "")
+    accounts: tuple[schema.Account, ...] | None = None
+    if reading.found.get("accounts", (root, WRONG))[1] == ():
         # An empty variable is not set: compose files pass those on.
         if path and not any(environ.get(variable) for variable in VARIABLES):
-            message = f"is missing; add it, or set {KEY} and {SECRET} in the environment"
-            reading.wrong(None, "accounts", message)
+            reading.wrong(None, "accounts", f"is missing; add it, or set {KEY} and {SECRET} in the environment")
         else:
-            given["accounts"] = (_environment_account(reading, environ),)
+            accounts = (_environment_account(environment, environ),)
+    today = dt.datetime.fromtimestamp((clock or SystemClock()).now(), dt.UTC).date()
+    is_open = path is not None and is_world_readable(path)
+    _check_secrets(environment, reading, is_open=is_open)
+    _check_values(environment, reading, is_open=is_open, today=today)
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
-    for key, (node, value) in reading.found.items():
-        if isinstance(value, dt.date) and value < today:
-            reading.warn(node, key, f"has passed ({value}); the waiver has no effect any more, remove or renew it")
     warnings = ConfigError(tuple(reading.warnings)).errors
-    return Loaded(schema.Config(**given), tuple(str(warning) for warning in warnings))
+    return Loaded(replace(config, accounts=accounts or config.accounts), tuple(map(str, warnings)))
+
+
+def read_nodes(path: Path, flag: str, *, may_be_empty: bool = False) -> Node:
+    """Read the file that the flag names; raises `ConfigError`."""
+    try:
+        return parse_nodes(read_file(path, MAX_BYTES, flag), str(path), may_be_empty=may_be_empty)
+    except Unfit as error:
+        raise ConfigError((Problem(str(path), None, None, "", str(error)),)) from None
 
 
 def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver, ...]:
@@ -76,7 +89,12 @@ def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver
     files. Raises `ConfigError` with every mistake.
     """
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    return _waivers(_json_nodes(raw, source) or parse_nodes(raw, source), source)
+    try:
+        # YAML 1.1 knows neither JSON's surrogate pairs nor every place of its tabs, but it says where a mistake is.
+        node = node_of(json.loads(raw[: MAX_BYTES + 1], object_pairs_hook=_unique), source)
+    except (ValueError, RecursionError):
+        node = parse_nodes(raw, source)
+    return _waivers(node, source)
 
 
 def waivers_of(data: object, *, source: str = "waivers") -> tuple[Waiver, ...]:
@@ -85,68 +103,74 @@ def waivers_of(data: object, *, source: str = "waivers") -> tuple[Waiver, ...]:
 
 
 def _waivers(node: Node, source: str) -> tuple[Waiver, ...]:
-    reading = Reading(file=source)
-    waivers = shape_of(tuple[Waiver, ...]).read(reading, node, "")
-    if reading.problems:
-        raise ConfigError(tuple(reading.problems))
-    return tuple(waivers)
-
-
-def _json_nodes(raw: bytes, source: str) -> Node | None:
-    """Return the nodes of sound JSON; YAML 1.1 knows neither its surrogate pairs nor every place of its tabs."""
-    if len(raw) > MAX_BYTES or not raw.lstrip().startswith(b"["):
-        return None
-    try:
-        return node_of(json.loads(raw, object_pairs_hook=_unique), source)
-    except (ValueError, RecursionError):
-        return None
+    waivers: tuple[Waiver, ...] = Reading(file=source).whole(tuple[Waiver, ...], node)
+    return waivers
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # The reader of YAML says where it is.
     if len(dict(pairs)) != len(pairs):
         raise ValueError("a key is given twice")
     return dict(pairs)
 
 
-def _root(path: Path) -> Node:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        message = f"cannot be read ({reason}); correct --config.file, or let the exporter's user read it"
-        raise ConfigError((Problem(str(path), None, None, "", message),)) from None
-    root = parse_nodes(raw, str(path))
-    if not isinstance(root, MappingNode) and not is_null(root):
-        mark, message = root.start_mark, "needs keys and values, such as accounts: and poll:"
-        raise ConfigError((Problem(str(path), mark.line + 1, mark.column + 1, "", message),))
-    return root
-
-
 def _environment_account(reading: Reading, environ: Mapping[str, str]) -> schema.Account:
-    own = Reading(file="environment", environ=environ, tokens=reading.tokens)
-    key = _variable(own, KEY, schema.CREDENTIAL)
-    secret = _variable(own, SECRET, schema.CREDENTIAL)
-    token = _variable(own, WEBHOOK_TOKEN, schema.TOKEN)
-    given: dict[str, Any] = {"webhook_tokens": (token,)} if token else {}
-    if environ.get(API_URL):
-        given["api_url"] = schema.API_URL.read(own, ScalarNode("!env", API_URL), API_URL)
-    for variable, value in ((KEY, key), (SECRET, secret)):
-        if value is None:
+    given: dict[str, Any] = {}
+    kinds = {KEY: schema.Credential, SECRET: schema.Credential, WEBHOOK_TOKEN: schema.Token, API_URL: schema.ApiUrl}
+    for variable, kind in kinds.items():
+        value, file = environ.get(variable), environ.get(f"{variable}_FILE") if variable != API_URL else None
+        if value and file:
+            given[variable] = reading.wrong(None, variable, f"is set, and {variable}_FILE too; unset one of them")
+        elif file:
+            given[variable] = reading.read(type_info(kind), ScalarNode("!file", file), f"{variable}_FILE")
+        elif value:
+            given[variable] = reading.read(type_info(kind), ScalarNode("!env", variable), variable)
+        elif variable in {KEY, SECRET}:
             remedy = f"set it or {variable}_FILE, or give accounts in a file by --config.file"
-            own.wrong(None, variable, f"is not set; {remedy}")
-    reading.problems.extend(own.problems)
-    reading.warnings.extend(own.warnings)
-    return schema.Account(key=key, secret=secret, **given)
+            given[variable] = reading.wrong(None, variable, f"is not set; {remedy}")
+    tokens = (given[WEBHOOK_TOKEN],) if WEBHOOK_TOKEN in given else ()
+    account = schema.Account(key=given[KEY], secret=given[SECRET], webhook_tokens=tokens)
+    return replace(account, api_url=given.get(API_URL, account.api_url))
 
 
-def _variable(reading: Reading, variable: str, shape: Value) -> Any:
-    """Return the secret that the variable or its ``…_FILE`` gives, None without both, `WRONG` after noting why."""
-    environ = reading.environ or {}
-    value, file = environ.get(variable), environ.get(f"{variable}_FILE")
-    if value and file:
-        return reading.wrong(None, variable, f"is set, and {variable}_FILE too; unset one of them")
-    if file:
-        return shape.read(reading, ScalarNode("!file", file), f"{variable}_FILE")
-    return shape.read(reading, ScalarNode("!env", variable), variable) if value else None
+def _check_secrets(*readings: Reading, is_open: bool) -> None:
+    """Warn of secrets that others may know, and refuse a token that is given twice."""
+    first: dict[str, str] = {}
+    for reading, (path, (node, secret)) in ((one, found) for one in readings for found in one.found.items()):
+        if not isinstance(secret, Secret):
+            continue
+        origin, _, source = secret.origin.partition(" ")
+        if origin == "file" and is_world_readable(Path(source)):
+            reading.warn(node, path, f"is read from a file that everyone may read; chmod o-r {source}")
+        elif origin == "literal" and is_open:
+            remedy = f"chmod o-r {reading.file}, or use !file"
+            reading.warn(node, path, f"is a secret in a file that everyone may read; {remedy}")
+        if "token" not in path.lower():
+            continue
+        if (twin := first.setdefault(secret.reveal(), path)) != path:
+            reading.wrong(node, path, f"is the same token as {twin}; give each its own ({MAKE_TOKEN})")
+        if len(secret.reveal()) < GOOD_TOKEN:
+            reading.warn(node, path, f"is shorter than {GOOD_TOKEN} characters and may be guessed; {MAKE_TOKEN}")
+
+
+def _check_values(*readings: Reading, is_open: bool, today: dt.date) -> None:
+    """Note what does not go together, and warn of what should not stay so."""
+    first: dict[tuple[str, str], str] = {}
+    for reading, (path, (node, value)) in ((one, found) for one in readings for found in one.found.items()):
+        match re.sub(r"\[\d+\]", "[]", path), value:
+            case ("accounts[].name" | "api.tokens[].name") as place, str():
+                item = path.removesuffix(".name")
+                if (twin := first.setdefault((place, value), item)) != item:
+                    hint = " (without one it is default)" if value == "default" else ""
+                    reading.wrong(node, path, f"is the same as that of {twin}; give each its own name{hint}")
+            case (("accounts[].api_url" | "PATROLSERVER_API_URL"), str()) if values.is_plain_http_abroad(value):
+                reading.warn(node, path, "sends key and secret over plain http, where others can read them; use https")
+            case "store.url", str() if is_open and node.tag == TEXT and url_password(value):
+                remedy = "chmod o-r the file, or use !file"
+                reading.warn(node, path, f"holds a password in a file that everyone may read; {remedy}")
+            case "gate.default_policy", str() if (policies := reading.found["gate.policies"][1]) is not WRONG:
+                known = f"known are {', '.join(policies)}" if policies else "there are none; add it, or leave this out"
+                if value not in policies:
+                    reading.wrong(node, path, f"names no policy of gate.policies; {known}")
+            case _, dt.date() if value < today:
+                remedy = "the waiver has no effect any more, remove or renew it"
+                reading.warn(node, path, f"has passed ({value}); {remedy}")

@@ -1,11 +1,4 @@
-"""What is wrong with a configuration, and where.
-
-ConfigError      everything that is wrong with one configuration, each with its place
-└── Problem…     (data, no exception) one wrong thing: file, line, column, key, message
-Unfit            one value does not fit; raised by the parsers of single values, placed and collected by the readers
-
-No message quotes a value that could be a secret.
-"""
+"""What is wrong with a configuration, and where. No message quotes a value that could be a secret."""
 
 from __future__ import annotations
 
@@ -13,7 +6,7 @@ from dataclasses import dataclass
 
 
 class Unfit(ValueError):
-    """A value does not fit its key. The message says what fits and does not repeat the value."""
+    """A value does not fit. The message says what fits and does not repeat the value; the reader adds the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +20,10 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = self.file
-        if self.line is not None:
-            place += f":{self.line}"
-            # Without a key, the column is all that leads to the spot.
-            if self.column is not None and not self.key:
-                place += f":{self.column}"
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        # Without a key, the column is all that leads to the spot.
+        place = (self.file, self.line, None if self.key else self.column)
+        place_text = ":".join(str(part) for part in place if part is not None)
+        return ": ".join(part for part in (place_text, self.key, self.message) if part)
 
 
 class ConfigError(Exception):

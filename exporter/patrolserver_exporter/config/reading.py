@@ -1,51 +1,68 @@
-"""How nodes become typed values: the type of a field says how it is read, and `Annotated` says what the type cannot.
+"""How nodes become typed values: `msgspec.inspect` tells the type of each field, and the type says how it is read.
 
-A shape reads a node and returns its value, or `WRONG` after noting what does not fit, so that one run finds every
-mistake. The fields of a dataclass or a `msgspec.Struct` are the keys of a mapping, ``tuple`` and ``frozenset`` are
-lists, ``Mapping[str, X]`` has free keys, and ``X | None`` may be null. Numbers have their bounds in a `msgspec.Meta`,
-whose ``extra={"kind": …}`` tells a duration from another float and a glob from another text.
+The fields of a dataclass or a `msgspec.Struct` are the keys of a mapping, and ``X | None`` may be null. What the type
+cannot tell stands in a `msgspec.Meta`: bounds, and in ``extra={"kind": …}`` that a number is a ``duration``, a text a
+``glob``, or the `Value` that parses it. What does not fit is noted and the reading goes on, so that one run finds every
+mistake.
 """
 
 from __future__ import annotations
 
-import collections.abc
-import dataclasses
-import datetime as dt
 import difflib
 import functools
-import inspect
+import os.path
+import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from types import NoneType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Final,
-    Protocol,
-    get_args,
-    get_origin,
-    get_type_hints,
-    runtime_checkable,
-)
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec import NODEFAULT, inspect
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.nodes import is_null, join_key, own_tag, shown_key
+from patrolserver_exporter.config.nodes import LIST, MAPPING, TEXT, is_null, place_of
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
-from patrolserver_exporter.config.secret import Secret, Source, is_world_readable
+from patrolserver_exporter.config.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CREDENTIALS_PREFIX = "${CREDENTIALS_DIRECTORY}/"
-REQUIRED: Final[Any] = inspect.Parameter.empty
-"""The key has no default."""
+MAX_VALUES = 200_000
+"""Aliases can repeat values without end."""
 WRONG: Final[Any] = object()
 """The value did not fit, which is noted."""
+_WORD = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How a single value is read. Where it may hold a password it may not show: no message repeats it."""
+
+    kind: str
+    parse: Callable[[str], Any]
+    may_show: bool = True
+
+    @property
+    def meta(self) -> msgspec.Meta:
+        """For `Annotated`."""
+        return msgspec.Meta(extra={"kind": self})
+
+
+_NUMBERS = {"whole number": values.whole_number, "number": values.number, "duration": values.duration}
+_VALUES: dict[type[inspect.Type], Value] = {
+    inspect.BoolType: Value("boolean", values.boolean),
+    inspect.DateType: Value("date", values.date),
+    inspect.StrType: Value("text", values.text),
+    # Any other class has a `Value` of its own.
+    inspect.CustomType: Value("path", Path, may_show=False),
+}
+
+
+def join_key(path: str, key: str) -> str:
+    """Return the dotted path of a key; ``?`` stands for what does not look like one, as a misplaced secret does."""
+    return f"{path}{path and '.'}{key if _WORD.fullmatch(key) else '?'}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,13 +73,11 @@ class Reading:
     folder: Path = field(default_factory=Path)
     environ: Mapping[str, str] | None = None
     """None: the text comes from elsewhere, and tags, which could read our files, are refused."""
-    is_open: bool = False
-    """Everyone may read the file."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    tokens: list[tuple[str, Secret]] = field(default_factory=list)
     found: dict[str, tuple[Node, Any]] = field(default_factory=dict)
-    """Node and value of every key and item that was read, for the rules that look at several of them."""
+    """Node and value of every key and item, for the rules that look at several; a default has its section's node."""
+    count: int = 0
 
     def wrong(self, node: Node | None, path: str, message: str) -> Any:
         """Note what is wrong with the node."""
@@ -73,289 +88,169 @@ class Reading:
         """Note what works but should not stay so."""
         self.warnings.append(self._problem(node, path, message))
 
-    def source(self, node: ScalarNode) -> Source:
-        """Return where the node's text comes from; raises `Unfit`."""
-        tag, text = own_tag(node), node.value
-        if not tag:
-            return Source("", text)
-        if self.environ is None:
-            raise Unfit("may not use !env or !file here; write the value itself")
-        if not text.strip() or "\0" in text:
-            raise Unfit(f"needs a {'variable' if tag == '!env' else 'path'} after {tag}")
-        if tag == "!file" and text.startswith(CREDENTIALS_PREFIX):
-            if not (folder := self.environ.get("CREDENTIALS_DIRECTORY")):
-                raise Unfit("needs $CREDENTIALS_DIRECTORY, which systemd sets for a unit with LoadCredential=")
-            text = str(Path(folder) / text.removeprefix(CREDENTIALS_PREFIX))
-        return Source(tag, text if tag == "!env" else str(self.folder / text), self.environ)
-
-    def _problem(self, node: Node | None, path: str, message: str) -> Problem:
-        mark = node.start_mark if node else None
-        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        return Problem(self.file, line, column, path, message)
-
-
-@runtime_checkable
-class Shape(Protocol):
-    """How one kind of node is read."""
-
-    @property
-    def kind(self) -> str:
-        """What to write, in a word or two."""
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the value, or `WRONG` after noting why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A single value."""
-
-    kind: str
-    parse: Callable[[str], Any]
-    nullable: bool = False
-    may_show: bool = True
-    """False: it may hold a password, so that no message repeats it."""
-    is_secret: bool = False
-    rule: Callable[[Reading, Node, str, Any], object] | None = None
-    """Looks at the value that was read, and notes what is wrong with it or worth a warning."""
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the parsed value; None for null where that is allowed."""
-        if not isinstance(node, ScalarNode):
-            return reading.wrong(node, path, f"needs a {self.kind}, not {_kind_of(node)}")
-        if is_null(node):
-            message = f"has no value; write a {self.kind}"
-            return None if self.nullable else reading.wrong(node, path, message)
-        try:
-            source = reading.source(node)
-            value: Any = Secret(source) if self.is_secret else source.read() if source.tag else source.text
-            fitting = self.parsed(reading, value.reveal() if self.is_secret else value)
-        except ConfigError as error:
-            return reading.wrong(node, path, error.errors[0].message)
-        except Unfit as error:
-            may_show = self.may_show and not self.is_secret and not own_tag(node) and node.value
-            return reading.wrong(node, path, f"{error} (is {node.value[:40]!a})" if may_show else str(error))
-        if self.is_secret:
-            _check_readable(reading, node, path, source)
-        else:
-            value = fitting
-        if self.rule:
-            self.rule(reading, node, path, value)
+    def whole(self, kind: Any, node: Node) -> Any:
+        """Return the root as a value of that type; raises `ConfigError` with every mistake."""
+        value = self.read(inspect.type_info(kind), node, "")
+        if self.problems:
+            raise ConfigError(tuple(self.problems))
         return value
 
-    def parsed(self, _reading: Reading, text: str) -> Any:
-        """Return the text's value; raises `Unfit`."""
-        return self.parse(text)
-
-
-@dataclass(frozen=True, slots=True)
-class FilePath(Value):
-    """A file that has to exist, relative to the configuration's folder; null for none."""
-
-    kind: str = "path"
-    parse: Callable[[str], Any] = str
-    nullable: bool = True
-    may_show: bool = False
-
-    def parsed(self, reading: Reading, text: str) -> Any:
-        """Return the path; raises `Unfit`."""
+    def read(self, kind: inspect.Type, node: Node, path: str) -> Any:
+        """Return the node's value, or `WRONG` after noting what is wrong with it or in it."""
+        before, self.count = len(self.problems), self.count + 1
+        if self.count > MAX_VALUES:
+            message = f"is beyond the {MAX_VALUES} values that are read; do aliases repeat them?"
+            raise ConfigError((self._problem(node, path, message),))
         try:
-            if text and (file := reading.folder / text).is_file():
-                return file
-        except (OSError, ValueError):
-            pass
-        raise Unfit(f"is no file (is {text[:200]!a}); correct the path, which starts at {reading.folder}")
+            value = self._value(kind, node, path)
+        except Unfit as error:
+            value = self.wrong(node, path, str(error))
+        if len(self.problems) > before:
+            value = WRONG
+        self.found[path] = node, value
+        return value
 
+    def _value(self, kind: inspect.Type, node: Node, path: str) -> Any:
+        inner, _, may_be_null = unwrapped(kind)
+        if may_be_null and is_null(node):
+            return None
+        match inner:
+            case inspect.StructType() | inspect.DataclassType():
+                return self._section(inner, node, path)
+            case inspect.VarTupleType() | inspect.FrozenSetType():
+                items = _children(node, SequenceNode, "a list, in [brackets] or with a dash before each item")
+                if len(items) < (inner.min_length or 0):
+                    raise Unfit("needs at least one item")
+                read = (self.read(inner.item_type, child, f"{path}[{index}]") for index, child in enumerate(items))
+                return tuple(read) if isinstance(inner, inspect.VarTupleType) else frozenset(read)
+            case inspect.DictType():
+                return self._mapping(inner, node, path)
+        return self._single(inner, value_of(kind), node)
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list of one shape, as a tuple or what ``build`` makes of it. Nothing after the key is an empty list."""
-
-    item: Shape
-    build: Callable[[list[Any]], Any] = tuple
-    may_be_empty: bool = True
-    unique: str = ""
-    """A key that no two items may have the same."""
-
-    @property
-    def kind(self) -> str:
-        """A list of what."""
-        return f"list of {self.item.kind}"
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the items, or `WRONG` when one of them is."""
-        before = len(reading.problems)
-        needed = "a list, in [brackets] or with a dash before each item"
-        items = _children(reading, node, path, SequenceNode, needed)
-        if items == [] and not self.may_be_empty:
-            return reading.wrong(node, path, "needs at least one item")
-        read = [_noted(reading, self.item, child, f"{path}[{index}]") for index, child in enumerate(items or ())]
-        if self.unique and isinstance(self.item, Section):
-            self._check_unique(reading, path, items or [], self.item)
-        return WRONG if len(reading.problems) > before else self.build(read)
-
-    def _check_unique(self, reading: Reading, path: str, items: list[Node], section: Section) -> None:
-        default = section.defaults()[self.unique]
-        first: dict[str, str] = {}
-        for index, item in enumerate(items):
-            key = f"{path}[{index}].{self.unique}"
-            node, value = reading.found.get(key, (item, default if isinstance(item, MappingNode) else None))
-            if isinstance(value, str) and first.setdefault(value, f"{path}[{index}]") != f"{path}[{index}]":
-                remedy = f"give each its own {self.unique}"
-                remedy += f" (without one it is {default})" if value == default else ""
-                reading.wrong(node, key, f"is the same as that of {first[value]}; {remedy}")
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    """A mapping with free keys, which ``name`` checks. Nothing after the key is an empty one."""
-
-    item: Shape
-    name: Callable[[str], Any] = values.name
-
-    @property
-    def kind(self) -> str:
-        """A mapping to what."""
-        return f"{self.item.kind} by name"
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return a `dict` in the order of the text, or `WRONG` when one of its parts is."""
-        before = len(reading.problems)
-        read: dict[str, Any] = {}
-        for key, child in _children(reading, node, path, MappingNode, "names, each with what it stands for") or ():
-            inner = join_key(path, shown_key(key.value))
-            try:
-                read[self.name(key.value)] = _noted(reading, self.item, child, inner)
-            except Unfit as error:
-                reading.wrong(key, inner, str(error))
-        return WRONG if len(reading.problems) > before else read
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A mapping that becomes an object of ``build``; its keys are the fields."""
-
-    build: Any
-    kind: str = "mapping"
-    rule: Callable[[Reading, Node, str, Any], object] | None = None
-    """Looks at the object that was read, and notes what does not go together."""
-
-    def shapes(self) -> dict[str, Shape]:
-        """Return how each key is read, in the order of the documentation."""
-        return _shapes_of(self.build)
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the object. Nothing after the key means: all defaults."""
-        before = len(reading.problems)
-        read = self.values(reading, node, path)
-        for key, default in self.defaults().items():
-            if default is REQUIRED and read is not WRONG and key not in read:
-                reading.wrong(node, join_key(path, key), "is missing; add it")
-        if len(reading.problems) > before:
-            return WRONG
-        value = self.build(**read)
-        if self.rule:
-            self.rule(reading, node, path, value)
-        return WRONG if len(reading.problems) > before else value
-
-    def values(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the values of the keys that are there, `WRONG` for what is no mapping; unknown keys are noted."""
-        if (children := _children(reading, node, path, MappingNode, "keys and values")) is None:
-            return WRONG
-        known, misspelt = self.shapes(), False
-        read: dict[str, Any] = {}
-        for given, child in children:
-            if shape := known.get(given.value):
-                read[given.value] = _noted(reading, shape, child, join_key(path, given.value))
-            else:
-                reading.wrong(given, join_key(path, shown_key(given.value)), _unknown_key(given.value, tuple(known)))
-                misspelt = True
+    def _section(self, kind: inspect.StructType | inspect.DataclassType, node: Node, path: str) -> Any:
+        before, read = len(self.problems), {}
+        pairs = self._pairs(node, path)
+        fields = {field.name: field for field in kind.fields}
         # What is missing may be what is misspelt: one mistake, told once.
-        return {**dict.fromkeys(known, WRONG), **read} if misspelt else read
+        tells_missing = len(self.problems) == before and all(key.value in fields for key, _, _ in pairs)
+        for key, child, inner in pairs:
+            if known := fields.get(key.value):
+                read[key.value] = self.read(known.type, child, inner)
+            else:
+                close = difflib.get_close_matches(key.value[:64], fields, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(fields)}"
+                self.wrong(key, inner, f"is unknown; {hint}")
+        for name, known in fields.items():
+            if name not in read and not known.required:
+                self.found[join_key(path, name)] = node, default_of(known)
+            elif name not in read:
+                read[name] = tells_missing and self.wrong(node, join_key(path, name), "is missing; add it")
+        return kind.cls(**read)
 
-    def defaults(self) -> dict[str, Any]:
-        """Return every field's default; `REQUIRED` where there is none."""
-        return {key: field.default for key, field in inspect.signature(self.build).parameters.items()}
+    def _mapping(self, kind: inspect.DictType, node: Node, path: str) -> dict[Any, Any]:
+        read = {}
+        for key, child, inner in self._pairs(node, path):
+            try:
+                read[value_of(kind.key_type).parse(key.value)] = self.read(kind.value_type, child, inner)
+            except Unfit as error:
+                self.wrong(key, inner, str(error))
+        return read
+
+    def _single(self, kind: inspect.Type, how: Value, node: Node) -> Any:
+        if not isinstance(node, ScalarNode) or is_null(node):
+            raise Unfit(f"needs a {how.kind}, not {_words_for(node)}")
+        is_secret = isinstance(kind, inspect.CustomType) and kind.cls is Secret
+        source = self._source(node) if is_secret or node.tag != TEXT else None
+        try:
+            value = how.parse(source.reveal() if source else node.value)
+        except Unfit as error:
+            if source or not how.may_show or not node.value:
+                raise
+            raise Unfit(f"{error} (is {node.value[:40]!a})") from None
+        if isinstance(value, Path) and not os.path.isfile(value := self.folder / value):  # noqa: PTH113 - it never raises
+            raise Unfit(f"is no file (is {node.value[:200]!a}); correct the path, which starts at {self.folder}")
+        return source if is_secret else value
+
+    def _source(self, node: ScalarNode) -> Secret:
+        """Return the text, which may be in a variable or a file."""
+        text, tag = node.value, node.tag.removeprefix(TEXT)
+        if tag not in {"", "!env", "!file"}:
+            # The tag itself may be a secret without its quotes.
+            known = "known are !env NAME and !file PATH, and a value that starts with ! needs quotes"
+            raise Unfit(f"has an unknown tag; {known}")
+        if tag and self.environ is None:
+            raise Unfit("may not use !env or !file here; write the value itself")
+        if tag and (not text.strip() or "\0" in text):
+            raise Unfit(f"needs a {'variable' if tag == '!env' else 'path'} after {tag}")
+        if tag == "!file" and text.startswith(CREDENTIALS_PREFIX):
+            if not (folder := (self.environ or {}).get("CREDENTIALS_DIRECTORY")):
+                raise Unfit("needs $CREDENTIALS_DIRECTORY, which systemd sets for a unit with LoadCredential=")
+            text = str(Path(folder) / text.removeprefix(CREDENTIALS_PREFIX))
+        try:
+            return Secret(str(self.folder / text) if tag == "!file" else text, tag, self.environ)
+        except ConfigError as error:
+            raise Unfit(error.errors[0].message) from None
+
+    def _pairs(self, node: Node, path: str) -> list[tuple[ScalarNode, Node, str]]:
+        """Return each key of a mapping, its value, and its path."""
+        pairs: dict[str, tuple[ScalarNode, Node, str]] = {}
+        for key, child in _children(node, MappingNode, "keys and values"):
+            if not isinstance(key, ScalarNode) or key.tag != TEXT:
+                self.wrong(key, path, "has a key that is not a plain word")
+            elif key.value == "<<":
+                self.wrong(key, path, "merge keys (<<) are not supported; repeat the keys, or alias a whole value")
+            elif first := pairs.get(key.value):
+                line, _ = place_of(first[0].start_mark)
+                self.wrong(key, join_key(path, key.value), f"is given twice, first on line {line}; keep one")
+            else:
+                pairs[key.value] = key, child, join_key(path, key.value)
+        return list(pairs.values())
+
+    def _problem(self, node: Node | None, path: str, message: str) -> Problem:
+        place = place_of(node.start_mark) if node else (None, None)
+        return Problem(self.file, *place, path, message)
 
 
-@functools.cache
-def shape_of(hint: Any) -> Shape:
-    """Return how a field of that type is read."""
-    bounds = msgspec.Meta()
-    if get_origin(hint) is Annotated:
-        hint, *notes = get_args(hint)
-        if shapes := [note for note in notes if isinstance(note, Shape)]:
-            return shapes[0]
-        bounds = next((note for note in notes if isinstance(note, msgspec.Meta)), bounds)
-    if NoneType in (arguments := get_args(hint)):
-        shape = shape_of(next(argument for argument in arguments if argument is not NoneType))
-        return dataclasses.replace(shape, nullable=True) if isinstance(shape, Value) else shape
-    kind = get_origin(hint) or hint
-    if kind in {tuple, frozenset}:
-        return ListOf(shape_of(arguments[0]), kind)
-    if kind in {dict, collections.abc.Mapping}:
-        name = shape_of(arguments[0])
-        return MapOf(shape_of(arguments[1]), name.parse if isinstance(name, Value) else values.name)
-    return _single(kind, bounds) or Section(kind)
+def unwrapped(kind: inspect.Type) -> tuple[inspect.Type, Any, bool]:
+    """Return the type itself, what the schema notes as its ``kind``, and whether it may be null."""
+    note, may_be_null = None, False
+    while isinstance(kind, inspect.Metadata | inspect.UnionType):
+        if isinstance(kind, inspect.Metadata):
+            note, kind = (kind.extra or {}).get("kind", note), kind.type
+        else:
+            may_be_null = True
+            kind = next(member for member in kind.types if not isinstance(member, inspect.NoneType))
+    return kind, note, may_be_null
 
 
-_SINGLE: dict[type, Value] = {
-    bool: Value("boolean", values.boolean),
-    dt.date: Value("date", values.date),
-    str: Value("text", values.text),
-}
+def value_of(kind: inspect.Type) -> Value:
+    """Return how a single value of that type is read."""
+    inner, note, _ = unwrapped(kind)
+    if isinstance(note, Value):
+        return note
+    if isinstance(inner, inspect.EnumType):
+        return Value(inner.cls.__name__.lower(), values.choice({str(member): member for member in inner.cls}))
+    if isinstance(inner, inspect.IntType | inspect.FloatType):
+        name = note or ("whole number" if isinstance(inner, inspect.IntType) else "number")
+        return Value(name, functools.partial(_NUMBERS[name], least=inner.ge or 0, most=inner.le))
+    return Value(note, values.text) if note else _VALUES[type(inner)]
 
 
-def _single(kind: type, bounds: msgspec.Meta) -> Value | None:
-    if (bounds.extra or {}).get("kind") == "glob":
-        return Value("glob", values.text)
-    if issubclass(kind, StrEnum):
-        return Value(kind.__name__.lower(), values.choice(kind))
-    if kind in _SINGLE or not issubclass(kind, int | float):
-        return _SINGLE.get(kind)
-    least, most = bounds.ge or 0, bounds.le
-    if (bounds.extra or {}).get("kind") == "duration":
-        return Value("duration", values.duration(least, most))
-    limit = values.MAX_NUMBER if most is None else most
-    if issubclass(kind, int):
-        return Value("whole number", values.whole(int(least), int(limit)))
-    return Value("number", values.number(least, limit))
+def default_of(known: inspect.Field) -> Any:
+    """Return a field's default; `NODEFAULT` where its key is required."""
+    return known.default if known.default_factory is NODEFAULT else known.default_factory()
 
 
-@functools.cache
-def _shapes_of(build: Any) -> dict[str, Shape]:
-    return {name: shape_of(hint) for name, hint in get_type_hints(build, include_extras=True).items()}
-
-
-def _noted(reading: Reading, shape: Shape, node: Node, path: str) -> Any:
-    value = shape.read(reading, node, path)
-    reading.found[path] = (node, value)
-    return value
-
-
-def _children(reading: Reading, node: Node, path: str, kind: type[Node], needed: str) -> list[Any] | None:
-    """Return what is in a list or mapping, None after noting that it is none; nothing after the key is an empty one."""
+def _children(node: Node, kind: type[Node], needed: str) -> list[Any]:
+    """Return what is in a list or mapping; nothing after the key is an empty one."""
+    if isinstance(node, kind) and node.tag not in {LIST, MAPPING}:
+        raise Unfit("only a single value can have a tag, not a list or a mapping")
     if isinstance(node, kind) or is_null(node):
         return [] if is_null(node) else list(node.value)
-    reading.wrong(node, path, f"needs {needed}, not {_kind_of(node)}")
-    return None
+    raise Unfit(f"needs {needed}, not {_words_for(node)}")
 
 
-def _check_readable(reading: Reading, node: Node, path: str, source: Source) -> None:
-    if source.tag == "!file" and is_world_readable(Path(source.text)):
-        reading.warn(node, path, f"is read from a file that everyone may read; chmod o-r {source.text}")
-    elif not source.tag and reading.is_open:
-        remedy = f"chmod o-r {reading.file}, or use !file"
-        reading.warn(node, path, f"is a secret in a file that everyone may read; {remedy}")
-
-
-def _kind_of(node: Node) -> str:
+def _words_for(node: Node) -> str:
     if isinstance(node, ScalarNode):
-        return "nothing" if is_null(node) else "a single value"
+        return "an empty value" if is_null(node) else "a single value"
     return "a list" if isinstance(node, SequenceNode) else "a mapping"
-
-
-def _unknown_key(name: str, known: tuple[str, ...]) -> str:
-    if close := difflib.get_close_matches(name[:64], known, 1):
-        return f"is unknown; did you mean {close[0]}?"
-    return f"is unknown; known here: {', '.join(known)}"

@@ -1,24 +1,21 @@
 """The configuration: every key with its type, default and description, typed and frozen. Durations are seconds.
 
-`reading` reads these types, and `reference` writes their documentation: the text below a key is its description there.
+`reading` reads these types. The text below a key is its description in `docs/configuration.md`, as a test checks.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
-from yaml import Node
 
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.hidden import url_password
-from patrolserver_exporter.config.nodes import join_key, own_tag
 from patrolserver_exporter.config.problem import Unfit
-from patrolserver_exporter.config.reading import FilePath, ListOf, MapOf, Reading, Section, Value, shape_of
+from patrolserver_exporter.config.reading import Value
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.gate.policy import BUILTIN, DAY, Inline, NamedPolicy
+from patrolserver_exporter.gate.policy import BUILTIN, DAY, Count, Duration, Inline, NamedPolicy, Risk
 from patrolserver_exporter.issues.model import Glob, Waiver
 
 Network = values.Network
@@ -28,49 +25,23 @@ def _seconds(least: float, most: float | None = None) -> Meta:
     return Meta(ge=least, le=most, extra={"kind": "duration"})
 
 
-def _check_token(reading: Reading, node: Node, path: str, token: Secret) -> None:
-    if twin := next((other for other, known in reading.tokens if known == token), None):
-        reading.wrong(node, path, f"is the same token as {twin}; give each its own ({values.MAKE_TOKEN})")
-    reading.tokens.append((path, token))
-    if len(token.reveal()) < values.GOOD_TOKEN:
-        reading.warn(
-            node, path, f"is shorter than {values.GOOD_TOKEN} characters and may be guessed; {values.MAKE_TOKEN}"
-        )
-
-
-def _check_api_url(reading: Reading, node: Node, path: str, url: str) -> None:
-    if values.is_plain_http_abroad(url):
-        reading.warn(node, path, "sends key and secret over plain http, where others can read them; use https")
-
-
-def _check_store_url(reading: Reading, node: Node, path: str, url: str) -> None:
-    if reading.is_open and not own_tag(node) and url_password(url):
-        reading.warn(node, path, "holds a password in a file that everyone may read; chmod o-r the file, or use !file")
-
-
-def _check_gate(reading: Reading, _node: Node, path: str, gate: "Gate") -> None:
-    if gate.default_policy is not None and gate.default_policy not in gate.policies:
-        key = join_key(path, "default_policy")
-        known = (
-            f"known are {', '.join(gate.policies)}" if gate.policies else "there are none; add it, or leave this out"
-        )
-        reading.wrong(reading.found[key][0], key, f"names no policy of {join_key(path, 'policies')}; {known}")
-
-
 def _policy_name(name: str) -> str:
     if values.name(name) == BUILTIN:
         raise Unfit("is the name of the built-in policy; choose another")
     return name
 
 
-CREDENTIAL = Value("secret", values.text, is_secret=True)
-TOKEN = Value("secret", values.token, is_secret=True, rule=_check_token)
-API_URL = Value("URL", values.api_url, may_show=False, rule=_check_api_url)
-_Name = Annotated[str, Value("name", values.name)]
-_Networks = tuple[Annotated[Network, Value("network", values.network)], ...]
+Credential = Annotated[Secret, Value("secret", values.text).meta]
+ApiUrl = Annotated[str, Value("URL", values.api_url, may_show=False).meta]
+Token = Annotated[Secret, Value("secret", values.token).meta]
+_Name = Annotated[str, Value("name", values.name).meta]
+_PolicyName = Annotated[str, Value("name", _policy_name).meta]
+if TYPE_CHECKING:
+    _Networks = tuple[Network, ...]
+else:
+    # msgspec takes no union of two classes.
+    _Networks = tuple[Annotated[Any, Value("network", values.network).meta], ...]
 _Whole = Annotated[int, Meta(ge=1)]
-_Bound = Annotated[int, Meta(ge=0)]
-_Duration = Annotated[float, _seconds(0)]
 
 
 class Scope(StrEnum):
@@ -86,7 +57,7 @@ class Scope(StrEnum):
 class ServerFilter:
     """Which servers of the account are watched."""
 
-    include: Annotated[tuple[Glob, ...], ListOf(shape_of(Glob), may_be_empty=False)] = ("*",)
+    include: Annotated[tuple[Glob, ...], Meta(min_length=1)] = ("*",)
     """Servers whose name matches one of these are watched."""
     exclude: tuple[Glob, ...] = ()
     """Except those whose name matches one of these."""
@@ -98,20 +69,20 @@ class Account:
 
     name: _Name = "default"
     """The label `account`; unique, at most 64 characters, no slash."""
-    api_url: Annotated[str, API_URL] = "https://api.patrolserver.com"
+    api_url: ApiUrl = "https://api.patrolserver.com"
     """Base URL of the API."""
-    key: Annotated[Secret, CREDENTIAL]
+    key: Credential
     """The API key."""
-    secret: Annotated[Secret, CREDENTIAL]
+    secret: Credential
     """The API secret."""
-    webhook_tokens: tuple[Annotated[Secret, TOKEN], ...] = ()
+    webhook_tokens: tuple[Token, ...] = ()
     """The webhook's URL is `/webhook/<token>`; the token tells the account. Several while one is replaced by another;
     none turns the webhook off for this account. Letters, digits and `-._~`, best 16 or more."""
     servers: ServerFilter = field(default_factory=ServerFilter)
     # A secret, because it may hold a password.
-    proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url, is_secret=True)] | None = None
+    proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url).meta] | None = None
     """HTTP proxy to reach the API, with user and password if it needs them."""
-    ca_file: Annotated[Path | None, FilePath()] = None
+    ca_file: Path | None = None
     """Certificate authorities (PEM) to trust instead of the usual ones."""
 
 
@@ -147,9 +118,9 @@ class Webhook:
 class Issues:
     """What counts as an issue."""
 
-    exploit_risk: Annotated[float, Meta(ge=0, le=10)] = 5.0
+    exploit_risk: Risk = 5.0
     """Exploits at or above this risk count, 0 to 10."""
-    settle: Annotated[float, _seconds(0)] = 300.0
+    settle: Duration = 300.0
     """An issue that only an event reported is not closed by a poll that started sooner than this after it."""
     waivers: tuple[Waiver, ...] = ()
     """Issues that are accepted, each up to a date: counted as waived and not as open."""
@@ -164,9 +135,7 @@ class Gate:
     inline: Inline | None = None
     """What a request may ask for itself: any; tighten, where the stricter of the request and the policy holds, and what
     would loosen is refused unless the policy allows it; or none. Null: any without policies, else tighten."""
-    policies: Annotated[Mapping[str, NamedPolicy], MapOf(Section(NamedPolicy), _policy_name)] = field(
-        default_factory=dict
-    )
+    policies: Mapping[_PolicyName, NamedPolicy] = field(default_factory=dict)
     """The policies, each under the name that a request gives. `builtin` is a reserved name."""
 
     @property
@@ -183,9 +152,9 @@ class Metrics:
     """One series for each outdated, unsupported or exploitable software."""
     exploits: bool = True
     """One series for each known exploit at or above `issues.exploit_risk`, within the same limits."""
-    software_limit_per_server: _Bound = 200
+    software_limit_per_server: Count = 200
     """At most so many series of software for one server, and as many of exploits."""
-    software_limit_total: _Bound = 200_000
+    software_limit_total: Count = 200_000
     """At most so many series of software in all, and as many of exploits."""
     max_label_length: Annotated[int, Meta(ge=16, le=4096)] = 128
     """Longer label values are cut and end in a hash; at least 16."""
@@ -196,7 +165,7 @@ class Store:
     """Where the state lives."""
 
     # It may hold a password: never to be printed; `patrolserver_exporter.store` redacts it.
-    url: Annotated[str, Value("URL", values.store_url, may_show=False, rule=_check_store_url)] = field(
+    url: Annotated[str, Value("URL", values.store_url, may_show=False).meta] = field(
         default="sqlite:///patrolserver.db", repr=False
     )
     """`sqlite:///FILE` (from the working directory), `sqlite:////PATH/FILE`, in a folder that exists, or
@@ -211,11 +180,9 @@ class ApiToken:
 
     name: _Name
     """Who uses it, for the logs; unique."""
-    token: Annotated[Secret, TOKEN]
+    token: Token
     """The bearer token. Letters, digits and `-._~`, best 16 or more."""
-    scopes: Annotated[frozenset[Scope], ListOf(shape_of(Scope), frozenset, may_be_empty=False)] = frozenset(
-        {Scope.READ}
-    )
+    scopes: Annotated[frozenset[Scope], Meta(min_length=1)] = frozenset({Scope.READ})
     """What it may do: read, refresh, inbox, reload."""
 
 
@@ -223,7 +190,7 @@ class ApiToken:
 class Api:
     """Access to the JSON API."""
 
-    tokens: Annotated[tuple[ApiToken, ...], ListOf(Section(ApiToken), unique="name")] = ()
+    tokens: tuple[ApiToken, ...] = ()
     """Bearer tokens of the JSON API."""
 
 
@@ -241,12 +208,12 @@ class Web:
 class Config:
     """The whole configuration."""
 
-    accounts: Annotated[tuple[Account, ...], ListOf(Section(Account), may_be_empty=False, unique="name")]
+    accounts: Annotated[tuple[Account, ...], Meta(min_length=1)] = ()
     """The PatrolServer accounts. Without this key, the one account comes from the environment."""
     poll: Poll = field(default_factory=Poll)
     webhook: Webhook = field(default_factory=Webhook)
     issues: Issues = field(default_factory=Issues)
-    gate: Annotated[Gate, Section(Gate, rule=_check_gate)] = field(default_factory=Gate)
+    gate: Gate = field(default_factory=Gate)
     metrics: Metrics = field(default_factory=Metrics)
     store: Store = field(default_factory=Store)
     api: Api = field(default_factory=Api)

@@ -1,4 +1,4 @@
-"""Secrets, which do not print themselves, and the sources that their text can be read from again."""
+"""Secrets, which do not print themselves and can be read again, and the files that may hold some."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hmac
 import os
 import stat
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Never, final
+from typing import TYPE_CHECKING, Never, Self, final
 
 from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
 
@@ -18,117 +17,116 @@ if TYPE_CHECKING:
 MAX_VALUE_BYTES = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a text is: it itself (no tag), in an environment variable (``!env``), or in a file (``!file``)."""
-
-    tag: str
-    text: str = field(repr=False)
-    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def origin(self) -> str:
-        """Where that is, in words that are safe to print."""
-        return {"": "literal", "!env": f"environment {self.text}"}.get(self.tag, f"file {self.text}")
-
-    def read(self) -> str:
-        """Return the text as it is now, without the newlines at its end; raises `Unfit` when there is none."""
-        if self.tag == "!file":
-            what, remedy, text = f"the file {self.text}", "write the value into it", _read_file(Path(self.text))
-        elif self.tag == "!env":
-            what, remedy, text = f"the environment variable {self.text}", "set it to the value", self._variable()
-        else:
-            what, remedy, text = "the value", "give it a value", self.text
-        text = text.rstrip("\r\n")
-        if not text.strip():
-            raise Unfit(f"{what} is empty; {remedy}")
-        if any(ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) <= 0xDFFF for char in text):
-            raise Unfit(f"{what} holds line breaks or other control characters; it should be one line of text")
-        return text
-
-    def _variable(self) -> str:
-        try:
-            return self.environ[self.text]
-        except KeyError:
-            message = f"the environment variable {self.text} is not set; set it for the exporter's process"
-            raise Unfit(message) from None
-
-
 @final
 class Secret:
-    """A value that must not show, and its source.
+    """A value that must not show: the text itself, or what the variable (``!env``) or file (``!file``) holds.
 
-    Build it with `literal`, `from_env` or `from_file`. Two are equal when their values are, compared in constant time.
-    It has no hash, as its value may change, and cannot be pickled. Threads may share it.
+    Raises `ConfigError` when that is empty, not one line of text, or cannot be read. Two are equal when their values
+    are. It has no hash, as its value may change, and cannot be pickled. Threads may share it.
     """
 
-    __slots__ = ("_lock", "_source", "_value")
+    __slots__ = ("_environ", "_lock", "_tag", "_text", "_value")
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, text: str, tag: str = "", environ: Mapping[str, str] | None = None) -> None:
+        self._text, self._tag = text, tag
+        self._environ = os.environ if environ is None else environ
         self._lock = threading.Lock()
-        self._value = _read(source)
+        self._value = self._read()
 
     @classmethod
-    def literal(cls, value: str) -> Secret:
-        """Hold the value itself; raises `ConfigError` when it is empty or not one line of text."""
-        return cls(Source("", value))
+    def literal(cls, value: str) -> Self:
+        """Hold the value itself."""
+        return cls(value)
 
     @classmethod
-    def from_env(cls, name: str, environ: Mapping[str, str] | None = None) -> Secret:
-        """Read the environment variable; raises `ConfigError` when it is not set or empty."""
-        return cls(Source("!env", name, os.environ if environ is None else environ))
+    def from_env(cls, name: str, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment variable."""
+        return cls(name, "!env", environ)
 
     @classmethod
-    def from_file(cls, path: Path) -> Secret:
-        """Read the file, without the newlines at its end; raises `ConfigError` when it cannot be read or is empty."""
-        return cls(Source("!file", str(path)))
+    def from_file(cls, path: Path) -> Self:
+        """Read the file, without the newlines at its end."""
+        return cls(str(path), "!file")
 
     @property
     def origin(self) -> str:
         """Where the value comes from, safe to print: ``literal``, ``environment NAME`` or ``file PATH``."""
-        return self._source.origin
+        return {"": "literal", "!env": f"environment {self._text}"}.get(self._tag, f"file {self._text}")
 
     def reveal(self) -> str:
         """Return the value. Nothing that shows may get it."""
         return self._value
 
     def reread(self) -> bool:
-        """Read the value again; True when it changed.
-
-        Raises `ConfigError` when the source cannot be read or is empty; the value then stays as it was.
-        """
+        """Read the value again; True when it changed. Raises `ConfigError` when it cannot; it then stays as it was."""
         with self._lock:
-            fresh = _read(self._source)
-            changed = not _same(fresh, self._value)
+            fresh = self._read()
+            changed = not self.matches(fresh)
             self._value = fresh
             return changed
 
     def matches(self, candidate: str) -> bool:
         """Whether the candidate is the value, compared in constant time."""
-        return _same(self._value, candidate)
+        # Lone surrogates reach here from URLs; they equal nothing that a source gives.
+        return hmac.compare_digest(self._value.encode(), candidate.encode("utf-8", "surrogatepass"))
 
     def __eq__(self, other: object) -> bool:
-        return _same(self._value, other._value) if isinstance(other, Secret) else NotImplemented
+        return self.matches(other.reveal()) if isinstance(other, Secret) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # the value may change, and a hash would tell of it
 
     def __repr__(self) -> str:
         return f"Secret(<{self.origin}>)"
 
-    __str__ = __repr__
-
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
-    def __copy__(self) -> Secret:
+    def __deepcopy__(self, memo: dict[int, object] | None = None) -> Self:
         return self
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Secret:
-        return self
+    __copy__ = __deepcopy__
 
     def __reduce__(self) -> Never:
         raise TypeError("a secret is not to be pickled")
+
+    def _read(self) -> str:
+        try:
+            return _one_line(self._source())
+        except Unfit as error:
+            what = {"": "value", "!env": f"environment variable {self._text}"}.get(self._tag, f"file {self._text}")
+            raise ConfigError((Problem(self.origin, None, None, "", f"the {what} {error}"),)) from None
+
+    def _source(self) -> str:
+        if self._tag == "!env" and self._text not in self._environ:
+            raise Unfit("is not set; set it for the exporter's process")
+        if self._tag != "!file":
+            return self._environ[self._text] if self._tag else self._text
+        try:
+            return read_file(Path(self._text), MAX_VALUE_BYTES).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise Unfit("is not UTF-8 text; write the value as plain text") from None
+
+
+def _one_line(text: str) -> str:
+    text = text.rstrip("\r\n")
+    if not text.strip():
+        raise Unfit("is empty; write the value into it")
+    if any(char < " " or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in text):
+        raise Unfit("holds line breaks or other control characters; it should be one line of text")
+    return text
+
+
+def read_file(path: Path, max_bytes: int, named_by: str = "the path") -> bytes:
+    """Return the file's content, and raise `Unfit` where there is none; ``named_by`` tells where the path is given."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise Unfit(f"cannot be read ({reason}); correct {named_by}, or let the exporter's user read it") from None
+    if len(raw) > max_bytes:
+        raise Unfit(f"is over {max_bytes} bytes; correct {named_by}, or shorten the file")
+    return raw
 
 
 def is_world_readable(path: Path) -> bool:
@@ -138,34 +136,3 @@ def is_world_readable(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
-
-
-def _read(source: Source) -> str:
-    try:
-        return source.read()
-    except Unfit as error:
-        raise ConfigError((Problem(source.origin, None, None, "", str(error)),)) from None
-
-
-def _read_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_VALUE_BYTES + 1)
-    except FileNotFoundError:
-        raise Unfit(f"the file {path} does not exist; create it or correct the path") from None
-    except PermissionError:
-        raise Unfit(f"the file {path} may not be read; let the exporter's user read it") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise Unfit(f"the file {path} cannot be read ({reason}); correct the path") from None
-    if len(raw) > MAX_VALUE_BYTES:
-        raise Unfit(f"the file {path} is over {MAX_VALUE_BYTES} bytes; it should hold only the value")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Unfit(f"the file {path} is not UTF-8 text; write the value as plain text") from None
-
-
-def _same(one: str, other: str) -> bool:
-    # Lone surrogates reach here from URLs; they equal nothing that a source gives.
-    return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))

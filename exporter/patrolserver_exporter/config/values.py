@@ -5,6 +5,7 @@ What they raise says what fits and never repeats the value; the reader adds the 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import importlib.util
 import ipaddress
@@ -16,14 +17,12 @@ from patrolserver_exporter.config.duration import format_duration, parse_duratio
 from patrolserver_exporter.config.problem import Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from enum import StrEnum
+    from collections.abc import Callable, Mapping
     from urllib.parse import SplitResult
 
-E = TypeVar("E", bound="StrEnum")
+T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-GOOD_TOKEN = 16
 MAX_NAME = 64
 MAX_NUMBER = 1_000_000_000
 MAX_TEXT = 1024
@@ -32,31 +31,31 @@ MAKE_TOKEN = "make one with: openssl rand -hex 24"  # noqa: S105 - the hint, no 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,15}")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,1024}")
+_LOCAL = re.compile(r"(?:.*\.)?localhost|127(?:\.\d+){3}|::1")
+_SQLITE = re.compile(r"/(?!:memory:|file:)(?=/*[^/])[^?]+")
 # As SQLAlchemy takes it apart.
 _POSTGRESQL = re.compile(
-    r"(?:[^:/]*(?::[^@]*)?@)?(?P<host>\[[^\[\]/]*\]|[^:/?\[\]]*)(?::(?P<port>[0-9]{1,5}))?(?:[/?].*)?", re.ASCII
+    r"(?!/*$)(?:[^:/]*(?::[^@]*)?@)?(?P<host>\[[^\[\]/]*\]|[^:/?\[\]]*)(?::(?P<port>[0-9]{1,5}))?(?:[/?].*)?", re.ASCII
 )
-_TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
 
 
-def text(value: str) -> str:
+def text(value: str, most: int = MAX_TEXT) -> str:
     """One line of text, not blank, without blanks around it."""
-    if not value.strip():
-        raise Unfit("needs some text")
-    if len(value) > MAX_TEXT:
-        raise Unfit(f"needs at most {MAX_TEXT} characters")
-    if value != value.strip():
-        raise Unfit("starts or ends with a blank; remove it")
-    if not value.isprintable():
-        raise Unfit("holds line breaks or other characters that cannot be printed; write one line of text")
+    for is_wrong, message in (
+        (not value.strip(), "needs some text"),
+        (len(value) > most, f"needs at most {most} characters"),
+        (value != value.strip(), "starts or ends with a blank; remove it"),
+        (not value.isprintable(), "holds characters that cannot be printed; write one line of text"),
+    ):
+        if is_wrong:
+            raise Unfit(message)
     return value
 
 
 def name(value: str) -> str:
     """A name that fits a label and a URL's path."""
-    if len(text(value)) > MAX_NAME:
-        raise Unfit(f"needs at most {MAX_NAME} characters")
-    if "/" in value:
+    if "/" in text(value, MAX_NAME):
         raise Unfit("may not hold a slash, as it becomes part of URLs")
     return value
 
@@ -64,75 +63,57 @@ def name(value: str) -> str:
 def token(value: str) -> str:
     """A token that fits into a URL."""
     if not _TOKEN.fullmatch(value):
-        raise Unfit(f"needs only letters, digits and - . _ ~ in the token; {MAKE_TOKEN}")
-    if len(value) > MAX_TEXT:
-        raise Unfit(f"needs at most {MAX_TEXT} characters; {MAKE_TOKEN}")
+        raise Unfit(f"needs only letters, digits and - . _ ~ in the token, at most {MAX_TEXT}; {MAKE_TOKEN}")
     return value
 
 
-def boolean(value: str) -> bool:
-    """``true`` or ``false``."""
-    if value in {"true", "false"}:
-        return value == "true"
-    raise Unfit("needs true or false")
+def choice(meanings: Mapping[str, T]) -> Callable[[str], T]:
+    """Make the parser of one of several words."""
 
-
-def whole(least: int, most: int = MAX_NUMBER) -> Callable[[str], int]:
-    """Make the parser of whole numbers within bounds."""
-
-    def parse(value: str) -> int:
-        if not _WHOLE.fullmatch(value) or not least <= int(value) <= most:
-            raise Unfit(f"needs a whole number from {least} to {most}, in digits and without leading zeros")
-        return int(value)
+    def parse(value: str) -> T:
+        if value not in meanings:
+            raise Unfit(f"needs one of {', '.join(meanings)}")
+        return meanings[value]
 
     return parse
 
 
-def number(least: float, most: float) -> Callable[[str], float]:
-    """Make the parser of decimal numbers within bounds."""
-
-    def parse(value: str) -> float:
-        if not _NUMBER.fullmatch(value) or not least <= float(value) <= most:
-            raise Unfit(f"needs a number from {least:g} to {most:g}, such as 5 or 7.5")
-        return float(value)
-
-    return parse
+boolean = choice({"true": True, "false": False})
 
 
-def duration(least: float, most: float | None = None) -> Callable[[str], float]:
-    """Make the parser of durations within bounds, all in seconds."""
-
-    def parse(value: str) -> float:
-        seconds = parse_duration(value)
-        if seconds < least:
-            raise Unfit(f"needs at least {format_duration(least)}")
-        if most is not None and seconds > most:
-            raise Unfit(f"needs at most {format_duration(most)}")
-        return seconds
-
-    return parse
+def whole_number(value: str, least: float, most: float | None) -> int:
+    """A whole number within bounds."""
+    most = MAX_NUMBER if most is None else most
+    if not _WHOLE.fullmatch(value) or not least <= int(value) <= most:
+        raise Unfit(f"needs a whole number from {least} to {most}, in digits and without leading zeros")
+    return int(value)
 
 
-def choice(kind: type[E]) -> Callable[[str], E]:
-    """Make the parser of an enumeration's values."""
+def number(value: str, least: float, most: float | None) -> float:
+    """A decimal number within bounds."""
+    most = MAX_NUMBER if most is None else most
+    if not _NUMBER.fullmatch(value) or not least <= float(value) <= most:
+        raise Unfit(f"needs a number from {least:g} to {most:g}, such as 5 or 7.5")
+    return float(value)
 
-    def parse(value: str) -> E:
-        try:
-            return kind(value)
-        except ValueError:
-            raise Unfit(f"needs one of {', '.join(kind)}") from None
 
-    return parse
+def duration(value: str, least: float, most: float | None) -> float:
+    """A duration within bounds, all in seconds."""
+    seconds = parse_duration(value)
+    if seconds < least:
+        raise Unfit(f"needs at least {format_duration(least)}")
+    if most is not None and seconds > most:
+        raise Unfit(f"needs at most {format_duration(most)}")
+    return seconds
 
 
 def date(value: str) -> dt.date:
     """A day as ``YYYY-MM-DD``."""
-    if not _DATE.fullmatch(value):
-        raise Unfit("needs a date as YYYY-MM-DD, such as 2027-01-31")
-    try:
-        return dt.date.fromisoformat(value)
-    except ValueError:
-        raise Unfit("is no day of the calendar; write one that exists, as YYYY-MM-DD") from None
+    with contextlib.suppress(ValueError):
+        # Python alone would take 20270131 and 2027-W04-7 too.
+        if _DATE.fullmatch(value):
+            return dt.date.fromisoformat(value)
+    raise Unfit("needs a day of the calendar as YYYY-MM-DD, such as 2027-01-31")
 
 
 def network(value: str) -> Network:
@@ -148,8 +129,7 @@ def network(value: str) -> Network:
 
 def api_url(value: str) -> str:
     """The base URL of the API, without the slash at its end."""
-    parts = _http_url(value, "https://api.patrolserver.com")
-    if "@" in parts.netloc:
+    if "@" in _http_url(value, "https://api.patrolserver.com").netloc:
         raise Unfit("may not hold a user or password; the API takes key and secret")
     if "?" in value or "#" in value:
         raise Unfit("may not hold a query or fragment; write only the base, such as https://api.patrolserver.com")
@@ -166,50 +146,32 @@ def proxy_url(value: str) -> str:
 
 def store_url(value: str) -> str:
     """SQLAlchemy's URL of a SQLite file or a PostgreSQL database."""
-    scheme, colon, rest = text(value).partition("://")
-    if not colon or scheme not in {"sqlite", "postgresql+psycopg"}:
+    scheme, _, rest = text(value).partition("://")
+    if scheme == "sqlite":
+        if not _SQLITE.fullmatch(rest):
+            raise Unfit("needs a file, as sqlite:///FILE, or sqlite:////PATH/FILE for an absolute path")
+    elif scheme != "postgresql+psycopg":
         hint = "; for PostgreSQL, write postgresql+psycopg://" if scheme.startswith("postgres") else ""
         raise Unfit(f"needs sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE{hint}")
-    file = rest.removeprefix("/")
-    if scheme != "sqlite":
-        _check_postgresql(rest)
-    elif not rest.startswith("/") or not file or file.startswith((":memory:", "file:")) or "?" in file:
-        raise Unfit("needs a file, as sqlite:///FILE, or sqlite:////PATH/FILE for an absolute path")
+    elif (found := _POSTGRESQL.fullmatch(rest)) is None or not 0 < int(found["port"] or 1) < 65_536:
+        raise Unfit("needs HOST/DATABASE or HOST:PORT/DATABASE after the user and password, with a port up to 65535")
+    elif "@" in found["host"]:
+        # The rest of a password would be taken for the host, which messages show.
+        raise Unfit("has more than one @; write one within the user or password as %40")
+    elif importlib.util.find_spec("psycopg") is None:
+        raise Unfit("needs psycopg, which is not installed; install patrolserver-exporter with its extra postgres")
     return value
 
 
 def is_plain_http_abroad(url: str) -> bool:
     """Whether the URL is http and leaves this machine, so that anyone between reads along."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme.lower() != "http" or host == "localhost" or host.endswith(".localhost"):
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return True
-
-
-def _check_postgresql(rest: str) -> None:
-    if not rest.strip("/"):
-        raise Unfit("needs host and database, as postgresql+psycopg://USER@HOST/DATABASE")
-    found = _POSTGRESQL.fullmatch(rest)
-    if found is None or int(found["port"] or 1) not in range(1, 65_536):
-        raise Unfit("needs HOST or HOST:PORT after the user and password, with a port from 1 to 65535")
-    # The rest of a password would be taken for the host, which messages show.
-    if "@" in found["host"]:
-        raise Unfit("has more than one @; write one within the user or password as %40")
-    if importlib.util.find_spec("psycopg") is None:
-        raise Unfit("needs psycopg, which is not installed; install patrolserver-exporter with its extra postgres")
+    return parts.scheme.lower() == "http" and not _LOCAL.fullmatch(parts.hostname or "")
 
 
 def _http_url(value: str, example: str) -> SplitResult:
-    text(value)
-    try:
-        parts = urlsplit(value)
-        sound = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound, parts = False, urlsplit("")
-    if not sound or " " in value or parts.scheme.lower() not in {"http", "https"}:
-        raise Unfit(f"needs an http or https URL such as {example}")
-    return parts
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(text(value))
+        if parts.hostname and parts.port != 0 and " " not in value and parts.scheme.lower() in {"http", "https"}:
+            return parts
+    raise Unfit(f"needs an http or https URL such as {example}")

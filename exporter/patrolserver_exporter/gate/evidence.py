@@ -10,16 +10,15 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Identity, Issue, IssueClass
-from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import AccountRecord, ServerState, account_records
 from patrolserver_exporter.store.queries import CHUNK, HERE, ServerKey, is_one_of
-from patrolserver_exporter.store.selection import find
-from patrolserver_exporter.store.tables import issues, servers
+from patrolserver_exporter.store.queries import servers_meant as find
+from patrolserver_exporter.store.tables import issues, servers, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from patrolserver_exporter.store.selection import Selector
+    from patrolserver_exporter.store.queries import Selector
 
 
 class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +76,8 @@ class UnknownServer(msgspec.Struct, frozen=True, kw_only=True):
     """The API refuses the account's credentials, so that nobody can tell which servers it has."""
     list_incomplete: str | None = None
     """Why the account's last server list was not whole, so that a glob may mean more servers."""
+    listed_at: float | None = None
+    """When a whole list was read last: one that is too old for the policy leaves a glob in doubt."""
 
 
 Evidence = ServerEvidence | UnknownServer
@@ -99,8 +100,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """The last call for its server list succeeded, or none was made yet."""
     refused: bool
     """Its credentials are refused, or may be."""
-    listed: bool
-    """Its server list was read at least once."""
+    listed_at: float | None
+    """When its server list was read last."""
     list_incomplete: str | None
     """Why the last list was not whole."""
 
@@ -114,18 +115,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             reachable=reachable,
             # Right after a start the state only tells that the last list call failed, and not why.
             refused=health.credentials_refused or not (reachable or health.judged),
-            listed=record.last_success_at is not None,
+            listed_at=record.last_success_at,
             list_incomplete=None if record.state.list_complete is not False else _why_partial(record),
         )
 
     def doubt(self, selector: Selector) -> UnknownServer | None:
         """Why the account may have servers that the selector means and nobody knows of."""
-        if not self.listed:
+        if self.listed_at is None:
             return UnknownServer(
                 selector=selector.asked, account=self.account, refused=self.refused, never_listed=not self.refused
             )
         if self.list_incomplete is not None:
             return UnknownServer(selector=selector.asked, account=self.account, list_incomplete=self.list_incomplete)
+        if self.refused:
+            return UnknownServer(selector=selector.asked, account=self.account, refused=True)
         return None
 
 
@@ -166,6 +169,12 @@ def gather(
             silent = [one.doubt(selector) for one in standing.values()]
             doubts = [doubt for doubt in silent if doubt is not None]
             evidence += doubts or ([] if servers else [UnknownServer(selector=selector.asked, account=account)])
+        if selector.glob is not None:
+            evidence += [
+                UnknownServer(selector=selector.asked, account=one.account, listed_at=one.listed_at)
+                for one in standing.values()
+                if one.listed_at is not None
+            ]
     found_servers = known_servers(connection, keys)
     evidence += [_of(server, standing[server.account], has_unconfirmed_news) for server in found_servers]
     missing = keys - {ServerKey(server.account, server.server_id) for server in found_servers}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
-from patrolserver_exporter.gate.limits import Limit, limits_of
+from patrolserver_exporter.gate.policy import Limit, limits_of
 from patrolserver_exporter.gate.verdict import (
     Counts,
     JudgedIssue,
@@ -22,8 +22,10 @@ from patrolserver_exporter.gate.verdict import (
     ServerJudgement,
     SeverityCounts,
     Verdict,
+    Weighed,
+    is_in_grace,
+    weigh,
 )
-from patrolserver_exporter.gate.weighing import Weighed, is_in_grace, weigh
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, Issue, Kind, State
 from patrolserver_exporter.issues.waive import covers, day_of, expired, is_expired, unused
 
@@ -39,15 +41,19 @@ EXPIRING_DAYS = 14
 """Days before its end from which a waiver is told of."""
 CLOCK_TOLERANCE = 300.0
 """Seconds that a time may lie in the future, because clocks differ."""
+LIST_TOLERANCE = 600.0
+"""Seconds that the last server list may always be old: polls, which ``max_age`` is about, may be due more often."""
 
 _Doubt = tuple[ReasonCode, str]
 
 
-def doubts(evidence: ServerEvidence, policy: Policy, now: float) -> tuple[Reason, ...]:
+def doubts(
+    evidence: ServerEvidence, policy: Policy, now: float, *, exploit_risk: float | None = None
+) -> tuple[Reason, ...]:
     """All that keeps the server's verdict ``unknown``, and then what is only worth knowing."""
     blocking = (
         *_of_poll(evidence, policy, now),
-        *_of_content(evidence, policy),
+        *_of_content(evidence, policy, exploit_risk),
         *_of_scan(evidence, policy, now),
     )
     return tuple(
@@ -72,6 +78,12 @@ def doubt_of_unknown(unknown: UnknownServer) -> Reason:
         message = (
             f"{unknown.selector}: PatrolServer refuses the credentials of account {unknown.account}, so nobody knows "
             "which servers it has; renew its key and secret."
+        )
+    elif unknown.listed_at is not None:
+        code = ReasonCode.LIST_INCOMPLETE
+        message = (
+            f"{unknown.selector}: the last server list{where} is older than max_age, so nobody knows which servers "
+            "there are besides; see the log for why no newer one could be read, or ask by id or name."
         )
     elif unknown.list_incomplete is not None:
         code = ReasonCode.LIST_INCOMPLETE
@@ -152,7 +164,7 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
         )
 
 
-def _of_content(evidence: ServerEvidence, policy: Policy) -> Iterator[_Doubt]:
+def _of_content(evidence: ServerEvidence, policy: Policy, exploit_risk: float | None) -> Iterator[_Doubt]:
     allowed = f"max_unknown_software allows {policy.max_unknown_software}; have it scanned again, or allow more"
     unknown = 0 if evidence.software is None else evidence.software[STATES.index(State.UNKNOWN)]
     if unknown > policy.max_unknown_software:
@@ -166,12 +178,21 @@ def _of_content(evidence: ServerEvidence, policy: Policy) -> Iterator[_Doubt]:
             ReasonCode.EXPLOIT_UNCOUNTED,
             f"its worst exploit that is no issue has a risk of {evidence.uncounted_risk:g}, and {risk_allowed}.",
         )
+    elif exploit_risk is not None and evidence.uncounted_risk >= exploit_risk:
+        yield (
+            ReasonCode.EXPLOIT_UNCOUNTED,
+            (
+                f"it has an exploit with a risk of {evidence.uncounted_risk:g}, which issues.exploit_risk counts only "
+                "since the configuration changed, and is not judged anew yet; ask again in some minutes."
+            ),
+        )
     reported = sum(issue.is_open and not issue.polled for issue in evidence.issues)
     if evidence.unconfirmed_event or reported:
-        what = f"{reported} of its issues are only reported by an event" if reported else "an event about it came in"
+        of_events = f"{reported} of its issues are only reported by an event and wait"
+        what = of_events if reported else "an event about it waits"
         yield (
             ReasonCode.EVENT_UNCONFIRMED,
-            f"{what} and wait for a poll to confirm it; ask again in some minutes, or refresh it.",
+            f"{what} for a poll to confirm it; ask again in some minutes, or refresh it.",
         )
 
 
@@ -258,26 +279,28 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
         return self.for_sure <= self.limit.allowed < self.beyond_doubt
 
 
-def judge(
+def judge(  # noqa: PLR0913  # What decides it, by keyword.
     selection: Iterable[Evidence],
     policy: Policy,
     now: float,
     *,
     baseline: Iterable[AcceptedIssue] = (),
     waivers: Sequence[Waiver] = (),
+    exploit_risk: float | None = None,
 ) -> Judgement:
     """The verdict on the selected servers, whatever their order; one that is selected twice counts once.
 
     ``FAIL`` if what is known for sure of the servers beyond doubt breaks a limit, else ``UNKNOWN`` if a server is in
     doubt, if there is none, or if exploits of unknown risk alone break a limit, else ``PASS``. ``waivers`` are the
-    configuration's, in addition to the policy's. ``now`` is in seconds since the epoch.
+    configuration's, in addition to the policy's, and so is ``exploit_risk``: a server whose exploits were judged by
+    another one is in doubt. ``now`` is in seconds since the epoch.
     """
-    asked = tuple(dict.fromkeys(selection))
+    asked = tuple(dict.fromkeys(one for one in selection if not _is_fresh_list(one, policy, now)))
     today = day_of(now)
     accepted = {issue.fingerprint: issue for issue in baseline}
     holding = (*waivers, *policy.waivers)
     servers = tuple(
-        _weighed(evidence, policy, holding, accepted, now)
+        _weighed(evidence, policy, holding, accepted, now, exploit_risk)
         for evidence in sorted((e for e in asked if isinstance(e, ServerEvidence)), key=_place)
     )
     unknown = tuple(sorted((e for e in asked if isinstance(e, UnknownServer)), key=str))
@@ -311,6 +334,13 @@ def judge(
     )
 
 
+def _is_fresh_list(evidence: Evidence, policy: Policy, now: float) -> bool:
+    """Whether it only tells when a list was read, and that is late enough for the policy."""
+    if isinstance(evidence, ServerEvidence) or evidence.listed_at is None:
+        return False
+    return -CLOCK_TOLERANCE <= now - evidence.listed_at <= max(policy.max_age, LIST_TOLERANCE)
+
+
 def _verdict(*, fails: bool, doubted: bool) -> Verdict:
     if fails:
         return Verdict.FAIL
@@ -327,12 +357,13 @@ def _worst_first(server: ServerJudgement) -> tuple[int, ...]:
     return tuple(-count for count in (severities.critical, severities.high, severities.medium, severities.low))
 
 
-def _weighed(
+def _weighed(  # noqa: PLR0913, PLR0917  # What decides it.
     evidence: ServerEvidence,
     policy: Policy,
     waivers: Sequence[Waiver],
     accepted: Mapping[str, AcceptedIssue],
     now: float,
+    exploit_risk: float | None,
 ) -> _Server:
     weighed = (
         weigh(
@@ -346,7 +377,8 @@ def _weighed(
         )
         for issue in sorted((one for one in evidence.issues if one.is_open), key=_badness)
     )
-    return _Server(evidence=evidence, reasons=doubts(evidence, policy, now), weighed=tuple(weighed))
+    reasons = doubts(evidence, policy, now, exploit_risk=exploit_risk)
+    return _Server(evidence=evidence, reasons=reasons, weighed=tuple(weighed))
 
 
 def _badness(issue: Issue) -> tuple[int, float, tuple[str, str, bool, bool, str], str]:

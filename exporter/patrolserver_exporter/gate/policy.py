@@ -1,22 +1,23 @@
-"""What a deploy gate asks for: the one definition of its policy, and what a request may change of it.
+"""What a deploy gate asks for: the one definition of its policy, what a request may change of it, and its limits.
 
 The configuration (``gate.policies``), the API's body, the command's flags, the documentation and the Ansible collection
-take the keys of `Policy` from here, or are held against it by a test. A new limit is one field and its rule in
-``gate.limits``.
+take the keys of `Policy` from here, or are held against it by a test. A new limit is one field and its rule, below.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from patrolserver_exporter.issues.model import Kind, Severity, Waiver
+from patrolserver_exporter.issues.model import SEVERITIES, Issue, Kind, Severity, Waiver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
 
 BUILTIN = "builtin"
 """The name of the policy that holds where the configuration has none."""
@@ -251,3 +252,64 @@ def _stricter(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most ``allowed`` of the issues that it ``counts``."""
+
+    name: str
+    """As in the policy, ``max_by_severity.high``."""
+    flag: str
+    """The command's, ``--max-high``."""
+    allowed: int
+    wording: str
+    """What it counts, after "issues that"."""
+    counts: Callable[[Issue], bool]
+    severity: Severity | None = None
+    """It counts this one and worse; ``None``: any. A grace is counted from when an issue got so bad."""
+
+
+def limits_of(policy: Policy) -> tuple[Limit, ...]:
+    """All limits that the policy sets. A new one is a field of the policy, and its rule here."""
+    return (*_by_severity(policy), *_by_kind(policy), *_overall(policy))
+
+
+def _by_severity(policy: Policy) -> Iterable[Limit]:
+    for severity in SEVERITIES:
+        allowed: int | None = getattr(policy.max_by_severity, severity.value)
+        if allowed is not None:
+            counted = frozenset(SEVERITIES[: SEVERITIES.index(severity) + 1])
+            wording = f"are {severity.value}" if len(counted) == 1 else f"are {severity.value} or worse"
+            name, flag = f"max_by_severity.{severity.value}", f"--max-{severity.value}"
+            yield Limit(name, flag, allowed, wording, _has_severity(counted), severity)
+
+
+def _by_kind(policy: Policy) -> Iterable[Limit]:
+    for kind in Kind:
+        allowed: int | None = getattr(policy.max_by_kind, kind.value)
+        if allowed is not None:
+            yield Limit(
+                f"max_by_kind.{kind.value}", f"--max-{kind.value}", allowed, f"are {kind.value}", _has_kind(kind)
+            )
+
+
+def _overall(policy: Policy) -> Iterable[Limit]:
+    if policy.max_total is not None:
+        yield Limit("max_total", "--max-total", policy.max_total, "count", lambda _: True)
+    if policy.max_risk is not None:
+        above = f"have a risk above {policy.max_risk:g}"
+        yield Limit("max_risk", "--max-risk", 0, above, _has_risk_above(policy.max_risk))
+
+
+def _has_severity(severities: frozenset[Severity]) -> Callable[[Issue], bool]:
+    return lambda issue: issue.severity in severities
+
+
+def _has_kind(kind: Kind) -> Callable[[Issue], bool]:
+    return lambda issue: issue.kind is kind
+
+
+def _has_risk_above(max_risk: float) -> Callable[[Issue], bool]:
+    """An exploit without a known risk may be anything."""
+    return lambda issue: issue.kind is Kind.EXPLOITABLE and not (issue.risk is not None and issue.risk <= max_risk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, Refused
 
 if TYPE_CHECKING:

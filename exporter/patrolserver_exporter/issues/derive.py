@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from patrolserver_exporter.issues.classify import counted_exploits, kind_of, severity_of, state_of
-from patrolserver_exporter.issues.exploits import known_risk, order, severity_of_exploits
+from patrolserver_exporter.issues.classify import (
+    counted_exploits,
+    kind_of,
+    known_risk,
+    order,
+    severity_of,
+    severity_of_exploits,
+    state_of,
+)
 from patrolserver_exporter.issues.model import SEVERITIES, Identity, IssueClass, Kind, Severity, State
 from patrolserver_exporter.patrolserver.models import Exploit
 

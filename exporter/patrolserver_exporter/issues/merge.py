@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from patrolserver_exporter.issues import exploits
-from patrolserver_exporter.issues.classify import is_worse, severity_of
+from patrolserver_exporter.issues import classify
+from patrolserver_exporter.issues.classify import full_severity, is_worse, severity_of, weighed
 from patrolserver_exporter.issues.derive import Finding, derive, tells_of_exploits, undecided
-from patrolserver_exporter.issues.exploits import full_severity, weighed
 from patrolserver_exporter.issues.model import (
     SEVERITIES,
     Change,
@@ -343,7 +342,7 @@ def _show_known(ledger: _Ledger, known: Issue, finding: Finding, showing: _Showi
         same = reported.severity is back.severity
         back = replace(
             back,
-            exploits=exploits.born(finding.exploits, at),
+            exploits=classify.born(finding.exploits, at),
             first_seen=reported.first_seen,
             severity_since=reported.severity_since if same else at,
             at_least_since=(),
@@ -413,7 +412,7 @@ def _found(issue: Issue, finding: Finding, at: float, showing: _Showing) -> tupl
     stored_without = issue.kind is Kind.EXPLOITABLE and not issue.exploits
     if stored_without and (showing.anew or not showing.whole):
         return after, False
-    found, fresh = exploits.followed(issue.exploits, finding.exploits, at, keep=not showing.whole)
+    found, fresh = classify.followed(issue.exploits, finding.exploits, at, keep=not showing.whole)
     first = stored_without or issue.kind is not Kind.EXPLOITABLE
     return weighed(replace(after, exploits=found)), fresh and not first
 
@@ -445,7 +444,7 @@ def _returned(issue: Issue, finding: Finding, started_at: float) -> Issue:
         update_to=finding.update_to,
         parent=finding.parent,
         risk=finding.risk,
-        exploits=exploits.born(finding.exploits, started_at),
+        exploits=classify.born(finding.exploits, started_at),
         first_seen=started_at,
         severity_since=started_at,
         at_least_since=(),
@@ -470,7 +469,7 @@ def _born(finding: Finding, account: str, server_id: int, started_at: float, led
         update_to=finding.update_to,
         parent=finding.parent,
         risk=finding.risk,
-        exploits=exploits.born(finding.exploits, started_at),
+        exploits=classify.born(finding.exploits, started_at),
         first_seen=started_at,
         last_seen=started_at,
         polled=True,

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from patrolserver_exporter.issues.classify import counted_exploits, kind_of, severity_of, state_of, worst
-from patrolserver_exporter.issues.exploits import full_severity, known_risk, order, severity_of_exploits
+from patrolserver_exporter.issues.classify import (
+    counted_exploits,
+    full_severity,
+    kind_of,
+    known_risk,
+    order,
+    severity_of,
+    severity_of_exploits,
+    state_of,
+    worst,
+)
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, Severity
 
 if TYPE_CHECKING:

@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from patrolserver_exporter import globs
-from patrolserver_exporter.issues.classify import is_worse, severity_of_risk
-from patrolserver_exporter.issues.exploits import weighed
-from patrolserver_exporter.issues.model import (
-    SEVERITIES,
-    Change,
-    ChangeKind,
-    Issue,
-    IssueExploit,
-    Severity,
-    Waiver,
-)
+from patrolserver_exporter.issues.classify import is_worse, severity_of_risk, weighed
+from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, IssueExploit, Severity, Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,21 +52,30 @@ def _covers_whole(waiver: Waiver, issue: Issue) -> bool:
     return waiver.exploit is None and _bears(waiver, issue.severity)
 
 
-def _covers_exploit(waiver: Waiver, exploit: IssueExploit) -> bool:
+def _covers_exploit(waiver: Waiver, exploit: IssueExploit, unrated: Severity = Severity.HIGH) -> bool:
     names = (name for name in (exploit.id, exploit.cve) if name is not None)
     named = waiver.exploit is None or any(globs.matches(waiver.exploit, name) for name in names)
-    return named and _bears(waiver, severity_of_risk(exploit.risk))
+    return named and _bears(waiver, unrated if exploit.risk is None else severity_of_risk(exploit.risk))
 
 
 def _bears(waiver: Waiver, severity: Severity) -> bool:
     return waiver.max_severity is None or not is_worse(severity, waiver.max_severity)
 
 
-def cover(issue: Issue, server_name: str, waivers: Iterable[Waiver], today: dt.date, *, beside: bool = False) -> Issue:
+def cover(  # noqa: PLR0913  # what is covered by what, and how, by keyword
+    issue: Issue,
+    server_name: str,
+    waivers: Iterable[Waiver],
+    today: dt.date,
+    *,
+    beside: bool = False,
+    unrated: Severity = Severity.HIGH,
+) -> Issue:
     """The open issue as these waivers leave it today.
 
     It is waived when all its exploits are covered; if only some are, its severity and its risk are those of the
     others. Of several waivers the one that lasts longest stands. ``beside``: what covers it already today, still does.
+    ``unrated`` is how severe an exploit is held to be whose risk nobody knows, where a waiver has a ``max_severity``.
     """
     holding = [w for w in waivers if not is_expired(w, today) and _fits(w, issue, server_name)]
     if not issue.exploits:
@@ -85,7 +85,7 @@ def cover(issue: Issue, server_name: str, waivers: Iterable[Waiver], today: dt.d
     exploits: list[IssueExploit] = []
     for exploit in issue.exploits:
         held = _held(exploit, today) if beside else None
-        until, reason = _longest(held, (w for w in holding if _covers_exploit(w, exploit)))
+        until, reason = _longest(held, (w for w in holding if _covers_exploit(w, exploit, unrated)))
         exploits.append(replace(exploit, waived_until=until, waived_reason=reason))
     ends = [(exploit.waived_until, exploit.waived_reason) for exploit in exploits if exploit.waived_until is not None]
     all_covered = len(ends) == len(exploits)
@@ -98,10 +98,11 @@ def uncovered(
 ) -> tuple[Issue | None, Waiver | None]:
     """What of the open issue none of these waivers covers today: all of it, or what its other exploits make of it.
 
-    ``None`` if they cover it wholly; then also the waiver that ends first.
+    ``None`` if they cover it wholly; then also the waiver that ends first. An exploit whose risk nobody knows may be
+    critical, so a waiver that bears less does not cover it.
     """
     known = tuple(waivers)
-    left = cover(issue, server_name, known, today)
+    left = cover(issue, server_name, known, today, unrated=Severity.CRITICAL)
     if left.waived:
         end = (left.waived_until, left.waived_reason)
         return None, next(w for w in known if (w.until, w.reason) == end and covers(w, issue, server_name))

@@ -1,39 +1,153 @@
-"""The series of the accounts and of their fleets as a whole: few, so the client library renders them."""
+"""The series of the accounts and of their fleets as a whole, and the sums of servers that they show.
+
+They are few, so the client library renders them. The sums are kept while servers change: a scrape counts nothing.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
-from patrolserver_exporter.issues.model import SEVERITIES, Severity
-from patrolserver_exporter.live.account_sums import STANDINGS, AccountSums
+from patrolserver_exporter.issues.model import SEVERITIES, STATES, State
+from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
+from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
-_HOUR = 3_600.0
-_DAY = 24 * _HOUR
-FIX_DURATION_BOUNDS = (
-    _HOUR,
-    6 * _HOUR,
-    _DAY,
-    3 * _DAY,
-    7 * _DAY,
-    14 * _DAY,
-    30 * _DAY,
-    60 * _DAY,
-    90 * _DAY,
-    180 * _DAY,
-)
-"""Upper bounds in seconds, each included; above the last one is one more bucket without bound."""
-_NO_FIXES = (0,) * (len(FIX_DURATION_BOUNDS) + 1)
+    from patrolserver_exporter.issues.summary import ServerSummary
+
+
+OLD = 86_400.0
+"""Seconds after which nobody vouches for what a poll showed; the gate's own default."""
+STANDINGS = (*(severity.value for severity in SEVERITIES), "none", "unknown")
+"""The labels of affected servers."""
+_UNKNOWN_STATE = STATES.index(State.UNKNOWN)
+_NO_ISSUES = (0, 0, 0, 0)
+
+
+class AccountSums(NamedTuple):
+    """One account's servers in sum. Issues are in the order of ``SEVERITIES``, servers in that of ``STANDINGS``."""
+
+    issues: tuple[int, ...] = _NO_ISSUES
+    servers: tuple[int, ...] = (0,) * len(STANDINGS)
+    """A server with an open issue that nobody can vouch for is counted twice: it has the issue, and may have more."""
+
+
+class _Server(NamedTuple):
+    """What one server adds."""
+
+    issues: tuple[int, int, int, int]
+    worst: int | None
+    """Place of its worst open issue in ``SEVERITIES``."""
+    vouched_at: float | None
+    """Start of the poll that vouches for it, in seconds since the epoch; ``None`` when nothing does."""
+
+    @classmethod
+    def of(cls, summary: ServerSummary) -> _Server:
+        issues = summary.open_issues or _NO_ISSUES
+        worst = next((place for place, count in enumerate(issues) if count), None)
+        return cls(issues, worst, summary.last_poll_at if _is_vouched_for(summary) else None)
+
+
+def _is_vouched_for(summary: ServerSummary) -> bool:
+    """Whether its last poll tells all that there is to know of it."""
+    return (
+        summary.poll_success
+        and summary.poll_complete
+        and not summary.in_doubt
+        and summary.exploits is not None
+        and summary.software is not None
+        and any(summary.software)
+        and not summary.software[_UNKNOWN_STATE]
+    )
+
+
+class _Account:
+    """The servers of one account, and their sums."""
+
+    __slots__ = ("clean", "doubted", "issues", "oldest", "servers", "worst")
+
+    def __init__(self) -> None:
+        self.servers: dict[int, _Server] = {}
+        self.issues = [0] * len(SEVERITIES)
+        self.worst = [0] * len(SEVERITIES)
+        self.clean = 0
+        self.doubted = 0
+        self.oldest = math.inf
+        """No poll that vouches for a server started before this."""
+
+    def put(self, server_id: int, server: _Server) -> None:
+        self.take(server_id)
+        self.servers[server_id] = server
+        self._add(server, 1)
+        if server.vouched_at is not None:
+            self.oldest = min(self.oldest, server.vouched_at)
+
+    def take(self, server_id: int) -> None:
+        server = self.servers.pop(server_id, None)
+        if server is not None:
+            self._add(server, -1)
+
+    def _add(self, server: _Server, sign: int) -> None:
+        for place, count in enumerate(server.issues):
+            self.issues[place] += sign * count
+        if server.worst is not None:
+            self.worst[server.worst] += sign
+        if server.vouched_at is None:
+            self.doubted += sign
+        elif server.worst is None:
+            self.clean += sign
+
+    def doubt_old(self, now: float) -> None:
+        """Stop vouching for what is older than ``OLD``; looks at all servers about once in that time."""
+        if now - self.oldest <= OLD:
+            return
+        vouched = [(i, server) for i, server in self.servers.items() if server.vouched_at is not None]
+        self.oldest = math.inf
+        for server_id, server in vouched:
+            old = server.vouched_at is not None and now - server.vouched_at > OLD
+            self.put(server_id, server._replace(vouched_at=None) if old else server)
+
+
+class SumsOfAccounts:
+    """The sums of all accounts. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, _Account] = {}
+
+    def put(self, summary: ServerSummary) -> None:
+        """Count a server as it is now."""
+        self._accounts.setdefault(summary.account, _Account()).put(summary.server_id, _Server.of(summary))
+
+    def doubt(self, account: str, server_id: int) -> None:
+        """Vouch for a server no more until it is counted anew."""
+        found = self._accounts.get(account)
+        if found is not None and server_id in found.servers:
+            found.put(server_id, found.servers[server_id]._replace(vouched_at=None))
+
+    def remove(self, account: str, server_id: int) -> None:
+        """Count a server no more."""
+        if account in self._accounts:
+            self._accounts[account].take(server_id)
+
+    def of(self, account: str, now: float, *, reachable: bool) -> AccountSums:
+        """One account's sums. Nobody vouches for servers of an account that is not ``reachable``."""
+        found = self._accounts.get(account)
+        if found is None:
+            return AccountSums()
+        found.doubt_old(now)
+        clean, doubted = (found.clean, found.doubted) if reachable else (0, len(found.servers))
+        return AccountSums(tuple(found.issues), (*found.worst, clean, doubted))
+
+
 _BOUND_LABELS = tuple(floatToGoString(bound) for bound in (*FIX_DURATION_BOUNDS, float("inf")))  # type: ignore[no-untyped-call]
 
 
@@ -50,32 +164,13 @@ class AccountSeries(msgspec.Struct, frozen=True, kw_only=True):
     """The last successful server list was whole; ``None`` before the first."""
 
 
-class SeverityTally(msgspec.Struct, frozen=True, kw_only=True):
-    """What was opened, got worse and was fixed in one account at one severity, since the state began."""
-
-    account: str
-    severity: Severity
-    opened: int = 0
-    fixed: int = 0
-    worsened: int = 0
-    fix_duration_buckets: tuple[int, ...] = _NO_FIXES
-    """Fixes in each bucket, *not* cumulative: one number for each of ``FIX_DURATION_BOUNDS`` and a last one above."""
-    fix_duration_sum: float = 0.0
-    """Seconds."""
-
-
-def fix_duration_bucket(seconds: float) -> int:
-    """Which of ``fix_duration_buckets`` counts a fix that took so long."""
-    return bisect_left(FIX_DURATION_BOUNDS, seconds)
-
-
 class AccountCollector:
     """Makes the client library's families of a snapshot. Tallies of accounts that are not listed are not shown."""
 
     def __init__(
         self,
         accounts: Iterable[AccountSeries] = (),
-        tallies: Iterable[SeverityTally] = (),
+        tallies: Iterable[Tally] = (),
         sums: Mapping[str, AccountSums] | None = None,
     ) -> None:
         self._accounts = tuple(accounts)
@@ -155,15 +250,15 @@ class AccountCollector:
             opened.add_metric(values, tally.opened)
             fixed.add_metric(values, tally.fixed)
             worsened.add_metric(values, tally.worsened)
-            cumulative = accumulate(tally.fix_duration_buckets)
-            duration.add_metric(values, list(zip(_BOUND_LABELS, cumulative, strict=True)), tally.fix_duration_sum)
+            cumulative = accumulate(tally.buckets)
+            duration.add_metric(values, list(zip(_BOUND_LABELS, cumulative, strict=True)), tally.duration_sum)
         return iter((opened, fixed, worsened, duration))
 
-    def _zero_filled(self) -> Iterator[SeverityTally]:
+    def _zero_filled(self) -> Iterator[Tally]:
         for series in self._accounts:
             for severity in SEVERITIES:
                 key = (series.account, severity)
-                yield self._tallies.get(key) or SeverityTally(account=series.account, severity=severity)
+                yield self._tallies.get(key) or Tally(account=series.account, severity=severity)
 
 
 class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,22 +275,11 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by which the own clock is ahead of the API's."""
 
 
-class AccountNowCollector:
-    """Shows accounts as they are in memory at the time of a scrape."""
+class AccountNowCollector(SnapshotCollector[AccountNow]):
+    """Shows accounts as they are in memory."""
 
-    def __init__(self, snapshot: Callable[[], Iterable[AccountNow]]) -> None:
-        self._snapshot = snapshot
-
-    def describe(self) -> Iterable[Metric]:
-        """Give the families without samples."""
-        return self._families(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Give the families."""
-        return iter(self._families(self._snapshot()))
-
-    @staticmethod
-    def _families(accounts: Iterable[AccountNow]) -> tuple[Metric, ...]:
+    def families(self, found: Iterable[AccountNow]) -> tuple[Metric, ...]:
+        """Give their families."""
         enabled = GaugeMetricFamily(
             "patrolserver_webhook_enabled",
             "Whether deliveries can reach the account (1) or it has no webhook token (0).",
@@ -216,7 +300,7 @@ class AccountNowCollector:
             "Own clock minus the clock of the account's API, to the second.",
             labels=["account"],
         )
-        for one in accounts:
+        for one in found:
             labels = [encodable(one.account)]
             enabled.add_metric(labels, int(one.webhook_enabled))
             if one.last_delivery_at is not None:
@@ -226,8 +310,3 @@ class AccountNowCollector:
             if one.clock_offset is not None:
                 offset.add_metric(labels, one.clock_offset)
         return enabled, delivery, pause, offset
-
-
-def encodable(value: str) -> str:
-    """Replace what UTF-8 cannot carry: one lone surrogate would fail the client library's whole scrape."""
-    return value.encode("utf-8", "replace").decode()

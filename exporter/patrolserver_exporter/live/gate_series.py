@@ -9,10 +9,10 @@ import msgspec
 from prometheus_client.core import GaugeMetricFamily
 
 from patrolserver_exporter.gate.verdict import Verdict
-from patrolserver_exporter.live.account_series import encodable
+from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
     from prometheus_client.core import Metric
 
@@ -25,29 +25,18 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     servers: Mapping[Verdict, int]
 
 
-class GateCollector:
+class GateCollector(SnapshotCollector[Judged]):
     """Shows the verdicts that were found last."""
 
-    def __init__(self, judged: Callable[[], Iterable[Judged]]) -> None:
-        self._judged = judged
-
-    def describe(self) -> Iterable[Metric]:
-        """Give the family without samples."""
-        return [_family()]
-
-    def collect(self) -> Iterator[Metric]:
+    def families(self, found: Iterable[Judged]) -> tuple[Metric, ...]:
         """Give every verdict of every policy, those without a server too."""
-        family = _family()
-        for judged in self._judged():
+        family = GaugeMetricFamily(
+            "patrolserver_gate_servers",
+            "Servers by what the gate would say now of each of them alone.",
+            labels=("account", "policy", "verdict"),
+        )
+        for judged in found:
             for verdict in Verdict:
                 labels = (encodable(judged.account), encodable(judged.policy), verdict.value)
                 family.add_metric(labels, judged.servers.get(verdict, 0))
-        yield family
-
-
-def _family() -> GaugeMetricFamily:
-    return GaugeMetricFamily(
-        "patrolserver_gate_servers",
-        "Servers by what the gate would say now of each of them alone.",
-        labels=("account", "policy", "verdict"),
-    )
+        return (family,)

@@ -17,12 +17,12 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 
-from patrolserver_exporter.live.account_series import encodable
+from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
 from patrolserver_exporter.patrolserver.errors import Reason
 from patrolserver_exporter.patrolserver.models import Identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
@@ -236,20 +236,10 @@ class Telemetry:
         return histogram
 
 
-class _InboxCollector:
-    """The inbox's states, asked for at each scrape."""
+class _InboxCollector(SnapshotCollector[InboxState]):
+    """The inbox's states."""
 
-    def __init__(self, snapshot: Callable[[], Iterable[InboxState]]) -> None:
-        self._snapshot = snapshot
-
-    def describe(self) -> Iterable[Metric]:
-        return self._families(())
-
-    def collect(self) -> Iterator[Metric]:
-        return iter(self._families(self._snapshot()))
-
-    @staticmethod
-    def _families(states: Iterable[InboxState]) -> tuple[Metric, Metric]:
+    def families(self, found: Iterable[InboxState]) -> tuple[Metric, Metric]:
         deliveries = GaugeMetricFamily(
             "patrolserver_exporter_inbox_deliveries", "Deliveries in the inbox.", labels=["state"]
         )
@@ -258,7 +248,7 @@ class _InboxCollector:
             "When the oldest delivery in the inbox was received.",
             labels=["state"],
         )
-        for entry in states:
+        for entry in found:
             deliveries.add_metric([entry.state], entry.deliveries)
             if entry.oldest_at is not None:
                 oldest.add_metric([entry.state], entry.oldest_at)

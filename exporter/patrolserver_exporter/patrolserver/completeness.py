@@ -205,6 +205,8 @@ _SAYS_NONE = re.compile(
 _M_OF_N = re.compile(r"(\d{1,9})\s*(?:/|\bof\b|\bout\sof\b)\s*(\d{1,9})", re.ASCII | re.IGNORECASE)
 
 _PARTIAL_CONTENT = "status 206"
+_FRESH_FOR = 60
+"""Seconds that a cache may have kept a reply (``Age``): an older one tells of a time before it was asked for."""
 _MAX_DEPTH = 6
 _MAX_MEMBERS = 2_000
 _SHOWN = 40
@@ -328,6 +330,10 @@ class _Reader:
             return
         if lowered in {"content-range", "x-content-range", "x-range"}:
             self._read_range(shown, value)
+            return
+        if lowered == "age":
+            if (_number(value) or 0) > _FRESH_FOR:
+                self.signs.parts.append(self._quoted(shown, value))
             return
         words = _words(name)
         is_about_parts = not _HEADER_WORDS_STRONG.isdisjoint(words) or _HEADER_WORDS.issuperset(words)

@@ -234,6 +234,7 @@ def find_list(document: Any, nouns: tuple[str, ...], head: Head = PLAIN) -> List
         if not keys:
             break
         others += [key for key in (*nouns, *_WRAPPERS) if key != keys[0] and _holds_objects(node.get(key))]
+        others += [key for key, value in node.items() if key not in (*keys, *others) and _holds_findings(value)]
         wrappers.append((node, frozenset({keys[0]})))
         node = node[keys[0]]
         entries = as_list(node)
@@ -250,6 +251,9 @@ def find_list(document: Any, nouns: tuple[str, ...], head: Head = PLAIN) -> List
 _WRAPPERS = (
     *("items", "results", "result", "records", "entries", "rows", "list", "elements", "objects", "collection"),
     *("content", "payload", "response", "body", "value", "values", "_embedded", "embedded"),
+)
+_OF_FINDINGS = frozenset(
+    {"canonical_name", "supported", "newest_bugfix_release", "exploits", "risk", "cve", "cvss", "software"}
 )
 
 
@@ -268,6 +272,11 @@ def _is_container(value: Any) -> bool:
 
 def _holds_objects(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
+
+
+def _holds_findings(value: Any) -> bool:
+    """Whether it is a list of software or exploits, by whatever name."""
+    return isinstance(value, list) and any(isinstance(one, dict) and not _OF_FINDINGS.isdisjoint(one) for one in value)
 
 
 def error_in(body: bytes) -> ApiError | None:

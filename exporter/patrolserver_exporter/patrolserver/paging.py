@@ -51,6 +51,8 @@ class Pages:
         by_id: bool = False,
     ) -> None:
         self.entries: list[Any] = []
+        self.ends: list[int] = []
+        """How many entries there were after each page."""
         self.read = 0
         """How many pages were read."""
         self.path = path
@@ -90,10 +92,12 @@ class Pages:
         self._last_count = len(listed.entries)
         if self.read == 1:
             self.entries = listed.entries
+            self.ends.append(len(self.entries))
             return
         fresh = [entry for entry in listed.entries if self._identity(entry) not in self._identities]
         self._identities.update(map(self._identity, fresh))
         self.entries += fresh
+        self.ends.append(len(self.entries))
         if listed.entries and not fresh:
             self.stop(f"page {self.read} repeats what came before")
         elif len(fresh) < len(listed.entries):

@@ -8,6 +8,8 @@ reply that says that it failed and ``Unreadable`` for one of no known shape; not
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.patrolserver.completeness import Signs, read_signs, read_signs_of_data, why_partial
@@ -78,7 +80,7 @@ def parse_servers(body: bytes, head: Head = PLAIN) -> Parsed[tuple[Server, ...]]
 
 
 def read_servers(pages: Pages) -> Parsed[tuple[Server, ...]]:
-    """The account's servers; of two with one id the first counts."""
+    """The account's servers; of two with one id the first counts, and nobody knows which name is right."""
     notes = pages.end()
     servers: dict[int, Server] = {}
     for entry in notes.walk(pages.entries):
@@ -86,7 +88,11 @@ def read_servers(pages: Pages) -> Parsed[tuple[Server, ...]]:
         if server is None:
             continue
         if server.id in servers:
-            notes.odd("id", f"{server.id} came before; the first one counts")
+            again = f"{server.id} came before; the first one counts"
+            if server.name == servers[server.id].name:
+                notes.odd("id", again)
+            else:
+                notes.dropped(f"id {again}")
             continue
         servers[server.id] = server
     return notes.on(tuple(servers.values()))
@@ -117,13 +123,19 @@ def parse_software(body: bytes, head: Head = PLAIN) -> Parsed[tuple[Software, ..
 def read_installed(pages: Pages) -> Parsed[tuple[Software, ...]]:
     """The software installed on one server.
 
-    Exploits that one entry leaves out while another has them, if only as an empty list, are none (?). Where no entry
-    has them, the reply tells nothing of exploits: those of every entry are ``None``.
+    Exploits that one entry leaves out while another of the page has them, if only as an empty list, are none (?). Where
+    no entry has them, the page tells nothing of exploits: those of its entries are ``None``.
     """
     notes = pages.end()
     entries = pages.entries
-    has_exploits = any(isinstance(entry, dict) and not is_absent(entry.get("exploits")) for entry in entries)
-    found = [_read_software(entry, notes, has_exploits=has_exploits) for entry in notes.walk(entries)]
+    tells = [
+        any(isinstance(entry, dict) and not is_absent(entry.get("exploits")) for entry in entries[start:end])
+        for start, end in pairwise((0, *pages.ends))
+    ]
+    found = [
+        _read_software(entry, notes, has_exploits=tells[bisect_right(pages.ends, place)])
+        for place, entry in enumerate(notes.walk(entries))
+    ]
     return notes.on(tuple(software for software in found if software is not None))
 
 
@@ -198,7 +210,8 @@ def _read_server(entry: Any, notes: Notes) -> Server | None:
         return None
     name = text_of(entry, "name", NAME_LIMIT, notes) or text_of(entry, "domain", NAME_LIMIT, notes)
     if name is None:
-        notes.odd("name", "is missing; the id stands for it")
+        # Which globs mean it, nobody knows.
+        notes.dropped("name is missing; the id stands for it")
     return Server(id=number, name=name or str(number), verified=_flag_of(entry, "verified", notes))
 
 
@@ -252,7 +265,7 @@ def _read_server_id(data: dict[str, Any], notes: Notes) -> int | None:
     try:
         return read_id(value)
     except Odd as why:
-        notes.odd("server_id", str(why))
+        notes.dropped(f"server_id {why}")
         return None
 
 
@@ -274,6 +287,9 @@ def _read_issue(entry: Any, notes: Notes) -> ReportedIssue | None:
 
 
 _CANDIDATES_KEPT = 32
+_NO_VERSION = frozenset(
+    {"-", "--", "?", "false", "n/a", "na", "nil", "no", "none", "not available", "null", "undefined", "unknown"}
+)
 _EXPLOITS_DEPTH = 3
 _RISK_KEYS = ("risk", "cvss", "cvss_score", "score", "base_score", "risk_score", "cvss_vector", "vector")
 _ID_KEYS = ("id", "exploit_id")
@@ -281,6 +297,7 @@ _CVE_KEYS = ("cve", "cve_id", "cves")
 _SPARE_ID_KEYS = (*_CVE_KEYS, "reference")
 _URL_KEYS = ("url", "link", "href", "reference", "references")
 _EXPLOIT_KEYS = (*_RISK_KEYS, *_ID_KEYS, *_CVE_KEYS, "title", "name", "severity")
+_BAD_SEVERITIES = frozenset({"critical", "high", "important", "severe", "medium", "moderate"})
 _CVE = re.compile(r"CVE-\d{4}-\d{4,19}", re.ASCII | re.IGNORECASE)
 _CVE_NUMBER = re.compile(r"\d{4}-\d{4,19}", re.ASCII)
 _URL = re.compile(r"https?://[!#-;=?-~]+", re.ASCII | re.IGNORECASE)
@@ -307,7 +324,9 @@ def _read_software(entry: Any, notes: Notes, *, has_exploits: bool) -> Software 
         version=version,
         candidates=candidates,
         supported=_read_supported(entry, notes),
-        newest_bugfix_release=_read_named(entry, "newest_bugfix_release", "version", VERSION_LIMIT, notes),
+        newest_bugfix_release=_version_or_none(
+            _read_named(entry, "newest_bugfix_release", "version", VERSION_LIMIT, notes)
+        ),
         parent=_read_named(entry, "parent", "canonical_name", NAME_LIMIT, notes),
         location=text_of(entry, "location", LOCATION_LIMIT, notes),
         exploits=_read_exploits(entry.get("exploits"), notes) if has_exploits else None,
@@ -368,7 +387,7 @@ def _read_version(entry: dict[str, Any], notes: Notes) -> tuple[str | None, tupl
     """The exact version, or else the candidates."""
     value = entry.get("version")
     if isinstance(value, str | int | float):
-        version = text_of(entry, "version", VERSION_LIMIT, notes)
+        version = _version_or_none(text_of(entry, "version", VERSION_LIMIT, notes))
         if version is not None:
             return version, ()
         value = None
@@ -377,13 +396,19 @@ def _read_version(entry: dict[str, Any], notes: Notes) -> tuple[str | None, tupl
     return None, _read_candidates(value, notes)
 
 
+def _version_or_none(text: str | None) -> str | None:
+    """None where the text is a word for none, which else would make unsupported software outdated (?)."""
+    return None if text is None or text.lower() in _NO_VERSION else text
+
+
 def _read_candidates(value: Any, notes: Notes) -> tuple[str, ...]:
     if is_absent(value):
         return ()
     listed = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
     if len(listed) > _CANDIDATES_KEPT:
         notes.odd("versions", f"are {len(listed)}; the first {_CANDIDATES_KEPT} are kept")
-    found = (text_of({"versions": one}, "versions", VERSION_LIMIT, notes) for one in listed[:_CANDIDATES_KEPT])
+    texts = (text_of({"versions": one}, "versions", VERSION_LIMIT, notes) for one in listed[:_CANDIDATES_KEPT])
+    found = map(_version_or_none, texts)
     return tuple(candidate for candidate in found if candidate is not None)
 
 
@@ -542,15 +567,27 @@ def _read_url(entry: dict[str, Any]) -> str | None:
 
 
 def _read_risk(entry: dict[str, Any], notes: Notes) -> float | None:
-    """The risk; where it is missing or means nothing, the score by another name. What stays unknown is odd."""
-    why = "is missing"
+    """The risk; where it is missing or means nothing, the score by another name. What stays unknown is odd.
+
+    One of 0 may mean that nobody rated it, so it holds only where nothing else says more.
+    """
+    why, zero = "is missing", False
     for key in _RISK_KEYS:
         value = entry.get(key)
         if is_absent(value):
             continue
         try:
-            return read_risk(value)
+            risk = read_risk(value)
         except Odd as odd:
             why = str(odd) if key == "risk" or why == "is missing" else why
+        else:
+            if risk:
+                return risk
+            zero = True
+    rated = entry.get("severity")
+    if zero and isinstance(rated, str) and rated.strip().lower() in _BAD_SEVERITIES:
+        why = "is 0, and the severity says more"
+    elif zero:
+        return 0.0
     notes.odd("risk", why)
     return None

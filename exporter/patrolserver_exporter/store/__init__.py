@@ -9,7 +9,7 @@ from patrolserver_exporter.store.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from patrolserver_exporter.store.writer import Unit
+from patrolserver_exporter.store.threads import Unit
 
 __all__ = [
     "ClaimLost",

@@ -12,10 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from patrolserver_exporter.store import files, tables
-from patrolserver_exporter.store.documents import check
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
-from patrolserver_exporter.store.reader import READERS, TURN_TIMEOUT, Readers
-from patrolserver_exporter.store.writer import StoreThread, StoreTrouble, Unit
+from patrolserver_exporter.store.tables import check
+from patrolserver_exporter.store.threads import READERS, TURN_TIMEOUT, Readers, StoreThread, StoreTrouble, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -426,7 +425,7 @@ class Store:
         """
         if self._file is None:
             return
-        if files.log_size(self._file) > self._max_log_bytes:
+        if _log_size(self._file) > self._max_log_bytes:
             if not self._readers.pause():
                 # The last of the reads that are under way calls for another unit, and that brings us back.
                 return
@@ -437,3 +436,11 @@ class Store:
         with contextlib.suppress(sa.exc.DatabaseError), self._engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _log_size(database: Path) -> int:
+    """Bytes of SQLite's log beside the file; 0 where there is none to be seen."""
+    try:
+        return database.with_name(database.name + "-wal").stat().st_size
+    except OSError:
+        return 0

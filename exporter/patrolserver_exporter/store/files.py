@@ -92,14 +92,6 @@ class FileLock:
             self._descriptor = -1
 
 
-def log_size(database: Path) -> int:
-    """Bytes of SQLite's log beside the file; 0 where there is none to be seen."""
-    try:
-        return database.with_name(database.name + "-wal").stat().st_size
-    except OSError:
-        return 0
-
-
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()

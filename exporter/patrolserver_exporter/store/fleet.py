@@ -12,8 +12,7 @@ from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.issues.trust import Collapse
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.documents import seal, unseal
-from patrolserver_exporter.store.tables import accounts, issues, servers, upsert
+from patrolserver_exporter.store.tables import accounts, issues, seal, servers, unseal, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +27,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What said that it was not, in words."""
     list_length: int | None = None
     """Servers in the last list that was whole and believed, watched or not."""
+    list_chosen_by: str | None = None
+    """The include and exclude lists by which servers were taken from the last list, as a mark; ``None``: all were."""
     shrunk_since: float | None = None
     """A list has been empty, or too short to be believed at once, since then; until another one confirms it, the
     servers that it lacked are missing and not gone."""
@@ -109,9 +110,9 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def in_doubt(self) -> bool:
-        """What is known may be out of date or another server's: an event, a new name or a list waits for a poll."""
-        waiting_since = (self.event_received_at, self.in_doubt_since, self.missing_since)
-        return any(since is not None for since in waiting_since)
+        """What is known may be out of date or another server's, or waits for a poll that tells of exploits."""
+        waiting_since = (self.event_received_at, self.in_doubt_since, self.came_back_at, self.missing_since)
+        return any(since is not None for since in waiting_since) or self.exploits_unknown > 0
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
-from patrolserver_exporter.store.documents import seal, unseal
-from patrolserver_exporter.store.tables import changes, tallies, upsert
+from patrolserver_exporter.store.tables import changes, seal, tallies, unseal, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,6 +32,11 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from ``first_seen`` to ``fixed_at``, over all fixed ones."""
     buckets: tuple[int, ...] = (0,) * (len(FIX_DURATION_BOUNDS) + 1)
     """Fixed ones by duration, not cumulative; the last one is above every bound."""
+
+
+def fix_duration_bucket(seconds: float) -> int:
+    """Which of a tally's ``buckets`` counts a fix that took so long: bounds are included."""
+    return bisect.bisect_left(FIX_DURATION_BOUNDS, seconds)
 
 
 class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +97,7 @@ def _counted(tally: Tally, change: Change) -> Tally:
         return msgspec.structs.replace(tally, opened=tally.opened + 1)
     duration = max(0.0, (change.issue.fixed_at or change.at) - change.issue.first_seen)
     buckets = list(tally.buckets)
-    buckets[bisect.bisect_left(FIX_DURATION_BOUNDS, duration)] += 1
+    buckets[fix_duration_bucket(duration)] += 1
     return msgspec.structs.replace(
         tally, fixed=tally.fixed + 1, duration_sum=tally.duration_sum + duration, buckets=tuple(buckets)
     )

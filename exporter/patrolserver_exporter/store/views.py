@@ -10,15 +10,14 @@ import sqlalchemy as sa
 from patrolserver_exporter.issues.model import SEVERITIES, Issue, Severity
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.documents import unseal
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, account_records, find_server, software_of
-from patrolserver_exporter.store.tables import issues, servers
+from patrolserver_exporter.store.queries import HERE
+from patrolserver_exporter.store.tables import issues, servers, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COUNTS = tuple(servers.c[severity.value] for severity in SEVERITIES)
-_HERE = servers.c.gone_at.is_(None)
 _WORST_FIRST = (
     *(count.desc() for count in _COUNTS),
     # What was never polled may be anything, so it comes before what is known to be fine.
@@ -78,7 +77,7 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PollState(msgspec.Struct, frozen=True):
-    """The part of a server's summary that tells how fresh it is."""
+    """The part of a server's state and summary that tells what its polls are worth."""
 
     account: str
     server_id: int
@@ -86,9 +85,16 @@ class PollState(msgspec.Struct, frozen=True):
     poll_success: bool = False
     name: str = ""
     poll_complete: bool = True
-    software: tuple[int, int, int, int] | None = None
+    empty: bool = False
+    """The last successful poll showed no software at all."""
     open_issues: tuple[int, int, int, int] | None = None
     exploits_unknown_risk: int = 0
+
+
+class _Emptiness(msgspec.Struct, frozen=True):
+    """The part of a server's state that is not in its summary: software of before may still be shown."""
+
+    empty: bool = False
 
 
 def fleet_view(connection: sa.Connection, wanted: FleetFilter, *, offset: int, limit: int) -> FleetView:
@@ -124,7 +130,7 @@ def _count(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> int:
 
 
 def _condition(wanted: FleetFilter) -> sa.ColumnElement[bool]:
-    parts: list[sa.ColumnElement[bool]] = [_HERE]
+    parts: list[sa.ColumnElement[bool]] = [HERE]
     if wanted.account is not None:
         parts.append(servers.c.account == wanted.account)
     if wanted.severity is not None:
@@ -156,7 +162,7 @@ def _totals(connection: sa.Connection) -> FleetTotals:
             total(servers.c.waived),
             *(total(count) for count in _COUNTS),
             *(total(sa.case((count > 0, 1), else_=0)) for count in _COUNTS),
-        ).where(_HERE)
+        ).where(HERE)
     ).one()
     count, clean, waived, *rest = (int(value) for value in row)
     kinds = len(SEVERITIES)
@@ -167,10 +173,18 @@ def _totals(connection: sa.Connection) -> FleetTotals:
 
 def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit: int) -> list[PollState]:
     """Read how fresh the next servers after that key are, by account and id; ``None`` is the beginning."""
-    query = sa.select(servers.c.summary).where(_HERE).order_by(servers.c.account, servers.c.server_id).limit(limit)
+    query = (
+        sa.select(servers.c.summary, servers.c.state)
+        .where(HERE)
+        .order_by(servers.c.account, servers.c.server_id)
+        .limit(limit)
+    )
     if after is not None:
         query = query.where(sa.tuple_(servers.c.account, servers.c.server_id) > after)
-    return [unseal(summary, PollState) for (summary,) in connection.execute(query)]
+    return [
+        msgspec.structs.replace(unseal(summary, PollState), empty=unseal(state, _Emptiness).empty)
+        for summary, state in connection.execute(query)
+    ]
 
 
 def accounts_with(connection: sa.Connection, server_id: int) -> tuple[tuple[str, str], ...]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.patrolserver.budget import RequestBudget
-from patrolserver_exporter.patrolserver.client import PatrolServerClient
+from patrolserver_exporter.patrolserver.client import PatrolServerClient, RequestBudget
 from patrolserver_exporter.sync.health import LIST_EVERY, Health, Trouble
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.schedule import Job, Schedule, Task

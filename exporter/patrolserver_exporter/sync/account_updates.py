@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import Server
-    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.account import Pause
     from patrolserver_exporter.sync.rules import Rules
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SWEPT_AT_ONCE = 200
 _MANY = 4
 """Servers of which one list may not lose more than half without another one that says the same."""
+_OTHER_GLOBS = "the account's include and exclude lists have changed since it was read"
 _FORMER_KEPT = 10_000
 """Fingerprints of other servers that are remembered for an id, the newest: a document has to stay small."""
 
@@ -114,6 +115,7 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
         state,
         list_complete=complete,
         list_partial_because=partial_because,
+        list_chosen_by=rules.choosing,
         list_length=len(listed) if believed else state.list_length,
         shrunk_since=since,
     )
@@ -125,6 +127,17 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
         missing=len(waits_for),
         confirm_in=since + rules.settle - now if waits_for and since is not None else None,
     )
+
+
+def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord:
+    """The account, whose last list is a part where other globs chose from it: it may have more that are watched now."""
+    state = record.state
+    if record.last_success_at is None or state.list_chosen_by == rules.choosing:
+        return record
+    state = replace(state, list_complete=False, list_partial_because=(_OTHER_GLOBS,), list_chosen_by=rules.choosing)
+    record = replace(record, state=state)
+    fleet.save_account(unit.connection, record)
+    return record
 
 
 def is_sudden(listed: Sequence[Server], state: AccountState, *, lacking: int, there: int) -> bool:

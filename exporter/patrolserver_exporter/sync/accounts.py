@@ -1,4 +1,4 @@
-"""The accounts that are configured: started, kept going, reloaded, stopped."""
+"""The accounts that are configured: started, kept going, reloaded, stopped; and their inbox counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import DeliveryState
+from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import Store, StoreError
 from patrolserver_exporter.sync import restore
@@ -16,20 +18,55 @@ from patrolserver_exporter.sync.account import Budgets, ListStanding, Pause, Run
 from patrolserver_exporter.sync.clock_steps import ClockFollower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
-from patrolserver_exporter.sync.inbox_gauges import InboxGauges
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.worker import AccountWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
+    from concurrent.futures import Future
 
     from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.config.schema import Account, Config
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
+    from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
+
+
+class InboxGauges:
+    """Counts on the store's thread, and is not waited for."""
+
+    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry) -> None:
+        self._store = store
+        self._counted: tuple[InboxState, ...] = ()
+        self._outdated = True
+        publisher.on_inbox(self._moved)
+        telemetry.watch_inbox(lambda: self._counted)
+
+    def tick(self) -> None:
+        """Count, if something has changed."""
+        if self._outdated:
+            self._outdated = False
+            self._store.submit_read(deliveries.census).add_done_callback(self._take)
+
+    def _moved(self) -> None:
+        self._outdated = True
+
+    def _take(self, future: Future[list[deliveries.StateCount]]) -> None:
+        if future.exception() is not None:
+            self._outdated = True
+            return
+        counted = {count.state: count for count in future.result()}
+        self._counted = tuple(
+            InboxState(
+                state=state.value,
+                deliveries=counted[state.value].count if state.value in counted else 0,
+                oldest_at=counted[state.value].oldest if state.value in counted else None,
+            )
+            for state in DeliveryState
+        )
 
 
 log = logging.getLogger(__name__)
@@ -126,7 +163,7 @@ class Accounts:
     def start(self, config: Config) -> None:
         """Restore the series from the store and run the accounts."""
         if self._store.is_exclusive:
-            released = self._store.run(transitions.release_claims)
+            released = self._store.run(deliveries.release_claims)
             if released:
                 log.info(
                     "Deliveries that were being fetched at the last stop are due again",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import not_after
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError, fleet
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import ServerRecord
-    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.account import RunningAccount
     from patrolserver_exporter.sync.rules import Rules
 
@@ -73,7 +73,7 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
     A poll that seems to be from the future cannot tell how old its data is, so the server counts as never polled until
     its next poll.
     """
-    transitions.shift_times(unit, step, now=now)
+    deliveries.shift_times(unit, step, now=now)
     for account, of_account in rules.items():
         _forget_future_of_account(unit, account, now, of_account.settle)
         for record in list(fleet.server_records(unit.connection, account, gone=True)):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
-from patrolserver_exporter.inbox import transitions
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.lasting import SAY_EVERY
 from patrolserver_exporter.live.effects import InboxMoved
@@ -158,7 +158,7 @@ class Housekeeping:
     def _purge(self, unit: Unit) -> None:
         gone = purge(unit, now=self._clock.now(), retention=self._retention)
         # One may have come in for an account just while a reload removed it.
-        set_aside = transitions.follow_accounts(unit, tuple(self._rules), now=self._clock.now())
+        set_aside = deliveries.follow_accounts(unit, tuple(self._rules), now=self._clock.now())
         if gone or set_aside:
             unit.effects.append(InboxMoved())
         if gone >= AT_ONCE:

@@ -2,26 +2,390 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.retry import back_off
+from patrolserver_exporter.lasting import LastingTrouble
+from patrolserver_exporter.live.effects import InboxMoved, PollLost
 from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
 from patrolserver_exporter.store import StoreError, StoreUnavailable
-from patrolserver_exporter.sync import scans
-from patrolserver_exporter.sync.account import stopped
-from patrolserver_exporter.sync.calls import RETRY_BASE, Results, ServerCalls, ServerList, StoppedError
+from patrolserver_exporter.sync import account_updates, server_updates
+from patrolserver_exporter.sync.account import ListStanding, stopped, unknown
+from patrolserver_exporter.sync.health import LIST_EVERY, Trouble
 from patrolserver_exporter.sync.schedule import Job, Task
-from patrolserver_exporter.sync.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
-    from patrolserver_exporter.store import Store, fleet
+    from patrolserver_exporter.store import Store, Unit, fleet
+    from patrolserver_exporter.store.fleet import ServerState
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
 
+
+class Threads:
+    """Like ``ThreadPoolExecutor``, but a call to a silent API cannot hold up a stop for its whole time-out."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._idle = threading.Condition()
+        self._running = 0
+
+    def submit(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Have a thread do it; does nothing after `shutdown`."""
+        with self._idle:
+            self._running += 1
+        try:
+            future = self._executor.submit(work, *arguments)
+        except RuntimeError:
+            self._done()
+            return
+        future.add_done_callback(lambda _: self._done())
+
+    def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
+        """Take no more work."""
+        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def join(self, patience: float) -> bool:
+        """Wait until nothing runs, at most ``patience`` seconds; False if something still does."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._running == 0, patience)
+
+    def _done(self) -> None:
+        with self._idle:
+            self._running -= 1
+            self._idle.notify_all()
+
+
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class StoppedError(Exception):
+    """The account is watched anew, or no longer: what a call still brought is not kept."""
+
+
+class Results:
+    """Keeps the results of one account's calls."""
+
+    def __init__(self, account: RunningAccount, store: Store, telemetry: Telemetry) -> None:
+        self._account = account
+        self._store = store
+        self._telemetry = telemetry
+        self._noted: dict[str, int] = {}
+        """What was odd about a reply when it was last read, as a hash: said once and not at every poll."""
+
+    def keep(self, work: Callable[[Unit], T]) -> T:
+        """Have the store do a unit of work; `StoppedError` if the account is watched anew, or no longer, by then."""
+
+        def unless_stopped(unit: Unit) -> T:
+            if self._account.is_stopping:
+                raise StoppedError
+            return work(unit)
+
+        return self._store.run(unless_stopped)
+
+    def lost(self, server_id: int) -> None:
+        """Have it shown that what the server's turn brought could not be kept, unless it takes it again at once."""
+        if not self._account.is_stopping:
+            self._store.tell([PollLost(self._account.name, server_id)])
+
+    def note(self, oddities: Sequence[str], about: str) -> None:
+        """Count what was odd about a reply, and say it if it is news."""
+        if not oddities:
+            self._noted.pop(about, None)
+            return
+        self._telemetry.wire_oddity(self._account.name, len(oddities))
+        said = hash(tuple(oddities))
+        level = logging.DEBUG if self._noted.get(about) == said else logging.WARNING
+        self._noted[about] = said
+        fields = log_fields(account=self._account.name, about=about, odd="; ".join(oddities[:5]))
+        log.log(level, "The API's reply was odd", extra=fields)
+
+    def polled(self, awaiting: Iterable[OnPolled], error: str | None) -> None:
+        """Tell those who wait for a poll that it ended, with this error or well."""
+        for done in awaiting:
+            try:
+                done(error)
+            except Exception:
+                self._telemetry.error("poller")
+                log.exception("Nobody could be told how a poll ended")
+
+
+class ServerList:
+    """One account's list, asked for by one thread at a time."""
+
+    def __init__(self, account: RunningAccount, results: Results, clock: SteadyClock) -> None:
+        self._account = account
+        self._results = results
+        self._clock = clock
+        self._last: object = None
+        """The list that is in the state, and the rules it was read by."""
+        self._down = LastingTrouble(log, clock, logging.ERROR)
+        self._partial = LastingTrouble(log, clock)
+        self._shrunk = LastingTrouble(log, clock)
+
+    def ask(self) -> None:
+        """Make the call, and let it take effect; raises `StoreError` and `StoppedError`."""
+        account, began = self._account, self._clock.moment()
+        try:
+            parsed = account.client.servers()
+        except PatrolServerError as error:
+            self._failed(error)
+            return
+        self._results.note(parsed.oddities, "servers")
+
+        rules = account.rules
+        because = parsed.partial_because
+        news = (parsed.value, because, rules)
+
+        def work(unit: Unit) -> account_updates.Listed:
+            if deliveries.unblock(unit, account.name):
+                unit.effects.append(InboxMoved())
+            if news == self._last:
+                # Nearly always: the whole fleet need not be read to see that nothing changed.
+                now = self._clock.now()
+                account_updates.save_reachability(unit, account.name, up=True, now=now, pause=account.pause)
+                return account_updates.Listed()
+            return account_updates.apply_list(
+                unit,
+                account.name,
+                parsed.value,
+                complete=parsed.complete,
+                partial_because=because,
+                now=self._clock.now(),
+                rules=rules,
+                watched=account.server_ids,
+                pause=account.pause,
+            )
+
+        # Noted before the write, so that a store that cannot write does not turn into a storm of calls.
+        recovered = account.list_succeeded()
+        listed = self._results.keep(work)
+        self._last = news if listed.confirm_in is None else None
+        account.list_was_read(ListStanding(parsed.complete, because, listed.missing), self._clock.time_of(began))
+        self._say(because, listed)
+        self._follow(listed)
+        # Not only at a recovery, whose list may not have been kept.
+        account.plan_spread(account.take_passed_over())
+        self._down.is_over("The API answers again", account=account.name)
+        if recovered:
+            self._results.keep(self._hasten_deliveries)
+
+    def _hasten_deliveries(self, unit: Unit) -> None:
+        if deliveries.hasten(unit, self._account.name):
+            unit.effects.append(InboxMoved())
+
+    def _follow(self, listed: account_updates.Listed) -> None:
+        account = self._account
+        if listed.confirm_in is not None:
+            account.ask_for_list(listed.confirm_in)
+        if not listed.is_news:
+            return
+        in_vain = account.change_servers(added=listed.added, gone=listed.gone, renamed=listed.renamed)
+        for done, server_id in in_vain:
+            self._results.polled([done], unknown(account.name, server_id))
+        counts = {"added": len(listed.added), "gone": len(listed.gone), "renamed": len(listed.renamed)}
+        fields = log_fields(account=account.name, **counts)
+        log.info("The account's servers changed", extra=fields)
+
+    def _say(self, because: tuple[str, ...], listed: account_updates.Listed) -> None:
+        name = self._account.name
+        if because:
+            self._partial.lasts(
+                "The account's server list is a part of the whole: servers that it lacks are kept, globs over the "
+                "account are unknown to the gate",
+                account=name,
+                because="; ".join(because),
+            )
+        else:
+            self._partial.is_over("The account's server list is whole again", account=name)
+        if listed.confirm_in is not None:
+            self._shrunk.lasts(
+                "The account's server list lost so many servers that another one has to confirm it; until then the "
+                "missing ones are unknown to the gate",
+                account=name,
+                missing=listed.missing,
+                confirm_seconds=round(listed.confirm_in),
+            )
+        elif not because:
+            self._shrunk.is_over("The account's server list is believed again", account=name)
+
+    def _failed(self, error: PatrolServerError) -> None:
+        account = self._account
+        began, trouble = account.list_failed(error)
+        if began:
+            self._down.forget()
+        self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
+        answer = None
+        if error.leaves_doubt:
+            answer = error.told
+            account.list_was_read(account.list_standing._replace(complete=False, partial_because=(answer,)))
+            # The next list is held against the state even if it is the one before this answer.
+            self._last = None
+        self._results.keep(
+            lambda unit: account_updates.save_reachability(
+                unit, account.name, up=False, now=self._clock.now(), pause=account.pause, answer=answer
+            )
+        )
+        account.try_new_credentials()
+
+
+_TROUBLES = {
+    Trouble.CREDENTIALS: "The API refuses the credentials: its calls are paused, and one try is made every few minutes",
+    Trouble.UNREACHABLE: "The API cannot be used: old data stays and is marked as old until it answers again",
+    Trouble.NONE: "The API answers",
+}
+
+
+RETRY_BASE = 30.0
+_REASONS = 3
+"""What made a poll partial, told of one server."""
+_CHUNK = 100
+
+
+class ServerCalls:
+    """What is asked about an account's servers; each call ends by planning the server's next turn."""
+
+    def __init__(self, account: RunningAccount, results: Results, clock: SteadyClock) -> None:
+        self._account = account
+        self._results = results
+        self._clock = clock
+
+    def poll(self, server_id: int) -> None:
+        """Ask for a server's software, and tell those who wait; raises `StoreError` and `StoppedError`."""
+        account = self._account
+        awaiting = account.take_awaiting(server_id)
+        try:
+            error = self._ask_for_software(server_id)
+        except BaseException:
+            self._results.lost(server_id)
+            self._results.polled(
+                awaiting, stopped(account.name) if account.is_stopping else "The poll's result could not be kept."
+            )
+            raise
+        self._results.polled(awaiting, error)
+
+    def _ask_for_software(self, server_id: int) -> str | None:
+        """Returns what went wrong."""
+        account, began = self._account, self._clock.moment()
+        try:
+            parsed = account.client.software(server_id)
+        except PatrolServerError as error:
+            self._poll_failed(server_id, error)
+            return str(error)
+        if failures := account.failures_of(server_id):
+            fields = log_fields(account=account.name, server_id=server_id, tries=failures)
+            log.info("A server can be polled again", extra=fields)
+        go_on = account.call_succeeded(polled=server_id)
+        self._results.note(parsed.oddities, f"software of server {server_id}")
+        wait = account.turn_after(server_id, began.at)
+
+        def work(unit: Unit) -> ServerState | None:
+            if go_on:
+                account_updates.save_pause(unit, account.name, None)
+            started_at = self._clock.time_of(began)
+            return server_updates.apply_poll(
+                unit,
+                account.name,
+                server_id,
+                parsed.value,
+                complete=parsed.complete,
+                incomplete_because="; ".join(parsed.partial_because[:_REASONS]) or None,
+                started_at=started_at,
+                next_poll_at=started_at + wait,
+                now=self._clock.now(),
+                rules=account.rules,
+            )
+
+        state = self._results.keep(work)
+        if state is None:
+            return unknown(account.name, server_id)
+        if state.settle_poll_at is not None:
+            wait = min(wait, max(state.settle_poll_at - self._clock.now(), 0.0))
+        account.plan_turn(Task(Job.POLL, server_id), wait)
+        return None
+
+    def _poll_failed(self, server_id: int, error: PatrolServerError) -> None:
+        account = self._account
+        paused = account.call_failed(error, server_id)
+        failures = account.poll_failed(server_id)
+        if isinstance(error, NotFound) and failures == 1:
+            # Perhaps it is gone. If the list still has it, asking again at each try would tell nothing new.
+            account.ask_for_list()
+        wait = back_off(
+            failures, base=RETRY_BASE, cap=account.interval, retry_after=account.wait_for(error), draw=account.draw
+        )
+        account.plan_turn(Task(Job.POLL, server_id), wait)
+        next_poll_at, name = self._clock.now() + wait, None
+
+        def work(unit: Unit) -> str | None:
+            if paused:
+                account_updates.save_pause(unit, account.name, account.pause)
+            answer = error.told if error.leaves_doubt else None
+            return server_updates.apply_poll_failure(
+                unit, account.name, server_id, next_poll_at=next_poll_at, answer=answer
+            )
+
+        try:
+            name = self._results.keep(work)
+        finally:
+            if paused and (pause := account.pause):
+                fields = log_fields(account=account.name, until=pause.until, err=pause.reason)
+                log.warning("The API put off several calls, so the account makes none but the list's", extra=fields)
+            level = logging.WARNING if failures == 1 else logging.DEBUG
+            # With the name, since that is what people look for in the log.
+            who = {"account": account.name, "server": name, "server_id": server_id}
+            fields = log_fields(**who, err=str(error), retry_seconds=round(wait))
+            log.log(level, "A server could not be polled; its old data stays and is marked as old", extra=fields)
+
+    def check_scan(self, server_id: int) -> None:
+        """Ask whether a scan is running; raises `StoreError` and `StoppedError`."""
+        account, began = self._account, self._clock.moment()
+        try:
+            running = account.client.is_scanning(server_id)
+        except PatrolServerError as error:
+            account.call_failed(error, server_id)
+            if isinstance(error, NotFound):
+                # Asked no more, so nothing may wait for the answer.
+                self._results.keep(lambda unit: server_updates.apply_silence(unit, account.name, server_id))
+            else:
+                account.plan_turn(Task(Job.CHECK_SCAN, server_id), max(LIST_EVERY, account.wait_for(error) or 0.0))
+            return
+        account.call_succeeded()
+        state, ended = self._results.keep(
+            lambda unit: server_updates.apply_check(
+                unit, account.name, server_id, running=running, asked_at=self._clock.time_of(began)
+            )
+        )
+        if state is not None and server_updates.is_scan_awaited(state):
+            account.plan_turn(Task(Job.CHECK_SCAN, server_id), server_updates.next_scan_check_after(state))
+        if ended:
+            account.plan_turn(Task(Job.POLL, server_id))
+
+    def mark_unpolled(self, server_ids: Sequence[int]) -> None:
+        """Mark servers as not polled whose turn came while no call could be made."""
+        next_poll_at = self._clock.now()
+
+        def work(unit: Unit, chunk: Sequence[int]) -> None:
+            for server_id in chunk:
+                server_updates.apply_poll_failure(unit, self._account.name, server_id, next_poll_at=next_poll_at)
+
+        # A whole fleet in one unit would hold up deliveries.
+        for start in range(0, len(server_ids), _CHUNK):
+            try:
+                self._results.keep(functools.partial(work, chunk=server_ids[start : start + _CHUNK]))
+            except StoreError:
+                # They must not seem to be polled as soon as the store can write again, so their turn comes once more.
+                self._account.give_turns_back(server_ids[start:], RETRY_BASE)
+                raise
 
 
 class AccountPoller:
@@ -55,7 +419,7 @@ class AccountPoller:
                 # The poll at once after an event, a new name or a return did not come about before the stop.
                 wait = 0.0
             waits[Task(Job.POLL, record.server_id)] = wait
-            if scans.is_awaited(record.state):
+            if server_updates.is_scan_awaited(record.state):
                 waits[Task(Job.CHECK_SCAN, record.server_id)] = 0.0
         account.plan_all(waits)
 

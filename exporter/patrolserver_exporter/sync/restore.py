@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from patrolserver_exporter.inbox import transitions
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.live.effects import FleetRestored, InboxMoved, ServerGone, ServerShown
 from patrolserver_exporter.store import fleet, history
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
-from patrolserver_exporter.sync import server_updates
+from patrolserver_exporter.sync import account_updates, server_updates
 from patrolserver_exporter.sync.clock_steps import follow_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from patrolserver_exporter.config.schema import Metrics
-    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.rules import Rules
 
     Key = tuple[str, int]
@@ -45,13 +45,15 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
     Where ``rules`` are others than before, the first servers are judged by them, and the others are named as stale.
     """
     follow_clock(unit, 0.0, now=now, rules=rules)
-    set_aside = transitions.follow_accounts(unit, tuple(rules), now=now)
+    set_aside = deliveries.follow_accounts(unit, tuple(rules), now=now)
     unit.effects.append(InboxMoved())
     names = tuple(rules)
     known = fleet.account_records(unit.connection)
     for name in known.keys() - set(names):
         retire(unit, name, now=now)
-    accounts = {name: known.get(name, AccountRecord(name=name)) for name in names}
+    accounts = {
+        name: account_updates.doubt_list(unit, known.get(name, AccountRecord(name=name)), rules[name]) for name in names
+    }
     servers = {name: list(fleet.server_records(unit.connection, name)) for name in names}
     stale = [record for records in servers.values() for record in records if is_stale(record, rules)]
     judged = {(one.account, one.server_id): one for one in _judged(unit, stale[:JUDGED_AT_ONCE], rules, now)}

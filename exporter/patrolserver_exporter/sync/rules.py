@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -48,6 +49,14 @@ class Rules:
         """Those of the rules that decide what a poll's software makes of issues and series, as a mark to compare."""
         series = (self.software_series, self.exploit_series, self.software_limit_per_server, self.max_label_length)
         return ",".join(map(str, (_JUDGEMENT, self.exploit_risk, *series)))
+
+    @property
+    def choosing(self) -> str | None:
+        """The globs that decide which servers are watched, as a mark to compare; ``None`` where all are."""
+        if "*" in self.watched.include and not self.watched.exclude:
+            return None
+        chosen = repr((tuple(self.watched.include), tuple(self.watched.exclude)))
+        return hashlib.blake2b(chosen.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""

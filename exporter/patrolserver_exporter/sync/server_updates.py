@@ -2,28 +2,39 @@
 
 Each reads the server's state, lets the pure functions of ``issues`` decide, writes what changed, and notes the effects.
 All of it is one transaction. Times are seconds since the epoch.
+
+Events hint at a scan's start and end, isScanning confirms them. The API never says when a scan ended. A scan's end
+counts if isScanning said yes before: its time is the moment at which an event told of it, and otherwise that at which
+isScanning was first seen to say no.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import DeliveryState
+from patrolserver_exporter.inbox.intake import request_catch_up
+from patrolserver_exporter.inbox.retry import Fate
 from patrolserver_exporter.issues import merge, trust, waive
 from patrolserver_exporter.issues.summary import summarise
-from patrolserver_exporter.live.effects import FeedGrew, ServerShown, TalliesShown
-from patrolserver_exporter.patrolserver.models import Server
+from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
+from patrolserver_exporter.patrolserver.models import Identifier, Server
 from patrolserver_exporter.store import fleet, history
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.issues.model import Change, Issue
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
+    from patrolserver_exporter.patrolserver.models import Event, Parsed, ReportedIssue, Software
     from patrolserver_exporter.store.fleet import ServerRecord, ServerState
-    from patrolserver_exporter.store.writer import Unit
+    from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.rules import Rules
 
 
@@ -286,3 +297,236 @@ def apply_reported(  # noqa: PLR0913  # What an event brings, by keyword.
     software = fleet.software_of(unit.connection, account, server_id)
     record = replace(record, summary=summary_of(record, rules, software, issues))
     show(unit, record, received_at=received_at)
+
+
+_CHECK_AFTER = (5.0, 10.0, 20.0, 40.0, 60.0, 120.0)
+"""Seconds from one isScanning to the next while a scan runs or is suspected to: the budget is precious."""
+_DOUBTS = 3
+"""Answers "no" after which an announced start is taken for a scan that was over before it was seen."""
+_SAME_SCAN_FOR = 600.0
+"""Seconds after a told end in which isScanning may lag behind; if it still says yes later, that is another scan."""
+
+
+def is_scan_awaited(state: ServerState) -> bool:
+    """A scan is known or suspected to run, so isScanning is worth a call."""
+    return state.scanning or state.scan_started_told_at is not None or state.scan_finished_told_at is not None
+
+
+def next_scan_check_after(state: ServerState) -> float:
+    """Seconds until isScanning should be asked again."""
+    return _CHECK_AFTER[min(max(state.scan_checks - 1, 0), len(_CHECK_AFTER) - 1)]
+
+
+def scan_started(state: ServerState, told_at: float) -> ServerState:
+    """An event told of a scan's start."""
+    if _is_old(state, told_at):
+        return state
+    return replace(state, scan_started_told_at=told_at, scan_checks=0)
+
+
+def scan_finished(state: ServerState, told_at: float) -> ServerState:
+    """An event told of a scan's end."""
+    if _is_old(state, told_at):
+        return state
+    return _awaiting_poll(replace(state, scan_finished_told_at=told_at, scan_checks=0), told_at)
+
+
+def _is_old(state: ServerState, told_at: float) -> bool:
+    """What was told before the end of a scan that is known already is no news, however late it arrives."""
+    return state.last_scan_at is not None and told_at <= state.last_scan_at
+
+
+def scan_confirmed(state: ServerState, *, running: bool, asked_at: float) -> tuple[ServerState, bool]:
+    """The state after an answer of isScanning, and whether there may be news for a poll.
+
+    A scan has ended if it was seen running before: anybody who knows the webhook's URL can tell of an end. An end that
+    was told, or a start after which nothing runs any more, still asks for a poll.
+    """
+    if running:
+        return _running(state, asked_at), False
+    if state.scanning:
+        told_at = state.scan_finished_told_at
+        ended = _ended(state, asked_at if told_at is None else told_at)
+        # One that went on after its end was told may have found more until now.
+        return (_awaiting_poll(ended, asked_at) if state.scan_checks else ended), True
+    checks, told_at = state.scan_checks + 1, state.scan_finished_told_at
+    if told_at is not None:
+        return _nothing_runs(state), True
+    if state.scan_started_told_at is None:
+        return _nothing_runs(state), False
+    doubted = _awaiting_poll(state, state.scan_started_told_at)
+    if checks < _DOUBTS:
+        return replace(doubted, scan_checks=checks), checks == 1
+    return _nothing_runs(state), False
+
+
+def scan_unconfirmable(state: ServerState) -> ServerState:
+    """The state after isScanning turned out not to exist for the server (404): nothing runs any more.
+
+    A scan that was seen running and whose end was told has ended.
+    """
+    if state.scanning and state.scan_finished_told_at is not None:
+        return _ended(state, state.scan_finished_told_at)
+    return _nothing_runs(state)
+
+
+def _nothing_runs(state: ServerState) -> ServerState:
+    return replace(state, scanning=False, scan_started_told_at=None, scan_finished_told_at=None, scan_checks=0)
+
+
+def _running(state: ServerState, asked_at: float) -> ServerState:
+    told_at = state.scan_finished_told_at
+    if told_at is not None and asked_at - told_at > _SAME_SCAN_FOR:
+        told_at = None
+    checks = state.scan_checks + 1
+    return replace(state, scanning=True, scan_started_told_at=None, scan_finished_told_at=told_at, scan_checks=checks)
+
+
+def _ended(state: ServerState, at: float) -> ServerState:
+    ended = replace(_nothing_runs(state), last_scan_at=max(at, state.last_scan_at or 0.0))
+    return _awaiting_poll(ended, at)
+
+
+def _awaiting_poll(state: ServerState, ended_at: float) -> ServerState:
+    """What the scan found only a poll tells: until then the gate must not take older data for its result."""
+    if state.complete_poll_at is not None and state.complete_poll_at >= ended_at:
+        return state
+    return replace(state, event_received_at=max(state.event_received_at or 0.0, ended_at))
+
+
+def apply_check(
+    unit: Unit, account: str, server_id: int, *, running: bool, asked_at: float
+) -> tuple[ServerState | None, bool]:
+    """Merge an answer of isScanning; returns the new state (``None``: the server is gone) and whether a scan ended."""
+    record = find(unit, account, server_id)
+    if record is None:
+        return None, False
+    state, ended = scan_confirmed(record.state, running=running, asked_at=asked_at)
+    if state != record.state:
+        show(unit, with_state(record, state))
+    return state, ended
+
+
+def apply_silence(unit: Unit, account: str, server_id: int) -> None:
+    """Merge that isScanning does not exist for a server."""
+    record = find(unit, account, server_id)
+    if record is None:
+        return
+    state = scan_unconfirmable(record.state)
+    if state != record.state:
+        show(unit, with_state(record, state))
+
+
+class FollowUp(StrEnum):
+    """What has to happen next for the event's server."""
+
+    NOTHING = "nothing"
+    POLL = "poll"
+    CHECK_SCAN = "check scan"
+    POLL_AND_CHECK_SCAN = "poll and check scan"
+    LIST = "list"
+    """The server is not known: the account's list has to be asked for first. Nothing was written."""
+
+
+_UNCONFIRMED = frozenset({DeliveryState.UNVERIFIED, DeliveryState.REJECTED, DeliveryState.EXPIRED, DeliveryState.DEAD})
+_ABOUT_A_SERVER = frozenset({Identifier.SCAN_STARTED, Identifier.SCAN_FINISHED, Identifier.NEW_SERVER_ISSUES})
+
+
+def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
+    unit: Unit,
+    delivery: Delivery,
+    fate: Fate,
+    *,
+    now: float,
+    error: str,
+    settle: float,
+    body: bytes | None = None,
+) -> None:
+    """Write what becomes of a delivery whose event was not confirmed; raises ``ClaimLost``.
+
+    What the API does not know may be forged, or it may be known late, and what nobody understands may be anything.
+    Either way polls find what it would have told, once they start ``settle`` seconds after its reception. A test tells
+    of nothing.
+    """
+    deliveries.settle(
+        unit,
+        delivery,
+        fate.state,
+        now=now,
+        attempts=fate.attempts,
+        next_attempt_at=None if fate.wait is None else now + fate.wait,
+        error=error,
+        body=body,
+    )
+    if fate.state in _UNCONFIRMED and delivery.identifier != Identifier.TEST:
+        _catch_up(unit, delivery, now, settle)
+    unit.effects.append(InboxMoved())
+
+
+def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
+    unit: Unit, delivery: Delivery, parsed: Parsed[Event], *, list_is_fresh: bool, now: float, rules: Rules
+) -> FollowUp:
+    """Let the API's answer to a fetch take effect, or keep it for the operator; raises ``ClaimLost``.
+
+    What cannot be read of an event may be an issue, and under any identifier, which is only the sender's word. So may
+    what an event of new issues leaves out. Polls find it once they start ``settle`` seconds after the reception.
+    """
+    event = parsed.value
+    if event.server_id is None and (needs_server(delivery.identifier) or parsed.partial_because):
+        note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
+        body = parsed.body or msgspec.json.encode(event)
+        fate = Fate(DeliveryState.DEAD, delivery.attempts + 1, None)
+        note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle, body=body)
+        _catch_up(unit, delivery, now, rules.settle)
+        return FollowUp.NOTHING
+    follow_up = apply_event(unit, delivery, event, list_is_fresh=list_is_fresh, now=now, rules=rules)
+    if follow_up is FollowUp.LIST:
+        # A server that was added a moment ago: the list has to come first.
+        fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
+        note = f"Server {event.server_id} is not known yet"
+        note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle)
+    elif parsed.partial_because or (delivery.identifier == Identifier.NEW_SERVER_ISSUES and not event.new_issues):
+        _catch_up(unit, delivery, now, rules.settle)
+    return follow_up
+
+
+def _catch_up(unit: Unit, delivery: Delivery, now: float, settle: float) -> None:
+    # The clock may have been set back while the event was fetched, and nothing was received in the future.
+    request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + settle)
+
+
+def needs_server(identifier: str) -> bool:
+    """Whether an event of this kind says nothing without a server."""
+    return identifier in _ABOUT_A_SERVER
+
+
+def apply_event(  # noqa: PLR0913  # What an event brings, by keyword.
+    unit: Unit, delivery: Delivery, event: Event, *, list_is_fresh: bool, now: float, rules: Rules
+) -> FollowUp:
+    """Let a confirmed event take effect and end its delivery, both or neither.
+
+    ``list_is_fresh``: the account's server list was read after the reception, so a server that is not in the state is
+    none of ours. Raises ``ClaimLost`` when somebody else holds the delivery by now.
+    """
+    # The identifier is only the sender's word: what is done is decided by what the API says.
+    server_id = event.server_id
+    record = None if server_id is None else find(unit, delivery.account, server_id)
+    if server_id is not None and record is None and not list_is_fresh:
+        return FollowUp.LIST
+    note = None if server_id is None or record is not None else f"Server {server_id} is not in this account."
+    deliveries.settle(unit, delivery, DeliveryState.APPLIED, now=now, server_id=server_id, error=note)
+    unit.effects.append(InboxMoved())
+    if record is None:
+        return FollowUp.NOTHING
+    # The clock may have been set back while the event was fetched, and nothing was received in the future.
+    received_at = min(delivery.received_at, now)
+    if event.new_issues or delivery.identifier == Identifier.NEW_SERVER_ISSUES:
+        apply_reported(unit, record, event.new_issues, received_at=received_at, now=now, rules=rules)
+        return FollowUp.POLL
+    if delivery.identifier == Identifier.SCAN_STARTED:
+        state, follow_up = scan_started(record.state, received_at), FollowUp.CHECK_SCAN
+    else:
+        state, follow_up = scan_finished(record.state, received_at), FollowUp.POLL_AND_CHECK_SCAN
+    if state != record.state:
+        show(unit, with_state(record, state), received_at=received_at)
+    return follow_up

@@ -6,22 +6,21 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox import transitions
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.inbox.retry import Fate, fate_of, fate_of_bug
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
 from patrolserver_exporter.store import ClaimLost, StoreError, StoreUnavailable
 from patrolserver_exporter.sync.account import EVENT_THREADS
-from patrolserver_exporter.sync.calls import Results, StoppedError
-from patrolserver_exporter.sync.events import FollowUp, conclude, needs_server, note_failure
+from patrolserver_exporter.sync.poller import Results, StoppedError, Threads
 from patrolserver_exporter.sync.schedule import Job
-from patrolserver_exporter.sync.threads import Threads
+from patrolserver_exporter.sync.server_updates import FollowUp, conclude, needs_server, note_failure
 
 if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.inbox.delivery import Delivery
+    from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.patrolserver.models import Event, Parsed
     from patrolserver_exporter.store import Store, Unit
@@ -122,7 +121,7 @@ class AccountWorker:
         try:
             now = self._clock.now()
             claimed = self._store.run(
-                lambda unit: transitions.claim(unit, account.name, now=now, lease=self._lease, limit=granted)
+                lambda unit: deliveries.claim(unit, account.name, now=now, lease=self._lease, limit=granted)
             )
         finally:
             account.budgets.events.give_back(granted - len(claimed))
@@ -172,7 +171,7 @@ class AccountWorker:
         """Leave a delivery to whoever watches the account next: what it asks for may need another configuration."""
 
         def work(unit: Unit) -> None:
-            transitions.let_go(unit, delivery)
+            deliveries.let_go(unit, delivery)
             unit.effects.append(InboxMoved())
 
         try:
@@ -252,7 +251,7 @@ class AccountWorker:
             self._poller.list_now()
         elif server_id is not None:
             self._follow_up(server_id, follow_up)
-        elif needs_server(delivery.identifier):
+        elif needs_server(delivery.identifier) or parsed.partial_because:
             fields = log_fields(account=delivery.account, delivery=delivery.id, odd="; ".join(parsed.oddities[:5]))
             log.warning("An event names no server; its body is kept in the inbox", extra=fields)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.logs import Redactor
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.sync.accounts import AccountStatus
-    from patrolserver_exporter.web.access.rights import BearerTokens
+    from patrolserver_exporter.web.access import BearerTokens
 
 
 class Watching(Protocol):

@@ -8,8 +8,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.web.access.rights import BearerTokens, Denied, authorise
-from patrolserver_exporter.web.http.problems import PLAIN_HEADERS, Problem
+from patrolserver_exporter.web.access import BearerTokens, Denied, authorise
+from patrolserver_exporter.web.http.requests import PLAIN_HEADERS, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from patrolserver_exporter.web.access.rights import BearerTokens, Denied, authorise_scrape
-from patrolserver_exporter.web.http.problems import Problem
+from patrolserver_exporter.web.access import BearerTokens, Denied, authorise_scrape
+from patrolserver_exporter.web.http.requests import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from patrolserver_exporter.live.scrape import ScrapeResponse
+    from patrolserver_exporter.live.publisher import ScrapeResponse
 
     Render = Callable[[str | None, str | None, Sequence[str]], ScrapeResponse]
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
-from patrolserver_exporter.inbox.payload import UnreadableDelivery, read_payload
+from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
+from patrolserver_exporter.inbox.intake import UnreadableDelivery, read_payload
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.models import Identifier
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.web.access.basic_auth import RateLimiter
-from patrolserver_exporter.web.access.rights import client_address, header, is_allowed
-from patrolserver_exporter.web.http.body import BodyError, ClientGone, read_body
-from patrolserver_exporter.web.http.problems import Problem
+from patrolserver_exporter.web.access import RateLimiter, client_address, digest, header, is_allowed, owner_of
+from patrolserver_exporter.web.http.requests import BodyError, ClientGone, Problem, read_body
 from patrolserver_exporter.web.http.web_config import RateLimit
 
 if TYPE_CHECKING:
@@ -42,21 +37,6 @@ _OUTCOMES: dict[Acceptance, Outcome] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """SHA-256 of each token, and its account."""
-
-    hashes: tuple[tuple[bytes, str], ...]
-
-    def account_of(self, candidate: str) -> str | None:
-        """Whose token it is. All are compared, by their hashes, so that the time taken tells nothing."""
-        given, found = hashlib.sha256(candidate.encode("utf-8", "surrogatepass")).digest(), None
-        for known, account in self.hashes:
-            if hmac.compare_digest(given, known):
-                found = account
-        return found
-
-
 class WebhookApp:
     """ASGI application for paths below ``/webhook``; ``configure`` it before the first request."""
 
@@ -64,19 +44,17 @@ class WebhookApp:
         self._intake = intake
         self._telemetry = telemetry
         self._clock = clock
-        self._tokens = _Tokens(())
+        self._tokens: tuple[tuple[bytes, str], ...] = ()
+        """The digest of each token, and its account."""
         self._networks: Sequence[Network] = ()
         self._proxies: Sequence[Network] = ()
         self._guesses = RateLimiter(clock.monotonic)
 
     def configure(self, config: Config) -> None:
         """Take tokens and networks of this configuration."""
-        hashes = [
-            (hashlib.sha256(token.reveal().encode("utf-8", "surrogatepass")).digest(), account.name)
-            for account in config.accounts
-            for token in account.webhook_tokens
-        ]
-        self._tokens = _Tokens(tuple(hashes))
+        self._tokens = tuple(
+            (digest(token.reveal()), account.name) for account in config.accounts for token in account.webhook_tokens
+        )
         self._networks = config.webhook.allowed_networks
         self._proxies = config.web.trusted_proxies
 
@@ -118,7 +96,7 @@ class WebhookApp:
         token = scope["path"].removeprefix("/webhook").removeprefix("/")
         if not token:
             return Problem(404, detail="The token is missing: the URL is /webhook/<token>.")
-        account = self._tokens.account_of(token)
+        account = owner_of(token, self._tokens)
         if account is None:
             wait = self._guesses.wait(_GUESSES)
             if wait:

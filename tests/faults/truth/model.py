@@ -516,11 +516,16 @@ def _left(
         exploits = tuple(
             exploit
             for exploit in one.exploits
-            if not any(waiver.covers(server, one.name, "exploitable", exploit.severity, exploit) for waiver in waivers)
+            if not any(waiver.covers(server, one.name, "exploitable", _shown(exploit), exploit) for waiver in waivers)
             and not any(old.software == one.name and _is_covered(exploit, old.exploits) for old in accepted)
         )
         left.append(_Left(kind, severity, exploits))
     return left
+
+
+def _shown(exploit: Exploit) -> str:
+    """What somebody who wrote a waiver has seen: of unknown risk is shown as high."""
+    return "high" if exploit.risk is None else exploit.severity
 
 
 def _is_covered(exploit: Exploit, accepted: Iterable[Exploit]) -> bool:

@@ -6,18 +6,17 @@ import gzip
 import subprocess
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
+from tests.harness.daemons import ServerThread
 from tests.unit.live import fleets
 from tests.unit.live.test_scrape import OPENMETRICS, scrape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from http.server import HTTPServer
 
 
 @pytest.fixture
@@ -41,13 +40,8 @@ def address() -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    server: HTTPServer = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with ServerThread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.port}/metrics"
 
 
 def polled(text: bytes) -> int:

@@ -15,8 +15,8 @@ from alembic.migration import MigrationContext
 from patrolserver_exporter.store import Store, StoreCorrupt, StoreUnavailable, files
 from patrolserver_exporter.store import database as engine
 from patrolserver_exporter.store.migrations import versions
-from patrolserver_exporter.store.reader import READERS
 from patrolserver_exporter.store.tables import accounts, metadata
+from patrolserver_exporter.store.threads import READERS
 
 if TYPE_CHECKING:
     from tests.harness.postgres import PostgresCluster

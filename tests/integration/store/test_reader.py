@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.store import Store, StoreBusy, StoreCorrupt, StoreUnavailable, fleet
-from patrolserver_exporter.store.reader import READERS
 from patrolserver_exporter.store.tables import accounts
+from patrolserver_exporter.store.threads import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from msgspec import structs
 from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 
-from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Kind
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def test_an_event_that_names_no_server_is_left_to_the_operator(
     watching.until(lambda: watching.states() == ["dead"])
     (delivery,) = watching.inbox()
     assert "names no server" in (delivery.last_error or "")
-    found = watching.store.run(lambda unit: view.get(unit.connection, delivery.id))
+    found = watching.store.run(lambda unit: deliveries.get(unit.connection, delivery.id))
     assert found is not None
     assert found[1] == b'{"data":{"server":"web"}}'
     watching.until(lambda: "its body is kept in the inbox" in caplog.text)
-    watching.store.run(lambda unit: transitions.replay(unit, delivery.id, now=delivery.updated_at))
+    watching.store.run(lambda unit: deliveries.replay(unit, delivery.id, now=delivery.updated_at))
     watching.until(lambda: watching.count(EVENT) == 2 and watching.states() == ["dead"])
 
 

@@ -10,7 +10,7 @@ from tests.unit.sync.accounts import MAIN
 
 from patrolserver_exporter.gate.evidence import AccountHealth, ServerEvidence, UnknownServer, gather
 from patrolserver_exporter.simulator.replies import Endpoint, PartForm, ReplyRule
-from patrolserver_exporter.store.selection import Selector
+from patrolserver_exporter.store.queries import Selector
 
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock

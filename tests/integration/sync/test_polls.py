@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -202,6 +203,19 @@ def test_a_refresh_whose_result_cannot_be_kept_is_told(prepared_url: str, caplog
         watching.tick_for(0.1)
         assert len(listener.heard) == 1
         assert watching.planned() == 3
+
+
+def test_a_poll_that_the_store_does_not_keep_is_no_success(prepared_url: str) -> None:
+    """The gauge falls at once, although the state still says that the poll before it succeeded, and rises again."""
+    FailingStore.full.clear()
+    with Watching(prepared_url, store=FailingStore) as watching:
+        watching.start()
+        watching.rest()
+        listener, success = Listener(), re.compile(r'patrolserver_server_poll_success{.*server_id="1"} (\S+)')
+        for full, shown in ((FailingStore.full.set, "0.0"), (FailingStore.full.clear, "1.0")):
+            full()
+            watching.accounts.refresh("main", 1, listener)
+            watching.until(lambda: success.findall(watching.scrape()) == [shown])  # noqa: B023  # called at once
 
 
 def test_nobody_waits_for_an_account_that_stops(watching: Watching) -> None:

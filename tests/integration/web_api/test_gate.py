@@ -95,6 +95,21 @@ def test_a_glob_over_an_account_that_was_never_listed(api: ServedApi, clock: Set
     assert api.gate("web1.example.org")["verdict"] == "pass"
 
 
+def test_a_glob_over_an_account_whose_list_is_not_read_any_more(api: ServedApi, clock: SetTime) -> None:
+    """Its servers may be polled well, or it may have none that the glob means: nobody knows which came since."""
+    poll(api, clock)
+    api.accounts.names.append("other")
+    account = AccountRecord(name="other", up=False, last_success_at=clock.now() - 86_000)
+    api.store.run(lambda unit: fleet.save_account(unit.connection, account))
+    assert api.gate("web*")["verdict"] == "pass"
+    account = AccountRecord(name="other", up=False, last_success_at=clock.now() - 87_000)
+    api.store.run(lambda unit: fleet.save_account(unit.connection, account))
+    assert blocking(api.gate("web*")) == ["list_incomplete"]
+    assert api.gate("web1.example.org")["verdict"] == "pass"
+    api.accounts.judged = False
+    assert "credentials_refused" in blocking(api.gate("web*"))
+
+
 def test_credentials_refused_before_a_restart_are_not_forgotten(api: ServedApi, clock: SetTime) -> None:
     """Until a list call has ended, a failed one of an earlier run keeps the verdict from passing."""
     poll(api, clock, software("php"))

@@ -7,9 +7,10 @@ from msgspec.structs import replace
 from tests.harness.api import put_server
 
 from patrolserver_exporter.store import Store, fleet, queries
-from patrolserver_exporter.store.selection import Selector, find
-from patrolserver_exporter.web.api import selection
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.store.queries import Selector
+from patrolserver_exporter.store.queries import servers_meant as find
+from patrolserver_exporter.web.api import endpoint
+from patrolserver_exporter.web.http.requests import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,15 +92,15 @@ def test_accounts_narrow_the_search(store: Store) -> None:
 def test_a_name_does_not_stand_in_the_way_of_an_id(store: Store) -> None:
     """A server that is called like another's id hides it from nobody, and can be asked for by its own."""
     store.run(lambda unit: put_server(unit, 70, "8", account="other"))
-    assert store.run(lambda unit: selection.only_one(unit.connection, "8", None)) == ("other", 8)
-    assert store.run(lambda unit: selection.only_one(unit.connection, "70", None)) == ("other", 70)
+    assert store.run(lambda unit: endpoint.only_one(unit.connection, "8", None)) == ("other", 8)
+    assert store.run(lambda unit: endpoint.only_one(unit.connection, "70", None)) == ("other", 70)
 
 
 def test_a_path_means_one_server(store: Store) -> None:
     """A glob is only a name there; a name in two accounts is a 409 that tells them apart."""
 
     def one(asked: str, account: str | None = None) -> queries.ServerKey:
-        return store.run(lambda unit: selection.only_one(unit.connection, asked, account))
+        return store.run(lambda unit: endpoint.only_one(unit.connection, asked, account))
 
     assert one("*") == ("main", 3)
     assert one("web1.example.org", "other") == ("other", 8)

@@ -16,8 +16,8 @@ from patrolserver_exporter.app.troubles import Troubles
 from patrolserver_exporter.config.schema import Issues
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.store import Store
-from patrolserver_exporter.store.writer import StoreTrouble
-from patrolserver_exporter.web.access.rights import BearerTokens
+from patrolserver_exporter.store.threads import StoreTrouble
+from patrolserver_exporter.web.access import BearerTokens
 from patrolserver_exporter.web.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def troubles_of(store: Store, **changes: object) -> Troubles:
 
 
 def put_servers(unit: Unit) -> None:
-    put_server(unit, 1, "empty.example.org", software=(), polled_at=NOW - 5)
+    put_server(unit, 1, "empty.example.org", software=(), polled_at=NOW - 5, empty=True)
     put_server(unit, 2, "fine.example.org", software=(software(),), polled_at=NOW - 5)
 
 

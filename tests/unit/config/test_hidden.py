@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from patrolserver_exporter.config.hidden import hidden_values, secrets_of
+from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.schema import Account, Api, ApiToken, Config, Store
 from patrolserver_exporter.config.secret import Secret
 
@@ -19,5 +19,4 @@ def test_everything_that_must_not_show() -> None:
         store=Store(url="postgresql+psycopg://u:p@ss/w@h/d"),
     )
     secrets = ["the-key", "the-secret", "hook", "http://user:proxy%2Fpw@h:1", "second-key", "second-secret", "api"]
-    assert [secret.reveal() for secret in secrets_of(config)] == secrets
     assert hidden_values(config) == {*secrets, "proxy%2Fpw", "proxy/pw", "p@ss/w"}

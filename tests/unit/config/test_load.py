@@ -241,7 +241,10 @@ def test_the_whole_environment(tmp_path: Path) -> None:
         (
             {"PATROLSERVER_KEY_FILE": "/absent/key", "PATROLSERVER_SECRET": f"{CANARY}\n{CANARY}"},
             [
-                "PATROLSERVER_KEY_FILE: the file /absent/key does not exist; create it or correct the path",
+                (
+                    "PATROLSERVER_KEY_FILE: the file /absent/key cannot be read (No such file or directory); correct "
+                    "the path, or let the exporter's user read it"
+                ),
                 (
                     "PATROLSERVER_SECRET: the environment variable PATROLSERVER_SECRET holds line breaks or other "
                     "control characters; it should be one line of text"
@@ -257,7 +260,10 @@ def test_the_whole_environment(tmp_path: Path) -> None:
             },
             [
                 "PATROLSERVER_KEY: starts or ends with a blank; remove it",
-                f"PATROLSERVER_WEBHOOK_TOKEN: needs only letters, digits and - . _ ~ in the token; {MAKE_TOKEN}",
+                (
+                    "PATROLSERVER_WEBHOOK_TOKEN: needs only letters, digits and - . _ ~ in the token, at most 1024; "
+                    f"{MAKE_TOKEN}"
+                ),
                 "PATROLSERVER_API_URL: may not hold a user or password; the API takes key and secret",
             ],
         ),
@@ -298,7 +304,9 @@ def test_the_environments_token_may_not_be_an_api_token(tmp_path: Path) -> None:
     """A token is refused twice also when one of the two comes from the environment."""
     path = lay(tmp_path, "api: { tokens: [{ name: a, token: !env TOKEN }] }\n")
     environ = {"PATROLSERVER_KEY": "k", "PATROLSERVER_SECRET": "s", "PATROLSERVER_WEBHOOK_TOKEN": ENVIRON["TOKEN"]}
-    assert "is the same token as api.tokens[0].token" in errors_of(path, {**ENVIRON, **environ})
+    assert "api.tokens[0].token: is the same token as PATROLSERVER_WEBHOOK_TOKEN" in errors_of(
+        path, {**ENVIRON, **environ}
+    )
 
 
 def test_warnings(tmp_path: Path) -> None:
@@ -361,7 +369,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert errors_of(tmp_path / "x") == f"{tmp_path / 'x'}: cannot be read (No such file or directory); {hint}"
     assert errors_of(tmp_path) == f"{tmp_path}: cannot be read (Is a directory); {hint}"
     large = lay(tmp_path, b"#" * (MAX_BYTES + 1))
-    assert errors_of(large) == f"{large}: is over {MAX_BYTES} bytes; a configuration is smaller"
+    assert errors_of(large) == f"{large}: is over {MAX_BYTES} bytes; correct --config.file, or shorten the file"
 
 
 KEYS = st.sampled_from(
@@ -445,7 +453,10 @@ def test_waivers_from_data() -> None:
     ("data", "message"),
     [
         ("x", "waivers: needs a list, in [brackets] or with a dash before each item, not a single value"),
-        ([{"server": True, "until": 20270131, "software": 1.5}], "waivers: [0].until: needs a date as YYYY-MM-DD"),
+        (
+            [{"server": True, "until": 20270131, "software": 1.5}],
+            "waivers: [0].until: needs a day of the calendar as YYYY-MM-DD",
+        ),
         ([{"serve": "a"}], "waivers: [0].serve: is unknown; did you mean server?"),
         ([[[[]]]], "waivers: [0]: needs keys and values, not a list"),
     ],

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from patrolserver_exporter.config.nodes import parse_nodes
-from patrolserver_exporter.config.reading import Reading, Section, shape_of
+from patrolserver_exporter.config.reading import Reading, default_of
 from patrolserver_exporter.issues.model import Severity
 
 Seconds = Annotated[float, msgspec.Meta(ge=60, extra={"kind": "duration"})]
@@ -31,7 +31,7 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
 def read(text: str) -> tuple[Any, list[str]]:
     """Return the struct and what is wrong with the text."""
     reading = Reading(file="f")
-    value = shape_of(Whole).read(reading, parse_nodes(text.encode(), "f"), "")
+    value = reading.read(msgspec.inspect.type_info(Whole), parse_nodes(text.encode(), "f"), "")
     return value, [str(problem) for problem in reading.problems]
 
 
@@ -46,12 +46,12 @@ def test_any_struct_is_read_by_its_fields() -> None:
     ("text", "problem"),
     [
         ("{}", "f:1: parts: is missing; add it"),
-        ("parts: []", "f:1: parts: needs names, each with what it stands for, not a list"),
+        ("parts: []", "f:1: parts: needs keys and values, not a list"),
         ("parts: { a: 1 }", "f:1: parts.a: needs keys and values, not a single value"),
         ("parts:\n  a: { number: 10 }", "f:2: parts.a.number: needs a whole number from 0 to 9"),
         ("parts:\n  a:\n    waits: { severe: 1d }", "f:3: parts.a.waits.severe: needs one of critical, high"),
         ("parts:\n  a:\n    waits: { low: 59s }", "f:3: parts.a.waits.low: needs at least 1m (is '59s')"),
-        ("parts: { a: { flags: [yes] } }", "f:1: parts.a.flags[0]: needs true or false (is 'yes')"),
+        ("parts: { a: { flags: [yes] } }", "f:1: parts.a.flags[0]: needs one of true, false (is 'yes')"),
         ("parts: {}\npart: { a: 1 }", "f:2: part.a: is unknown; known here: number, waits, flags"),
     ],
 )
@@ -64,5 +64,7 @@ def test_what_does_not_fit_a_struct(text: str, problem: str) -> None:
 
 def test_the_default_of_a_field_is_the_default_of_its_key() -> None:
     """A field without a default is a key that has to be given."""
-    defaults = Section(Part).defaults()
+    part = msgspec.inspect.type_info(Part)
+    assert isinstance(part, msgspec.inspect.StructType)
+    defaults = {field.name: default_of(field) for field in part.fields}
     assert (defaults["number"], defaults["flags"]) == (None, ())

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.harness.reference import reference, table
 
 from patrolserver_exporter.config.load import VARIABLES, load_config
-from patrolserver_exporter.config.reference import reference, table
 from patrolserver_exporter.config.schema import Account, Config
 from patrolserver_exporter.config.secret import Secret
 

@@ -110,22 +110,28 @@ def test_a_failed_reread_keeps_the_value(file: Path) -> None:
     with pytest.raises(ConfigError, match="is empty; write the value into it"):
         secret.reread()
     file.unlink()
-    with pytest.raises(ConfigError, match="does not exist; create it or correct the path"):
+    with pytest.raises(
+        ConfigError, match=r"No such file or directory\); correct the path, or let the exporter's user read it"
+    ):
         secret.reread()
     assert secret.reveal() == CANARY
 
 
 def test_files_that_hold_no_secret(tmp_path: Path, file: Path) -> None:
     """Each way in which a file cannot be used is told with what to do, without its content."""
-    assert failure(tmp_path).endswith("cannot be read (Is a directory); correct the path")
-    assert failure(Path("a\0b")).endswith("cannot be read (not a path); correct the path")
+    assert failure(tmp_path).endswith(
+        "cannot be read (Is a directory); correct the path, or let the exporter's user read it"
+    )
+    assert failure(Path("a\0b")).endswith(
+        "cannot be read (not a path); correct the path, or let the exporter's user read it"
+    )
     file.write_bytes(CANARY.encode("utf-16"))
     assert failure(file).endswith("is not UTF-8 text; write the value as plain text")
     file.write_text(f"{CANARY}\n{CANARY}\n")
     assert failure(file).endswith("holds line breaks or other control characters; it should be one line of text")
     assert CANARY not in failure(file)
     file.write_text("x" * (MAX_VALUE_BYTES + 1))
-    assert failure(file).endswith("is over 65536 bytes; it should hold only the value")
+    assert failure(file).endswith("is over 65536 bytes; correct the path, or shorten the file")
 
 
 def test_a_file_that_may_not_be_read(file: Path) -> None:
@@ -138,7 +144,8 @@ def test_a_file_that_may_not_be_read(file: Path) -> None:
         said = failure(file)
     finally:
         os.seteuid(user)
-    assert said == f"file {file}: the file {file} may not be read; let the exporter's user read it"
+    cure = "correct the path, or let the exporter's user read it"
+    assert said == f"file {file}: the file {file} cannot be read (Permission denied); {cure}"
 
 
 def test_who_may_read_the_file(file: Path) -> None:
@@ -153,9 +160,9 @@ def test_who_may_read_the_file(file: Path) -> None:
 @pytest.mark.parametrize("value", ["", "\n", "  "])
 def test_empty_values(value: str) -> None:
     """Nothing is no secret."""
-    with pytest.raises(ConfigError, match="literal: the value is empty; give it a value"):
+    with pytest.raises(ConfigError, match="literal: the value is empty; write the value into it"):
         Secret.literal(value)
-    with pytest.raises(ConfigError, match="the environment variable X is empty; set it to the value"):
+    with pytest.raises(ConfigError, match="the environment variable X is empty; write the value into it"):
         Secret.from_env("X", {"X": value})
 
 

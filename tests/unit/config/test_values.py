@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,9 @@ from patrolserver_exporter.config.problem import Unfit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+WHOLE = partial(values.whole_number, least=0, most=None)
+TO_TEN = partial(values.number, least=0, most=10)
+
 
 @pytest.mark.parametrize(
     ("parse", "text", "value"),
@@ -19,9 +23,9 @@ if TYPE_CHECKING:
         (values.name, "n" * 64, "n" * 64),
         (values.name, "Büro 1", "Büro 1"),
         (values.boolean, "false", False),
-        (values.whole(0), "0", 0),
-        (values.number(0, 10), "10", 10.0),
-        (values.number(0, 10), "0.5", 0.5),
+        (WHOLE, "0", 0),
+        (TO_TEN, "10", 10.0),
+        (TO_TEN, "0.5", 0.5),
         (values.date, "2028-02-29", dt.date(2028, 2, 29)),
         (values.api_url, "HTTPS://api.example.org:8443/extern/api//", "HTTPS://api.example.org:8443/extern/api"),
         (values.api_url, "http://[::1]:10059", "http://[::1]:10059"),
@@ -58,13 +62,13 @@ def test_fits(parse: Callable[[str], object], text: str, value: object) -> None:
         (values.text, "x" * 1025),
         (values.text, "\ud800"),
         (values.boolean, "True"),
-        (values.whole(0), "٣"),
-        (values.whole(0), "1_000"),
-        (values.whole(0), "1" * 5000),
-        (values.whole(5), "4"),
-        (values.number(0, 10), "nan"),
-        (values.number(0, 10), ".5"),
-        (values.number(0, 10), "1e1"),
+        (WHOLE, "٣"),
+        (WHOLE, "1_000"),
+        (WHOLE, "1" * 5000),
+        (partial(WHOLE, least=5), "4"),
+        (TO_TEN, "nan"),
+        (TO_TEN, ".5"),
+        (TO_TEN, "1e1"),
         (values.date, "20280229"),
         (values.date, "2028-W09-2"),
         (values.network, "10.0.0.0/33"),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
 from patrolserver_exporter.live.account_series import AccountCollector, AccountNow, AccountNowCollector, AccountSeries

@@ -170,6 +170,12 @@ class TestDoubts:
         """What is just within its bound is beyond doubt."""
         assert judge([server(**fields)], Policy(**policy), NOW).verdict is Verdict.PASS
 
+    @pytest.mark.parametrize(("risk", "codes_of"), [(4.9, []), (5.0, [ReasonCode.EXPLOIT_UNCOUNTED])])
+    def test_an_exploit_that_a_reload_made_count_is_a_doubt(self, risk: float, codes_of: list[ReasonCode]) -> None:
+        """Until the server is judged anew, no issue stands for it."""
+        judgement = judge([server(uncounted_risk=risk)], Policy(), NOW, exploit_risk=5.0)
+        assert codes(judgement) == codes_of
+
     def test_a_reported_issue_is_a_doubt(self) -> None:
         """What only an event reported waits for a poll, even if it is waived or in the baseline."""
         only = issue(kind=Kind.REPORTED, event_received_at=NOW)
@@ -203,6 +209,31 @@ class TestDoubts:
         assert judgement.verdict is Verdict.UNKNOWN
         assert codes(judgement) == [ReasonCode.NEVER_LISTED]
         assert "in account new" in judgement.reasons[0].message
+
+    @pytest.mark.parametrize(
+        ("age", "policy", "verdict"),
+        [
+            (86_400.0, {}, Verdict.PASS),
+            (86_401.0, {}, Verdict.UNKNOWN),
+            (601.0, {"max_age": 60.0}, Verdict.UNKNOWN),
+            (600.0, {"max_age": 60.0}, Verdict.PASS),
+            (-301.0, {}, Verdict.UNKNOWN),
+        ],
+    )
+    def test_a_glob_over_an_old_list(self, age: float, policy: dict[str, Any], verdict: Verdict) -> None:
+        """Nobody knows which servers came since, though those that are known are polled."""
+        asked: list[Evidence] = [
+            server(last_poll_at=NOW),
+            UnknownServer(selector="web*", account=ACCOUNT, listed_at=NOW - age),
+        ]
+        judgement = judge(asked, Policy(**policy), NOW)
+        assert judgement.verdict is verdict
+        assert codes(judgement) == ([] if verdict is Verdict.PASS else [ReasonCode.LIST_INCOMPLETE])
+
+    def test_a_fresh_list_alone_is_nothing(self) -> None:
+        """A glob that means no server does not pass because the list is new."""
+        asked = [UnknownServer(selector="web*", account=ACCOUNT, listed_at=NOW)]
+        assert judge(asked, Policy(), NOW).verdict is Verdict.UNKNOWN
 
     def test_nothing_asked_is_nothing_known(self) -> None:
         """An empty selection does not pass."""

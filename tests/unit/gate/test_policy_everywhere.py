@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import yaml
+from tests.harness.reference import reference
 
 from patrolserver_exporter.commands.gate import parser
 from patrolserver_exporter.commands.gate_policy import KEPT, KEPT_OF_EXPLOITS, baseline_of, policy_flags
-from patrolserver_exporter.config.reference import reference
-from patrolserver_exporter.gate.limits import limits_of
 from patrolserver_exporter.gate.policy import (
     LOOSENING,
     AcceptedExploit,
@@ -28,6 +27,7 @@ from patrolserver_exporter.gate.policy import (
     NamedPolicy,
     Policy,
     SeverityLimits,
+    limits_of,
 )
 from patrolserver_exporter.gate.verdict import ReasonCode
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver

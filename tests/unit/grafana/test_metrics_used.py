@@ -17,7 +17,7 @@ from patrolserver_exporter.live.account_series import AccountNowCollector
 from patrolserver_exporter.live.fleet import FleetExposition
 from patrolserver_exporter.live.gate_series import GateCollector
 from patrolserver_exporter.live.own_metrics import Telemetry
-from patrolserver_exporter.live.scrape import Scrape
+from patrolserver_exporter.live.publisher import Scrape
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 UNUSED = {

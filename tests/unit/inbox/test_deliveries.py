@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from patrolserver_exporter.inbox import transitions, view
-from patrolserver_exporter.inbox.delivery import Acceptance, Delivery, DeliveryState, NewDelivery
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import Acceptance, Delivery, DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox, count_waiting
 from patrolserver_exporter.store import ClaimLost, Store
 from patrolserver_exporter.store.fleet import account_records
@@ -30,15 +30,15 @@ def take(store: Store, *arrived: NewDelivery, limit: int = 1000) -> list[Accepta
 def claim(
     store: Store, now: float = NOW, account: str = "main", limit: int = 10, lease: float = 60.0
 ) -> list[Delivery]:
-    return store.run(lambda unit: transitions.claim(unit, account, now=now, lease=lease, limit=limit))
+    return store.run(lambda unit: deliveries.claim(unit, account, now=now, lease=lease, limit=limit))
 
 
 def settle(store: Store, delivery: Delivery, state: DeliveryState, now: float = NOW, **fields: Any) -> None:
-    store.run(lambda unit: transitions.settle(unit, delivery, state, now=now, **fields))
+    store.run(lambda unit: deliveries.settle(unit, delivery, state, now=now, **fields))
 
 
 def rows(store: Store) -> list[Delivery]:
-    return store.run(lambda unit: view.page(unit.connection, after=0, limit=1000))
+    return store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=1000))
 
 
 def states(store: Store) -> list[DeliveryState]:
@@ -196,7 +196,7 @@ def test_a_late_worker_writes_nothing(store: Store, state: DeliveryState) -> Non
 
     def work(unit: Unit) -> None:
         unit.connection.execute(inbox.update().values(identifier="late"))
-        transitions.settle(unit, late, state, now=NOW + 61)
+        deliveries.settle(unit, late, state, now=NOW + 61)
 
     with pytest.raises(ClaimLost):
         store.run(work)
@@ -215,7 +215,7 @@ def test_the_fence_needs_the_state_too(store: Store) -> None:
     settle(store, claimed, DeliveryState.APPLIED)
     with pytest.raises(ClaimLost):
         settle(store, claimed, DeliveryState.RETRY)
-    store.run(lambda unit: transitions.drop(unit, claimed.id))
+    store.run(lambda unit: deliveries.drop(unit, claimed.id))
     with pytest.raises(ClaimLost):
         settle(store, claimed, DeliveryState.RETRY)
 
@@ -235,7 +235,7 @@ def test_settling_keeps_what_it_is_told(store: Store) -> None:
         error="e",
         body=b"\x00\xff",
     )
-    found = store.run(lambda unit: view.get(unit.connection, claimed.id))
+    found = store.run(lambda unit: deliveries.get(unit.connection, claimed.id))
     assert found is not None
     row, body = found
     assert (row.state, row.attempts, row.next_attempt_at) == (DeliveryState.RETRY, 4, NOW + 9)
@@ -246,9 +246,9 @@ def test_settling_keeps_what_it_is_told(store: Store) -> None:
 def test_an_api_that_answers_again_hastens_what_waits_for_it(store: Store, state: DeliveryState) -> None:
     """Blocked and retried deliveries are due at once, others stay; good credentials alone free the blocked ones."""
     put_in(store, state)
-    freed = store.run(lambda unit: transitions.unblock(unit, "main"))
+    freed = store.run(lambda unit: deliveries.unblock(unit, "main"))
     assert freed == (state is DeliveryState.BLOCKED)
-    hastened = store.run(lambda unit: transitions.hasten(unit, "main"))
+    hastened = store.run(lambda unit: deliveries.hasten(unit, "main"))
     waits = state in {DeliveryState.BLOCKED, DeliveryState.RETRY}
     assert hastened == waits
     assert bool(claim(store)) == (waits or state is DeliveryState.RECEIVED)
@@ -257,7 +257,7 @@ def test_an_api_that_answers_again_hastens_what_waits_for_it(store: Store, state
 def test_only_that_account_is_hastened(store: Store) -> None:
     """Another account's deliveries wait for their own API."""
     put_in(store, DeliveryState.BLOCKED)
-    assert store.run(lambda unit: transitions.hasten(unit, "other") + transitions.unblock(unit, "other")) == 0
+    assert store.run(lambda unit: deliveries.hasten(unit, "other") + deliveries.unblock(unit, "other")) == 0
 
 
 def test_timers_follow_the_clock(store: Store) -> None:
@@ -268,7 +268,7 @@ def test_timers_follow_the_clock(store: Store) -> None:
     now = NOW
     for step in (40 * 86_400.0, -80 * 86_400.0):
         now += step
-        store.run(lambda unit, step=step, now=now: transitions.shift_times(unit, step, now=now))  # type: ignore[misc]
+        store.run(lambda unit, step=step, now=now: deliveries.shift_times(unit, step, now=now))  # type: ignore[misc]
     assert [row.event_id for row in claim(store, now + 59)] == []
     assert [row.event_id for row in claim(store, now + 60)] == [2]
     assert [row.event_id for row in claim(store, now + 100)] == [1]
@@ -280,10 +280,10 @@ def test_a_clock_that_was_set_back_unseen_stops_nothing(store: Store) -> None:
     take(store, new(2))
     claim(store)
     now = NOW - 40 * 86_400.0
-    store.run(lambda unit: transitions.shift_times(unit, 0.0, now=now))
+    store.run(lambda unit: deliveries.shift_times(unit, 0.0, now=now))
     assert {row.received_at for row in rows(store)} == {now}
-    assert [row.event_id for row in claim(store, now + transitions.LONGEST_LEASE)] == [2]
-    assert [row.event_id for row in claim(store, now + transitions.LONGEST_WAIT)] == [2, 1]
+    assert [row.event_id for row in claim(store, now + deliveries.LONGEST_LEASE)] == [2]
+    assert [row.event_id for row in claim(store, now + deliveries.LONGEST_WAIT)] == [2, 1]
 
 
 def test_what_waits_for_an_account_that_is_not_configured_is_set_aside(store: Store) -> None:
@@ -294,7 +294,7 @@ def test_what_waits_for_an_account_that_is_not_configured_is_set_aside(store: St
     (second,) = claim(store, account="gone", limit=1)
 
     def follow(*configured: str) -> int:
-        return store.run(lambda unit: transitions.follow_accounts(unit, configured, now=NOW))
+        return store.run(lambda unit: deliveries.follow_accounts(unit, configured, now=NOW))
 
     assert (follow("main"), follow("main")) == (2, 0)
     assert states(store) == [DeliveryState.EXPIRED, DeliveryState.EXPIRED, DeliveryState.RECEIVED]
@@ -313,7 +313,7 @@ def test_a_restart_frees_what_was_being_fetched(store: Store) -> None:
     """After a restart of the only process its claims are void."""
     take(store, new(1), new(2))
     (claimed,) = claim(store, limit=1)
-    assert store.run(transitions.release_claims) == 1
+    assert store.run(deliveries.release_claims) == 1
     assert [row.event_id for row in claim(store)] == [1, 2]
     with pytest.raises(ClaimLost):
         settle(store, claimed, DeliveryState.APPLIED)
@@ -323,8 +323,8 @@ def test_a_restart_frees_what_was_being_fetched(store: Store) -> None:
 def test_replaying_makes_a_delivery_due_anew(store: Store, state: DeliveryState) -> None:
     """Whatever became of it, it is received again, once, as of its reception; one that is being fetched stays."""
     before = put_in(store, state)
-    replayed = store.run(lambda unit: transitions.replay(unit, before.id, now=NOW + 5))
-    assert replayed == store.run(lambda unit: transitions.replay(unit, before.id, now=NOW + 5))
+    replayed = store.run(lambda unit: deliveries.replay(unit, before.id, now=NOW + 5))
+    assert replayed == store.run(lambda unit: deliveries.replay(unit, before.id, now=NOW + 5))
     assert replayed is not None
     if state is DeliveryState.FETCHING:
         assert replayed == before
@@ -336,15 +336,15 @@ def test_replaying_makes_a_delivery_due_anew(store: Store, state: DeliveryState)
 
 def test_what_is_not_there_can_be_neither_replayed_nor_dropped(store: Store) -> None:
     """Unknown ids are told as such."""
-    assert store.run(lambda unit: transitions.replay(unit, 5, now=NOW)) is None
-    assert store.run(lambda unit: transitions.drop(unit, 5)) is False
-    assert store.run(lambda unit: view.get(unit.connection, 5)) is None
+    assert store.run(lambda unit: deliveries.replay(unit, 5, now=NOW)) is None
+    assert store.run(lambda unit: deliveries.drop(unit, 5)) is False
+    assert store.run(lambda unit: deliveries.get(unit.connection, 5)) is None
 
 
 def test_a_dropped_delivery_is_gone_and_its_id_is_not_reused(store: Store) -> None:
     """Dropping removes the row; the next one gets a higher id, so that no cursor is fooled."""
     row = put_in(store, DeliveryState.DEAD)
-    assert store.run(lambda unit: transitions.drop(unit, row.id)) is True
+    assert store.run(lambda unit: deliveries.drop(unit, row.id)) is True
     take(store, new(9))
     assert rows(store)[0].id > row.id
 
@@ -353,13 +353,13 @@ def test_the_inbox_is_counted_by_state(store: Store) -> None:
     """The census tells how many are in each state and when the oldest was received."""
     put_in(store, DeliveryState.DEAD, 1)
     take(store, new(2, at=NOW + 2), new(3, at=NOW + 1))
-    found = {c.state: (c.count, c.oldest) for c in store.run(lambda unit: view.census(unit.connection))}
+    found = {c.state: (c.count, c.oldest) for c in store.run(lambda unit: deliveries.census(unit.connection))}
     assert found == {"dead": (1, NOW), "received": (2, NOW + 1)}
 
 
 def test_an_inbox_is_read_in_pages(store: Store) -> None:
     """Pages go by id; what comes after the last one seen is the next page."""
     take(store, *(new(n) for n in range(1, 6)))
-    first = store.run(lambda unit: view.page(unit.connection, after=0, limit=2))
-    second = store.run(lambda unit: view.page(unit.connection, after=first[-1].id, limit=10))
+    first = store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=2))
+    second = store.run(lambda unit: deliveries.page(unit.connection, after=first[-1].id, limit=10))
     assert [row.event_id for row in first + second] == [1, 2, 3, 4, 5]

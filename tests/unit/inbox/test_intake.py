@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import Acceptance, NewDelivery
+from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store import Store

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from patrolserver_exporter.inbox.payload import MAX_IDENTIFIER, Payload, UnreadableDelivery, read_payload
+from patrolserver_exporter.inbox.intake import MAX_IDENTIFIER, Payload, UnreadableDelivery, read_payload
 from patrolserver_exporter.patrolserver.models import MAX_ID
 
 FIELDS: dict[str, Any] = {

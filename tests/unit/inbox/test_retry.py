@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.inbox.retry import (
     BUG_TRIES,
     EXPIRY_TRIES,

@@ -18,7 +18,7 @@ from tests.unit.issues.builders import (
     unsupported,
 )
 
-from patrolserver_exporter.issues.exploits import weighed
+from patrolserver_exporter.issues.classify import weighed
 from patrolserver_exporter.issues.model import IssueExploit, Kind
 from patrolserver_exporter.issues.summary import ServerSummary, cut_label, summarise
 from patrolserver_exporter.patrolserver.models import Exploit, Server, Software

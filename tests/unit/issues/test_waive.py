@@ -159,6 +159,14 @@ def test_max_severity_ends_to_cover_what_becomes_worse() -> None:
     assert not cover(unrated, NAME, [waiver(max_severity=Severity.MEDIUM)], TODAY).waived
 
 
+@pytest.mark.parametrize(("bound", "holds"), [(None, True), (Severity.CRITICAL, True), (Severity.HIGH, False)])
+def test_a_gate_takes_an_exploit_of_unknown_risk_for_critical(bound: Severity | None, holds: bool) -> None:  # noqa: FBT001  # a column
+    """So a waiver that ends to cover what becomes critical does not cover one whose risk nobody tells any more."""
+    unrated = issue("php", Kind.EXPLOITABLE, exploits=(IssueExploit(id="1", risk=None, first_seen=NOON),))
+    left, _ = uncovered(unrated, NAME, [waiver(max_severity=bound)], TODAY)
+    assert (left is None) == holds
+
+
 def test_an_issue_stored_without_exploits_is_waived_as_a_whole_only() -> None:
     """As long as nobody knows them, a waiver of one covers nothing."""
     old = issue("php", Kind.EXPLOITABLE, risk=9.8)

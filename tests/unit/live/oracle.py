@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
 
-from patrolserver_exporter.live.account_series import AccountCollector
-from patrolserver_exporter.live.account_sums import AccountSums
+from patrolserver_exporter.live.account_series import AccountCollector, AccountSums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
+    from patrolserver_exporter.live.account_series import AccountSeries
+    from patrolserver_exporter.store.history import Tally
 
 SEVERITIES = ("critical", "high", "medium", "low")
 STATES = ("supported", "outdated", "unsupported", "unknown")
@@ -31,7 +31,7 @@ class OracleCollector:
         software: bool = True,
         exploits: bool = True,
         accounts: Iterable[AccountSeries] = (),
-        tallies: Iterable[SeverityTally] = (),
+        tallies: Iterable[Tally] = (),
         now: float = 0.0,
     ) -> None:
         self.summaries = summaries

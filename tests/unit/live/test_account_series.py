@@ -4,14 +4,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from patrolserver_exporter.issues.model import SEVERITIES, Severity
-from patrolserver_exporter.live.account_series import (
-    FIX_DURATION_BOUNDS,
-    AccountCollector,
-    AccountSeries,
-    SeverityTally,
-    encodable,
-    fix_duration_bucket,
-)
+from patrolserver_exporter.live.account_series import AccountCollector, AccountSeries
+from patrolserver_exporter.live.encoding import encodable
+from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally, fix_duration_bucket
 
 
 def registry(*collectors: AccountCollector) -> CollectorRegistry:
@@ -52,7 +47,7 @@ def test_severities_without_a_tally_are_zero() -> None:
 
 def test_what_got_worse_is_counted() -> None:
     """By the severity reached."""
-    tally = SeverityTally(account="a", severity=Severity.CRITICAL, worsened=3)
+    tally = Tally(account="a", severity=Severity.CRITICAL, worsened=3)
     values = registry(AccountCollector([AccountSeries(account="a")], [tally]))
     labels = {"account": "a", "severity": "critical"}
     assert values.get_sample_value("patrolserver_issues_worsened_total", labels) == 3
@@ -60,7 +55,7 @@ def test_what_got_worse_is_counted() -> None:
 
 def test_tallies_of_other_accounts_are_not_shown() -> None:
     """An account that is no longer configured has no series left."""
-    collector = AccountCollector([], [SeverityTally(account="gone", severity=Severity.LOW, opened=1)])
+    collector = AccountCollector([], [Tally(account="gone", severity=Severity.LOW, opened=1)])
     assert not [sample for metric in collector.collect() for sample in metric.samples]
 
 
@@ -68,9 +63,7 @@ def test_fix_durations_become_cumulative() -> None:
     """The tally counts each fix in one bucket; the histogram counts it in all above, too."""
     buckets = [0] * (len(FIX_DURATION_BOUNDS) + 1)
     buckets[0], buckets[2], buckets[-1] = 1, 2, 4
-    tally = SeverityTally(
-        account="a", severity=Severity.HIGH, fixed=7, fix_duration_buckets=tuple(buckets), fix_duration_sum=12.5
-    )
+    tally = Tally(account="a", severity=Severity.HIGH, fixed=7, buckets=tuple(buckets), duration_sum=12.5)
     values = registry(AccountCollector([AccountSeries(account="a")], [tally]))
     labels = {"account": "a", "severity": "high"}
     bounds = {"3600.0": 1, "21600.0": 1, "86400.0": 3, "1.5552e+07": 3, "+Inf": 7}

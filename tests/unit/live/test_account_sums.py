@@ -8,8 +8,7 @@ from tests.unit.live import fleets
 from tests.unit.live.oracle import sums_of
 
 from patrolserver_exporter.issues.summary import ServerSummary
-from patrolserver_exporter.live.account_series import AccountSeries
-from patrolserver_exporter.live.account_sums import OLD, STANDINGS, AccountSums, SumsOfAccounts
+from patrolserver_exporter.live.account_series import OLD, STANDINGS, AccountSeries, AccountSums, SumsOfAccounts
 
 NOW = 1_750_000_100.0
 UP = AccountSeries(account="default", up=True)

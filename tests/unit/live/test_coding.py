@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from patrolserver_exporter.live.gzip_parts import accepts_gzip
+from patrolserver_exporter.live.encoding import accepts_gzip
 
 
 @pytest.mark.parametrize(

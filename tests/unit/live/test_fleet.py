@@ -15,11 +15,10 @@ from tests.unit.live import fleets
 from tests.unit.live.oracle import OracleCollector
 
 from patrolserver_exporter.issues.model import Severity
-from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
-from patrolserver_exporter.live.blocks import BLOCK_ROWS
-from patrolserver_exporter.live.fleet import FleetExposition
-from patrolserver_exporter.live.gzip_parts import plain
-from patrolserver_exporter.live.text_format import negotiate
+from patrolserver_exporter.live.account_series import AccountSeries
+from patrolserver_exporter.live.encoding import negotiate, plain
+from patrolserver_exporter.live.fleet import BLOCK_ROWS, FleetExposition
+from patrolserver_exporter.store.history import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -243,7 +242,7 @@ def test_accounts_render_in_either_format() -> None:
     ]
     exposition.set_accounts(accounts)
     for fixed in (1, 2):
-        tallies = [SeverityTally(account="default", severity=Severity.HIGH, opened=3, fixed=fixed)]
+        tallies = [Tally(account="default", severity=Severity.HIGH, opened=3, fixed=fixed)]
         exposition.set_tallies(tallies)
         for chosen in (TEXT, OPENMETRICS):
             oracle = OracleCollector([], accounts=accounts, tallies=tallies)

@@ -11,7 +11,7 @@ from tests.harness.ticking import HeldClock
 from tests.unit.sync.accounts import configured
 
 from patrolserver_exporter.gate.verdict import Verdict
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.model import Severity, Waiver
 from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
 from patrolserver_exporter.live.account_series import AccountNow, AccountNowCollector

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 
+from patrolserver_exporter.live.encoding import encode, negotiate
 from patrolserver_exporter.live.own_metrics import COMPONENTS, ENDPOINTS, IDENTIFIERS, OUTCOMES, InboxState, Telemetry
-from patrolserver_exporter.live.text_format import encode, negotiate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

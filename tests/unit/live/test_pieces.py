@@ -6,7 +6,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.live.gzip_parts import EMPTY, batches, deflate, gzip_member, inflate, plain
+from patrolserver_exporter.live.encoding import EMPTY, batches, deflate, gzip_member, inflate, plain
 
 texts = st.lists(st.binary(max_size=2_000), max_size=8)
 

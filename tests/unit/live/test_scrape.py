@@ -17,10 +17,11 @@ from tests.unit.live import fleets
 from tests.unit.live.oracle import OracleCollector
 
 from patrolserver_exporter.issues.model import Severity
-from patrolserver_exporter.live.account_series import AccountSeries, SeverityTally
+from patrolserver_exporter.live.account_series import AccountSeries
 from patrolserver_exporter.live.fleet import FleetExposition
 from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
-from patrolserver_exporter.live.scrape import Scrape, ScrapeResponse
+from patrolserver_exporter.live.publisher import Scrape, ScrapeResponse
+from patrolserver_exporter.store.history import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 ACCOUNTS = (AccountSeries(account="default", up=True, last_success_at=1.75e9, servers=2), AccountSeries(account="b"))
-TALLIES = (SeverityTally(account="default", severity=Severity.HIGH, opened=3, fixed=1, fix_duration_sum=0.1),)
+TALLIES = (Tally(account="default", severity=Severity.HIGH, opened=3, fixed=1, duration_sum=0.1),)
 
 
 def scrape_of(summaries: Iterable[ServerSummary], telemetry: Telemetry | None = None) -> Scrape:

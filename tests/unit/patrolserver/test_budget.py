@@ -6,7 +6,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.patrolserver.budget import WINDOW, RequestBudget
+from patrolserver_exporter.patrolserver.client import WINDOW, RequestBudget
 
 
 class ManualClock:

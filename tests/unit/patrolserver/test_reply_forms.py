@@ -251,6 +251,8 @@ PARTS = [
         {"Content-Range": "items 0-1/14"},
         {"Content-Range": "items 0-1/*"},
         {"Warning": '199 - "result set was cut"'},
+        {"Age": "61"},
+        {"age": "86400"},
     ),
     SECOND_LIST,
     Form(status=206),
@@ -345,6 +347,16 @@ def test_a_list_is_taken_for_what_it_says(noun: str, form: Form, says: Says) -> 
         {noun: entries, **form.members},
     ):
         assert judged(LISTS[noun], document, form) is says, document
+
+
+@pytest.mark.parametrize("name", ["unsupported", "vulnerabilities", "x"])
+@pytest.mark.parametrize("entry", [{"canonical_name": "php"}, {"risk": 9.8}, {"cve": "CVE-2026-0001"}])
+def test_findings_beside_the_list_make_it_a_part(name: str, entry: dict[str, Any]) -> None:
+    """Whatever they are called: who knows what else is not in the list."""
+    document = {"data": [{"name": "php", "exploits": {"data": [], name: [entry]}}]}
+    assert parse_software(json.dumps({"data": [], name: [entry]}).encode()).partial_because
+    assert parse_software(json.dumps(document).encode()).partial_because
+    assert parse_software(json.dumps({"data": [], "links": [{"rel": "self"}], "included": []}).encode()).complete
 
 
 @pytest.mark.parametrize(("form", "says"), rows(lambda form: form is not SECOND_LIST))

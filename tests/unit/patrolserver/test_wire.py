@@ -152,12 +152,21 @@ def test_the_largest_id_is_one(largest: object) -> None:
     assert not parse_servers(data([{"id": "9007199254740992"}])).value
 
 
-def test_the_first_of_two_servers_with_one_id_counts() -> None:
-    """A duplicate is odd, and nothing is missing."""
-    parsed = parse_servers(data([{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]))
+@pytest.mark.parametrize(("name", "complete"), [("a", True), ("b", False)])
+def test_the_first_of_two_servers_with_one_id_counts(name: str, complete: bool) -> None:  # noqa: FBT001  # a case
+    """A duplicate is odd; with another name it may be one that a glob means, so the list is not whole."""
+    parsed = parse_servers(data([{"id": 1, "name": "a"}, {"id": "1", "name": name}]))
     assert parsed.value == (Server(id=1, name="a"),)
-    assert parsed.complete
+    assert parsed.complete is complete
     assert parsed.oddities == ("servers [1]: id 1 came before; the first one counts",)
+
+
+@pytest.mark.parametrize("name", [{}, {"name": None}, {"name": " "}, {"name": ["web-1"]}])
+def test_a_list_with_a_server_without_a_name_is_not_whole(name: dict[str, object]) -> None:
+    """Nobody knows which globs mean it."""
+    parsed = parse_servers(data([{"id": 7, **name}]))
+    assert parsed.value == (Server(id=7, name="7"),)
+    assert parsed.partial_because == ("servers [0]: name is missing; the id stands for it",)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +182,8 @@ def test_the_first_of_two_servers_with_one_id_counts() -> None:
         ({"version": ["5.2", None]}, None, ("5.2",)),
         ({"version": False}, None, ()),
         ({"version": 10**500}, None, ()),
+        ({"version": "unknown"}, None, ()),
+        ({"version": " N/A ", "versions": ["-", "5.2"]}, None, ("5.2",)),
         ({"versions": [str(n) for n in range(100)]}, None, tuple(str(n) for n in range(32))),
         ({}, None, ()),
     ],
@@ -205,8 +216,15 @@ def test_names_stand_in_for_each_other() -> None:
 
 
 def test_optional_fields_are_absent_in_every_form() -> None:
-    """Missing, null, empty and PHP's false all mean that there is none; an object's name is taken."""
-    for absent in ({}, {"parent": None, "newest_bugfix_release": ""}, {"parent": False, "newest_bugfix_release": []}):
+    """Missing, null, empty, PHP's false and words for none all mean that there is none; an object's name is taken."""
+    for absent in (
+        {},
+        {"parent": None, "newest_bugfix_release": ""},
+        {"parent": False, "newest_bugfix_release": []},
+        {"newest_bugfix_release": "none"},
+        {"newest_bugfix_release": "N/A"},
+        {"newest_bugfix_release": {"version": "-"}},
+    ):
         software = one_software(**absent)
         assert (software.parent, software.newest_bugfix_release) == (None, None)
     nested = one_software(parent={"canonical_name": "wordpress"}, newest_bugfix_release={"version": "6.1"})

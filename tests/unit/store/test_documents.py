@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.store.documents import check, seal, unseal
 from patrolserver_exporter.store.errors import StoreCorrupt
+from patrolserver_exporter.store.tables import check, seal, unseal
 
 VALUES = st.dictionaries(st.text(max_size=5), st.integers(0, 2**53) | st.text(max_size=20), max_size=5)
 

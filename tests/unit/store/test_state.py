@@ -7,8 +7,8 @@ from tests.harness.ticking import HeldClock
 from tests.unit.issues.builders import exploitable, outdated, reported, software
 from tests.unit.sync.driving import Driver
 
-from patrolserver_exporter.inbox import transitions, view
-from patrolserver_exporter.inbox.delivery import WAITING, DeliveryState
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import WAITING, DeliveryState
 from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.patrolserver.models import Exploit
 from patrolserver_exporter.store import Store, fleet, history, rebuild
@@ -145,10 +145,10 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
     for state in DeliveryState:
         claimed = driver.deliver()
         if state is DeliveryState.RECEIVED:
-            driver.store.run(transitions.release_claims)
+            driver.store.run(deliveries.release_claims)
         elif state is not DeliveryState.FETCHING:
             driver.store.run(
-                lambda unit, claimed=claimed, state=state: transitions.settle(  # type: ignore[misc]
+                lambda unit, claimed=claimed, state=state: deliveries.settle(  # type: ignore[misc]
                     unit, claimed, state, now=clock.now(), next_attempt_at=clock.now() + 1e6
                 )
             )
@@ -158,7 +158,7 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
     assert purge(driver) == 1
     clock.advance(90 * DAY)
     purge(driver)
-    left = driver.store.run(lambda unit: view.page(unit.connection, after=0, limit=100))
+    left = driver.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=100))
     assert {row.state for row in left} == set(WAITING)
     assert [issue.canonical_name for issue in driver.issues()] == ["open"]
     assert [change.kind.value for change in driver.changes()] == ["fixed"]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from tests.unit.issues.builders import BYSTANDER
 from tests.unit.sync.accounts import MAIN, rules
 
-from patrolserver_exporter.inbox import transitions, view
-from patrolserver_exporter.inbox.delivery import NewDelivery
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.inbox.retry import fate_of
 from patrolserver_exporter.patrolserver.errors import NotFound
 from patrolserver_exporter.patrolserver.models import Event, Server
 from patrolserver_exporter.store import fleet, history
-from patrolserver_exporter.sync import account_updates, events, scans, server_updates
+from patrolserver_exporter.sync import account_updates, server_updates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
 
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.inbox.delivery import Delivery
+    from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
     from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.fleet import ServerRecord, ServerState
     from patrolserver_exporter.store.history import StoredChange
-    from patrolserver_exporter.sync.events import FollowUp
     from patrolserver_exporter.sync.rules import Rules
+    from patrolserver_exporter.sync.server_updates import FollowUp
 
 NEW_ISSUES = "webhook.new_server_issues"
 STARTED = "webhook.scan_started"
@@ -129,7 +129,7 @@ class Driver:
         door = BoundedInbox(1000)
         self.store.run(lambda unit: door.accept(unit, [new]))
         (claimed,) = self.store.run(
-            lambda unit: transitions.claim(unit, self.account, now=self.time.now(), lease=60.0, limit=1)
+            lambda unit: deliveries.claim(unit, self.account, now=self.time.now(), lease=60.0, limit=1)
         )
         return claimed
 
@@ -145,7 +145,9 @@ class Driver:
             draw=lambda: 0.0,
         )
         settle = self.rules.settle
-        self.store.run(lambda unit: events.note_failure(unit, delivery, fate, now=now, error="none", settle=settle))
+        self.store.run(
+            lambda unit: server_updates.note_failure(unit, delivery, fate, now=now, error="none", settle=settle)
+        )
 
     def apply(
         self,
@@ -157,7 +159,7 @@ class Driver:
         """The API confirms the delivery's event."""
         event = Event(server_id=server_id, new_issues=reported)
         return self.store.run(
-            lambda unit: events.apply_event(
+            lambda unit: server_updates.apply_event(
                 unit, delivery, event, list_is_fresh=list_is_fresh, now=self.time.now(), rules=self.rules
             )
         )
@@ -166,7 +168,7 @@ class Driver:
         """IsScanning answers."""
         now = self.time.now()
         return self.store.run(
-            lambda unit: scans.apply_check(unit, self.account, server_id, running=running, asked_at=now)
+            lambda unit: server_updates.apply_check(unit, self.account, server_id, running=running, asked_at=now)
         )
 
     def sweep(self) -> int:
@@ -215,7 +217,7 @@ class Driver:
 
     def inbox(self) -> list[str]:
         """The states of all deliveries."""
-        found = self.store.run(lambda unit: view.page(unit.connection, after=0, limit=10_000))
+        found = self.store.run(lambda unit: deliveries.page(unit.connection, after=0, limit=10_000))
         return [delivery.state.value for delivery in found]
 
     def account_record(self) -> fleet.AccountRecord:

@@ -10,7 +10,7 @@ from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.config.schema import Issues, Metrics
-from patrolserver_exporter.inbox.delivery import DeliveryState, NewDelivery
+from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox, request_catch_up
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.live.effects import InboxMoved

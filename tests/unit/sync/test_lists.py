@@ -154,6 +154,7 @@ def test_a_server_that_comes_back_under_its_name_keeps_all(driver: Driver, clock
     assert (driver.open_names(2), record.summary.open_issues) == (["php"], (0, 0, 1, 0))
     assert (record.state.last_poll_at, record.state.in_doubt_since) == (polled_at, None)
     assert record.state.came_back_at == clock.now()
+    assert record.summary.in_doubt
     assert driver.take_list("keep", "Old").renamed == (2,)
     assert driver.server(2).state.in_doubt_since is None
     driver.poll(outdated("php"), server_id=2, complete=False)
@@ -161,6 +162,25 @@ def test_a_server_that_comes_back_under_its_name_keeps_all(driver: Driver, clock
     clock.advance(1.0)
     driver.poll(outdated("php"), server_id=2)
     assert driver.server(2).state.came_back_at is None
+
+
+def test_a_server_that_comes_back_under_its_name_waits_for_a_poll(driver: Driver, clock: HeldClock) -> None:
+    """What is known of it is from before it went; its numbers are shown, and only a later whole poll vouches for it."""
+    driver.take_list("keep", "old")
+    driver.poll(server_id=2)
+    driver.take_list("keep")
+    clock.advance(60.0)
+    driver.take_list("keep", "old")
+    came_at = clock.now()
+    driver.take_list("keep", "old")
+    driver.poll(server_id=2, complete=False)
+    state = driver.server(2).state
+    assert (state.came_back_at, state.in_doubt, driver.server(2).summary.in_doubt) == (came_at, True, True)
+    assert driver.server(2).summary.software is not None
+    clock.advance(1.0)
+    driver.poll(server_id=2)
+    state = driver.server(2).state
+    assert (state.came_back_at, state.in_doubt) == (None, False)
 
 
 def test_a_rename_in_place_keeps_the_issues_in_doubt_until_a_whole_poll(driver: Driver, clock: HeldClock) -> None:

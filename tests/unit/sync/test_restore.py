@@ -7,7 +7,7 @@ from tests.unit.issues.builders import exploitable, outdated, reported, software
 from tests.unit.sync.accounts import SETTLE, configured, rules
 from tests.unit.sync.driving import FINISHED, Driver
 
-from patrolserver_exporter.config.schema import Issues, Metrics
+from patrolserver_exporter.config.schema import Issues, Metrics, ServerFilter
 from patrolserver_exporter.inbox.intake import request_catch_up
 from patrolserver_exporter.issues.summary import cut_label
 from patrolserver_exporter.live.effects import FleetRestored, ServerGone, ServerShown
@@ -211,3 +211,18 @@ def test_a_gone_server_and_its_account_are_not_left_in_the_future(driver: Driver
     driver.take_list("web", "db")
     driver.poll()
     assert driver.open_names() == []
+
+
+def test_a_list_is_a_part_where_other_globs_chose_from_it(driver: Driver, clock: HeldClock) -> None:
+    """A server that is watched from now on may be on it; the next list tells, and a restart before that does not."""
+    driver.rules = rules(servers=ServerFilter(include=("web*",)))
+    driver.take_list("web", "db")
+    assert start(driver).accounts["main"].state.list_complete is True
+    driver.rules = rules()
+    for _ in range(2):
+        state = start(driver).accounts["main"].state
+        assert state.list_complete is False
+        assert state.list_partial_because == ("the account's include and exclude lists have changed since it was read",)
+        assert driver.account_record().state == state
+    driver.take_list("web", "db")
+    assert start(driver).accounts["main"].state.list_complete is True

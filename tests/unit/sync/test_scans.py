@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from patrolserver_exporter.store.fleet import ServerState
-from patrolserver_exporter.sync.scans import confirmed, finished, is_awaited, next_check_after, started
+from patrolserver_exporter.sync.server_updates import is_scan_awaited as is_awaited
+from patrolserver_exporter.sync.server_updates import next_scan_check_after as next_check_after
+from patrolserver_exporter.sync.server_updates import scan_confirmed as confirmed
+from patrolserver_exporter.sync.server_updates import scan_finished as finished
+from patrolserver_exporter.sync.server_updates import scan_started as started
 
 IDLE = ServerState()
 
@@ -47,6 +52,15 @@ def test_a_told_end_counts_from_when_it_was_told() -> None:
     state, ended = answer(state, running=False, at=156.0)
     assert ended
     assert (state.scanning, state.last_scan_at) == (False, 150.0)
+
+
+def test_a_scan_that_went_on_after_its_told_end_waits_for_a_poll_after_its_real_one() -> None:
+    """A poll in between, which started after the told end, may have missed what the scan still found."""
+    state, _ = answer(started(IDLE, 100.0), running=True, at=101.0)
+    state, _ = answer(finished(state, 150.0), running=True, at=151.0)
+    state = replace(state, last_poll_at=152.0, complete_poll_at=152.0, event_received_at=None)
+    state, poll = answer(state, running=False, at=170.0)
+    assert (poll, state.last_scan_at, state.event_received_at) == (True, 150.0, 170.0)
 
 
 def test_an_end_that_was_not_seen_running_is_no_scan() -> None:

@@ -9,12 +9,12 @@ from tests.unit.sync.accounts import SETTLE, rules
 from tests.unit.sync.driving import FINISHED, NEW_ISSUES, STARTED, Driver
 
 from patrolserver_exporter.config.schema import Issues
-from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
 from patrolserver_exporter.patrolserver.models import Event, Exploit, Parsed, ReportedIssue
 from patrolserver_exporter.store import ClaimLost, Store, history
-from patrolserver_exporter.sync.events import FollowUp, conclude
+from patrolserver_exporter.sync.server_updates import FollowUp, conclude
 
 DAY = 86_400.0
 
@@ -191,8 +191,8 @@ def test_an_event_takes_effect_once(driver: Driver, clock: HeldClock) -> None:
     clock.advance(SETTLE)
     driver.poll()
     assert driver.tally() == (1, 1)
-    driver.store.run(lambda unit: transitions.replay(unit, delivery.id, now=clock.now()))
-    (claimed,) = driver.store.run(lambda unit: transitions.claim(unit, "main", now=clock.now(), lease=60.0, limit=5))
+    driver.store.run(lambda unit: deliveries.replay(unit, delivery.id, now=clock.now()))
+    (claimed,) = driver.store.run(lambda unit: deliveries.claim(unit, "main", now=clock.now(), lease=60.0, limit=5))
     driver.apply(claimed, reported("php"))
     assert (driver.tally(), driver.open_names(), driver.inbox()) == ((1, 1), [], ["applied"])
 
@@ -219,7 +219,7 @@ def test_an_event_of_an_unknown_server_waits_for_the_list(driver: Driver) -> Non
     assert driver.inbox() == ["fetching"]
     assert driver.apply(delivery, reported("php"), server_id=99, list_is_fresh=True) is FollowUp.NOTHING
     assert driver.inbox() == ["applied"]
-    found = driver.store.run(lambda unit: view.get(unit.connection, delivery.id))
+    found = driver.store.run(lambda unit: deliveries.get(unit.connection, delivery.id))
     assert found is not None
     assert found[0].last_error == "Server 99 is not in this account."
     assert driver.tally() == (0, 0)
@@ -243,10 +243,41 @@ def test_an_event_that_names_no_server_is_kept_for_the_operator(
     driver.store.run(
         lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
     )
-    found = driver.store.run(lambda unit: view.get(unit.connection, delivery.id))
+    found = driver.store.run(lambda unit: deliveries.get(unit.connection, delivery.id))
     assert found is not None
     assert (found[0].state, found[1]) == (state, kept)
     assert (found[0].last_error is None) is (state == "applied")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "issues", "doubted"),
+    [(NEW_ISSUES, (), True), (NEW_ISSUES, (reported("php"),), False), (FINISHED, (), False)],
+)
+def test_an_event_of_new_issues_that_has_none_is_left_to_polls(
+    driver: Driver, clock: HeldClock, *, identifier: str, issues: tuple[ReportedIssue, ...], doubted: bool
+) -> None:
+    """The API may know the event before it knows what it is about."""
+    delivery = driver.deliver(identifier)
+    parsed = Parsed(Event(server_id=1, new_issues=issues), body=b"{}")
+    driver.store.run(
+        lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
+    )
+    assert driver.account_record().catch_up_since == (clock.now() + SETTLE if doubted else None)
+
+
+@pytest.mark.parametrize("identifier", [NEW_ISSUES, FINISHED, "webhook.test", "webhook.other"])
+@pytest.mark.parametrize(("server_id", "state"), [(1, "applied"), (None, "dead")])
+def test_what_cannot_be_read_of_an_event_is_left_to_polls_that_start_settle_later(
+    driver: Driver, clock: HeldClock, *, identifier: str, server_id: int | None, state: str
+) -> None:
+    """Under any identifier: it may be an issue, which the API's own lists show later than the event."""
+    delivery = driver.deliver(identifier)
+    parsed = Parsed(Event(server_id=server_id, odd_issues=1), partial_because=("event [0]: is no issue",), body=b"{}")
+    driver.store.run(
+        lambda unit: conclude(unit, delivery, parsed, list_is_fresh=True, now=clock.now(), rules=driver.rules)
+    )
+    assert driver.inbox() == [state]
+    assert driver.account_record().catch_up_since == clock.now() + SETTLE
 
 
 def test_an_event_of_a_server_that_is_gone_changes_nothing(driver: Driver, clock: HeldClock) -> None:
@@ -425,6 +456,7 @@ def test_exploits_that_are_not_told_stay(driver: Driver, clock: HeldClock) -> No
     assert state is not None
     assert state.exploits_unknown == 2
     summary = driver.server().summary
+    assert summary.in_doubt
     assert (summary.exploits, summary.exploit_risk_max, summary.exploit_info) == (1, 9.8, before.exploit_info)
     assert driver.open_names() == ["php"]
     clock.advance(900.0)
@@ -432,6 +464,7 @@ def test_exploits_that_are_not_told_stay(driver: Driver, clock: HeldClock) -> No
     assert state is not None
     assert state.exploits_unknown == 0
     assert driver.open_names() == []
+    assert not driver.server().summary.in_doubt
 
 
 def test_what_got_worse_is_told_and_counted(driver: Driver, clock: HeldClock) -> None:

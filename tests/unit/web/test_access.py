@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.web.access.rights import (
+from patrolserver_exporter.web.access import (
     ALL_RIGHTS,
     PRINCIPAL_STATE,
     BearerTokens,

@@ -11,8 +11,7 @@ from starlette.responses import PlainTextResponse
 from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.web.access.basic_auth import MAX_CACHED, Guard, PasswordCheck, RateLimiter
-from patrolserver_exporter.web.access.rights import BearerTokens, principal_of
+from patrolserver_exporter.web.access import MAX_CACHED, BearerTokens, Guard, PasswordCheck, RateLimiter, principal_of
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE
 from patrolserver_exporter.web.http.web_config import RateLimit, WebConfigFile
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.web.access import operator_token
-from patrolserver_exporter.web.access.operator_token import FILE_NAME, find, folder_for, local_url, new_token, write
+from patrolserver_exporter.web import operator_token
 from patrolserver_exporter.web.http.server import Address
+from patrolserver_exporter.web.operator_token import FILE_NAME, find, folder_for, local_url, new_token, write
 
 URL = "http://127.0.0.1:10058"
 TOKEN = Secret.literal("token-of-the-operator")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from patrolserver_exporter.web.http.problems import Problem
+from patrolserver_exporter.web.http.requests import Problem
 
 
 def test_problem() -> None:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patrolserver_exporter.config.schema import Gate
-from patrolserver_exporter.web.api.arguments import decode
+from patrolserver_exporter.web.api.endpoint import decode
 from patrolserver_exporter.web.api.gate import read_request
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.http.requests import ApiError
 
 
 @pytest.mark.parametrize(

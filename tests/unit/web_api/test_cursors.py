@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.web.api import cursors
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.http.requests import ApiError
 
 NUMBERS = st.integers(0, MAX_ID)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)

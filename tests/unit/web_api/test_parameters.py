@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patrolserver_exporter.issues.model import Severity
-from patrolserver_exporter.web.api import arguments
-from patrolserver_exporter.web.api.arguments import ChangesQuery, IssuesQuery, IssueState, ServersQuery, Waived
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.api import endpoint
+from patrolserver_exporter.web.api.endpoint import ChangesQuery, IssuesQuery, IssueState, ServersQuery, Waived
+from patrolserver_exporter.web.http.requests import ApiError
 
 
 def test_parameters_are_typed_and_repeatable_ones_are_collected() -> None:
     """Values come as what they mean, and several of one name as all of them."""
-    read = arguments.read(b"limit=5&severity=high&severity=low&server=a%2Ab&waived=true&state=all", IssuesQuery)
+    read = endpoint.read(b"limit=5&severity=high&severity=low&server=a%2Ab&waived=true&state=all", IssuesQuery)
     assert (read.limit, read.severity, read.server) == (5, (Severity.HIGH, Severity.LOW), ("a*b",))
     assert (read.waived, read.state) == (Waived.TRUE, IssueState.ALL)
 
@@ -39,7 +39,7 @@ def test_parameters_are_typed_and_repeatable_ones_are_collected() -> None:
 def test_what_is_wrong_is_named(query: bytes, named: str) -> None:
     """An unknown, doubled or unfit parameter is a 400 that names it."""
     with pytest.raises(ApiError, match=named) as refused:
-        arguments.read(query, IssuesQuery)
+        endpoint.read(query, IssuesQuery)
     assert refused.value.status == 400
 
 
@@ -47,17 +47,17 @@ def test_what_is_wrong_is_named(query: bytes, named: str) -> None:
 def test_a_wait_is_a_number_of_seconds_up_to_a_minute(wait: str) -> None:
     """Neither an endless wait nor one that is no number is taken."""
     with pytest.raises(ApiError, match="wait"):
-        arguments.read(f"wait={wait}".encode(), ChangesQuery)
+        endpoint.read(f"wait={wait}".encode(), ChangesQuery)
 
 
 def test_a_thousand_parameters_are_the_limit() -> None:
     """A flood of parameters is refused before it is looked at."""
     with pytest.raises(ApiError, match="1000"):
-        arguments.read(b"&".join([b"server=a"] * 1001), ServersQuery)
+        endpoint.read(b"&".join([b"server=a"] * 1001), ServersQuery)
 
 
 @given(st.binary(max_size=60))
 def test_any_query_is_read_or_refused(query: bytes) -> None:
     """Whatever stands behind the question mark gives parameters or a 400."""
     with suppress(ApiError):
-        assert arguments.read(query, IssuesQuery).limit
+        assert endpoint.read(query, IssuesQuery).limit

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tests.harness.pages import Accounts, Site, open_store
 
-from patrolserver_exporter.web.access.rights import ANYONE, BearerTokens, Principal
+from patrolserver_exporter.web.access import ANYONE, BearerTokens, Principal
 from patrolserver_exporter.web.pages.connect import connect
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from tests.harness.pages import CANARY, status
 
-from patrolserver_exporter.inbox.delivery import DeliveryState
-from patrolserver_exporter.inbox.view import InboxCount
+from patrolserver_exporter.inbox.deliveries import DeliveryState, InboxCount
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.store.fleet import AccountRecord
@@ -175,7 +174,7 @@ def state(field: str, number: int) -> PollState:
         poll_success=True,
         name=f"s{number}",
         poll_complete=field == "unknown_risk",
-        software=(0, 0, 0, 0) if field == "empty" else (3, 0, 0, 0),
+        empty=field == "empty",
         open_issues=(number, 0, 0, 0),
         exploits_unknown_risk=int(field == "unknown_risk"),
     )
@@ -220,3 +219,9 @@ def test_the_account_says_in_a_word_what_is_unknown(changes: dict[str, object], 
     """It is called working only when it is."""
     (view,) = account_views([status("main", 1, **changes)], {"main": ANSWERED}, (), {}, redact=str, now=NOW)
     assert (view.state, view.tone) == state
+
+
+def test_a_list_that_could_not_be_read_is_told_once() -> None:
+    """The reply was an error and so no whole list, but the error is what matters."""
+    what = told_of(trouble="it is HTML", list_complete=False, list_partial_because=("it is HTML",))
+    assert "cannot be reached" in what

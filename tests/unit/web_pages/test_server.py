@@ -97,6 +97,8 @@ def test_no_issue_in_doubtful_data_is_no_good_news() -> None:
         ({"summary": replace(SUMMARY, last_poll_at=None)}, "No poll of this server succeeded yet"),
         ({"summary": replace(SUMMARY, last_poll_at=NOW - 90_000)}, "older than 24 hours"),
         ({"state": ServerState(event_received_at=NOW - 60)}, "or a scan ended, 1 minute ago"),
+        ({"state": ServerState(came_back_at=NOW - 60)}, "gone from the server list and came back"),
+        ({"state": ServerState(exploits_unknown=2)}, "did not tell the exploits of 2 software"),
     ],
 )
 def test_what_makes_the_data_doubtful_is_told(changes: dict[str, object], words: str) -> None:

@@ -92,6 +92,21 @@ def test_events_are_changes_that_are_wanted(monkeypatch):
     ]
 
 
+def test_what_becomes_worse_is_an_event_unless_others_are_chosen(monkeypatch):
+    """A known medium that becomes critical is not silent, and what becomes better is told to who asks for it."""
+    exploit = {"id": "7", "cve": "CVE-2099-7777", "risk": 9.8}
+    changes = [
+        change(1, severity="medium"),
+        change(2, "worsened", exploits=[exploit], severity_since="2026-11-24T07:00:00Z"),
+        change(3, "eased", severity="medium"),
+    ]
+    (event,) = events(Feed(page("c3", *changes)), monkeypatch, severity=["critical"])
+    assert (event["id"], event["change"]) == ("c2", "worsened")
+    assert (event["issue"]["exploits"], event["issue"]["severity_since"]) == ([exploit], "2026-11-24T07:00:00Z")
+    found = events(Feed(page("c3", *changes)), monkeypatch, change=["worsened", "eased"])
+    assert [event["id"] for event in found] == ["c2", "c3"]
+
+
 def test_it_goes_on_at_its_cursor_after_every_failure(monkeypatch):
     """The exporter is down, refuses, answers nonsense; nothing is skipped."""
     feed = Feed(
@@ -141,6 +156,39 @@ def test_an_unconfirmed_issue_comes_once_it_is_confirmed_as_it_is_then(monkeypat
     assert json.loads(file.read_text()) == {"cursor": "c1"}
 
 
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [page("c1", change(1, severity="high", confirmed=False), change(2, "worsened"))],
+        [page("c1", change(1, severity="high", confirmed=False)), page("c2", change(2, "worsened"))],
+    ],
+)
+def test_an_issue_that_a_poll_confirms_as_worse_comes_once(monkeypatch, pages):
+    """The poll's own change is a part of it, whether it is read before or after the issue was found confirmed."""
+    found = events(Feed(*pages, now=[issue()]), monkeypatch, severity=["critical"])
+    assert [(event["id"], event["change"]) for event in found] == [("c1", "opened")]
+
+
+def test_what_gets_worse_again_after_that_is_an_event(monkeypatch):
+    """Only what the event already told is left out."""
+    again = change(3, "worsened", exploits=[{"id": "8"}])
+    feed = Feed(page("c1", change(1, confirmed=False)), page("c3", change(2, "worsened"), again), now=[issue()])
+    assert [event["id"] for event in events(feed, monkeypatch)] == ["c1", "c3"]
+
+
+def test_who_only_asks_for_what_becomes_worse_gets_it_of_an_unconfirmed_issue(monkeypatch):
+    """Nothing is held back for an event that would not come."""
+    feed = Feed(page("c2", change(1, severity="high", confirmed=False), change(2, "worsened")))
+    assert [event["id"] for event in events(feed, monkeypatch, change=["worsened"])] == ["c2"]
+
+
+def test_an_issue_that_nobody_can_look_up_comes_as_bad_as_it_was_told_last(monkeypatch):
+    """Its server may be gone; the change feed still told that it became worse."""
+    feed = Feed(page("c2", change(1, severity="high", confirmed=False), change(2, "worsened")), now=[None])
+    found = events(feed, monkeypatch, confirm_timeout=0.05)
+    assert [(event["id"], event["issue"]["severity"]) for event in found] == [("c1", "critical")]
+
+
 def test_while_an_issue_is_held_back_the_saved_cursor_is_before_it(monkeypatch, tmp_path):
     """A restart reads it again."""
     file = tmp_path / "cursor"
@@ -162,10 +210,31 @@ def test_an_issue_that_nobody_confirms_comes_at_last(monkeypatch):
     assert [event["issue"]["confirmed"] for event in found] == [False]
 
 
-@pytest.mark.parametrize("args", [{"url": "x"}, {"change": ["gone"]}, {"token": "a", "username": "b"}])
-def test_a_mistake_in_the_rulebook_ends_it_at_its_start(args):
-    """Before anybody relies on it."""
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ({"url": "x"}, "url"),
+        ({"change": ["gone"]}, "change knows opened, .*worsened, eased.*, not gone"),
+        ({"change": []}, "change is empty"),
+        ({"severity": "Critical"}, "severity knows critical, .*, not Critical"),
+        ({"severity": ["critical", None]}, "severity knows"),
+        ({"severity": {"critical": True}}, "severity has to be a list"),
+        ({"kind": ["vulnerable"]}, "kind knows"),
+        ({"token": "a", "username": "b"}, "exclude"),
+        ({"exporter_url": "exporter:10058"}, "exporter_url"),
+        ({"exporter_url": "http://exporter:10058/api/v1"}, "exporter_url"),
+        ({"exporter_url": 10058}, "exporter_url has to be text"),
+        ({"wait": "soon"}, "wait has to be a number"),
+        ({"confirm_timeout": "nan"}, "confirm_timeout has to be from"),
+        ({"confirm_timeout": -1}, "confirm_timeout has to be from"),
+        ({"limit": 5000}, "limit has to be from 1 to 1000"),
+        ({"max_backoff": True}, "max_backoff has to be a number"),
+        ({"validate_certs": "maybe"}, "validate_certs has to be true or false"),
+    ],
+)
+def test_a_mistake_in_the_rulebook_ends_it_at_its_start(args, named):
+    """Before anybody relies on it, with the option's name."""
+    with pytest.raises(ValueError, match=named):
         source.checked(args)
 
 
@@ -173,3 +242,18 @@ def test_texts_stand_for_lists_and_bounds_are_kept():
     """And what ansible-rulebook adds is ignored."""
     options = source.checked({"severity": "critical", "wait": 600, "source_name": "x"})
     assert (options["severity"], options["wait"]) == (["critical"], 60)
+
+
+def test_what_variables_bring_as_text_has_the_type_of_the_option():
+    """Also a false that would be true as a text, and nothing at all for what is empty."""
+    options = source.checked(
+        {"validate_certs": "False", "confirm_timeout": "5", "limit": "7", "change": "worsened, eased", "ca_file": "", "severity": None}
+    )
+    assert (options["validate_certs"], options["confirm_timeout"], options["limit"]) == (False, 5.0, 7)
+    assert (options["change"], options["ca_file"], options["severity"]) == (["worsened", "eased"], None, None)
+
+
+def test_no_severity_chosen_is_all_of_them(monkeypatch):
+    """As in the other plugins; an empty list never means silence."""
+    feed = Feed(page("c1", change(1, severity="low")))
+    assert len(events(feed, monkeypatch, severity=[], kind=[])) == 1

@@ -5,17 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.web.api import (
-    arguments,
-    changes,
-    examples,
-    fleet,
-    gate,
-    inbox,
-    openapi,
-    status,
-    types,
-)
+from patrolserver_exporter.web.api import changes, endpoint, examples, fleet, gate, inbox, openapi, status, types
 from patrolserver_exporter.web.api.endpoint import Operation, Reply
 
 if TYPE_CHECKING:
@@ -36,7 +26,7 @@ OPERATIONS = (
         path="/servers",
         summary="Servers by account and id",
         handler=fleet.servers,
-        query=arguments.ServersQuery,
+        query=endpoint.ServersQuery,
         answer=types.ServerPage,
         example=examples.SERVERS,
     ),
@@ -46,7 +36,7 @@ OPERATIONS = (
         path="/servers/{server:path}/issues",
         summary="Issues of one server",
         handler=fleet.server_issues,
-        query=arguments.ServerIssuesQuery,
+        query=endpoint.ServerIssuesQuery,
         answer=types.IssuePage,
         problems=_ONE_SERVER,
         example=examples.ISSUES,
@@ -57,7 +47,7 @@ OPERATIONS = (
         path="/servers/{server:path}/software",
         summary="Software of one server, as its last successful poll showed it",
         handler=fleet.software,
-        query=arguments.SoftwareQuery,
+        query=endpoint.SoftwareQuery,
         answer=types.SoftwarePage,
         problems=_ONE_SERVER,
         example=examples.SOFTWARE,
@@ -69,7 +59,7 @@ OPERATIONS = (
         summary="Poll a server now; follow the operation at the Location",
         handler=fleet.refresh,
         right=Right.REFRESH,
-        query=arguments.OneServer,
+        query=endpoint.OneServer,
         status=202,
         answer=types.OperationReply,
         problems=(*_ONE_SERVER, 429),
@@ -81,7 +71,7 @@ OPERATIONS = (
         path="/servers/{server:path}",
         summary="One server, by id or name",
         handler=fleet.server,
-        query=arguments.OneServer,
+        query=endpoint.OneServer,
         answer=types.Server,
         problems=_ONE_SERVER,
         example=examples.SERVER,
@@ -92,7 +82,7 @@ OPERATIONS = (
         path="/issues",
         summary="Issues of all servers, in the order in which they became known",
         handler=fleet.issues,
-        query=arguments.IssuesQuery,
+        query=endpoint.IssuesQuery,
         answer=types.IssuePage,
         example=examples.ISSUES,
     ),
@@ -124,7 +114,7 @@ OPERATIONS = (
         path="/changes",
         summary="What happened to issues, each change once and in order, by long poll",
         handler=changes.changes,
-        query=arguments.ChangesQuery,
+        query=endpoint.ChangesQuery,
         answer=types.ChangePage,
         problems=(410,),
         example=examples.CHANGES,
@@ -136,7 +126,7 @@ OPERATIONS = (
         summary="Webhook deliveries by id",
         handler=inbox.inbox,
         right=Right.INBOX,
-        query=arguments.InboxQuery,
+        query=endpoint.InboxQuery,
         answer=types.InboxPage,
         example=examples.INBOX,
     ),

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from patrolserver_exporter.store import history
-from patrolserver_exporter.web.api import conversion, cursors, types
+from patrolserver_exporter.web.api import cursors, types
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.http.requests import ApiError
 from patrolserver_exporter.web.http.server import STOPPING_STATE
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from patrolserver_exporter.store.history import StoredChange
-    from patrolserver_exporter.web.api.arguments import ChangesQuery
+    from patrolserver_exporter.web.api.endpoint import ChangesQuery
 
 
 LOOK_AGAIN = 2.0
@@ -142,4 +142,4 @@ def _check_kept(connection: sa.Connection, start: int | None) -> None:
 
 def _page(found: list[StoredChange], start: int) -> bytes:
     next_cursor = cursors.write(cursors.ChangesCursor(found[-1].id if found else start))
-    return msgspec.json.encode(types.ChangePage(items=tuple(map(conversion.change, found)), next_cursor=next_cursor))
+    return msgspec.json.encode(types.ChangePage(items=tuple(map(types.change_of, found)), next_cursor=next_cursor))

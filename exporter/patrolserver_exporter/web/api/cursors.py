@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.http.requests import ApiError
 
 _MAX_LENGTH = 8192
 

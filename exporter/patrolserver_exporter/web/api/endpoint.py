@@ -1,38 +1,315 @@
-"""From a request to its handler: method, rights, parameters, and errors as problems."""
+"""From a request to its handler: method, rights, parameters, body, the servers meant, and errors as problems."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.responses import Response
 
 from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.globs import any_matches
+from patrolserver_exporter.inbox.deliveries import DeliveryState
+from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import StoreBusy, StoreError
-from patrolserver_exporter.web.access.rights import Denied, authorise
-from patrolserver_exporter.web.api import arguments
-from patrolserver_exporter.web.http.body import BodyError, ClientGone
-from patrolserver_exporter.web.http.problems import PLAIN_HEADERS, ApiError, Problem
+from patrolserver_exporter.store import StoreBusy, StoreError, queries
+from patrolserver_exporter.store.queries import MAX_GLOBS, Selector
+from patrolserver_exporter.store.queries import servers_meant as find
+from patrolserver_exporter.web.access import Denied, authorise, header
+from patrolserver_exporter.web.api.types import Cursor, time_of
+from patrolserver_exporter.web.http.requests import PLAIN_HEADERS, ApiError, BodyError, ClientGone, Problem, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import sqlalchemy as sa
     from starlette.types import Receive, Scope, Send
 
     from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.queries import ServerKey
     from patrolserver_exporter.web.api.changes import Feed
     from patrolserver_exporter.web.api.refreshes import Refreshes
     from patrolserver_exporter.web.context import WebContext
 
 
-Q_co = TypeVar("Q_co", bound=msgspec.Struct, covariant=True)
+MAX_BODY_BYTES = 256 * 1024
 T = TypeVar("T")
+
+
+async def read_json(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> Any:
+    """The decoded body; raises `ApiError` or `BodyError` with the answer for what is wrong with it."""
+    media_type = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ApiError(415, "Send JSON, with Content-Type: application/json.", headers={"accept": "application/json"})
+    return decode(await read_body(scope, receive, limit))
+
+
+def decode(raw: bytes) -> Any:
+    """The value of a JSON text; a 400 that says what is wrong."""
+    try:
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_float=_number, parse_constant=_no_number
+        )
+        text = json.dumps(value, ensure_ascii=False)
+        text.encode("utf-8")
+    except UnicodeError:
+        raise ApiError(400, "The body holds text that is no Unicode.") from None
+    except RecursionError:
+        raise ApiError(400, "The body is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise ApiError(400, f"The body is no JSON: {error}.") from None
+    except ValueError as error:
+        raise ApiError(400, f"The body cannot be taken: {error}.") from None
+    if "\\u0000" in text:
+        raise ApiError(400, "The body holds a NUL character.")
+    return value
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """The value as that type; a 400 that names the place where it does not fit."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        place = where.strip("`.") or "the body"
+        raise ApiError(400, f"Wrong at {place}: {what}.", at=place) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _number(text: str) -> float:
+    """JSON has one kind of number: 1.0 is as good as 1."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+MAX_PARAMETERS = 1000
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+_Text = Annotated[str, msgspec.Meta(max_length=1024)]
+Q = TypeVar("Q", bound=msgspec.Struct)
+
+
+class IssueState(StrEnum):
+    """Which issues a list has."""
+
+    OPEN = "open"
+    FIXED = "fixed"
+    ALL = "all"
+
+
+class Waived(StrEnum):
+    """Whether waived issues are wanted."""
+
+    TRUE = "true"
+    FALSE = "false"
+    BOTH = "both"
+
+
+class NoParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """None."""
+
+
+class OneServer(NoParameters, frozen=True, kw_only=True):
+    """Which account's server is meant."""
+
+    account: _Text | None = None
+
+
+class Paging(NoParameters, frozen=True, kw_only=True):
+    """A page of a list."""
+
+    limit: _Limit = 100
+    cursor: Cursor | None = None
+
+
+class ServersQuery(Paging, frozen=True, kw_only=True):
+    """Which servers a list has. What is given several times is one or the other."""
+
+    account: tuple[_Text, ...] = ()
+    server: tuple[_Text, ...] = ()
+    """Ids, names or globs on names."""
+    severity: tuple[Severity, ...] = ()
+    """Has an open issue of that severity that is not waived."""
+    kind: tuple[Kind, ...] = ()
+    """Has an open issue of that kind that is not waived."""
+
+
+class ServerIssuesQuery(Paging, frozen=True, kw_only=True):
+    """Which issues of a server a list has."""
+
+    account: _Text | None = None
+    severity: tuple[Severity, ...] = ()
+    kind: tuple[Kind, ...] = ()
+    software: tuple[_Text, ...] = ()
+    """Globs on the canonical name."""
+    waived: Waived = Waived.BOTH
+    state: IssueState = IssueState.OPEN
+
+
+class IssuesQuery(ServerIssuesQuery, frozen=True, kw_only=True):
+    """Which issues a list has."""
+
+    account: tuple[_Text, ...] = ()  # type: ignore[assignment]  # Over all servers, several accounts make sense.
+    server: tuple[_Text, ...] = ()
+    """Ids, names or globs on names."""
+
+
+class SoftwareQuery(Paging, frozen=True, kw_only=True):
+    """A page of a server's software."""
+
+    account: _Text | None = None
+
+
+class ChangesQuery(NoParameters, frozen=True, kw_only=True):
+    """Where the feed goes on, and how long to wait for something new."""
+
+    after: Cursor | None = None
+    """A cursor, or ``latest``; without it the feed starts with the oldest change that is kept."""
+    wait: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+    """Seconds."""
+    limit: _Limit = 100
+
+
+class InboxQuery(Paging, frozen=True, kw_only=True):
+    """Which deliveries a list has."""
+
+    state: tuple[DeliveryState, ...] = ()
+    account: tuple[_Text, ...] = ()
+
+
+def is_repeatable(kind: type[msgspec.Struct], name: str) -> bool:
+    """Whether the parameter may be given several times."""
+    return get_origin(get_type_hints(kind)[name]) is tuple
+
+
+def read(query_string: bytes, kind: type[Q]) -> Q:
+    """The parameters; a 400 that names what is unknown, doubled or wrong."""
+    given: dict[str, list[str]] = defaultdict(list)
+    try:
+        pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise ApiError(400, f"There are over {MAX_PARAMETERS} query parameters.") from None
+    for name, value in pairs:
+        given[name].append(value)
+    known = kind.__struct_fields__
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        names = ", ".join(known) or "none"
+        raise ApiError(400, f"Unknown query parameter {unknown[0][:100]!r}; there are: {names}.", unknown=unknown[:20])
+    return _converted({name: _values(kind, name, values) for name, values in given.items()}, kind)
+
+
+def _values(kind: type[msgspec.Struct], name: str, values: list[str]) -> str | list[str]:
+    if any("\0" in value for value in values):
+        raise ApiError(400, f"Query parameter {name} holds a NUL character.")
+    if is_repeatable(kind, name):
+        return values
+    if len(values) > 1:
+        raise ApiError(400, f"Query parameter {name} is given {len(values)} times; give it once.")
+    return values[0]
+
+
+def _choices(kind: type[msgspec.Struct], name: str) -> list[str]:
+    """The words that a parameter takes; empty when it takes others too."""
+    hint = get_type_hints(kind).get(name)
+    enums = [one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, StrEnum)]
+    return [choice.value for enum in enums for choice in enum]
+
+
+def _converted(given: dict[str, str | list[str]], kind: type[Q]) -> Q:
+    try:
+        read = msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`")
+        choices = _choices(kind, name.partition("[")[0])
+        what = f"it has to be one of {', '.join(choices)}" if choices else what
+        raise ApiError(400, f"Query parameter {name or '?'} is wrong: {what}.") from None
+    for name, value in msgspec.structs.asdict(read).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ApiError(400, f"Query parameter {name} has to be a number.")
+    return read
+
+
+def selectors_of(asked: Iterable[int | str]) -> tuple[Selector, ...]:
+    """Read them, each once; a 400 when there are too many globs."""
+    try:
+        return queries.selectors_of(asked)
+    except queries.TooManyGlobs as error:
+        raise ApiError(400, str(error)) from None
+
+
+def only_one(connection: sa.Connection, asked: str, account: str | None, watched: Sequence[str] = ()) -> ServerKey:
+    """The server that a path means; a 404 when there is none, a 409 that tells them apart when there are several.
+
+    ``watched`` are the accounts that there are.
+    """
+    selector = Selector.of(asked, globs=False)
+    servers = find(connection, [selector], watched if account is None else (account,))[selector]
+    # The id goes before the name: whoever is called like another's id can still be asked for by its own.
+    servers = [server for server in servers if server.server_id == selector.number] or servers
+    if not servers:
+        raise _missing(connection, selector, account, watched)
+    if len(servers) > 1:
+        accounts = sorted({server.account for server in servers})
+        ids = sorted({server.server_id for server in servers})
+        ask = "say which with ?account=" if len(accounts) > 1 else "ask by id"
+        detail = f"There are {len(servers)} servers {asked!r}; {ask}."
+        raise ApiError(409, detail, accounts=accounts, ids=ids)
+    return servers[0].key
+
+
+def _missing(connection: sa.Connection, selector: Selector, account: str | None, watched: Sequence[str]) -> ApiError:
+    """A 404, that tells of a server that was there once."""
+    accounts = watched if account is None else (account,)
+    gone = [] if selector.name is None else queries.gone_servers(connection, selector.number, selector.name, accounts)
+    where = "" if account is None else f" in account {account!r}"
+    if not gone:
+        return ApiError(404, f"There is no server {selector.asked!r}{where}; /api/v1/servers lists them.")
+    removed = [
+        {"account": server.account, "id": server.server_id, "name": server.name, "removed_at": _rfc3339(at)}
+        for server, at in gone
+    ]
+    detail = (
+        f"There is no server {selector.asked!r}{where} any more: account {removed[0]['account']} lost it at"
+        f" {removed[0]['removed_at']}. It was removed at PatrolServer, or servers.include and servers.exclude leave it"
+        " out."
+    )
+    return ApiError(404, detail, removed=removed)
+
+
+def _rfc3339(at: float) -> str:
+    return time_of(at).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def any_glob(globs: Sequence[str]) -> Callable[[str], bool] | None:
+    """Whether a text matches one of the globs; ``None`` when there are none."""
+    if not globs:
+        return None
+    if len(globs) > MAX_GLOBS:
+        raise ApiError(400, f"There are {len(globs)} globs, and {MAX_GLOBS} are allowed.")
+    return lambda text: any_matches(globs, text)
+
+
+Q_co = TypeVar("Q_co", bound=msgspec.Struct, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +381,7 @@ class Operation:
     summary: str
     handler: Handler
     right: Right = Right.READ
-    query: type[msgspec.Struct] = arguments.NoParameters
+    query: type[msgspec.Struct] = NoParameters
     body: Any = None
     """The type of the JSON body; ``None``: a body is not looked at."""
     status: int = 200
@@ -155,7 +432,7 @@ class Endpoint:
         path = scope["path_params"]
         if any("\0" in part for part in path.values()):
             raise ApiError(404, "A path never holds a NUL character.")
-        query = arguments.read(scope["query_string"], operation.query)
+        query = read(scope["query_string"], operation.query)
         return _response(await operation.handler(self._api, Call(query=query, path=path, scope=scope, receive=receive)))
 
 

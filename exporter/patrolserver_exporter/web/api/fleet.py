@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from patrolserver_exporter.inbox import view
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.store import fleet, queries
-from patrolserver_exporter.store.selection import keys_of
-from patrolserver_exporter.web.api import conversion, cursors, selection, types
-from patrolserver_exporter.web.api.arguments import IssueState, Waived
-from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.store.queries import keys_meant as keys_of
+from patrolserver_exporter.web.api import cursors, endpoint, types
+from patrolserver_exporter.web.api.endpoint import Api, Call, IssueState, Reply, Waived, in_thread
+from patrolserver_exporter.web.http.requests import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.patrolserver.models import Software
     from patrolserver_exporter.store.queries import IssueRow, IssuesWanted, ServerKey
-    from patrolserver_exporter.web.api.arguments import (
+    from patrolserver_exporter.web.api.endpoint import (
         IssuesQuery,
         OneServer,
         ServerIssuesQuery,
@@ -38,23 +37,23 @@ async def servers(api: Api, call: Call[ServersQuery]) -> Reply:
     query = call.query
     cursor = None if query.cursor is None else cursors.read(query.cursor, cursors.ServersCursor)
     after = None if cursor is None else (cursor.account, cursor.server_id)
-    selectors, watched = selection.selectors_of(query.server), api.accounts()
+    selectors, watched = endpoint.selectors_of(query.server), api.accounts()
 
-    def work(connection: sa.Connection) -> tuple[list[fleet.ServerRecord], view.Doubts]:
+    def work(connection: sa.Connection) -> tuple[list[fleet.ServerRecord], deliveries.Doubts]:
         wanted = queries.ServersWanted(
             accounts=query.account,
             severities=query.severity,
             kinds=query.kind,
             keys=keys_of(connection, selectors, query.account or watched),
         )
-        doubts = view.doubts(connection)
+        doubts = deliveries.doubts(connection)
         return queries.servers_page(connection, wanted, after, query.limit + 1), doubts
 
     records, doubts = await api.read(work)
     return Reply(await in_thread(_servers_page, records, doubts, query.limit, api.now()))
 
 
-def _servers_page(records: list[fleet.ServerRecord], doubts: view.Doubts, limit: int, now: float) -> bytes:
+def _servers_page(records: list[fleet.ServerRecord], doubts: deliveries.Doubts, limit: int, now: float) -> bytes:
     shown_ones = records[:limit]
     next_cursor = None
     if len(records) > limit:
@@ -64,18 +63,18 @@ def _servers_page(records: list[fleet.ServerRecord], doubts: view.Doubts, limit:
     return msgspec.json.encode(types.ServerPage(items=items, next_cursor=next_cursor))
 
 
-def _show(record: fleet.ServerRecord, doubts: view.Doubts, now: float) -> types.Server:
+def _show(record: fleet.ServerRecord, doubts: deliveries.Doubts, now: float) -> types.Server:
     in_doubt = doubts.concern(record.account, record.state.answered_at)
-    return conversion.server(record, now=now, in_doubt=in_doubt)
+    return types.server_of(record, now=now, in_doubt=in_doubt)
 
 
 async def server(api: Api, call: Call[OneServer]) -> Reply:
     """One server."""
     watched = api.accounts()
 
-    def work(connection: sa.Connection) -> tuple[fleet.ServerRecord | None, view.Doubts]:
-        key = selection.only_one(connection, call.path["server"], call.query.account, watched)
-        return fleet.find_server(connection, key.account, key.server_id), view.doubts(connection)
+    def work(connection: sa.Connection) -> tuple[fleet.ServerRecord | None, deliveries.Doubts]:
+        key = endpoint.only_one(connection, call.path["server"], call.query.account, watched)
+        return fleet.find_server(connection, key.account, key.server_id), deliveries.doubts(connection)
 
     record, doubts = await api.read(work)
     if record is None:
@@ -86,7 +85,7 @@ async def server(api: Api, call: Call[OneServer]) -> Reply:
 async def issues(api: Api, call: Call[IssuesQuery]) -> Reply:
     """A page of issues over all servers."""
     query = call.query
-    selectors, watched = selection.selectors_of(query.server), api.accounts()
+    selectors, watched = endpoint.selectors_of(query.server), api.accounts()
     return await _issues(
         api, query, query.account, lambda connection: keys_of(connection, selectors, query.account or watched)
     )
@@ -96,7 +95,7 @@ async def server_issues(api: Api, call: Call[ServerIssuesQuery]) -> Reply:
     """A page of one server's issues."""
     query, asked, watched = call.query, call.path["server"], api.accounts()
     return await _issues(
-        api, query, (), lambda connection: frozenset({selection.only_one(connection, asked, query.account, watched)})
+        api, query, (), lambda connection: frozenset({endpoint.only_one(connection, asked, query.account, watched)})
     )
 
 
@@ -107,7 +106,7 @@ async def _issues(
     keys_of: Callable[[sa.Connection], frozenset[ServerKey] | None],
 ) -> Reply:
     after = 0 if query.cursor is None else cursors.read(query.cursor, cursors.IssuesCursor).row
-    matches = selection.any_glob(query.software)
+    matches = endpoint.any_glob(query.software)
     rows: list[IssueRow] = []
     on: int | None = after
     while on is not None and len(rows) < query.limit:
@@ -135,7 +134,7 @@ def _wanted(query: ServerIssuesQuery, accounts: tuple[str, ...], keys: frozenset
 
 def _issues_page(rows: list[IssueRow], on: int | None) -> bytes:
     next_cursor = None if on is None else cursors.write(cursors.IssuesCursor(on))
-    items = tuple(conversion.issue(row.issue, row.server) for row in rows)
+    items = tuple(types.issue_of(row.issue, row.server) for row in rows)
     return msgspec.json.encode(types.IssuePage(items=items, next_cursor=next_cursor))
 
 
@@ -145,7 +144,7 @@ async def software(api: Api, call: Call[SoftwareQuery]) -> Reply:
     after = None if query.cursor is None else cursors.read(query.cursor, cursors.SoftwareCursor)
 
     def work(connection: sa.Connection) -> tuple[Software, ...] | None:
-        key = selection.only_one(connection, asked, query.account, watched)
+        key = endpoint.only_one(connection, asked, query.account, watched)
         return fleet.software_of(connection, key.account, key.server_id)
 
     installed = await api.read(work)
@@ -161,14 +160,14 @@ def _software_page(installed: tuple[Software, ...], after: cursors.SoftwareCurso
         placed[name, location, ordinal] = one
     left = sorted(place for place in placed if after is None or place > (after.name, after.location, after.ordinal))
     next_cursor = cursors.write(cursors.SoftwareCursor(*left[limit - 1])) if len(left) > limit else None
-    items = tuple(conversion.software(placed[place]) for place in left[:limit])
+    items = tuple(types.software_of(placed[place]) for place in left[:limit])
     return msgspec.json.encode(types.SoftwarePage(items=items, next_cursor=next_cursor))
 
 
 async def refresh(api: Api, call: Call[Any]) -> Reply:
     """Have a server polled now."""
     asked, account, watched = call.path["server"], call.query.account, api.accounts()
-    key = await api.read(lambda connection: selection.only_one(connection, asked, account, watched))
+    key = await api.read(lambda connection: endpoint.only_one(connection, asked, account, watched))
     operation = api.refreshes.start(key.account, key.server_id)
     if operation is None:
         raise ApiError(429, "Too many refreshes are under way; try again later.", headers={"retry-after": "10"})

@@ -12,30 +12,26 @@ import msgspec
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import waivers_of
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.gate.detail import Detail, listed
 from patrolserver_exporter.gate.evidence import AccountHealth, gather
 from patrolserver_exporter.gate.judge import judge
-from patrolserver_exporter.gate.limits import limits_of
-from patrolserver_exporter.gate.policy import AskedPolicy, InForce, Policy, PolicyRefused, in_force
-from patrolserver_exporter.gate.verdict import KindCounts, ReasonCode, Verdict
-from patrolserver_exporter.inbox import view
+from patrolserver_exporter.gate.policy import AskedPolicy, InForce, Policy, PolicyRefused, in_force, limits_of
+from patrolserver_exporter.gate.verdict import Detail, KindCounts, ReasonCode, Verdict, listed
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Waiver
-from patrolserver_exporter.web.api import conversion
-from patrolserver_exporter.web.api.arguments import convert, read_json
-from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, in_thread
-from patrolserver_exporter.web.api.selection import selectors_of
+from patrolserver_exporter.web.api import types
+from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, convert, in_thread, read_json, selectors_of
 from patrolserver_exporter.web.api.types import Id, Issue
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.http.requests import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import sqlalchemy as sa
 
-    from patrolserver_exporter.config.schema import Gate
+    from patrolserver_exporter.config.schema import Gate, Issues
     from patrolserver_exporter.gate import verdict
     from patrolserver_exporter.gate.evidence import Evidence
-    from patrolserver_exporter.store.selection import Selector
+    from patrolserver_exporter.store.queries import Selector
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 MAX_SELECTED = 10_000
@@ -152,11 +148,11 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
     }
 
     def read(connection: sa.Connection) -> list[Evidence]:
-        news = view.doubts(connection)
+        news = deliveries.doubts(connection)
         return gather(connection, asked.selectors, asked.account, watched, news.concern)
 
     evidence = await api.read(read)
-    return Reply(await in_thread(answer, evidence, asked, config.issues.waivers, api.now()))
+    return Reply(await in_thread(answer, evidence, asked, config.issues, api.now()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +174,17 @@ def read_request(data: Any, settings: Gate) -> GateRequest:
     )
 
 
-def answer(evidence: Sequence[Evidence], asked: GateRequest, waivers: Sequence[Waiver], now: float) -> bytes:
-    """The verdict as JSON; ``waivers`` are the configuration's."""
+def answer(evidence: Sequence[Evidence], asked: GateRequest, issues: Issues, now: float) -> bytes:
+    """The verdict as JSON; ``issues`` are the configuration's."""
     policy = asked.in_force.policy
-    judgement = judge(evidence, policy, now, baseline=asked.in_force.baseline, waivers=waivers)
+    judgement = judge(
+        evidence,
+        policy,
+        now,
+        baseline=asked.in_force.baseline,
+        waivers=issues.waivers,
+        exploit_risk=issues.exploit_risk,
+    )
     shown, omitted = listed(judgement, asked.detail)
     ages = [server.data_age_seconds for server in judgement.servers if server.data_age_seconds is not None]
     nothing_known = all(server.counts is None for server in judgement.servers)
@@ -189,7 +192,7 @@ def answer(evidence: Sequence[Evidence], asked: GateRequest, waivers: Sequence[W
         GateReply(
             verdict=judgement.verdict,
             passed=judgement.verdict is Verdict.PASS,
-            judged_at=conversion.time_of(now),
+            judged_at=types.time_of(now),
             policy=asked.in_force.name,
             reasons=tuple(map(_reason, shown.reasons)),
             reasons_not_listed=omitted.reasons,
@@ -317,4 +320,4 @@ def _violations(
 
 
 def _issues(judged: Iterable[verdict.JudgedIssue]) -> tuple[Issue, ...]:
-    return tuple(conversion.issue(one.issue, one.server) for one in judged)
+    return tuple(types.issue_of(one.issue, one.server) for one in judged)

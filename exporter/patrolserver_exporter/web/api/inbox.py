@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from patrolserver_exporter.inbox import transitions, view
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.web.api import conversion, cursors, types
+from patrolserver_exporter.web.api import cursors, types
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply
-from patrolserver_exporter.web.http.problems import ApiError
+from patrolserver_exporter.web.http.requests import ApiError
 
 if TYPE_CHECKING:
-    from patrolserver_exporter.inbox.delivery import Delivery
+    from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.web.api.arguments import InboxQuery
+    from patrolserver_exporter.web.api.endpoint import InboxQuery
 
 _ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 
@@ -27,7 +27,7 @@ async def inbox(api: Api, call: Call[InboxQuery]) -> Reply:
     query = call.query
     after = 0 if query.cursor is None else cursors.read(query.cursor, cursors.InboxCursor).row
     found = await api.read(
-        lambda connection: view.page(
+        lambda connection: deliveries.page(
             connection, after=after, limit=query.limit + 1, states=query.state, accounts=query.account
         )
     )
@@ -37,7 +37,7 @@ async def inbox(api: Api, call: Call[InboxQuery]) -> Reply:
 
 
 def _show(api: Api, delivery: Delivery) -> types.InboxItem:
-    item = conversion.inbox_item(delivery)
+    item = types.inbox_item_of(delivery)
     if item.last_error is None:
         return item
     return msgspec.structs.replace(item, last_error=api.context.redactor.redact(item.last_error))
@@ -46,7 +46,7 @@ def _show(api: Api, delivery: Delivery) -> types.InboxItem:
 async def show(api: Api, call: Call[Any]) -> Reply:
     """One delivery, and the reply that could not be understood."""
     delivery_id = _id(call)
-    found = await api.read(lambda connection: view.get(connection, delivery_id))
+    found = await api.read(lambda connection: deliveries.get(connection, delivery_id))
     if found is None:
         raise _no_delivery(delivery_id)
     delivery, body = found
@@ -62,12 +62,12 @@ async def replay(api: Api, call: Call[Any]) -> Reply:
 
     def work(unit: Unit) -> Delivery | None:
         unit.effects.append(InboxMoved())
-        delivery = transitions.replay(unit, delivery_id, now=api.now())
+        delivery = deliveries.replay(unit, delivery_id, now=api.now())
         if delivery is None or delivery.account in configured:
             return delivery
         # Nobody would ever take it, and it would fill the inbox.
-        transitions.follow_accounts(unit, configured, now=api.now())
-        found = view.get(unit.connection, delivery_id)
+        deliveries.follow_accounts(unit, configured, now=api.now())
+        found = deliveries.get(unit.connection, delivery_id)
         return found and found[0]
 
     delivery = await api.write(work)
@@ -82,7 +82,7 @@ async def drop(api: Api, call: Call[Any]) -> Reply:
 
     def work(unit: Unit) -> bool:
         unit.effects.append(InboxMoved())
-        return transitions.drop(unit, delivery_id)
+        return deliveries.drop(unit, delivery_id)
 
     if not await api.write(work):
         raise _no_delivery(delivery_id)

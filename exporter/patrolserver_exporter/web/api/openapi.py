@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from patrolserver_exporter import __version__
-from patrolserver_exporter.web.api import arguments, types
-from patrolserver_exporter.web.http.problems import MEDIA_TYPE, phrase
+from patrolserver_exporter.web.api import endpoint, types
+from patrolserver_exporter.web.http.requests import MEDIA_TYPE, phrase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ def _query_parameters(kind: type[msgspec.Struct]) -> list[dict[str, Any]]:
     properties = components[kind.__name__]["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": _plain(schema, components)}
-        | ({"explode": True, "style": "form"} if arguments.is_repeatable(kind, name) else {})
+        | ({"explode": True, "style": "form"} if endpoint.is_repeatable(kind, name) else {})
         for name, schema in properties.items()
     ]
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.web.api.conversion import time_of
-from patrolserver_exporter.web.api.types import Operation, OperationState
+from patrolserver_exporter.web.api.types import Operation, OperationState, time_of
 
 if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter import __version__
-from patrolserver_exporter.inbox import view
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.store import fleet
-from patrolserver_exporter.web.api import conversion, types
+from patrolserver_exporter.web.api import types
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from patrolserver_exporter.inbox.view import StateCount
+    from patrolserver_exporter.inbox.deliveries import StateCount
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.sync.accounts import AccountStatus
 
@@ -23,7 +23,7 @@ async def status(api: Api, _call: Call[Any]) -> Reply:
     """Accounts, and the inbox by state."""
 
     def work(connection: sa.Connection) -> tuple[dict[str, AccountRecord], list[StateCount]]:
-        return fleet.account_records(connection), view.census(connection)
+        return fleet.account_records(connection), deliveries.census(connection)
 
     records, census = await api.read(work)
     accounts = (_account(api, one, records.get(one.name)) for one in api.context.watching.statuses())
@@ -48,7 +48,7 @@ def _account(api: Api, status: AccountStatus, record: AccountRecord | None) -> t
     return types.AccountReport(
         name=status.name,
         up=None if record is None else record.up,
-        last_success_at=None if record is None else conversion.maybe_time(record.last_success_at),
+        last_success_at=None if record is None else types.maybe_time(record.last_success_at),
         servers=status.servers,
         poll_interval_seconds=status.poll_interval,
         trouble=None if status.trouble is None else api.context.redactor.redact(status.trouble),
@@ -57,6 +57,6 @@ def _account(api: Api, status: AccountStatus, record: AccountRecord | None) -> t
         list_complete=status.list_complete,
         list_partial_because=tuple(map(api.context.redactor.redact, status.list_partial_because)),
         servers_missing=status.servers_missing,
-        paused_until=conversion.maybe_time(status.pause_until),
+        paused_until=types.maybe_time(status.pause_until),
         pause_reason=None if status.pause_reason is None else api.context.redactor.redact(status.pause_reason),
     )

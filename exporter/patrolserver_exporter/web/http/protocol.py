@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from patrolserver_exporter.web.http import problems
+from patrolserver_exporter.web.http import requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -378,9 +378,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def _answer(status: int, detail: str) -> bytes:
-    body = problems.document(status, detail=detail)
+    body = requests.document(status, detail=detail)
     head = (
-        f"HTTP/1.1 {status} {problems.phrase(status)}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+        f"HTTP/1.1 {status} {requests.phrase(status)}\r\ncontent-type: {requests.MEDIA_TYPE}\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode("ascii") + body

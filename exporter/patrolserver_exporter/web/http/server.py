@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from patrolserver_exporter.web.http.problems import Problem
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, GuardedProtocol, WebEvent
+from patrolserver_exporter.web.http.requests import Problem
 from patrolserver_exporter.web.http.tls import ServerTls
 
 if TYPE_CHECKING:

@@ -4,18 +4,18 @@ import logging
 import os
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta
-from yaml import MappingNode, Node, ScalarNode
+from yaml import MappingNode
 
 from patrolserver_exporter.config import values
-from patrolserver_exporter.config.nodes import MAX_BYTES, is_null, join_key, own_tag, parse_nodes, shown_key
-from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
-from patrolserver_exporter.config.reading import WRONG, FilePath, Reading, Section, Value
+from patrolserver_exporter.config.load import read_nodes
+from patrolserver_exporter.config.problem import ConfigError, Unfit
+from patrolserver_exporter.config.reading import Reading, Value
 
 TLS13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
 """All of these are always on: neither Go nor Python can choose among them."""
@@ -52,13 +52,6 @@ def is_choice_of_tls13(suites: tuple[str, ...]) -> bool:
     return 0 < len(TLS13.intersection(suites)) < len(TLS13)
 
 
-def curve(name: str) -> str:
-    """Return OpenSSL's name of the curve; raises `Unfit`."""
-    if name not in CURVES:
-        raise Unfit(f"needs one of {', '.join(CURVES)}")
-    return CURVES[name]
-
-
 def boolean(text: str) -> bool:
     """Read a boolean as Go's YAML does; raises `Unfit`."""
     # Files are shared with exporters that take these too.
@@ -80,14 +73,14 @@ def _is_reason(meaning: object) -> bool:
     return isinstance(meaning, str)
 
 
-def _refused(reason: str) -> Value:
+def _refused(reason: str) -> Meta:
     def parse(_text: str) -> None:
         raise Unfit(reason)
 
-    return Value("nothing", parse, may_show=False)
+    return Value("nothing", parse, may_show=False).meta
 
 
-_Boolean = Annotated[bool, Value("boolean", boolean)]
+_Boolean = Annotated[bool, Value("boolean", boolean).meta]
 _OLD_TLS = "is too old to be served by today's OpenSSL; use TLS12 or TLS13"
 _UNVERIFIED = "cannot be honoured, as it takes certificates unverified; use RequireAndVerifyClientCert"
 _VERSION = Value(
@@ -108,20 +101,20 @@ _CLIENT_AUTH = _choice(
 class TlsSettings:
     """``tls_server_config``."""
 
-    cert_file: Annotated[Path, FilePath()]
+    cert_file: Path
     """The certificate with its chain, PEM."""
-    key_file: Annotated[Path, FilePath()]
+    key_file: Path
     """Its key, PEM, without a passphrase."""
-    client_ca_file: Annotated[Path | None, FilePath()] = None
+    client_ca_file: Path | None = None
     """Whom to trust to certify clients."""
-    client_auth_type: Annotated[ssl.VerifyMode, Value("client_auth_type", _CLIENT_AUTH)] = ssl.CERT_NONE
-    client_allowed_sans: tuple[Annotated[str, Value("name", values.text)], ...] | None = None
+    client_auth_type: Annotated[ssl.VerifyMode, Value("client_auth_type", _CLIENT_AUTH).meta] = ssl.CERT_NONE
+    client_allowed_sans: tuple[str, ...] | None = None
     """Names, one of which a client has to have."""
-    min_version: Annotated[ssl.TLSVersion, _VERSION] = ssl.TLSVersion.TLSv1_2
-    max_version: Annotated[ssl.TLSVersion, _VERSION] = ssl.TLSVersion.TLSv1_3
-    cipher_suites: tuple[Annotated[str, Value("cipher suite", suite)], ...] = ()
+    min_version: Annotated[ssl.TLSVersion, _VERSION.meta] = ssl.TLSVersion.TLSv1_2
+    max_version: Annotated[ssl.TLSVersion, _VERSION.meta] = ssl.TLSVersion.TLSv1_3
+    cipher_suites: tuple[Annotated[str, Value("cipher suite", suite).meta], ...] = ()
     """In Go's names; empty for OpenSSL's own choice."""
-    curve_preferences: tuple[Annotated[str, Value("curve", curve)], ...] = ()
+    curve_preferences: tuple[Annotated[str, Value("curve", values.choice(CURVES)).meta], ...] = ()
     """In OpenSSL's names; at most one."""
     prefer_server_cipher_suites: _Boolean = True
     cert: Annotated[None, _refused("cannot be inline; write it to a file and name that in cert_file")] = None
@@ -134,24 +127,21 @@ class TlsSettings:
         return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
 
 
-@dataclass(frozen=True, slots=True)
-class _TlsSection(Section):
-    """``tls_server_config``, with the rules that look at several of its keys; empty it means no TLS."""
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        if is_null(node) or (isinstance(node, MappingNode) and not node.value):
-            return None
-        settings = Section.read(self, reading, node, path)
-        if isinstance(settings, TlsSettings):
-            for key, message in _contradictions(settings):
-                reading.wrong(reading.found.get(join_key(path, key), (node, None))[0], join_key(path, key), message)
-        return settings
+def _contradictions(config: "WebConfig") -> list[tuple[str, str]]:
+    found = []
+    if config.rate_limit.interval and not config.rate_limit.burst:
+        found.append(("rate_limit.burst", "is missing or 0: nothing would be answered"))
+    for name, text in config.http_server_config.headers.items():
+        if HEADERS[name] and text not in HEADERS[name]:
+            found.append((f"http_server_config.headers.{name}", f"needs one of {', '.join(HEADERS[name])}"))
+    if tls := config.tls_server_config:
+        found += [(f"tls_server_config.{key}", message) for key, message in _contradictions_of_tls(tls)]
+    return found
 
 
-def _contradictions(tls: TlsSettings) -> list[tuple[str, str]]:
+def _contradictions_of_tls(tls: TlsSettings) -> list[tuple[str, str]]:
     found = []
     verifies = tls.client_auth_type is not ssl.CERT_NONE
-    found += [(key, "is missing; add it") for key in ("cert_file", "key_file") if getattr(tls, key) is None]
     if is_choice_of_tls13(tls.cipher_suites):
         found.append(
             ("cipher_suites", "names suites of TLS 1.3, among which none can be chosen; name all three or none")
@@ -169,9 +159,6 @@ def _contradictions(tls: TlsSettings) -> list[tuple[str, str]]:
     return found
 
 
-TLS_SERVER_CONFIG = _TlsSection(TlsSettings)
-
-
 logger = logging.getLogger(__name__)
 
 HEADERS: dict[str, tuple[str, ...]] = {
@@ -187,62 +174,42 @@ _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 _FIELD_VALUE = re.compile(r"[\x20-\x7e]+")
 
 
-@dataclass(frozen=True, slots=True)
-class _MapOf:
-    """A mapping whose keys are free, as pairs in the order of the file."""
-
-    parse: Callable[[str, str], str]
-    kind: str = "mapping"
-
-    def read(self, reading: Reading, node: Node, path: str) -> Any:
-        """Return the pairs, or `WRONG` when one of them is."""
-        if is_null(node):
-            return ()
-        if not isinstance(node, MappingNode):
-            return reading.wrong(node, path, "needs keys and values")
-        pairs = [self._pair(reading, key, child, path) for key, child in node.value]
-        return WRONG if any(pair is WRONG for pair in pairs) else tuple(pairs)
-
-    def _pair(self, reading: Reading, key: Node, node: Node, path: str) -> Any:
-        inner = join_key(path, shown_key(key.value))
-        if not isinstance(node, ScalarNode) or own_tag(node):
-            return reading.wrong(node, inner, "needs a single value, without a tag")
-        try:
-            return key.value, self.parse(key.value, node.value)
-        except Unfit as error:
-            return reading.wrong(node, inner, str(error))
-
-
 def _no_http2(text: str) -> bool:
     if boolean(text):
         raise Unfit("cannot be true: only HTTP/1.1 is served; write false or leave it out")
     return False
 
 
-def _header(name: str, value: str) -> str:
-    if name not in HEADERS:
-        raise Unfit(f"is a header that cannot be set; known here: {', '.join(HEADERS)}")
-    if HEADERS[name] and value not in HEADERS[name]:
-        raise Unfit(f"needs one of {', '.join(HEADERS[name])}")
+def _header(value: str) -> str:
     if not _FIELD_VALUE.fullmatch(value):
         raise Unfit("needs printable ASCII on one line")
     return value
 
 
-def _user(name: str, password_hash: str) -> str:
+def _user(name: str) -> str:
     if not name or ":" in name:
         raise Unfit("is no user's name: it may neither be empty nor hold a colon")
+    return name
+
+
+def _hash(password_hash: str) -> str:
     if not _BCRYPT.fullmatch(password_hash):
         raise Unfit("needs a bcrypt hash; make one with: htpasswd -nBC 10 NAME")
     return password_hash
+
+
+_HeaderName = Annotated[str, Value("header", values.choice({name: name for name in HEADERS})).meta]
+_HeaderText = Annotated[str, Value("text", _header).meta]
+_User = Annotated[str, Value("name", _user).meta]
+_Hash = Annotated[str, Value("bcrypt hash", _hash, may_show=False).meta]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
     """``http_server_config``."""
 
-    http2: Annotated[bool, Value("boolean", _no_http2)] = False
-    headers: Annotated[tuple[tuple[str, str], ...], _MapOf(_header)] = ()
+    http2: Annotated[bool, Value("boolean", _no_http2).meta] = False
+    headers: Mapping[_HeaderName, _HeaderText] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,39 +224,26 @@ class RateLimit:
 class WebConfig:
     """The whole file; everything in it is optional."""
 
-    tls_server_config: Annotated[TlsSettings | None, TLS_SERVER_CONFIG] = None
+    tls_server_config: TlsSettings | None = None
     http_server_config: HttpSettings = field(default_factory=HttpSettings)
-    basic_auth_users: Annotated[tuple[tuple[str, str], ...], _MapOf(_user)] = field(default=(), repr=False)
+    basic_auth_users: Mapping[_User, _Hash] = field(default_factory=dict, repr=False)
     """Names and bcrypt hashes."""
     rate_limit: RateLimit = field(default_factory=RateLimit)
 
 
-WEB_CONFIG = Section(WebConfig)
-
-
 def load_web_config(path: Path) -> WebConfig:
     """Read the file; raises `ConfigError` with everything that is wrong in it. Paths start at its folder."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        message = f"cannot be read ({reason}); correct --web.config.file, or let the exporter's user read it"
-        raise ConfigError((Problem(str(path), None, None, "", message),)) from None
+    root = read_nodes(path, "--web.config.file", may_be_empty=True)
+    if isinstance(root, MappingNode):
+        # Empty it means no TLS.
+        root.value = [pair for pair in root.value if pair[0].value != "tls_server_config" or pair[1].value]
     reading = Reading(file=str(path), folder=path.parent)
-    config = WEB_CONFIG.read(reading, _root(raw, str(path)), "")
-    if isinstance(config, WebConfig) and config.rate_limit.interval and not config.rate_limit.burst:
-        reading.wrong(reading.found["rate_limit"][0], "rate_limit.burst", "is missing or 0: nothing would be answered")
+    config: WebConfig = reading.whole(WebConfig, root)
+    for key, message in _contradictions(config):
+        reading.wrong(reading.found.get(key, (root, None))[0], key, message)
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
-    assert isinstance(config, WebConfig)  # noqa: S101 - without problems there is a value
     return config
-
-
-def _root(raw: bytes, file: str) -> Node:
-    if all(not line.strip() or line.lstrip().startswith(b"#") for line in raw.splitlines()):
-        return MappingNode("", [])
-    return parse_nodes(raw, file)
 
 
 Signature = tuple[tuple[int, int, int], ...]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import WAITING, DeliveryState
+from patrolserver_exporter.inbox.deliveries import WAITING, DeliveryState
 from patrolserver_exporter.store.views import PollState, poll_states
 from patrolserver_exporter.web.pages.words import maybe, span
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.inbox.view import InboxCount
+    from patrolserver_exporter.inbox.deliveries import InboxCount
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.sync.accounts import AccountStatus
@@ -85,13 +85,12 @@ def of_server(state: PollState, now: float) -> Freshness:
     if state.last_poll_at is None:
         return Freshness(never=1)
     named = Named(1, ((tuple(-count for count in state.open_issues or ()), state.name or str(state.server_id)),))
-    empty = state.software is not None and not any(state.software)
     return Freshness(
         failed=int(not state.poll_success),
         old=int(now - state.last_poll_at > OLD),
         oldest_at=state.last_poll_at,
-        partial=Named() if state.poll_complete or empty else named,
-        empty=named if empty else Named(),
+        partial=Named() if state.poll_complete or state.empty else named,
+        empty=named if state.empty else Named(),
         unknown_risk=named if state.exploits_unknown_risk else Named(),
     )
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from patrolserver_exporter.web.access.rights import header
+from patrolserver_exporter.web.access import header
 from patrolserver_exporter.web.http.server import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-    from patrolserver_exporter.web.access.rights import Principal
+    from patrolserver_exporter.web.access import Principal
     from patrolserver_exporter.web.context import WebContext
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)

@@ -144,10 +144,8 @@ def marker(summary: ServerSummary, now: float) -> str:
         return "last poll failed"
     if now - summary.last_poll_at > OLD:
         return "older than 24 hours"
-    if summary.software is not None and not any(summary.software):
-        return "no software listed"
     if not summary.poll_complete:
-        return "only a part was read"
+        return "partial or empty"
     return "waits for a poll" if summary.in_doubt else ""
 
 

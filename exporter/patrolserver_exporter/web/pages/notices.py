@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.inbox.delivery import DeliveryState
+from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.web.pages.accounts import Freshness
 from patrolserver_exporter.web.pages.words import counted, moment, number
@@ -13,7 +13,7 @@ from patrolserver_exporter.web.pages.words import counted, moment, number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from patrolserver_exporter.inbox.view import InboxCount
+    from patrolserver_exporter.inbox.deliveries import InboxCount
     from patrolserver_exporter.issues.model import Waiver
     from patrolserver_exporter.web.pages.accounts import AccountView, Named
 
@@ -77,7 +77,8 @@ def of_store(trouble: str | None) -> Iterator[Notice]:
 def of_lists(accounts: Iterable[AccountView]) -> Iterator[Notice]:
     """Tell which server lists are only a part, or wait to be confirmed."""
     for account in accounts:
-        if account.list_partial_because:
+        # Where the call failed, its trouble says the same and more.
+        if account.list_partial_because and account.trouble is None:
             yield Notice(
                 f"The last server list of account {account.name} was only a part of the whole.",
                 "Servers that it lacks are kept, and the gate answers unknown to globs. Ask PatrolServer why its API "
@@ -98,11 +99,11 @@ def of_pauses(accounts: Iterable[AccountView]) -> Iterator[Notice]:
     for account in accounts:
         if account.pause is not None:
             yield Notice(
-                f"PatrolServer put off the calls of account {account.name} until {account.pause.shown} "
-                f"({account.pause.words}).",
+                f"Account {account.name} makes no calls until {account.pause.shown} ({account.pause.words}), because "
+                "PatrolServer asked to wait.",
                 "Its data gets older meanwhile. A refresh of a server or a reload makes one try at once; "
                 "poll.max_pause bounds what may be waited. If it happens often, lower poll.max_requests_per_minute.",
-                account.pause_reason,
+                "" if account.pause_reason == account.trouble else account.pause_reason,
             )
 
 

@@ -17,14 +17,14 @@ from starlette.routing import Route
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.inbox.view import unfinished
+from patrolserver_exporter.inbox.deliveries import unfinished
 from patrolserver_exporter.issues.model import SEVERITIES
-from patrolserver_exporter.live.gzip_parts import accepts_gzip
+from patrolserver_exporter.live.encoding import accepts_gzip
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.store.views import FleetFilter, accounts_with, as_server_id, fleet_view, server_view
-from patrolserver_exporter.web.access.rights import Denied, authorise
-from patrolserver_exporter.web.http.problems import Problem, phrase
+from patrolserver_exporter.web.access import Denied, authorise
+from patrolserver_exporter.web.http.requests import Problem, phrase
 from patrolserver_exporter.web.pages import fleet
 from patrolserver_exporter.web.pages.accounts import FreshnessReader, account_views, exporter_view
 from patrolserver_exporter.web.pages.connect import connect
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from starlette.requests import Request
 
-    from patrolserver_exporter.web.access.rights import Principal
+    from patrolserver_exporter.web.access import Principal
     from patrolserver_exporter.web.context import WebContext
 
 

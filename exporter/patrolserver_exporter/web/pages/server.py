@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.issues.classify import state_of
-from patrolserver_exporter.issues.exploits import known_risk
+from patrolserver_exporter.issues.classify import known_risk, state_of
 from patrolserver_exporter.issues.model import SEVERITIES, Kind, State
 from patrolserver_exporter.issues.waive import concerns, covers, day_of, is_expired
 from patrolserver_exporter.web.pages.accounts import OLD
@@ -359,6 +358,16 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
         yield Notice(
             "It has another name than before, or came back: what was known may be another server's.",
             "Until its next whole poll no numbers are shown, and the gate answers unknown.",
+        )
+    if state.came_back_at is not None:
+        yield Notice(
+            "It was gone from the server list and came back: what is known is from before.",
+            "Until its next whole poll the gate answers unknown.",
+        )
+    if state.exploits_unknown:
+        yield Notice(
+            f"The last poll did not tell the exploits of {counted(state.exploits_unknown, 'software', 'software')}.",
+            "Those known before are kept, and the gate answers unknown. If it lasts, ask PatrolServer about it.",
         )
     if state.missing_since is not None:
         yield Notice(

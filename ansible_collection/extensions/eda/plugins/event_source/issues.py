@@ -15,20 +15,28 @@ import ssl
 import tempfile
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+import yaml
 
 DOCUMENTATION = r"""
 ---
-short_description: Issues that open, are fixed or waived, as the exporter learns of them
+short_description: Issues that open, become worse, are fixed or waived, as the exporter learns of them
 description:
   - Follows the exporter's change feed by long poll. Each change is an event.
+  - An event has C(change), C(at), C(id), C(exporter_url) and C(issue), which is the issue after the change as M(patrolserver.monitoring.issues_info)
+    returns it, with its C(exploits) and C(severity_since).
+  - C(worsened) means that an open issue got a higher severity, or one more exploit that counts; C(eased) means that it got a lower severity.
+    Who reacts to C(opened) has to react to C(worsened), too. A known issue of medium severity that becomes critical does not open again.
   - With O(cursor_file), it goes on where it was after a restart of the rulebook, so that nothing is missed; an event may then come twice.
   - An exporter that is down, restarts or refuses is no reason to end. The source waits, longer each time, and goes on at its cursor.
   - A webhook's issue is C(reported), with severity C(high), until a poll has looked at it; only then it may turn out to be critical. Such an issue
-    is held back until it is confirmed, and comes once, as it is then. See O(confirm_timeout).
+    is held back until it is confirmed, and comes once, as it is then. That a poll made it worse or better is no event of its own then.
+    See O(confirm_timeout).
   - If the exporter no longer keeps the changes after the cursor, it goes on with the oldest one that is kept, and says so with an event
     whose C(change) is C(gap).
+  - An option that is unknown or has a wrong value ends the rulebook at its start, with an error that names it.
 options:
   exporter_url:
     description: Where the exporter listens, without the path of its API.
@@ -51,19 +59,23 @@ options:
     description: A file that keeps the cursor. Each activation needs its own.
     type: str
   change:
-    description: The changes that make events.
+    description:
+      - The changes that make events.
+      - The end of a waiver is V(unwaived), also where it makes an issue more severe.
     type: list
     elements: str
-    choices: [opened, fixed, reopened, waived, unwaived]
-    default: [opened, reopened]
+    choices: [opened, fixed, reopened, worsened, eased, waived, unwaived]
+    default: [opened, reopened, worsened]
   severity:
-    description: The severities that make events. If unset, all.
+    description: The severities that make events, as they are after the change. If unset or empty, all.
     type: list
     elements: str
+    choices: [critical, high, medium, low]
   kind:
-    description: The kinds of issues that make events. If unset, all.
+    description: The kinds of issues that make events. If unset or empty, all.
     type: list
     elements: str
+    choices: [unsupported, outdated, exploitable, reported]
   confirm_timeout:
     description: Seconds to hold back an issue that no poll has confirmed yet; after that it comes as it is. V(0) holds nothing back.
     type: float
@@ -73,7 +85,7 @@ options:
     type: int
     default: 30
   limit:
-    description: How many changes to ask for at once.
+    description: How many changes to ask for at once, up to 1000.
     type: int
     default: 100
   validate_certs:
@@ -102,30 +114,23 @@ EXAMPLES = r"""
     token: "{{ exporter_token }}"
     severity: [critical]
     cursor_file: /var/lib/eda/critical.cursor
+
+- name: All that becomes better or worse, for a ticket system
+  patrolserver.monitoring.issues:
+    exporter_url: https://exporter.example.org
+    token: "{{ exporter_token }}"
+    change: [opened, reopened, worsened, eased, fixed]
+    cursor_file: /var/lib/eda/tickets.cursor
 """
 
 log = logging.getLogger("patrolserver.monitoring.issues")
 
-CHANGES = ("opened", "fixed", "reopened", "waived", "unwaived")
-OPTIONS = {
-    "exporter_url": "http://127.0.0.1:10058",
-    "token": None,
-    "username": None,
-    "password": None,
-    "start": "latest",
-    "cursor_file": None,
-    "change": ["opened", "reopened"],
-    "severity": None,
-    "kind": None,
-    "confirm_timeout": 900.0,
-    "wait": 30,
-    "limit": 100,
-    "validate_certs": True,
-    "ca_file": None,
-    "proxy_url": None,
-    "timeout": 15.0,
-    "max_backoff": 60.0,
-}
+SCHEMA: dict[str, dict[str, Any]] = yaml.safe_load(DOCUMENTATION)["options"]
+DAY = 86400
+BOUNDS = {"confirm_timeout": (0, 30 * DAY), "wait": (0, DAY), "limit": (1, 1000), "timeout": (0.1, DAY), "max_backoff": (0.01, DAY)}
+MAX_WAIT = 60
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+JUDGED_ANEW = ("worsened", "eased")
 FIRST_PAUSE = 0.5
 WAIT_WHILE_HOLDING = 2
 NO_ARGUMENTS_OF_OURS = ("_source_name", "source_name", "eda_feedback_queue", "feedback_queue")
@@ -256,6 +261,7 @@ class Source:
         self._cursor = self._file.read() or (None if start == "oldest" else start)
         self._saved: str | None = None
         self._held: dict[str, Held] = {}
+        self._told: dict[str, dict[str, Any]] = {}
         self._failures = 0
 
     async def run(self) -> None:
@@ -281,29 +287,49 @@ class Source:
 
     async def _take(self, page: dict[str, Any]) -> None:
         for change in page["items"]:
-            if not isinstance(change, dict) or not isinstance(change.get("issue"), dict):
-                continue
-            fingerprint = change["issue"].get("fingerprint")
-            if self._is_to_be_held(change):
-                until = time.monotonic() + self._options["confirm_timeout"]
-                self._held.setdefault(fingerprint, Held(change, self._cursor, until))
-                continue
+            if isinstance(change, dict) and isinstance(change.get("issue"), dict):
+                await self._take_change(change)
+        self._cursor = page["next_cursor"]
+        if len(page["items"]) < self._options["limit"]:
+            # The feed is read to its end, with all that was in it when held issues were looked at.
+            self._told.clear()
+
+    async def _take_change(self, change: dict[str, Any]) -> None:
+        fingerprint = change["issue"].get("fingerprint")
+        held = self._held.get(fingerprint)
+        if held is not None and change.get("change") in JUDGED_ANEW:
+            # It comes as opened, so this is a part of that.
+            held.change = {**held.change, "issue": change["issue"]}
+        elif self._is_to_be_held(change):
+            until = time.monotonic() + self._options["confirm_timeout"]
+            self._held.setdefault(fingerprint, Held(change, self._cursor, until))
+        elif not self._is_told(change):
             if change.get("change") == "fixed":
                 self._held.pop(fingerprint, None)
             await self._put(change)
-        self._cursor = page["next_cursor"]
 
     def _is_to_be_held(self, change: dict[str, Any]) -> bool:
         return (
             self._options["confirm_timeout"] > 0
             and change.get("change") in ("opened", "reopened")
+            and change["change"] in self._options["change"]
             and change["issue"].get("confirmed") is False
+        )
+
+    def _is_told(self, change: dict[str, Any]) -> bool:
+        """Whether an issue that was held back has come as this change left it."""
+        told = self._told.get(change["issue"].get("fingerprint"))
+        return (
+            told is not None
+            and change.get("change") in JUDGED_ANEW
+            and all(told.get(name) == change["issue"].get(name) for name in ("severity", "exploits"))
         )
 
     async def _look_at_held(self) -> None:
         for fingerprint, held in list(self._held.items()):
             now = await self._feed.issue(held.change["issue"])
             if now is not None and now.get("fixed_at") is None and now.get("confirmed"):
+                self._told[fingerprint] = now
                 await self._put({**held.change, "issue": now})
             elif (now is None or now.get("fixed_at") is None) and time.monotonic() < held.until:
                 continue
@@ -341,7 +367,7 @@ class Source:
     def _is_wanted(self, change: dict[str, Any]) -> bool:
         issue = change["issue"]
         return all(
-            wanted is None or value in wanted
+            not wanted or value in wanted
             for wanted, value in (
                 (self._options["change"], change.get("change")),
                 (self._options["severity"], issue.get("severity")),
@@ -356,23 +382,61 @@ def checked(args: dict[str, Any]) -> dict[str, Any]:
     :raises ValueError: for one that is unknown or makes no sense; that ends the rulebook at its start.
     """
     given = {name: value for name, value in args.items() if name not in NO_ARGUMENTS_OF_OURS}
-    unknown = sorted(set(given) - set(OPTIONS))
+    unknown = sorted(set(given) - set(SCHEMA))
     if unknown:
         raise ValueError("patrolserver.monitoring.issues does not know {0}".format(", ".join(unknown)))
-    options = {**OPTIONS, **given}
-    options["token"] = options["token"] or os.environ.get("PATROLSERVER_EXPORTER_TOKEN") or None
-    if options["username"]:
-        if given.get("token"):
-            raise ValueError("token and username exclude each other")
-        options["token"] = None
-    for name in ("change", "severity", "kind"):
-        if isinstance(options[name], str):
-            options[name] = [options[name]]
-    wrong = set(options["change"] or ()) - set(CHANGES)
-    if wrong:
-        raise ValueError("change knows {0}, not {1}".format(", ".join(CHANGES), ", ".join(sorted(wrong))))
-    options["wait"] = min(max(int(options["wait"]), 0), 60)
+    options = {}
+    for name, option in SCHEMA.items():
+        value = given.get(name)
+        options[name] = option.get("default") if value is None or value == "" else _typed(name, option, value)
+    if isinstance(given.get("change"), (list, str)) and not options["change"]:
+        raise ValueError("change is empty, so that nothing would ever make an event; leave it out for its default")
+    url = urlsplit(options["exporter_url"])
+    if url.scheme not in ("http", "https") or not url.hostname or "/api/" in url.path:
+        raise ValueError("exporter_url has to be like https://exporter.example.org, without the path of the API")
+    if options["username"] and options["token"]:
+        raise ValueError("token and username exclude each other")
+    if not options["username"]:
+        options["token"] = options["token"] or os.environ.get("PATROLSERVER_EXPORTER_TOKEN") or None
+    options["wait"] = min(options["wait"], MAX_WAIT)
     return options
+
+
+def _typed(name: str, option: dict[str, Any], value: Any) -> Any:
+    """Return the value in the option's type; what a variable brings may be written as text.
+
+    :raises ValueError: if it is none of that type, out of bounds, or none of the choices.
+    """
+    kind = option["type"]
+    if kind == "list":
+        return _chosen(name, option["choices"], value)
+    if kind == "bool":
+        word = str(value).lower()
+        if word not in TRUE + FALSE:
+            raise ValueError("{0} has to be true or false, not {1!r}".format(name, value))
+        return word in TRUE
+    if kind == "str":
+        if not isinstance(value, str):
+            raise ValueError("{0} has to be text".format(name))
+        return value
+    try:
+        number = (int if kind == "int" else float)(str(value))
+    except ValueError:
+        raise ValueError("{0} has to be a number, not {1!r}".format(name, value)) from None
+    lowest, highest = BOUNDS[name]
+    if not lowest <= number <= highest:  # Neither holds for NaN.
+        raise ValueError("{0} has to be from {1} to {2}, not {3}".format(name, lowest, highest, value))
+    return number
+
+
+def _chosen(name: str, choices: list[str], value: Any) -> list[str]:
+    values = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple)):
+        raise ValueError("{0} has to be a list".format(name))
+    wrong = [str(one) for one in values if one not in choices]
+    if wrong:
+        raise ValueError("{0} knows {1}, not {2}".format(name, ", ".join(choices), ", ".join(wrong)))
+    return list(values)
 
 
 def session_of(options: dict[str, Any]) -> aiohttp.ClientSession:

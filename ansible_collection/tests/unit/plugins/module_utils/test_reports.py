@@ -94,3 +94,28 @@ def test_an_issue_in_one_line():
     """What, where, and what to do."""
     issue = {**ISSUE, "software": "PHP", "version": "5.6"}
     assert reports.sentence(issue) == "critical: PHP 5.6 is exploitable at /srv, update to 8.3, risk 9.8"
+
+
+def test_an_issue_in_one_line_names_its_exploits():
+    """The worst that count, and since when it has been so bad."""
+    exploits = [
+        {"id": "7", "cve": None, "title": None, "risk": None},
+        {"id": "8", "cve": "CVE-2026-0008", "title": "Overflow", "risk": 9.8},
+        {"id": None, "cve": None, "title": "Injection", "risk": 9.1},
+        {"id": None, "cve": None, "title": None, "risk": 9.0},
+    ]
+    times = {"first_seen": "2026-11-20T07:12:00Z", "severity_since": "2026-11-23T07:12:00Z"}
+    issue = {**ISSUE, "software": "PHP", "location": "/", "update_to": None, "exploits": exploits, **times}
+    assert reports.sentence(issue) == (
+        "critical: PHP (version unknown) is exploitable, risk 9.8 (7 of unknown risk, CVE-2026-0008, Injection, 1 more),"
+        " critical since 2026-11-23T07:12:00Z"
+    )
+    covered = [{**exploits[1], "waived": True}, exploits[2]]
+    assert reports.sentence({**issue, "exploits": covered, "risk": 9.1}).endswith(" is exploitable, risk 9.1 (Injection)")
+
+
+def test_an_issue_of_the_server_itself_is_told_by_its_title():
+    """It names no software."""
+    issue = {**ISSUE, "kind": "reported", "severity": "high", "software": "", "location": None, "update_to": None, "risk": None}
+    assert reports.sentence({**issue, "title": "TLS 1.0 is offered"}) == "high: TLS 1.0 is offered is reported"
+    assert reports.sentence(issue) == "high: the server is reported"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import itertools
 import textwrap
 from dataclasses import dataclass
+from inspect import getsource
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, inspect
 
 from patrolserver_exporter.config.duration import format_duration
-from patrolserver_exporter.config.nodes import join_key
-from patrolserver_exporter.config.reading import REQUIRED, ListOf, MapOf, Section
+from patrolserver_exporter.config.reading import default_of, join_key, unwrapped, value_of
 from patrolserver_exporter.config.schema import Config
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Entry:
 
 def reference() -> tuple[Entry, ...]:
     """Return every key, sections before the keys within them."""
-    return tuple(_entries(Section(Config), ""))
+    return tuple(_entries(inspect.type_info(Config), ""))
 
 
 def table(section: str) -> str:
@@ -50,16 +49,38 @@ def _row(entry: Entry) -> str:
     return f"| `{entry.path}` | {entry.kind} | {default} | {entry.description} |"
 
 
-def _entries(section: Section, path: str) -> Iterator[Entry]:
-    defaults, texts = section.defaults(), _texts(section.build)
-    for key, shape in section.shapes().items():
-        inner, default = join_key(path, key), defaults[key]
-        about = texts.get(key) or (isinstance(shape, Section) and shape.build.__doc__) or ""
-        yield Entry(inner, shape.kind, "required" if default is REQUIRED else _written(default, shape.kind), about)
-        below = shape.item if isinstance(shape, ListOf | MapOf) else shape
-        if isinstance(below, Section):
-            suffix = {ListOf: "[]", MapOf: ".NAME"}.get(type(shape), "")
-            yield from _entries(below, inner + suffix)
+def _entries(section: inspect.Type, path: str) -> Iterator[Entry]:
+    if not isinstance(section, inspect.DataclassType | inspect.StructType):
+        return
+    texts = _texts(section.cls)
+    for field in section.fields:
+        inner, kind = join_key(path, field.name), _kind_of(field.type)
+        default = "required" if field.required else _written(default_of(field), kind)
+        below, suffix = unwrapped(field.type)[0], ""
+        if isinstance(below, inspect.VarTupleType):
+            below, suffix = unwrapped(below.item_type)[0], "[]"
+        elif isinstance(below, inspect.DictType):
+            below, suffix = unwrapped(below.value_type)[0], ".NAME"
+        yield Entry(
+            inner,
+            kind,
+            default,
+            texts.get(field.name)
+            or (below.cls.__doc__ if isinstance(below, inspect.DataclassType | inspect.StructType) else None)
+            or "",
+        )
+        yield from _entries(below, inner + suffix)
+
+
+def _kind_of(kind: inspect.Type) -> str:
+    match unwrapped(kind)[0]:
+        case inspect.VarTupleType(item_type=item) | inspect.FrozenSetType(item_type=item):
+            return f"list of {_kind_of(item)}"
+        case inspect.DictType(value_type=item):
+            return f"{_kind_of(item)} by name"
+        case inspect.DataclassType() | inspect.StructType():
+            return "mapping"
+    return value_of(kind).kind
 
 
 def _written(value: Any, kind: str) -> str:
@@ -70,8 +91,6 @@ def _written(value: Any, kind: str) -> str:
             return str(value).lower()
         case tuple() | frozenset():
             return f"[{', '.join(_written(item, kind.removeprefix('list of ')) for item in value)}]"
-    if kind == "mapping by name":
-        return "{}"
     return {"duration": format_duration, "glob": '"{}"'.format}.get(kind, str)(value)
 
 
@@ -80,7 +99,7 @@ def _texts(build: type) -> dict[str, str]:
     if build in {Struct, object}:
         return {}
     inherited = {name: text for base in build.__bases__ for name, text in _texts(base).items()}
-    body = ast.parse(textwrap.dedent(inspect.getsource(build))).body[0].body  # type: ignore[attr-defined]
+    body = ast.parse(textwrap.dedent(getsource(build))).body[0].body  # type: ignore[attr-defined]
     return inherited | {
         ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())
         for field, text in itertools.pairwise(body)
