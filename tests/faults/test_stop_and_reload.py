@@ -98,7 +98,7 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(tmp_path: Path, simula
             if way == "signal":
                 exporter.signal(signal.SIGHUP)
                 return None
-            return requests.post(f"{exporter.url}/-/reload", timeout=10)
+            return requests.post(f"{exporter.url}/-/reload", headers=exporter.operator, timeout=10)
 
         opened = total(exporter.metrics(), "patrolserver_server_issues")
         assert (opened > 0, waived(), exporter.value(LAST_RELOAD)) == (True, 0.0, 1.0)

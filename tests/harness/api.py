@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
 
 ALL = tuple(Scope)
+OPERATOR_TOKEN = "token-of-the-operator"
 BY_DEFAULT = rules().judging
 """The mark of what was judged without any settings."""
 
@@ -89,13 +90,16 @@ class Accounts:
 
 @dataclass
 class ServedApi:
-    """A running API."""
+    """A running API, asked as the machine's operator."""
 
     store: Store
     accounts: Accounts
     served: Served
     redactor: Redactor
     session: requests.Session = field(default_factory=requests.Session)
+
+    def __post_init__(self) -> None:
+        self.session.headers["authorization"] = f"Bearer {OPERATOR_TOKEN}"
 
     @property
     def url(self) -> str:
@@ -160,7 +164,7 @@ def serving_api(
         context = WebContext(
             store=store,
             watching=accounts,
-            tokens=BearerTokens(tokens),
+            tokens=BearerTokens(tokens, operator=Secret.literal(OPERATOR_TOKEN)),
             clock=clock or SystemClock(),
             config=lambda: config,
             redactor=redactor,

@@ -141,7 +141,7 @@ class Site:
     def app(self) -> ASGIApp:
         """The application, behind the guard that stands before it in the service."""
         app = main_app(page_routes(self.context()), metrics=not_found_app, webhook=None, prefix=self.route_prefix)
-        return Guard(app, tokens=self.tokens, route_prefix=self.route_prefix)
+        return Guard(app, tokens=self.tokens, route_prefix=self.route_prefix, external_url=self.external_url)
 
 
 _SECRET = Secret.literal(CANARY)

@@ -111,6 +111,12 @@ class Exporter(Program):
         """Of the main listener."""
         return self.urls[0]
 
+    @property
+    def operator(self) -> dict[str, str]:
+        """The header with which the machine's own operator may do everything."""
+        _, token = (self.folder / "patrolserver-exporter.token").read_text().splitlines()
+        return {"Authorization": f"Bearer {token}"}
+
     def rss(self) -> int:
         """Bytes of memory that it holds now."""
         assert self.process is not None

@@ -133,7 +133,8 @@ def test_the_gate_waits_for_the_scan_that_a_task_started_and_for_a_refresh(
             "refresh": True,
             "wait_timeout": "60s",
         }
-        gate = {"servers": [name], "exporter_url": exporter.url, **policy, **wait}
+        token = exporter.operator["Authorization"].removeprefix("Bearer ")
+        gate = {"servers": [name], "exporter_url": exporter.url, "token": token, **policy, **wait}
         tasks = [
             {"patrolserver.monitoring.scan": {**scan, **where}, "register": "scanned"},
             {"patrolserver.monitoring.gate": gate, "register": "verdict"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-from tests.harness.api import put_server, serving_api
+from tests.harness.api import OPERATOR_TOKEN, put_server, serving_api
 from tests.serving import serving
 
 from patrolserver_exporter.cli import main
@@ -166,7 +166,9 @@ def test_a_store_that_cannot_serve_is_a_503_and_unknown(tmp_path: Path, capsys: 
     assert "503" in capsys.readouterr().out
 
 
-def test_refreshes_wait_for_their_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refreshes_wait_for_their_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the exporter has too many under way, the command asks again, up to its own time."""
     with serving_api(f"sqlite:///{tmp_path / 'state.db'}") as api:
         api.store.run(lambda unit: put_server(unit, 1, "web1.example.org", polled_at=1000.0))
@@ -174,6 +176,7 @@ def test_refreshes_wait_for_their_turn(tmp_path: Path, capsys: pytest.CaptureFix
             assert api.post("/servers/1/refresh").status_code == 202
         full = api.post("/servers/1/refresh")
         assert (full.status_code, "retry-after" in full.headers) == (429, True)
+        monkeypatch.setenv("PATROLSERVER_EXPORTER_TOKEN", OPERATOR_TOKEN)
         command = ["gate", "web1.example.org", f"--exporter-url={api.url}", "--refresh", "--refresh-timeout=300ms"]
         assert main(command) == 4
     assert "did not end within 300ms" in capsys.readouterr().out

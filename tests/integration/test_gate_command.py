@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-from tests.harness.api import put_server, serving_api, token
+from tests.harness.api import OPERATOR_TOKEN, put_server, serving_api, token
 from tests.harness.daemons import ServerThread
 from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue
@@ -78,8 +78,11 @@ def api(tmp_path: Path) -> Iterator[ServedApi]:
 
 
 @pytest.fixture
-def run(api: ServedApi, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command on the API; exit code, standard output and standard error."""
+def run(
+    api: ServedApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command on the API, with a token that may do everything; exit code, standard output and standard error."""
+    monkeypatch.setenv("PATROLSERVER_EXPORTER_TOKEN", OPERATOR_TOKEN)
 
     def ran(*arguments: str) -> tuple[int, str, str]:
         code = main([*arguments, f"--exporter-url={api.url}"])
@@ -285,8 +288,9 @@ def test_standard_output_never_changes_the_verdict(api: ServedApi, servers: list
 
 def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
     """``inbox list | head`` ends well, and so does ``inbox --help | head``."""
+    environ = os.environ | {"PATROLSERVER_EXPORTER_TOKEN": OPERATOR_TOKEN}
     for arguments in (["list"], ["--help"]):
-        ended = command(api, "inbox", *arguments, shell='"$@" | true' + STATUS)
+        ended = command(api, "inbox", *arguments, shell='"$@" | true' + STATUS, env=environ)
         assert (ended.returncode, ended.stderr) == (0, "")
 
 

@@ -59,7 +59,9 @@ def gate(exporter: Exporter, *flags: str) -> tuple[int, Any]:
         "--format=json",
         f"--exporter-url={exporter.url}",
     ]
-    ran = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, timeout=60)
+    # There the command finds the token of the machine's operator, which a refresh needs.
+    there = exporter.folder
+    ran = subprocess.run([*command, *flags], cwd=there, capture_output=True, text=True, check=False, timeout=60)
     assert not ran.stderr, ran.stderr
     return ran.returncode, json.loads(ran.stdout)
 

@@ -57,7 +57,7 @@ def environment(
             "FOLDER": str(folder),
             "EXPORTER": exporter.url,
             "PROMETHEUS": prometheus.url,
-            "AUTH": "Authorization: Bearer none-is-needed-on-loopback",
+            "AUTH": f"Authorization: {exporter.operator['Authorization']}",
             "SERVER": simulator.world.servers(simulator.world.demo)[0].name,
             "ACCOUNT": "main",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

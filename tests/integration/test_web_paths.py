@@ -19,7 +19,8 @@ DELIVERY = {"webhook_patrolserver": 1, "identifier": "webhook.test", "event_id":
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     """Below a prefix, with a listener for webhooks; nothing answers for the API."""
-    flags = ("--web.listen-address=127.0.0.1:0", "--webhook.listen-address=127.0.0.1:0", "--web.route-prefix=/ps")
+    listeners = ("--web.listen-address=127.0.0.1:0", "--webhook.listen-address=127.0.0.1:0")
+    flags = (*listeners, "--web.external-url=https://exporter.example.org/ps")
     with Exporter.watching(tmp_path_factory.mktemp("paths"), "http://127.0.0.1:1", *flags) as running:
         yield running
 
@@ -27,7 +28,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
 @pytest.mark.parametrize("path", ["/ps/-/ready/", "/ps/servers/1/", "/ps/-/reload/", "/ps//", "/ps/metrics/"])
 def test_a_slash_too_many_is_not_redirected(exporter: Exporter, path: str) -> None:
     """A redirect would lead to the host that the client named, and out of the prefix."""
-    answer = exporter.get(path, headers={"host": "elsewhere.example.org"}, allow_redirects=False)
+    answer = exporter.get(path, headers={"host": "exporter.example.org"}, allow_redirects=False)
     assert answer.status_code == 404
     assert "location" not in answer.headers
 

@@ -19,7 +19,7 @@ options:
     default: http://127.0.0.1:10058
   token:
     description:
-      - An API token of the exporter. Reading may be open; a refresh needs one with the scope C(refresh) unless the exporter listens on loopback only.
+      - An API token of the exporter. Reading may be open; a refresh always needs one with the scope C(refresh), or a user.
       - If unset, the environment variable E(PATROLSERVER_EXPORTER_TOKEN) is taken.
     type: str
   username:

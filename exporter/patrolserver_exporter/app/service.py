@@ -22,10 +22,12 @@ from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
+from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import Store
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
-from patrolserver_exporter.web.access import BearerTokens, Guard, open_reading_warning
+from patrolserver_exporter.web import operator_token
+from patrolserver_exporter.web.access import BearerTokens, Guard, open_reading_warning, useless_closing_warning
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
@@ -105,7 +107,9 @@ class Service:
         self._dispatcher = Dispatcher(self._accounts.tick, lambda: self._telemetry.error("poller"))
         self._intake = Intake(self._store, self._telemetry)
         self._webhook = WebhookApp(self._intake, self._telemetry, clock)
-        self._tokens = BearerTokens()
+        self._operator_token = operator_token.new_token()
+        redactor.register(self._operator_token.reveal())
+        self._tokens = BearerTokens(operator=self._operator_token)
         self._renderers = ThreadPoolExecutor(2, thread_name_prefix="scrape")
         self._masking = Masking(redactor, loaded.config)
         self._config = ConfigInForce(
@@ -141,7 +145,7 @@ class Service:
     def _listeners(self) -> list[Listener]:
         options = self._options
         routes = [*self._lifecycle().routes(), *self._routes()]
-        metrics = MetricsApp(self._publisher.render, self._renderers, max_requests=options.max_requests)
+        metrics = MetricsApp(self._publisher.render, self._renderers, self._tokens, max_requests=options.max_requests)
         app = main_app(
             routes,
             metrics=metrics,
@@ -160,7 +164,13 @@ class Service:
             self._telemetry.error("web")
 
     def _guarded(self, app: ASGIApp) -> Guard:
-        return Guard(app, self._web_config, self._tokens, route_prefix=self._options.route_prefix)
+        return Guard(
+            app,
+            self._web_config,
+            self._tokens,
+            route_prefix=self._options.route_prefix,
+            external_url=self._options.external_url,
+        )
 
     def _lifecycle(self) -> Lifecycle:
         return Lifecycle(
@@ -198,7 +208,7 @@ class Service:
         )
 
     def _configure(self, config: Config) -> None:
-        self._tokens.replace(config.api.tokens)
+        self._tokens.replace(config.api.tokens, guards_metrics=config.web.metrics_need_token)
         self._intake.set_limit(config.webhook.inbox_limit)
         self._webhook.configure(config)
 
@@ -217,6 +227,7 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         # First, so that a port that is taken is all that is told of.
         await self._server.bind()
+        await asyncio.to_thread(self._write_operator_token)
         await asyncio.to_thread(self._intake.recall)
         await asyncio.to_thread(self._accounts.start, self._config.config)
         await self._server.start()
@@ -226,11 +237,28 @@ class Service:
         self._on_started(self._server.addresses)
         self._supervisor.ready()
 
+    def _write_operator_token(self) -> None:
+        """Before anything is answered, so that whoever sees the service run finds the file."""
+        options = self._options
+        main = self._server.addresses[: len(options.listen_addresses)]
+        url = operator_token.local_url(main, self._server.scheme, options.route_prefix)
+        folder = operator_token.folder_for(self._config.config.store.url, options.environ)
+        try:
+            operator_token.write(folder, url, self._operator_token)
+        except OSError as error:
+            log.warning(
+                "The token for command lines on this machine cannot be written; they need one of api.tokens",
+                extra=log_fields(file=str(folder / operator_token.FILE_NAME), err=error.strerror or str(error)),
+            )
+
     def _warn_of_open_reading(self) -> None:
         has_users = self._web_config is not None and bool(self._web_config.current().basic_auth_users)
-        warning = open_reading_warning(self._options.listen_addresses, self._tokens, has_users=has_users)
-        if warning:
-            log.warning(warning)
+        for warning in (
+            open_reading_warning(self._options.listen_addresses, self._tokens, has_users=has_users),
+            useless_closing_warning(self._tokens, has_users=has_users),
+        ):
+            if warning:
+                log.warning(warning)
 
     async def _beat(self) -> None:
         """Once a second: keep the dispatcher aligned, and feed the watchdog while everything makes progress."""

@@ -17,7 +17,8 @@ from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.logs import setup_logging
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.web.http.server import ListenError, is_loopback, parse_address
+from patrolserver_exporter.web.http.server import ListenError, parse_address
+from patrolserver_exporter.web.operator_token import local_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ and watch the issues change:
 
   watch -n1 "curl -s {url}/metrics | grep patrolserver_server_issues | sort -rnk2 | head"
   {program} gate {server} --exporter-url={url}
+  STATE_DIRECTORY={folder} {program} inbox list --exporter-url={url}
 
 What happens, as it happens:
 """
@@ -122,19 +124,15 @@ def _serve(values: dict[str, Any], simulator: Simulator, api_url: str, folder: P
     options = ServiceOptions(config_file=config_file, listen_addresses=(values["web.listen-address"],), environ={})
 
     def started(addresses: tuple[Address, ...]) -> None:
-        url = f"http://{_reachable(addresses[0])}"
+        url = local_url(addresses, "http", "")
         simulator.world.outbox.add_webhook(simulator.world.demo.id, f"{url}/webhook/{token}")
         names = [server.name for server in simulator.world.servers(simulator.world.demo)]
-        _say(_OPEN_THIS.format(url=url, server=names[0] if names else "SERVER", program=_program()))
+        server = names[0] if names else "SERVER"
+        _say(_OPEN_THIS.format(url=url, server=server, program=_program(), folder=folder))
         if values["story"]:
             simulator.story.start(values["story.speed"])
 
     return serve(options, loaded, redactor, on_started=started)
-
-
-def _reachable(address: Address) -> str:
-    host = "127.0.0.1" if address.host in {"", "0.0.0.0", "::"} and not is_loopback(address.host) else address.host  # noqa: S104
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
 def _program() -> str:

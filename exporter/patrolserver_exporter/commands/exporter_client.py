@@ -23,6 +23,7 @@ from patrolserver_exporter import __version__
 from patrolserver_exporter.config.duration import format_duration, parse_duration
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.web import operator_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +67,8 @@ def add_flags(parser: Parser) -> None:
         "--token-file",
         metavar="FILE",
         help=f"with a token of the exporter's api.tokens (default: {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE} of the "
-        "environment)",
+        f"environment; for an exporter on this machine, {operator_token.FILE_NAME} in STATE_DIRECTORY, "
+        f"{operator_token.INSTALLED_IN} or here)",
     )
     group.add_argument("--ca-file", metavar="FILE", help="certificates to trust instead of the system's")
     group.add_argument("--timeout", metavar="DURATION", default="30s", help="of each request (default: 30s)")
@@ -91,7 +93,11 @@ def from_flags(parser: Parser, values: Mapping[str, Any], environ: Mapping[str, 
     except ConfigError as error:
         parser.error(f"the token: {error}")
     timeout = duration(parser, "--timeout", str(values["timeout"]))
-    return ExporterClient(url.rstrip("/"), token=token, ca_file=ca_file, timeout=timeout)
+    url, hint = url.rstrip("/"), ""
+    if token is None:
+        found = operator_token.find(url, environ)
+        token, hint = found.token, found.hint
+    return ExporterClient(url, token=token, token_hint=hint, ca_file=ca_file, timeout=timeout)
 
 
 def duration(parser: Parser, flag: str, text: str) -> float:
@@ -120,11 +126,23 @@ class _Answer:
 
 
 class ExporterClient:
-    """Asks one exporter. Redirects are not followed, and neither proxies nor passwords of the environment are used."""
+    """Asks one exporter. Redirects are not followed, and neither proxies nor passwords of the environment are used.
 
-    def __init__(self, url: str, *, token: Secret | None = None, ca_file: str | None = None, timeout: float) -> None:
+    ``token_hint`` says why there is no token, for the message of a refusal.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Secret | None = None,
+        token_hint: str = "",
+        ca_file: str | None = None,
+        timeout: float,
+    ) -> None:
         self.url = url
         self._token = token
+        self._token_hint = token_hint
         self._timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False
@@ -263,7 +281,8 @@ class ExporterClient:
         detail = str(problem.get("detail") or problem.get("title") or "it did not say why")
         hint = ""
         if answer.status in {401, 403}:
-            hint = f" (the token is read from --token-file, {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE})"
+            hint = f" (the token is read from --token-file, {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE}"
+            hint += f"; {self._token_hint})" if self._token_hint else ")"
         at = problem.get("at")
         message = f"The exporter refused with status {answer.status}: {detail}{hint}"
         return Refused(answer.status, message, at if isinstance(at, str) else None)

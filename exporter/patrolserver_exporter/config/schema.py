@@ -200,6 +200,8 @@ class Web:
 
     trusted_proxies: _Networks = ()
     """Proxies whose `X-Forwarded-For` is believed, as networks or addresses."""
+    metrics_need_token: bool = False
+    """Whether `/metrics`, too, needs a token with the scope `read`. Users of basic auth close it in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""What stands before every application: who asks, from where, and whether they may; and how often."""
+"""What stands before every application: who asks, from where, and whether they may; and how often.
+
+That a connection comes over loopback gives no right: behind a proxy on the machine everybody's does.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from urllib.parse import urlsplit
 
 import bcrypt
 
+from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.web.http.requests import Problem
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE, is_loopback, parse_address
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from patrolserver_exporter.config.schema import ApiToken, Network
+    from patrolserver_exporter.config.schema import Network
+    from patrolserver_exporter.config.secret import Secret
     from patrolserver_exporter.web.http.web_config import RateLimit, WebConfig, WebConfigFile
 
 
@@ -35,7 +40,8 @@ T = TypeVar("T")
 
 PRINCIPAL_STATE = "principal"
 ALL_RIGHTS = frozenset(Right)
-_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+OPERATOR = "of the machine's operator"
+"""The name of the token that the exporter itself makes up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,8 @@ class Principal:
     is_token: bool = False
 
 
-ANYONE = Principal("", ALL_RIGHTS)
-"""Whoever asks where nobody has to say who they are."""
+ANYONE = Principal("", frozenset({Right.READ}))
+"""The principal when no authentication is required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +71,31 @@ class Denied:
 
 
 class BearerTokens:
-    """The API's tokens. Several may be valid at once; a reload replaces them."""
+    """The API's tokens, and that of the machine's operator, which may do everything.
 
-    def __init__(self, tokens: Iterable[ApiToken] = ()) -> None:
+    Several may be valid at once; a reload replaces those of the API.
+    """
+
+    def __init__(
+        self, tokens: Iterable[ApiToken] = (), *, operator: Secret | None = None, guards_metrics: bool = False
+    ) -> None:
         self._tokens = tuple(tokens)
+        self._operators = () if operator is None else (ApiToken(name=OPERATOR, token=operator, scopes=ALL_RIGHTS),)
+        self._guards_metrics = guards_metrics
 
-    def replace(self, tokens: Iterable[ApiToken]) -> None:
+    def replace(self, tokens: Iterable[ApiToken], *, guards_metrics: bool = False) -> None:
         """Take these tokens from now on."""
         self._tokens = tuple(tokens)
+        self._guards_metrics = guards_metrics
 
     def __bool__(self) -> bool:
+        """Whether there are tokens of the API."""
         return bool(self._tokens)
+
+    @property
+    def guards_metrics(self) -> bool:
+        """Whether a scrape needs a token."""
+        return self._guards_metrics
 
     @property
     def guards_reading(self) -> bool:
@@ -84,7 +104,8 @@ class BearerTokens:
 
     def principal(self, candidate: str) -> Principal | None:
         """Return whose token that is."""
-        token = owner_of(candidate, ((digest(token.token.reveal()), token) for token in self._tokens))
+        known = (*self._tokens, *self._operators)
+        token = owner_of(candidate, ((digest(token.token.reveal()), token) for token in known))
         return None if token is None else Principal(token.name, token.scopes, is_token=True)
 
 
@@ -120,31 +141,57 @@ def authorise(scope: Scope, right: Right, tokens: BearerTokens) -> Principal | D
     """Return who may do it, or why not. `Guard` has to stand before the application.
 
     A token needs the right; a user of basic auth has all. Without either, reading is open unless a token is meant
-    for it, and the rest is open on a loopback listener to clients of the machine itself. What changes something is
-    refused to other web sites, which could make a browser send it.
+    for it, and nothing else is. What changes something is refused to other web sites, which could make a browser send
+    it with the password that it knows.
     """
     principal = principal_of(scope)
-    if right is not Right.READ and not (principal and principal.is_token) and _is_cross_site(scope):
+    if principal is None:
+        if right is Right.READ and not tokens.guards_reading:
+            return ANYONE
+        return _needs_token(f"a token of api.tokens with the scope {right}")
+    if right is not Right.READ and not principal.is_token and _is_cross_site(scope):
         return Denied(403, "Another web site may not do this in your browser's name.")
-    if principal is not None:
-        if right in principal.rights:
-            return principal
-        return Denied(403, f"The token {principal.name} lacks the scope {right}; add it in api.tokens.")
-    if _is_local(scope) or (right is Right.READ and not tokens.guards_reading):
+    if right in principal.rights:
+        return principal
+    return Denied(403, f"The token {principal.name} lacks the scope {right}; add it in api.tokens.")
+
+
+def authorise_scrape(scope: Scope, tokens: BearerTokens) -> Principal | Denied:
+    """Return who may read the metrics, or why not. Tokens of the API alone close them to nobody."""
+    if not tokens.guards_metrics:
         return ANYONE
-    if tokens:
-        detail = f"Send a token of api.tokens with the scope {right}, as Authorization: Bearer."
-        return Denied(401, detail, {"www-authenticate": "Bearer"})
-    return Denied(403, "This needs a token, or basic auth, or a listener on loopback; configure api.tokens.")
+    if principal_of(scope) is None:
+        return _needs_token("a token of api.tokens with the scope read (web.metrics_need_token)")
+    return authorise(scope, Right.READ, tokens)
 
 
-def _is_local(scope: Scope) -> bool:
-    """Whether the request came straight from the machine itself, and no proxy or rebound DNS name brought it."""
+def _needs_token(what: str) -> Denied:
+    detail = (
+        f"Send {what}, as Authorization: Bearer, or be a user of basic_auth_users. On the exporter's own machine"
+        " patrolserver-exporter.token, beside its state, holds one."
+    )
+    return Denied(401, detail, {"www-authenticate": "Bearer"})
+
+
+def deny_foreign_host(scope: Scope, external_url: str) -> Denied | None:
+    """Return why a request to a loopback listener is refused for its Host; None when it is not.
+
+    A web site can have its name point to 127.0.0.1; the browser then takes what is read there for the site's own.
+    """
     if not scope.get("state", {}).get(LOOPBACK_STATE, False):
-        return False
-    if any(name in _FORWARDED for name, _ in scope["headers"]):
-        return False
-    return is_loopback(_host_name(header(scope, b"host") or ""))
+        return None
+    name = _host_name(header(scope, b"host") or "")
+    if is_loopback(name) or (name and name == _external_name(external_url)):
+        return None
+    detail = (
+        "The Host of a request to a listener on loopback has to be a name of loopback, such as 127.0.0.1 or localhost,"
+        " or that of --web.external-url: set it to the address under which people reach the exporter."
+    )
+    return Denied(403, detail)
+
+
+def _external_name(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _host_name(host: str) -> str:
@@ -165,22 +212,32 @@ def _is_cross_site(scope: Scope) -> bool:
 
 
 def open_reading_warning(addresses: Iterable[str], tokens: BearerTokens, *, has_users: bool) -> str | None:
-    """Return what to log once at the start when whoever reaches the listeners may read; None when that is not so.
-
-    Tokens never guard the metrics, which Prometheus has to reach: only users of basic auth do.
-    """
-    open_to_all = [address for address in addresses if not is_loopback_listener(address)]
-    if has_users or not open_to_all:
+    """Return what to log once at the start when whoever reaches the listeners may read; None when that is not so."""
+    if has_users or (tokens.guards_reading and tokens.guards_metrics):
         return None
     if tokens.guards_reading:
+        # On loopback too: whoever closes the rest has others on the machine, or a proxy there.
         return (
-            f"everybody who reaches {', '.join(open_to_all)} can read the metrics, and in them which software is"
-            " outdated: api.tokens guard the API and the pages alone; set basic_auth_users in the web configuration"
-            " file, or listen on loopback"
+            f"everybody who reaches {', '.join(addresses)} can read the metrics, and in them which software is"
+            " outdated: tokens with the scope read close the API and the pages alone; set web.metrics_need_token and"
+            " give Prometheus a token, or set basic_auth_users in the web configuration file"
         )
+    open_to_all = [address for address in addresses if not is_loopback_listener(address)]
+    if not open_to_all:
+        return None
     return (
         f"everybody who reaches {', '.join(open_to_all)} can read which software is outdated; set api.tokens with the"
         " scope read, or basic_auth_users in the web configuration file, or listen on loopback"
+    )
+
+
+def useless_closing_warning(tokens: BearerTokens, *, has_users: bool) -> str | None:
+    """Return what to log once at the start when no Prometheus can read the metrics; None when one can."""
+    if not tokens.guards_metrics or tokens.guards_reading or has_users:
+        return None
+    return (
+        "web.metrics_need_token is set, and no token of api.tokens has the scope read, so that no Prometheus can read"
+        " the metrics: add one, and give it to Prometheus"
     )
 
 
@@ -331,24 +388,27 @@ class Guard:
 
     - Health is always answered, and the webhook too: its sender can send no password, its token is in the URL, and a
       delivery that the rate limit turned away would be lost.
+    - On a loopback listener everything else needs a Host of loopback, or that of ``external_url``.
     - Everything else is under ``rate_limit``, and needs basic auth when there are users; a bearer token does as well:
       to read with the scope ``read``, and below ``/api/`` and ``/-/`` for `authorise` to judge.
     - Whom it knows is in ``scope["state"]["principal"]``; see `access.authorise`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What it guards and by what, most of it by keyword.
         self,
         app: ASGIApp,
         web_config: WebConfigFile | None = None,
         tokens: BearerTokens | None = None,
         *,
         route_prefix: str = "",
+        external_url: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._web_config = web_config
         self._tokens = tokens if tokens is not None else BearerTokens()
         self._prefix = route_prefix.rstrip("/")
+        self._external_url = external_url
         self._passwords = PasswordCheck()
         self._limiter = RateLimiter(monotonic)
 
@@ -368,6 +428,8 @@ class Guard:
         path = path.removeprefix(self._prefix)
         if path in HEALTH_PATHS or path.startswith(WEBHOOK_PREFIX):
             return None
+        if foreign := deny_foreign_host(scope, self._external_url):
+            return foreign
         if config is not None and (wait := self._limiter.wait(config.rate_limit)):
             detail = "There are more requests than rate_limit of the web configuration file allows."
             return Denied(429, detail, {"retry-after": str(max(1, round(wait + 0.5)))})

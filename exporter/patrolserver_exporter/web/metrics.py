@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from patrolserver_exporter.web.access import BearerTokens, Denied, authorise_scrape
 from patrolserver_exporter.web.http.requests import Problem
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 class MetricsApp:
     """ASGI application for the telemetry path. ``max_requests`` are answered at the same time, 0 is without limit."""
 
-    def __init__(self, render: Render, executor: Executor, *, max_requests: int = 40) -> None:
+    def __init__(
+        self, render: Render, executor: Executor, tokens: BearerTokens | None = None, *, max_requests: int = 40
+    ) -> None:
         self._render = render
         self._executor = executor
+        self._tokens = tokens if tokens is not None else BearerTokens()
         self._max_requests = max_requests
         self._running = 0
 
@@ -32,6 +36,10 @@ class MetricsApp:
         """Answer a scrape."""
         if scope["method"] not in {"GET", "HEAD"}:
             await Problem(405, detail="Metrics are read by GET.", headers={"allow": "GET, HEAD"})(scope, receive, send)
+            return
+        allowed = authorise_scrape(scope, self._tokens)
+        if isinstance(allowed, Denied):
+            await allowed.problem()(scope, receive, send)
             return
         if self._max_requests and self._running >= self._max_requests:
             detail = f"Already {self._running} scrapes are being answered (--web.max-requests)."

@@ -552,7 +552,7 @@ class Run:
         self.exporter.write_config(text)
         with contextlib.suppress(requests.RequestException):
             at = time.monotonic()
-            answer = self._session.post(f"{self.exporter.url}/-/reload", timeout=10)
+            answer = self._session.post(f"{self.exporter.url}/-/reload", headers=self.exporter.operator, timeout=10)
             self.model.waivers_set(at, waivers)
             assert answer.status_code == 200, answer.text
         return f"{waivers}"

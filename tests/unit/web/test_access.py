@@ -17,15 +17,19 @@ from patrolserver_exporter.web.access import (
     Denied,
     Principal,
     authorise,
+    authorise_scrape,
     client_address,
+    deny_foreign_host,
     is_allowed,
     is_loopback_listener,
     open_reading_warning,
+    useless_closing_warning,
 )
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE
 
 READ = ApiToken(name="grafana", token=Secret.literal("token-to-read"), scopes=frozenset({Right.READ}))
 REFRESH = ApiToken(name="ansible", token=Secret.literal("token-to-refresh"), scopes=frozenset({Right.REFRESH}))
+OPERATOR = Secret.literal("token-of-the-operator")
 
 
 def request(
@@ -126,8 +130,8 @@ def test_is_loopback_listener(address: str, loopback: bool) -> None:  # noqa: FB
 
 
 def test_bearer_tokens() -> None:
-    """Each of the tokens tells its name and rights; nothing else does; a reload replaces them."""
-    tokens = BearerTokens([READ, REFRESH])
+    """Each of the tokens tells its name and rights; nothing else does; a reload replaces all but the operator's."""
+    tokens = BearerTokens([READ, REFRESH], operator=OPERATOR)
 
     assert tokens.principal("token-to-read") == Principal("grafana", READ.scopes, is_token=True)
     assert tokens.principal("token-to-refresh") == Principal("ansible", REFRESH.scopes, is_token=True)
@@ -135,6 +139,17 @@ def test_bearer_tokens() -> None:
         assert tokens.principal(wrong) is None
     tokens.replace([REFRESH])
     assert tokens.principal("token-to-read") is None
+    operator = tokens.principal("token-of-the-operator")
+    assert operator is not None
+    assert operator.rights == ALL_RIGHTS
+
+
+def test_the_operators_token_closes_nothing() -> None:
+    """It is always there, and reading stays open without others."""
+    tokens = BearerTokens(operator=OPERATOR)
+
+    assert not tokens
+    assert not tokens.guards_reading
 
 
 def status(verdict: Principal | Denied) -> int:
@@ -145,32 +160,54 @@ NOBODY: tuple[ApiToken, ...] = ()
 
 
 @pytest.mark.parametrize(
-    ("tokens", "loopback", "right", "expected"),
+    ("tokens", "right", "expected"),
     [
-        (NOBODY, False, Right.READ, 200),
-        (NOBODY, False, Right.REFRESH, 403),
-        (NOBODY, True, Right.READ, 200),
-        (NOBODY, True, Right.RELOAD, 200),
-        ((READ,), False, Right.READ, 401),
-        ((READ,), False, Right.INBOX, 401),
-        ((READ,), True, Right.READ, 200),
-        ((READ,), True, Right.INBOX, 200),
-        ((REFRESH,), False, Right.READ, 200),
-        ((REFRESH,), False, Right.REFRESH, 401),
+        (NOBODY, Right.READ, 200),
+        (NOBODY, Right.REFRESH, 401),
+        (NOBODY, Right.RELOAD, 401),
+        ((READ,), Right.READ, 401),
+        ((READ,), Right.INBOX, 401),
+        ((REFRESH,), Right.READ, 200),
+        ((REFRESH,), Right.REFRESH, 401),
     ],
 )
+@pytest.mark.parametrize("loopback", [False, True])
 def test_without_credentials(
     tokens: tuple[ApiToken, ...],
     loopback: bool,  # noqa: FBT001 - a parameter of the test
     right: Right,
     expected: int,
 ) -> None:
-    """Reading is open unless a token is meant for it; the rest only on loopback."""
-    verdict = authorise(request(("Host", "localhost:10058"), loopback=loopback), right, BearerTokens(tokens))
+    """Reading is open unless a token is meant for it, and nothing else ever is, also not on loopback."""
+    known = BearerTokens(tokens, operator=OPERATOR)
+    verdict = authorise(request(("Host", "localhost:10058"), loopback=loopback), right, known)
 
     assert status(verdict) == expected
     if isinstance(verdict, Denied):
-        assert (verdict.headers.get("www-authenticate") == "Bearer") is (expected == 401)
+        assert verdict.headers["www-authenticate"] == "Bearer"
+        assert "patrolserver-exporter.token" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("guarded", "principal", "expected"),
+    [
+        (False, None, 200),
+        (False, Principal("ansible", REFRESH.scopes, is_token=True), 200),
+        (True, None, 401),
+        (True, Principal("ansible", REFRESH.scopes, is_token=True), 403),
+        (True, Principal("prometheus", READ.scopes, is_token=True), 200),
+        (True, Principal("alice", ALL_RIGHTS), 200),
+    ],
+)
+def test_scrapes(
+    guarded: bool,  # noqa: FBT001 - a parameter of the test
+    principal: Principal | None,
+    expected: int,
+) -> None:
+    """A token for somebody else breaks no scrape; only `web.metrics_need_token` makes a scrape need one."""
+    verdict = authorise_scrape(request(principal=principal), BearerTokens([READ, REFRESH], guards_metrics=guarded))
+
+    assert status(verdict) == expected
 
 
 def test_rights() -> None:
@@ -189,22 +226,34 @@ def test_rights() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("host", "allowed"),
     [
-        [],
-        [("Host", "attacker.example.org")],
-        [("Host", "localhost.attacker.example.org")],
-        [("Host", "[::1")],
-        [("Host", "localhost"), ("X-Forwarded-For", "198.51.100.1")],
-        [("Host", "localhost"), ("Forwarded", "for=198.51.100.1")],
+        ("localhost:10058", True),
+        ("LOCALHOST", True),
+        ("127.0.0.1:10058", True),
+        ("[::1]:10058", True),
+        ("patrol.example.org", True),
+        ("Patrol.Example.Org:443", True),
+        (None, False),
+        ("", False),
+        ("attacker.example.org", False),
+        ("localhost.attacker.example.org", False),
+        ("192.0.2.1:10058", False),
+        ("[::1", False),
     ],
 )
-def test_loopback_is_no_licence_for_others(headers: list[tuple[str, str]]) -> None:
-    """What a rebound name or a proxy brings to a loopback listener does not come from the machine itself."""
-    scope = request(*headers, loopback=True)
+def test_the_host_of_a_loopback_listener(host: str | None, allowed: bool) -> None:  # noqa: FBT001 - what is expected
+    """It is a name of loopback or that of the external URL; elsewhere any will do."""
+    headers = () if host is None else (("Host", host),)
 
-    assert status(authorise(scope, Right.REFRESH, BearerTokens())) == 403
-    assert status(authorise(scope, Right.READ, BearerTokens([READ]))) == 401
+    denied = deny_foreign_host(request(*headers, loopback=True), "https://patrol.example.org/ps")
+    assert (denied is None) is allowed
+    if denied is not None:
+        assert denied.status == 403
+        assert "--web.external-url" in denied.detail
+    assert deny_foreign_host(request(*headers), "") is None
+    if host is not None and "example" in host:
+        assert deny_foreign_host(request(*headers, loopback=True), "") is not None
 
 
 @pytest.mark.parametrize(
@@ -224,10 +273,9 @@ def test_loopback_is_no_licence_for_others(headers: list[tuple[str, str]]) -> No
     ],
 )
 def test_other_web_sites(headers: list[tuple[str, str]], expected: int) -> None:
-    """Another site cannot use a browser on the machine, or one that knows a password, to change something."""
+    """Another site cannot use a browser that knows a password to change something."""
     user = Principal("alice", ALL_RIGHTS)
 
-    assert status(authorise(request(*headers, loopback=True), Right.REFRESH, BearerTokens())) == expected
     assert status(authorise(request(*headers, principal=user), Right.REFRESH, BearerTokens())) == expected
     assert status(authorise(request(*headers, loopback=True), Right.READ, BearerTokens())) == 200
     assert (
@@ -246,9 +294,22 @@ def test_open_reading_warning() -> None:
 
     assert warning is not None
     assert "reaches :10058 can" in warning
-    of_metrics = open_reading_warning([":10058"], BearerTokens([READ]), has_users=False)
-    assert of_metrics is not None
-    assert "can read the metrics" in of_metrics
-    assert "basic_auth_users" in of_metrics
+    for address in (":10058", "127.0.0.1:10058"):
+        of_metrics = open_reading_warning([address], BearerTokens([READ]), has_users=False)
+        assert of_metrics is not None
+        assert "can read the metrics" in of_metrics
+        assert "web.metrics_need_token" in of_metrics
+    assert open_reading_warning([":10058"], BearerTokens([READ], guards_metrics=True), has_users=False) is None
     assert open_reading_warning([":10058"], BearerTokens(), has_users=True) is None
     assert open_reading_warning(["127.0.0.1:1"], BearerTokens(), has_users=False) is None
+
+
+def test_useless_closing_warning() -> None:
+    """Metrics that no Prometheus can read are worth a warning."""
+    warning = useless_closing_warning(BearerTokens([REFRESH], guards_metrics=True), has_users=False)
+
+    assert warning is not None
+    assert "web.metrics_need_token" in warning
+    assert useless_closing_warning(BearerTokens([READ], guards_metrics=True), has_users=False) is None
+    assert useless_closing_warning(BearerTokens(guards_metrics=True), has_users=True) is None
+    assert useless_closing_warning(BearerTokens(), has_users=False) is None

@@ -12,6 +12,7 @@ from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.web.access import MAX_CACHED, BearerTokens, Guard, PasswordCheck, RateLimiter, principal_of
+from patrolserver_exporter.web.http.server import LOOPBACK_STATE
 from patrolserver_exporter.web.http.web_config import RateLimit, WebConfigFile
 
 if TYPE_CHECKING:
@@ -142,9 +143,15 @@ def with_users(tmp_path: Path) -> WebConfigFile:
     return WebConfigFile(tmp_path / "web.yml")
 
 
-def ask(guard: Guard, path: str, authorization: str | None = None) -> tuple[int, dict[str, str], str]:
+def ask(
+    guard: Guard, path: str, authorization: str | None = None, *, loopback_host: bytes | None = None
+) -> tuple[int, dict[str, str], str]:
     headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": headers, "state": {}}
+    state = {}
+    if loopback_host is not None:
+        headers.append((b"host", loopback_host))
+        state[LOOPBACK_STATE] = True
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": headers, "state": state}
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -216,6 +223,17 @@ def test_guard_without_users() -> None:
     assert ask(guard, "/metrics", "Bearer wrong")[0] == 401
     assert ask(guard, "/metrics", BASIC)[2] == "nobody"
     assert ask(Guard(who), "/metrics", "Bearer wrong")[2] == "nobody"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/servers", "/-/reload", "/-/healthy", "/webhook/token"])
+def test_guard_of_a_loopback_listener(path: str) -> None:
+    """A foreign Host comes to health and the webhook only; that of the external URL is at home."""
+    guard = Guard(who, external_url="https://patrol.example.org")
+    open_to_all = path in {"/-/healthy", "/webhook/token"}
+
+    assert ask(guard, path, loopback_host=b"attacker.example.org")[0] == (200 if open_to_all else 403)
+    for known in (b"patrol.example.org", b"localhost:10058"):
+        assert ask(guard, path, loopback_host=known)[0] == 200
 
 
 def test_guard_lets_other_scopes_pass() -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tests.harness.pages import Accounts, Site, open_store
 
-from patrolserver_exporter.web.access import ANYONE, Principal
+from patrolserver_exporter.web.access import ANYONE, BearerTokens, Principal
 from patrolserver_exporter.web.pages.connect import connect
 
 if TYPE_CHECKING:
@@ -66,6 +66,13 @@ def test_it_is_said_when_an_address_only_works_here(site: Site, host: str, local
 def test_a_user_gets_a_snippet_with_basic_auth(site: Site) -> None:
     """Where a password is needed, Prometheus needs one too; odd names stay names."""
     assert scrape(connected(site, principal=USER))["basic_auth"]["username"] == USER.name
+
+
+def test_a_token_for_scrapes_is_in_the_snippet(site: Site) -> None:
+    """Where the metrics need one, a snippet without it would not work; a user has a password instead."""
+    site.tokens = BearerTokens(guards_metrics=True)
+    assert scrape(connected(site))["authorization"] == {"credentials_file": "/path/to/token"}
+    assert "authorization" not in scrape(connected(site, principal=USER))
 
 
 def test_webhooks_with_a_listener_of_their_own_have_no_address_here(site: Site) -> None:

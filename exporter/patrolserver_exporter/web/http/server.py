@@ -181,7 +181,7 @@ class WebServer:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Where it really listens, in the order of the listeners; empty until it is started."""
+        """Where it really listens, in the order of the listeners; empty until they are bound."""
         return tuple(self._addresses)
 
     @property
@@ -207,6 +207,7 @@ class WebServer:
         try:
             for address, _ in self._listeners:
                 self._bound.append(await open_socket(address))
+                self._addresses.append(bound_address(self._bound[-1]))
         except BaseException:
             self._unbind()
             raise
@@ -222,10 +223,10 @@ class WebServer:
     def _unbind(self) -> None:
         while self._bound:
             self._bound.pop().close()
+            self._addresses.pop()
 
     async def _serve(self, sock: socket.socket, app: ASGIApp) -> None:
         address = bound_address(sock)
-        self._addresses.append(address)
         config = _uvicorn_config(self._answer_errors(app), self._limits)
         app_state: dict[str, Any] = {
             LOOPBACK_STATE: is_loopback(address.host),

@@ -38,7 +38,9 @@ def connect(context: WebContext, scope: Scope, principal: Principal) -> Connect:
     """Word it for whoever asks."""
     scheme, host, path = _address(context, scope)
     return Connect(
-        scrape_config=_scrape_config(scheme, host, path + context.telemetry_path, principal),
+        scrape_config=_scrape_config(
+            scheme, host, path + context.telemetry_path, principal, needs_token=context.tokens.guards_metrics
+        ),
         webhook_url=f"{scheme}://{host}{path}/webhook/{TOKEN}" if context.webhook_here else None,
         only_local=is_loopback(urlsplit(f"//{host}").hostname or ""),
     )
@@ -52,7 +54,7 @@ def _address(context: WebContext, scope: Scope) -> tuple[str, str, str]:
     return scope.get("scheme", "http"), asked if _HOST.fullmatch(asked) else _UNKNOWN, context.route_prefix
 
 
-def _scrape_config(scheme: str, host: str, path: str, principal: Principal) -> str:
+def _scrape_config(scheme: str, host: str, path: str, principal: Principal, *, needs_token: bool) -> str:
     lines = ["scrape_configs:", "  - job_name: patrolserver"]
     if scheme != "http":
         lines.append(f"    scheme: {scheme}")
@@ -64,6 +66,8 @@ def _scrape_config(scheme: str, host: str, path: str, principal: Principal) -> s
             f"      username: {_quoted(principal.name)}",
             "      password_file: /path/to/password",
         ]
+    elif needs_token:
+        lines += ["    authorization:", "      credentials_file: /path/to/token"]
     lines += ["    static_configs:", f"      - targets: [{_quoted(host)}]"]
     return "\n".join(lines)
 

@@ -119,10 +119,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _PATIENCE = 10.0
 """Seconds that a page waits for the store."""
-_NO_BROWSER = (
-    "A browser cannot send a token: set basic_auth_users in the web configuration file (--web.config.file), or open "
-    "this page on the machine itself over a listener on loopback."
-)
+_NO_BROWSER = "A browser cannot send a token: set basic_auth_users in the web configuration file (--web.config.file)."
 
 
 class Pages:
