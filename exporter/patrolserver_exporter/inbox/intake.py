@@ -1,6 +1,8 @@
 """The intake: a webhook's delivery is read, and on disk before anybody is told that it was accepted.
 
-Its body may be JSON, a form or multipart, whatever its Content-Type claims (grades D, C).
+Its body may be JSON, a form or multipart, whatever its Content-Type claims (D, C).
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What becomes of a delivery whose event the API did not confirm: pure, after the table of the inbox's states."""
+"""What becomes of a delivery whose event the API did not confirm: pure. docs/webhooks.md has the table of states.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 

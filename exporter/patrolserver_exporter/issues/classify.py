@@ -1,4 +1,7 @@
-"""What an installed software amounts to: its state, what is wrong with it, its exploits, and how bad that is."""
+"""What an installed software amounts to: its state, what is wrong with it, its exploits, and how bad that is.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 

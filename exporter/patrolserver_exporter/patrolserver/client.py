@@ -1,4 +1,7 @@
-"""The client: one account's calls to PatrolServer's API, each made once, bounded in number, time and size."""
+"""The client: one account's calls to PatrolServer's API, each made once, bounded in number, time and size.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ None of this is documented (?), and a part that is taken for the whole closes is
 the words in the envelope's and the headers' names, not by a list of known forms, and where the meaning is in doubt the
 reply counts as a part. What is empty, zero, ``ok`` or equal says nothing. Entries are data: whatever they say, they say
 of themselves.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

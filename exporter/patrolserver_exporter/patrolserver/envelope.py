@@ -1,4 +1,7 @@
-"""From a reply's bytes to what its envelope holds: JSON as leniently as can be, and errors in all their forms."""
+"""From a reply's bytes to what its envelope holds: JSON as leniently as can be, and errors in all their forms.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@
 
 Credentials are in every URL of this API, so no error holds one, and none has a cause or a context: those of the
 libraries below would.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 How the API pages is not documented (?), so every known form is followed, bounded, as long as it stays below the API's
 own base; in all other cases the list is a part, and says why.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

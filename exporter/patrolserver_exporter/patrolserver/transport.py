@@ -1,6 +1,8 @@
 """One HTTP exchange: requests' adapter with limits on time and size, and what may go wrong as this package's errors.
 
 Nothing that comes out of here holds credentials that the API or a library below may have echoed.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """One value of a reply at a time: numbers, booleans and texts, in all the forms in which PHP may write them (?).
 
 Text comes out fit for labels, logs and pages: clean, bounded, and distinct texts still distinct.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Replies to models: the only place where the API's looseness lives (see the API reference, grade ?).
+"""Replies to models: the only place where the API's looseness lives (docs/patrolserver-api.md, grade ?).
 
 One odd field never loses an entry, one odd entry never loses the rest, and nothing that is lost is lost in silence:
 every function returns a ``Parsed`` that tells its ``oddities`` and why it is partial. All raise ``ApiError`` for a

@@ -34,7 +34,7 @@ MAX_FIELDS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A call of the reference page."""
+    """A call that docs/patrolserver-api.md lists."""
 
     label: str
     """``GET servers/:server/software``: what the log counts it as."""

@@ -1,4 +1,7 @@
-"""Software lists that clients push; the next scan of the server takes them in (C)."""
+"""Software lists that clients push; the next scan of the server takes them in (C).
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 

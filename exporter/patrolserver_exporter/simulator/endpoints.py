@@ -1,4 +1,4 @@
-"""Every call of the reference page: what it does and returns. No HTTP here; see ``api`` for that."""
+"""Every call of docs/patrolserver-api.md: what it does and returns. No HTTP here; see ``api`` for that."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def request_api_credentials(call: Call) -> bytes:
 
 
 def server_exists(call: Call) -> bytes:
-    """Whether the host is free. The scanner reads ``exists`` at the top, the page's rule asks for an envelope: both."""
+    """Whether the host is free. The scanner reads ``exists`` at the top, other replies have an envelope: both."""
     host = call.query.get("host", "").strip().lower().rstrip(".")
     if "." not in host or host.endswith(".invalid"):
         raise host_unresolved()

@@ -3,6 +3,8 @@
 A delivery carries ``webhook_patrolserver``, ``identifier``, ``event_id`` and ``webhook_id`` (D): as JSON, which is
 documented, or as a form, which the SDK reads. There is no signature and, as nobody knows of any, no second try. Each
 delivery's outcome is kept, its URL only without what may be secret in it.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

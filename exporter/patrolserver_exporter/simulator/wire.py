@@ -2,6 +2,8 @@ r"""How the API writes: JSON as PHP does, slashes escaped and other than ASCII a
 
 Two things the vendor's scanner relies on are kept everywhere: ``parent`` is there as ``null`` when there is none, and
 ``version``, ``versions`` and ``newest_bugfix_release`` are never ``null`` (it would print the word).
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ PROGRESS_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds. The sum of a limit, ``sweep`` and ``linger`` stays under the promised ten."""
+    """Seconds. The sum of a limit, ``sweep`` and ``linger`` stays under ten: no slow client may stay longer."""
 
     idle: float = 8.0
     """Without a byte: after connecting, and between two requests."""
