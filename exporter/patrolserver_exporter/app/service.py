@@ -166,7 +166,7 @@ class Service:
         return Lifecycle(
             is_ready=lambda: self._accounts.ready,
             can_take_in=self._troubles.can_take_in,
-            troubles=self._troubles.tell,
+            troubles=self._troubles.for_anybody,
             reload=self._config.reload,
             tokens=self._tokens,
             reload_enabled=self._options.lifecycle,
@@ -176,13 +176,13 @@ class Service:
         return [*api_routes(self.context()), *page_routes(self.context())]
 
     async def _tell_troubles(self) -> tuple[str, ...]:
-        return await self._troubles.tell_readers()
+        return await self._troubles.for_readers()
 
     def context(self) -> WebContext:
         """What the routes may use."""
         return WebContext(
             store=self._store,
-            watching=self._accounts,
+            accounts=self._accounts,
             tokens=self._tokens,
             clock=self._clock,
             config=lambda: self._config.config,

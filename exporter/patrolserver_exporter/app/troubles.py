@@ -37,11 +37,11 @@ class Troubles:
         trouble = self._context.store.trouble
         return trouble is None or time.monotonic() - trouble.since < _CANNOT_TAKE_IN_AFTER
 
-    async def tell(self) -> tuple[str, ...]:
+    async def for_anybody(self) -> tuple[str, ...]:
         """What is wrong, the worst first, for anybody: no server or waiver is named."""
         return tuple(self._sentences(await self._read_freshness(), named=False))
 
-    async def tell_readers(self) -> tuple[str, ...]:
+    async def for_readers(self) -> tuple[str, ...]:
         """The same for who may read the state: the worst are named."""
         return tuple(self._sentences(await self._read_freshness(), named=True))
 
@@ -57,7 +57,7 @@ class Troubles:
         redact, trouble = context.redactor.redact, context.store.trouble
         if trouble is not None:
             yield redact(trouble.reason)
-        statuses = context.watching.statuses()
+        statuses = context.accounts.statuses()
         yield from (_sentence(redact(status.trouble)) for status in statuses if status.trouble)
         if context.reload_failure() is not None:
             # Without the reason: it is for whoever may read the log.

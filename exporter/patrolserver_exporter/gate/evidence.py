@@ -88,7 +88,7 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     credentials_refused: bool
-    judged: bool = True
+    list_was_tried: bool = True
     """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
 
 
@@ -114,7 +114,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             account=health.name,
             reachable=reachable,
             # Right after a start the state only tells that the last list call failed, and not why.
-            refused=health.credentials_refused or not (reachable or health.judged),
+            refused=health.credentials_refused or not (reachable or health.list_was_tried),
             listed_at=record.last_success_at,
             list_incomplete=None if record.state.list_complete is not False else _why_partial(record),
         )

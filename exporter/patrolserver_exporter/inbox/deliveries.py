@@ -84,7 +84,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acceptance(StrEnum):
-    """What became of a delivery at the door; each is answered with a 202."""
+    """What became of a delivery when it was received; each is answered with a 202."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -232,7 +232,7 @@ def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> 
     return taken
 
 
-def settle(  # noqa: PLR0913  # A transition is made of just these.
+def end_try(  # noqa: PLR0913  # A transition is made of just these.
     unit: Unit,
     delivery: Delivery,
     state: DeliveryState,

@@ -135,7 +135,7 @@ class Block:
         """One family's lines of all servers here."""
         return self._columns[family].piece()
 
-    def settle(self) -> None:
+    def deflate_changed(self) -> None:
         """Deflate what changed, so that no line is kept beside."""
         for column in self._columns:
             column.piece()
@@ -319,7 +319,7 @@ class FleetExposition:
         self._pending += changed
         if self._pending >= _PENDING_LIMIT:
             for block in self._blocks:
-                block.settle()
+                block.deflate_changed()
             self._pending = 0
 
 

@@ -466,7 +466,7 @@ class _Reader:
     def _read_place(self, name: str, meant: frozenset[str], value: Any) -> bool:
         """Where this page stands among the others, and how the next one is asked for."""
         if meant == {"number"} or (meant == {"part"} and _number(value) is not None):  # of the page, from 0 or 1
-            self._tell(self.signs.places, name, value)
+            self._note_number(self.signs.places, name, value)
         elif {"page", "pages", "last"} & meant and self._read_page(name, meant, value):
             pass
         elif meant & _BACK or "offset" in meant or meant == {"skip"}:
@@ -500,13 +500,13 @@ class _Reader:
     def _read_size(self, name: str, meant: frozenset[str], value: Any) -> bool:
         """How many there are, or how many a page holds."""
         if meant & _PAGE_SIZE - _SIZE and not meant & _COUNT:
-            self._tell(self.signs.page_sizes, name, value)
+            self._note_number(self.signs.page_sizes, name, value)
             if value is True:
                 self.signs.parts.append(self._quoted(name, value))
         elif meant & _COUNT or (meant and meant <= _NOUNS and _number(value) is not None):
             self._read_count(name, meant, value)
         elif meant & _SIZE:
-            self._tell(self.signs.sizes, name, value)
+            self._note_number(self.signs.sizes, name, value)
         else:
             return False
         return True
@@ -649,7 +649,7 @@ class _Reader:
         if first is not None and int(first) > 0:
             self.signs.not_first.append(f"{name} is set")
 
-    def _tell(self, where: Told, name: str, value: Any) -> None:
+    def _note_number(self, where: Told, name: str, value: Any) -> None:
         number = _number(value)
         if number is not None:
             where.append((name, number))

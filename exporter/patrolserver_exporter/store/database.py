@@ -372,9 +372,9 @@ class Store:
         """Have the store show that it makes progress; while it cannot write, this finds out when it can again."""
         self._thread.prove()
 
-    def tell(self, effects: Sequence[object]) -> None:
+    def emit(self, effects: Sequence[object]) -> None:
         """Give effects that need no commit to ``on_commit``, behind those of what was queued before."""
-        self._thread.tell(effects)
+        self._thread.emit(effects)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Read one state of the store, and wait for it; raises what the work raises, or ``StoreUnavailable``.

@@ -87,7 +87,7 @@ class _Task:
             self.future.set_exception(error)
 
 
-class _Told:
+class _Emitted:
     """Effects that go with no commit."""
 
     __slots__ = ("effects",)
@@ -126,12 +126,12 @@ class _Batch:
             loops[item.loop].append((item.future, error if results is None else results[index]))
         for loop, outcomes in loops.items():
             try:
-                loop.call_soon_threadsafe(_tell, outcomes)
+                loop.call_soon_threadsafe(_resolve, outcomes)
             except RuntimeError:
                 log.warning("Nobody is left to hear of %d finished deliveries", len(outcomes))
 
 
-def _tell(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
+def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
     for future, outcome in outcomes:
         if future.cancelled():
             continue
@@ -166,7 +166,7 @@ class StoreThread:
         self._on_commit = on_commit
         self._after_group = after_group
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._door = threading.Lock()
+        self._queue_lock = threading.Lock()
         """Nothing may be queued behind the stop: nobody would ever answer it."""
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._stopping = threading.Event()
@@ -186,7 +186,7 @@ class StoreThread:
     def submit(self, work: Callable[[Unit], T]) -> Future[T]:
         """Queue a unit of work; its future ends after the commit."""
         task = _Task(work)
-        with self._door:
+        with self._queue_lock:
             if not self._stopping.is_set():
                 self._queue.put(task)
                 return task.future
@@ -204,11 +204,11 @@ class StoreThread:
         if future.exception() is None:
             self._wrote()
 
-    def tell(self, effects: Sequence[object]) -> None:
+    def emit(self, effects: Sequence[object]) -> None:
         """Give these effects to ``on_commit``, behind those of what was queued before."""
-        with self._door:
+        with self._queue_lock:
             if not self._stopping.is_set():
-                self._queue.put(_Told(effects))
+                self._queue.put(_Emitted(effects))
 
     @property
     def trouble(self) -> StoreTrouble | None:
@@ -223,7 +223,7 @@ class StoreThread:
     async def submit_item(self, work: BatchWork, item: object) -> Any:
         """Do ``work`` on this item together with whatever else waits for the same work; ends after the commit."""
         entry = _Item(work, item)
-        with self._door:
+        with self._queue_lock:
             if self._stopping.is_set():
                 raise StoreUnavailable("The store is closing.")
             self._queue.put(entry)
@@ -235,7 +235,7 @@ class StoreThread:
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
-        with self._door:
+        with self._queue_lock:
             if not self._stopping.is_set():
                 self._stopping.set()
                 self._queue.put(_STOP)
@@ -263,7 +263,7 @@ class StoreThread:
         while entry is not _STOP:
             if isinstance(entry, _Item):
                 items[entry.work].append(entry)
-            elif isinstance(entry, _Told):
+            elif isinstance(entry, _Emitted):
                 told += entry.effects
             else:
                 tasks.append(entry)

@@ -69,7 +69,7 @@ class ApiStanding(NamedTuple):
     trouble: Trouble
     detail: str | None
     """What the last failed list call said, free of credentials."""
-    judged: bool
+    list_was_tried: bool
     """A list call has ended since the start, so that what is said of troubles holds."""
 
 
@@ -608,7 +608,7 @@ class RunningAccount:
         """How it stands with its API."""
         with self._lock:
             health = self._health
-            return ApiStanding(health.trouble, health.detail, health.judged)
+            return ApiStanding(health.trouble, health.detail, health.list_was_tried)
 
     # Its end
 

@@ -15,7 +15,7 @@ from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.effects import AccountShown, ServerGone, ServerShown
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord, AccountState, ServerRecord, ServerState
-from patrolserver_exporter.sync.server_updates import summary_of, tell, with_state
+from patrolserver_exporter.sync.server_updates import append_changes, summary_of, with_state
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -266,7 +266,7 @@ def _waive(unit: Unit, record: ServerRecord, issues: Sequence[Issue], now: float
     if not changed:
         return False
     fleet.save_issues(unit.connection, changed)
-    tell(unit, record.name, changes)
+    append_changes(unit, record.name, changes)
     renew_summary(unit, record, rules)
     return True
 

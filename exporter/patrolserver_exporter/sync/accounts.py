@@ -84,7 +84,7 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None
     """What is wrong with its API, free of credentials; ``None`` when nothing is."""
     credentials_refused: bool
-    judged: bool = True
+    list_was_tried: bool = True
     """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
     webhook: bool
     """It has a token, so deliveries can reach it."""
@@ -331,7 +331,7 @@ def _status(account: RunningAccount) -> AccountStatus:
         poll_interval=account.interval,
         trouble=None if standing.trouble is Trouble.NONE else standing.detail,
         credentials_refused=standing.trouble is Trouble.CREDENTIALS,
-        judged=standing.judged,
+        list_was_tried=standing.list_was_tried,
         webhook=bool(account.settings.webhook_tokens),
         list_complete=listing.complete,
         list_partial_because=listing.partial_because,

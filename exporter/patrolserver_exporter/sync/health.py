@@ -54,7 +54,7 @@ class Health:
         self._tried_at: float | None = None
         self._list_failures = 0
         self._other_failures = 0
-        self.judged = False
+        self.list_was_tried = False
         """A list call has ended since the start, so that what is said of troubles holds."""
         self.trouble = Trouble.NONE
         self.detail: str | None = None
@@ -76,7 +76,7 @@ class Health:
 
     def listed(self, now: float, interval: float) -> bool:
         """The list call succeeded; True if that ended a trouble."""
-        self.judged = True
+        self.list_was_tried = True
         recovered = self.trouble is not Trouble.NONE
         self.trouble, self.detail = Trouble.NONE, None
         self._list_failures = self._other_failures = 0
@@ -88,7 +88,7 @@ class Health:
 
         Whoever polls more often than once a minute (``interval``, in seconds) wants to see a recovery as soon.
         """
-        self.judged = True
+        self.list_was_tried = True
         before = self.trouble
         self._list_failures += 1
         self.detail = str(error)

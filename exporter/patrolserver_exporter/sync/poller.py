@@ -95,7 +95,7 @@ class Results:
     def lost(self, server_id: int) -> None:
         """Have it shown that what the server's turn brought could not be kept, unless it takes it again at once."""
         if not self._account.is_stopping:
-            self._store.tell([PollLost(self._account.name, server_id)])
+            self._store.emit([PollLost(self._account.name, server_id)])
 
     def note(self, oddities: Sequence[str], about: str) -> None:
         """Count what was odd about a reply, and say it if it is news."""
@@ -226,7 +226,7 @@ class ServerList:
         self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
         answer = None
         if error.leaves_doubt:
-            answer = error.told
+            answer = error.what_happened
             account.list_was_read(account.list_standing._replace(complete=False, partial_because=(answer,)))
             # The next list is held against the state even if it is the one before this answer.
             self._last = None
@@ -329,7 +329,7 @@ class ServerCalls:
         def work(unit: Unit) -> str | None:
             if paused:
                 account_updates.save_pause(unit, account.name, account.pause)
-            answer = error.told if error.leaves_doubt else None
+            answer = error.what_happened if error.leaves_doubt else None
             return server_updates.apply_poll_failure(
                 unit, account.name, server_id, next_poll_at=next_poll_at, answer=answer
             )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.web.access import BearerTokens
 
 
-class Watching(Protocol):
+class Accounts(Protocol):
     """The part of ``sync.accounts.Accounts`` that the web layer asks."""
 
     @property
@@ -42,7 +42,7 @@ class WebContext:
     """Everything that a route may need."""
 
     store: Store
-    watching: Watching
+    accounts: Accounts
     tokens: BearerTokens
     clock: Clock
     config: Callable[[], Config]

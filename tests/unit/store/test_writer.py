@@ -406,7 +406,7 @@ def test_effects_without_a_commit_come_behind_those_of_what_was_queued_before(wi
     """Whoever tells that something was lost must not be overtaken by what was kept before."""
     witness.hold()
     added = witness.store.submit(adding("a"))
-    witness.store.tell(["lost"])
+    witness.store.emit(["lost"])
     witness.release()
     added.result(30)
     witness.store.run(adding("b"))

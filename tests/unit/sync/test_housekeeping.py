@@ -70,7 +70,7 @@ def keeping(store: Store, clock: HeldClock) -> Iterator[Keeping]:
 
 def test_what_other_rules_judged_is_judged_anew_batch_by_batch(keeping: Keeping, clock: HeldClock) -> None:
     """One batch a tick, so that the store can do other things between."""
-    driver, others = keeping.driver, 2 * restore.JUDGED_AT_ONCE
+    driver, others = keeping.driver, 2 * restore.RECLASSIFIED_AT_ONCE
     driver.take_list(*(f"s{number}" for number in range(others)))
     for server_id in range(1, others + 1):
         driver.poll(outdated("php"), server_id=server_id)
@@ -81,7 +81,7 @@ def test_what_other_rules_judged_is_judged_anew_batch_by_batch(keeping: Keeping,
     def left() -> int:
         return sum(bool(driver.server(server_id).summary.software_info) for _, server_id in keys)
 
-    for expected in (restore.JUDGED_AT_ONCE, 0):
+    for expected in (restore.RECLASSIFIED_AT_ONCE, 0):
         keeping.tick()
         assert left() == expected
     clock.advance(1.0)

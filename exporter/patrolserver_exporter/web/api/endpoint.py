@@ -326,7 +326,7 @@ class Api:
 
     def accounts(self) -> tuple[str, ...]:
         """The accounts that are watched."""
-        return tuple(status.name for status in self.context.watching.statuses())
+        return tuple(status.name for status in self.context.accounts.statuses())
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Read one state of the store; raises what the work raises."""

@@ -41,7 +41,7 @@ Asked = Id | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
 class GateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The question to the gate."""
+    """A request to the gate."""
 
     servers: Annotated[tuple[Asked, ...], msgspec.Meta(max_length=MAX_SELECTED)]
     """Ids, names or globs on names, at most 100 of them globs; none at all is judged unknown."""
@@ -143,8 +143,10 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
     asked = read_request(await read_json(call.scope, call.receive, MAX_BODY_BYTES), config.gate)
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
     watched = {
-        one.name: AccountHealth(name=one.name, credentials_refused=one.credentials_refused, judged=one.judged)
-        for one in api.context.watching.statuses()
+        one.name: AccountHealth(
+            name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
+        )
+        for one in api.context.accounts.statuses()
     }
 
     def read(connection: sa.Connection) -> list[Evidence]:

@@ -241,8 +241,8 @@ def load_web_config(path: Path) -> WebConfig:
     config: WebConfig = reading.whole(WebConfig, root)
     for key, message in _contradictions(config):
         reading.wrong(reading.found.get(key, (root, None))[0], key, message)
-    if reading.problems:
-        raise ConfigError(tuple(reading.problems))
+    if reading.mistakes:
+        raise ConfigError(tuple(reading.mistakes))
     return config
 
 
