@@ -155,7 +155,7 @@ def test_the_very_first_place_is_not_kept_for_ever(api: ServedApi) -> None:
 
 @pytest.mark.parametrize("after", ["", "0", "1", "oldest", "eyJrIjoiaSIsInJvdyI6MX0"])
 def test_a_malformed_cursor_is_refused(api: ServedApi, after: str) -> None:
-    """What is no cursor of the feed is a 400 that names the parameter."""
+    """What is not a cursor of the feed is a 400 that names the parameter."""
     response = api.get(f"/changes?after={after}")
     assert response.status_code == 400
     assert "after" in response.json()["detail"]

@@ -82,7 +82,7 @@ class Polled(NamedTuple):
 
 
 class Home:
-    """Where the state lives: it can be opened anew after a crash."""
+    """Where the state lives: it can be opened again after a crash."""
 
     def open(self) -> Store:
         """Open what is on disk."""

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REVISION_VARIABLE = "PATROLSERVER_EXPORTER_REVISION"
-"""Set by whoever builds an image: the commit that it was built from."""
+"""The commit that an image was built from; the image's build sets it."""
 _BEAT = 1.0
 _GRACE = 5.0
 

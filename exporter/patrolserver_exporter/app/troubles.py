@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _PATIENCE = 2.0
-"""Seconds that whoever asks waits for the store."""
+"""Seconds that a client waits for the store."""
 _CANNOT_TAKE_IN_AFTER = 30.0
 """Seconds that commits have to fail or to wait until deliveries are sent elsewhere."""
 
@@ -60,8 +60,8 @@ class Troubles:
         statuses = context.accounts.statuses()
         yield from (_sentence(redact(status.trouble)) for status in statuses if status.trouble)
         if context.reload_failure() is not None:
-            # Without the reason: it is for whoever may read the log.
-            yield "The configuration was not reloaded, the old one goes on; the log says what is wrong."
+            # Without the reason: only readers of the log may see it.
+            yield "The configuration was not reloaded, the old one stays in force; the log says what is wrong."
         accounts = account_views(statuses, {}, (), fresh, redact=redact, now=now)
         for notice in (
             *of_lists(accounts),

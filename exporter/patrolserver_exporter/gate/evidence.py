@@ -62,7 +62,7 @@ class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnknownServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server that was asked for and cannot be told."""
+    """A server that was asked for and cannot be identified."""
 
     selector: str
     """The name or id that was asked for."""
@@ -93,7 +93,7 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What an account can vouch for."""
+    """How far an account's data can be trusted."""
 
     account: str
     reachable: bool

@@ -21,9 +21,9 @@ KEPT_FOR = 30 * 86_400.0
 UNVERIFIED_WAITS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Seconds between the tries of an event that the API does not know: it may know it late, by ten minutes at most."""
 BUG_TRIES = 5
-"""So often a delivery is tried whose event we fail to apply, before it is left to the operator."""
+"""Tries of a delivery whose event we fail to apply, before it is left to the operator."""
 EXPIRY_TRIES = 8
-"""So often an event is tried before its age counts: one may seem old only because the system's clock was set."""
+"""Tries of an event before its age counts: it may seem old only because the system's clock was set."""
 
 
 class NextStep(NamedTuple):
@@ -44,7 +44,7 @@ def back_off(attempt: int, *, base: float, cap: float, retry_after: float | None
 
 
 def next_step_after_bug(*, state_attempts: int, draw: Callable[[], float]) -> NextStep:
-    """Where a failure of our own leads: tried again ever more seldom, and after a few times left to the operator."""
+    """The next step after a failure of our own: another try after a longer wait, or left to the operator."""
     attempts = state_attempts + 1
     if attempts >= BUG_TRIES:
         return NextStep(DeliveryState.DEAD, attempts, None)
@@ -62,7 +62,7 @@ def next_step_after(  # noqa: PLR0913  # What decides it, by keyword.
     now: float,
     draw: Callable[[], float],
 ) -> NextStep:
-    """Where a failed fetch leads.
+    """The next step after a failed fetch.
 
     ``credentials_are_good``: the list call works, so a refusal is about this event, like a 404. Times are seconds since
     the epoch. An event expires by a failed try after 30 days, never the first few, and not by the clock alone.

@@ -432,7 +432,7 @@ def _located(issue: Issue, finding: Finding, showing: _Showing) -> Issue:
 
 
 def _returned(issue: Issue, finding: Finding, started_at: float) -> Issue:
-    """A fixed issue that a poll shows again: under its old fingerprint it begins anew."""
+    """A fixed issue that a poll shows again: under its old fingerprint it starts again."""
     return replace(
         issue,
         location=finding.location,
@@ -499,7 +499,7 @@ def _is_gone(issue: Issue, started_at: float, settle: float, doubts: _Doubts) ->
 
 
 def _distinct(reported: Sequence[ReportedIssue]) -> tuple[ReportedIssue, ...]:
-    """Each software of an event once: the first entry stands. Those that name none are told apart by their title."""
+    """Each software of an event once: the first entry stands. Those that name none are distinguished by their title."""
     first: dict[tuple[str | None, ...], ReportedIssue] = {}
     for report in reported:
         software = report.about

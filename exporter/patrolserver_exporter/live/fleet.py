@@ -215,7 +215,7 @@ class FleetExposition:
             self._remove(account, server_id)
 
     def mark_lost(self, account: str, server_id: int) -> None:
-        """Show that what the server's last turn brought was not kept, until the server is shown anew."""
+        """Show that what the server's last turn brought was not kept, until the server is shown again."""
         with self._lock:
             slot = self._slots.get(account, {}).get(server_id)
             if slot is not None:
@@ -225,7 +225,7 @@ class FleetExposition:
                 self._count(int(block.put_one(row, self._poll_success, line.rpartition(b" ")[0] + b" 0.0\n")))
 
     def set_accounts(self, accounts: Iterable[AccountSeries]) -> None:
-        """Show exactly these accounts, whose servers are told apart from this."""
+        """Show exactly these accounts, whose servers are distinguished from this."""
         with self._lock:
             self._set_accounts(tuple(accounts), self._tallies)
 

@@ -1,4 +1,4 @@
-"""What the exporter tells of itself. Callers say what happened; how it is counted stays in here."""
+"""The exporter's metrics about itself. Callers say what happened; how it is counted stays in here."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Telemetry:
         )
         self._dropped = self._counter(
             "series_dropped",
-            "Series of software and exploits that a limit cut off, counted anew with each poll of their server.",
+            "Series of software and exploits that a limit cut off, counted again with each poll of their server.",
             ("reason",),
         )
         self._overflows = self._counter(

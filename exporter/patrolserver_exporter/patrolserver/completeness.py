@@ -631,7 +631,7 @@ class _Reader:
         if number is not None:
             self.signs.totals.append((name, number))
         elif not (isinstance(value, int | float) and value == 0) and str(value).strip().lower() not in _OK_WORDS:
-            self.signs.parts.append(f"{self._quoted(name, value)}, which is no number")
+            self.signs.parts.append(f"{self._quoted(name, value)}, which is not a number")
 
     def _read_range(self, name: str, text: str) -> None:
         """``items 0-1/14``, as ``Content-Range`` has it."""

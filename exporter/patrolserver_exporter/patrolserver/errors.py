@@ -203,7 +203,7 @@ class ApiError(PatrolServerError):
 
 
 class Unreadable(PatrolServerError):
-    """A reply that is no JSON, cut short, or of a shape that means nothing here."""
+    """A reply that is not JSON, cut short, or of a shape that means nothing here."""
 
     reason = FailureReason.UNREADABLE
     advice = "check that api_url is the API's base"

@@ -81,12 +81,12 @@ class Pages:
 
         Raises:
             ApiError: it says that it failed.
-            Unreadable: it is no list.
+            Unreadable: it is not a list.
         """
         self._secrets = head.secrets
         listed = find_list(decode_reply(body, head), self._nouns, head)
         if listed is None:
-            raise Unreadable(f"the reply is no list of {self._noun}")
+            raise Unreadable(f"the reply is not a list of {self._noun}")
         if self.read == 1:
             self._identities.update(map(self._identity, self.entries))
         self.read += 1
@@ -189,7 +189,7 @@ def _name_of(pair: str) -> str:
 
 
 def _first_step(signs: Signs, read: int) -> Step | None:
-    """The first known way to the next page; None where there is none, or where no more is told of."""
+    """The first known way to the next page; None where there is none."""
     for step in signs.steps:
         if step.url is not None or step.cursor is not None or step.page == read + 1:
             return step

@@ -72,7 +72,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _LimitedReader(io.RawIOBase):
-    """A socket's reader that gives up at a moment, however steadily the bytes drip in."""
+    """A socket's reader that gives up at a moment, even if bytes still come slowly."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, expires: float) -> None:
         super().__init__()

@@ -126,7 +126,7 @@ def pushed_software(value: object) -> tuple[dict[str, str], ...]:
     software. In the SDK's form, nested fields, what is left out is empty.
 
     Raises:
-        ApiError: 422, it is no list of objects.
+        ApiError: 422, it is not a list of objects.
     """
     repeats = isinstance(value, str)
     lines = _json_list(value) if isinstance(value, str) else value

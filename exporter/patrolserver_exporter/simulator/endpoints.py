@@ -45,7 +45,7 @@ class Call:
         return frozenset(self.query.get("scope", "").split(","))
 
     def number(self, name: str, what: str) -> int:
-        """An id of the path; what is no number does not exist."""
+        """An id of the path; what is not a number does not exist."""
         # The scanner cuts ids out of the JSON as they stand there: of a string it keeps the quotes.
         text = self.path[name].strip('"')
         if not (text.isascii() and text.isdigit() and len(text) < 17):

@@ -270,7 +270,7 @@ class Postman:
             return {**self._counts, "waiting": self._waiting}
 
     def forget(self) -> None:
-        """Start counting anew."""
+        """Start counting from 0."""
         with self._condition:
             self._attempts.clear()
             self._counts.clear()

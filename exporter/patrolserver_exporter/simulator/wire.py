@@ -68,7 +68,7 @@ def software_document(installed: Installed, style: Style, *, exploits: bool) -> 
 
 
 def software_list(installed: Iterable[Installed], style: Style, *, exploits: bool) -> bytes:
-    """All software of one server, in the envelope. Cheap: only the ids are written anew."""
+    """All software of one server, in the envelope. Cheap: only the ids are written again."""
     return b'{"data":[%b]}' % b",".join(software_document(one, style, exploits=exploits) for one in installed)
 
 

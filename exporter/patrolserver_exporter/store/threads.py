@@ -61,7 +61,7 @@ class StoreTrouble(NamedTuple):
 
 
 class Unit:
-    """One unit of work: its connection, and the effects that others shall see once it is committed."""
+    """One unit of work: its connection, and the effects that others have to see once it is committed."""
 
     __slots__ = ("connection", "effects")
 
@@ -79,7 +79,7 @@ class _Task:
 
     def finish(self, result: Any, error: BaseException | None) -> None:
         if not self.future.set_running_or_notify_cancel():
-            # Whoever asked does not wait any more; the commit holds.
+            # The caller does not wait any more; the commit holds.
             return
         if error is None:
             self.future.set_result(result)
@@ -128,7 +128,7 @@ class _Batch:
             try:
                 loop.call_soon_threadsafe(_resolve, outcomes)
             except RuntimeError:
-                log.warning("Nobody is left to hear of %d finished deliveries", len(outcomes))
+                log.warning("%d deliveries are finished, and their senders are gone", len(outcomes))
 
 
 def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
@@ -144,8 +144,8 @@ def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
 class StoreThread:
     """Runs units of work one after the other and commits them in groups.
 
-    ``on_commit`` is called on this thread with the effects of a committed group, before anybody who waits for one of
-    its units goes on; so whoever got an answer finds its effect everywhere. ``after_group`` is called on it whenever
+    ``on_commit`` is called on this thread with the effects of a committed group, before a caller that waits for one
+    of its units goes on; so with the answer its effect is seen everywhere. ``after_group`` is called on it whenever
     nothing is under way.
     """
 
@@ -167,7 +167,7 @@ class StoreThread:
         self._after_group = after_group
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._queue_lock = threading.Lock()
-        """Nothing may be queued behind the stop: nobody would ever answer it."""
+        """Nothing may be queued behind the stop: it would never be answered."""
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._stopping = threading.Event()
         self.last_progress = time.monotonic()
@@ -221,7 +221,7 @@ class StoreThread:
         return None
 
     async def submit_item(self, work: BatchWork, item: object) -> Any:
-        """Do ``work`` on this item together with whatever else waits for the same work; ends after the commit."""
+        """Do ``work`` on this item together with all others that wait for the same work; ends after the commit."""
         entry = _Item(work, item)
         with self._queue_lock:
             if self._stopping.is_set():
@@ -338,7 +338,7 @@ class StoreThread:
             if alone:
                 raise _Alone(error) from error
             return None, error
-        except Exception as error:  # It belongs to whoever waits for this unit, not to its neighbours.
+        except Exception as error:  # It belongs to the caller of this unit, not to the others of its group.
             if alone:
                 raise _Alone(error) from error
             return None, error
@@ -368,7 +368,7 @@ class _Alone(StoreError):
 READERS: Final = 4
 """Reads at the same time; others wait. Reading costs mostly our own computing time, so more would finish no sooner."""
 TURN_TIMEOUT: Final = 20.0
-"""Seconds that a read waits for its turn; less than the 30 s that whoever asks waits for an answer by default."""
+"""Seconds that a read waits for its turn; less than the 30 s that a client waits for an answer by default."""
 _END_TIMEOUT: Final = 5.0
 """Seconds that the store's end waits for reads under way."""
 _STOP_READING: Final = object()
@@ -417,7 +417,7 @@ class Readers:
                 connection.exec_driver_sql("SELECT name FROM sqlite_master LIMIT 1")
 
     def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
-        """Queue a read, however long its turn may take to come."""
+        """Queue a read, even if its turn comes late."""
         read = _Read(work)
         with self._state:
             if not self._stopping:
@@ -488,9 +488,9 @@ class Readers:
                 return True
             try:
                 result = self._attempt(read.work)
-            except Exception as error:  # noqa: BLE001  # It belongs to whoever waits for this read.
+            except Exception as error:  # noqa: BLE001  # It belongs to the caller of this read.
                 failure = error
-        # Only now, so that whoever hears of it finds the connection free.
+        # Only now, so that the caller finds the connection free.
         if failure is None:
             read.future.set_result(result)
         else:

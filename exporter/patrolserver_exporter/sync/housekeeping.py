@@ -186,7 +186,7 @@ class Housekeeping:
             )
 
     def _catch_up(self, accounts: Collection[RunningAccount]) -> None:
-        """Poll an account's servers where deliveries told what nobody could look at, at most once an interval."""
+        """Poll all servers of an account that wants a catch-up, at most once an interval."""
         for account in accounts:
 
             def work(unit: Unit, name: str = account.name) -> bool:
@@ -224,7 +224,7 @@ class Housekeeping:
             longest = min(failing, key=lambda server_id: failing[server_id].since)
             since = dt.datetime.fromtimestamp(now - monotonic + failing[longest].since, dt.UTC)
             log.warning(
-                "Still so: servers cannot be polled; their old data stays and is marked as old",
+                "Servers still cannot be polled; their old data stays and is marked as old",
                 extra=log_fields(
                     account=account.name,
                     servers=len(failing),

@@ -69,7 +69,7 @@ T = TypeVar("T")
 
 
 class StoppedError(Exception):
-    """The account is watched anew, or no longer: what a call still brought is not kept."""
+    """The account was restarted or removed: the result of a call under way is not kept."""
 
 
 class Results:
@@ -83,7 +83,7 @@ class Results:
         """What was odd about a reply when it was last read, as a hash: said once and not at every poll."""
 
     def keep(self, work: Callable[[Unit], T]) -> T:
-        """Have the store do a unit of work; `StoppedError` if the account is watched anew, or no longer, by then."""
+        """Have the store do a unit of work; `StoppedError` if the account was restarted or removed meanwhile."""
 
         def unless_stopped(unit: Unit) -> T:
             if self._account.is_stopping:
@@ -93,7 +93,7 @@ class Results:
         return self._store.run(unless_stopped)
 
     def lost(self, server_id: int) -> None:
-        """Have it shown that what the server's turn brought could not be kept, unless it takes it again at once."""
+        """Show that what the server's turn brought could not be kept, unless it is tried again at once."""
         if not self._account.is_stopping:
             self._store.emit([PollLost(self._account.name, server_id)])
 
@@ -116,7 +116,7 @@ class Results:
                 done(error)
             except Exception:
                 self._telemetry.error("poller")
-                log.exception("Nobody could be told how a poll ended")
+                log.exception("The end of a poll could not be reported to those who wait for it")
 
 
 class ServerList:
@@ -339,7 +339,7 @@ class ServerCalls:
         finally:
             if paused and (pause := account.pause):
                 fields = log_fields(account=account.name, until=pause.until, err=pause.reason)
-                log.warning("The API put off several calls, so the account makes none but the list's", extra=fields)
+                log.warning("The API put off several calls, so the account makes only the list call", extra=fields)
             level = logging.WARNING if failures == 1 else logging.DEBUG
             # With the name, since that is what people look for in the log.
             who = {"account": account.name, "server": name, "server_id": server_id}
@@ -391,7 +391,7 @@ class ServerCalls:
 class AccountPoller:
     """Polls one account's servers with a few threads.
 
-    ``pump`` starts what is due; whoever finishes a call pumps again, so the threads never wait for a tick.
+    ``pump`` starts what is due; a thread that finishes a call pumps again, so the threads never wait for a tick.
     """
 
     def __init__(self, account: RunningAccount, store: Store, clock: SteadyClock, telemetry: Telemetry) -> None:

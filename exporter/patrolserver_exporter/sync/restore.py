@@ -86,7 +86,7 @@ def retire(unit: Unit, account: str, *, now: float) -> None:
 
 
 def reclassify(unit: Unit, keys: Iterable[Key], rules: Mapping[str, Rules], *, now: float) -> None:
-    """Judge and count these servers anew and show them, unless that has happened since."""
+    """Classify and count these servers again and show them, unless that has happened since."""
     found = [record for account, server_id in keys if (record := server_updates.find(unit, account, server_id))]
     for record in _classified(unit, [one for one in found if is_stale(one, rules)], rules, now):
         unit.effects.append(ServerShown(record.summary))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _CLASSIFICATION = 2
-"""Rises when the same software makes other issues or series than before, so that an upgrade judges everything anew."""
+"""Rises when the same software makes other issues or series than before: an upgrade then classifies all again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

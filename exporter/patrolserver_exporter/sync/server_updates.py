@@ -50,7 +50,7 @@ def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
 def summary_of(
     record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
 ) -> ServerSummary:
-    """What the server's series show; by which rules its issues were judged stays as it was.
+    """What the server's series show; by which rules its issues were classified stays as it was.
 
     Of a server in doubt no numbers are shown: they may be another one's.
     """
@@ -306,7 +306,7 @@ _CHECK_AFTER = (5.0, 10.0, 20.0, 40.0, 60.0, 120.0)
 _DOUBTS = 3
 """Answers "no" after which an announced start is taken for a scan that was over before it was seen."""
 _SAME_SCAN_FOR = 600.0
-"""Seconds after a told end in which isScanning may lag behind; if it still says yes later, that is another scan."""
+"""Seconds after the reported end of a scan in which isScanning may lag behind; a later yes is another scan."""
 
 
 def is_scan_awaited(state: ServerState) -> bool:
@@ -334,7 +334,7 @@ def scan_finished(state: ServerState, told_at: float) -> ServerState:
 
 
 def _is_old(state: ServerState, told_at: float) -> bool:
-    """What was told before the end of a scan that is known already is no news, however late it arrives."""
+    """What an event said before the known end of a scan is no news, even if it arrives later."""
     return state.last_scan_at is not None and told_at <= state.last_scan_at
 
 
@@ -390,7 +390,7 @@ def _ended(state: ServerState, at: float) -> ServerState:
 
 
 def _awaiting_poll(state: ServerState, ended_at: float) -> ServerState:
-    """What the scan found only a poll tells: until then the gate must not take older data for its result."""
+    """Only a poll shows what the scan found: until then the gate must not take older data for its result."""
     if state.complete_poll_at is not None and state.complete_poll_at >= ended_at:
         return state
     return replace(state, event_received_at=max(state.event_received_at or 0.0, ended_at))

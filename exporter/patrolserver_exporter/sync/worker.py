@@ -115,7 +115,7 @@ class AccountWorker:
         while granted < wanted and account.budgets.events.try_take():
             granted += 1
         if not granted:
-            # With no thread free, whoever gets free wakes us up.
+            # With no thread free, the next free one wakes us up.
             return _IDLE if not wanted else min(account.budgets.events.seconds_until_available(), _IDLE)
         claimed: list[Delivery] = []
         try:
@@ -168,7 +168,7 @@ class AccountWorker:
             self._failed("The delivery will be tried again when its lease runs out", unkept)
 
     def _let_go(self, delivery: Delivery) -> None:
-        """Leave a delivery to whoever watches the account next: what it asks for may need another configuration."""
+        """Leave a delivery to the account's next run: what it asks for may need another configuration."""
 
         def work(unit: Unit) -> None:
             deliveries.let_go(unit, delivery)

@@ -703,7 +703,7 @@ def test_rotated_credentials_are_used_at_the_next_call(serve: Callable[..., RawS
 
 
 def test_unreadable_credentials_are_a_refusal(serve: Callable[..., RawServer], calls: Calls) -> None:
-    """A file that is gone, that is no text, or is empty is a matter of credentials, and nothing is sent."""
+    """A file that is gone, that is not text, or is empty is a matter of credentials, and nothing is sent."""
     server = serve(reply(SERVERS))
 
     def gone() -> tuple[str, str]:
@@ -720,7 +720,7 @@ def test_unreadable_credentials_are_a_refusal(serve: Callable[..., RawServer], c
 
 @pytest.mark.parametrize("number", [0, -1, MAX_ID + 1, True, "1", "1/../2", 1.0])
 def test_ids_are_checked_before_they_become_a_path(serve: Callable[..., RawServer], calls: Calls, number: Any) -> None:
-    """What is no id is never sent."""
+    """What is not an id is never sent."""
     server = serve(reply(SERVERS))
     client = calls.client(server.url)
     for call in (client.server, client.software, client.is_scanning, lambda n: client.event(n, 1)):

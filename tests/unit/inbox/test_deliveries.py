@@ -111,7 +111,7 @@ def test_the_same_event_under_another_identifier_is_looked_at_again(store: Store
 
 
 def test_an_event_that_took_effect_keeps_its_time_under_another_identifier(store: Store) -> None:
-    """Sent again under another name, it must not open anew what was fixed since."""
+    """Sent again under another name, it must not open again what was fixed since."""
     put_in(store, DeliveryState.APPLIED)
     assert take(store, new(at=NOW + 5, identifier="webhook.test")) == [Acceptance.ACCEPTED]
     (again,) = rows(store)

@@ -113,7 +113,7 @@ class TestPoll:
         assert only(poll(poll((), 1000.0, outdated()).issues, 2000.0)).fixed_at == 2000.0
 
     def test_reopens(self) -> None:
-        """A fixed issue that comes back keeps its fingerprint and starts anew."""
+        """A fixed issue that comes back keeps its fingerprint and starts again."""
         first = poll((), 1000.0, outdated())
         outcome = poll(poll(first.issues, 2000.0, software()).issues, 3000.0, unsupported())
         back = only(outcome)
@@ -585,7 +585,7 @@ class TestExploits:
         assert (told(still), only(still).severity) == ([], Severity.CRITICAL)
 
     def test_a_reopened_issue_begins_anew(self) -> None:
-        """It has a new first_seen, severity_since and exploits seen anew."""
+        """It has a new first_seen, severity_since and exploits seen again."""
         fixed = poll(poll((), 1000.0, exploitable()).issues, 2000.0)
         back = only(poll(fixed.issues, 3000.0, exploitable()))
         assert (back.first_seen, back.severity_since, back.since(Severity.LOW)) == (3000.0, 3000.0, 3000.0)

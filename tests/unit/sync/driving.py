@@ -114,7 +114,7 @@ class Driver:
         )
 
     def fail(self, server_id: int = 1, answer: str | None = None) -> None:
-        """A poll that failed, perhaps with an answer that is no list."""
+        """A poll that failed, perhaps with an answer that is not a list."""
         next_poll_at = self.time.now() + 30.0
         self.store.run(
             lambda unit: server_updates.apply_poll_failure(

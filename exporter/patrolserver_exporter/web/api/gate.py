@@ -168,7 +168,7 @@ class GateRequest:
 
 
 def read_request(data: Any, settings: Gate) -> GateRequest:
-    """Read the body; a 400 for whatever is not clear, because an unclear policy must not let anything pass."""
+    """Read the body. A 400 for everything unclear: an unclear policy must not let anything pass."""
     body = convert(_with_seconds(data), GateBody)
     in_force = _policy_in_force(body.policy, data.get("policy", {}), settings)
     return GateRequest(
@@ -236,7 +236,7 @@ def _policy_in_force(asked: AskedPolicy, given: Any, settings: Gate) -> InForce:
 
 
 def _with_seconds(data: Any) -> Any:
-    """The body with its durations as seconds, as the policy's type has them; what is no duration stays as it is."""
+    """The body with its durations as seconds, as the policy's type has them; what is not a duration stays as it is."""
     policy = data.get("policy") if isinstance(data, dict) else None
     if not isinstance(policy, dict):
         return data
@@ -252,7 +252,7 @@ def _with_seconds(data: Any) -> Any:
 
 
 BARE_FINGERPRINT = (
-    "A fingerprint alone does not tell how bad the issue was when it was accepted. Write the baseline anew, with "
+    "A fingerprint alone does not tell how bad the issue was when it was accepted. Write the baseline again, with "
     "patrolserver-exporter gate SERVER… --write-baseline=FILE."
 )
 

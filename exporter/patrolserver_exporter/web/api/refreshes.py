@@ -1,4 +1,4 @@
-"""The refreshes that were asked for, to be followed; kept in memory, for an hour."""
+"""The refreshes that were asked for, so that clients can follow them; kept in memory, for an hour."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class AnswerTransport(asyncio.Transport):
         self._timer = self._loop.call_later(seconds, self.end, seconds)
 
     def end(self, patience: float) -> None:
-        """Close, and after ``patience`` seconds do not wait any longer for TLS's farewell."""
+        """Close, and after ``patience`` seconds do not wait any longer for the end of TLS."""
         self._send_head()
         self._transport.close()
         self._timer = self._loop.call_later(patience, self._abort_unless_sending)
