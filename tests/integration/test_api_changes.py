@@ -64,7 +64,7 @@ def test_latest_skips_what_was_before(api: ServedApi) -> None:
 
 
 def test_a_wait_ends_with_the_change(api: ServedApi) -> None:
-    """Whoever waits hears of a change at once, and not only when the wait is over."""
+    """A waiting client gets a change at once, and not only when the wait is over."""
     heard: list[Any] = []
     waiter = threading.Thread(
         target=lambda: heard.append(requests.get(f"{api.url}/api/v1/changes?wait=30", timeout=40))
@@ -102,7 +102,7 @@ def test_a_stop_does_not_wait_for_those_who_wait(store_url: str) -> None:
         assert heard[0]["items"] == []
 
 
-def test_whoever_hangs_up_is_not_waited_for(api: ServedApi) -> None:
+def test_a_client_that_hangs_up_is_not_waited_for(api: ServedApi) -> None:
     """A request whose client is gone ends, long before its wait does."""
     with pytest.raises(requests.ReadTimeout):
         requests.get(f"{api.url}/api/v1/changes?wait=60", timeout=0.3)

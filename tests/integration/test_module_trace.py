@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DELIVERY_AT_MOST = 42
 GATE_AT_MOST = 24
-"""What is reached. Each module more is one more place to look for whoever follows them: join what is one subject."""
+"""What is reached. Each module more is one more place to look for those who follow them: join what is one subject."""
 OPEN_ISSUES = "patrolserver_server_issues"
 TOKEN = "token-of-a-webhook-0123"
 POLL = Poll(interval=86_400.0, timeout=30.0, max_requests_per_minute=60_000)

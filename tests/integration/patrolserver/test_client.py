@@ -241,7 +241,7 @@ def test_the_status_outranks_an_error_in_the_reply(
 def test_retry_after_is_told(
     serve: Callable[..., RawServer], calls: Calls, status: str, header: str, seconds: float | None
 ) -> None:
-    """Whoever tries again knows for how long the API wants to be left alone."""
+    """The error says how long the API wants to be left alone."""
     client = calls.client(serve(reply(b"", status, f"Retry-After: {header}\r\n")).url)
     with pytest.raises(PatrolServerError) as raised:
         client.servers()
@@ -761,7 +761,7 @@ def test_an_unusable_proxy_is_an_error_at_once(calls: Calls, proxy_url: str) -> 
 
 
 def test_a_closed_client_makes_no_calls(serve: Callable[..., RawServer], calls: Calls) -> None:
-    """After ``close`` a call fails as a lost connection would, so whoever holds the client tries again later."""
+    """After ``close`` a call fails as a lost connection would, so the caller tries again later."""
     server = serve(reply(SERVERS))
     client = calls.client(server.url)
     client.close()

@@ -90,7 +90,7 @@ def test_one_server_that_is_put_off_does_not_stop_the_others(prepared_url: str, 
 
 
 def test_several_servers_that_are_put_off_pause_the_account(prepared_url: str, clock: HeldClock) -> None:
-    """No call but the list's is made; it is shown until when and why, and whoever asks may try once a minute."""
+    """No call but the list's is made; it is shown until when and why, and an operator may try once a minute."""
     with Watching(prepared_url, clock=clock) as watching:
         paused(watching)
         (status,) = watching.accounts.statuses()

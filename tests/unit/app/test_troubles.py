@@ -59,7 +59,7 @@ def put_servers(unit: Unit) -> None:
 
 
 def test_everybody_hears_what_is_wrong_and_only_readers_where(store: StoreInTrouble) -> None:
-    """Whoever may not read the state must not learn the servers' names from ``/-/ready``."""
+    """Those who may not read the state must not learn the servers' names from ``/-/ready``."""
     store.run(put_servers)
     troubles = troubles_of(store, list_complete=False, list_partial_because=(f"member truncated {CANARY}",))
     public, named = (asyncio.run(read()) for read in (troubles.for_anybody, troubles.for_readers))

@@ -47,7 +47,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or there.suffix != ".md" or anchor in anchors(there), f"{target} has no #{anchor}"
 
 
-def test_whoever_cites_a_grade_names_its_page() -> None:
+def test_a_module_with_a_grade_names_its_page() -> None:
     """A module whose docstrings or comments carry a grade such as (C) says which page explains it."""
     folders = ("exporter", "tests", "grafana")
     modules = [path for path in tracked(".py") if path.relative_to(ROOT).parts[0] in folders]

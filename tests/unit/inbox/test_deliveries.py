@@ -177,7 +177,7 @@ def test_only_what_is_due_is_claimed(store: Store, state: DeliveryState) -> None
 
 
 def test_a_claim_ends_with_its_lease(store: Store) -> None:
-    """Whoever does not finish in time loses the delivery to the next one."""
+    """A worker that does not finish in time loses the delivery to the next one."""
     take(store, new())
     (first,) = claim(store, lease=60)
     assert claim(store, NOW + 59.9) == []

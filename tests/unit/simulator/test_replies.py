@@ -105,7 +105,7 @@ def test_a_page_says_by_its_status_that_it_is_a_part() -> None:
 
 
 def test_a_link_keeps_the_scope_and_no_secret() -> None:
-    """Whoever follows it gets the same kind of data, and has to send key and secret as always."""
+    """A client that follows it gets the same kind of data, and has to send key and secret as always."""
     query = {"key": "canary", "secret": "canary", "scope": "exploits"}
     told = document(altered(FIVE, form=PartForm.NEXT_PAGE_URL, query=query))
     assert told["next_page_url"] == f"{URL}?page=2&scope=exploits"
