@@ -245,7 +245,7 @@ def test_what_fails_for_long_is_said_each_quarter_of_an_hour(
             clock.advance(60.0)
             watching.until(lambda: True)
             watching.rest()
-        lines = [record for record in caplog.records if "Still so: servers cannot be polled" in record.getMessage()]
+        lines = [record for record in caplog.records if "Servers still cannot be polled" in record.getMessage()]
         assert 1 <= len(lines) <= 2
         assert vars(lines[-1])["fields"]["server_id"] == 1
         watching.simulator.faults.clear()
