@@ -50,7 +50,7 @@ bare: ## Run the two commands of the README on a bare Debian; takes root and mmd
 ansible: ## Check the Ansible collection: sanity, units, integration, lint, docs, build
 	@scripts/ansible-checks
 
-dashboards: $(READY) ## Write the dashboards' JSON and the PrometheusRule anew
+dashboards: $(READY) ## Write the dashboards' JSON and the PrometheusRule again
 	@$(PYTHON) -m grafana.dashboards
 	@$(PYTHON) -m grafana.prometheus_rule
 
@@ -58,7 +58,7 @@ pictures: dashboards ## Redraw docs/pictures; RENDER_DASHBOARD_DIR is a renderer
 	@$(PYTHON) -m grafana.pictures --renderer $${RENDER_DASHBOARD_DIR:?name the folder of the renderer}
 	@$(PYTHON) -m tests.harness.page_pictures
 
-lock: $(READY) ## Resolve the lock anew
+lock: $(READY) ## Resolve the lock again
 	@scripts/lock
 
 wheel: $(READY) ## Build the wheel and the source distribution into dist/

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.web.http.protocol import WebEvent
     from patrolserver_exporter.web.http.web_config import WebConfigFile
 
-QUICK = Timeouts(idle=0.4, header=0.4, body=0.4, write=0.4, handshake=0.4, linger=0.2, sweep=0.05)
+QUICK = Timeouts(idle=0.4, header=0.4, body=0.4, write=0.4, handshake=0.4, half_closed=0.2, sweep=0.05)
 
 
 @dataclass

@@ -26,5 +26,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = importlib.import_module(f"patrolserver_exporter.commands.{name}")
         return int(command.main(arguments))
     except KeyboardInterrupt:
-        # Ctrl-C: whoever pressed it knows, and a gate that was not answered is unknown.
+        # Ctrl-C needs no message. A gate without an answer is unknown.
         return 4 if name == "gate" else 1

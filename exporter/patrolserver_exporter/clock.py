@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 
 class Clock(Protocol):
-    """What tells the time."""
+    """The source of the time."""
 
     def now(self) -> float:
         """Seconds since the epoch, UTC; may jump when the system's clock is set."""

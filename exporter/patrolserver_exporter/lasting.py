@@ -17,7 +17,7 @@ SAY_EVERY = 900.0
 
 
 class LastingTrouble:
-    """One trouble, in the log of whoever has it. For one thread at a time."""
+    """One trouble and its messages in the log. For one thread at a time."""
 
     def __init__(self, log: logging.Logger, clock: Clock, level: int = logging.WARNING) -> None:
         self._log = log

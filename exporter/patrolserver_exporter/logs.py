@@ -71,7 +71,7 @@ def log_fields(**fields: Field) -> dict[str, dict[str, Field]]:
 
 
 class Redactor:
-    """Masks secrets in text: those it was told of, and whatever stands where secrets stand. Threads may share it."""
+    """Masks secrets in text: the known ones, and everything that stands where secrets stand. Threads may share it."""
 
     def __init__(self, *values: str) -> None:
         self._lock = threading.Lock()
@@ -106,7 +106,7 @@ class LineFormatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line. It never fails: what cannot be written is told of in its place."""
+        """Return the line. It never fails: a note replaces what cannot be written."""
         # Redacted twice: before escaping, which may cut a secret's form, and after, as a last look at the line.
         fields = {key: self._clean(value) for key, value in _fields_of(record)}
         return self._redactor.redact(self._write(fields))

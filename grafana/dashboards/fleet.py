@@ -200,7 +200,7 @@ def _time_to_fix_trend() -> Placed:
     about = About(
         "Median time to fix, over the 7 days before",
         "Half of the issues fixed in the 7 days before each moment were fixed within this time. A rising "
-        "critical curve needs a word with whoever owns those servers.",
+        "critical curve needs a word with the owners of those servers.",
         14,
         8,
         "Nothing was fixed in the 7 days before",

@@ -32,7 +32,7 @@ from grafana.dashboards.panels import (
 from grafana.dashboards.promql import ANY_SEVERITY, most_now, per_server
 
 MOST_LINES = 6
-"""Curves of single servers: more cannot be told apart."""
+"""Curves of single servers: more cannot be distinguished."""
 
 
 def server() -> Page:

@@ -172,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the gate and the list of issues on a large fleet.")
     parser.add_argument("--servers", type=int, default=10_000)
     parser.add_argument("--software", type=int, default=50, help="on each server")
-    parser.add_argument("--runs", type=int, default=200, help="of each question to the gate")
+    parser.add_argument("--runs", type=int, default=200, help="of each request to the gate")
     parser.add_argument("--scrape-every", type=float, default=1.0, help="seconds between two scrapes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -74,7 +74,7 @@ def polled(number: int, chance: random.Random) -> ServerSummary:
 
 
 class Fleet:
-    """The same servers, once kept as pieces and once collected anew."""
+    """The same servers, once kept as pieces and once collected again."""
 
     def __init__(self, size: int) -> None:
         self.chance = random.Random(size)  # the same fleet at each run

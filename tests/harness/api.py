@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ALL = tuple(Scope)
 OPERATOR_TOKEN = "token-of-the-operator"
-BY_DEFAULT = rules().judging
+BY_DEFAULT = rules().classification
 """The mark of what was judged without any settings."""
 
 
@@ -64,7 +64,7 @@ class Accounts:
     names: list[str] = field(default_factory=lambda: ["main"])
     refused: set[str] = field(default_factory=set)
     trouble: str | None = None
-    judged: bool = True
+    list_was_tried: bool = True
     waiting: list[tuple[str, int, Callable[[str | None], None]]] = field(default_factory=list)
     ready: bool = True
 
@@ -81,7 +81,7 @@ class Accounts:
                 poll_interval=900.0,
                 trouble=self.trouble,
                 credentials_refused=name in self.refused,
-                judged=self.judged,
+                list_was_tried=self.list_was_tried,
                 webhook=True,
             )
             for name in self.names
@@ -163,7 +163,7 @@ def serving_api(
     with Store(store_url, publish, turn_timeout=turn_timeout) as store:
         context = WebContext(
             store=store,
-            watching=accounts,
+            accounts=accounts,
             tokens=BearerTokens(tokens, operator=Secret.literal(OPERATOR_TOKEN)),
             clock=clock or SystemClock(),
             config=lambda: config,
@@ -208,7 +208,7 @@ def put_server(
         last_poll_at=known.last_poll_at,
         poll_success=known.poll_success,
     )
-    summary = replace(summary, judged_by=BY_DEFAULT)
+    summary = replace(summary, classified_by=BY_DEFAULT)
     record = ServerRecord(account=account, server_id=server_id, name=name, state=known, summary=summary)
     fleet.save_servers(unit.connection, [record], None if polled_at is None else software)
     fleet.save_issues(unit.connection, issues)

@@ -1,4 +1,4 @@
-"""``python -m tests.harness.page_pictures`` draws the README's pictures of the pages anew."""
+"""``python -m tests.harness.page_pictures`` draws the README's pictures of the pages again."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Site:
         """What the routes get."""
         return WebContext(
             store=self.store,
-            watching=self.accounts,
+            accounts=self.accounts,
             tokens=self.tokens,
             clock=self.clock,
             config=lambda: CONFIG,

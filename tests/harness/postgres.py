@@ -69,7 +69,7 @@ class PostgresCluster(Program):
         return f"postgresql+psycopg://{_USER}@/{name}?host={self._folder}"
 
     def drop_database(self, url: str) -> None:
-        """Remove a database, whoever is still connected."""
+        """Remove a database, even if clients are still connected."""
         self.execute(f"DROP DATABASE {url.partition('@/')[2].partition('?')[0]} WITH (FORCE)")
 
     def empty(self, url: str) -> None:

@@ -64,7 +64,7 @@ def test_latest_skips_what_was_before(api: ServedApi) -> None:
 
 
 def test_a_wait_ends_with_the_change(api: ServedApi) -> None:
-    """Whoever waits hears of a change at once, and not only when the wait is over."""
+    """A waiting client gets a change at once, and not only when the wait is over."""
     heard: list[Any] = []
     waiter = threading.Thread(
         target=lambda: heard.append(requests.get(f"{api.url}/api/v1/changes?wait=30", timeout=40))
@@ -102,7 +102,7 @@ def test_a_stop_does_not_wait_for_those_who_wait(store_url: str) -> None:
         assert heard[0]["items"] == []
 
 
-def test_whoever_hangs_up_is_not_waited_for(api: ServedApi) -> None:
+def test_a_client_that_hangs_up_is_not_waited_for(api: ServedApi) -> None:
     """A request whose client is gone ends, long before its wait does."""
     with pytest.raises(requests.ReadTimeout):
         requests.get(f"{api.url}/api/v1/changes?wait=60", timeout=0.3)
@@ -155,7 +155,7 @@ def test_the_very_first_place_is_not_kept_for_ever(api: ServedApi) -> None:
 
 @pytest.mark.parametrize("after", ["", "0", "1", "oldest", "eyJrIjoiaSIsInJvdyI6MX0"])
 def test_a_malformed_cursor_is_refused(api: ServedApi, after: str) -> None:
-    """What is no cursor of the feed is a 400 that names the parameter."""
+    """What is not a cursor of the feed is a 400 that names the parameter."""
     response = api.get(f"/changes?after={after}")
     assert response.status_code == 400
     assert "after" in response.json()["detail"]

@@ -223,7 +223,7 @@ def test_a_baseline_that_does_not_tell_how_bad_it_was_is_refused(
 
 
 def test_no_baseline_is_written_from_doubtful_data(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    """While the verdict is unknown nothing becomes known, and whoever asked is told."""
+    """While the verdict is unknown nothing is written, and the command says so."""
     code, _, told = run("gate", DB, "nosuch", f"--write-baseline={tmp_path / 'baseline.json'}")
     assert code == 4
     assert "was not written" in told
@@ -281,7 +281,7 @@ STATUS = "; exit ${PIPESTATUS[0]}"
     ],
 )
 def test_standard_output_never_changes_the_verdict(api: ServedApi, servers: list[str], code: int, shell: str) -> None:
-    """Whoever reads it may have had enough; there is no traceback, and the exit code is the verdict's."""
+    """The reader may stop early; there is no traceback, and the exit code is the verdict's."""
     ended = command(api, "gate", *servers, "--format=json", shell=shell)
     assert (ended.returncode, ended.stderr) == (code, "")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +14,9 @@ from grafana.pictures.__main__ import END, prometheus
 from grafana.pictures.backfill import backfill
 from grafana.pictures.draw import View, draw
 from grafana.pictures.week import STEP, WEEK, Week
-from grafana.prometheus_rule import ROOT
 from tests.harness.process import TOKEN, Exporter
 from tests.harness.prometheus import Prometheus
+from tests.harness.skipping import NOT_OURS
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NAMES = ("fleet", "server", "exporter")
-SHARED = ROOT.parent / "shared" / "tools" / "render_dashboard"
 SELECTIONS: dict[str, tuple[str, int]] = {
     "all": ("$__all", 1600),
     "all, narrow": ("$__all", 1000),
@@ -39,18 +36,12 @@ SELECTIONS: dict[str, tuple[str, int]] = {
 
 
 @pytest.fixture(scope="session")
-def renderer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A built copy of the tool: RENDER_DASHBOARD_DIR, or in CI one made from ../shared."""
+def renderer() -> Path:
+    """A copy of the tool that ``npm ci`` made ready: RENDER_DASHBOARD_DIR. The tool is no part of this repository."""
     given = os.environ.get("RENDER_DASHBOARD_DIR")
-    if given:
-        return Path(given)
-    if os.environ.get("CI") != "true" or not SHARED.is_dir():
-        pytest.skip("RENDER_DASHBOARD_DIR does not name a copy of render_dashboard after npm ci")
-    copy = tmp_path_factory.mktemp("renderer") / "render_dashboard"
-    shutil.copytree(SHARED, copy)
-    subprocess.run(["chmod", "-R", "u+w", str(copy)], check=True)
-    subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=copy, check=True, capture_output=True, timeout=280)
-    return copy
+    if not given:
+        pytest.skip(f"{NOT_OURS}RENDER_DASHBOARD_DIR does not name a copy of render_dashboard after npm ci")
+    return Path(given)
 
 
 @pytest.fixture(scope="module")

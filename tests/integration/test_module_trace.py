@@ -1,4 +1,4 @@
-"""How many of our modules one has to know to follow a delivery, or a question to the gate."""
+"""How many of our modules one has to know to follow a delivery, or a request to the gate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DELIVERY_AT_MOST = 42
 GATE_AT_MOST = 24
-"""What is reached. Each module more is one more place to look for whoever follows them: join what is one subject."""
+"""What is reached. Each module more is one more place to look for those who follow them: join what is one subject."""
 OPEN_ISSUES = "patrolserver_server_issues"
 TOKEN = "token-of-a-webhook-0123"
 POLL = Poll(interval=86_400.0, timeout=30.0, max_requests_per_minute=60_000)
@@ -38,7 +38,7 @@ POLL = Poll(interval=86_400.0, timeout=30.0, max_requests_per_minute=60_000)
 
 @dataclass
 class Running:
-    """All that a delivery and a question pass, without what works by itself now and then: nothing ticks."""
+    """All that a delivery and a request to the gate pass, without what works by itself now and then: nothing ticks."""
 
     watching: Watching
     url: str
@@ -87,7 +87,7 @@ def running(trace: ModuleTrace, prepared_url: str) -> Iterator[Running]:
         tokens = BearerTokens()
         context = WebContext(
             store=watching.store,
-            watching=watching.accounts,
+            accounts=watching.accounts,
             tokens=tokens,
             clock=watching.clock,
             config=lambda: config,

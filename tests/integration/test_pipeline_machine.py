@@ -82,7 +82,7 @@ class Polled(NamedTuple):
 
 
 class Home:
-    """Where the state lives: it can be opened anew after a crash."""
+    """Where the state lives: it can be opened again after a crash."""
 
     def open(self) -> Store:
         """Open what is on disk."""
@@ -308,7 +308,7 @@ class Pipeline(RuleBasedStateMachine):
             self.applied.add(claimed.event_id)
             return
         error = ERRORS[result]()
-        fate = retry.fate_of(
+        next_step = retry.next_step_after(
             error,
             received_at=claimed.received_at,
             state_attempts=claimed.attempts,
@@ -318,7 +318,7 @@ class Pipeline(RuleBasedStateMachine):
         )
         now, settle = self.clock.now(), SETTLE
         self.store.run(
-            lambda unit: server_updates.note_failure(unit, claimed, fate, now=now, error=str(error), settle=settle)
+            lambda unit: server_updates.note_failure(unit, claimed, next_step, now=now, error=str(error), settle=settle)
         )
 
     # The poller
@@ -427,7 +427,7 @@ class Pipeline(RuleBasedStateMachine):
 
     @invariant()
     def nothing_acknowledged_is_lost(self) -> None:
-        """Each delivery that got a 202 without an overflow has a row, in a state that its fate explains."""
+        """Each delivery that got a 202 without an overflow has a row, in a state that its last error explains."""
         known = {row.event_id: row for row in self.rows()}
         assert set(known) == self.acknowledged
         for event_id, row in known.items():

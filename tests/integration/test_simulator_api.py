@@ -1,4 +1,4 @@
-"""Every call of the reference page, over real sockets, in every style, with and without the prefix."""
+"""Every call of docs/patrolserver-api.md, over real sockets, in every style, with and without the prefix."""
 
 from __future__ import annotations
 

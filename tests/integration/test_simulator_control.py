@@ -264,7 +264,7 @@ def test_an_empty_list_for_one_server_until_it_is_taken_back(panel: Panel) -> No
 @pytest.mark.parametrize("form", ["next_link", "next_page_url"])
 @pytest.mark.parametrize("path", ["servers", "servers/1/software"])
 def test_pages_are_read_to_the_end(panel: Panel, form: str, path: str) -> None:
-    """Whoever follows the links with key and secret gets the whole list; a page without them is refused."""
+    """A client that follows the links with key and secret gets the whole list; a page without them is refused."""
     whole = panel.api(path, scope="exploits")
     panel.post("replies", endpoint=path.rpartition("/")[2], form=form, per_page=5, count=1)
     read, following = [], panel.reply(path, scope="exploits")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.serving import Served
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-PATIENT = ConnectionLimits(timeouts=Timeouts(idle=5, header=5, body=5, handshake=0.4, linger=0.2, sweep=0.05))
+PATIENT = ConnectionLimits(timeouts=Timeouts(idle=5, header=5, body=5, handshake=0.4, half_closed=0.2, sweep=0.05))
 
 
 async def scheme(scope: Scope, receive: Receive, send: Send) -> None:

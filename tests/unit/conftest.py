@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3  # noqa: F401  # It opens a socket, once, when it is imported: here, and not within a test.
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

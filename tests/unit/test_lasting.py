@@ -40,7 +40,7 @@ def test_a_trouble_is_repeated_each_quarter_of_an_hour(caplog: pytest.LogCapture
 
 
 def test_the_end_of_a_trouble_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """And only if it was there; the next one begins anew."""
+    """And only if it was there; the next one starts again."""
     caplog.set_level(logging.INFO)
     trouble = LastingTrouble(log, HeldClock())
     trouble.is_over("fine")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.gate.verdict import Verdict
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.web.context import Watching
+    from patrolserver_exporter.web.context import Accounts
 
 log = logging.getLogger(__name__)
 _AT_ONCE = 100
@@ -50,10 +50,10 @@ class GateSweep:
     """Judges all servers, in a thread of its own; ``judged`` is what the last whole sweep found."""
 
     def __init__(
-        self, store: Store, watching: Watching, config: Callable[[], Config], *, clock: Clock, telemetry: Telemetry
+        self, store: Store, accounts: Accounts, config: Callable[[], Config], *, clock: Clock, telemetry: Telemetry
     ) -> None:
         self._store = store
-        self._watching = watching
+        self._accounts = accounts
         self._config = config
         self._clock = clock
         self._telemetry = telemetry
@@ -86,7 +86,7 @@ class GateSweep:
         """Judge every server once; raises `StoreError`."""
         config = self._config()
         policies: dict[str, Policy] = {BUILTIN: Policy(), **config.gate.policies}
-        accounts = [status.name for status in self._watching.statuses()]
+        accounts = [status.name for status in self._accounts.statuses()]
         found: dict[tuple[str, str], Counter[Verdict]] = defaultdict(Counter)
         for account in accounts:
             for step in self._steps(account):
@@ -114,8 +114,10 @@ class GateSweep:
         after = 0
         while True:
             health = {
-                one.name: AccountHealth(name=one.name, credentials_refused=one.credentials_refused, judged=one.judged)
-                for one in self._watching.statuses()
+                one.name: AccountHealth(
+                    name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
+                )
+                for one in self._accounts.statuses()
             }
             read = functools.partial(_read, account=account, after=after, health=health)
             step = self._store.submit_read(read).result()

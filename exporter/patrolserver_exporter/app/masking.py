@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Masking:
-    """Tells the log of every secret in time."""
+    """Registers every secret with the log before it can be logged."""
 
     def __init__(self, redactor: Redactor, config: Config) -> None:
         self._redactor = redactor
@@ -21,7 +21,7 @@ class Masking:
     def follow(self, config: Config) -> None:
         """Mask what this configuration hides by now.
 
-        A file may have been rotated and read anew. Nothing logs a secret, so once a second is soon enough.
+        A file may have been rotated and read again. Nothing logs a secret, so once a second is soon enough.
         """
         hidden = hidden_values(config)
         if hidden != self._hidden:

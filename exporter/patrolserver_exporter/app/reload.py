@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class ConfigInForce:
-    """Read anew on request, one reload at a time. ``on_change`` takes over what is not the accounts'."""
+    """Reloads the configuration on request, one reload at a time. ``on_change`` gets what is not the accounts'."""
 
     def __init__(  # noqa: PLR0913  # Who takes part in a reload, by keyword.
         self,
@@ -70,14 +70,14 @@ class ConfigInForce:
         self._telemetry.config_loaded(self._clock.now())
 
     async def reload(self) -> str | None:
-        """Read the configuration anew and go over to it; returns what is wrong with it, and then nothing changed."""
+        """Read the configuration again and use it. Returns what is wrong with it; then nothing has changed."""
         async with self._reloading:
             try:
                 await asyncio.to_thread(self._reload)
             except (ConfigError, StoreError) as error:
                 self._telemetry.config_failed()
                 log.error(  # noqa: TRY400  # The text names file, line and key; a traceback would bury it.
-                    "The configuration was not reloaded; the old one goes on", extra=log_fields(err=str(error))
+                    "The configuration was not reloaded; the old one stays in force", extra=log_fields(err=str(error))
                 )
                 self._failure = str(error)
             else:
@@ -88,7 +88,7 @@ class ConfigInForce:
         loaded = load_config(self._file, self._environ, clock=self._clock)
         self._masking.follow(loaded.config)
         if loaded.config.store.url != self._config.store.url:
-            raise StoreError("store.url changed, which takes a restart; everything else would have been taken over.")
+            raise StoreError("store.url changed, which needs a restart; nothing was reloaded.")
         self._accounts.reload(loaded.config, self._config)
         self._adopt(loaded)
         log.info("The configuration was reloaded")

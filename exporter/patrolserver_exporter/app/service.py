@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REVISION_VARIABLE = "PATROLSERVER_EXPORTER_REVISION"
-"""Set by whoever builds an image: the commit that it was built from."""
+"""The commit that an image was built from; the image's build sets it."""
 _BEAT = 1.0
 _GRACE = 5.0
 
@@ -176,7 +176,7 @@ class Service:
         return Lifecycle(
             is_ready=lambda: self._accounts.ready,
             can_take_in=self._troubles.can_take_in,
-            troubles=self._troubles.tell,
+            troubles=self._troubles.for_anybody,
             reload=self._config.reload,
             tokens=self._tokens,
             reload_enabled=self._options.lifecycle,
@@ -186,13 +186,13 @@ class Service:
         return [*api_routes(self.context()), *page_routes(self.context())]
 
     async def _tell_troubles(self) -> tuple[str, ...]:
-        return await self._troubles.tell_readers()
+        return await self._troubles.for_readers()
 
     def context(self) -> WebContext:
         """What the routes may use."""
         return WebContext(
             store=self._store,
-            watching=self._accounts,
+            accounts=self._accounts,
             tokens=self._tokens,
             clock=self._clock,
             config=lambda: self._config.config,

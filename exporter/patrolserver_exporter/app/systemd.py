@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Whoever started the service; does nothing when that is not systemd."""
+    """systemd, if it started the service; otherwise this does nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -41,4 +41,4 @@ class Supervisor:
                 sock.connect(self._address)
                 sock.sendall(text.encode())
         except OSError as error:
-            log.warning("systemd cannot be told: %s", error.strerror)
+            log.warning("systemd cannot be notified: %s", error.strerror)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _PATIENCE = 2.0
-"""Seconds that whoever asks waits for the store."""
+"""Seconds that a client waits for the store."""
 _CANNOT_TAKE_IN_AFTER = 30.0
 """Seconds that commits have to fail or to wait until deliveries are sent elsewhere."""
 
@@ -37,11 +37,11 @@ class Troubles:
         trouble = self._context.store.trouble
         return trouble is None or time.monotonic() - trouble.since < _CANNOT_TAKE_IN_AFTER
 
-    async def tell(self) -> tuple[str, ...]:
+    async def for_anybody(self) -> tuple[str, ...]:
         """What is wrong, the worst first, for anybody: no server or waiver is named."""
         return tuple(self._sentences(await self._read_freshness(), named=False))
 
-    async def tell_readers(self) -> tuple[str, ...]:
+    async def for_readers(self) -> tuple[str, ...]:
         """The same for who may read the state: the worst are named."""
         return tuple(self._sentences(await self._read_freshness(), named=True))
 
@@ -57,11 +57,11 @@ class Troubles:
         redact, trouble = context.redactor.redact, context.store.trouble
         if trouble is not None:
             yield redact(trouble.reason)
-        statuses = context.watching.statuses()
+        statuses = context.accounts.statuses()
         yield from (_sentence(redact(status.trouble)) for status in statuses if status.trouble)
         if context.reload_failure() is not None:
-            # Without the reason: it is for whoever may read the log.
-            yield "The configuration was not reloaded, the old one goes on; the log says what is wrong."
+            # Without the reason: only readers of the log may see it.
+            yield "The configuration was not reloaded, the old one stays in force; the log says what is wrong."
         accounts = account_views(statuses, {}, (), fresh, redact=redact, now=now)
         for notice in (
             *of_lists(accounts),

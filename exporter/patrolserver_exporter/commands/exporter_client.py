@@ -37,7 +37,7 @@ MAX_REPLY_BYTES = 256 * 1024 * 1024
 PAGE = 1000
 _CHUNK_BYTES = 64 * 1024
 _GRACE = 1.0
-"""Seconds beyond the timeout, in which an answer that comes late is told of with its own reason."""
+"""Seconds beyond the timeout, in which a late answer still gets its own reason."""
 _PROXIED = "a proxy or a login page may stand in front of it; give the exporter's own address in --exporter-url"
 
 
@@ -195,7 +195,7 @@ class ExporterClient:
             raise ExporterError(f"{self.url} answered with broken JSON.") from None
 
     def _within_timeout(self, send: Callable[[], _Answer]) -> _Answer:
-        """Send, and give up on an answer whose headers drip in: requests limits the wait for each byte alone."""
+        """Send, with a limit for the whole answer: requests limits only the wait for each byte."""
         outcome: SimpleQueue[_Answer | Exception] = SimpleQueue()
 
         def work() -> None:

@@ -38,7 +38,7 @@ BASELINE_VERSION = 2
 KEPT = ("fingerprint", "account", "server", "canonical_name", "kind", "severity", "risk")
 """Members of an issue that a baseline keeps, as the Ansible collection does, beside its exploits."""
 KEPT_OF_EXPLOITS = ("id", "cve", "title", "risk")
-WRITE_ANEW = "Write it anew: patrolserver-exporter gate SERVER… --write-baseline=FILE."
+WRITE_AGAIN = "Write it again: patrolserver-exporter gate SERVER… --write-baseline=FILE."
 
 _HELP = {
     "max_by_severity.critical": "issues that are critical (default: 0)",
@@ -151,10 +151,10 @@ def read_baseline(path: Path) -> list[dict[str, Any]]:
     try:
         data = json.loads(_read("--baseline", path))
     except (ValueError, RecursionError):
-        raise BadPolicy(f"--baseline {path}: it is no JSON.") from None
+        raise BadPolicy(f"--baseline {path}: it is not JSON.") from None
     if isinstance(data, list) or (isinstance(data, dict) and data.get("version") == 1):
         message = "it does not tell how bad the issues were when they were accepted, so what got worse would pass"
-        raise BadPolicy(f"--baseline {path}: {message}. {WRITE_ANEW}")
+        raise BadPolicy(f"--baseline {path}: {message}. {WRITE_AGAIN}")
     issues: Any = None
     if isinstance(data, dict) and data.get("version") == BASELINE_VERSION:
         issues = data.get("issues")
@@ -165,7 +165,7 @@ def read_baseline(path: Path) -> list[dict[str, Any]]:
     except (msgspec.ValidationError, TypeError, AttributeError):
         raise BadPolicy(
             f"--baseline {path}: it is neither a baseline of version {BASELINE_VERSION} nor a report of this command "
-            f"in JSON. {WRITE_ANEW}"
+            f"in JSON. {WRITE_AGAIN}"
         ) from None
     return [msgspec.to_builtins(found[fingerprint]) for fingerprint in sorted(found)]
 

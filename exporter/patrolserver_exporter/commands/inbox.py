@@ -61,7 +61,7 @@ def _check(flag_parser: flags.Parser, values: dict[str, Any]) -> None:
     filtered = values["state"] is not None or values["account"] is not None
     for one in ids:
         if not _ID.fullmatch(one):
-            flag_parser.error(f"{one} is no id: ids are numbers, and list shows them")
+            flag_parser.error(f"{one} is not an id: ids are numbers, and list shows them")
     if action == "list" and ids:
         flag_parser.error("list takes no ids; show takes one")
     if action == "show" and len(ids) != 1:
@@ -114,7 +114,7 @@ def _drop(client: ExporterClient, values: dict[str, Any]) -> int:
 
 
 def _each(ids: Sequence[int | str], act: Callable[[int], object], done: str) -> int:
-    """Do it to each, whatever becomes of the others."""
+    """Do it to each, even if others fail."""
     failed = 0
     for one in ids:
         try:

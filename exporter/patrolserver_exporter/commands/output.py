@@ -1,6 +1,6 @@
 """What a command gives out: files that were asked for, standard output, and remarks for people.
 
-A file that cannot be written is an error of the command. Standard output is not: whoever reads it may have had enough
+A file that cannot be written is an error of the command. Standard output is not: its reader may have had enough
 (``| head``), and the exit code is about what the command was asked to do.
 """
 
@@ -62,7 +62,7 @@ def write_file(path: str, text: str) -> None:
     """Write a file that was asked for, or standard output where it is called so. Raises ``OSError``.
 
     A regular file is replaced as a whole, so that nobody ever sees a part of it; a link stays, and what it leads to is
-    replaced. What is no regular file (a device, a FIFO) is written in place, and so is a file whose folder takes none.
+    replaced. A device, a FIFO and a file whose folder takes no other file are written in place.
     """
     if is_stdout(path):
         show(text)
@@ -89,7 +89,7 @@ def write_file(path: str, text: str) -> None:
 
 
 def _target(path: Path) -> Path:
-    """Where the links lead; a descriptor of a process (``/dev/stdout``) is no name that could be replaced."""
+    """Where the links lead; a descriptor of a process (``/dev/stdout``) is not a name that could be replaced."""
     for _ in range(_MAX_LINKS):
         if not path.is_symlink() or _descriptor(path) is not None:
             return path

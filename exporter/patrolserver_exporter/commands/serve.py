@@ -93,11 +93,11 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--web.route-prefix", metavar="PREFIX", help="in front of every path (default: the path of --web.external-url)"
     )
-    found.switch("--web.enable-lifecycle", default=True, help="allow POST /-/reload to whoever may do it")
+    found.switch("--web.enable-lifecycle", default=True, help="allow POST /-/reload to those who have the right")
     found.switch(
         "--store.rebuild",
         default=False,
-        help="set a damaged state file aside and build the state anew from the API; does nothing to a sound one",
+        help="set a damaged state file aside and rebuild the state from the API; does nothing to a sound one",
     )
     found.log_flags()
     found.version_flag()

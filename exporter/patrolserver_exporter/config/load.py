@@ -16,7 +16,7 @@ from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config import schema, values
 from patrolserver_exporter.config.hidden import url_password
 from patrolserver_exporter.config.nodes import MAPPING, MAX_BYTES, TEXT, node_of, parse_nodes
-from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
+from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
 from patrolserver_exporter.config.reading import WRONG, Reading
 from patrolserver_exporter.config.secret import Secret, is_world_readable, read_file
 from patrolserver_exporter.config.values import MAKE_TOKEN
@@ -68,8 +68,8 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     is_open = path is not None and is_world_readable(path)
     _check_secrets(environment, reading, is_open=is_open)
     _check_values(environment, reading, is_open=is_open, today=today)
-    if reading.problems:
-        raise ConfigError(tuple(reading.problems))
+    if reading.mistakes:
+        raise ConfigError(tuple(reading.mistakes))
     warnings = ConfigError(tuple(reading.warnings)).errors
     return Loaded(replace(config, accounts=accounts or config.accounts), tuple(map(str, warnings)))
 
@@ -79,7 +79,7 @@ def read_nodes(path: Path, flag: str, *, may_be_empty: bool = False) -> Node:
     try:
         return parse_nodes(read_file(path, MAX_BYTES, flag), str(path), may_be_empty=may_be_empty)
     except Unfit as error:
-        raise ConfigError((Problem(str(path), None, None, "", str(error)),)) from None
+        raise ConfigError((Mistake(str(path), None, None, "", str(error)),)) from None
 
 
 def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from patrolserver_exporter.config.problem import ConfigError, Problem
+from patrolserver_exporter.config.problem import ConfigError, Mistake
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
@@ -103,4 +103,4 @@ def _check_events(text: str, file: str) -> None:
 
 
 def _unreadable(file: str, message: str, line: int | None = None, column: int | None = None) -> ConfigError:
-    return ConfigError((Problem(file, line, column, "", message),))
+    return ConfigError((Mistake(file, line, column, "", message),))

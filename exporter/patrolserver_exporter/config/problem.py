@@ -10,7 +10,7 @@ class Unfit(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Mistake:
     """One thing that is wrong. Lines and columns count from 1; ``key`` is a path such as ``accounts[0].key``."""
 
     file: str
@@ -27,11 +27,11 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration cannot be used. Its text has one line for each problem, in the order of the file."""
+    """A configuration cannot be used. Its text has one line for each mistake, in the order of the file."""
 
-    def __init__(self, errors: tuple[Problem, ...]) -> None:
+    def __init__(self, errors: tuple[Mistake, ...]) -> None:
         super().__init__(errors)
-        self.errors = tuple(sorted(errors, key=lambda problem: (problem.line or 0, problem.column or 0)))
+        self.errors = tuple(sorted(errors, key=lambda mistake: (mistake.line or 0, mistake.column or 0)))
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.errors)
+        return "\n".join(str(mistake) for mistake in self.errors)

@@ -22,7 +22,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from patrolserver_exporter.config import values
 from patrolserver_exporter.config.nodes import LIST, MAPPING, TEXT, is_null, place_of
-from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
+from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
 from patrolserver_exporter.config.secret import Secret
 
 if TYPE_CHECKING:
@@ -73,39 +73,39 @@ class Reading:
     folder: Path = field(default_factory=Path)
     environ: Mapping[str, str] | None = None
     """None: the text comes from elsewhere, and tags, which could read our files, are refused."""
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
+    warnings: list[Mistake] = field(default_factory=list)
     found: dict[str, tuple[Node, Any]] = field(default_factory=dict)
     """Node and value of every key and item, for the rules that look at several; a default has its section's node."""
     count: int = 0
 
     def wrong(self, node: Node | None, path: str, message: str) -> Any:
         """Note what is wrong with the node."""
-        self.problems.append(self._problem(node, path, message))
+        self.mistakes.append(self._mistake(node, path, message))
         return WRONG
 
     def warn(self, node: Node | None, path: str, message: str) -> None:
         """Note what works but should not stay so."""
-        self.warnings.append(self._problem(node, path, message))
+        self.warnings.append(self._mistake(node, path, message))
 
     def whole(self, kind: Any, node: Node) -> Any:
         """Return the root as a value of that type; raises `ConfigError` with every mistake."""
         value = self.read(inspect.type_info(kind), node, "")
-        if self.problems:
-            raise ConfigError(tuple(self.problems))
+        if self.mistakes:
+            raise ConfigError(tuple(self.mistakes))
         return value
 
     def read(self, kind: inspect.Type, node: Node, path: str) -> Any:
         """Return the node's value, or `WRONG` after noting what is wrong with it or in it."""
-        before, self.count = len(self.problems), self.count + 1
+        before, self.count = len(self.mistakes), self.count + 1
         if self.count > MAX_VALUES:
             message = f"is beyond the {MAX_VALUES} values that are read; do aliases repeat them?"
-            raise ConfigError((self._problem(node, path, message),))
+            raise ConfigError((self._mistake(node, path, message),))
         try:
             value = self._value(kind, node, path)
         except Unfit as error:
             value = self.wrong(node, path, str(error))
-        if len(self.problems) > before:
+        if len(self.mistakes) > before:
             value = WRONG
         self.found[path] = node, value
         return value
@@ -128,11 +128,11 @@ class Reading:
         return self._single(inner, value_of(kind), node)
 
     def _section(self, kind: inspect.StructType | inspect.DataclassType, node: Node, path: str) -> Any:
-        before, read = len(self.problems), {}
+        before, read = len(self.mistakes), {}
         pairs = self._pairs(node, path)
         fields = {field.name: field for field in kind.fields}
         # What is missing may be what is misspelt: one mistake, told once.
-        tells_missing = len(self.problems) == before and all(key.value in fields for key, _, _ in pairs)
+        tells_missing = len(self.mistakes) == before and all(key.value in fields for key, _, _ in pairs)
         for key, child, inner in pairs:
             if known := fields.get(key.value):
                 read[key.value] = self.read(known.type, child, inner)
@@ -206,9 +206,9 @@ class Reading:
                 pairs[key.value] = key, child, join_key(path, key.value)
         return list(pairs.values())
 
-    def _problem(self, node: Node | None, path: str, message: str) -> Problem:
+    def _mistake(self, node: Node | None, path: str, message: str) -> Mistake:
         place = place_of(node.start_mark) if node else (None, None)
-        return Problem(self.file, *place, path, message)
+        return Mistake(self.file, *place, path, message)
 
 
 def unwrapped(kind: inspect.Type) -> tuple[inspect.Type, Any, bool]:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, Self, final
 
-from patrolserver_exporter.config.problem import ConfigError, Problem, Unfit
+from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +94,7 @@ class Secret:
             return _one_line(self._source())
         except Unfit as error:
             what = {"": "value", "!env": f"environment variable {self._text}"}.get(self._tag, f"file {self._text}")
-            raise ConfigError((Problem(self.origin, None, None, "", f"the {what} {error}"),)) from None
+            raise ConfigError((Mistake(self.origin, None, None, "", f"the {what} {error}"),)) from None
 
     def _source(self) -> str:
         if self._tag == "!env" and self._text not in self._environ:

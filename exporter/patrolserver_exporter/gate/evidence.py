@@ -64,7 +64,7 @@ class ServerEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnknownServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server that was asked for and cannot be told."""
+    """A server that was asked for and cannot be identified."""
 
     selector: str
     """The name or id that was asked for."""
@@ -90,12 +90,12 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     credentials_refused: bool
-    judged: bool = True
+    list_was_tried: bool = True
     """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What an account can vouch for."""
+    """How far an account's data can be trusted."""
 
     account: str
     reachable: bool
@@ -116,7 +116,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             account=health.name,
             reachable=reachable,
             # Right after a start the state only tells that the last list call failed, and not why.
-            refused=health.credentials_refused or not (reachable or health.judged),
+            refused=health.credentials_refused or not (reachable or health.list_was_tried),
             listed_at=record.last_success_at,
             list_incomplete=None if record.state.list_complete is not False else _why_partial(record),
         )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 NAMED_AT_ONCE = 5
 """Issues that the reason for a limit names, the worst first."""
 EXPIRING_DAYS = 14
-"""Days before its end from which a waiver is told of."""
+"""A waiver is mentioned from so many days before its end."""
 CLOCK_TOLERANCE = 300.0
 """Seconds that a time may lie in the future, because clocks differ."""
 LIST_TOLERANCE = 600.0
@@ -72,7 +72,7 @@ def doubts(
 
 
 def doubt_of_unknown(unknown: UnknownServer) -> Reason:
-    """Why nothing can be said of a server that cannot be told."""
+    """The doubt about a server that was asked for and is not known."""
     where = "" if unknown.account is None else f" in account {unknown.account}"
     if unknown.refused:
         code = ReasonCode.CREDENTIALS_REFUSED
@@ -184,7 +184,7 @@ def _of_content(evidence: ServerEvidence, policy: Policy, exploit_risk: float | 
             ReasonCode.EXPLOIT_UNCOUNTED,
             (
                 f"it has an exploit with a risk of {evidence.uncounted_risk:g}, which issues.exploit_risk counts only "
-                "since the configuration changed, and is not judged anew yet; ask again in some minutes."
+                "since the configuration changed, and is not judged again yet; ask again in some minutes."
             ),
         )
     reported = sum(issue.is_open and not issue.polled for issue in evidence.issues)
@@ -289,7 +289,7 @@ def judge(  # noqa: PLR0913  # What decides it, by keyword.
     waivers: Sequence[Waiver] = (),
     exploit_risk: float | None = None,
 ) -> Judgement:
-    """The verdict on the selected servers, whatever their order; one that is selected twice counts once.
+    """The verdict on the selected servers, in any order; one that is selected twice counts once.
 
     ``FAIL`` if what is known for sure of the servers beyond doubt breaks a limit, else ``UNKNOWN`` if a server is in
     doubt, if there is none, or if exploits of unknown risk alone break a limit, else ``PASS``. ``waivers`` are the

@@ -296,7 +296,7 @@ class Omitted(msgspec.Struct, frozen=True, kw_only=True):
 
     servers: int = 0
     issues: int = 0
-    """Over a limit; each once, however many limits it breaks."""
+    """Over a limit; each once, even if it breaks several."""
     waived: int = 0
     reasons: int = 0
 

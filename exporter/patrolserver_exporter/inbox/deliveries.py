@@ -84,7 +84,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acceptance(StrEnum):
-    """What became of a delivery at the door; each is answered with a 202."""
+    """What became of a delivery when it was received; each is answered with a 202."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -232,7 +232,7 @@ def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> 
     return taken
 
 
-def settle(  # noqa: PLR0913  # A transition is made of just these.
+def end_try(  # noqa: PLR0913  # A transition is made of just these.
     unit: Unit,
     delivery: Delivery,
     state: DeliveryState,
@@ -244,7 +244,7 @@ def settle(  # noqa: PLR0913  # A transition is made of just these.
     error: str | None = None,
     body: bytes | None = None,
 ) -> None:
-    """Move a claimed delivery on; ``ClaimLost`` if the claim is not ours any more, and then nothing is written."""
+    """End the try of a claimed delivery. ``ClaimLost`` if the claim is not ours any more; then nothing is written."""
     done = unit.connection.execute(
         inbox.update()
         .where(inbox.c.id == delivery.id, inbox.c.claim == delivery.claim, inbox.c.state == DeliveryState.FETCHING)
@@ -301,7 +301,7 @@ def _make_due(unit: Unit, account: str, states: Sequence[DeliveryState]) -> int:
 
 
 def follow_accounts(unit: Unit, configured: Sequence[str], *, now: float) -> int:
-    """Set aside what waits for accounts that are not configured, and take up what was set aside of those that are.
+    """Set deliveries aside whose account is not configured, and make them due again if it is.
 
     Nobody can look at the former; it must neither fill the inbox nor seem to be late, and ends as expired. Returns how
     many were set aside.

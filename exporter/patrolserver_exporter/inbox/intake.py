@@ -1,6 +1,8 @@
 """The intake: a webhook's delivery is read, and on disk before anybody is told that it was accepted.
 
-Its body may be JSON, a form or multipart, whatever its Content-Type claims (grades D, C).
+Its body may be JSON, a form or multipart, whatever its Content-Type claims (D, C).
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def _fields(body: bytes, content_type: str) -> Mapping[str, Any]:
         return _form(body)
     detail = "The body is neither a JSON object nor a form."
     if "json" in content_type.lower():
-        detail = "The body is no JSON object."
+        detail = "The body is not a JSON object."
     raise UnreadableDelivery(detail)
 
 
@@ -81,7 +83,7 @@ def _json(body: bytes) -> Mapping[str, Any]:
         except (ValueError, RecursionError):
             raise UnreadableDelivery("The body begins like JSON but is none.") from None
     if not isinstance(fields, dict):
-        raise UnreadableDelivery("The body is no JSON object.")
+        raise UnreadableDelivery("The body is not a JSON object.")
     return fields
 
 
@@ -241,7 +243,7 @@ _UNTRIED = {
 @functools.cache
 def _entry(dialect: str) -> sa.Insert:
     statement = insert(dialect, inbox)
-    # An event that was confirmed before takes effect as of then: sent again under another name, it opens nothing anew.
+    # An event that was confirmed before takes effect as of then: sent again under another name, it opens nothing again.
     received_at = sa.case(
         (inbox.c.state == DeliveryState.APPLIED, inbox.c.received_at), else_=statement.excluded.received_at
     )

@@ -1,4 +1,7 @@
-"""What becomes of a delivery whose event the API did not confirm: pure, after the table of the inbox's states."""
+"""What becomes of a delivery whose event the API did not confirm: pure. docs/webhooks.md has the table of states.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ KEPT_FOR = 30 * 86_400.0
 UNVERIFIED_WAITS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Seconds between the tries of an event that the API does not know: it may know it late, by ten minutes at most."""
 BUG_TRIES = 5
-"""So often a delivery is tried whose event we fail to apply, before it is left to the operator."""
+"""Tries of a delivery whose event we fail to apply, before it is left to the operator."""
 EXPIRY_TRIES = 8
-"""So often an event is tried before its age counts: one may seem old only because the system's clock was set."""
+"""Tries of an event before its age counts: it may seem old only because the system's clock was set."""
 
 
-class Fate(NamedTuple):
+class NextStep(NamedTuple):
     """The delivery's next state, its attempts so far, and seconds to the next one."""
 
     state: DeliveryState
@@ -40,17 +43,17 @@ def back_off(attempt: int, *, base: float, cap: float, retry_after: float | None
     return max(ceiling * draw(), min(base, 1.0), retry_after or 0.0)
 
 
-def fate_of_bug(*, state_attempts: int, draw: Callable[[], float]) -> Fate:
-    """Where a failure of our own leads: tried again ever more seldom, and after a few times left to the operator."""
+def next_step_after_bug(*, state_attempts: int, draw: Callable[[], float]) -> NextStep:
+    """The next step after a failure of our own: another try after a longer wait, or left to the operator."""
     attempts = state_attempts + 1
     if attempts >= BUG_TRIES:
-        return Fate(DeliveryState.DEAD, attempts, None)
-    return Fate(
+        return NextStep(DeliveryState.DEAD, attempts, None)
+    return NextStep(
         DeliveryState.RETRY, attempts, max(back_off(attempts, base=BASE, cap=CAP, retry_after=None, draw=draw), BASE)
     )
 
 
-def fate_of(  # noqa: PLR0913  # What decides it, by keyword.
+def next_step_after(  # noqa: PLR0913  # What decides it, by keyword.
     error: PatrolServerError,
     *,
     received_at: float,
@@ -58,22 +61,24 @@ def fate_of(  # noqa: PLR0913  # What decides it, by keyword.
     credentials_are_good: bool,
     now: float,
     draw: Callable[[], float],
-) -> Fate:
-    """Where a failed fetch leads.
+) -> NextStep:
+    """The next step after a failed fetch.
 
     ``credentials_are_good``: the list call works, so a refusal is about this event, like a 404. Times are seconds since
     the epoch. An event expires by a failed try after 30 days, never the first few, and not by the clock alone.
     """
     if isinstance(error, Refused) and not credentials_are_good:
-        return Fate(DeliveryState.BLOCKED, state_attempts, None)
+        return NextStep(DeliveryState.BLOCKED, state_attempts, None)
     attempts = state_attempts + 1
     wait = back_off(attempts, base=BASE, cap=CAP, retry_after=min(error.retry_after or 0.0, RETRY_AFTER_CAP), draw=draw)
     old = now - received_at >= KEPT_FOR
     if isinstance(error, (NotFound, Refused)):
         if attempts > len(UNVERIFIED_WAITS):
-            return Fate(DeliveryState.EXPIRED if old else DeliveryState.REJECTED, attempts, None)
+            return NextStep(DeliveryState.EXPIRED if old else DeliveryState.REJECTED, attempts, None)
         # The event may not be there yet, so the tries must not all be over within a moment.
-        return Fate(DeliveryState.UNVERIFIED, attempts, max(UNVERIFIED_WAITS[attempts - 1], error.retry_after or 0.0))
+        return NextStep(
+            DeliveryState.UNVERIFIED, attempts, max(UNVERIFIED_WAITS[attempts - 1], error.retry_after or 0.0)
+        )
     if old and attempts >= EXPIRY_TRIES:
-        return Fate(DeliveryState.EXPIRED, attempts, None)
-    return Fate(DeliveryState.RETRY, attempts, wait)
+        return NextStep(DeliveryState.EXPIRED, attempts, None)
+    return NextStep(DeliveryState.RETRY, attempts, wait)

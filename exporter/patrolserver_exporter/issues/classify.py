@@ -1,4 +1,7 @@
-"""What an installed software amounts to: its state, what is wrong with it, its exploits, and how bad that is."""
+"""What an installed software amounts to: its state, what is wrong with it, its exploits, and how bad that is.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,7 @@ def worst(severities: Iterable[Severity]) -> Severity:
 
 
 _WORST_RISK = 9.0
-"""From here on an exploit is as bad as one that nobody rated may be."""
+"""From this risk on an exploit is as bad as one of unknown risk may be."""
 
 
 def known_risk(exploits: Iterable[Exploit | IssueExploit]) -> float | None:
@@ -115,8 +118,8 @@ def followed(
 ) -> tuple[tuple[IssueExploit, ...], bool]:
     """An issue's exploits after a poll, and whether one of them is new.
 
-    They are told apart by id or CVE, one with neither by its title, and else by its risk and their number: one more of
-    the same risk is new. What the poll does not show stays only if asked to ``keep`` it.
+    They are distinguished by id or CVE, without both by title, and else by risk and number: one more of the same risk
+    is new. What the poll does not show stays only if asked to ``keep`` it.
     """
     missing, fresh = list(before), list(found)
     shown: list[IssueExploit] = []

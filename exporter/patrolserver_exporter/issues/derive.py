@@ -100,7 +100,7 @@ def _joined(found: Sequence[Finding]) -> Finding:
 
 
 def _distinct(exploits: Iterable[Exploit]) -> tuple[Exploit, ...]:
-    """Twice the same entry is one exploit, unless it has no name: such ones are told apart by their number alone."""
+    """The same entry twice is one exploit. Exploits without a name are only counted."""
     nameless: list[Exploit] = []
     named: dict[tuple[object, ...], Exploit] = {}
     for exploit in exploits:

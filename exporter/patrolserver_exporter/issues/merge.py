@@ -165,7 +165,7 @@ def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float) -> 
     )
 
 
-def tell(issue: Issue, report: ReportedIssue, received_at: float) -> Issue:
+def with_report(issue: Issue, report: ReportedIssue, received_at: float) -> Issue:
     """The open ``issue`` with what the report adds; a report older than the last one only fills gaps."""
     if issue.event_received_at is not None and received_at < issue.event_received_at:
         return replace(issue, title=issue.title or report.title, description=issue.description or report.description)
@@ -183,7 +183,7 @@ def _may_lie_at(issue: Issue, location: str | None) -> bool:
     return location is None or issue.location is None or issue.location == location
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Merged(msgspec.Struct, frozen=True, kw_only=True):
     """What a poll or an event made of a server's issues."""
 
     issues: tuple[Issue, ...]
@@ -223,11 +223,11 @@ class _Ledger:
         rows = (self.rows[print_] for print_ in self._names.get(report.about.canonical_name, ()))
         return tuple(row for row in rows if report.about.canonical_name or row.title == report.title)
 
-    def outcome(self) -> Outcome:
+    def merged(self) -> Merged:
         """What has become of it."""
         rows = tuple(self.rows.values())
         changed = tuple(row for row in rows if row != self._before.get(row.fingerprint))
-        return Outcome(issues=rows, changed=changed, changes=tuple(self._changes))
+        return Merged(issues=rows, changed=changed, changes=tuple(self._changes))
 
 
 def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
@@ -241,8 +241,8 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     settle: float,
     former: Collection[str] = (),
     whole: bool = True,
-    anew: bool = False,
-) -> Outcome:
+    reclassified: bool = False,
+) -> Merged:
     """What a successful poll of the installed software makes of a server's ``issues``, open and fixed.
 
     What it shows is opened, kept or reopened, and takes over what so far only an event reported. What it no longer
@@ -251,11 +251,11 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     that tells of no exploits nothing that may be about one. A poll that is not whole makes no issue better either. The
     ``former`` fingerprints, of other servers that had this id before, are not given again.
 
-    ``anew``: the poll that was merged last is judged by other rules. That closes nothing, and what is now more or less
-    severe is neither worsened nor eased, since nothing happened.
+    ``reclassified``: the poll that was merged last is classified again, by other settings. That closes nothing. What is
+    now more or less severe is neither worsened nor eased, since nothing happened.
     """
     ledger = _Ledger(issues, started_at, former)
-    showing = _Showing(started_at=started_at, whole=whole, anew=anew)
+    showing = _Showing(started_at=started_at, whole=whole, reclassified=reclassified)
     findings = derive(software, exploit_risk)
     taken_over = takeovers(issues, findings, _closed_seats(issues, started_at))
     moved = {issue.fingerprint for issue in taken_over.values()}
@@ -270,12 +270,12 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
             _show_again(ledger, reported, finding, showing)
         else:
             ledger.put(_born(finding, account, server_id, started_at, ledger), ChangeKind.OPENED)
-    if whole and software and not anew:
+    if whole and software and not reclassified:
         doubts = _Doubts(undecided(software), silent=not tells_of_exploits(software))
         for issue in issues:
             if issue.is_open and issue.fingerprint not in shown and _is_gone(issue, started_at, settle, doubts):
                 ledger.put(replace(issue, fixed_at=started_at), ChangeKind.FIXED)
-    return ledger.outcome()
+    return ledger.merged()
 
 
 def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
@@ -288,7 +288,7 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
     last_poll_started_at: float | None,
     settle: float,
     former: Collection[str] = (),
-) -> Outcome:
+) -> Merged:
     """What an event's ``reported`` issues make of a server's ``issues``, open and fixed.
 
     The event takes effect as of ``received_at``, however late it is merged: it opens and reopens nothing that a poll
@@ -301,7 +301,7 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
         rows = ledger.about(report)
         known = open_match(rows, report.about)
         if known is not None:
-            ledger.put(tell(known, report, received_at))
+            ledger.put(with_report(known, report, received_at))
         elif overtaken or fixed_since(rows, received_at):
             continue
         elif (fixed := fixed_match(rows, report.about)) is not None:
@@ -309,7 +309,7 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
         else:
             born = open_reported(report, account=account, server_id=server_id, received_at=received_at, taken=ledger)
             ledger.put(born, ChangeKind.OPENED)
-    return ledger.outcome()
+    return ledger.merged()
 
 
 def _closed_seats(issues: Sequence[Issue], started_at: float) -> frozenset[Identity]:
@@ -324,7 +324,7 @@ class _Showing(msgspec.Struct, frozen=True, kw_only=True):
 
     started_at: float
     whole: bool
-    anew: bool
+    reclassified: bool
 
 
 def _show_known(ledger: _Ledger, known: Issue, finding: Finding, showing: _Showing, reported: Issue | None) -> None:
@@ -370,13 +370,13 @@ def _show_again(ledger: _Ledger, issue: Issue, finding: Finding, showing: _Showi
         after, fresh = replace(_located(issue, finding, showing), last_seen=after.last_seen), False
         after_full = before_full
     if after_full is not before_full:
-        since = issue.severity_since if showing.anew else at
+        since = issue.severity_since if showing.reclassified else at
         after = replace(
             after,
-            severity_since=issue.severity_since if showing.anew else at,
+            severity_since=issue.severity_since if showing.reclassified else at,
             at_least_since=_at_least_since(issue, after_full, since),
         )
-    told = None if showing.anew else _difference(issue, after, fresh=fresh)
+    told = None if showing.reclassified else _difference(issue, after, fresh=fresh)
     ledger.put(after, told)
 
 
@@ -410,7 +410,7 @@ def _found(issue: Issue, finding: Finding, at: float, showing: _Showing) -> tupl
     if not finding.exploits:
         return replace(after, exploits=()), False
     stored_without = issue.kind is Kind.EXPLOITABLE and not issue.exploits
-    if stored_without and (showing.anew or not showing.whole):
+    if stored_without and (showing.reclassified or not showing.whole):
         return after, False
     found, fresh = classify.followed(issue.exploits, finding.exploits, at, keep=not showing.whole)
     first = stored_without or issue.kind is not Kind.EXPLOITABLE
@@ -432,7 +432,7 @@ def _located(issue: Issue, finding: Finding, showing: _Showing) -> Issue:
 
 
 def _returned(issue: Issue, finding: Finding, started_at: float) -> Issue:
-    """A fixed issue that a poll shows again: under its old fingerprint it begins anew."""
+    """A fixed issue that a poll shows again: under its old fingerprint it starts again."""
     return replace(
         issue,
         location=finding.location,
@@ -499,7 +499,7 @@ def _is_gone(issue: Issue, started_at: float, settle: float, doubts: _Doubts) ->
 
 
 def _distinct(reported: Sequence[ReportedIssue]) -> tuple[ReportedIssue, ...]:
-    """Each software of an event once: the first entry stands. Those that name none are told apart by their title."""
+    """Each software of an event once: the first entry stands. Those that name none are distinguished by their title."""
     first: dict[tuple[str | None, ...], ReportedIssue] = {}
     for report in reported:
         software = report.about

@@ -49,7 +49,7 @@ class Identity(NamedTuple):
     location: str | None
     issue_class: IssueClass
     title: str | None = None
-    """Only for an issue of the server itself, which has no software to be told apart by."""
+    """Only for an issue of the server itself, which has no software to be distinguished by."""
 
     @property
     def order(self) -> tuple[str, str, bool, bool, str]:

@@ -91,7 +91,7 @@ class ServerSummary(msgspec.Struct, frozen=True, kw_only=True):
     exploit_info: tuple[ExploitInfo, ...] = ()
     exploit_info_dropped: int = 0
     """Series that the limit per server cut off."""
-    judged_by: str = ""
+    classified_by: str = msgspec.field(default="", name="judged_by")
     """The settings by which a poll made this, so that it is known when they have changed."""
 
 

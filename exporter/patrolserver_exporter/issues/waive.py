@@ -48,7 +48,7 @@ def _fits(waiver: Waiver, issue: Issue, server_name: str) -> bool:
 
 
 def _covers_whole(waiver: Waiver, issue: Issue) -> bool:
-    """An issue that has no exploits to be told apart; one stored without them may have any."""
+    """An issue that has no exploits to be distinguished; one stored without them may have any."""
     return waiver.exploit is None and _bears(waiver, issue.severity)
 
 

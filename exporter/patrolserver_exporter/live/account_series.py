@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 OLD = 86_400.0
-"""Seconds after which nobody vouches for what a poll showed; the gate's own default."""
+"""Seconds after which a poll is too old to be trusted; the gate's own default."""
 STANDINGS = (*(severity.value for severity in SEVERITIES), "none", "unknown")
 """The labels of affected servers."""
 _UNKNOWN_STATE = STATES.index(State.UNKNOWN)
@@ -38,7 +38,7 @@ class AccountSums(NamedTuple):
 
     issues: tuple[int, ...] = _NO_ISSUES
     servers: tuple[int, ...] = (0,) * len(STANDINGS)
-    """A server with an open issue that nobody can vouch for is counted twice: it has the issue, and may have more."""
+    """A server with an open issue and untrusted data is counted twice: it has the issue, and may have more."""
 
 
 class _Server(NamedTuple):
@@ -48,7 +48,7 @@ class _Server(NamedTuple):
     worst: int | None
     """Place of its worst open issue in ``SEVERITIES``."""
     vouched_at: float | None
-    """Start of the poll that vouches for it, in seconds since the epoch; ``None`` when nothing does."""
+    """Start of the poll whose data is trusted, in seconds since the epoch; ``None`` without one."""
 
     @classmethod
     def of(cls, summary: ServerSummary) -> _Server:
@@ -58,7 +58,7 @@ class _Server(NamedTuple):
 
 
 def _is_vouched_for(summary: ServerSummary) -> bool:
-    """Whether its last poll tells all that there is to know of it."""
+    """Whether its last poll was whole."""
     return (
         summary.poll_success
         and summary.poll_complete
@@ -82,7 +82,7 @@ class _Account:
         self.clean = 0
         self.doubted = 0
         self.oldest = math.inf
-        """No poll that vouches for a server started before this."""
+        """No trusted poll of a server started before this."""
 
     def put(self, server_id: int, server: _Server) -> None:
         self.take(server_id)
@@ -107,7 +107,7 @@ class _Account:
             self.clean += sign
 
     def doubt_old(self, now: float) -> None:
-        """Stop vouching for what is older than ``OLD``; looks at all servers about once in that time."""
+        """Stop trusting what is older than ``OLD``; looks at all servers about once in that time."""
         if now - self.oldest <= OLD:
             return
         vouched = [(i, server) for i, server in self.servers.items() if server.vouched_at is not None]
@@ -128,7 +128,7 @@ class SumsOfAccounts:
         self._accounts.setdefault(summary.account, _Account()).put(summary.server_id, _Server.of(summary))
 
     def doubt(self, account: str, server_id: int) -> None:
-        """Vouch for a server no more until it is counted anew."""
+        """Trust a server's data no more until it is counted again."""
         found = self._accounts.get(account)
         if found is not None and server_id in found.servers:
             found.put(server_id, found.servers[server_id]._replace(vouched_at=None))
@@ -139,7 +139,7 @@ class SumsOfAccounts:
             self._accounts[account].take(server_id)
 
     def of(self, account: str, now: float, *, reachable: bool) -> AccountSums:
-        """One account's sums. Nobody vouches for servers of an account that is not ``reachable``."""
+        """One account's sums. Servers of an account that is not ``reachable`` are unknown."""
         found = self._accounts.get(account)
         if found is None:
             return AccountSums()
@@ -178,7 +178,7 @@ class AccountCollector:
         self._sums = sums or {}
 
     def collect(self) -> Iterator[Metric]:
-        """Give the families, with their header also when there is no account."""
+        """Give the families; the headers come even without an account."""
         yield from self._account_gauges()
         yield from self._sum_families()
         yield from self._tally_families()

@@ -1,4 +1,4 @@
-"""What others shall see once a unit of work is committed."""
+"""What others have to see once a unit of work is committed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class InboxMoved(msgspec.Struct, frozen=True):
 
 
 class FleetRestored(msgspec.Struct, frozen=True):
-    """Everything is shown anew: at start, and when the limits on the series changed."""
+    """Everything is shown again: at start, and when the limits on the series changed."""
 
     metrics: Metrics
     accounts: tuple[tuple[AccountRecord, int], ...]

@@ -37,7 +37,7 @@ def negotiate(accept: str | None) -> Format:
     """Choose text 0.0.4, text 1.0.0 or OpenMetrics by the Accept header, as the client library does.
 
     Three differences. Weights count: what is refused (``q=0``) is never sent, and what is liked less only when nothing
-    better is known. A version that is no number makes the library raise; here it gets the plain text format. And the
+    better is known. A version that is not a number makes the library raise; here it gets the plain text format. And the
     escapings ``dots`` and ``values`` are answered as ``underscores``, as the Content-Type then says: no name here needs
     escaping, while the library's ``dots`` would double every underscore in every name.
     """
@@ -74,7 +74,7 @@ class _Shown:
     """Families without ``_created`` samples, and restricted by name as the library's restricted registry does.
 
     The library could leave ``_created`` out itself, but only by an environment variable or a module-wide switch, which
-    would reach into whoever else uses it in the process.
+    would reach into other users of it in the process.
     """
 
     def __init__(self, metrics: Iterable[Metric], names: Collection[str] | None) -> None:
@@ -95,7 +95,7 @@ class _Shown:
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Tell whether gzip is acceptable and at least as welcome as no coding; an unreadable weight refuses its coding."""
+    """Whether gzip is acceptable and at least as welcome as no coding; an unreadable weight refuses its coding."""
     weights = dict(map(weighed, (accept_encoding or "").lower().split(",")))
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
     return gzip > 0 and gzip >= weights.get("identity", 0.0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
 
 
-class Identity(NamedTuple):
+class ServerLabels(NamedTuple):
     """The labels that every series of a server has, rendered; apart, because other labels stand between them."""
 
     account: str
@@ -32,7 +32,7 @@ class Family:
 
     name: str
     help: str
-    lines: Callable[[ServerSummary, Identity], str]
+    lines: Callable[[ServerSummary, ServerLabels], str]
     """Complete lines, or nothing when the server has no such series."""
 
     @property
@@ -41,9 +41,9 @@ class Family:
         return f"# HELP {self.name} {self.help}\n# TYPE {self.name} gauge\n".encode()
 
 
-def identity(summary: ServerSummary) -> Identity:
+def server_labels(summary: ServerSummary) -> ServerLabels:
     """Render the labels that all series of a server share."""
-    return Identity(
+    return ServerLabels(
         f'account="{_escape(summary.account)}"',
         f'server="{_escape(summary.name)}",server_id="{summary.server_id}"',
     )
@@ -51,7 +51,7 @@ def identity(summary: ServerSummary) -> Identity:
 
 def render(families: Sequence[Family], summary: ServerSummary) -> list[bytes]:
     """Make a server's lines, one item a family. A lone surrogate, which UTF-8 cannot carry, becomes a ``?``."""
-    labels = identity(summary)
+    labels = server_labels(summary)
     return [family.lines(summary, labels).encode("utf-8", "replace") for family in families]
 
 
@@ -73,7 +73,7 @@ def _number(value: float) -> str:
 def _single(name: str, text: str, read: Callable[[ServerSummary], float | None]) -> Family:
     """One series without further labels; absent while ``read`` gives nothing."""
 
-    def lines(summary: ServerSummary, labels: Identity) -> str:
+    def lines(summary: ServerSummary, labels: ServerLabels) -> str:
         value = read(summary)
         return "" if value is None else f"{name}{{{labels.account},{labels.server}}} {_number(value)}\n"
 
@@ -90,7 +90,7 @@ def _labelled(
     # The label sorts behind "server_id".
     ends = [f',{label[0]}="{value}"}} ' for value in label[1]]
 
-    def lines(summary: ServerSummary, labels: Identity) -> str:
+    def lines(summary: ServerSummary, labels: ServerLabels) -> str:
         values = read(summary)
         if values is None:
             return ""
@@ -105,16 +105,16 @@ def _labelled(
 _VERIFIED = {True: "true", False: "false", None: "unknown"}
 
 
-def _server_info(summary: ServerSummary, labels: Identity) -> str:
+def _server_info(summary: ServerSummary, labels: ServerLabels) -> str:
     verified = _VERIFIED[summary.verified]
     return f'patrolserver_server_info{{{labels.account},{labels.server},verified="{verified}"}} 1.0\n'
 
 
-def _software_info(summary: ServerSummary, labels: Identity) -> str:
+def _software_info(summary: ServerSummary, labels: ServerLabels) -> str:
     return "".join([_software_line(info, labels) for info in summary.software_info])
 
 
-def _software_line(info: SoftwareInfo, labels: Identity) -> str:
+def _software_line(info: SoftwareInfo, labels: ServerLabels) -> str:
     return (
         f"patrolserver_server_software_info{{{labels.account}"
         f',location="{_escape(info.location)}",parent="{_escape(info.parent)}",risk="{_escape(info.risk)}"'
@@ -124,11 +124,11 @@ def _software_line(info: SoftwareInfo, labels: Identity) -> str:
     )
 
 
-def _exploit_info(summary: ServerSummary, labels: Identity) -> str:
+def _exploit_info(summary: ServerSummary, labels: ServerLabels) -> str:
     return "".join([_exploit_line(info, labels) for info in summary.exploit_info])
 
 
-def _exploit_line(info: ExploitInfo, labels: Identity) -> str:
+def _exploit_line(info: ExploitInfo, labels: ServerLabels) -> str:
     return (
         f"patrolserver_server_exploit_info{{{labels.account}"
         f',exploit="{_escape(info.exploit)}",risk="{_escape(info.risk)}",{labels.server}'

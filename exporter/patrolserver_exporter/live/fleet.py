@@ -135,7 +135,7 @@ class Block:
         """One family's lines of all servers here."""
         return self._columns[family].piece()
 
-    def settle(self) -> None:
+    def deflate_changed(self) -> None:
         """Deflate what changed, so that no line is kept beside."""
         for column in self._columns:
             column.piece()
@@ -215,7 +215,7 @@ class FleetExposition:
             self._remove(account, server_id)
 
     def mark_lost(self, account: str, server_id: int) -> None:
-        """Show that what the server's last turn brought was not kept, until the server is shown anew."""
+        """Show that what the server's last turn brought was not kept, until the server is shown again."""
         with self._lock:
             slot = self._slots.get(account, {}).get(server_id)
             if slot is not None:
@@ -225,7 +225,7 @@ class FleetExposition:
                 self._count(int(block.put_one(row, self._poll_success, line.rpartition(b" ")[0] + b" 0.0\n")))
 
     def set_accounts(self, accounts: Iterable[AccountSeries]) -> None:
-        """Show exactly these accounts, whose servers are told apart from this."""
+        """Show exactly these accounts, whose servers are distinguished from this."""
         with self._lock:
             self._set_accounts(tuple(accounts), self._tallies)
 
@@ -319,7 +319,7 @@ class FleetExposition:
         self._pending += changed
         if self._pending >= _PENDING_LIMIT:
             for block in self._blocks:
-                block.settle()
+                block.deflate_changed()
             self._pending = 0
 
 

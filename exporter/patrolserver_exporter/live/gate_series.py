@@ -1,4 +1,4 @@
-"""What a deploy of each server would be told now."""
+"""What the gate would say of each server now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the exporter tells of itself. Callers say what happened; how it is counted stays in here."""
+"""The exporter's metrics about itself. Callers say what happened; how it is counted stays in here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 
 from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
-from patrolserver_exporter.patrolserver.errors import Reason
+from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.patrolserver.models import Identifier
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Telemetry:
         )
         self._dropped = self._counter(
             "series_dropped",
-            "Series of software and exploits that a limit cut off, counted anew with each poll of their server.",
+            "Series of software and exploits that a limit cut off, counted again with each poll of their server.",
             ("reason",),
         )
         self._overflows = self._counter(
@@ -140,7 +140,7 @@ class Telemetry:
         for endpoint in ENDPOINTS:
             self._requests.labels(encodable(account), endpoint)
             self._durations.labels(encodable(account), endpoint)
-            for reason in Reason:
+            for reason in FailureReason:
                 # From zero on, or the first failure of its kind would be no increase.
                 self._failures.labels(encodable(account), endpoint, reason.value)
         self._overflows.labels(encodable(account))

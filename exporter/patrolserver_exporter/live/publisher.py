@@ -151,7 +151,7 @@ class Publisher:
             case FeedGrew() | InboxMoved():
                 heard.add(type(effect))
             case _:
-                raise TypeError(f"Nobody knows how to show a {type(effect).__name__}.")
+                raise TypeError(f"There is no way to show a {type(effect).__name__}.")
 
     def _show_server(self, effect: ServerShown) -> None:
         self._fleet.update(effect.summary)

@@ -1,4 +1,7 @@
-"""The client: one account's calls to PatrolServer's API, each made once, bounded in number, time and size."""
+"""The client: one account's calls to PatrolServer's API, each made once, bounded in number, time and size.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ from patrolserver_exporter.patrolserver.envelope import Head
 from patrolserver_exporter.patrolserver.errors import (
     ApiError,
     ConnectionFailed,
+    FailureReason,
     NotFound,
     PatrolServerError,
-    Reason,
     RedirectRefused,
     Refused,
     UnexpectedStatus,
@@ -157,7 +160,7 @@ class ApiCall:
     account: str
     endpoint: Endpoint
     seconds: float
-    reason: Reason | None
+    reason: FailureReason | None
     """Why it failed; None when it did not."""
     clock_offset: float | None = None
     """Seconds that our clock is ahead of the API's, by its reply's ``Date`` (whole seconds); None without one."""
@@ -272,7 +275,7 @@ class PatrolServerClient:
             try:
                 self._call(endpoint, pages.url, f"{place} page {pages.read + 1}", pages.add)
             except (NotFound, UnexpectedStatus, RedirectRefused, ApiError, Unreadable) as error:
-                pages.stop(f"page {pages.read + 1} could not be read: {error.told}")
+                pages.stop(f"page {pages.read + 1} could not be read: {error.what_happened}")
             except PatrolServerError as error:
                 error.after_a_part = True
                 raise

@@ -4,6 +4,8 @@ None of this is documented (?), and a part that is taken for the whole closes is
 the words in the envelope's and the headers' names, not by a list of known forms, and where the meaning is in doubt the
 reply counts as a part. What is empty, zero, ``ok`` or equal says nothing. Entries are data: whatever they say, they say
 of themselves.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -464,7 +466,7 @@ class _Reader:
     def _read_place(self, name: str, meant: frozenset[str], value: Any) -> bool:
         """Where this page stands among the others, and how the next one is asked for."""
         if meant == {"number"} or (meant == {"part"} and _number(value) is not None):  # of the page, from 0 or 1
-            self._tell(self.signs.places, name, value)
+            self._note_number(self.signs.places, name, value)
         elif {"page", "pages", "last"} & meant and self._read_page(name, meant, value):
             pass
         elif meant & _BACK or "offset" in meant or meant == {"skip"}:
@@ -498,13 +500,13 @@ class _Reader:
     def _read_size(self, name: str, meant: frozenset[str], value: Any) -> bool:
         """How many there are, or how many a page holds."""
         if meant & _PAGE_SIZE - _SIZE and not meant & _COUNT:
-            self._tell(self.signs.page_sizes, name, value)
+            self._note_number(self.signs.page_sizes, name, value)
             if value is True:
                 self.signs.parts.append(self._quoted(name, value))
         elif meant & _COUNT or (meant and meant <= _NOUNS and _number(value) is not None):
             self._read_count(name, meant, value)
         elif meant & _SIZE:
-            self._tell(self.signs.sizes, name, value)
+            self._note_number(self.signs.sizes, name, value)
         else:
             return False
         return True
@@ -629,7 +631,7 @@ class _Reader:
         if number is not None:
             self.signs.totals.append((name, number))
         elif not (isinstance(value, int | float) and value == 0) and str(value).strip().lower() not in _OK_WORDS:
-            self.signs.parts.append(f"{self._quoted(name, value)}, which is no number")
+            self.signs.parts.append(f"{self._quoted(name, value)}, which is not a number")
 
     def _read_range(self, name: str, text: str) -> None:
         """``items 0-1/14``, as ``Content-Range`` has it."""
@@ -647,7 +649,7 @@ class _Reader:
         if first is not None and int(first) > 0:
             self.signs.not_first.append(f"{name} is set")
 
-    def _tell(self, where: Told, name: str, value: Any) -> None:
+    def _note_number(self, where: Told, name: str, value: Any) -> None:
         number = _number(value)
         if number is not None:
             where.append((name, number))

@@ -1,4 +1,7 @@
-"""From a reply's bytes to what its envelope holds: JSON as leniently as can be, and errors in all their forms."""
+"""From a reply's bytes to what its envelope holds: JSON as leniently as can be, and errors in all their forms.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Far more than is shown: whoever shows it takes credentials out first, and a cut must not leave half of one.
+# Far more than is shown: before it is shown, credentials are taken out, and a cut must not leave half of one.
 _MESSAGE_LIMIT = 4_096
 _CODE_LIMIT = 1_024
 _ODDITIES_KEPT = 20
@@ -109,7 +112,7 @@ def decode_reply(body: bytes, head: Head) -> Any:
     """Decode a reply's JSON, without credentials in any of its texts.
 
     Raises:
-        Unreadable: it is no JSON, nested too deeply, or a status says that there is no data.
+        Unreadable: it is not JSON, nested too deeply, or a status says that there is no data.
     """
     if head.status in _STATUS_WITHOUT_DATA:
         raise Unreadable(f"status {head.status} holds no data")
@@ -133,7 +136,7 @@ def decode(body: bytes) -> Any:
     """Decode JSON; also with a byte order mark, invalid UTF-8, lone surrogates, NaN or raw control characters.
 
     Raises:
-        Unreadable: it is no JSON, or nested too deeply.
+        Unreadable: it is not JSON, or nested too deeply.
     """
     try:
         return msgspec.json.decode(body)

@@ -21,6 +21,8 @@
 
 Credentials are in every URL of this API, so no error holds one, and none has a cause or a context: those of the
 libraries below would.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from enum import StrEnum
 from typing import ClassVar, Self
 
 
-class Reason(StrEnum):
+class FailureReason(StrEnum):
     """Why a call failed: the closed set of the metric's label ``reason``."""
 
     TIMEOUT = "timeout"
@@ -57,7 +59,7 @@ class PatrolServerError(Exception):
         retry_after: seconds that the API asks to wait, however long; None when it did not say.
     """
 
-    reason: ClassVar[Reason] = Reason.UNREADABLE
+    reason: ClassVar[FailureReason] = FailureReason.UNREADABLE
     advice: ClassVar[str] = ""
 
     def __init__(
@@ -87,7 +89,7 @@ class PatrolServerError(Exception):
         return self.after_a_part or (self.status is not None and 200 <= self.status < 300)
 
     @property
-    def told(self) -> str:
+    def what_happened(self) -> str:
         """What happened, without the place and the advice."""
         status = "" if self.status in {None, 200} else f"status {self.status}"
         return ": ".join(part for part in (status, self.detail) if part)
@@ -104,82 +106,82 @@ class PatrolServerError(Exception):
 class Unreachable(PatrolServerError):
     """No reply arrived."""
 
-    reason = Reason.CONNECT
+    reason = FailureReason.CONNECT
 
 
 class NameNotResolved(Unreachable):
     """The host of ``api_url`` has no address."""
 
-    reason = Reason.DNS
+    reason = FailureReason.DNS
     advice = "check the host in api_url and this machine's DNS"
 
 
 class ConnectionFailed(Unreachable):
     """Refused or reset, or the proxy did not let the call through."""
 
-    reason = Reason.CONNECT
+    reason = FailureReason.CONNECT
     advice = "check api_url, proxy_url and the firewall"
 
 
 class TlsFailed(Unreachable):
     """The other side could not be trusted, or does not speak TLS."""
 
-    reason = Reason.TLS
+    reason = FailureReason.TLS
     advice = "check api_url, and set ca_file if the certificate is from an authority of your own"
 
 
 class TimedOut(Unreachable):
     """No connection in time, or no whole reply."""
 
-    reason = Reason.TIMEOUT
+    reason = FailureReason.TIMEOUT
     advice = "raise poll.timeout if the API is slow for you"
 
 
 class StatusError(PatrolServerError):
     """A reply arrived, and its status says no."""
 
-    reason = Reason.OTHER_STATUS
+    reason = FailureReason.OTHER_STATUS
 
 
 class Refused(StatusError):
     """The API refused the credentials, or they could not be read."""
 
-    reason = Reason.CREDENTIALS
+    reason = FailureReason.CREDENTIALS
     advice = "check this account's key and secret"
 
 
 class NotFound(StatusError):
     """There is no such server or event, or no longer: events are kept 30 days (D)."""
 
-    reason = Reason.NOT_FOUND
+    reason = FailureReason.NOT_FOUND
     advice = "check that api_url is the API's base; what was deleted or is over 30 days old is gone"
 
 
 class RateLimited(StatusError):
     """Too many calls; ``retry_after`` says for how long, if the API did."""
 
-    reason = Reason.RATE_LIMITED
+    reason = FailureReason.RATE_LIMITED
     advice = "lower poll.max_requests_per_minute if this goes on"
 
 
 class ServerFailure(StatusError):
     """The API failed; the same call may work later."""
 
-    reason = Reason.SERVER_ERROR
+    reason = FailureReason.SERVER_ERROR
     advice = "it is tried again later"
 
 
 class RedirectRefused(StatusError):
     """The API answered with a redirect, which is never followed."""
 
-    reason = Reason.REDIRECT
+    reason = FailureReason.REDIRECT
     advice = "redirects are not followed; set api_url to the final address"
 
 
 class UnexpectedStatus(StatusError):
     """A status with no meaning here."""
 
-    reason = Reason.OTHER_STATUS
+    reason = FailureReason.OTHER_STATUS
     advice = "check that api_url is the API's base"
 
 
@@ -191,7 +193,7 @@ class ApiError(PatrolServerError):
         message: the API's own words, cleaned.
     """
 
-    reason = Reason.API_ERROR
+    reason = FailureReason.API_ERROR
 
     def __init__(self, code: str | None, message: str) -> None:
         self.code = code
@@ -201,9 +203,9 @@ class ApiError(PatrolServerError):
 
 
 class Unreadable(PatrolServerError):
-    """A reply that is no JSON, cut short, or of a shape that means nothing here."""
+    """A reply that is not JSON, cut short, or of a shape that means nothing here."""
 
-    reason = Reason.UNREADABLE
+    reason = FailureReason.UNREADABLE
     advice = "check that api_url is the API's base"
     excerpt: str = ""
     """The reply's first characters for the operator, without credentials; not part of the error's text."""
@@ -212,5 +214,5 @@ class Unreadable(PatrolServerError):
 class TooLarge(Unreadable):
     """A reply over the size limit, packed or unpacked."""
 
-    reason = Reason.TOO_LARGE
+    reason = FailureReason.TOO_LARGE
     advice = "no reply of this API is that large; check api_url"

@@ -1,7 +1,7 @@
 """What PatrolServer knows, in strict form: ids are ints, text is clean and of bounded length.
 
-Only ``wire`` makes these from replies; everything above trusts them. The grades in the docstrings are those of the
-API reference: D documented, C seen in the vendor's clients, ? unknown.
+Only ``wire`` makes these from replies; everything above trusts them. The grades in the docstrings are those of
+docs/patrolserver-api.md: D documented, C seen in the vendor's clients, ? unknown.
 """
 
 from __future__ import annotations

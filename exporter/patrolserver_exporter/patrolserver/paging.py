@@ -2,6 +2,8 @@
 
 How the API pages is not documented (?), so every known form is followed, bounded, as long as it stays below the API's
 own base; in all other cases the list is a part, and says why.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -79,12 +81,12 @@ class Pages:
 
         Raises:
             ApiError: it says that it failed.
-            Unreadable: it is no list.
+            Unreadable: it is not a list.
         """
         self._secrets = head.secrets
         listed = find_list(decode_reply(body, head), self._nouns, head)
         if listed is None:
-            raise Unreadable(f"the reply is no list of {self._noun}")
+            raise Unreadable(f"the reply is not a list of {self._noun}")
         if self.read == 1:
             self._identities.update(map(self._identity, self.entries))
         self.read += 1
@@ -187,7 +189,7 @@ def _name_of(pair: str) -> str:
 
 
 def _first_step(signs: Signs, read: int) -> Step | None:
-    """The first known way to the next page; None where there is none, or where no more is told of."""
+    """The first known way to the next page; None where there is none."""
     for step in signs.steps:
         if step.url is not None or step.cursor is not None or step.page == read + 1:
             return step

@@ -1,4 +1,4 @@
-"""Takes credentials out of text, whichever way they are written in it."""
+"""Takes credentials out of text, in every way to write them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """One HTTP exchange: requests' adapter with limits on time and size, and what may go wrong as this package's errors.
 
 Nothing that comes out of here holds credentials that the API or a library below may have echoed.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _LimitedReader(io.RawIOBase):
-    """A socket's reader that gives up at a moment, however steadily the bytes drip in."""
+    """A socket's reader that gives up at a moment, even if bytes still come slowly."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, expires: float) -> None:
         super().__init__()

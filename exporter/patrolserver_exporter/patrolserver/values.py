@@ -1,6 +1,8 @@
 """One value of a reply at a time: numbers, booleans and texts, in all the forms in which PHP may write them (?).
 
 Text comes out fit for labels, logs and pages: clean, bounded, and distinct texts still distinct.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def read_id(value: Any) -> int:
     """
     readable = _DIGITS.fullmatch(value.strip()) if isinstance(value, str) else _is_whole(value)
     if not readable:
-        raise Odd("is no id")
+        raise Odd("is not an id")
     number = int(value)
     if not 1 <= number <= MAX_ID:
         raise Odd("is out of the range of ids")
@@ -136,12 +138,12 @@ def read_risk(value: Any, depth: int = _RISK_DEPTH) -> float:
         return read_risk(value[0], depth - 1)
     if depth and isinstance(value, dict):
         return _risk_of_object(value, depth - 1)
-    raise Odd("is no number")
+    raise Odd("is not a number")
 
 
 def _risk_in_range(number: float) -> float:
     if not 0 <= number <= HIGHEST_RISK:  # so nor is NaN
-        raise Odd("is no number from 0 to 10")
+        raise Odd("is not a number from 0 to 10")
     return abs(float(number))  # without the sign of -0.0
 
 
@@ -173,7 +175,7 @@ def _base_score(vector: str) -> float:
     """The base score of a CVSS vector, version 2 to 4."""
     shaped = _VECTOR.fullmatch(vector.upper()) if len(vector) <= _VECTOR_LIMIT else None
     if shaped is None:
-        raise Odd("is no number")
+        raise Odd("is not a number")
     version, metrics = shaped.groups()
     # Version 3 has privileges required, version 2 has not; 3.0 and 3.1 round the same vector alike but for a few.
     guessed = ("3.0", "3.1") if "/PR:" in metrics else ("2",)
@@ -205,7 +207,7 @@ def read_text(value: Any, limit: int) -> str | None:
     if value is None or value is False:
         return None
     if value is True or not isinstance(value, int | float):
-        raise Odd("is no text")
+        raise Odd("is not text")
     return clean(format(value, ".15g") if isinstance(value, float) else _digits(value), limit)
 
 

@@ -1,4 +1,4 @@
-"""Replies to models: the only place where the API's looseness lives (see the API reference, grade ?).
+"""Replies to models: the only place where the API's looseness lives (docs/patrolserver-api.md, grade ?).
 
 One odd field never loses an entry, one odd entry never loses the rest, and nothing that is lost is lost in silence:
 every function returns a ``Parsed`` that tells its ``oddities`` and why it is partial. All raise ``ApiError`` for a
@@ -173,7 +173,7 @@ def parse_event(body: bytes, head: Head = PLAIN) -> Parsed[Event]:
     if not isinstance(data, dict) or not (
         enveloped or _has_any(data, _EVENT_KEYS) or not _has_any(data, _COMPLAINT_KEYS)
     ):
-        raise Unreadable("the reply is no event")
+        raise Unreadable("the reply is not an event")
     return notes.on(_read_event(data, signs, notes), shown)
 
 
@@ -182,7 +182,7 @@ def _has_any(data: dict[str, Any], keys: tuple[str, ...]) -> bool:
 
 
 def _read_envelope(document: Any, head: Head) -> Signs:
-    """What status, headers and envelope say of a reply that is no list; raises ``ApiError`` if it failed."""
+    """What status, headers and envelope say of a reply that is not a list; raises ``ApiError`` if it failed."""
     wrappers = []
     if isinstance(document, dict):
         refuse_error(document)
@@ -201,7 +201,7 @@ def _note_part(notes: Notes, signs: Signs, count: int, where: str = "") -> None:
 
 def _read_server(entry: Any, notes: Notes) -> Server | None:
     if not isinstance(entry, dict):
-        notes.dropped("is no object")
+        notes.dropped("is not an object")
         return None
     try:
         number = read_id(entry.get("id"))
@@ -310,7 +310,7 @@ def _read_software(entry: Any, notes: Notes, *, has_exploits: bool) -> Software 
     ``has_exploits``: some entry of the list carries exploits, so one that carries none has none.
     """
     if not isinstance(entry, dict):
-        notes.dropped("is no object")
+        notes.dropped("is not an object")
         return None
     names = _read_names(entry, notes)
     if names is None:
@@ -449,7 +449,7 @@ def _read_exploits(value: Any, notes: Notes) -> tuple[Exploit, ...] | None:
         return ()
     entries = _exploit_entries(value, notes, _EXPLOITS_DEPTH)
     if entries is None:
-        notes.dropped("exploits cannot be told apart")
+        notes.dropped("exploits cannot be distinguished")
         return None
     return tuple(_read_exploit(exploit, notes) for exploit in entries)
 

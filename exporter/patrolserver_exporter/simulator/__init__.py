@@ -1,6 +1,6 @@
 """The PatrolServer API stand-in: for tests, trials and the demo. It knows nothing of the product.
 
-It follows ``docs/simulator.md``, and that follows the project's reference of the API with its grades: D documented,
+It follows ``docs/simulator.md``, and that follows ``docs/patrolserver-api.md`` with its grades: D documented,
 C seen in the vendor's clients, ? unknown.
 """
 

@@ -1,4 +1,7 @@
-"""Accounts: registering, logging in, and the key and secret of every call (C)."""
+"""Accounts: registering, logging in, and the key and secret of every call (C).
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MAX_FIELDS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A call of the reference page."""
+    """A call that docs/patrolserver-api.md lists."""
 
     label: str
     """``GET servers/:server/software``: what the log counts it as."""
@@ -71,7 +71,7 @@ class RequestLog:
             return sum(n for (one, _), n in self._counts.items() if one == label)
 
     def clear(self) -> None:
-        """Start counting anew."""
+        """Start counting from 0."""
         with self._lock:
             self._counts.clear()
             self._recent.clear()
@@ -122,7 +122,7 @@ class Api:
         fault = next((one for one in struck if one.kind is not FaultKind.LATENCY), None)
         if fault is not None:
             answer = faulty(fault, answer)
-        # Counted before it is sent: whoever has the answer finds it counted.
+        # Counted before it is sent: a client that has the answer finds it counted.
         status = 0 if fault is not None and fault.kind is FaultKind.HANG else answer.status
         self.requests.note(label, path, status, self.world.now())
         if fault is None:

@@ -1,4 +1,7 @@
-"""Software lists that clients push; the next scan of the server takes them in (C)."""
+"""Software lists that clients push; the next scan of the server takes them in (C).
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,7 @@ def pushed_software(value: object) -> tuple[dict[str, str], ...]:
     software. In the SDK's form, nested fields, what is left out is empty.
 
     Raises:
-        ApiError: 422, it is no list of objects.
+        ApiError: 422, it is not a list of objects.
     """
     repeats = isinstance(value, str)
     lines = _json_list(value) if isinstance(value, str) else value

@@ -369,7 +369,7 @@ class Control:
         return {"drained": postman.drain(10.0), "counts": postman.counts(), "deliveries": postman.outcomes()}
 
     def forget_deliveries(self, _path: Path, _order: Nothing) -> object:
-        """Count deliveries anew."""
+        """Count deliveries from 0."""
         self._simulator.postman.forget()
         return {}
 
@@ -417,7 +417,7 @@ class Control:
         return {}
 
     def forget_requests(self, _path: Path, _order: Nothing) -> object:
-        """Count requests anew."""
+        """Count requests from 0."""
         self._simulator.requests.clear()
         return {}
 

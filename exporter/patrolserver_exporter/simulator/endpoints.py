@@ -1,4 +1,4 @@
-"""Every call of the reference page: what it does and returns. No HTTP here; see ``api`` for that."""
+"""Every call of docs/patrolserver-api.md: what it does and returns. No HTTP here; see ``api`` for that."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Call:
         return frozenset(self.query.get("scope", "").split(","))
 
     def number(self, name: str, what: str) -> int:
-        """An id of the path; what is no number does not exist."""
+        """An id of the path; what is not a number does not exist."""
         # The scanner cuts ids out of the JSON as they stand there: of a string it keeps the quotes.
         text = self.path[name].strip('"')
         if not (text.isascii() and text.isdigit() and len(text) < 17):
@@ -111,7 +111,7 @@ def request_api_credentials(call: Call) -> bytes:
 
 
 def server_exists(call: Call) -> bytes:
-    """Whether the host is free. The scanner reads ``exists`` at the top, the page's rule asks for an envelope: both."""
+    """Whether the host is free. The scanner reads ``exists`` at the top, other replies have an envelope: both."""
     host = call.query.get("host", "").strip().lower().rstrip(".")
     if "." not in host or host.endswith(".invalid"):
         raise host_unresolved()

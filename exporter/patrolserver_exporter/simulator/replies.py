@@ -240,7 +240,7 @@ def altered_reply(rule: ReplyRule, request: Request, body: bytes, style: Style) 
 
 
 def _document(data: Any, members: dict[str, object], *, bare: bool) -> object:
-    """In the envelope, or bare: an event that is no object has no place for members."""
+    """In the envelope, or bare: an event that is not an object has no place for members."""
     if not bare:
         return {"data": data, **members}
     return {**data, **members} if isinstance(data, dict) else data

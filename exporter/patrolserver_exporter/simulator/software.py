@@ -1,4 +1,7 @@
-"""Installed software, and how it breaks and is mended. Pure."""
+"""Installed software, and how it breaks and is mended. Pure.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 A delivery carries ``webhook_patrolserver``, ``identifier``, ``event_id`` and ``webhook_id`` (D): as JSON, which is
 documented, or as a form, which the SDK reads. There is no signature and, as nobody knows of any, no second try. Each
-delivery's outcome is kept, its URL only without what may be secret in it.
+delivery's attempt is kept, its URL only without what may be secret in it.
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Attempt:
     """What became of one delivery."""
 
     url: str
@@ -240,7 +242,7 @@ class Postman:
         self._local = threading.local()
         self._condition = threading.Condition()
         self._waiting = 0
-        self._outcomes: deque[Outcome] = deque(maxlen=10_000)
+        self._attempts: deque[Attempt] = deque(maxlen=10_000)
         self._counts: Counter[str] = Counter()
 
     def post(self, webhook: Webhook, payload: Mapping[str, object]) -> None:
@@ -260,7 +262,7 @@ class Postman:
     def outcomes(self) -> list[dict[str, Any]]:
         """The last deliveries, oldest first."""
         with self._condition:
-            return [asdict(outcome) for outcome in self._outcomes]
+            return [asdict(attempt) for attempt in self._attempts]
 
     def counts(self) -> dict[str, int]:
         """Deliveries by status, ``error`` for those without an answer, and ``waiting``."""
@@ -268,9 +270,9 @@ class Postman:
             return {**self._counts, "waiting": self._waiting}
 
     def forget(self) -> None:
-        """Start counting anew."""
+        """Start counting from 0."""
         with self._condition:
-            self._outcomes.clear()
+            self._attempts.clear()
             self._counts.clear()
 
     def close(self) -> None:
@@ -286,9 +288,9 @@ class Postman:
             error = type(failure).__name__
         except ValueError:
             error = "URLError"
-        outcome = Outcome(shown_url(url), payload, status, error, round(time.monotonic() - started, 4))
+        attempt = Attempt(shown_url(url), payload, status, error, round(time.monotonic() - started, 4))
         with self._condition:
-            self._outcomes.append(outcome)
+            self._attempts.append(attempt)
             self._counts[str(status) if status is not None else "error"] += 1
             self._waiting -= 1
             self._condition.notify_all()

@@ -2,6 +2,8 @@ r"""How the API writes: JSON as PHP does, slashes escaped and other than ASCII a
 
 Two things the vendor's scanner relies on are kept everywhere: ``parent`` is there as ``null`` when there is none, and
 ``version``, ``versions`` and ``newest_bugfix_release`` are never ``null`` (it would print the word).
+
+The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def software_document(installed: Installed, style: Style, *, exploits: bool) -> 
 
 
 def software_list(installed: Iterable[Installed], style: Style, *, exploits: bool) -> bytes:
-    """All software of one server, in the envelope. Cheap: only the ids are written anew."""
+    """All software of one server, in the envelope. Cheap: only the ids are written again."""
     return b'{"data":[%b]}' % b",".join(software_document(one, style, exploits=exploits) for one in installed)
 
 

@@ -62,7 +62,7 @@ class World:
         self.options = options
         self.lock = threading.RLock()
         self.woken = threading.Event()
-        """Set when a scan starts: whoever calls ``tick`` need not look before."""
+        """Set when a scan starts; before that a caller of ``tick`` has nothing to look for."""
         self.accounts = Accounts(options.seed)
         self.buckets = Buckets()
         self.list_version = 0

@@ -36,8 +36,8 @@ _GIVE_UP = {
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,
 }
-"""How libpq notices a database whose host is gone without a word: the system's defaults would wait for minutes or
-hours, and every delivery with them. Seconds, but for the last one, which is in milliseconds."""
+"""How libpq notices that the database's host is gone. The system's defaults would wait for minutes or hours, and every
+delivery with them. Seconds, but for the last one, which is in milliseconds."""
 
 
 _MAX_LOG_BYTES: Final = 64 * 2**20
@@ -220,7 +220,7 @@ Item = TypeVar("Item")
 
 
 def rebuild(url: str) -> list[Path]:
-    """Set a damaged SQLite file aside, so that the state is built anew; returns where its parts are now.
+    """Set a damaged SQLite file aside, so that the state is rebuilt; returns where its parts are now.
 
     A sound one stays, and so does one that another process holds (`StoreLocked`).
     """
@@ -287,7 +287,7 @@ class Store:
     """The state of the service, in SQLite or PostgreSQL.
 
     Who reads gets a connection that cannot write (`read`); who writes gets a `Unit` on the one thread that does
-    (`run`). Whoever waited for a unit finds what it wrote in every later read.
+    (`run`). A caller that waited for a unit finds what it wrote in every later read.
 
     ``on_commit`` gets the effects of every committed group of units, in the order of the commits (see ``StoreThread``).
     ``turn_timeout`` is how many seconds a read waits until it may begin. ``max_log_bytes`` is what SQLite's log may
@@ -372,9 +372,9 @@ class Store:
         """Have the store show that it makes progress; while it cannot write, this finds out when it can again."""
         self._thread.prove()
 
-    def tell(self, effects: Sequence[object]) -> None:
+    def emit(self, effects: Sequence[object]) -> None:
         """Give effects that need no commit to ``on_commit``, behind those of what was queued before."""
-        self._thread.tell(effects)
+        self._thread.emit(effects)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Read one state of the store, and wait for it; raises what the work raises, or ``StoreUnavailable``.
@@ -388,7 +388,7 @@ class Store:
         return await self._readers.run_async(work)
 
     def submit_read(self, work: Callable[[sa.Connection], T]) -> Future[T]:
-        """Queue a read, however long its turn may take to come."""
+        """Queue a read, even if its turn comes late."""
         return self._readers.submit(work)
 
     def run(self, work: Callable[[Unit], T]) -> T:
@@ -420,7 +420,7 @@ class Store:
     def _bound_log(self) -> None:
         """Empty SQLite's log when it is large; called between two transactions.
 
-        SQLite begins it anew only in a moment in which nobody reads. Reads that overlap leave none, and the log would
+        SQLite starts it again only in a moment in which nobody reads. Reads that overlap leave none, and the log would
         grow until the disk is full.
         """
         if self._file is None:

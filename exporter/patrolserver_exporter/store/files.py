@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OWNER_ONLY = 0o600
-"""What is known of a fleet's weak spots is nobody else's business."""
+"""Only the owner may read which weak spots a fleet has."""
 _HOW_TO_GO_ON = (
     "Nothing was changed. Restore the file from a backup, or start once with --store.rebuild: that sets the file aside "
-    "and builds the state anew from the API (first_seen times and the change feed start over)."
+    "and rebuilds the state from the API (first_seen times and the change feed start over)."
 )
 
 
@@ -120,7 +120,7 @@ def check_sum(database: Path) -> None:
 
 
 def forget_sum(database: Path) -> None:
-    """Where the file begins anew: a digest of one that was removed would condemn this one after a crash."""
+    """Where the file starts again: a digest of one that was removed would condemn this one after a crash."""
     _sum_file(database).unlink(missing_ok=True)
 
 

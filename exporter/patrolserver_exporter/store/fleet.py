@@ -102,7 +102,7 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def answered_at(self) -> float | None:
-        """Start of the last successful poll that told all there is to know, be it that there is no software at all.
+        """Start of the last successful poll that was whole, or that showed no software at all.
 
         What was reported before it, it has answered; that an empty list is doubtful is another matter.
         """

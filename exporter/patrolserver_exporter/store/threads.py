@@ -61,7 +61,7 @@ class StoreTrouble(NamedTuple):
 
 
 class Unit:
-    """One unit of work: its connection, and the effects that others shall see once it is committed."""
+    """One unit of work: its connection, and the effects that others have to see once it is committed."""
 
     __slots__ = ("connection", "effects")
 
@@ -79,7 +79,7 @@ class _Task:
 
     def finish(self, result: Any, error: BaseException | None) -> None:
         if not self.future.set_running_or_notify_cancel():
-            # Whoever asked does not wait any more; the commit holds.
+            # The caller does not wait any more; the commit holds.
             return
         if error is None:
             self.future.set_result(result)
@@ -87,7 +87,7 @@ class _Task:
             self.future.set_exception(error)
 
 
-class _Told:
+class _Emitted:
     """Effects that go with no commit."""
 
     __slots__ = ("effects",)
@@ -126,12 +126,12 @@ class _Batch:
             loops[item.loop].append((item.future, error if results is None else results[index]))
         for loop, outcomes in loops.items():
             try:
-                loop.call_soon_threadsafe(_tell, outcomes)
+                loop.call_soon_threadsafe(_resolve, outcomes)
             except RuntimeError:
-                log.warning("Nobody is left to hear of %d finished deliveries", len(outcomes))
+                log.warning("%d deliveries are finished, and their senders are gone", len(outcomes))
 
 
-def _tell(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
+def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
     for future, outcome in outcomes:
         if future.cancelled():
             continue
@@ -144,8 +144,8 @@ def _tell(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
 class StoreThread:
     """Runs units of work one after the other and commits them in groups.
 
-    ``on_commit`` is called on this thread with the effects of a committed group, before anybody who waits for one of
-    its units goes on; so whoever got an answer finds its effect everywhere. ``after_group`` is called on it whenever
+    ``on_commit`` is called on this thread with the effects of a committed group, before a caller that waits for one
+    of its units goes on; so with the answer its effect is seen everywhere. ``after_group`` is called on it whenever
     nothing is under way.
     """
 
@@ -166,8 +166,8 @@ class StoreThread:
         self._on_commit = on_commit
         self._after_group = after_group
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._door = threading.Lock()
-        """Nothing may be queued behind the stop: nobody would ever answer it."""
+        self._queue_lock = threading.Lock()
+        """Nothing may be queued behind the stop: it would never be answered."""
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._stopping = threading.Event()
         self.last_progress = time.monotonic()
@@ -186,7 +186,7 @@ class StoreThread:
     def submit(self, work: Callable[[Unit], T]) -> Future[T]:
         """Queue a unit of work; its future ends after the commit."""
         task = _Task(work)
-        with self._door:
+        with self._queue_lock:
             if not self._stopping.is_set():
                 self._queue.put(task)
                 return task.future
@@ -204,11 +204,11 @@ class StoreThread:
         if future.exception() is None:
             self._wrote()
 
-    def tell(self, effects: Sequence[object]) -> None:
+    def emit(self, effects: Sequence[object]) -> None:
         """Give these effects to ``on_commit``, behind those of what was queued before."""
-        with self._door:
+        with self._queue_lock:
             if not self._stopping.is_set():
-                self._queue.put(_Told(effects))
+                self._queue.put(_Emitted(effects))
 
     @property
     def trouble(self) -> StoreTrouble | None:
@@ -221,9 +221,9 @@ class StoreThread:
         return None
 
     async def submit_item(self, work: BatchWork, item: object) -> Any:
-        """Do ``work`` on this item together with whatever else waits for the same work; ends after the commit."""
+        """Do ``work`` on this item together with all others that wait for the same work; ends after the commit."""
         entry = _Item(work, item)
-        with self._door:
+        with self._queue_lock:
             if self._stopping.is_set():
                 raise StoreUnavailable("The store is closing.")
             self._queue.put(entry)
@@ -235,7 +235,7 @@ class StoreThread:
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
-        with self._door:
+        with self._queue_lock:
             if not self._stopping.is_set():
                 self._stopping.set()
                 self._queue.put(_STOP)
@@ -263,7 +263,7 @@ class StoreThread:
         while entry is not _STOP:
             if isinstance(entry, _Item):
                 items[entry.work].append(entry)
-            elif isinstance(entry, _Told):
+            elif isinstance(entry, _Emitted):
                 told += entry.effects
             else:
                 tasks.append(entry)
@@ -338,7 +338,7 @@ class StoreThread:
             if alone:
                 raise _Alone(error) from error
             return None, error
-        except Exception as error:  # It belongs to whoever waits for this unit, not to its neighbours.
+        except Exception as error:  # It belongs to the caller of this unit, not to the others of its group.
             if alone:
                 raise _Alone(error) from error
             return None, error
@@ -368,7 +368,7 @@ class _Alone(StoreError):
 READERS: Final = 4
 """Reads at the same time; others wait. Reading costs mostly our own computing time, so more would finish no sooner."""
 TURN_TIMEOUT: Final = 20.0
-"""Seconds that a read waits for its turn; less than the 30 s that whoever asks waits for an answer by default."""
+"""Seconds that a read waits for its turn; less than the 30 s that a client waits for an answer by default."""
 _END_TIMEOUT: Final = 5.0
 """Seconds that the store's end waits for reads under way."""
 _STOP_READING: Final = object()
@@ -417,7 +417,7 @@ class Readers:
                 connection.exec_driver_sql("SELECT name FROM sqlite_master LIMIT 1")
 
     def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
-        """Queue a read, however long its turn may take to come."""
+        """Queue a read, even if its turn comes late."""
         read = _Read(work)
         with self._state:
             if not self._stopping:
@@ -488,9 +488,9 @@ class Readers:
                 return True
             try:
                 result = self._attempt(read.work)
-            except Exception as error:  # noqa: BLE001  # It belongs to whoever waits for this read.
+            except Exception as error:  # noqa: BLE001  # It belongs to the caller of this read.
                 failure = error
-        # Only now, so that whoever hears of it finds the connection free.
+        # Only now, so that the caller finds the connection free.
         if failure is None:
             read.future.set_result(result)
         else:

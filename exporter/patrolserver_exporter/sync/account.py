@@ -69,7 +69,7 @@ class ApiStanding(NamedTuple):
     trouble: Trouble
     detail: str | None
     """What the last failed list call said, free of credentials."""
-    judged: bool
+    list_was_tried: bool
     """A list call has ended since the start, so that what is said of troubles holds."""
 
 
@@ -202,7 +202,7 @@ class RunningAccount:
         return settings.key.reveal(), settings.secret.reveal()
 
     def reread_credentials(self) -> bool:
-        """Read key and secret anew where they came from; True if one changed.
+        """Read key and secret again where they came from; True if one changed.
 
         A file that is missing or empty is about to be replaced: the value stays as it was.
         """
@@ -213,7 +213,7 @@ class RunningAccount:
         try:
             return secret.reread()
         except ConfigError as error:
-            log.warning("The credentials cannot be read anew", extra=log_fields(account=self.name, err=str(error)))
+            log.warning("The credentials cannot be read again", extra=log_fields(account=self.name, err=str(error)))
             return False
 
     def try_new_credentials(self) -> None:
@@ -268,7 +268,7 @@ class RunningAccount:
             news, self._stretched = stretched and not self._stretched, stretched
         if news:
             log.warning(
-                "The fleet needs more calls than poll.max_requests_per_minute allows, so the interval stretches",
+                "The fleet needs more calls than poll.max_requests_per_minute allows, so the interval gets longer",
                 extra=log_fields(
                     account=self.name,
                     servers=len(self.server_ids),
@@ -445,7 +445,7 @@ class RunningAccount:
     # Who waits for a poll
 
     def await_poll(self, server_id: int, done: OnPolled) -> str | None:
-        """Have ``done`` told how the server's next poll ended; returns why there will be none."""
+        """Call ``done`` when the server's next poll has ended; returns why there will be none."""
         with self._lock:
             if self._stopping:
                 return stopped(self.name)
@@ -608,13 +608,13 @@ class RunningAccount:
         """How it stands with its API."""
         with self._lock:
             health = self._health
-            return ApiStanding(health.trouble, health.detail, health.judged)
+            return ApiStanding(health.trouble, health.detail, health.list_was_tried)
 
     # Its end
 
     @property
     def is_stopping(self) -> bool:
-        """It runs anew, or no longer: nothing more is started or kept."""
+        """It was restarted or removed: nothing more is started or kept."""
         with self._lock:
             return self._stopping
 

@@ -15,7 +15,7 @@ from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.effects import AccountShown, ServerGone, ServerShown
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord, AccountState, ServerRecord, ServerState
-from patrolserver_exporter.sync.server_updates import summary_of, tell, with_state
+from patrolserver_exporter.sync.server_updates import append_changes, summary_of, with_state
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -266,13 +266,13 @@ def _waive(unit: Unit, record: ServerRecord, issues: Sequence[Issue], now: float
     if not changed:
         return False
     fleet.save_issues(unit.connection, changed)
-    tell(unit, record.name, changes)
+    append_changes(unit, record.name, changes)
     renew_summary(unit, record, rules)
     return True
 
 
 def renew_summary(unit: Unit, record: ServerRecord, rules: Rules) -> None:
-    """Count a server anew, after its issues or the rules changed."""
+    """Count a server again, after its issues or the rules changed."""
     software = fleet.software_of(unit.connection, record.account, record.server_id)
     issues = fleet.issues_of(unit.connection, record.account, record.server_id)
     record = replace(record, summary=summary_of(record, rules, software, issues))
@@ -283,7 +283,7 @@ def renew_summary(unit: Unit, record: ServerRecord, rules: Rules) -> None:
 def finish_catch_up(unit: Unit, account: str) -> bool:
     """Clear the account's catch-up flag if every server was polled since it was set; True if none is set now.
 
-    A server that cannot be polled, or not completely, does not keep the flag up for ever: from then on it carries the
+    A server that cannot be polled, or not completely, does not keep the catch-up going: from then on it is in
     doubt by itself, as if an event of its own waited for its next complete poll.
     """
     record = fleet.account_records(unit.connection).get(account)

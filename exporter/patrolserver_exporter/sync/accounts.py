@@ -84,7 +84,7 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str | None
     """What is wrong with its API, free of credentials; ``None`` when nothing is."""
     credentials_refused: bool
-    judged: bool = True
+    list_was_tried: bool = True
     """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
     webhook: bool
     """It has a token, so deliveries can reach it."""
@@ -150,7 +150,7 @@ class Accounts:
         """Held while accounts are started and stopped."""
         self._ready = False
         self._budgets: dict[str, Budgets] = {}
-        """Of the configured accounts: a reload that starts one anew must not let it make its calls twice."""
+        """Of the configured accounts: a reload that starts one again must not let it make its calls twice."""
         self._unfinished: Config | None = None
         """What to go back to after a reload that the store did not let happen."""
         self.last_tick = clock.monotonic()
@@ -166,14 +166,14 @@ class Accounts:
             released = self._store.run(deliveries.release_claims)
             if released:
                 log.info(
-                    "Deliveries that were being fetched at the last stop are due again",
+                    "Deliveries that were in work at the last stop are due again",
                     extra=log_fields(deliveries=released),
                 )
         with self._lock:
             self._go_over_to(config)
 
     def reload(self, config: Config, before: Config) -> None:
-        """Go over to another configuration: accounts whose settings are the same go on undisturbed."""
+        """Use another configuration. Accounts with the same settings are not interrupted."""
         with self._lock:
             try:
                 self._go_over_to(config)
@@ -213,7 +213,7 @@ class Accounts:
         self._stop_all_but(kept)
         for settings in config.accounts:
             if settings.name in kept:
-                # Before the restore: it finds all that was judged by the old rules.
+                # Before the restore: it finds all that was classified by the old rules.
                 kept[settings.name].adopt(config, settings, rules[settings.name])
         state = self._store.run(lambda unit: restore.restore(unit, rules, config.metrics, now=self._clock.now()))
         if state.set_aside:
@@ -331,7 +331,7 @@ def _status(account: RunningAccount) -> AccountStatus:
         poll_interval=account.interval,
         trouble=None if standing.trouble is Trouble.NONE else standing.detail,
         credentials_refused=standing.trouble is Trouble.CREDENTIALS,
-        judged=standing.judged,
+        list_was_tried=standing.list_was_tried,
         webhook=bool(account.settings.webhook_tokens),
         list_complete=listing.complete,
         list_partial_because=listing.partial_because,

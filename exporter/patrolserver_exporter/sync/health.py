@@ -18,7 +18,7 @@ PROBE_EVERY = 120.0
 """Seconds between calls while the credentials are refused."""
 _BACK_OFF_BASE = 5.0
 _BACK_OFF_CAP = 60.0
-"""Seconds; an API that works again shall show within a minute, and a call a minute burdens none."""
+"""Seconds: a recovery has to show within a minute, and a call a minute is no burden."""
 _SUSPICIOUS_FAILURES = 5
 _SEVERAL = 3
 """Different calls that the API puts off within `_WITHIN` seconds, after which it means the account."""
@@ -41,7 +41,7 @@ class Trouble(StrEnum):
 
 
 class Health:
-    """One account's health. Times are monotonic seconds. Guarded by the lock of whoever owns it.
+    """One account's health. Times are monotonic seconds. Guarded by the lock of its owner.
 
     No pause is longer than ``max_pause`` seconds, whatever the API asks for.
     """
@@ -54,7 +54,7 @@ class Health:
         self._tried_at: float | None = None
         self._list_failures = 0
         self._other_failures = 0
-        self.judged = False
+        self.list_was_tried = False
         """A list call has ended since the start, so that what is said of troubles holds."""
         self.trouble = Trouble.NONE
         self.detail: str | None = None
@@ -76,7 +76,7 @@ class Health:
 
     def listed(self, now: float, interval: float) -> bool:
         """The list call succeeded; True if that ended a trouble."""
-        self.judged = True
+        self.list_was_tried = True
         recovered = self.trouble is not Trouble.NONE
         self.trouble, self.detail = Trouble.NONE, None
         self._list_failures = self._other_failures = 0
@@ -86,9 +86,9 @@ class Health:
     def list_failed(self, now: float, error: PatrolServerError, interval: float = LIST_EVERY) -> bool:
         """The list call failed; True if that began a trouble, or changed its nature.
 
-        Whoever polls more often than once a minute (``interval``, in seconds) wants to see a recovery as soon.
+        An account that polls more often than once a minute (``interval``, in seconds) sees a recovery as soon.
         """
-        self.judged = True
+        self.list_was_tried = True
         before = self.trouble
         self._list_failures += 1
         self.detail = str(error)
@@ -109,7 +109,7 @@ class Health:
         return before is not self.trouble
 
     def call_failed(self, now: float, error: PatrolServerError, server_id: int | None = None) -> None:
-        """Another call failed, for this server or for an event: have the list call judge if it looks like more.
+        """Another call failed, for this server or for an event: have the list call decide if it looks like more.
 
         A call that the API puts off is put off alone, unless it does that to several: then the account has to wait.
         That something is not found says nothing against the API; forged events must not call for lists.

@@ -99,12 +99,12 @@ class Housekeeping:
         self._sweeping: list[tuple[str, int]] = []
         """Accounts whose waivers are left to be looked at, and the server up to which the first one's have been."""
         self._stale: tuple[restore.Key, ...] = ()
-        self._judging: Future[None] | None = None
+        self._reclassifying: Future[None] | None = None
         self._due: dict[str, float] = {}
         self._caught_up_at: dict[str, float] = {}
 
     def configure(self, config: Config, rules: Mapping[str, Rules], stale: tuple[restore.Key, ...] = ()) -> None:
-        """Take the configuration in force; waivers are looked at anew, and the ``stale`` servers are judged anew."""
+        """Take the configuration in force; waivers are applied again, and ``stale`` servers classified again."""
         self._stale = stale
         self._rules = rules
         self._retention = config.store.retention
@@ -113,8 +113,8 @@ class Housekeeping:
 
     def tick(self, accounts: Collection[RunningAccount]) -> None:
         """Do what is due."""
-        if self._stale and (self._judging is None or self._judging.done()):
-            self._judge_anew()
+        if self._stale and (self._reclassifying is None or self._reclassifying.done()):
+            self._reclassify()
         today = day_of(self._clock.now())
         if today != self._swept_on and self._is_due("waivers", _WAIVERS_EVERY):
             self._swept_on, self._sweep = today, None
@@ -149,11 +149,11 @@ class Housekeeping:
         submitted.add_done_callback(look_at)
         return submitted
 
-    def _judge_anew(self) -> None:
+    def _reclassify(self) -> None:
         """A few servers a tick, so that deliveries and polls go on between; one that fails waits for its next poll."""
-        batch, self._stale = self._stale[: restore.JUDGED_AT_ONCE], self._stale[restore.JUDGED_AT_ONCE :]
+        batch, self._stale = self._stale[: restore.RECLASSIFIED_AT_ONCE], self._stale[restore.RECLASSIFIED_AT_ONCE :]
         rules = self._rules
-        self._judging = self._submit(lambda unit: restore.judge_anew(unit, batch, rules, now=self._clock.now()))
+        self._reclassifying = self._submit(lambda unit: restore.reclassify(unit, batch, rules, now=self._clock.now()))
 
     def _purge(self, unit: Unit) -> None:
         gone = purge(unit, now=self._clock.now(), retention=self._retention)
@@ -186,7 +186,7 @@ class Housekeeping:
             )
 
     def _catch_up(self, accounts: Collection[RunningAccount]) -> None:
-        """Poll an account's servers where deliveries told what nobody could look at, at most once an interval."""
+        """Poll all servers of an account that wants a catch-up, at most once an interval."""
         for account in accounts:
 
             def work(unit: Unit, name: str = account.name) -> bool:
@@ -224,7 +224,7 @@ class Housekeeping:
             longest = min(failing, key=lambda server_id: failing[server_id].since)
             since = dt.datetime.fromtimestamp(now - monotonic + failing[longest].since, dt.UTC)
             log.warning(
-                "Still so: servers cannot be polled; their old data stays and is marked as old",
+                "Servers still cannot be polled; their old data stays and is marked as old",
                 extra=log_fields(
                     account=account.name,
                     servers=len(failing),

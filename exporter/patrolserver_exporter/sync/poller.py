@@ -69,7 +69,7 @@ T = TypeVar("T")
 
 
 class StoppedError(Exception):
-    """The account is watched anew, or no longer: what a call still brought is not kept."""
+    """The account was restarted or removed: the result of a call under way is not kept."""
 
 
 class Results:
@@ -83,7 +83,7 @@ class Results:
         """What was odd about a reply when it was last read, as a hash: said once and not at every poll."""
 
     def keep(self, work: Callable[[Unit], T]) -> T:
-        """Have the store do a unit of work; `StoppedError` if the account is watched anew, or no longer, by then."""
+        """Have the store do a unit of work; `StoppedError` if the account was restarted or removed meanwhile."""
 
         def unless_stopped(unit: Unit) -> T:
             if self._account.is_stopping:
@@ -93,9 +93,9 @@ class Results:
         return self._store.run(unless_stopped)
 
     def lost(self, server_id: int) -> None:
-        """Have it shown that what the server's turn brought could not be kept, unless it takes it again at once."""
+        """Show that what the server's turn brought could not be kept, unless it is tried again at once."""
         if not self._account.is_stopping:
-            self._store.tell([PollLost(self._account.name, server_id)])
+            self._store.emit([PollLost(self._account.name, server_id)])
 
     def note(self, oddities: Sequence[str], about: str) -> None:
         """Count what was odd about a reply, and say it if it is news."""
@@ -116,7 +116,7 @@ class Results:
                 done(error)
             except Exception:
                 self._telemetry.error("poller")
-                log.exception("Nobody could be told how a poll ended")
+                log.exception("The end of a poll could not be reported to those who wait for it")
 
 
 class ServerList:
@@ -226,7 +226,7 @@ class ServerList:
         self._down.lasts(_TROUBLES[trouble], account=account.name, err=str(error))
         answer = None
         if error.leaves_doubt:
-            answer = error.told
+            answer = error.what_happened
             account.list_was_read(account.list_standing._replace(complete=False, partial_because=(answer,)))
             # The next list is held against the state even if it is the one before this answer.
             self._last = None
@@ -329,7 +329,7 @@ class ServerCalls:
         def work(unit: Unit) -> str | None:
             if paused:
                 account_updates.save_pause(unit, account.name, account.pause)
-            answer = error.told if error.leaves_doubt else None
+            answer = error.what_happened if error.leaves_doubt else None
             return server_updates.apply_poll_failure(
                 unit, account.name, server_id, next_poll_at=next_poll_at, answer=answer
             )
@@ -339,7 +339,7 @@ class ServerCalls:
         finally:
             if paused and (pause := account.pause):
                 fields = log_fields(account=account.name, until=pause.until, err=pause.reason)
-                log.warning("The API put off several calls, so the account makes none but the list's", extra=fields)
+                log.warning("The API put off several calls, so the account makes only the list call", extra=fields)
             level = logging.WARNING if failures == 1 else logging.DEBUG
             # With the name, since that is what people look for in the log.
             who = {"account": account.name, "server": name, "server_id": server_id}
@@ -391,7 +391,7 @@ class ServerCalls:
 class AccountPoller:
     """Polls one account's servers with a few threads.
 
-    ``pump`` starts what is due; whoever finishes a call pumps again, so the threads never wait for a tick.
+    ``pump`` starts what is due; a thread that finishes a call pumps again, so the threads never wait for a tick.
     """
 
     def __init__(self, account: RunningAccount, store: Store, clock: SteadyClock, telemetry: Telemetry) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Key = tuple[str, int]
     """Account and server id."""
 
-JUDGED_AT_ONCE = 200
-"""Servers that are judged anew in one unit of work: a tenth of a second, in which no delivery can be taken in."""
+RECLASSIFIED_AT_ONCE = 200
+"""Servers that are classified again in one unit of work: a tenth of a second, in which no delivery can be taken in."""
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,13 +36,13 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     set_aside: int
     """Deliveries of other accounts, which nobody can look at now."""
     stale: tuple[Key, ...]
-    """Servers that are left to be judged anew, because the rules have changed since."""
+    """Servers that are left to be classified again, because the rules have changed since."""
 
 
 def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: float) -> Restored:
     """Show the configured accounts as the store has them; others that it knows are retired.
 
-    Where ``rules`` are others than before, the first servers are judged by them, and the others are named as stale.
+    Where ``rules`` are others than before, the first servers are classified by them, and the others are named as stale.
     """
     follow_clock(unit, 0.0, now=now, rules=rules)
     set_aside = deliveries.follow_accounts(unit, tuple(rules), now=now)
@@ -56,10 +56,12 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
     }
     servers = {name: list(fleet.server_records(unit.connection, name)) for name in names}
     stale = [record for records in servers.values() for record in records if is_stale(record, rules)]
-    judged = {(one.account, one.server_id): one for one in _judged(unit, stale[:JUDGED_AT_ONCE], rules, now)}
-    if judged:
+    classified = {
+        (one.account, one.server_id): one for one in _classified(unit, stale[:RECLASSIFIED_AT_ONCE], rules, now)
+    }
+    if classified:
         servers = {
-            name: [judged.get((name, record.server_id), record) for record in records]
+            name: [classified.get((name, record.server_id), record) for record in records]
             for name, records in servers.items()
         }
     tallies = [tally for name in names for tally in history.tallies_of(unit.connection, name)]
@@ -71,7 +73,7 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
             tuple(tallies),
         )
     )
-    left = tuple((record.account, record.server_id) for record in stale[JUDGED_AT_ONCE:])
+    left = tuple((record.account, record.server_id) for record in stale[RECLASSIFIED_AT_ONCE:])
     return Restored(accounts=accounts, servers=servers, set_aside=set_aside, stale=left)
 
 
@@ -83,19 +85,21 @@ def retire(unit: Unit, account: str, *, now: float) -> None:
     unit.effects.extend(ServerGone(account, record.server_id) for record in records)
 
 
-def judge_anew(unit: Unit, keys: Iterable[Key], rules: Mapping[str, Rules], *, now: float) -> None:
-    """Judge and count these servers anew and show them, unless that has happened since."""
+def reclassify(unit: Unit, keys: Iterable[Key], rules: Mapping[str, Rules], *, now: float) -> None:
+    """Classify and count these servers again and show them, unless that has happened since."""
     found = [record for account, server_id in keys if (record := server_updates.find(unit, account, server_id))]
-    for record in _judged(unit, [one for one in found if is_stale(one, rules)], rules, now):
+    for record in _classified(unit, [one for one in found if is_stale(one, rules)], rules, now):
         unit.effects.append(ServerShown(record.summary))
 
 
 def is_stale(record: ServerRecord, rules: Mapping[str, Rules]) -> bool:
-    """Whether what is known of a server was judged and counted by other rules."""
-    return server_updates.is_judged_otherwise(record, rules[record.account])
+    """Whether what is known of a server was classified and counted by other rules."""
+    return server_updates.has_other_settings(record, rules[record.account])
 
 
-def _judged(unit: Unit, records: Iterable[ServerRecord], rules: Mapping[str, Rules], now: float) -> list[ServerRecord]:
-    judged = [server_updates.judge_anew(unit, record, rules[record.account], now=now) for record in records]
-    fleet.save_servers(unit.connection, judged)
-    return judged
+def _classified(
+    unit: Unit, records: Iterable[ServerRecord], rules: Mapping[str, Rules], now: float
+) -> list[ServerRecord]:
+    classified = [server_updates.reclassify(unit, record, rules[record.account], now=now) for record in records]
+    fleet.save_servers(unit.connection, classified)
+    return classified

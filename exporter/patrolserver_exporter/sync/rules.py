@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Waiver
 
 
-_JUDGEMENT = 2
-"""Rises when the same software makes other issues or series than before, so that an upgrade judges everything anew."""
+_CLASSIFICATION = 2
+"""Rises when the same software makes other issues or series than before: an upgrade then classifies all again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +45,10 @@ class Rules:
         )
 
     @property
-    def judging(self) -> str:
+    def classification(self) -> str:
         """Those of the rules that decide what a poll's software makes of issues and series, as a mark to compare."""
         series = (self.software_series, self.exploit_series, self.software_limit_per_server, self.max_label_length)
-        return ",".join(map(str, (_JUDGEMENT, self.exploit_risk, *series)))
+        return ",".join(map(str, (_CLASSIFICATION, self.exploit_risk, *series)))
 
     @property
     def choosing(self) -> str | None:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.inbox.intake import request_catch_up
-from patrolserver_exporter.inbox.retry import Fate
+from patrolserver_exporter.inbox.retry import NextStep
 from patrolserver_exporter.issues import merge, trust, waive
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
@@ -50,7 +50,7 @@ def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
 def summary_of(
     record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
 ) -> ServerSummary:
-    """What the server's series show; by which rules its issues were judged stays as it was.
+    """What the server's series show; by which rules its issues were classified stays as it was.
 
     Of a server in doubt no numbers are shown: they may be another one's.
     """
@@ -72,7 +72,7 @@ def summary_of(
         software_limit_per_server=rules.software_limit_per_server,
         max_label_length=rules.max_label_length,
     )
-    return replace(summary, in_doubt=record.state.in_doubt, judged_by=record.summary.judged_by)
+    return replace(summary, in_doubt=record.state.in_doubt, classified_by=record.summary.classified_by)
 
 
 def show(unit: Unit, record: ServerRecord, *, received_at: float | None = None) -> None:
@@ -126,8 +126,8 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         return record.state
     if started_at < (record.state.in_doubt_since or 0.0) <= now:
         return record.state
-    if is_judged_otherwise(record, rules):
-        record = judge_anew(unit, record, rules, now=now)
+    if has_other_settings(record, rules):
+        record = reclassify(unit, record, rules, now=now)
     reading = trust.read(
         fleet.software_of(unit.connection, account, server_id),
         software,
@@ -136,7 +136,7 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         settle=rules.settle,
         collapse=record.state.collapse,
     )
-    outcome = merge.apply_poll(
+    merged = merge.apply_poll(
         fleet.issues_of(unit.connection, account, server_id),
         software,
         account=account,
@@ -147,25 +147,25 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         former=record.state.former_fingerprints,
         whole=reading.whole,
     )
-    issues = keep_issues(unit, record.name, outcome, rules, now)
+    issues = keep_issues(unit, record.name, merged, rules, now)
     state = _after_poll(record.state, started_at, reading, rules.settle)
     if reading.collapse is not None:
         incomplete_because = _COLLAPSED
     state = replace(state, incomplete_because=None if reading.whole or reading.empty else incomplete_because)
     record = replace(record, state=state, next_poll_at=next_poll_at)
-    record = _judged(record, rules, reading.software, issues)
+    record = _classified(record, rules, reading.software, issues)
     fleet.save_servers(unit.connection, [record], reading.software)
     unit.effects.append(ServerShown(record.summary))
     return state
 
 
-def is_judged_otherwise(record: ServerRecord, rules: Rules) -> bool:
-    """Whether what is known of a server was judged and counted by other rules."""
-    return record.summary.open_issues is not None and record.summary.judged_by != rules.judging
+def has_other_settings(record: ServerRecord, rules: Rules) -> bool:
+    """Whether what is known of a server was classified and counted by other rules."""
+    return record.summary.open_issues is not None and record.summary.classified_by != rules.classification
 
 
-def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) -> ServerRecord:
-    """Judge and count a server's last poll by rules that changed since; the row is left to be written.
+def reclassify(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) -> ServerRecord:
+    """Classify and count a server's last poll by settings that changed since; the row is left to be written.
 
     What they find opens as of that poll. What they no longer find stays open: only a new poll closes. What they find
     more or less severe has not got worse or better.
@@ -174,7 +174,7 @@ def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) ->
     issues = fleet.issues_of(unit.connection, account, server_id)
     software = fleet.software_of(unit.connection, account, server_id)
     if software is not None and record.state.last_poll_at is not None:
-        outcome = merge.apply_poll(
+        merged = merge.apply_poll(
             issues,
             software,
             account=account,
@@ -184,16 +184,18 @@ def judge_anew(unit: Unit, record: ServerRecord, rules: Rules, *, now: float) ->
             settle=rules.settle,
             former=record.state.former_fingerprints,
             whole=record.state.poll_complete,
-            anew=True,
+            reclassified=True,
         )
-        issues = keep_issues(unit, record.name, outcome, rules, now)
-    return _judged(record, rules, software, issues)
+        issues = keep_issues(unit, record.name, merged, rules, now)
+    return _classified(record, rules, software, issues)
 
 
-def _judged(
+def _classified(
     record: ServerRecord, rules: Rules, software: Sequence[Software] | None, issues: Sequence[Issue]
 ) -> ServerRecord:
-    return replace(record, summary=replace(summary_of(record, rules, software, issues), judged_by=rules.judging))
+    return replace(
+        record, summary=replace(summary_of(record, rules, software, issues), classified_by=rules.classification)
+    )
 
 
 def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, settle: float) -> ServerState:
@@ -226,16 +228,16 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
     )
 
 
-def keep_issues(unit: Unit, server_name: str, outcome: merge.Outcome, rules: Rules, now: float) -> tuple[Issue, ...]:
+def keep_issues(unit: Unit, server_name: str, merged: merge.Merged, rules: Rules, now: float) -> tuple[Issue, ...]:
     """Waive what is to be waived, write what changed, append it to the feed and count it; returns all issues."""
-    waived, waiver_changes = waive.apply_waivers(outcome.issues, server_name, rules.waivers, now)
-    changed = {issue.fingerprint: issue for issue in (*outcome.changed, *waived)}
+    waived, waiver_changes = waive.apply_waivers(merged.issues, server_name, rules.waivers, now)
+    changed = {issue.fingerprint: issue for issue in (*merged.changed, *waived)}
     fleet.save_issues(unit.connection, changed.values())
-    tell(unit, server_name, (*outcome.changes, *waiver_changes))
-    return tuple(changed.get(issue.fingerprint, issue) for issue in outcome.issues)
+    append_changes(unit, server_name, (*merged.changes, *waiver_changes))
+    return tuple(changed.get(issue.fingerprint, issue) for issue in merged.issues)
 
 
-def tell(unit: Unit, server_name: str, changes: Sequence[Change]) -> None:
+def append_changes(unit: Unit, server_name: str, changes: Sequence[Change]) -> None:
     """Append to the change feed, and to the counters."""
     if not changes:
         return
@@ -276,7 +278,7 @@ def apply_reported(  # noqa: PLR0913  # What an event brings, by keyword.
 ) -> None:
     """Merge an event's new issues as of its reception."""
     account, server_id = record.account, record.server_id
-    outcome = merge.apply_event(
+    merged = merge.apply_event(
         fleet.issues_of(unit.connection, account, server_id),
         reported,
         account=account,
@@ -286,7 +288,7 @@ def apply_reported(  # noqa: PLR0913  # What an event brings, by keyword.
         settle=rules.settle,
         former=record.state.former_fingerprints,
     )
-    issues = keep_issues(unit, record.name, outcome, rules, now)
+    issues = keep_issues(unit, record.name, merged, rules, now)
     polled_at = record.state.complete_poll_at
     state = record.state
     if polled_at is None or polled_at < received_at:
@@ -304,7 +306,7 @@ _CHECK_AFTER = (5.0, 10.0, 20.0, 40.0, 60.0, 120.0)
 _DOUBTS = 3
 """Answers "no" after which an announced start is taken for a scan that was over before it was seen."""
 _SAME_SCAN_FOR = 600.0
-"""Seconds after a told end in which isScanning may lag behind; if it still says yes later, that is another scan."""
+"""Seconds after the reported end of a scan in which isScanning may lag behind; a later yes is another scan."""
 
 
 def is_scan_awaited(state: ServerState) -> bool:
@@ -332,7 +334,7 @@ def scan_finished(state: ServerState, told_at: float) -> ServerState:
 
 
 def _is_old(state: ServerState, told_at: float) -> bool:
-    """What was told before the end of a scan that is known already is no news, however late it arrives."""
+    """What an event said before the known end of a scan is no news, even if it arrives later."""
     return state.last_scan_at is not None and told_at <= state.last_scan_at
 
 
@@ -388,7 +390,7 @@ def _ended(state: ServerState, at: float) -> ServerState:
 
 
 def _awaiting_poll(state: ServerState, ended_at: float) -> ServerState:
-    """What the scan found only a poll tells: until then the gate must not take older data for its result."""
+    """Only a poll shows what the scan found: until then the gate must not take older data for its result."""
     if state.complete_poll_at is not None and state.complete_poll_at >= ended_at:
         return state
     return replace(state, event_received_at=max(state.event_received_at or 0.0, ended_at))
@@ -435,7 +437,7 @@ _ABOUT_A_SERVER = frozenset({Identifier.SCAN_STARTED, Identifier.SCAN_FINISHED, 
 def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
     unit: Unit,
     delivery: Delivery,
-    fate: Fate,
+    next_step: NextStep,
     *,
     now: float,
     error: str,
@@ -448,17 +450,17 @@ def note_failure(  # noqa: PLR0913  # What a failure brings, by keyword.
     Either way polls find what it would have told, once they start ``settle`` seconds after its reception. A test tells
     of nothing.
     """
-    deliveries.settle(
+    deliveries.end_try(
         unit,
         delivery,
-        fate.state,
+        next_step.state,
         now=now,
-        attempts=fate.attempts,
-        next_attempt_at=None if fate.wait is None else now + fate.wait,
+        attempts=next_step.attempts,
+        next_attempt_at=None if next_step.wait is None else now + next_step.wait,
         error=error,
         body=body,
     )
-    if fate.state in _UNCONFIRMED and delivery.identifier != Identifier.TEST:
+    if next_step.state in _UNCONFIRMED and delivery.identifier != Identifier.TEST:
         _catch_up(unit, delivery, now, settle)
     unit.effects.append(InboxMoved())
 
@@ -475,16 +477,16 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
     if event.server_id is None and (needs_server(delivery.identifier) or parsed.partial_because):
         note = "The API's reply names no server" + "".join(f"; {oddity}" for oddity in parsed.oddities)
         body = parsed.body or msgspec.json.encode(event)
-        fate = Fate(DeliveryState.DEAD, delivery.attempts + 1, None)
-        note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle, body=body)
+        next_step = NextStep(DeliveryState.DEAD, delivery.attempts + 1, None)
+        note_failure(unit, delivery, next_step, now=now, error=note, settle=rules.settle, body=body)
         _catch_up(unit, delivery, now, rules.settle)
         return FollowUp.NOTHING
     follow_up = apply_event(unit, delivery, event, list_is_fresh=list_is_fresh, now=now, rules=rules)
     if follow_up is FollowUp.LIST:
         # A server that was added a moment ago: the list has to come first.
-        fate = Fate(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
+        next_step = NextStep(DeliveryState.RETRY, delivery.attempts + 1, min(5.0 * (delivery.attempts + 1), 300.0))
         note = f"Server {event.server_id} is not known yet"
-        note_failure(unit, delivery, fate, now=now, error=note, settle=rules.settle)
+        note_failure(unit, delivery, next_step, now=now, error=note, settle=rules.settle)
     elif parsed.partial_because or (delivery.identifier == Identifier.NEW_SERVER_ISSUES and not event.new_issues):
         _catch_up(unit, delivery, now, rules.settle)
     return follow_up
@@ -514,7 +516,7 @@ def apply_event(  # noqa: PLR0913  # What an event brings, by keyword.
     if server_id is not None and record is None and not list_is_fresh:
         return FollowUp.LIST
     note = None if server_id is None or record is not None else f"Server {server_id} is not in this account."
-    deliveries.settle(unit, delivery, DeliveryState.APPLIED, now=now, server_id=server_id, error=note)
+    deliveries.end_try(unit, delivery, DeliveryState.APPLIED, now=now, server_id=server_id, error=note)
     unit.effects.append(InboxMoved())
     if record is None:
         return FollowUp.NOTHING

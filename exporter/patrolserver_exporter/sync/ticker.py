@@ -60,7 +60,7 @@ class Dispatcher:
             self._scheduler.shutdown(wait=True)
 
     def realign(self) -> None:
-        """Set the job's next time anew if it is overdue.
+        """Set the job's next time again if it is overdue.
 
         APScheduler plans by the wall clock: when that is set back, the next tick would be as far away as it was set.
         """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
-from patrolserver_exporter.inbox.retry import Fate, fate_of, fate_of_bug
+from patrolserver_exporter.inbox.retry import NextStep, next_step_after, next_step_after_bug
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
@@ -115,7 +115,7 @@ class AccountWorker:
         while granted < wanted and account.budgets.events.try_take():
             granted += 1
         if not granted:
-            # With no thread free, whoever gets free wakes us up.
+            # With no thread free, the next free one wakes us up.
             return _IDLE if not wanted else min(account.budgets.events.seconds_until_available(), _IDLE)
         claimed: list[Delivery] = []
         try:
@@ -155,20 +155,20 @@ class AccountWorker:
 
     def _put_off(self, delivery: Delivery, error: Exception, body: bytes | None) -> None:
         """Try a delivery again that met a bug, or leave it to the operator; else it would be tried at each lease."""
-        fate = fate_of_bug(state_attempts=delivery.attempts, draw=self._account.draw)
+        next_step = next_step_after_bug(state_attempts=delivery.attempts, draw=self._account.draw)
         settle = self._account.config.issues.settle
         why = f"The event could not be applied, which is a bug: {type(error).__name__}; the log has the details"
         try:
             self._store.run(
                 lambda unit: note_failure(
-                    unit, delivery, fate, now=self._clock.now(), error=why, settle=settle, body=body
+                    unit, delivery, next_step, now=self._clock.now(), error=why, settle=settle, body=body
                 )
             )
         except StoreError as unkept:
             self._failed("The delivery will be tried again when its lease runs out", unkept)
 
     def _let_go(self, delivery: Delivery) -> None:
-        """Leave a delivery to whoever watches the account next: what it asks for may need another configuration."""
+        """Leave a delivery to the account's next run: what it asks for may need another configuration."""
 
         def work(unit: Unit) -> None:
             deliveries.let_go(unit, delivery)
@@ -189,14 +189,14 @@ class AccountWorker:
         except PatrolServerError as error:
             if not isinstance(error, Refused):
                 account.call_failed(error)
-            self._not_confirmed(delivery, self._fate(delivery, error), str(error))
+            self._not_confirmed(delivery, self._next_step(delivery, error), str(error))
             return None
         account.call_succeeded()
         return parsed
 
-    def _fate(self, delivery: Delivery, error: PatrolServerError) -> Fate:
+    def _next_step(self, delivery: Delivery, error: PatrolServerError) -> NextStep:
         trusted = isinstance(error, Refused) and self._credentials_are_good()
-        return fate_of(
+        return next_step_after(
             error,
             received_at=delivery.received_at,
             state_attempts=delivery.attempts,
@@ -227,13 +227,13 @@ class AccountWorker:
         self._trusted_at = now
         return True
 
-    def _not_confirmed(self, delivery: Delivery, fate: Fate, error: str) -> None:
+    def _not_confirmed(self, delivery: Delivery, next_step: NextStep, error: str) -> None:
         settle = self._account.config.issues.settle
         self._results.keep(
-            lambda unit: note_failure(unit, delivery, fate, now=self._clock.now(), error=error, settle=settle)
+            lambda unit: note_failure(unit, delivery, next_step, now=self._clock.now(), error=error, settle=settle)
         )
-        level = logging.DEBUG if fate.state is DeliveryState.RETRY and fate.attempts > 1 else logging.WARNING
-        fields = log_fields(account=delivery.account, delivery=delivery.id, state=fate.state.value, err=error)
+        level = logging.DEBUG if next_step.state is DeliveryState.RETRY and next_step.attempts > 1 else logging.WARNING
+        fields = log_fields(account=delivery.account, delivery=delivery.id, state=next_step.state.value, err=error)
         log.log(level, "An event could not be confirmed", extra=fields)
 
     def _apply(self, delivery: Delivery, parsed: Parsed[Event]) -> None:

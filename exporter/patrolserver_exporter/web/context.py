@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.web.access import BearerTokens
 
 
-class Watching(Protocol):
+class Accounts(Protocol):
     """The part of ``sync.accounts.Accounts`` that the web layer asks."""
 
     @property
@@ -42,13 +42,13 @@ class WebContext:
     """Everything that a route may need."""
 
     store: Store
-    watching: Watching
+    accounts: Accounts
     tokens: BearerTokens
     clock: Clock
     config: Callable[[], Config]
     """The configuration in force."""
     reload_failure: Callable[[], str | None] = lambda: None
-    """Why the configuration could not be read anew the last time; ``None`` when it could."""
+    """Why the configuration could not be read again the last time; ``None`` when it could."""
     troubles: Callable[[], Awaitable[Sequence[str]]] = _none
     """What is wrong, in sentences for everybody."""
     redactor: Redactor
@@ -57,7 +57,7 @@ class WebContext:
     on_inbox: Callable[[Callable[[], None]], None]
     """Registers what is called, on the store's thread, when deliveries came or moved."""
     external_url: str = ""
-    """Under which people reach the service, without a slash at the end; empty where nobody said."""
+    """The URL at which people reach the service, without a slash at the end; empty if it is not configured."""
     route_prefix: str = ""
     """In front of every path, without a slash at the end."""
     telemetry_path: str = "/metrics"

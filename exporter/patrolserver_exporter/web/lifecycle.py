@@ -65,7 +65,7 @@ class Lifecycle:
         return _text(f"patrolserver-exporter is not ready: {missing}.\n{troubles}", 503, {"retry-after": "5"})
 
     async def reload(self, request: Request) -> Response:
-        """Read the configuration anew; a bad one leaves the old one running and is told in the answer."""
+        """Read the configuration again. If it is wrong, the old one stays in force, and the answer says why."""
         if not self._reload_enabled:
             return Problem(403, detail="Reloading over HTTP is off (--no-web.enable-lifecycle); send a SIGHUP.")
         allowed = authorise(request.scope, Right.RELOAD, self._tokens)
@@ -74,7 +74,7 @@ class Lifecycle:
         error = await self._reload()
         if error is None:
             return _text("The configuration was reloaded.\n")
-        return Problem(500, detail=f"The configuration was not reloaded, the old one goes on: {error}")
+        return Problem(500, detail=f"The configuration was not reloaded, the old one stays in force: {error}")
 
 
 def _text(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

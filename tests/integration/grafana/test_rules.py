@@ -60,7 +60,7 @@ def test_rules_fire_and_stay_silent_as_they_should(cases: Path, require_program:
 
 
 def test_no_demanded_alert_is_missing() -> None:
-    """What the reference page asks for is there."""
+    """Every alert that an operator relies on is there."""
     assert DEMANDED - alerts().keys() == set()
 
 

@@ -23,11 +23,11 @@ from patrolserver_exporter import __version__
 from patrolserver_exporter.patrolserver.errors import (
     ApiError,
     ConnectionFailed,
+    FailureReason,
     NameNotResolved,
     NotFound,
     PatrolServerError,
     RateLimited,
-    Reason,
     RedirectRefused,
     Refused,
     ServerFailure,
@@ -134,15 +134,15 @@ def test_a_connection_that_was_idle_is_not_used_again(serve: Callable[..., RawSe
 @pytest.mark.parametrize(
     ("status", "kind", "reason"),
     [
-        ("401 Unauthorized", Refused, Reason.CREDENTIALS),
-        ("403 Forbidden", Refused, Reason.CREDENTIALS),
-        ("404 Not Found", NotFound, Reason.NOT_FOUND),
-        ("410 Gone", NotFound, Reason.NOT_FOUND),
-        ("429 Too Many Requests", RateLimited, Reason.RATE_LIMITED),
-        ("500 Internal Server Error", ServerFailure, Reason.SERVER_ERROR),
-        ("503 Service Unavailable", ServerFailure, Reason.SERVER_ERROR),
-        ("304 Not Modified", RedirectRefused, Reason.REDIRECT),
-        ("418 I'm a teapot", UnexpectedStatus, Reason.OTHER_STATUS),
+        ("401 Unauthorized", Refused, FailureReason.CREDENTIALS),
+        ("403 Forbidden", Refused, FailureReason.CREDENTIALS),
+        ("404 Not Found", NotFound, FailureReason.NOT_FOUND),
+        ("410 Gone", NotFound, FailureReason.NOT_FOUND),
+        ("429 Too Many Requests", RateLimited, FailureReason.RATE_LIMITED),
+        ("500 Internal Server Error", ServerFailure, FailureReason.SERVER_ERROR),
+        ("503 Service Unavailable", ServerFailure, FailureReason.SERVER_ERROR),
+        ("304 Not Modified", RedirectRefused, FailureReason.REDIRECT),
+        ("418 I'm a teapot", UnexpectedStatus, FailureReason.OTHER_STATUS),
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b'{"data": []}'])
@@ -151,7 +151,7 @@ def test_a_status_that_says_no_is_a_failure(  # noqa: PLR0917 - pytest passes th
     calls: Calls,
     status: str,
     kind: type[PatrolServerError],
-    reason: Reason,
+    reason: FailureReason,
     body: bytes,
 ) -> None:
     """The status decides, whatever the body; the message names account, call, status and what to do."""
@@ -241,7 +241,7 @@ def test_the_status_outranks_an_error_in_the_reply(
 def test_retry_after_is_told(
     serve: Callable[..., RawServer], calls: Calls, status: str, header: str, seconds: float | None
 ) -> None:
-    """Whoever tries again knows for how long the API wants to be left alone."""
+    """The error says how long the API wants to be left alone."""
     client = calls.client(serve(reply(b"", status, f"Retry-After: {header}\r\n")).url)
     with pytest.raises(PatrolServerError) as raised:
         client.servers()
@@ -303,7 +303,7 @@ def test_credentials_follow_no_redirect(serve: Callable[..., RawServer], calls: 
 )
 def test_a_reply_that_is_no_data_is_unreadable(serve: Callable[..., RawServer], calls: Calls, raw: bytes) -> None:
     """HTML, nothing, half a document, null, nesting, damaged or unasked-for packing: never an empty list."""
-    assert fail(calls.client(serve(raw).url).servers, Unreadable).reason is Reason.UNREADABLE
+    assert fail(calls.client(serve(raw).url).servers, Unreadable).reason is FailureReason.UNREADABLE
 
 
 @pytest.mark.parametrize(
@@ -462,14 +462,14 @@ def test_a_reply_over_the_limit_is_given_up(serve: Callable[..., RawServer], cal
         connection.shutdown(socket.SHUT_WR)
 
     error = fail(calls.client(serve(answer).url).servers, TooLarge)
-    assert error.reason is Reason.TOO_LARGE
+    assert error.reason is FailureReason.TOO_LARGE
 
 
 def test_no_answer_times_out(serve: Callable[..., RawServer], calls: Calls) -> None:
     """A server that takes the request and stays silent costs one time-out."""
     started = time.monotonic()
     error = fail(calls.client(serve(lambda *_: None).url, timeout=0.2).servers, TimedOut)
-    assert error.reason is Reason.TIMEOUT
+    assert error.reason is FailureReason.TIMEOUT
     assert time.monotonic() - started < 3
 
 
@@ -505,13 +505,13 @@ def test_a_refused_connection_is_told(calls: Calls) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     error = fail(calls.client(f"http://127.0.0.1:{port}").servers, ConnectionFailed)
-    assert error.reason is Reason.CONNECT
+    assert error.reason is FailureReason.CONNECT
     assert "Connection refused" in str(error)
 
 
 def test_an_unknown_host_is_told(calls: Calls) -> None:
     """A name under the reserved domain has no address."""
-    assert fail(calls.client("http://api.invalid").servers, NameNotResolved).reason is Reason.DNS
+    assert fail(calls.client("http://api.invalid").servers, NameNotResolved).reason is FailureReason.DNS
 
 
 def test_a_connection_closed_without_an_answer_is_told(serve: Callable[..., RawServer], calls: Calls) -> None:
@@ -575,7 +575,7 @@ def test_a_certificate_of_unknown_origin_is_refused(
     """Without ``ca_file`` nothing is sent to a server that nobody vouches for."""
     server = serve(reply(SERVERS), tls)
     error = fail(calls.client(server.url).servers, TlsFailed)
-    assert error.reason is Reason.TLS
+    assert error.reason is FailureReason.TLS
     assert "certificate is not trusted" in str(error)
     assert server.requests == []
 
@@ -703,7 +703,7 @@ def test_rotated_credentials_are_used_at_the_next_call(serve: Callable[..., RawS
 
 
 def test_unreadable_credentials_are_a_refusal(serve: Callable[..., RawServer], calls: Calls) -> None:
-    """A file that is gone, that is no text, or is empty is a matter of credentials, and nothing is sent."""
+    """A file that is gone, that is not text, or is empty is a matter of credentials, and nothing is sent."""
     server = serve(reply(SERVERS))
 
     def gone() -> tuple[str, str]:
@@ -714,13 +714,13 @@ def test_unreadable_credentials_are_a_refusal(serve: Callable[..., RawServer], c
 
     for credentials in (gone, no_text, lambda: (KEY, ""), lambda: ("", SECRET), lambda: (KEY, "\ud800")):
         error = fail(calls.client(server.url, credentials=credentials).servers, Refused)
-        assert error.reason is Reason.CREDENTIALS
+        assert error.reason is FailureReason.CREDENTIALS
     assert server.requests == []
 
 
 @pytest.mark.parametrize("number", [0, -1, MAX_ID + 1, True, "1", "1/../2", 1.0])
 def test_ids_are_checked_before_they_become_a_path(serve: Callable[..., RawServer], calls: Calls, number: Any) -> None:
-    """What is no id is never sent."""
+    """What is not an id is never sent."""
     server = serve(reply(SERVERS))
     client = calls.client(server.url)
     for call in (client.server, client.software, client.is_scanning, lambda n: client.event(n, 1)):
@@ -761,7 +761,7 @@ def test_an_unusable_proxy_is_an_error_at_once(calls: Calls, proxy_url: str) -> 
 
 
 def test_a_closed_client_makes_no_calls(serve: Callable[..., RawServer], calls: Calls) -> None:
-    """After ``close`` a call fails as a lost connection would, so whoever holds the client tries again later."""
+    """After ``close`` a call fails as a lost connection would, so the caller tries again later."""
     server = serve(reply(SERVERS))
     client = calls.client(server.url)
     client.close()

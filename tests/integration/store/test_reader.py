@@ -123,7 +123,7 @@ def test_a_slow_read_holds_up_no_unit_of_work_and_sees_one_state(store: Store, h
 
 
 @on_both
-def test_whoever_waited_for_a_commit_reads_it(store: Store) -> None:
+def test_a_caller_that_waited_for_a_commit_reads_it(store: Store) -> None:
     """A read sees every unit that had ended before it began, whichever of the readers does it."""
     for number in range(5 * READERS):
         store.run(adding(f"{number:02}"))
@@ -204,7 +204,7 @@ def test_a_read_in_an_event_loop_blocks_nobody(store: Store, held: Held) -> None
 
 
 @on_both
-def test_an_error_belongs_to_whoever_reads(store: Store) -> None:
+def test_an_error_belongs_to_its_reader(store: Store) -> None:
     """What the work raises reaches its caller, and every reader goes on."""
 
     def broken(_: sa.Connection) -> None:

@@ -135,7 +135,7 @@ def test_a_restart_neither_polls_everything_nor_shows_anything_fresher(prepared_
 
 
 def test_a_refresh_polls_now_and_tells_once(watching: Watching) -> None:
-    """Whoever asks hears of the end of a poll that started after the question."""
+    """The caller gets the end of a poll that started after the request."""
     watching.start()
     first, second = Listener(), Listener()
     watching.fault("latency", "servers/1/software", seconds=0.3)
@@ -219,7 +219,7 @@ def test_a_poll_that_the_store_does_not_keep_is_no_success(prepared_url: str) ->
 
 
 def test_nobody_waits_for_an_account_that_stops(watching: Watching) -> None:
-    """At a stop, whoever waits for a poll is told."""
+    """At a stop, those who wait for a poll get an error."""
     watching.start()
     watching.fault("latency", "servers/1/software", seconds=0.5)
     first, second, late = Listener(), Listener(), Listener()

@@ -90,7 +90,7 @@ def test_one_server_that_is_put_off_does_not_stop_the_others(prepared_url: str, 
 
 
 def test_several_servers_that_are_put_off_pause_the_account(prepared_url: str, clock: HeldClock) -> None:
-    """No call but the list's is made; it is shown until when and why, and whoever asks may try once a minute."""
+    """No call but the list's is made; it is shown until when and why, and an operator may try once a minute."""
     with Watching(prepared_url, clock=clock) as watching:
         paused(watching)
         (status,) = watching.accounts.statuses()
@@ -245,7 +245,7 @@ def test_what_fails_for_long_is_said_each_quarter_of_an_hour(
             clock.advance(60.0)
             watching.until(lambda: True)
             watching.rest()
-        lines = [record for record in caplog.records if "Still so: servers cannot be polled" in record.getMessage()]
+        lines = [record for record in caplog.records if "Servers still cannot be polled" in record.getMessage()]
         assert 1 <= len(lines) <= 2
         assert vars(lines[-1])["fields"]["server_id"] == 1
         watching.simulator.faults.clear()

@@ -115,7 +115,7 @@ def test_a_glob_over_an_account_whose_list_is_not_read_any_more(api: ServedApi, 
     api.store.run(lambda unit: fleet.save_account(unit.connection, account))
     assert blocking(api.gate("web*")) == ["list_incomplete"]
     assert api.gate("web1.example.org")["verdict"] == "pass"
-    api.accounts.judged = False
+    api.accounts.list_was_tried = False
     assert "credentials_refused" in blocking(api.gate("web*"))
 
 
@@ -125,7 +125,7 @@ def test_credentials_refused_before_a_restart_are_not_forgotten(api: ServedApi, 
     down = AccountRecord(name="main", up=False, last_success_at=clock.now())
     api.store.run(lambda unit: fleet.save_account(unit.connection, down))
     assert api.gate(1)["verdict"] == "pass"
-    api.accounts.judged = False
+    api.accounts.list_was_tried = False
     assert blocking(api.gate(1)) == ["credentials_refused"]
 
 

@@ -59,10 +59,10 @@ def put_servers(unit: Unit) -> None:
 
 
 def test_everybody_hears_what_is_wrong_and_only_readers_where(store: StoreInTrouble) -> None:
-    """Whoever may not read the state must not learn the servers' names from ``/-/ready``."""
+    """Those who may not read the state must not learn the servers' names from ``/-/ready``."""
     store.run(put_servers)
     troubles = troubles_of(store, list_complete=False, list_partial_because=(f"member truncated {CANARY}",))
-    public, named = (asyncio.run(tell()) for tell in (troubles.tell, troubles.tell_readers))
+    public, named = (asyncio.run(read()) for read in (troubles.for_anybody, troubles.for_readers))
     assert [len(public), len(named)] == [3, 3]
     assert "Member truncated" in public[0]
     assert CANARY not in "".join(public)
@@ -76,7 +76,7 @@ def test_everybody_hears_what_is_wrong_and_only_readers_where(store: StoreInTrou
 def test_what_is_wrong_is_told_while_the_store_does_not_answer(store: StoreInTrouble) -> None:
     """The state of accounts is in memory."""
     store.close()
-    assert "Account main: 503" in asyncio.run(troubles_of(store, trouble="account main: 503").tell())[0]
+    assert "Account main: 503" in asyncio.run(troubles_of(store, trouble="account main: 503").for_anybody())[0]
 
 
 @pytest.mark.parametrize(("lasted", "answer"), [(0.0, 200), (29.0, 200), (31.0, 503)])
@@ -100,7 +100,7 @@ def ready(troubles: Troubles) -> tuple[int, bool]:
     lifecycle = Lifecycle(
         is_ready=lambda: True,
         can_take_in=troubles.can_take_in,
-        troubles=troubles.tell,
+        troubles=troubles.for_anybody,
         reload=reload,
         tokens=BearerTokens(),
         reload_enabled=False,

@@ -28,7 +28,7 @@ def test_a_new_file_has_the_usual_mode(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_as_a_whole_and_keeps_its_mode(tmp_path: Path) -> None:
-    """Whoever has the old one open goes on reading that, and what was secret stays so."""
+    """A reader that has the old one open goes on reading that, and what was secret stays so."""
     file = tmp_path / ("long" * 60)
     file.write_text("before")
     file.chmod(0o600)

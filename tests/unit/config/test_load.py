@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from patrolserver_exporter.config.load import load_config, parse_waivers, waivers_of
 from patrolserver_exporter.config.nodes import MAX_BYTES
-from patrolserver_exporter.config.problem import ConfigError, Problem
+from patrolserver_exporter.config.problem import ConfigError, Mistake
 from patrolserver_exporter.config.schema import Account, Config, Scope
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.gate.policy import Grace, Inline, KindLimits, NamedPolicy, SeverityLimits
@@ -398,7 +398,7 @@ TREES = st.recursive(
 def test_any_text_loads_or_fails_cleanly(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     """Whatever a file holds, it loads or raises `ConfigError`, with a printable line for each problem."""
     path = lay(tmp_path_factory.getbasetemp(), raw)
-    errors: tuple[Problem, ...] = ()
+    errors: tuple[Mistake, ...] = ()
     text = ""
     try:
         load_config(path, ENVIRON, clock=FixedClock())

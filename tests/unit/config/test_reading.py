@@ -32,7 +32,7 @@ def read(text: str) -> tuple[Any, list[str]]:
     """Return the struct and what is wrong with the text."""
     reading = Reading(file="f")
     value = reading.read(msgspec.inspect.type_info(Whole), parse_nodes(text.encode(), "f"), "")
-    return value, [str(problem) for problem in reading.problems]
+    return value, [str(problem) for problem in reading.mistakes]
 
 
 def test_any_struct_is_read_by_its_fields() -> None:

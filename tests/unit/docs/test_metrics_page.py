@@ -73,10 +73,10 @@ def server_rows() -> Iterator[tuple[str, str, list[str], str]]:
         software_info=(info,),
         exploit_info=(ExploitInfo(software="s", exploit="e", risk="9.8"),),
     )
-    from patrolserver_exporter.live.families import identity  # noqa: PLC0415
+    from patrolserver_exporter.live.families import server_labels  # noqa: PLC0415
 
     for family in (*SERVER_FAMILIES, SOFTWARE_INFO, EXPLOIT_INFO):
-        labels = set(re.findall(r'[{,](\w+)="', family.lines(summary, identity(summary)).splitlines()[0]))
+        labels = set(re.findall(r'[{,](\w+)="', family.lines(summary, server_labels(summary)).splitlines()[0]))
         yield family.name, "gauge", sorted(labels - ALWAYS), family.help
 
 

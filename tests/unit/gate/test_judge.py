@@ -172,7 +172,7 @@ class TestDoubts:
 
     @pytest.mark.parametrize(("risk", "codes_of"), [(4.9, []), (5.0, [ReasonCode.EXPLOIT_UNCOUNTED])])
     def test_an_exploit_that_a_reload_made_count_is_a_doubt(self, risk: float, codes_of: list[ReasonCode]) -> None:
-        """Until the server is judged anew, no issue stands for it."""
+        """Until the server is classified again, no issue stands for it."""
         judgement = judge([server(uncounted_risk=risk)], Policy(), NOW, exploit_risk=5.0)
         assert codes(judgement) == codes_of
 

@@ -1,4 +1,4 @@
-"""One policy: whoever adds a member to `Policy` is told here where it is still missing."""
+"""One policy: these tests say where a new member of `Policy` is still missing."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_the_command_and_the_collection_write_the_same_baseline(collection: Any)
 
 
 def test_the_pages_know_each_reason_and_no_other(collection: Any) -> None:
-    """Whoever looks a code up finds it."""
+    """Each code can be looked up."""
     codes = set(ReasonCode)
     tables = GATE_PAGE.partition("## It fails closed")[2].partition("\n## ")[0]
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", tables))

@@ -33,8 +33,8 @@ def claim(
     return store.run(lambda unit: deliveries.claim(unit, account, now=now, lease=lease, limit=limit))
 
 
-def settle(store: Store, delivery: Delivery, state: DeliveryState, now: float = NOW, **fields: Any) -> None:
-    store.run(lambda unit: deliveries.settle(unit, delivery, state, now=now, **fields))
+def end_try(store: Store, delivery: Delivery, state: DeliveryState, now: float = NOW, **fields: Any) -> None:
+    store.run(lambda unit: deliveries.end_try(unit, delivery, state, now=now, **fields))
 
 
 def rows(store: Store) -> list[Delivery]:
@@ -51,7 +51,7 @@ def put_in(store: Store, state: DeliveryState, event_id: int = 1) -> Delivery:
     if state is not DeliveryState.RECEIVED:
         claimed = claim(store, limit=1)[0]
         if state is not DeliveryState.FETCHING:
-            settle(store, claimed, state, attempts=1, next_attempt_at=NOW + 100, error="why", body=b"what")
+            end_try(store, claimed, state, attempts=1, next_attempt_at=NOW + 100, error="why", body=b"what")
     return rows(store)[-1]
 
 
@@ -107,11 +107,11 @@ def test_the_same_event_under_another_identifier_is_looked_at_again(store: Store
     assert (again.received_at, again.claim) == (NOW + 5, None)
     if state is DeliveryState.FETCHING:
         with pytest.raises(ClaimLost):
-            settle(store, row, DeliveryState.APPLIED)
+            end_try(store, row, DeliveryState.APPLIED)
 
 
 def test_an_event_that_took_effect_keeps_its_time_under_another_identifier(store: Store) -> None:
-    """Sent again under another name, it must not open anew what was fixed since."""
+    """Sent again under another name, it must not open again what was fixed since."""
     put_in(store, DeliveryState.APPLIED)
     assert take(store, new(at=NOW + 5, identifier="webhook.test")) == [Acceptance.ACCEPTED]
     (again,) = rows(store)
@@ -131,7 +131,7 @@ def test_a_full_inbox_takes_no_more_and_notes_a_catch_up(store: Store) -> None:
     assert accept(new(1)) == [Acceptance.DUPLICATE]
     assert len(rows(store)) == 3
     assert store.run(lambda unit: account_records(unit.connection))["main"].catch_up_since == NOW + 9
-    settle(store, claim(store, limit=1)[0], DeliveryState.APPLIED)
+    end_try(store, claim(store, limit=1)[0], DeliveryState.APPLIED)
     assert accept(new(7), new(8)) == [accepted, overflow]
 
 
@@ -143,7 +143,7 @@ def test_a_forged_flood_stays_within_the_limit(store: Store) -> None:
         store.run(lambda unit, batch=batch: door.accept(unit, batch))  # type: ignore[misc]
         if start % 3 == 0:
             for claimed in claim(store, limit=5):
-                settle(store, claimed, DeliveryState.REJECTED)
+                end_try(store, claimed, DeliveryState.REJECTED)
         assert store.run(lambda unit: count_waiting(unit.connection)) <= 50
 
 
@@ -156,7 +156,7 @@ def test_those_never_tried_go_first(store: Store) -> None:
     """A claim takes the untried in the order of their arrival, then those that failed before."""
     take(store, new(1), new(2))
     for claimed in claim(store):
-        settle(store, claimed, DeliveryState.RETRY, attempts=1, next_attempt_at=NOW)
+        end_try(store, claimed, DeliveryState.RETRY, attempts=1, next_attempt_at=NOW)
     take(store, new(3), new(4), new(5, "other"))
     assert [row.event_id for row in claim(store, limit=3)] == [3, 4, 1]
     assert [row.event_id for row in claim(store)] == [2]
@@ -177,7 +177,7 @@ def test_only_what_is_due_is_claimed(store: Store, state: DeliveryState) -> None
 
 
 def test_a_claim_ends_with_its_lease(store: Store) -> None:
-    """Whoever does not finish in time loses the delivery to the next one."""
+    """A worker that does not finish in time loses the delivery to the next one."""
     take(store, new())
     (first,) = claim(store, lease=60)
     assert claim(store, NOW + 59.9) == []
@@ -196,12 +196,12 @@ def test_a_late_worker_writes_nothing(store: Store, state: DeliveryState) -> Non
 
     def work(unit: Unit) -> None:
         unit.connection.execute(inbox.update().values(identifier="late"))
-        deliveries.settle(unit, late, state, now=NOW + 61)
+        deliveries.end_try(unit, late, state, now=NOW + 61)
 
     with pytest.raises(ClaimLost):
         store.run(work)
     assert rows(store) == held
-    settle(store, current, DeliveryState.APPLIED, NOW + 62)
+    end_try(store, current, DeliveryState.APPLIED, NOW + 62)
     applied = rows(store)
     with pytest.raises(ClaimLost):
         store.run(work)
@@ -212,19 +212,19 @@ def test_the_fence_needs_the_state_too(store: Store) -> None:
     """What ended or was dropped meanwhile is not brought back by an old claim."""
     take(store, new())
     (claimed,) = claim(store)
-    settle(store, claimed, DeliveryState.APPLIED)
+    end_try(store, claimed, DeliveryState.APPLIED)
     with pytest.raises(ClaimLost):
-        settle(store, claimed, DeliveryState.RETRY)
+        end_try(store, claimed, DeliveryState.RETRY)
     store.run(lambda unit: deliveries.drop(unit, claimed.id))
     with pytest.raises(ClaimLost):
-        settle(store, claimed, DeliveryState.RETRY)
+        end_try(store, claimed, DeliveryState.RETRY)
 
 
 def test_settling_keeps_what_it_is_told(store: Store) -> None:
     """State, attempts, time, server, error and body are as the worker says; the claim is gone."""
     take(store, new())
     (claimed,) = claim(store)
-    settle(
+    end_try(
         store,
         claimed,
         DeliveryState.RETRY,
@@ -290,7 +290,7 @@ def test_what_waits_for_an_account_that_is_not_configured_is_set_aside(store: St
     """It fills the inbox no more, and is due as it came once the account is back; what ended is left as it is."""
     take(store, new(1, "gone"), new(2, "gone"), new(3))
     (first,) = claim(store, account="gone", limit=1)
-    settle(store, first, DeliveryState.RETRY, attempts=2, next_attempt_at=NOW + 60)
+    end_try(store, first, DeliveryState.RETRY, attempts=2, next_attempt_at=NOW + 60)
     (second,) = claim(store, account="gone", limit=1)
 
     def follow(*configured: str) -> int:
@@ -300,11 +300,11 @@ def test_what_waits_for_an_account_that_is_not_configured_is_set_aside(store: St
     assert states(store) == [DeliveryState.EXPIRED, DeliveryState.EXPIRED, DeliveryState.RECEIVED]
     assert store.run(lambda unit: count_waiting(unit.connection)) == 1
     with pytest.raises(ClaimLost):
-        settle(store, second, DeliveryState.APPLIED)
+        end_try(store, second, DeliveryState.APPLIED)
     assert follow("main", "gone") == 0
     assert states(store) == [DeliveryState.RECEIVED] * 3
     assert {one.event_id for one in claim(store, account="gone")} == {1, 2}
-    settle(store, claim(store)[0], DeliveryState.EXPIRED)
+    end_try(store, claim(store)[0], DeliveryState.EXPIRED)
     follow("main", "gone")
     assert states(store)[2] is DeliveryState.EXPIRED
 
@@ -316,7 +316,7 @@ def test_a_restart_frees_what_was_being_fetched(store: Store) -> None:
     assert store.run(deliveries.release_claims) == 1
     assert [row.event_id for row in claim(store)] == [1, 2]
     with pytest.raises(ClaimLost):
-        settle(store, claimed, DeliveryState.APPLIED)
+        end_try(store, claimed, DeliveryState.APPLIED)
 
 
 @pytest.mark.parametrize("state", DeliveryState)

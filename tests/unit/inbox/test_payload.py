@@ -40,7 +40,7 @@ def in_json(fields: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize("content_type", TYPES)
 @pytest.mark.parametrize("written", [in_json, in_form, multipart])
 def test_a_delivery_is_read_in_each_form_whatever_its_type_claims(written: Any, content_type: str | None) -> None:
-    """JSON, form and multipart are told apart by their bytes."""
+    """JSON, form and multipart are distinguished by their bytes."""
     assert read_payload(written(FIELDS), content_type) == PAYLOAD
 
 

@@ -25,7 +25,7 @@ from tests.unit.issues.builders import (
 )
 
 from patrolserver_exporter.issues.derive import derive
-from patrolserver_exporter.issues.merge import Outcome, apply_event, apply_poll
+from patrolserver_exporter.issues.merge import Merged, apply_event, apply_poll
 from patrolserver_exporter.issues.model import ChangeKind, Issue, IssueClass, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, Software
 
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 VERSION, EXPLOIT = IssueClass.VERSION, IssueClass.EXPLOIT
 
 
-def poll(issues: Sequence[Issue], at: float, *listed: Software, whole: bool = True, anew: bool = False) -> Outcome:
+def poll(
+    issues: Sequence[Issue], at: float, *listed: Software, whole: bool = True, reclassified: bool = False
+) -> Merged:
     """Merge a poll that started ``at`` and listed that software, and some that is fine."""
     return apply_poll(
         issues,
@@ -47,11 +49,11 @@ def poll(issues: Sequence[Issue], at: float, *listed: Software, whole: bool = Tr
         exploit_risk=EXPLOIT_RISK,
         settle=SETTLE,
         whole=whole,
-        anew=anew,
+        reclassified=reclassified,
     )
 
 
-def event(issues: Sequence[Issue], at: float, *reports: ReportedIssue, last_poll: float | None = None) -> Outcome:
+def event(issues: Sequence[Issue], at: float, *reports: ReportedIssue, last_poll: float | None = None) -> Merged:
     """Merge an event that was received ``at``."""
     return apply_event(
         issues,
@@ -64,12 +66,12 @@ def event(issues: Sequence[Issue], at: float, *reports: ReportedIssue, last_poll
     )
 
 
-def told(outcome: Outcome) -> list[ChangeKind]:
+def told(outcome: Merged) -> list[ChangeKind]:
     """What the change feed tells."""
     return [change.kind for change in outcome.changes]
 
 
-def only(outcome: Outcome) -> Issue:
+def only(outcome: Merged) -> Issue:
     """The one issue there is."""
     (issue,) = outcome.issues
     return issue
@@ -111,7 +113,7 @@ class TestPoll:
         assert only(poll(poll((), 1000.0, outdated()).issues, 2000.0)).fixed_at == 2000.0
 
     def test_reopens(self) -> None:
-        """A fixed issue that comes back keeps its fingerprint and starts anew."""
+        """A fixed issue that comes back keeps its fingerprint and starts again."""
         first = poll((), 1000.0, outdated())
         outcome = poll(poll(first.issues, 2000.0, software()).issues, 3000.0, unsupported())
         back = only(outcome)
@@ -583,7 +585,7 @@ class TestExploits:
         assert (told(still), only(still).severity) == ([], Severity.CRITICAL)
 
     def test_a_reopened_issue_begins_anew(self) -> None:
-        """It has a new first_seen, severity_since and exploits seen anew."""
+        """It has a new first_seen, severity_since and exploits seen again."""
         fixed = poll(poll((), 1000.0, exploitable()).issues, 2000.0)
         back = only(poll(fixed.issues, 3000.0, exploitable()))
         assert (back.first_seen, back.severity_since, back.since(Severity.LOW)) == (3000.0, 3000.0, 3000.0)
@@ -627,7 +629,7 @@ class TestExploits:
         """Other rules find other exploits in the same poll; that is told as opened at most, and closes nothing."""
         php = exploited("php", Exploit(id="1", risk=9.8), Exploit(id="2", risk=5.0))
         first = poll((), 1000.0, php, exploited("nginx", Exploit(risk=9.0))).issues
-        outcome = poll(first, 1000.0, exploited("php", Exploit(id="2", risk=5.0)), outdated("ssh"), anew=True)
+        outcome = poll(first, 1000.0, exploited("php", Exploit(id="2", risk=5.0)), outdated("ssh"), reclassified=True)
         assert told(outcome) == [ChangeKind.OPENED]
         known = {issue.canonical_name: issue for issue in outcome.issues}
         assert (known["php"].severity, known["php"].severity_since) == (Severity.MEDIUM, 1000.0)

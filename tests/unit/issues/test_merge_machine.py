@@ -26,7 +26,7 @@ from tests.unit.issues.builders import (
 from patrolserver_exporter.issues import trust
 from patrolserver_exporter.issues.classify import is_worse
 from patrolserver_exporter.issues.derive import derive
-from patrolserver_exporter.issues.merge import Outcome, apply_event, apply_poll
+from patrolserver_exporter.issues.merge import Merged, apply_event, apply_poll
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, IssueClass, Severity
 from patrolserver_exporter.patrolserver.models import Exploit
 
@@ -328,7 +328,7 @@ class Upstream(RuleBasedStateMachine):
             assert was.fixed_at is not None
             assert was.fixed_at < delivery.received_at
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _keep(self, outcome: Merged) -> None:
         """The rows written are enough to get from the old state to the new one, as the store does it."""
         written = {issue.fingerprint: issue for issue in (*self.issues, *outcome.changed)}
         assert tuple(written.values()) == outcome.issues

@@ -88,7 +88,7 @@ def test_fixed_issues_are_left_alone() -> None:
 
 
 def test_expired_and_unused() -> None:
-    """Waivers that no longer hold are told apart from those that hold and cover nothing."""
+    """Waivers that no longer hold are distinguished from those that hold and cover nothing."""
     old, idle, busy = waiver(until=TODAY - dt.timedelta(days=1)), waiver(software="perl"), waiver()
     assert expired([old, idle, busy], TODAY) == (old,)
     assert unused([old, idle, busy], [(NAME, issue()), (NAME, issue("perl", fixed_at=2.0))], TODAY) == (idle,)

@@ -22,7 +22,7 @@ STATES = ("supported", "outdated", "unsupported", "unknown")
 
 
 class OracleCollector:
-    """Makes every series anew from the summaries at each scrape."""
+    """Makes every series again from the summaries at each scrape."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ def _add_software(families: dict[str, GaugeMetricFamily], labels: list[str], sum
 
 
 def sums_of(summaries: Iterable[ServerSummary], series: AccountSeries, now: float) -> AccountSums:
-    """The account's servers, counted anew."""
+    """The account's servers, counted again."""
     mine = [summary for summary in summaries if summary.account == series.account]
     worst = [next((place for place, count in enumerate(one.open_issues or ()) if count), None) for one in mine]
     vouched = [series.up is not False and _is_vouched_for(one, now) for one in mine]

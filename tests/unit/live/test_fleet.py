@@ -85,7 +85,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     @rule(summaries=fleets.fleets)
     def replace(self, summaries: list[ServerSummary]) -> None:
-        """The fleet is read anew from the store."""
+        """The fleet is read again from the store."""
         self.model = {(summary.account, summary.server_id): summary for summary in summaries}
         self.fleet.replace_all(iter(summaries))
 

@@ -152,7 +152,7 @@ def test_process_metrics_can_be_left_out() -> None:
 
 
 def test_nothing_enters_the_global_registry(telemetry: Telemetry) -> None:
-    """Whoever else uses the client library in the process sees nothing of this."""
+    """Other users of the client library in the process see nothing of this."""
     telemetry.delivery("webhook.test", "accepted")
     assert not [metric for metric in REGISTRY.collect() if metric.name.startswith("patrolserver")]
 

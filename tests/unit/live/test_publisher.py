@@ -135,7 +135,7 @@ def test_an_effect_that_nobody_knows_is_a_mistake(publisher: Publisher) -> None:
 
 
 def test_what_a_turn_brought_and_could_not_be_kept_is_no_success(publisher: Publisher) -> None:
-    """Until the server is shown anew nobody vouches for it; one that is gone has nothing to lose."""
+    """Until the server is shown again nobody vouches for it; one that is gone has nothing to lose."""
     shown = replace(
         server(1), software=(1, 0, 0, 0), exploits=0, last_poll_at=1.0, poll_success=True, poll_complete=True
     )

@@ -82,7 +82,7 @@ def test_other_escapings_become_underscores(escaping: str) -> None:
 
 @pytest.mark.parametrize("version", ["new", "1.x", "x.0.0"])
 def test_unreadable_versions_get_plain_text(version: str) -> None:
-    """A version that is no number gets an answer; the client library would raise."""
+    """A version that is not a number gets an answer; the client library would raise."""
     assert negotiate(f"application/openmetrics-text; version={version}").content_type.startswith(("text/plain", "app"))
 
 

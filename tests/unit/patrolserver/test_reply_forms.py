@@ -438,7 +438,7 @@ def test_the_failure_names_the_member_and_says_what_the_api_said() -> None:
 def test_an_entry_that_cannot_be_read_is_a_reason() -> None:
     """Something was there that is not in the value."""
     parsed = parse_servers(b'[{"id": 1, "name": "a"}, 7]')
-    assert parsed.partial_because == ("servers [1]: is no object",)
+    assert parsed.partial_because == ("servers [1]: is not an object",)
 
 
 def test_reasons_have_an_end() -> None:

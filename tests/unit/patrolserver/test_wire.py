@@ -142,7 +142,7 @@ def test_one_odd_server_does_not_lose_the_others() -> None:
     assert [(server.id, server.name) for server in parsed.value] == [(1, "a"), (2, "2")]
     assert not parsed.complete
     assert len(parsed.oddities) == 7
-    assert parsed.oddities[0] == "servers [1]: is no object"
+    assert parsed.oddities[0] == "servers [1]: is not an object"
 
 
 @pytest.mark.parametrize("largest", [9_007_199_254_740_991, "9007199254740991", 9_007_199_254_740_991.0])
@@ -299,8 +299,8 @@ def test_odd_fields_are_noted_and_left_out() -> None:
     assert parsed.value[0].id is None
     assert parsed.complete
     assert set(parsed.oddities) == {
-        "software [0]: id is no id",
-        "software [0]: location is no text",
+        "software [0]: id is not an id",
+        "software [0]: location is not text",
         "software [0]: supported is neither true nor false",
     }
     assert parse_servers(data([{"id": 1, "name": "a", "verified": []}])).oddities == (

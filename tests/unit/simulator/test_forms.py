@@ -1,3 +1,5 @@
+"""The grades D, C and ? are those of docs/patrolserver-api.md."""
+
 from __future__ import annotations
 
 import json

@@ -105,7 +105,7 @@ def test_a_page_says_by_its_status_that_it_is_a_part() -> None:
 
 
 def test_a_link_keeps_the_scope_and_no_secret() -> None:
-    """Whoever follows it gets the same kind of data, and has to send key and secret as always."""
+    """A client that follows it gets the same kind of data, and has to send key and secret as always."""
     query = {"key": "canary", "secret": "canary", "scope": "exploits"}
     told = document(altered(FIVE, form=PartForm.NEXT_PAGE_URL, query=query))
     assert told["next_page_url"] == f"{URL}?page=2&scope=exploits"
@@ -215,7 +215,7 @@ def test_exploits_in_an_odd_form(form: ExploitsForm, written: dict[str, Any]) ->
 
 
 def test_a_reply_of_ones_own() -> None:
-    """Members, status, headers; other data; or a body that is no JSON at all."""
+    """Members, status, headers; other data; or a body that is not JSON at all."""
     told = altered(FIVE, members={"total": 14, "links": {}}, status=203, headers={"Retry-After": 7, "X-Part": "1"})
     assert document(told) == {"data": FIVE, "total": 14, "links": {}}
     assert (told.status, told.headers) == (203, ((b"retry-after", b"7"), (b"x-part", b"1")))

@@ -81,7 +81,7 @@ def test_a_server_without_software_is_no_obstacle() -> None:
 
 
 def test_the_teller_plays_in_the_background_and_stops() -> None:
-    """Each line is told once, also to whoever listens; stopping ends it at once."""
+    """Each line is printed once, and listeners get it, too; stopping ends it at once."""
     heard: list[str] = []
     teller = StoryTeller(World(SimulatorOptions()), on_line=heard.append)
     teller.start(speed=1000.0)

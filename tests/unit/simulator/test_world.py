@@ -25,7 +25,7 @@ class Scene:
         self.world = World(SimulatorOptions(**options), clock=lambda: self.time, deliver=self._deliver)
 
     def _deliver(self, webhook: Webhook, event: Event) -> None:
-        # Whoever gets a delivery can fetch its event already.
+        # With the delivery the event can be fetched already.
         assert self.world.outbox.find(webhook.id, event.id) is event
         self.told.append((event.identifier.removeprefix("webhook."), event.data))
 

@@ -52,7 +52,7 @@ def test_the_state_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_digest_does_not_outlive_its_file(tmp_path: Path) -> None:
-    """Who removes the database alone begins anew, and a crash after that is not taken for damage."""
+    """Who removes the database alone starts again, and a crash after that is not taken for damage."""
     database = tmp_path / "state.db"
     Store(f"sqlite:///{database}").close()
     assert (tmp_path / "state.db.sum").exists()

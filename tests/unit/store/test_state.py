@@ -148,7 +148,7 @@ def test_what_is_older_than_the_retention_goes(driver: Driver) -> None:
             driver.store.run(deliveries.release_claims)
         elif state is not DeliveryState.FETCHING:
             driver.store.run(
-                lambda unit, claimed=claimed, state=state: deliveries.settle(  # type: ignore[misc]
+                lambda unit, claimed=claimed, state=state: deliveries.end_try(  # type: ignore[misc]
                     unit, claimed, state, now=clock.now(), next_attempt_at=clock.now() + 1e6
                 )
             )

@@ -86,7 +86,7 @@ def test_what_waits_together_is_committed_together(witness: Witness) -> None:
 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_a_failing_unit_takes_nobody_with_it(witness: Witness, grouped: bool) -> None:  # noqa: FBT001  # by name
-    """A unit that raises leaves nothing behind, and its error goes to whoever waits for it; neighbours commit."""
+    """A unit that raises leaves nothing behind, and its error goes to its caller; the others of the group commit."""
 
     def bad(unit: Unit) -> str:
         adding("bad")(unit)
@@ -161,7 +161,7 @@ def test_a_trouble_is_told_when_it_begins_and_when_it_ends(prepared_url: str, ca
 
 
 def test_effects_come_before_the_answer(prepared_url: str) -> None:
-    """Whoever got an answer finds its effect everywhere; and nothing is shown that is not committed."""
+    """A caller with an answer finds its effect everywhere; and nothing is shown that is not committed."""
     seen: list[object] = []
     told = threading.Event()
 
@@ -403,10 +403,10 @@ def test_a_group_that_does_not_end_is_a_trouble(prepared_url: str) -> None:
 
 
 def test_effects_without_a_commit_come_behind_those_of_what_was_queued_before(witness: Witness) -> None:
-    """Whoever tells that something was lost must not be overtaken by what was kept before."""
+    """A note that something was lost must not be overtaken by what was kept before."""
     witness.hold()
     added = witness.store.submit(adding("a"))
-    witness.store.tell(["lost"])
+    witness.store.emit(["lost"])
     witness.release()
     added.result(30)
     witness.store.run(adding("b"))

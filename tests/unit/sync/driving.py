@@ -10,7 +10,7 @@ from tests.unit.sync.accounts import MAIN, rules
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
-from patrolserver_exporter.inbox.retry import fate_of
+from patrolserver_exporter.inbox.retry import next_step_after
 from patrolserver_exporter.patrolserver.errors import NotFound
 from patrolserver_exporter.patrolserver.models import Event, Server
 from patrolserver_exporter.store import fleet, history
@@ -114,7 +114,7 @@ class Driver:
         )
 
     def fail(self, server_id: int = 1, answer: str | None = None) -> None:
-        """A poll that failed, perhaps with an answer that is no list."""
+        """A poll that failed, perhaps with an answer that is not a list."""
         next_poll_at = self.time.now() + 30.0
         self.store.run(
             lambda unit: server_updates.apply_poll_failure(
@@ -136,7 +136,7 @@ class Driver:
     def not_found(self, delivery: Delivery, attempts: int = 0) -> None:
         """The API does not know the delivery's event."""
         now = self.clock.now()
-        fate = fate_of(
+        next_step = next_step_after(
             NotFound("none"),
             received_at=delivery.received_at,
             state_attempts=attempts,
@@ -146,7 +146,7 @@ class Driver:
         )
         settle = self.rules.settle
         self.store.run(
-            lambda unit: server_updates.note_failure(unit, delivery, fate, now=now, error="none", settle=settle)
+            lambda unit: server_updates.note_failure(unit, delivery, next_step, now=now, error="none", settle=settle)
         )
 
     def apply(

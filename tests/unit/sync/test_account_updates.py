@@ -120,7 +120,7 @@ def test_only_chosen_servers_are_watched(store: Store, clock: HeldClock) -> None
 
 
 def test_a_renamed_server_keeps_its_issues(driver: Driver) -> None:
-    """The id is what a server is; the name is shown anew."""
+    """The id is what a server is; the name is shown again."""
     driver.take_list("old")
     driver.poll(outdated("php"))
     driver.take_list("new")

@@ -70,7 +70,7 @@ def keeping(store: Store, clock: HeldClock) -> Iterator[Keeping]:
 
 def test_what_other_rules_judged_is_judged_anew_batch_by_batch(keeping: Keeping, clock: HeldClock) -> None:
     """One batch a tick, so that the store can do other things between."""
-    driver, others = keeping.driver, 2 * restore.JUDGED_AT_ONCE
+    driver, others = keeping.driver, 2 * restore.RECLASSIFIED_AT_ONCE
     driver.take_list(*(f"s{number}" for number in range(others)))
     for server_id in range(1, others + 1):
         driver.poll(outdated("php"), server_id=server_id)
@@ -81,7 +81,7 @@ def test_what_other_rules_judged_is_judged_anew_batch_by_batch(keeping: Keeping,
     def left() -> int:
         return sum(bool(driver.server(server_id).summary.software_info) for _, server_id in keys)
 
-    for expected in (restore.JUDGED_AT_ONCE, 0):
+    for expected in (restore.RECLASSIFIED_AT_ONCE, 0):
         keeping.tick()
         assert left() == expected
     clock.advance(1.0)
@@ -90,7 +90,7 @@ def test_what_other_rules_judged_is_judged_anew_batch_by_batch(keeping: Keeping,
 
 
 def test_a_sweep_of_waivers_leaves_what_is_stale_to_be_judged(keeping: Keeping) -> None:
-    """It counts anew without judging, so the exploits below the old threshold still wait for their issues."""
+    """It counts again without classifying, so the exploits below the old threshold still wait for their issues."""
     driver = keeping.driver
     driver.poll(outdated("php"), exploitable("ssh", risk=4.5))
     keeping.tick()
@@ -198,7 +198,7 @@ def test_old_rows_go_in_time(keeping: Keeping) -> None:
 
 
 def test_more_than_a_purge_takes_at_once_goes_soon(keeping: Keeping, effects: list[object]) -> None:
-    """A purge that took all it may goes on, and the inbox is counted anew; else it would grow for ever."""
+    """A purge that took all it may goes on, and the inbox is counted again; else it would grow for ever."""
     store, clock = keeping.store, keeping.clock
     door = BoundedInbox(10_000)
     new = [NewDelivery(MAIN, 1, n, "webhook.test", clock.now()) for n in range(1, 2_501)]

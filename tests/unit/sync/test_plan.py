@@ -60,7 +60,7 @@ def test_a_clock_that_was_set_back_does_not_pile_up_the_polls(store: Store, cloc
 
 
 def test_a_second_poll_after_an_event_is_not_forgotten(store: Store, clock: HeldClock) -> None:
-    """It is planned anew at a restart, at once if its time has come."""
+    """It is planned again at a restart, at once if its time has come."""
     now = clock.now()
     waits = planned(
         store, clock, record(1, now + 800, settle_poll_at=now + 60), record(2, now + 800, settle_poll_at=now - 60)

@@ -80,19 +80,19 @@ def test_an_account_that_is_no_longer_configured_ends_and_may_come_back(
 
 def test_a_large_fleet_is_judged_in_batches(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
     """The first servers at once, the others when asked for; none twice, and none of which nothing is known."""
-    driver.take_list(*(f"s{number}" for number in range(restore.JUDGED_AT_ONCE + 3)))
-    for server_id in range(1, restore.JUDGED_AT_ONCE + 3):
+    driver.take_list(*(f"s{number}" for number in range(restore.RECLASSIFIED_AT_ONCE + 3)))
+    for server_id in range(1, restore.RECLASSIFIED_AT_ONCE + 3):
         driver.poll(outdated("php"), server_id=server_id)
     driver.rules = rules(metrics=Metrics(software=False))
     restored = start(driver)
     assert restored.servers["main"][0].summary.software_info == ()
-    left = (restore.JUDGED_AT_ONCE + 1, restore.JUDGED_AT_ONCE + 2)
+    left = (restore.RECLASSIFIED_AT_ONCE + 1, restore.RECLASSIFIED_AT_ONCE + 2)
     assert restored.stale == tuple(("main", server_id) for server_id in left)
     clock.advance(1.0)
     driver.poll(outdated("php"), server_id=left[0])
     effects.clear()
     for _ in range(2):
-        driver.store.run(lambda unit: restore.judge_anew(unit, restored.stale, {"main": driver.rules}, now=clock.now()))
+        driver.store.run(lambda unit: restore.reclassify(unit, restored.stale, {"main": driver.rules}, now=clock.now()))
     assert [effect.summary.server_id for effect in effects if isinstance(effect, ServerShown)] == [left[1]]
     assert driver.server(left[1]).summary.software_info == ()
     assert start(driver).stale == ()

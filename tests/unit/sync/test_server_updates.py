@@ -532,7 +532,7 @@ def test_a_waiver_of_one_exploit_leaves_the_others_to_count(store: Store, clock:
 
 
 def test_another_exploit_risk_makes_nothing_worse(store: Store, clock: HeldClock) -> None:
-    """What a reload alone judges otherwise is no news, though a poll comes before the server is judged anew."""
+    """What only a reload changes is no news, though a poll comes before the server is classified again."""
     php = exploited("php", Exploit(id="1", risk=9.8), Exploit(id="2", risk=4.5))
     driver = Driver(store, clock)
     driver.take_list("web")

@@ -86,11 +86,11 @@ def test_a_head_is_sent_before_the_end() -> None:
         elif how == "end":
             answer.end(0.0)
         else:
-            answer.linger(0.0)
+            answer.half_close(0.0)
         answer.write(b"too late")
         await asyncio.sleep(0.01)
         answer.forget()
         return wire.sent
 
-    for how in ("close", "end", "linger"):
+    for how in ("close", "end", "half_close"):
         assert asyncio.run(ended(how)) == [HEAD]

@@ -40,7 +40,7 @@ def test_parse_address(text: str, address: Address) -> None:
     ],
 )
 def test_bad_address(text: str, message: str) -> None:
-    """What is no address is refused with what to write."""
+    """What is not an address is refused with what to write."""
     with pytest.raises(ListenError, match=message):
         parse_address(text)
 

@@ -45,7 +45,7 @@ def test_a_cursor_of_another_list_is_refused(cursor: cursors.IssuesCursor, kind:
 @given(st.text(max_size=80))
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     """Any other text is a 400, never an exception of ours."""
-    with pytest.raises(ApiError, match="after is no cursor"):
+    with pytest.raises(ApiError, match="after is not a cursor"):
         cursors.read(text, cursors.ChangesCursor, "after")
 
 

@@ -45,7 +45,7 @@ def test_what_is_wrong_is_named(query: bytes, named: str) -> None:
 
 @pytest.mark.parametrize("wait", ["nan", "inf", "-1", "60.1", "1e400"])
 def test_a_wait_is_a_number_of_seconds_up_to_a_minute(wait: str) -> None:
-    """Neither an endless wait nor one that is no number is taken."""
+    """Neither an endless wait nor one that is not a number is taken."""
     with pytest.raises(ApiError, match="wait"):
         endpoint.read(f"wait={wait}".encode(), ChangesQuery)
 

@@ -179,7 +179,7 @@ def test_history_has_an_end() -> None:
     ],
 )
 def test_a_waiver_says_what_it_does_here(changes: dict[str, object], effect: str) -> None:
-    """Expired and useless ones are told apart from those that cover something."""
+    """Expired and useless ones are distinguished from those that cover something."""
     waiver = Waiver(server="WEB-*", software="nginx", until=dt.date(2027, 12, 31), reason="r")
     (shown,) = waiver_views([replace(waiver, **changes)], "web-01", [ISSUE], dt.date(2027, 1, 15))
     assert shown.effect == effect

@@ -22,7 +22,7 @@ def api_routes(context: WebContext) -> list[Route]:
     """The routes of the API, one a path, in the order in which they have to be tried."""
     feed = Feed()
     context.on_feed(feed.grew)
-    api = Api(context=context, feed=feed, refreshes=Refreshes(context.watching, context.clock))
+    api = Api(context=context, feed=feed, refreshes=Refreshes(context.accounts, context.clock))
     by_path: dict[str, list[Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, []).append(operation)

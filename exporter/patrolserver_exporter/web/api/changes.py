@@ -134,7 +134,7 @@ def _check_kept(connection: sa.Connection, start: int | None) -> None:
     if start is not None and start < oldest - 1:
         raise ApiError(
             410,
-            "Changes after this cursor are no longer kept. Read the issues anew, then go on from oldest_cursor,"
+            "Changes after this cursor are no longer kept. Read the issues again, then go on from oldest_cursor,"
             " or from after=latest taken before.",
             oldest_cursor=cursors.write(cursors.ChangesCursor(oldest - 1)),
         )

@@ -65,7 +65,9 @@ def read(text: str, kind: type[C], parameter: str = "cursor") -> C:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             cursor = msgspec.json.decode(raw, type=kind)
     if cursor is None or write(cursor) != text or not _is_sound(cursor):
-        raise ApiError(400, f"{parameter} is no cursor of this list; take it from next_cursor of a reply, unchanged.")
+        raise ApiError(
+            400, f"{parameter} is not a cursor of this list; take it from next_cursor of a reply, unchanged."
+        )
     return cursor
 
 

@@ -62,11 +62,11 @@ def decode(raw: bytes) -> Any:
         text = json.dumps(value, ensure_ascii=False)
         text.encode("utf-8")
     except UnicodeError:
-        raise ApiError(400, "The body holds text that is no Unicode.") from None
+        raise ApiError(400, "The body holds text that is not Unicode.") from None
     except RecursionError:
         raise ApiError(400, "The body is nested too deeply.") from None
     except json.JSONDecodeError as error:
-        raise ApiError(400, f"The body is no JSON: {error}.") from None
+        raise ApiError(400, f"The body is not JSON: {error}.") from None
     except ValueError as error:
         raise ApiError(400, f"The body cannot be taken: {error}.") from None
     if "\\u0000" in text:
@@ -98,7 +98,7 @@ def _number(text: str) -> float:
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 MAX_PARAMETERS = 1000
@@ -264,7 +264,7 @@ def only_one(connection: sa.Connection, asked: str, account: str | None, watched
     """
     selector = Selector.of(asked, globs=False)
     servers = find(connection, [selector], watched if account is None else (account,))[selector]
-    # The id goes before the name: whoever is called like another's id can still be asked for by its own.
+    # The id goes before the name: a server whose name is another's id can still be found by its own id.
     servers = [server for server in servers if server.server_id == selector.number] or servers
     if not servers:
         raise _missing(connection, selector, account, watched)
@@ -326,7 +326,7 @@ class Api:
 
     def accounts(self) -> tuple[str, ...]:
         """The accounts that are watched."""
-        return tuple(status.name for status in self.context.watching.statuses())
+        return tuple(status.name for status in self.context.accounts.statuses())
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Read one state of the store; raises what the work raises."""

@@ -41,7 +41,7 @@ Asked = Id | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
 class GateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The question to the gate."""
+    """A request to the gate."""
 
     servers: Annotated[tuple[Asked, ...], msgspec.Meta(max_length=MAX_SELECTED)]
     """Ids, names or globs on names, at most 100 of them globs; none at all is judged unknown."""
@@ -143,8 +143,10 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
     asked = read_request(await read_json(call.scope, call.receive, MAX_BODY_BYTES), config.gate)
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
     watched = {
-        one.name: AccountHealth(name=one.name, credentials_refused=one.credentials_refused, judged=one.judged)
-        for one in api.context.watching.statuses()
+        one.name: AccountHealth(
+            name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
+        )
+        for one in api.context.accounts.statuses()
     }
 
     def read(connection: sa.Connection) -> list[Evidence]:
@@ -166,7 +168,7 @@ class GateRequest:
 
 
 def read_request(data: Any, settings: Gate) -> GateRequest:
-    """Read the body; a 400 for whatever is not clear, because an unclear policy must not let anything pass."""
+    """Read the body. A 400 for everything unclear: an unclear policy must not let anything pass."""
     body = convert(_with_seconds(data), GateBody)
     in_force = _policy_in_force(body.policy, data.get("policy", {}), settings)
     return GateRequest(
@@ -234,7 +236,7 @@ def _policy_in_force(asked: AskedPolicy, given: Any, settings: Gate) -> InForce:
 
 
 def _with_seconds(data: Any) -> Any:
-    """The body with its durations as seconds, as the policy's type has them; what is no duration stays as it is."""
+    """The body with its durations as seconds, as the policy's type has them; what is not a duration stays as it is."""
     policy = data.get("policy") if isinstance(data, dict) else None
     if not isinstance(policy, dict):
         return data
@@ -250,7 +252,7 @@ def _with_seconds(data: Any) -> Any:
 
 
 BARE_FINGERPRINT = (
-    "A fingerprint alone does not tell how bad the issue was when it was accepted. Write the baseline anew, with "
+    "A fingerprint alone does not tell how bad the issue was when it was accepted. Write the baseline again, with "
     "patrolserver-exporter gate SERVER… --write-baseline=FILE."
 )
 

@@ -1,4 +1,4 @@
-"""The refreshes that were asked for, to be followed; kept in memory, for an hour."""
+"""The refreshes that were asked for, so that clients can follow them; kept in memory, for an hour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from patrolserver_exporter.web.api.types import Operation, OperationState, time_
 
 if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
-    from patrolserver_exporter.web.context import Watching
+    from patrolserver_exporter.web.context import Accounts
 
 KEPT_FOR = 3600.0
 MOST = 1000
@@ -22,8 +22,8 @@ _OPEN = (OperationState.PENDING, OperationState.RUNNING)
 class Refreshes:
     """Starts refreshes and knows how they stand. A refresh may end on another thread."""
 
-    def __init__(self, watching: Watching, clock: Clock) -> None:
-        self._watching = watching
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+        self._accounts = accounts
         self._clock = clock
         self._lock = threading.Lock()
         self._operations: dict[str, tuple[float, Operation]] = {}
@@ -41,7 +41,7 @@ class Refreshes:
             if not self._make_room():
                 return None
             self._operations[operation.id] = (self._clock.monotonic(), operation)
-        self._watching.refresh(account, server_id, lambda error: self._finish(operation.id, error))
+        self._accounts.refresh(account, server_id, lambda error: self._finish(operation.id, error))
         with self._lock:
             began, operation = self._operations[operation.id]
             if operation.state is OperationState.PENDING:

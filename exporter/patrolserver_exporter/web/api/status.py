@@ -26,7 +26,7 @@ async def status(api: Api, _call: Call[Any]) -> Reply:
         return fleet.account_records(connection), deliveries.census(connection)
 
     records, census = await api.read(work)
-    accounts = (_account(api, one, records.get(one.name)) for one in api.context.watching.statuses())
+    accounts = (_account(api, one, records.get(one.name)) for one in api.context.accounts.statuses())
     by_state = dict.fromkeys((state.value for state in DeliveryState), 0)
     by_state |= {counted.state: counted.count for counted in census}
     trouble = api.context.store.trouble

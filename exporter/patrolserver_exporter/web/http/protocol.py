@@ -40,7 +40,7 @@ class AnswerTransport(asyncio.Transport):
         """A response's head, until its body or the end of the loop's round: one packet and one call take both."""
         self._window: tuple[float, int] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.is_lingering = False
+        self.is_half_closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send, unless nothing more can be sent: uvicorn's cycle learns a moment later that the connection is gone."""
@@ -67,14 +67,14 @@ class AnswerTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
-        return self.is_lingering or self._transport.is_closing()
+        return self.is_half_closed or self._transport.is_closing()
 
     def close(self) -> None:
         """End the connection in the way that fits what the client is doing."""
         self._send_head()
         self._hang_up()
 
-    def linger(self, seconds: float) -> None:
+    def half_close(self, seconds: float) -> None:
         """Send no more and take in what the client still sends: closing at once would reset the connection.
 
         The kernel discards an answer that is still on its way when bytes arrive at a closed socket.
@@ -82,13 +82,13 @@ class AnswerTransport(asyncio.Transport):
         if self.is_closing():
             return
         self._send_head()
-        self.is_lingering = True
+        self.is_half_closed = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._timer = self._loop.call_later(seconds, self.end, seconds)
 
     def end(self, patience: float) -> None:
-        """Close, and after ``patience`` seconds do not wait any longer for TLS's farewell."""
+        """Close, and after ``patience`` seconds do not wait any longer for the end of TLS."""
         self._send_head()
         self._transport.close()
         self._timer = self._loop.call_later(patience, self._abort_unless_sending)
@@ -124,7 +124,7 @@ PROGRESS_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds. The sum of a limit, ``sweep`` and ``linger`` stays under the promised ten."""
+    """Seconds. The sum of a limit, ``sweep`` and ``half_closed`` stays under ten: no slow client may stay longer."""
 
     idle: float = 8.0
     """Without a byte: after connecting, and between two requests."""
@@ -136,7 +136,7 @@ class Timeouts:
     """In which a client has to take ``PROGRESS_BYTES`` of its answer, or the rest of it."""
     handshake: float = 8.0
     """For TLS to be agreed on."""
-    linger: float = 1.0
+    half_closed: float = 1.0
     """Between the last answer and the end, while the client still sends."""
     sweep: float = 0.25
     """Between two looks at every connection."""
@@ -244,14 +244,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._answer.is_stalled(now, timeouts.write, PROGRESS_BYTES):
             self._limits.observe(WebEvent.WRITE_TIMEOUT)
             self.transport.abort()
-        elif self._deaf or self._answer.is_lingering or self.transport.is_closing():
+        elif self._deaf or self._answer.is_half_closed or self.transport.is_closing():
             return
         elif self.flow.read_paused or (self._reading is _Reading.NOTHING and self._is_busy()):
             # It is us who keep the client waiting.
             self._since = now
         elif self._reading is _Reading.NOTHING and now - self._since >= timeouts.idle:
             self._limits.observe(WebEvent.IDLE)
-            self._answer.end(timeouts.linger)
+            self._answer.end(timeouts.half_closed)
         elif self._reading is _Reading.HEADERS and now - self._since >= timeouts.header:
             self._limits.observe(WebEvent.HEADER_TIMEOUT)
             self._reject(408, f"The headers were not complete after {timeouts.header:g} seconds.")
@@ -266,7 +266,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Close after an answer; a client that still sends its body would otherwise lose the answer to a reset."""
         if self._deaf or self._reading is _Reading.BODY:
             self.flow.resume_reading()
-            self._answer.linger(self._limits.timeouts.linger)
+            self._answer.half_close(self._limits.timeouts.half_closed)
         else:
             self.transport.close()
 
@@ -277,7 +277,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         view = memoryview(data)
         for start in range(0, len(view), _SLICE):
-            if self._deaf or self._answer.is_lingering or self.parser is None:
+            if self._deaf or self._answer.is_half_closed or self.parser is None:
                 return
             self._feed(view[start : start + _SLICE])
 
@@ -340,7 +340,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Start the next request, or the clock of the idle connection."""
         self._unanswered -= 1
-        if self._answer.is_lingering:
+        if self._answer.is_half_closed:
             return
         super().on_response_complete()
         if self._reading is _Reading.NOTHING:
@@ -366,7 +366,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deaf = True
         is_broken_body = self._reading is _Reading.BODY
         if is_broken_body and (self.pipeline or self.cycle.response_started):
-            self._answer.end(self._limits.timeouts.linger)
+            self._answer.end(self._limits.timeouts.half_closed)
         elif self._unanswered and not is_broken_body:
             self.cycle.keep_alive = False
         else:
@@ -374,7 +374,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.cycle.disconnected = True
                 self.cycle.message_event.set()
             self._answer.write(_answer(status, detail))
-            self._answer.linger(self._limits.timeouts.linger)
+            self._answer.half_close(self._limits.timeouts.half_closed)
 
 
 def _answer(status: int, detail: str) -> bytes:

@@ -117,7 +117,7 @@ class BodyEncoded(BodyError):
 
 
 class ClientGone(BodyError):
-    """Nobody waits for an answer any more."""
+    """The client does not wait for an answer any more."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.config.problem import ConfigError, Problem
+from patrolserver_exporter.config.problem import ConfigError, Mistake
 from patrolserver_exporter.web.http import web_config
 from patrolserver_exporter.web.http.web_config import Signature, WebConfigFile, signature
 
@@ -65,7 +65,7 @@ def _load_client_ca(context: ssl.SSLContext, file: Path) -> None:
 
 
 def _unusable(file: Path, message: str) -> ConfigError:
-    return ConfigError((Problem(str(file), None, None, "", message),))
+    return ConfigError((Mistake(str(file), None, None, "", message),))
 
 
 class ServerTls:

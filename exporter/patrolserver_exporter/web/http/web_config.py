@@ -106,7 +106,7 @@ class TlsSettings:
     key_file: Path
     """Its key, PEM, without a passphrase."""
     client_ca_file: Path | None = None
-    """Whom to trust to certify clients."""
+    """The authorities that certify clients."""
     client_auth_type: Annotated[ssl.VerifyMode, Value("client_auth_type", _CLIENT_AUTH).meta] = ssl.CERT_NONE
     client_allowed_sans: tuple[str, ...] | None = None
     """Names, one of which a client has to have."""
@@ -241,8 +241,8 @@ def load_web_config(path: Path) -> WebConfig:
     config: WebConfig = reading.whole(WebConfig, root)
     for key, message in _contradictions(config):
         reading.wrong(reading.found.get(key, (root, None))[0], key, message)
-    if reading.problems:
-        raise ConfigError(tuple(reading.problems))
+    if reading.mistakes:
+        raise ConfigError(tuple(reading.mistakes))
     return config
 
 

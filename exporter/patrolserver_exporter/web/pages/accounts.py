@@ -105,7 +105,7 @@ def by_account(states: Iterable[PollState], now: float) -> dict[str, Freshness]:
 
 @dataclass(slots=True)
 class FreshnessReader:
-    """Reads the freshness of all servers, at most every 15 seconds however many ask."""
+    """Reads the freshness of all servers, at most every 15 seconds for all clients together."""
 
     store: Store
     clock: Clock

@@ -35,7 +35,7 @@ class Connect:
 
 
 def connect(context: WebContext, scope: Scope, principal: Principal) -> Connect:
-    """Word it for whoever asks."""
+    """Write it for the reader."""
     scheme, host, path = _address(context, scope)
     return Connect(
         scrape_config=_scrape_config(

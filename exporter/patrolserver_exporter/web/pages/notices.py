@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.web.pages.accounts import AccountView, Named
 
 EXPIRING_DAYS = 14
-"""Days before its end from which a waiver is told of."""
+"""A waiver is mentioned from so many days before its end."""
 _NAMED = 3
 LATE = 900.0
 """Seconds after which a delivery that still waits is worth a word."""
@@ -152,7 +152,7 @@ def _of_accounts(accounts: Iterable[AccountView]) -> Iterator[Notice]:
 def _of_configuration(reload_failure: str | None) -> Iterator[Notice]:
     if reload_failure is not None:
         yield Notice(
-            "The configuration was changed but could not be reloaded; the old one goes on.",
+            "The configuration was changed but could not be reloaded; the old one stays in force.",
             "Correct it and reload once more, with SIGHUP or POST /-/reload.",
             reload_failure,
             bad=False,

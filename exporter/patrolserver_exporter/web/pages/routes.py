@@ -170,7 +170,7 @@ class Pages:
         )
         fresh = await asyncio.wait_for(self._freshness.read(), _PATIENCE)
         accounts = account_views(
-            context.watching.statuses(), view.accounts, inbox, fresh, redact=context.redactor.redact, now=now
+            context.accounts.statuses(), view.accounts, inbox, fresh, redact=context.redactor.redact, now=now
         )
         failure = context.reload_failure()
         trouble = context.store.trouble
@@ -188,7 +188,7 @@ class Pages:
             "totals": view.totals,
             "notices": found,
             "accounts": accounts,
-            "exporter": exporter_view(inbox, ready=context.watching.ready, writable=trouble is None),
+            "exporter": exporter_view(inbox, ready=context.accounts.ready, writable=trouble is None),
             "tiles": fleet.tiles(view.totals, self._paths, FleetFilter()),
             "wanted": wanted,
             "filtered": wanted != FleetFilter(),

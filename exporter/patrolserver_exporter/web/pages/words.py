@@ -51,7 +51,7 @@ class Moment:
 
 
 def span(seconds: float) -> str:
-    """Word a length of time by its largest unit, rounded down; two units where one would be coarse."""
+    """Write a length of time by its largest unit, rounded down; two units where one would be coarse."""
     seconds = max(seconds, 0.0)
     for index, (size, name) in enumerate(_UNITS):
         count = int(seconds // size)
@@ -71,13 +71,13 @@ def _counted(count: int, unit: str) -> str:
 
 
 def moment(at: float, now: float) -> Moment:
-    """Word a time (seconds since the epoch) as seen from ``now``."""
+    """Write a time (seconds since the epoch) as seen from ``now``."""
     day = dt.datetime.fromtimestamp(min(max(at, 0.0), _LAST), dt.UTC)
     return Moment(day.strftime("%Y-%m-%dT%H:%M:%SZ"), day.strftime("%Y-%m-%d %H:%M UTC"), _distance(now - at))
 
 
 def maybe(at: float | None, now: float) -> Moment | None:
-    """Word a time, where there is one."""
+    """Write a time, where there is one."""
     return None if at is None else moment(at, now)
 
 
