@@ -499,10 +499,13 @@ def _is_gone(issue: Issue, started_at: float, settle: float, doubts: _Doubts) ->
 
 
 def _distinct(reported: Sequence[ReportedIssue]) -> tuple[ReportedIssue, ...]:
-    """Each software of an event once: the first entry stands. Those that name none are distinguished by their title."""
+    """Each software of an event once: the first entry stands. Those that name none are distinguished by their title.
+
+    Entries with a location come first: one without may be any of them, and must find the same one each time.
+    """
     first: dict[tuple[str | None, ...], ReportedIssue] = {}
     for report in reported:
         software = report.about
         key = (software.canonical_name, software.location if software.canonical_name else report.title)
         first.setdefault(key, report)
-    return tuple(first.values())
+    return tuple(sorted(first.values(), key=lambda report: report.about.location is None))

@@ -348,6 +348,13 @@ class TestEvent:
         assert only(event((), 1000.0, reported(), last_poll=999.0 + SETTLE)).is_open
         assert event((), 1000.0, reported(), last_poll=1000.0 + SETTLE).issues == ()
 
+    def test_an_entry_without_a_location_means_the_same_issue_each_time(self) -> None:
+        """Whatever the order of an event's entries, a second merge changes nothing."""
+        entries = (reported(location="/srv/www"), reported(title="Beware."), reported(location="/"))
+        once = event((), 1000.0, *entries)
+        assert {issue.location: issue.title for issue in once.issues} == {"/srv/www": "Upgrade.", "/": "Beware."}
+        assert event(once.issues, 1000.0, *entries).changed == ()
+
     @given(st.lists(REPORTED, max_size=5), st.lists(SOFTWARE, max_size=5), st.sampled_from([None, 500.0, 1200.0]))
     def test_twice_is_once(self, reports: list[ReportedIssue], listed: list[Software], last: float | None) -> None:
         """The same event merged twice is the same as once."""
