@@ -69,6 +69,7 @@ def test_a_bare_proxy_pass_gives_nobody_a_right(
         bare_nginx(tmp_path, exporter.url, require_program) as nginx,
     ):
         eventually(lambda: len(exporter.samples("patrolserver_server_info")) == 2, what="the list")
+        eventually(lambda: exporter.get("/-/ready").status_code == 200, what="readiness")
         deliver_one(exporter)
         for url in (nginx, exporter.url):
             for method, path in CHANGES:

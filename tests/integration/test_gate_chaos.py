@@ -172,6 +172,12 @@ DEFECTS: dict[str, Callable[[World], object]] = {
     "nothing asked": lambda world: world.asked.clear(),
 }
 
+
+def may_mean_others(world: World) -> bool:
+    """A glob may match servers of every account, and nobody knows those of one whose credentials are refused."""
+    return world.account is None and any(isinstance(one, str) and {"*", "?"} & set(one) for one in world.asked)
+
+
 HARMLESS: dict[str, Callable[[World], object]] = {
     "waived": of_victim(
         lambda draft: draft.issues.append(critical("waived", waived_until=TODAY, waived_reason="known"))
@@ -185,7 +191,7 @@ HARMLESS: dict[str, Callable[[World], object]] = {
     "unverified": lambda world: delivery(world, DeliveryState.UNVERIFIED),
     "caught up": lambda world: catch_up(world, NOON - 30 * 24 * HOUR),
     "others' deliveries": lambda world: delivery(world, DeliveryState.RECEIVED, "other"),
-    "others refused": lambda world: world.refused.add("other"),
+    "others refused": lambda world: None if may_mean_others(world) else world.refused.add("other"),
     "others' issues": lambda world: world.drafts.append(
         Draft(900, "db.other.example.org", NOON, account="other", issues=[critical()])
     ),

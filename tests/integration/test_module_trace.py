@@ -130,7 +130,7 @@ def test_a_question_to_the_gate(trace: ModuleTrace, running: Running) -> None:
     running.deliver(1)
     running.watching.until(lambda: running.watching.states() == ["applied"])
     running.watching.rest()
-    assert running.verdict(1) == "fail"
+    running.watching.until(lambda: running.verdict(1) == "fail", "the verdict after the poll")
     with trace.noting() as found:
         assert running.verdict(1) == "fail"
     assert len(found) <= GATE_AT_MOST, listed(found)

@@ -364,7 +364,7 @@ def test_bcrypt_does_not_stop_the_loop(tmp_path: Path) -> None:
 
     async def ask(port: int, number: int) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"GET /metrics HTTP/1.1\r\nHost: a\r\n{basic('alice', f'wrong{number}')}\r\n\r\n".encode())
+        writer.write(f"GET /metrics HTTP/1.1\r\nHost: localhost\r\n{basic('alice', f'wrong{number}')}\r\n\r\n".encode())
         status = int((await reader.readline()).split()[1])
         writer.close()
         await writer.wait_closed()

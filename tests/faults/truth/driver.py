@@ -572,6 +572,7 @@ class Run:
             return "not on this machine"
         step = self.draw.choice((-4.0, -4.0, 3.0, 4.0)) if abs(self._offset) < 8 else -self._offset
         self._offset += step
+        self.model.clock_set(time.monotonic(), step)
         self.set_clock(self._offset)
         self.model.clock_slack = max(self.model.clock_slack, 12.0)
         return f"{step:+} s, now {self._offset:+} s off"

@@ -209,6 +209,8 @@ class Model:
     def __init__(self, settle: float) -> None:
         self.settle = settle
         self.clock_slack = 0.0
+        self._set_ahead: list[tuple[float, float]] = []
+        """When the exporter's clock was set ahead, and by how many seconds."""
         self.last_scan: Callable[[int], float | None] = lambda _server_id: None
         """When the last scan of whoever had this id really ended."""
         self._lock = threading.RLock()
@@ -447,6 +449,15 @@ class Model:
             return Objection("unknown software", f"{who}: {unknown} in an unknown state")
         return self._doubt_of_events(server_id, reply, at)
 
+    def clock_set(self, at: float, step: float) -> None:
+        """The exporter's clock was set by so many seconds."""
+        if step > 0:
+            self._set_ahead.append((at, step))
+
+    def _seems(self, start: float, end: float) -> float:
+        """How long it was from one to the other by the exporter's clock, which is all that it can go by."""
+        return end - start + sum(step for at, step in self._set_ahead if start <= at <= end)
+
     def _doubt_of_events(self, server_id: int, reply: Reply, at: float) -> Objection | None:
         for event in reversed(self._events.values()):
             if event.deliveries and event.deliveries[-1].sent + self.settle + _OUT_OF_ORDER < reply.arrived:
@@ -465,7 +476,7 @@ class Model:
         real = [one for one in first if one.identifier != TEST]
         start = min(one.sent for one in (real or first))
         about = event.data.get("server_id") if served else event.named
-        if reply.arrived >= start + self.settle or about not in (None, server_id) or not (real or served):
+        if self._seems(start, reply.arrived) >= self.settle or about not in (None, server_id) or not (real or served):
             return None
         claimed = sorted({one.identifier for one in acknowledged})
         what = f"server {server_id}: the poll began {reply.arrived - start:+.2f} s from a delivery of {claimed}"
