@@ -133,6 +133,8 @@ _FAILED_WORDS = _FAILURE | _any_of(
     "ko nok nak unauthorized unauthenticated forbidden denied invalid timeout unavailable aborted "
     "rejected refused fatal false no down crashed cancelled canceled"
 )
+_MAKES_DATA = _any_of("scan scans update updates refresh check")
+"""What brings the data about: where it failed, the data is from before."""
 _FALSE = (False, 0, "0", "false", "no", "off")
 _EMPTY_WORDS = frozenset({"", "null", "none", "nil", "undefined"})
 _FILLERS = _any_of("x is has have are any the of in by")
@@ -297,6 +299,12 @@ def _is_empty(value: Any) -> bool:
     return not value
 
 
+def _tells_of_failed_data(words: Sequence[str], meant: frozenset[str], value: Any) -> bool:
+    """Whether it says that a scan, or another thing that brings the data about, failed."""
+    says_so = isinstance(value, str) and value.strip().lower() in _FAILED_WORDS
+    return bool(says_so and words and words[-1] in _VERDICT and meant & _MAKES_DATA)
+
+
 class _Reader:
     """Reads member after member into ``signs``."""
 
@@ -356,6 +364,8 @@ class _Reader:
         if self._only_plain and meant & _FAILURE and not meant <= _FAILURE | {"code", "message", "no"}:
             return
         if meant & _ELSEWHERE and not (meant & _FAILURE and meant & {"request", "call"}):
+            if _tells_of_failed_data(words, meant, value):
+                self.signs.parts.append(self._quoted(name, value))
             return
         if meant & _MOMENT and not meant & (_FAILURE | _PART):
             return

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
 from patrolserver_exporter.patrolserver.models import MAX_ID, Event, ReportedSoftware, Server
 from patrolserver_exporter.patrolserver.wire import (
+    pages_of_software,
     parse_event,
     parse_is_scanning,
     parse_server,
     parse_servers,
     parse_software,
+    read_installed,
 )
 
 if TYPE_CHECKING:
@@ -438,3 +440,15 @@ def test_any_bytes_are_read_or_refused(parse: Callable[[bytes], object], body: b
         assert_strict(parse(body))
     except PatrolServerError as error:
         assert isinstance(error, ApiError | Unreadable)  # noqa: PT017 - either outcome is fine
+
+
+@pytest.mark.parametrize(
+    ("member", "whole"),
+    [('"scan_status":"failed"', False), ('"scanStatus":"error"', False), ('"scan_status":"finished"', True)],
+)
+def test_a_scan_that_failed_leaves_what_was_known_before_it(member: str, whole: bool) -> None:  # noqa: FBT001
+    """The list is from an earlier one, so it does not tell what is there now."""
+    pages = pages_of_software("http://api.example.org", "servers/1/software", "scope=exploits")
+    entry = '{"id":1,"name":"PHP","canonical_name":"php","exploits":[]}'
+    pages.add(f'{{"data":[{entry}],{member}}}'.encode())
+    assert read_installed(pages).complete is whole
