@@ -12,24 +12,23 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   api_url:
-    description:
-      - Where PatrolServer's API listens.
-      - If unset, the environment variable E(PATROLSERVER_API_URL) is taken.
+    description: Where PatrolServer's API listens.
     type: str
     default: https://api.patrolserver.com
   api_key:
     description:
       - The key of the account.
-      - If unset, the environment variable E(PATROLSERVER_KEY) is taken.
       - It travels in the URL, because PatrolServer wants it there; no message shows it, neither raw nor encoded.
     type: str
     required: true
   api_secret:
-    description:
-      - The secret that belongs to O(api_key).
-      - If unset, the environment variable E(PATROLSERVER_SECRET) is taken.
+    description: The secret that belongs to O(api_key).
     type: str
     required: true
+notes:
+  - What the task does not set of its connection is taken from variables, C(patrolserver_api_url), C(patrolserver_key), C(patrolserver_secret), and for the
+    others C(patrolserver_api_) and the option's name. What these do not set either is taken from the environment where the task runs, under
+    the same names in capitals, like E(PATROLSERVER_SECRET).
 """
 
     ACTIONGROUP = r"""

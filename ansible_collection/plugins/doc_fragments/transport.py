@@ -32,14 +32,15 @@ options:
     description: The proxy to use, whatever the environment says.
     type: str
   timeout:
-    description: Seconds to wait for an answer, each time.
+    description: >-
+      Seconds within which a call has to be answered, all of it: the name is looked up, the answer read, and a read that failed tried again.
     type: float
     default: 30
   retries:
     description:
       - How often a read is tried again after a failed connection or a status 429, 502, 503 or 504.
       - The pauses grow, are spread at random, and honour C(Retry-After) up to 30 seconds.
-      - What changes something is never sent twice.
+      - What changes something is never sent twice. V(0) tries nothing again.
     type: int
     default: 2
 """

@@ -52,9 +52,7 @@ options:
 seealso:
   - module: patrolserver.monitoring.issues_info
 notes:
-  - >
-    The connection can be set by variables, for instance V(patrolserver_exporter_url) and V(patrolserver_exporter_token), by the environment and in
-    C(ansible.cfg). Options that are given in the call win.
+  - Options that are given in the call win over variables, these over the environment, and this over C(ansible.cfg).
 """
 
 EXAMPLES = r"""
@@ -75,7 +73,7 @@ from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import PatrolServerError
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter
-from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.connection import connection_of
+from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.connection import connection_of, variables_of
 
 FILTERS = ("account", "severity", "kind", "software", "waived", "state")
 
@@ -85,14 +83,10 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list, variables: dict | None = None, **kwargs: object) -> list:
         """Return the issues."""
-        self.set_options(var_options=variables, direct=kwargs)
+        self.set_options(var_options=variables_of(self._templar, variables or {}), direct=kwargs)
         selection = {name: self.get_option(name) for name in FILTERS}
         selection["servers"] = [str(term) for term in terms]
         try:
-            return list(Exporter(connection_of(self, self._rendered)).issues(selection))
+            return list(Exporter(connection_of(self)).issues(selection))
         except PatrolServerError as error:
             raise AnsibleLookupError("patrolserver.monitoring.issues: {0}".format(error)) from None
-
-    def _rendered(self, text: str) -> str:
-        """Render a variable that the connection came from: lookups get variables as they are written."""
-        return self._templar.template(text) if self._templar.is_template(text) else text

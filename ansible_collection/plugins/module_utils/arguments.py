@@ -10,7 +10,37 @@ from ansible.module_utils.basic import env_fallback
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import KINDS, SEVERITIES
 
 
-def http_options() -> dict:
+EXPORTER_OPTIONS = ("exporter_url", "token", "username", "password")
+API_OPTIONS = ("api_url", "api_key", "api_secret")
+HTTP_OPTIONS = (
+    "validate_certs",
+    "ca_file",
+    "client_cert",
+    "client_key",
+    "use_proxy",
+    "proxy_url",
+    "timeout",
+    "retries",
+)
+# The variable that each option of a connection is taken from; in capitals, it is the environment's.
+EXPORTER_VARIABLES = {
+    option: "patrolserver_exporter_" + option.replace("exporter_", "", 1) for option in EXPORTER_OPTIONS + HTTP_OPTIONS
+}
+API_VARIABLES = {
+    **{option: "patrolserver_api_" + option for option in HTTP_OPTIONS},
+    "api_url": "patrolserver_api_url",
+    "api_key": "patrolserver_key",
+    "api_secret": "patrolserver_secret",
+}
+
+
+def _with_environment(options: dict, variables: dict) -> dict:
+    return {
+        name: {**option, "fallback": (env_fallback, [variables[name].upper()])} for name, option in options.items()
+    }
+
+
+def _http_options() -> dict:
     """How to reach the other side, whichever it is."""
     return {
         "validate_certs": {"type": "bool", "default": True},
@@ -26,41 +56,25 @@ def http_options() -> dict:
 
 def exporter_options() -> dict:
     """The connection to the exporter."""
-    return {
-        "exporter_url": {
-            "type": "str",
-            "default": "http://127.0.0.1:10058",
-            "fallback": (env_fallback, ["PATROLSERVER_EXPORTER_URL"]),
-        },
-        "token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["PATROLSERVER_EXPORTER_TOKEN"])},
+    options = {
+        "exporter_url": {"type": "str", "default": "http://127.0.0.1:10058"},
+        "token": {"type": "str", "no_log": True},
         "username": {"type": "str"},
         "password": {"type": "str", "no_log": True},
-        **http_options(),
+        **_http_options(),
     }
+    return _with_environment(options, EXPORTER_VARIABLES)
 
 
 def api_options() -> dict:
     """The connection to PatrolServer's own API."""
-    return {
-        "api_url": {
-            "type": "str",
-            "default": "https://api.patrolserver.com",
-            "fallback": (env_fallback, ["PATROLSERVER_API_URL"]),
-        },
-        "api_key": {
-            "type": "str",
-            "required": True,
-            "no_log": True,
-            "fallback": (env_fallback, ["PATROLSERVER_KEY"]),
-        },
-        "api_secret": {
-            "type": "str",
-            "required": True,
-            "no_log": True,
-            "fallback": (env_fallback, ["PATROLSERVER_SECRET"]),
-        },
-        **http_options(),
+    options = {
+        "api_url": {"type": "str", "default": "https://api.patrolserver.com"},
+        "api_key": {"type": "str", "required": True, "no_log": True},
+        "api_secret": {"type": "str", "required": True, "no_log": True},
+        **_http_options(),
     }
+    return _with_environment(options, API_VARIABLES)
 
 
 EXPORTER_RULES = {

@@ -5,22 +5,22 @@
 
 from __future__ import annotations
 
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import EXPORTER_VARIABLES, HTTP_OPTIONS
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 
-NAMES = (
-    "exporter_url",
-    "token",
-    "username",
-    "password",
-    "validate_certs",
-    "ca_file",
-    "client_cert",
-    "client_key",
-    "use_proxy",
-    "proxy_url",
-    "timeout",
-    "retries",
-)
+# Names that plugins took before modules took variables, too.
+OLDER_VARIABLES = tuple("patrolserver_" + option for option in HTTP_OPTIONS)
+
+
+def variables_of(templar, variables: dict) -> dict:
+    """Return the variables of the exporter's connection, rendered; those that are omitted are left out."""
+    names = (*EXPORTER_VARIABLES.values(), *OLDER_VARIABLES)
+    return rendered(templar, {name: variables[name] for name in names if name in variables})
+
+
+def rendered(templar, values: dict) -> dict:
+    """Return the values, rendered, without those that are omitted."""
+    return templar.template(values) if values else {}
 
 
 def connection_of(plugin, templated=None) -> dict:
@@ -28,7 +28,7 @@ def connection_of(plugin, templated=None) -> dict:
 
     :raises InvalidInput: if they exclude each other.
     """
-    params = {name: plugin.get_option(name) for name in NAMES}
+    params = {name: plugin.get_option(name) for name in EXPORTER_VARIABLES}
     if templated is not None:
         params = {name: templated(value) if isinstance(value, str) else value for name, value in params.items()}
     if params["token"] and params["username"]:
