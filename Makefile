@@ -22,7 +22,7 @@ demo: $(READY) ## Run a simulated PatrolServer and an exporter that watches it; 
 test: $(READY) ## Run all tests that this machine can run
 	@scripts/test $(TESTS)
 
-faults: $(READY) ## Run the tests of what goes wrong in full length: most of an hour
+faults: $(READY) ## Run the tests of what goes wrong in full size, more than an hour, and print a table of the promises
 	@scripts/faults $(TESTS)
 
 check: $(READY) ## Lint and run the fast tests: under a minute, for every commit

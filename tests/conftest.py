@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.harness.postgres import PostgresCluster, find_programs
+from tests.harness.promises import MARK, PromiseTable
 from tests.harness.skipping import NOT_OURS
 
 from patrolserver_exporter.store import Store
@@ -27,6 +28,17 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.differing_executors],
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The table of promises belongs to every run; all of it is asked for by ``make faults``."""
+    parser.addoption("--promises", action="store_true", help="fail if a promise of docs/guarantees.md was not tried")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the mark that tells which promise of docs/guarantees.md a test proves."""
+    config.addinivalue_line("markers", f"{MARK}(key…): proves these rows of docs/guarantees.md")
+    config.pluginmanager.register(PromiseTable(whole=bool(config.getoption("--promises"))))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -54,6 +54,7 @@ _BODIES = (
 )
 
 
+@pytest.mark.promise("bad-input")
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_BODIES, content_type=st.sampled_from(TYPES))
 def test_any_body_is_taken_or_refused_with_a_reason(exporter: Exporter, body: bytes, content_type: str) -> None:
@@ -65,6 +66,7 @@ def test_any_body_is_taken_or_refused_with_a_reason(exporter: Exporter, body: by
         assert response.json()["detail"]
 
 
+@pytest.mark.promise("bad-input")
 @pytest.mark.parametrize("content_type", TYPES)
 def test_each_form_is_taken_whatever_its_type_claims(exporter: Exporter, content_type: str) -> None:
     """JSON, form and multipart under lying Content-Types."""
@@ -76,6 +78,7 @@ def test_each_form_is_taken_whatever_its_type_claims(exporter: Exporter, content
         assert post(exporter, body, **{"Content-Type": content_type}).status_code == 202
 
 
+@pytest.mark.promise("large-body")
 def test_the_door_says_no_with_the_status_that_fits(exporter: Exporter) -> None:
     """401 wrong token, 404 none, 405 other methods, 413 too large with and without a length, 415 encoded."""
     body = json.dumps(DELIVERY).encode()
@@ -107,6 +110,7 @@ def test_the_door_says_no_with_the_status_that_fits(exporter: Exporter) -> None:
     assert refused >= 5
 
 
+@pytest.mark.promise("bad-input")
 def test_a_network_that_is_not_allowed_gets_403(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> None:
     """With webhook.allowed_networks even the right token is refused from elsewhere."""
     folder = tmp_path_factory.mktemp("networks")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
+pytestmark = pytest.mark.promise("clock")
+
 SERVERS = 5
 DAY = 86_400.0
 EVENT_CALLS = "webhooks/*/events/*"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.promise("corrupt")
+
 log = logging.getLogger(__name__)
 
 COPIES = 100

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
+pytestmark = pytest.mark.promise("store-away")
+
 
 @pytest.fixture
 def database(postgres: PostgresCluster) -> Iterator[str]:

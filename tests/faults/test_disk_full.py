@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
+pytestmark = pytest.mark.promise("disk-full", "store-away")
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

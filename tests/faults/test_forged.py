@@ -12,6 +12,7 @@ import pytest
 import requests
 from tests.harness.fleet import LAST_POLL, total, wait_for_polls
 from tests.harness.process import CONFIG, TOKEN, Exporter
+from tests.harness.promises import measured
 from tests.harness.sizes import FULL, LONGEST
 from tests.harness.waiting import eventually
 
@@ -21,6 +22,8 @@ from patrolserver_exporter.simulator.server import Simulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.promise("forged")
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +101,9 @@ class Watch:
 
 
 @pytest.mark.timeout(LONGEST)
-def test_a_flood_of_forged_events_does_no_harm(tmp_path: Path, simulator: Simulator) -> None:
+def test_a_flood_of_forged_events_does_no_harm(
+    tmp_path: Path, simulator: Simulator, request: pytest.FixtureRequest
+) -> None:
     """A valid token in wrong hands: at most 60 event calls a minute, polls in time, and a real event still counts."""
     config = CONFIG.format(
         api_url=simulator.base_url,
@@ -127,6 +132,12 @@ def test_a_flood_of_forged_events_does_no_harm(tmp_path: Path, simulator: Simula
         log.info(
             "%d forged in %.1f s, %d event calls in %.1f s, oldest poll %.1f s, inbox %d, %d MiB, scrape %.3f s",
             *(FORGED, sent_in, calls, elapsed, watch.age, watch.inbox, watch.memory // MIB, watch.slowest_scrape),
+        )
+        measured(
+            request.node,
+            sent=FORGED,
+            load=f"forged events over {CONNECTIONS} connections",
+            bound=f"{calls} event calls in {elapsed:.0f} s, {watch.memory // MIB} MiB, oldest poll {watch.age:.0f} s",
         )
         assert answers == {b"HTTP/1.1 202 Accepted": FORGED}
         assert calls <= 60 * (1 + elapsed / 60)

@@ -16,6 +16,7 @@ from tests.harness.events import report
 from tests.harness.fleet import fleet_lines, issues_by_server, total, wait_for_polls
 from tests.harness.process import Exporter
 from tests.harness.prometheus import free_port
+from tests.harness.promises import measured
 from tests.harness.sizes import FULL, LONGEST
 from tests.harness.waiting import eventually
 
@@ -98,8 +99,11 @@ def kept(exporter: Exporter) -> tuple[list[str], Counter[str]]:
     return reported, opened
 
 
+@pytest.mark.promise("kill", "never-resent")
 @pytest.mark.timeout(LONGEST)
-def test_a_burst_with_kills_loses_nothing_and_doubles_nothing(tmp_path: Path, simulator: Simulator) -> None:
+def test_a_burst_with_kills_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, simulator: Simulator, request: pytest.FixtureRequest
+) -> None:
     """Killed once a second under 20 % upstream failures: each acknowledged delivery took effect, and exactly once."""
     events, pace = (9_000, 400.0) if FULL else (900, 100.0)
     named = {report(simulator, 1 + n % SERVERS, f"pkg-{n}").id: f"pkg-{n}" for n in range(events)}
@@ -133,11 +137,20 @@ def test_a_burst_with_kills_loses_nothing_and_doubles_nothing(tmp_path: Path, si
             kills,
             len(reported),
         )
+        twice = {name for name, count in opened.items() if name in set(named.values()) and count > 1}
+        measured(
+            request.node,
+            load=f"{kills} kills, 20 % of the API's answers 503, 10 % sent twice",
+            sent=sender.sent,
+            lost=len(acknowledged - set(reported)),
+            doubled=len(reported) - len(set(reported)) + len(twice),
+            bound=f"{len(acknowledged)} acknowledged",
+        )
         assert len(acknowledged) > events / 4
         assert kills >= 3
         assert acknowledged - set(reported) == set()
         assert len(reported) == len(set(reported))
-        assert {name for name, count in opened.items() if name in set(named.values()) and count > 1} == set()
+        assert twice == set()
         assert total(text, "patrolserver_issues_opened_total") - of_polls == len(reported)
 
         _state_equals_upstream(exporter, simulator, tmp_path / "fresh")
@@ -155,6 +168,7 @@ def _state_equals_upstream(exporter: Exporter, simulator: Simulator, folder: Pat
         assert issues_by_server(exporter.metrics()) == issues_by_server(fresh.metrics())
 
 
+@pytest.mark.promise("kill")
 def test_after_a_kill_the_same_series_are_back_without_a_poll(tmp_path: Path, simulator: Simulator) -> None:
     """``kill -9``, restart, and within two seconds the fleet's series are what they were, with the API away."""
     with Exporter.watching(tmp_path, simulator.base_url, interval="10m", settle="10m") as exporter:

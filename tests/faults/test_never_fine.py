@@ -66,6 +66,7 @@ def lists(api: Simulator, more: int) -> None:
     eventually(lambda: api.requests.count("GET servers") >= before + more, within=30.0, what="server lists")
 
 
+@pytest.mark.promise("worse")
 def test_another_server_under_an_old_id_starts_anew(api: Simulator, exporter: Exporter) -> None:
     """Its software cannot be read: it is unknown, and shows nobody else's numbers; once read, it fails for its own."""
     db = api.world.named(DB)
@@ -85,6 +86,7 @@ def test_another_server_under_an_old_id_starts_anew(api: Simulator, exporter: Ex
     assert exporter.value(RISK_MAX, server="new.example.org") == 9.8
 
 
+@pytest.mark.promise("worse")
 def test_a_server_with_a_new_name_is_in_doubt_until_it_is_polled(api: Simulator, exporter: Exporter) -> None:
     """After a rename nobody knows whether it is the same: unknown by id and by name, until a poll of its own."""
     passes(exporter)
@@ -99,6 +101,7 @@ def test_a_server_with_a_new_name_is_in_doubt_until_it_is_polled(api: Simulator,
     passes(exporter, "renamed.example.org")
 
 
+@pytest.mark.promise("never-fine")
 def test_an_empty_list_ends_nothing_at_once(api: Simulator, exporter: Exporter) -> None:
     """One server list without servers: they are unknown until the next one, and keep their series."""
     passes(exporter)
@@ -112,6 +115,7 @@ def test_an_empty_list_ends_nothing_at_once(api: Simulator, exporter: Exporter) 
     passes(exporter)
 
 
+@pytest.mark.promise("retry-after")
 def test_one_server_that_asks_to_wait_for_a_day_holds_up_no_other(api: Simulator, exporter: Exporter) -> None:
     """The others go on to be polled, so that their data does not get old, and a fix is seen."""
     passes(exporter)
@@ -126,6 +130,7 @@ def test_one_server_that_asks_to_wait_for_a_day_holds_up_no_other(api: Simulator
     assert ask(exporter, WEB, max_age=3).verdict == "unknown"
 
 
+@pytest.mark.promise("worse")
 @pytest.mark.parametrize(
     "worse",
     [
@@ -161,6 +166,7 @@ def test_a_baseline_does_not_cover_what_became_worse(api: Simulator, exporter: E
     assert "pass" not in ask_for(1.0, exporter, WEB, max_total=0, baseline=kept)
 
 
+@pytest.mark.promise("forged")
 def test_a_forged_test_does_not_make_the_real_delivery_a_duplicate(api: Simulator, exporter: Exporter) -> None:
     """A test that the API does not know comes first; the real delivery of that event is doubted all the same."""
     webhook_id = hook(exporter, api)
@@ -176,6 +182,7 @@ def test_a_forged_test_does_not_make_the_real_delivery_a_duplicate(api: Simulato
     assert "pass" not in ask_for(3.0, exporter, WEB)
 
 
+@pytest.mark.promise("forged")
 def test_a_forged_end_of_a_scan_is_no_scan(api: Simulator, exporter: Exporter) -> None:
     """No scan ran, so max_scan_age is not met, whatever a delivery claims and whichever event it names."""
     hook(exporter, api)
@@ -187,6 +194,7 @@ def test_a_forged_end_of_a_scan_is_no_scan(api: Simulator, exporter: Exporter) -
     assert "pass" not in ask_for(6.0, exporter, WEB, max_scan_age=3600)
 
 
+@pytest.mark.promise("never-fine")
 def test_a_scan_that_was_told_is_one(api: Simulator, exporter: Exporter) -> None:
     """It was seen running and ended: max_scan_age is met once its result was polled."""
     hook(exporter, api)
@@ -195,6 +203,7 @@ def test_a_scan_that_was_told_is_one(api: Simulator, exporter: Exporter) -> None
     passes(exporter, WEB, within=40.0, max_scan_age=3600)
 
 
+@pytest.mark.promise("clock")
 def test_a_clock_that_is_set_back_a_little_confirms_nothing(tmp_path: Path, api: Simulator) -> None:
     """Four seconds back between a poll and the end of a scan: that poll is not the one that shows what it found."""
     clock = faked_clock(tmp_path)
@@ -214,6 +223,7 @@ def test_a_clock_that_is_set_back_a_little_confirms_nothing(tmp_path: Path, api:
         assert ask_for(5.0, exporter, WEB).keys() == {"unknown"}
 
 
+@pytest.mark.promise("credentials")
 def test_a_fresh_exporter_with_a_wrong_key_says_so(tmp_path: Path, api: Simulator) -> None:
     """Not that there is no such server, but that the credentials are refused."""
     api.world.demo.secret = "another"
@@ -223,6 +233,7 @@ def test_a_fresh_exporter_with_a_wrong_key_says_so(tmp_path: Path, api: Simulato
         assert ask(exporter, "*").codes >= {"credentials_refused"}
 
 
+@pytest.mark.promise("worse")
 def test_a_server_that_comes_back_is_in_doubt_until_it_is_polled(api: Simulator, exporter: Exporter) -> None:
     """Under its old id and its old name it may be another one all the same."""
     passes(exporter)

@@ -7,6 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 import requests
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -77,6 +78,7 @@ def odd_fleet() -> dict[str, bytes]:
     return answers
 
 
+@pytest.mark.promise("odd-names")
 def test_odd_names_never_break_a_scrape(tmp_path: Path, require_program: Callable[[str], str]) -> None:
     """Newlines, quotes, surrogates, 10 KB, bytes that are no text: the library's parsers and Prometheus read it."""
     program = require_program("prometheus")
@@ -113,6 +115,7 @@ def bomb(simulator: Simulator, server: int, count: int) -> None:
     ).raise_for_status()
 
 
+@pytest.mark.promise("cardinality")
 def test_a_bomb_of_software_is_capped_and_counted(tmp_path: Path, simulator: Simulator) -> None:
     """10,000 software on a server: so many series as allowed, the rest counted as dropped, and a scrape under 1 s."""
     bomb(simulator, 1, 10_000)
@@ -139,6 +142,7 @@ def test_a_bomb_of_software_is_capped_and_counted(tmp_path: Path, simulator: Sim
         assert total(text, "patrolserver_server_issues", server_id="1") >= 10_000.0
 
 
+@pytest.mark.promise("upstream")
 def test_a_reply_that_is_too_large_fails_honestly(tmp_path: Path) -> None:
     """100,000 software are over the limit on replies: that server's poll fails and says why, the others go on."""
     one = b'{"id":%d,"name":"Bomb %d","canonical_name":"bomb-%d","version":"1","supported":"no","location":"/"}'

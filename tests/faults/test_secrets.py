@@ -23,6 +23,8 @@ from patrolserver_exporter.simulator.faults import Fault, FaultKind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.promise("secrets")
+
 MARK = "c4n4ry"
 """Part of every secret; it has no character that percent-encoding or JSON would change."""
 KEY, SECRET, PROXY, USER, DATABASE = (

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
+pytestmark = pytest.mark.promise("stop")
+
 LAST_RELOAD = "patrolserver_exporter_config_last_reload_successful"
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
+pytestmark = pytest.mark.promise("power-loss")
+
 _CALLS = "fdatasync,fsync,read,recvfrom,recvmsg,pwrite64,write,writev,sendto,sendmsg"
 _SYNCED = re.compile(r"f(data)?sync\(\d+<[^>]*/state\.db-wal>\)\s+= 0")
 _SYNC_BEGUN = re.compile(r"^(\d+) .*f(data)?sync\(\d+<[^>]*/state\.db-wal> <unfinished")

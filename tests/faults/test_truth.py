@@ -16,6 +16,7 @@ from tests.harness.faketime import faked_clock
 from tests.harness.gate import MENDED
 from tests.harness.process import Exporter
 from tests.harness.prometheus import free_port
+from tests.harness.promises import measured
 from tests.harness.sizes import FULL, LONGEST
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -50,18 +51,24 @@ def show(capsys: pytest.CaptureFixture[str], line: str) -> None:
         sys.stdout.write(f"\n{line}\n")
 
 
+@pytest.mark.promise("never-fine", "worse", "gate-closed")
 @pytest.mark.timeout(LONGEST)
-def test_no_pass_that_nobody_could_vouch_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_pass_that_nobody_could_vouch_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
     """Whatever happens to the world, the API, the webhooks and the exporter: not one false pass."""
     with playing(tmp_path, SEED) as run:
         run.play(QUESTIONS, a_second=A_SECOND, length=ROUND)
         show(capsys, f"seed {SEED}: {run.tally}")
+        load, bound = f"seed {SEED}: {run.tally.asked} questions", f"{len(run.tally.false)} false passes"
+        measured(request.node, load=load, bound=bound)
         assert run.tally.verdicts["pass"] > run.tally.asked / 20, str(run.tally)
         assert "Traceback" not in run.exporter.log()
     if run.tally.false:
         pytest.fail(f"seed {SEED}: {run.tally}\n\n{run.tally.examples()}", pytrace=False)
 
 
+@pytest.mark.promise("gate-closed")
 def test_a_healthy_fleet_is_never_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An honest API, servers that break and are mended, a reload and a kill: each answer is a pass or a fail."""
     with playing(tmp_path, SEED) as run:

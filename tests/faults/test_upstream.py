@@ -43,6 +43,7 @@ def all_are(text: str, name: str, value: float, *, but: str = "") -> bool:
     return all(values and set(values) == {value} for account, values in found.items() if account != but)
 
 
+@pytest.mark.promise("upstream")
 def test_each_failure_leaves_old_values_marked_and_passes(tmp_path: Path, upstream: Upstream) -> None:
     """Sixteen APIs fail in sixteen ways: values stay, are marked old and tell why; when the APIs work, all goes on."""
     with Exporter(tmp_path, upstream.config()) as exporter:
@@ -126,6 +127,7 @@ store: {{url: "sqlite:///{folder}/state.db"}}
 """
 
 
+@pytest.mark.promise("credentials")
 @pytest.mark.parametrize("restart", [False, True])
 def test_refused_credentials_pause_all_calls_until_there_are_new_ones(
     tmp_path: Path, simulator: Simulator, *, restart: bool

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
+pytestmark = pytest.mark.promise("hang")
+
 
 class Systemd:
     """The other end of NOTIFY_SOCKET."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.store import Unit
 
+pytestmark = pytest.mark.promise("bad-input")
+
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "schemathesis.txt"
 HOSTILE = [

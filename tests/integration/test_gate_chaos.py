@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.models import Software
     from patrolserver_exporter.store import Unit
 
+pytestmark = pytest.mark.promise("gate-closed")
+
 NOON = 1_795_521_600.0
 TODAY = dt.date(2026, 11, 24)
 YESTERDAY, TOMORROW = dt.date(2026, 11, 23), dt.date(2026, 11, 25)

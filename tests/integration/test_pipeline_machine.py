@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.patrolserver.models import ReportedIssue, Software
 
+pytestmark = pytest.mark.promise("kill", "late-worker")
+
 LIMIT = 6
 LEASE = 70.0
 SERVERS = (1, 2)

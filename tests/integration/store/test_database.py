@@ -67,6 +67,7 @@ def test_what_was_written_is_there_after_a_restart(store_url: str) -> None:
         assert store.run(lambda unit: unit.connection.execute(sa.select(accounts.c.name)).scalars().all()) == ["main"]
 
 
+@pytest.mark.promise("one-writer")
 def test_sqlite_gets_one_connection_that_writes_and_readers_that_cannot(tmp_path: Path) -> None:
     """Over the store's whole life one connection can write, with a sync for every commit; a few others only read.
 
@@ -107,6 +108,7 @@ def test_sqlite_gets_one_connection_that_writes_and_readers_that_cannot(tmp_path
     assert (len(writers), len(opened)) == (1, 1 + READERS)
 
 
+@pytest.mark.promise("one-writer")
 def test_a_second_store_on_one_file_is_refused(tmp_path: Path) -> None:
     """Two stores never share a file, not even in one process."""
     url = f"sqlite:///{tmp_path / 'state.db'}"

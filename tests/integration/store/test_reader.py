@@ -130,6 +130,7 @@ def test_a_caller_that_waited_for_a_commit_reads_it(store: Store) -> None:
         assert store.read(names)[-1] == f"{number:02}"
 
 
+@pytest.mark.promise("one-writer")
 @on_both
 def test_a_reader_cannot_write(store: Store) -> None:
     """What a read tries to write is refused by the database itself."""

@@ -176,6 +176,7 @@ def test_only_what_is_due_is_claimed(store: Store, state: DeliveryState) -> None
     assert (bool(claim(store, NOW + 59)), bool(claim(store, NOW + 100))) == due
 
 
+@pytest.mark.promise("late-worker")
 def test_a_claim_ends_with_its_lease(store: Store) -> None:
     """A worker that does not finish in time loses the delivery to the next one."""
     take(store, new())
@@ -186,6 +187,7 @@ def test_a_claim_ends_with_its_lease(store: Store) -> None:
     assert second.claim != first.claim
 
 
+@pytest.mark.promise("late-worker")
 @pytest.mark.parametrize("state", [DeliveryState.APPLIED, DeliveryState.RETRY, DeliveryState.DEAD])
 def test_a_late_worker_writes_nothing(store: Store, state: DeliveryState) -> None:
     """A claim that was taken over fences: nothing of the late one holds, before or after the other ends."""
