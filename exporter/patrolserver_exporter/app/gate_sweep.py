@@ -49,14 +49,22 @@ _JOIN = 5.0
 class GateSweep:
     """Judges all servers, in a thread of its own; ``judged`` is what the last whole sweep found."""
 
-    def __init__(
-        self, store: Store, accounts: Accounts, config: Callable[[], Config], *, clock: Clock, telemetry: Telemetry
+    def __init__(  # noqa: PLR0913  # The parts that it looks at, and its pace.
+        self,
+        store: Store,
+        accounts: Accounts,
+        config: Callable[[], Config],
+        *,
+        clock: Clock,
+        telemetry: Telemetry,
+        rest: float = _REST,
     ) -> None:
         self._store = store
         self._accounts = accounts
         self._config = config
         self._clock = clock
         self._telemetry = telemetry
+        self._rest = rest
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gate-sweep", daemon=True)
         self.judged: tuple[Judged, ...] = ()
@@ -101,7 +109,7 @@ class GateSweep:
                             exploit_risk=config.issues.exploit_risk,
                         ).verdict
                         found[account, name][verdict] += 1
-                if self._stop.wait((step.cost + time.thread_time() - began) * _REST):
+                if self._stop.wait((step.cost + time.thread_time() - began) * self._rest):
                     return
         self.judged = tuple(
             Judged(account=account, policy=policy, servers=found[account, policy])

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from patrolserver_exporter import __version__
-from patrolserver_exporter.app.service import Service, ServiceOptions
+from patrolserver_exporter.app.once import poll_once
+from patrolserver_exporter.app.service import REVISION_VARIABLE, Service, ServiceOptions
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.commands import flags
+from patrolserver_exporter.commands import flags, output
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
@@ -99,13 +100,19 @@ def parser() -> flags.Parser:
         default=False,
         help="set a damaged state file aside and rebuild the state from the API; does nothing to a sound one",
     )
+    found.add_argument(
+        "--once",
+        action="store_true",
+        help="poll every server once, print the metrics and exit: 1 if something could not be polled; needs the state "
+        "for itself, so that a running exporter refuses it",
+    )
     found.log_flags()
     found.version_flag()
     return found
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the configuration, or serve until a signal says stop."""
+    """Check the configuration, poll once, or serve until a signal says stop."""
     flag_parser = parser()
     values = flags.read(flag_parser, arguments)
     options = _options(flag_parser, values)
@@ -126,7 +133,10 @@ def main(arguments: Sequence[str]) -> int:
     config_file = "none: from the environment" if options.config_file is None else str(options.config_file)
     fields = log_fields(version=__version__, config=config_file, state=loaded.config.store.url)
     log.info("Starting", extra=fields)
-    return serve(options, loaded, redactor, rebuild_state=bool(values["store.rebuild"]))
+    rebuild_state = bool(values["store.rebuild"])
+    if values["once"]:
+        return _exit_code(lambda: _once(options, loaded), loaded, rebuild_state=rebuild_state)
+    return serve(options, loaded, redactor, rebuild_state=rebuild_state)
 
 
 def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOptions:
@@ -171,12 +181,36 @@ def serve(
     on_started: Callable[[tuple[Address, ...]], None] = lambda _: None,
 ) -> int:
     """Run the service to its end; returns the exit code."""
+
+    def run() -> int:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(options, loaded, redactor, on_started))
+        return OK
+
+    return _exit_code(run, loaded, rebuild_state=rebuild_state)
+
+
+def _once(options: ServiceOptions, loaded: Loaded) -> int:
+    """Poll everything, print the metrics, tell what is missing."""
+    polled = poll_once(
+        loaded.config,
+        SystemClock(),
+        revision=options.environ.get(REVISION_VARIABLE, "unknown"),
+        process_metrics=options.exporter_metrics,
+    )
+    output.show(polled.exposition.decode())
+    for failure in polled.failures:
+        log.error("This could not be polled", extra=log_fields(err=failure))
+    return FAILED if polled.failures else OK
+
+
+def _exit_code(run: Callable[[], int], loaded: Loaded, *, rebuild_state: bool) -> int:
+    """Run it to its end; what the store or the configuration refuse is told and has its own code."""
     try:
         if rebuild_state:
             for moved in rebuild(loaded.config.store.url):
                 log.warning("The damaged state was set aside", extra=log_fields(file=str(moved)))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(options, loaded, redactor, on_started))
+        code = run()
     except (StoreCorrupt, StoreLocked) as error:
         log.error(str(error))  # noqa: TRY400  # The text says all that helps.
         return BAD_STATE
@@ -186,8 +220,8 @@ def serve(
     except (StoreError, ListenError) as error:
         log.error(str(error))  # noqa: TRY400
         return FAILED
-    _leave_behind_hanging_calls()
-    return OK
+    _leave_behind_hanging_calls(code)
+    return code
 
 
 async def _run(
@@ -197,9 +231,9 @@ async def _run(
     await service.run()
 
 
-def _leave_behind_hanging_calls() -> None:
+def _leave_behind_hanging_calls(code: int) -> None:
     """Python would wait at its end for pool threads that still wait for a silent API; nothing of theirs is kept."""
     hanging = [thread for thread in threading.enumerate() if thread.name.startswith(("poll-", "event-"))]
     if hanging:
         logging.shutdown()
-        os._exit(OK)
+        os._exit(code)

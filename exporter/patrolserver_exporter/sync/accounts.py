@@ -318,6 +318,15 @@ class Accounts:
         else:
             pair.poller.refresh(server_id, done)
 
+    def list_now(self) -> None:
+        """Ask each account for its server list at once."""
+        for pair in list(self._running.values()):
+            pair.poller.list_now()
+
+    def server_ids(self) -> dict[str, tuple[int, ...]]:
+        """The servers that are polled, by account."""
+        return {name: tuple(sorted(pair.account.server_ids)) for name, pair in list(self._running.items())}
+
     def statuses(self) -> tuple[AccountStatus, ...]:
         """How each account stands."""
         return tuple(_status(pair.account) for pair in list(self._running.values()))
