@@ -28,6 +28,7 @@ from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 from patrolserver_exporter.web import operator_token
 from patrolserver_exporter.web.access import BearerTokens, Guard, open_reading_warning, useless_closing_warning
+from patrolserver_exporter.web.access_log import AccessLog
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
@@ -37,7 +38,7 @@ from patrolserver_exporter.web.http.web_config import WebConfigFile
 from patrolserver_exporter.web.lifecycle import Lifecycle
 from patrolserver_exporter.web.metrics import MetricsApp
 from patrolserver_exporter.web.pages import page_routes
-from patrolserver_exporter.web.webhook import WebhookApp
+from patrolserver_exporter.web.webhook import StrayDeliveries, WebhookApp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -155,22 +156,27 @@ class Service:
         )
         hook = webhook_app(self._webhook, options.route_prefix)
         return [
-            *(Listener(address, self._guarded(app)) for address in options.listen_addresses),
-            *(Listener(address, self._guarded(hook)) for address in options.webhook_addresses),
+            *(Listener(address, self._guarded(app, only_webhook=False)) for address in options.listen_addresses),
+            *(Listener(address, self._guarded(hook, only_webhook=True)) for address in options.webhook_addresses),
         ]
 
     def _observe_web(self, event: WebEvent) -> None:
         if event is WebEvent.INTERNAL_ERROR:
             self._telemetry.error("web")
 
-    def _guarded(self, app: ASGIApp) -> Guard:
-        return Guard(
-            app,
-            self._web_config,
-            self._tokens,
-            route_prefix=self._options.route_prefix,
-            external_url=self._options.external_url,
+    def _guarded(self, app: ASGIApp, *, only_webhook: bool) -> ASGIApp:
+        options = self._options
+        guard = Guard(
+            app, self._web_config, self._tokens, route_prefix=options.route_prefix, external_url=options.external_url
         )
+        stray = StrayDeliveries(
+            guard,
+            self._webhook.note_stray,
+            route_prefix=options.route_prefix,
+            webhook_here=only_webhook or not options.webhook_addresses,
+            only_webhook=only_webhook,
+        )
+        return AccessLog(stray, route_prefix=options.route_prefix, telemetry_path=options.telemetry_path)
 
     def _lifecycle(self) -> Lifecycle:
         return Lifecycle(
