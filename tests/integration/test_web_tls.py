@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import logging
 import os
 import socket
 import ssl
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import bcrypt
@@ -202,7 +205,9 @@ def test_client_names(folder: Path, authority: trustme.CA) -> None:
             assert fetch(served, context).endswith(b"https")
         context = client_context(authority)
         authority.issue_cert("other.example.org").configure_cert(context)
-        assert is_refused(served, context)
+        answer = fetch(served, context)
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert b"client_allowed_sans" in answer
         eventually(lambda: served.events == [WebEvent.CERTIFICATE_REFUSED])
 
 
@@ -242,6 +247,140 @@ def test_other_settings(folder: Path, authority: trustme.CA, setting: str) -> No
     """The remaining keys that OpenSSL can honour do not stand in the way."""
     with serving(scheme, web_config=web_config(folder, setting)) as served:
         assert fetch(served, client_context(authority)).endswith(b"https")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"])
+def test_plain_http_is_told_of_tls(folder: Path, caplog: pytest.LogCaptureFixture, method: str) -> None:
+    """In the words of Go's servers, however much the client sends; and the log says who it was."""
+    caplog.set_level(logging.INFO)
+    with serving(scheme, web_config=web_config(folder)) as served:
+        answer = served.exchange(f"{method} /webhook/canary HTTP/1.1\r\nHost: x\r\n\r\n".encode() + b"x" * 100_000)
+        assert answer == b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+        eventually(lambda: "A TLS handshake failed" in caplog.text)
+    fields = next(vars(one)["fields"] for one in caplog.records if "handshake" in one.getMessage())
+    assert fields == {"client": "127.0.0.1", "err": "the client sent an HTTP request to an HTTPS server"}
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_is_refused_gets_the_alert_that_says_why(
+    folder: Path, authority: trustme.CA, version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not a bare end of the connection; the log has the reason in words."""
+    caplog.set_level(logging.INFO)
+    config = web_config(folder, "client_ca_file: ca.pem", "client_auth_type: RequireAndVerifyClientCert")
+    with serving(scheme, web_config=config) as served:
+        for issuer, alert, said in (
+            (None, "required|HANDSHAKE_FAILURE|handshake failure", "the client has no certificate"),
+            (trustme.CA(), "(?i)unknown.ca", "the client's certificate is not trusted"),
+        ):
+            context = client_context(authority)
+            context.minimum_version = context.maximum_version = version
+            if issuer:
+                issuer.issue_cert("prometheus@example.org").configure_cert(context)
+            with pytest.raises(ssl.SSLError, match=alert):
+                fetch(served, context)
+            eventually(partial(is_said, caplog, said))
+
+
+def test_a_client_that_does_not_trust_us_is_told_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its operator sees an error without a cause."""
+    caplog.set_level(logging.INFO)
+    with serving(scheme, web_config=web_config(folder)) as served:
+        with pytest.raises(ssl.SSLError), served.connect(ssl.create_default_context()):
+            pass
+        eventually(partial(is_said, caplog, "does not trust"))
+
+
+def is_said(caplog: pytest.LogCaptureFixture, why: str) -> bool:
+    """Whether a line says that of a handshake that failed."""
+    failed = [record for record in caplog.records if record.getMessage() == "A TLS handshake failed"]
+    return any(why in vars(one)["fields"]["err"] for one in failed)
+
+
+@pytest.mark.parametrize(
+    "suite", ["AES128-GCM-SHA256", "AES256-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"]
+)
+def test_only_forward_secrecy_with_authenticated_ciphers(folder: Path, authority: trustme.CA, suite: str) -> None:
+    """Neither static RSA nor CBC is offered with TLS 1.2, unless it is configured."""
+    context = client_context(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with serving(scheme, web_config=web_config(folder)) as served:
+        with served.connect(context) as sock:
+            assert isinstance(sock, ssl.SSLSocket)
+            chosen = sock.cipher()
+        assert chosen is not None
+        assert chosen[0].startswith("ECDHE-ECDSA-")
+        assert chosen[0].endswith(("-GCM-SHA256", "-GCM-SHA384", "-POLY1305"))
+        context.set_ciphers(f"{suite}:@SECLEVEL=0")
+        with pytest.raises(ssl.SSLError), served.connect(context):
+            pass
+    with serving(
+        scheme, web_config=web_config(folder, "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA]")
+    ) as served:
+        context.set_ciphers("ECDHE-ECDSA-AES128-SHA")
+        assert fetch(served, context).endswith(b"https")
+
+
+def inline(folder: Path, key: str, file: str) -> str:
+    """A line of ``tls_server_config`` with a file's text."""
+    return f"{key}: {json.dumps((folder / file).read_text())}"
+
+
+def test_all_inline(folder: Path, authority: trustme.CA) -> None:
+    """Certificate, key and authority may stand in the file itself, and follow it without a restart."""
+    lines = [
+        "tls_server_config:",
+        f"  {inline(folder, 'cert', 'server.pem')}",
+        f"  {inline(folder, 'key', 'server.key')}",
+    ]
+    lines += [f"  {inline(folder, 'client_ca', 'ca.pem')}", "  client_auth_type: RequireAndVerifyClientCert"]
+    (folder / "web.yml").write_text("\n".join(lines))
+    with serving(scheme, web_config=WebConfigFile(folder / "web.yml")) as served:
+        context = client_context(authority)
+        assert is_refused(served, context)
+        authority.issue_cert("prometheus@example.org").configure_cert(context)
+        assert fetch(served, context).endswith(b"https")
+        before = serial_number(served, context)
+        write_certificate(folder, authority.issue_cert("localhost"))
+        lines[1:3] = [f"  {inline(folder, 'cert', 'server.pem')}", f"  {inline(folder, 'key', 'server.key')}"]
+        (folder / "web.yml").write_text("\n".join(lines))
+        assert serial_number(served, context) != before
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("key", "is no pair of a certificate and its key without passphrase with tls_server_config.key"),
+        ("client_ca", "tls_server_config.client_ca: holds no certificates in PEM"),
+    ],
+)
+def test_inline_rubbish_is_refused_at_the_start(folder: Path, key: str, message: str) -> None:
+    """With the key that it is in, and without its text."""
+    lines = {"cert_file": "server.pem", "key_file": "server.key", "client_auth_type": "VerifyClientCertIfGiven"}
+    lines.pop(f"{key}_file", None)
+    lines[key] = '"-----BEGIN X-----\\ncanary\\n-----END X-----"'
+    (folder / "web.yml").write_text(
+        f"tls_server_config: {{{', '.join(f'{one}: {text}' for one, text in lines.items())}}}"
+    )
+    with pytest.raises(ConfigError) as caught, serving(web_config=WebConfigFile(folder / "web.yml")):
+        pass
+    assert message in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_without_an_authority_the_systems_count(
+    folder: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with Go's exporters."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    with serving(scheme, web_config=web_config(folder, "client_auth_type: RequireAndVerifyClientCert")) as served:
+        context = client_context(authority)
+        authority.issue_cert("prometheus@example.org").configure_cert(context)
+        assert fetch(served, context).endswith(b"https")
+        context = client_context(authority)
+        trustme.CA().issue_cert("prometheus@example.org").configure_cert(context)
+        assert is_refused(served, context)
 
 
 def test_stalled_handshake(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

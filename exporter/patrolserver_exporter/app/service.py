@@ -34,7 +34,7 @@ from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
 from patrolserver_exporter.web.http.requests import main_app, webhook_app
 from patrolserver_exporter.web.http.server import Listener, WebServer
-from patrolserver_exporter.web.http.web_config import WebConfigFile
+from patrolserver_exporter.web.http.web_config import WebConfigFile, warnings_of
 from patrolserver_exporter.web.lifecycle import Lifecycle
 from patrolserver_exporter.web.metrics import MetricsApp
 from patrolserver_exporter.web.pages import page_routes
@@ -239,7 +239,7 @@ class Service:
         await self._server.start()
         self._dispatcher.start()
         self._gate_sweep.start()
-        self._warn_of_open_reading()
+        self._warn_of_access()
         self._on_started(self._server.addresses)
         self._supervisor.ready()
 
@@ -257,11 +257,13 @@ class Service:
                 extra=log_fields(file=str(folder / operator_token.FILE_NAME), err=error.strerror or str(error)),
             )
 
-    def _warn_of_open_reading(self) -> None:
-        has_users = self._web_config is not None and bool(self._web_config.current().basic_auth_users)
+    def _warn_of_access(self) -> None:
+        web_config = None if self._web_config is None else self._web_config.current()
+        has_users = web_config is not None and bool(web_config.basic_auth_users)
         for warning in (
             open_reading_warning(self._options.listen_addresses, self._tokens, has_users=has_users),
             useless_closing_warning(self._tokens, has_users=has_users),
+            *(() if web_config is None else warnings_of(web_config)),
         ):
             if warning:
                 log.warning(warning)

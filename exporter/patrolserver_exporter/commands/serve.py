@@ -24,7 +24,7 @@ from patrolserver_exporter.logs import log_fields, log_uncaught_exceptions, setu
 from patrolserver_exporter.store import StoreCorrupt, StoreError, StoreLocked, rebuild
 from patrolserver_exporter.web.http.server import ListenError, parse_address
 from patrolserver_exporter.web.http.tls import build_context
-from patrolserver_exporter.web.http.web_config import load_web_config
+from patrolserver_exporter.web.http.web_config import WebConfig, load_web_config, warnings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,15 +121,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         loaded = load_config(options.config_file, options.environ)
         redactor.register(*hidden_values(loaded.config))
-        if options.web_config_file is not None:
-            tls = load_web_config(options.web_config_file).tls_server_config
-            if tls is not None:
-                build_context(tls)
+        web_config = WebConfig() if options.web_config_file is None else load_web_config(options.web_config_file)
+        if web_config.tls_server_config is not None:
+            build_context(web_config.tls_server_config)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201  # One line a mistake, for people and editors.
         return BAD_CONFIG
     if values["config.check"]:
-        return _checked(loaded, redactor)
+        return _checked(loaded, warnings_of(web_config), redactor)
     config_file = "none: from the environment" if options.config_file is None else str(options.config_file)
     fields = log_fields(version=__version__, config=config_file, state=loaded.config.store.url)
     log.info("Starting", extra=fields)
@@ -164,8 +163,8 @@ def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOption
     )
 
 
-def _checked(loaded: Loaded, redactor: Redactor) -> int:
-    for warning in loaded.warnings:
+def _checked(loaded: Loaded, web_warnings: Sequence[str], redactor: Redactor) -> int:
+    for warning in (*loaded.warnings, *web_warnings):
         print(f"warning: {redactor.redact(warning)}", file=sys.stderr)  # noqa: T201
     accounts = ", ".join(account.name for account in loaded.config.accounts)
     print(f"The configuration is sound. Accounts: {accounts}.")  # noqa: T201

@@ -7,7 +7,14 @@ import bcrypt
 import pytest
 
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.web.http.web_config import RateLimit, WebConfig, WebConfigFile, load_web_config
+from patrolserver_exporter.web.http.web_config import (
+    SAFE,
+    RateLimit,
+    WebConfig,
+    WebConfigFile,
+    load_web_config,
+    warnings_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,14 +98,19 @@ rate_limit:
         ("rate_limit:\n  burst: 1\n  bursts: 1", 3, "did you mean burst?"),
         ("rate_limit: {}\nrate_limit: {}", 2, "given twice"),
         ("tls_server_config: {min_version: TLS12}", 1, "cert_file: is missing"),
-        ("tls_server_config: {cert_file: null, key_file: s.key}", 1, "cert_file: needs a path"),
+        ("tls_server_config: {cert_file: null, key_file: s.key}", 1, "cert_file: is missing"),
+        ('tls_server_config: {cert_file: "", key_file: s.key}', 1, "cert_file: is missing"),
+        ('tls_server_config: {cert_file: "", key_file: ""}', 1, "cert_file: is missing"),
         ("tls_server_config: {cert_file: s.pem}", 1, "key_file: is missing"),
         ("tls_server_config: {cert_file: none.pem, key_file: s.key}", 1, "cert_file: is no file"),
-        (f"tls_server_config: {{{PAIR}, cert: canary}}", 1, "cannot be inline"),
-        (f"tls_server_config: {{{PAIR}, key: canary}}", 1, "cannot be inline"),
-        (f"tls_server_config: {{{PAIR}, client_ca: canary}}", 1, "cannot be inline"),
+        (f"tls_server_config: {{{PAIR}, cert: canary}}", 1, "cert: needs PEM"),
+        (f"tls_server_config: {{{PAIR}, key: canary}}", 1, "key: needs PEM"),
+        (f"tls_server_config: {{{PAIR}, client_ca: canary}}", 1, "client_ca: needs PEM"),
+        (f"tls_server_config: {{{PAIR}, cert: '-----BEGIN canary'}}", 1, "cert: is given, and cert_file too"),
+        (f"tls_server_config: {{{PAIR}, key: '-----BEGIN canary'}}", 1, "key: is given, and key_file too"),
+        (f"tls_server_config: {{{PAIR}, client_ca: '-----BEGIN canary'}}", 1, "client_ca: is without effect"),
         (f"tls_server_config: {{{PAIR}, client_ca_file: ca.pem}}", 1, "is without effect"),
-        (f"tls_server_config: {{{PAIR}, client_auth_type: RequireAndVerifyClientCert}}", 1, "needs client_ca_file"),
+        (f"tls_server_config: {{{PAIR}, client_auth_type: RequireClientCert}}", 1, "takes certificates unverified"),
         (f"tls_server_config: {{{PAIR}, client_auth_type: RequestClientCert}}", 1, "takes certificates unverified"),
         (f"tls_server_config: {{{PAIR}, client_auth_type: RequireAnyClientCert}}", 1, "takes certificates unverified"),
         (f"tls_server_config: {{{PAIR}, client_auth_type: Maybe}}", 1, "needs one of NoClientCert, Verify"),
@@ -134,6 +146,56 @@ def test_refused(folder: Path, text: str, line: int, message: str) -> None:
     assert message in str(caught.value)
     assert f"web.yml:{line}:" in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+def test_certificate_key_and_authority_may_be_inline(folder: Path) -> None:
+    """As Go's exporters take them; what is inline is no file, and a key does not show."""
+    pem = "-----BEGIN X-----\\ncanary\\n-----END X-----\\n"
+    text = f'cert: "{pem}", key: "{pem}", client_ca: "{pem}", client_auth_type: VerifyClientCertIfGiven, cert_file: ""'
+    tls = load(folder, f"tls_server_config: {{{text}}}").tls_server_config
+    assert tls is not None
+    assert tls.key == tls.cert == tls.client_ca == "-----BEGIN X-----\ncanary\n-----END X-----\n"
+    assert tls.files == ()
+    assert not tls.trusts_system_roots
+    assert "key=" not in repr(tls)
+
+
+@pytest.mark.parametrize(
+    ("more", "warns"),
+    [
+        ("", False),
+        (", client_auth_type: ''", False),
+        (", client_auth_type: NoClientCert", False),
+        (", client_auth_type: VerifyClientCertIfGiven", True),
+        (", client_auth_type: RequireAndVerifyClientCert", True),
+        (", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem", False),
+        (", client_auth_type: RequireAndVerifyClientCert, client_allowed_sans: [prometheus.example.org]", False),
+    ],
+)
+def test_authorities_of_the_system_are_warned_of(folder: Path, more: str, *, warns: bool) -> None:
+    """Whoever asks for certificates and names no authority lets many in, unless the clients are named."""
+    config = load(folder, f"tls_server_config: {{{PAIR}{more}}}")
+    assert bool(warnings_of(config)) is warns
+
+
+@pytest.mark.parametrize("key", ["min_version", "client_auth_type", "curve_preferences"])
+def test_what_python_cannot_do_is_refused_by_name(folder: Path, key: str) -> None:
+    """Rather than left out: whoever wrote it relies on it."""
+    unable = {
+        "min_version": "TLS10",
+        "client_auth_type": "RequireAnyClientCert",
+        "curve_preferences": "[CurveP256, CurveP384, CurveP521, X25519]",
+    }
+    with pytest.raises(ConfigError, match=f"tls_server_config.{key}"):
+        load(folder, f"tls_server_config: {{{PAIR}, {key}: {unable[key]}}}")
+
+
+def test_suites_that_are_offered_by_themselves_are_safe() -> None:
+    """Those of static RSA and CBC have to be named."""
+    assert len(SAFE) == 6
+    assert all(
+        name.startswith("ECDHE-") and name.endswith(("-GCM-SHA256", "-GCM-SHA384", "-POLY1305")) for name in SAFE
+    )
 
 
 def test_all_suites_of_tls_1_3(folder: Path) -> None:

@@ -226,8 +226,7 @@ class GuardedProtocol(HttpToolsProtocol):
             transport.close()
         elif not self._limits.admit(transport):
             self._limits.observe(WebEvent.CERTIFICATE_REFUSED)
-            self._deaf = True
-            transport.abort()
+            self._reject(403, "The certificate has none of the names in client_allowed_sans.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection and its timers."""
@@ -363,6 +362,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _reject(self, status: int, detail: str) -> None:
         """Answer for the application and close; an answer that is on its way already is not mixed with another."""
+        logger.debug("a request was refused with %d: %s", status, detail)
         self._deaf = True
         is_broken_body = self._reading is _Reading.BODY
         if is_broken_body and (self.pipeline or self.cycle.response_started):

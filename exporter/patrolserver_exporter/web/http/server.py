@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, GuardedProtocol, WebEvent
 from patrolserver_exporter.web.http.requests import Problem
-from patrolserver_exporter.web.http.tls import ServerTls
+from patrolserver_exporter.web.http.tls import ServerTls, TlsServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,7 +173,7 @@ class WebServer:
         self._state = ServerState()
         self._bound: list[socket.socket] = []
         """Sockets that are not served yet."""
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsServer] = []
         self._addresses: list[Address] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_stopping = False
@@ -233,21 +233,14 @@ class WebServer:
             STOPPING_STATE: self._begins_to_stop,
         }
         loop = asyncio.get_running_loop()
-        timeouts = self._limits.timeouts
 
         def connect() -> asyncio.Protocol:
             return GuardedProtocol(config, self._state, app_state, self._limits, loop)
 
-        secure = self._tls is not None
-        server = await loop.create_server(
-            connect,
-            sock=sock,
-            backlog=1024,
-            ssl=self._tls.context if self._tls is not None else None,
-            ssl_handshake_timeout=timeouts.handshake if secure else None,
-            ssl_shutdown_timeout=timeouts.write if secure else None,
-        )
-        self._servers.append(server)
+        if self._tls is None:
+            self._servers.append(await loop.create_server(connect, sock=sock, backlog=1024))
+        else:
+            self._servers.append(TlsServer(sock, self._tls, connect, self._limits.timeouts))
         logger.info("listening on %s://%s", self.scheme, address)
 
     def _answer_errors(self, app: ASGIApp) -> ASGIApp:

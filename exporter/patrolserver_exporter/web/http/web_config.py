@@ -31,7 +31,14 @@ TLS12 = {
     "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    # Go called these secure before 1.22; files name them still.
+    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
 }
+SAFE = tuple(name for name in TLS12.values() if name.startswith("ECDHE-") and not name.endswith("-SHA"))
+"""What is offered with TLS 1.2 unless something else is configured: ephemeral keys, and ciphers that authenticate."""
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 
 
@@ -73,13 +80,13 @@ def _is_reason(meaning: object) -> bool:
     return isinstance(meaning, str)
 
 
-def _refused(reason: str) -> Meta:
-    def parse(_text: str) -> None:
-        raise Unfit(reason)
+def _pem(text: str) -> str:
+    if "-----BEGIN " not in text:
+        raise Unfit("needs PEM, which begins with -----BEGIN")
+    return text
 
-    return Value("nothing", parse, may_show=False).meta
 
-
+_Pem = Annotated[str, Value("PEM", _pem, may_show=False).meta]
 _Boolean = Annotated[bool, Value("boolean", boolean).meta]
 _OLD_TLS = "is too old to be served by today's OpenSSL; use TLS12 or TLS13"
 _UNVERIFIED = "cannot be honoured, as it takes certificates unverified; use RequireAndVerifyClientCert"
@@ -101,30 +108,39 @@ _CLIENT_AUTH = _choice(
 class TlsSettings:
     """``tls_server_config``."""
 
-    cert_file: Path
+    cert_file: Path | None = None
     """The certificate with its chain, PEM."""
-    key_file: Path
+    cert: _Pem | None = None
+    """The same, inline."""
+    key_file: Path | None = None
     """Its key, PEM, without a passphrase."""
+    key: _Pem | None = field(default=None, repr=False)
+    """The same, inline."""
     client_ca_file: Path | None = None
-    """The authorities that certify clients."""
+    """The authorities that certify clients; without these, all of the system's do."""
+    client_ca: _Pem | None = None
+    """The same, inline."""
     client_auth_type: Annotated[ssl.VerifyMode, Value("client_auth_type", _CLIENT_AUTH).meta] = ssl.CERT_NONE
     client_allowed_sans: tuple[str, ...] | None = None
     """Names, one of which a client has to have."""
     min_version: Annotated[ssl.TLSVersion, _VERSION.meta] = ssl.TLSVersion.TLSv1_2
     max_version: Annotated[ssl.TLSVersion, _VERSION.meta] = ssl.TLSVersion.TLSv1_3
     cipher_suites: tuple[Annotated[str, Value("cipher suite", suite).meta], ...] = ()
-    """In Go's names; empty for OpenSSL's own choice."""
+    """In Go's names; empty for `SAFE`."""
     curve_preferences: tuple[Annotated[str, Value("curve", values.choice(CURVES)).meta], ...] = ()
     """In OpenSSL's names; at most one."""
     prefer_server_cipher_suites: _Boolean = True
-    cert: Annotated[None, _refused("cannot be inline; write it to a file and name that in cert_file")] = None
-    key: Annotated[None, _refused("cannot be inline; write it to a file and name that in key_file")] = None
-    client_ca: Annotated[None, _refused("cannot be inline; write it to a file and name that in client_ca_file")] = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """What is read again when it changes."""
-        return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
+        return tuple(file for file in (self.cert_file, self.key_file, self.client_ca_file) if file is not None)
+
+    @property
+    def trusts_system_roots(self) -> bool:
+        """Whether any certificate lets a client in that some authority of the system has signed."""
+        verifies = self.client_auth_type is not ssl.CERT_NONE
+        return verifies and self.client_ca_file is None and self.client_ca is None
 
 
 def _contradictions(config: "WebConfig") -> list[tuple[str, str]]:
@@ -146,10 +162,15 @@ def _contradictions_of_tls(tls: TlsSettings) -> list[tuple[str, str]]:
         found.append(
             ("cipher_suites", "names suites of TLS 1.3, among which none can be chosen; name all three or none")
         )
-    if tls.client_ca_file and not verifies:
-        found.append(("client_ca_file", "is without effect; add client_auth_type: RequireAndVerifyClientCert"))
-    if verifies and not tls.client_ca_file:
-        found.append(("client_auth_type", "needs client_ca_file, to verify the clients' certificates with"))
+    for key in ("cert", "key", "client_ca"):
+        inline, file = getattr(tls, key), getattr(tls, f"{key}_file")
+        if inline is not None and file is not None:
+            found.append((key, f"is given, and {key}_file too; remove one of them"))
+        elif inline is None and file is None and key != "client_ca":
+            found.append((f"{key}_file", f"is missing; add it, or {key} with the PEM itself"))
+        elif key == "client_ca" and not verifies and (inline or file):
+            given = key if inline else f"{key}_file"
+            found.append((given, "is without effect; add client_auth_type: RequireAndVerifyClientCert"))
     if tls.client_allowed_sans is not None and tls.client_auth_type is not ssl.CERT_REQUIRED:
         found.append(("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert"))
     if tls.min_version > tls.max_version:
@@ -237,6 +258,10 @@ def load_web_config(path: Path) -> WebConfig:
     if isinstance(root, MappingNode):
         # Empty it means no TLS.
         root.value = [pair for pair in root.value if pair[0].value != "tls_server_config" or pair[1].value]
+        for key, section in root.value:
+            if key.value == "tls_server_config" and isinstance(section, MappingNode):
+                # As in Go, an empty text in it is none.
+                section.value = [pair for pair in section.value if pair[1].value != ""]
     reading = Reading(file=str(path), folder=path.parent)
     config: WebConfig = reading.whole(WebConfig, root)
     for key, message in _contradictions(config):
@@ -244,6 +269,19 @@ def load_web_config(path: Path) -> WebConfig:
     if reading.mistakes:
         raise ConfigError(tuple(reading.mistakes))
     return config
+
+
+def warnings_of(config: WebConfig) -> tuple[str, ...]:
+    """Return what to log at each start."""
+    tls = config.tls_server_config
+    if tls is None or not tls.trusts_system_roots or tls.client_allowed_sans is not None:
+        return ()
+    warning = (
+        "client_auth_type of the web configuration file is set without client_ca_file or client_ca, so that every"
+        " certificate that an authority of this system has signed lets a client in; name your own authority, or the"
+        " clients in client_allowed_sans"
+    )
+    return (warning,)
 
 
 Signature = tuple[tuple[int, int, int], ...]
