@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = ("demo", "simulator", "gate", "inbox")
+COMMANDS = ("demo", "simulator", "gate", "inbox", "doctor")
 """Modules of ``commands``; the one without a name is ``serve``."""
 
 

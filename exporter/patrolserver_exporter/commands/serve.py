@@ -49,6 +49,7 @@ commands:
   simulator   a stand-in for PatrolServer's API, for tests and trials
   gate        ask the running exporter whether servers may be deployed to
   inbox       list, show, replay or drop webhook deliveries of the running exporter
+  doctor      look at everything that the exporter needs, and say what is wrong
 
   patrolserver-exporter COMMAND --help tells more.
 

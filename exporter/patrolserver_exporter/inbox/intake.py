@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 
 MAX_IDENTIFIER = 128
+CHECKUP = "patrolserver_exporter_checkup"
+"""The one member of a made-up delivery, with which ``doctor`` tries the webhook's URL from outside. It is not kept."""
+_CHECKUP_BODY = re.compile(rb'\s*\{\s*"%s"\s*:\s*"([0-9a-f]{32})"\s*\}\s*' % CHECKUP.encode())
 _MOST_FIELDS = 100
 _BOUNDARY = re.compile(rb"--([!-~ ]{1,200})\r?\n")
 _TRUE = (1, True, "1", "true", "yes", "on")
@@ -57,6 +60,12 @@ def read_payload(body: bytes, content_type: str | None) -> Payload:
     if fields.get("webhook_patrolserver") not in _TRUE:
         raise UnreadableDelivery("The field webhook_patrolserver is missing or not 1, so this is no delivery.")
     return Payload(_id(fields, "webhook_id"), _id(fields, "event_id"), _identifier(fields))
+
+
+def read_checkup(body: bytes) -> str | None:
+    """The nonce of a made-up delivery; ``None`` for any other body."""
+    found = _CHECKUP_BODY.fullmatch(body)
+    return None if found is None else found[1].decode()
 
 
 def _fields(body: bytes, content_type: str) -> Mapping[str, Any]:

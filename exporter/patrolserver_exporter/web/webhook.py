@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
-from patrolserver_exporter.inbox.intake import UnreadableDelivery, read_payload
+from patrolserver_exporter.inbox.intake import CHECKUP, UnreadableDelivery, read_checkup, read_payload
 from patrolserver_exporter.lasting import ThrottledLog
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.models import Identifier
@@ -82,7 +82,12 @@ class WebhookApp:
             await account(scope, receive, send)
             return
         try:
-            payload = read_payload(await read_body(scope, receive), header(scope, b"content-type"))
+            body = await read_body(scope, receive)
+            if (nonce := read_checkup(body)) is not None:
+                log.info("A check-up tried the webhook's URL", extra=log_fields(account=account))
+                await _answer(send, f'{{"{CHECKUP}":"{nonce}"}}'.encode(), 200)
+                return
+            payload = read_payload(body, header(scope, b"content-type"))
         except ClientGone as error:
             self._count("other", "rejected")
             self._refuse("gone", scope, 408, f"it was not complete: {_uncapitalised(str(error))}", account=account)
@@ -187,9 +192,9 @@ class WebhookApp:
             log.log(level, "A delivery came in", extra=fields)
 
 
-async def _answer(send: Send, body: bytes) -> None:
+async def _answer(send: Send, body: bytes, status: int = 202) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

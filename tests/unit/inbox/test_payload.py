@@ -8,7 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from patrolserver_exporter.inbox.intake import MAX_IDENTIFIER, Payload, UnreadableDelivery, read_payload
+from patrolserver_exporter.inbox.intake import (
+    CHECKUP,
+    MAX_IDENTIFIER,
+    Payload,
+    UnreadableDelivery,
+    read_checkup,
+    read_payload,
+)
 from patrolserver_exporter.patrolserver.models import MAX_ID
 
 FIELDS: dict[str, Any] = {
@@ -164,3 +171,11 @@ def test_any_bytes_are_a_delivery_or_a_reason(body: bytes, content_type: str | N
         assert 0 < len(payload.identifier) <= MAX_IDENTIFIER
     assert refusal.startswith("The ")
     assert len(refusal) < 200
+
+
+def test_a_checkup_is_told_from_a_delivery() -> None:
+    """Only a body that is nothing else has a nonce; whatever could be a delivery is one."""
+    nonce = "0123456789abcdef" * 2
+    assert read_checkup(json.dumps({CHECKUP: nonce}).encode()) == nonce
+    for other in ({CHECKUP: nonce, **FIELDS}, {CHECKUP: nonce[1:]}, {CHECKUP: nonce.upper()}, FIELDS, {}):
+        assert read_checkup(json.dumps(other).encode()) is None

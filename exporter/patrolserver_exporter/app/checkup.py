@@ -1,0 +1,339 @@
+"""What ``doctor`` looks at, one finding after the other: accounts, store, the running exporter and its webhook's URL.
+
+It changes nothing: it reads no state file, writes no state, and the deliveries that it makes up are not kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+import sqlalchemy as sa
+import urllib3
+
+from patrolserver_exporter.inbox.intake import CHECKUP
+from patrolserver_exporter.patrolserver.client import PatrolServerClient
+from patrolserver_exporter.patrolserver.errors import PatrolServerError
+from patrolserver_exporter.store.database import create_reading_engine, database_file, redacted
+from patrolserver_exporter.sync.rules import Rules
+from patrolserver_exporter.web import operator_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from patrolserver_exporter.config.schema import Account, Config
+    from patrolserver_exporter.config.secret import Secret
+    from patrolserver_exporter.patrolserver.client import ApiCall
+    from patrolserver_exporter.patrolserver.models import Server
+
+_TIMEOUT: Final = 10.0
+_CLOCK_WARNING, _CLOCK_TROUBLE = 5.0, 60.0
+"""Seconds. The API's time has whole seconds, and a reply may be on its way for one or two."""
+_SPACE_WARNING, _SPACE_TROUBLE = 200 * 2**20, 20 * 2**20
+_DESCRIPTORS: Final = 1024
+"""Below that many, a burst of clients can keep the service from opening its files."""
+_POSTGRESQL: Final = 14
+_OPEN_FILES: Final = re.compile(r"^Max open files\s+(\d+|unlimited)", re.MULTILINE)
+
+
+class Grade(StrEnum):
+    """How a finding is meant."""
+
+    OK = "ok"
+    WARNING = "warning"
+    TROUBLE = "trouble"
+    SKIPPED = "skipped"
+    """It was not looked at; the text says why."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at. No text holds a secret."""
+
+    check: str
+    """What was looked at: ``account main``, ``store``, …"""
+    grade: Grade
+    found: str
+    """What was found."""
+    do: str = ""
+    """What to do about it; empty where there is nothing to do."""
+
+
+def check_up(
+    config: Config, *, external_url: str, ca_file: str | None, environ: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Look at everything, in the order in which trouble would spread. Calls the API once or twice an account."""
+    for account in config.accounts:
+        yield from _account(config, account)
+    yield from _store(config.store.url)
+    yield from _running(config, environ)
+    for account in config.accounts:
+        yield from _webhook(account, external_url, ca_file)
+
+
+def _ok(check: str, found: str) -> Finding:
+    return Finding(check, Grade.OK, found)
+
+
+def _warning(check: str, found: str, do: str) -> Finding:
+    return Finding(check, Grade.WARNING, found, do)
+
+
+def _trouble(check: str, found: str, do: str = "") -> Finding:
+    return Finding(check, Grade.TROUBLE, found, do)
+
+
+# Accounts
+
+
+def _account(config: Config, account: Account) -> Iterator[Finding]:
+    check = f"account {account.name}"
+    offsets: list[float] = []
+
+    def observe(call: ApiCall) -> None:
+        if call.clock_offset is not None:
+            offsets.append(call.clock_offset)
+
+    try:
+        client = PatrolServerClient(
+            account.name,
+            account.api_url,
+            lambda: (account.key.reveal(), account.secret.reveal()),
+            timeout=config.poll.timeout,
+            proxy_url=account.proxy_url.reveal() if account.proxy_url else None,
+            ca_file=account.ca_file,
+            pool_size=1,
+            observer=observe,
+        )
+    except (ValueError, OSError) as error:
+        yield _trouble(check, f"it cannot be called: {error}", "correct its api_url, proxy_url or ca_file")
+        return
+    try:
+        yield from _calls(check, client, Rules.of(config, account))
+    except PatrolServerError as error:
+        yield _trouble(check, error.what_happened, error.advice)
+    finally:
+        client.close()
+    if offsets:
+        yield _clock(offsets[-1])
+
+
+def _calls(check: str, client: PatrolServerClient, rules: Rules) -> Iterator[Finding]:
+    listed = client.servers()
+    watched = [server for server in listed.value if rules.watches(server.name)]
+    counted = f"{len(listed.value)} servers are listed, {len(watched)} of them are watched"
+    if not listed.complete:
+        why = "; ".join(listed.partial_because)
+        advice = "until it is whole no server is taken for gone, and the gate is unknown for globs"
+        yield _trouble(check, f"{counted}, but the list is not whole: {why}", advice)
+    elif not watched:
+        advice = (
+            "correct accounts[].servers" if listed.value else "add servers at PatrolServer; a gate over none is unknown"
+        )
+        yield _warning(check, counted, advice)
+    else:
+        yield _ok(check, counted)
+    if watched:
+        yield _poll(check, client, watched[0])
+
+
+def _poll(check: str, client: PatrolServerClient, server: Server) -> Finding:
+    polled = client.software(server.id)
+    found = f"{server.name} was polled: {len(polled.value)} software"
+    if not polled.complete:
+        why = "; ".join(polled.partial_because)
+        return _trouble(check, f"{found}, but not whole: {why}", "the gate is unknown for it")
+    if not polled.value:
+        return _warning(check, found, "the gate is unknown for it until a scan has found some; start one")
+    return _ok(check, found)
+
+
+def _clock(offset: float) -> Finding:
+    found = f"this machine's clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the API's"
+    if abs(offset) < _CLOCK_WARNING:
+        return _ok("clock", "this machine's clock agrees with the API's")
+    grade = Grade.TROUBLE if abs(offset) > _CLOCK_TROUBLE else Grade.WARNING
+    return Finding("clock", grade, found, "set it by NTP: ages and the gate go by it")
+
+
+# The store
+
+
+def _store(url: str) -> Iterator[Finding]:
+    file = database_file(url)
+    if file is None:
+        yield _postgresql(url)
+    else:
+        yield _sqlite(file)
+
+
+def _sqlite(file: Path) -> Finding:
+    folder = file.parent
+    if not folder.is_dir():
+        return _trouble("store", f"the folder {folder} does not exist", "create it for the exporter's user")
+    target = file if file.exists() else folder
+    if not os.access(target, os.W_OK):
+        advice = "run doctor as the exporter's user, or let that user write it"
+        return _trouble("store", f"{target} cannot be written by this user", advice)
+    free = shutil.disk_usage(folder).free
+    size = file.stat().st_size if file.exists() else 0
+    found = f"{file} has {_mib(size)}, {_mib(free)} are free beside it"
+    if free < _SPACE_WARNING:
+        grade = Grade.TROUBLE if free < _SPACE_TROUBLE else Grade.WARNING
+        return Finding("store", grade, found, "make room: on a full disk deliveries get a 503")
+    return _ok("store", found if size else f"{file} is not there yet, {_mib(free)} are free for it")
+
+
+def _postgresql(url: str) -> Finding:
+    try:
+        engine = create_reading_engine(url)
+        try:
+            with engine.connect() as connection:
+                version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
+        finally:
+            engine.dispose()
+    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        return _trouble("store", f"{redacted(url)} does not answer: {reason}", "correct store.url, or start it")
+    if version < _POSTGRESQL:
+        return _trouble("store", f"{redacted(url)} is PostgreSQL {version}", "PostgreSQL 14 or newer is needed")
+    return _ok("store", f"{redacted(url)} answers: PostgreSQL {version}")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+# The exporter that runs
+
+
+def _running(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    folder = operator_token.folder_for(config.store.url, environ)
+    path = folder / operator_token.FILE_NAME
+    try:
+        url, token = path.read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        yield Finding("exporter", Grade.SKIPPED, f"none has been started here: there is no {path}")
+        return
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not as an exporter writes it"
+        advice = "run doctor as the exporter's user or root"
+        yield _warning("exporter", f"{path} cannot be read: {reason}", advice)
+        return
+    try:
+        # Its own certificate may be for another name than 127.0.0.1, and the token is only sent to this machine.
+        answer = _ask("GET", f"{url}/-/ready", verify=False)
+        status = _ask("GET", f"{url}/api/v1/status", verify=False, headers={"Authorization": f"Bearer {token}"})
+    except requests.RequestException:
+        yield _warning("exporter", f"nothing answers at {url}", "start it, or read its log if it should run")
+        return
+    troubles = _troubles(status) or answer.text.splitlines()[1:]
+    grade = Grade.OK if answer.ok else Grade.TROUBLE
+    said = answer.text.splitlines()[0] if answer.text else f"status {answer.status_code}"
+    yield Finding("exporter", grade, f"{url}: {said}", "" if answer.ok else "see the lines below and its log")
+    for trouble in troubles:
+        yield _trouble("exporter", trouble)
+    yield from _limits(config)
+
+
+def _troubles(status: requests.Response) -> list[str]:
+    try:
+        return [str(trouble) for trouble in status.json()["troubles"]] if status.ok else []
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    """Of the process that holds the state file; one on PostgreSQL leaves no process id here."""
+    file = database_file(config.store.url)
+    if file is None:
+        return
+    try:
+        process = int(file.with_name(f"{file.name}.lock").read_text().strip())
+        text = Path(f"/proc/{process}/limits").read_text()
+    except (OSError, ValueError):
+        return
+    found = _OPEN_FILES.search(text)
+    if found and found[1] != "unlimited" and int(found[1]) < _DESCRIPTORS:
+        advice = f"set LimitNOFILE={2 * _DESCRIPTORS} in its unit"
+        yield _warning("limits", f"process {process} may open {found[1]} files", advice)
+    elif found:
+        yield _ok("limits", f"process {process} may open {found[1]} files")
+
+
+# The webhook's URL
+
+
+def _webhook(account: Account, external_url: str, ca_file: str | None) -> Iterator[Finding]:
+    check = f"webhook {account.name}"
+    if not account.webhook_tokens:
+        yield Finding(check, Grade.SKIPPED, "it is off: the account has no webhook_tokens")
+    elif not external_url:
+        advice = "give --web.external-url=URL, the one that PatrolServer calls, without /webhook"
+        yield Finding(check, Grade.SKIPPED, "its URL from outside is not known", advice)
+    else:
+        yield from (_deliver(check, external_url, token, ca_file) for token in account.webhook_tokens)
+
+
+def _deliver(check: str, external_url: str, token: Secret, ca_file: str | None) -> Finding:
+    nonce = secrets.token_hex(16)
+    url, shown = f"{external_url.rstrip('/')}/webhook/{token.reveal()}", f"{external_url.rstrip('/')}/webhook/…"
+    try:
+        answer = _ask("POST", url, json={CHECKUP: nonce}, verify=ca_file or True)
+    except requests.exceptions.SSLError:
+        advice = "PatrolServer would refuse it, too: check name, chain and dates (--ca-file: your own authority)"
+        return _trouble(check, f"{shown}: its certificate is not trusted", advice)
+    except requests.Timeout:
+        return _trouble(check, f"{shown} did not answer within {_TIMEOUT:.0f} s", "check firewall and proxy")
+    except requests.RequestException as error:
+        cause = "its host has no address" if "NameResolution" in repr(error) else "nothing answers there"
+        advice = "check the URL, DNS, firewall and proxy"
+        return _trouble(check, f"{shown}: {cause}", advice)
+    if answer.status_code == 200 and _member(answer, CHECKUP) == nonce:
+        return _ok(check, f"{shown} leads to an exporter that knows the token")
+    return _trouble(check, f"{shown} answered with status {answer.status_code}", _ADVICE.get(_kind(answer), ""))
+
+
+_ADVICE: Final = {
+    401: "the exporter there does not know this token: reload it, or correct the URL",
+    403: "webhook.allowed_networks does not hold this machine; from here no more can be told",
+    404: "the exporter serves the webhook under another path: check the proxy's prefix and --web.route-prefix",
+    413: "the proxy in front allows too small a body",
+    429: "too many wrong tokens were sent; try again in a minute",
+    503: "the exporter cannot take deliveries in: see its log",
+    "redirect": "PatrolServer does not follow redirects: enter the URL that it leads to",
+    "other": "something else answers there: check the proxy, and that no login page stands in front of /webhook",
+}
+
+
+def _kind(answer: requests.Response) -> int | str:
+    if 300 <= answer.status_code < 400:
+        return "redirect"
+    ours = answer.headers.get("content-type", "").startswith("application/problem+json")
+    return answer.status_code if ours and answer.status_code in _ADVICE else "other"
+
+
+def _member(answer: requests.Response, name: str) -> Any:
+    try:
+        data = answer.json()
+    except ValueError:
+        return None
+    return data.get(name) if isinstance(data, dict) else None
+
+
+def _ask(method: str, url: str, **options: Any) -> requests.Response:
+    """One request, with neither proxy nor password of the environment, and without following a redirect."""
+    if options.get("verify") is False and urlsplit(url).hostname not in {"127.0.0.1", "::1", "localhost"}:
+        options["verify"] = True
+    with requests.Session() as session, warnings.catch_warnings():
+        warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        session.trust_env = False
+        return session.request(method, url, timeout=_TIMEOUT, allow_redirects=False, **options)

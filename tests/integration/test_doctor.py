@@ -1,0 +1,234 @@
+"""``doctor``: each thing that can be wrong is found, said in plain words, and ends in the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from tests.harness.fleet import total, wait_for_polls
+from tests.harness.process import CONFIG, TOKEN, Exporter
+from tests.harness.prometheus import free_port
+from tests.harness.rawapi import RawApi
+
+from patrolserver_exporter.simulator.faults import Fault, FaultKind
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.harness.postgres import PostgresCluster
+
+ONE_SERVER = {"data": [{"id": 1, "name": "a"}]}
+Findings = dict[str, list[dict[str, str]]]
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=3, software=4)) as running:
+        yield running
+
+
+def doctor(config: Path, *flags: str, form: str = "json") -> subprocess.CompletedProcess[str]:
+    """Run it as an operator does, from the configuration's folder."""
+    command = [sys.executable, "-m", "patrolserver_exporter", "doctor", f"--config.file={config}", f"--format={form}"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PATROLSERVER")}
+    return subprocess.run(
+        [*command, *flags], capture_output=True, text=True, timeout=90, check=False, env=environ, cwd=config.parent
+    )
+
+
+def findings(ended: subprocess.CompletedProcess[str]) -> Findings:
+    """What it found, by what it looked at."""
+    assert ended.stderr == ""
+    found: Findings = {}
+    for finding in json.loads(ended.stdout):
+        found.setdefault(finding["check"], []).append(finding)
+    return found
+
+
+def write(folder: Path, api_url: str, store_url: str = "") -> Path:
+    config = folder / "patrolserver.yml"
+    config.touch(mode=0o600)
+    text = CONFIG.format(
+        api_url=api_url, interval="10m", settle="1s", store_url=store_url or f"sqlite:///{folder / 'state.db'}"
+    )
+    config.write_text(text)
+    return config
+
+
+def grades(found: Findings) -> dict[str, set[str]]:
+    return {check: {finding["grade"] for finding in some} for check, some in found.items()}
+
+
+def test_a_machine_on_which_all_is_well(tmp_path: Path, simulator: Simulator) -> None:
+    """A list call, a poll, the clock, the store, the running exporter, its limits, the webhook; exit code 0."""
+    with Exporter.watching(tmp_path, simulator.base_url, interval="5s") as exporter:
+        wait_for_polls(exporter, 3)
+        ended = doctor(exporter.config_file, f"--web.external-url={exporter.url}")
+        metrics, stored = exporter.metrics(), exporter.get("/api/v1/inbox", headers=exporter.operator).json()["items"]
+    assert ended.returncode == 0, ended.stdout
+    found = findings(ended)
+    assert set(found) == {
+        "configuration",
+        "account main",
+        "clock",
+        "store",
+        "exporter",
+        "limits",
+        "webhook main",
+    }
+    assert all(grade == {"ok"} for grade in grades(found).values()), ended.stdout
+    assert "3 servers are listed" in found["account main"][0]["found"]
+    assert stored == [], "the made-up delivery was kept"
+    assert total(metrics, "patrolserver_exporter_webhook_deliveries_total") == 0
+
+
+def test_a_machine_without_a_running_exporter(tmp_path: Path, simulator: Simulator) -> None:
+    """What cannot be looked at is said to be skipped, and is no trouble."""
+    ended = doctor(write(tmp_path, simulator.base_url))
+    assert ended.returncode == 0, ended.stdout
+    assert grades(findings(ended))["exporter"] == {"skipped"}
+    assert grades(findings(ended))["webhook main"] == {"skipped"}
+    assert not (tmp_path / "state.db").exists(), "it began a state"
+
+
+def test_a_table_for_people(tmp_path: Path, simulator: Simulator) -> None:
+    """One line a finding, the grade first, what to do behind it, the sum at the end."""
+    simulator.faults.add(Fault(kind=FaultKind.STATUS, status=401))
+    ended = doctor(write(tmp_path, simulator.base_url), form="table")
+    assert ended.returncode == 1
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("ok        configuration  it is sound")
+    assert any(line.startswith("trouble   account main") for line in lines)
+    assert "check this account's key and secret" in " ".join(ended.stdout.split())
+    assert lines[-1] == "1 thing is in trouble."
+
+
+def test_a_wrong_configuration_ends_with_2(tmp_path: Path) -> None:
+    """Each mistake with its place."""
+    config = tmp_path / "patrolserver.yml"
+    config.write_text("accounts: [{name: main, kee: k}]\npoll: {interval: never}\n")
+    ended = doctor(config)
+    assert ended.returncode == 2
+    mistakes = [finding["found"] for finding in findings(ended)["configuration"]]
+    assert any("kee" in mistake for mistake in mistakes)
+    assert any("poll.interval" in mistake for mistake in mistakes)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ({"kind": FaultKind.STATUS, "status": 500}, "500"),
+        ({"kind": FaultKind.STATUS, "status": 500, "path": "servers/*/software"}, "500"),
+        ({"kind": FaultKind.HTML}, ""),
+        ({"kind": FaultKind.REDIRECT, "location": "http://192.0.2.1/"}, "redirect"),
+    ],
+    ids=["list", "software", "html", "redirect"],
+)
+def test_an_api_that_fails(tmp_path: Path, simulator: Simulator, fault: dict[str, Any], says: str) -> None:
+    """A failing list or poll is a trouble of the account."""
+    simulator.faults.add(Fault(**fault))
+    ended = doctor(write(tmp_path, simulator.base_url))
+    assert ended.returncode == 1
+    account = findings(ended)["account main"][-1]
+    assert account["grade"] == "trouble"
+    assert says in account["found"]
+
+
+def test_an_account_that_cannot_be_reached(tmp_path: Path) -> None:
+    """Nothing answers at its URL: said with what to check."""
+    ended = doctor(write(tmp_path, f"http://127.0.0.1:{free_port()}"))
+    assert ended.returncode == 1
+    assert "api_url" in findings(ended)["account main"][0]["do"]
+
+
+@pytest.mark.parametrize(
+    ("replies", "grade", "says"),
+    [
+        ({"/servers": {"data": []}}, "warning", "0 servers"),
+        ({"/servers": {"data": [{"id": 1, "name": "a"}], "meta": {"total": 9}}}, "trouble", "not whole"),
+        (
+            {"/servers": {"data": [{"id": 1, "name": "a"}]}, "/servers/1/software": {"data": []}},
+            "warning",
+            "0 software",
+        ),
+    ],
+    ids=["no servers", "a part of the list", "no software"],
+)
+def test_what_nobody_can_vouch_for_is_never_ok(
+    tmp_path: Path, replies: dict[str, object], grade: str, says: str
+) -> None:
+    """An empty list, a part of one, a server without software: not fine."""
+    answers = {path: json.dumps(reply).encode() for path, reply in replies.items()}
+    with RawApi(answers) as api:
+        found = findings(doctor(write(tmp_path, api.base_url)))["account main"]
+    assert any(one["grade"] == grade and says in one["found"] for one in found), found
+
+
+def test_a_folder_that_is_missing(tmp_path: Path, simulator: Simulator) -> None:
+    """Told before the service would end with it."""
+    ended = doctor(write(tmp_path, simulator.base_url, f"sqlite:///{tmp_path}/none/state.db"))
+    assert ended.returncode == 1
+    assert "does not exist" in findings(ended)["store"][0]["found"]
+
+
+def test_a_database(tmp_path: Path, simulator: Simulator, postgres: PostgresCluster) -> None:
+    """PostgreSQL is asked for its version; one that is away is a trouble, without its password."""
+    url = postgres.create_database()
+    ended = doctor(write(tmp_path, simulator.base_url, url))
+    assert grades(findings(ended))["store"] == {"ok"}
+    postgres.drop_database(url)
+    away = f"postgresql+psycopg://ops:s3cr3t-canary@127.0.0.1:{free_port()}/state"
+    ended = doctor(write(tmp_path, simulator.base_url, away))
+    assert grades(findings(ended))["store"] == {"trouble"}
+    assert "s3cr3t-canary" not in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("another token", "does not know this token"),
+        ("another network", "allowed_networks"),
+        ("another path", "prefix"),
+        ("nobody there", "nothing answers"),
+        ("something else", "something else answers"),
+    ],
+)
+def test_a_webhook_url_that_leads_astray(tmp_path: Path, simulator: Simulator, change: str, says: str) -> None:
+    """Each way in which a delivery would not arrive has its own sentence."""
+    with Exporter.watching(tmp_path, simulator.base_url) as exporter:
+        url = exporter.url
+        if change == "another token":
+            exporter.write_config(exporter.config_file.read_text().replace(TOKEN, "other-token-0123456789"))
+        elif change == "another network":
+            text = exporter.config_file.read_text()
+            exporter.write_config(text.replace("webhook: {", "webhook: {allowed_networks: [192.0.2.0/24], "))
+            reload = requests.post(f"{url}/-/reload", headers=exporter.operator, timeout=20)
+            assert reload.status_code == 200
+        elif change == "another path":
+            url += "/prefix"
+        elif change == "nobody there":
+            url = f"http://127.0.0.1:{free_port()}"
+        else:
+            url = simulator.base_url
+        ended = doctor(exporter.config_file, f"--web.external-url={url}")
+    assert ended.returncode == 1
+    (finding,) = findings(ended)["webhook main"]
+    assert finding["grade"] == "trouble"
+    assert says in f"{finding['found']} {finding['do']}"
+    assert TOKEN not in ended.stdout
+
+
+def test_an_exporter_that_has_ended(tmp_path: Path, simulator: Simulator) -> None:
+    """Its token file is left, and nobody answers."""
+    with Exporter.watching(tmp_path, simulator.base_url) as exporter:
+        exporter.kill()
+        ended = doctor(exporter.config_file)
+    assert grades(findings(ended))["exporter"] == {"warning"}
