@@ -7,7 +7,6 @@ logging.getLogger(__name__).info("polled", extra=log_fields(account="main", serv
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import json
 import logging
@@ -16,17 +15,14 @@ import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Final, Literal, TextIO
-from urllib.parse import quote, quote_plus
+
+from patrolserver_exporter.redaction import MASK, MIN_MASKED, mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
 Field = str | int | float | bool | None
-MASK: Final = "***"
-MIN_MASKED: Final = 8
-"""Shorter secrets are masked only where a parameter's name tells them: ``demo`` is also a word."""
-
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 FORMATS: Final = ("logfmt", "json")
 
@@ -75,25 +71,23 @@ class Redactor:
 
     def __init__(self, *values: str) -> None:
         self._lock = threading.Lock()
-        self._forms: frozenset[str] = frozenset()
-        self._known: re.Pattern[str] | None = None
+        self._known: frozenset[str] = frozenset()
         self.register(*values)
 
     def register(self, *values: str) -> None:
-        """Mask these from now on, in plain, percent-encoded, escaped and base64 form. Earlier ones stay masked."""
-        forms = {form for value in values for form in _forms(value) if len(form) >= MIN_MASKED}
+        """Mask these from now on, however they are spelled. Earlier ones stay masked."""
         with self._lock:
-            self._forms |= forms
-            # The longest first: a secret may begin with another.
-            ordered = sorted(self._forms, key=lambda form: (-len(form), form))
-            self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+            self._known |= {value for value in values if len(value) >= MIN_MASKED}
+
+    def known(self) -> frozenset[str]:
+        """What is masked because it was registered."""
+        return self._known
 
     def redact(self, text: str) -> str:
         """Return the text with every secret masked."""
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
-        for pattern, mask in _PATTERNS:
-            text = pattern.sub(mask, text)
+        text = mask(text, self._known)
+        for pattern, masked in _PATTERNS:
+            text = pattern.sub(masked, text)
         return text
 
 
@@ -188,21 +182,6 @@ def log_uncaught_exceptions() -> None:
 
     sys.excepthook = main_hook
     threading.excepthook = thread_hook
-
-
-def _forms(value: str) -> Iterator[str]:
-    """Yield how a secret may look on its way into a line."""
-    raw = value.encode("utf-8", "surrogatepass")
-    yield value
-    for encoded in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
-        yield encoded
-        yield re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), encoded)
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield json.dumps(value).replace("/", r"\/")[1:-1]
-    yield repr(value)[1:-1]
-    yield _escaped(value)
-    yield base64.b64encode(raw).decode().rstrip("=")
 
 
 def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, object]]:

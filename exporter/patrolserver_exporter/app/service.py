@@ -104,7 +104,7 @@ class Service:
         self._telemetry = Telemetry(version=__version__, revision=revision, process_metrics=options.exporter_metrics)
         self._publisher = Publisher(self._telemetry, clock, loaded.config.metrics)
         self._store = Store(loaded.config.store.url, self._publisher.publish)
-        self._accounts = Accounts(self._store, self._publisher, self._telemetry, clock)
+        self._accounts = Accounts(self._store, self._publisher, self._telemetry, clock, redactor.known)
         self._dispatcher = Dispatcher(self._accounts.tick, lambda: self._telemetry.error("poller"))
         self._intake = Intake(self._store, self._telemetry)
         self._webhook = WebhookApp(self._intake, self._telemetry, clock)

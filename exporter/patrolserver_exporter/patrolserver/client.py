@@ -34,7 +34,6 @@ from patrolserver_exporter.patrolserver.errors import (
     Unreadable,
 )
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.patrolserver.redaction import keep_urls_out_of_logs
 from patrolserver_exporter.patrolserver.transport import (
     TRANSPORT_ERRORS,
     ApiAdapter,
@@ -47,9 +46,10 @@ from patrolserver_exporter.patrolserver.transport import (
     translate,
     without_credentials,
 )
+from patrolserver_exporter.redaction import keep_urls_out_of_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from requests import Response
@@ -186,6 +186,7 @@ class PatrolServerClient:
         before_page: asked before each page of a list but the first, in the calling thread; it may wait. False ends the
             reading, and the list is partial. Default: all pages are read.
         clock: what a ``Retry-After`` with a date is compared with.
+        hidden: what else must not show if a reply holds it, such as the tokens of webhooks; asked at each call.
 
     Raises:
         ValueError: ``api_url`` or ``proxy_url`` is not usable; the text does not repeat it.
@@ -205,6 +206,7 @@ class PatrolServerClient:
         observer: Callable[[ApiCall], None],
         before_page: Callable[[], bool] | None = None,
         clock: Clock | None = None,
+        hidden: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         keep_urls_out_of_logs()
         self._account = account
@@ -215,6 +217,7 @@ class PatrolServerClient:
         self._observer = observer
         self._before_page = before_page or (lambda: True)
         self._clock = clock or SystemClock()
+        self._hidden = hidden
         self._adapter = ApiAdapter(self._base, pool_size=pool_size, proxy_url=proxy_url, ca_file=ca_file)
         self._closed = False
         self._headers = CaseInsensitiveDict(
@@ -306,7 +309,7 @@ class PatrolServerClient:
             return Refused(f"the credentials cannot be read ({type(error).__name__})", place=place), None
         if not key or not secret:
             return Refused("the key or the secret is empty", place=place), None
-        secrets = (key, secret, self._proxy_url or "")
+        secrets = (key, secret, self._proxy_url or "", *sorted(self._hidden()))
         path, _, query = url.partition("?")
         reply = self._exchange(f"{path}?{pair}&{query}" if query else f"{path}?{pair}", secrets)
         if isinstance(reply, PatrolServerError):

@@ -14,8 +14,8 @@ import msgspec
 from patrolserver_exporter.patrolserver.completeness import Signs, read_or_none, read_signs, says_nothing
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
 from patrolserver_exporter.patrolserver.models import Parsed
-from patrolserver_exporter.patrolserver.redaction import may_hold, redact
 from patrolserver_exporter.patrolserver.values import Odd, clean, read_text
+from patrolserver_exporter.redaction import MIN_MASKED, may_hold, redact, redact_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,6 @@ _MESSAGE_LIMIT = 4_096
 _CODE_LIMIT = 1_024
 _ODDITIES_KEPT = 20
 _REASONS_KEPT = 10
-_MIN_MASKED = 8
 _STATUS_WITHOUT_DATA = frozenset({202, 204, 205})
 _MAX_LIST_DEPTH = 5
 _MAX_INT_DIGITS = 400
@@ -43,6 +42,11 @@ class Head:
     headers: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     """Credentials that the reply may echo."""
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """Those that are masked wherever they stand: masking ``demo`` would change the names of servers."""
+        return tuple(secret for secret in self.secrets if len(secret) >= MIN_MASKED)
 
     def clean_headers(self) -> dict[str, str]:
         """The headers without credentials. Masked before anything is cut, which would leave half of one."""
@@ -116,20 +120,23 @@ def decode_reply(body: bytes, head: Head) -> Any:
     """
     if head.status in _STATUS_WITHOUT_DATA:
         raise Unreadable(f"status {head.status} holds no data")
+    return _decode_masked(body, head)
+
+
+def _decode_masked(body: bytes, head: Head) -> Any:
     document = decode(body)
-    # Only long ones: masking "demo" wherever it stands would change the names of servers.
-    secrets = tuple(secret for secret in head.secrets if len(secret) >= _MIN_MASKED)
-    return _masked(document, secrets) if may_hold(body, secrets) else document
+    return redact_document(document, head.masked) if may_hold(body, head.masked) else document
 
 
-def _masked(value: Any, secrets: tuple[str, ...]) -> Any:
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if isinstance(value, list):
-        return [_masked(inner, secrets) for inner in value]
-    if isinstance(value, dict):
-        return {redact(key, secrets): _masked(inner, secrets) for key, inner in value.items()}
-    return value
+def shown_body(body: bytes, document: Any, head: Head) -> bytes:
+    """What may be kept of a reply that `decode_reply` made this document of.
+
+    Where it may hold credentials, this is the document written anew: an escape or a member that comes twice cannot hide
+    them there.
+    """
+    if not may_hold(body, head.secrets):
+        return body
+    return redact(json.dumps(document, ensure_ascii=False, separators=(",", ":")), head.secrets).encode("utf-8", "replace")
 
 
 def decode(body: bytes) -> Any:
@@ -282,10 +289,10 @@ def _holds_findings(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(one, dict) and not _OF_FINDINGS.isdisjoint(one) for one in value)
 
 
-def error_in(body: bytes) -> ApiError | None:
+def error_in(body: bytes, head: Head = PLAIN) -> ApiError | None:
     """The error that a reply reports, if it is readable and reports one."""
     try:
-        unwrap(decode(body))
+        unwrap(_decode_masked(body, head))
     except ApiError as error:
         return error
     except PatrolServerError:

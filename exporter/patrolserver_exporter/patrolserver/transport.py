@@ -29,7 +29,7 @@ from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from patrolserver_exporter.patrolserver.envelope import error_in
+from patrolserver_exporter.patrolserver.envelope import Head, error_in
 from patrolserver_exporter.patrolserver.errors import (
     ApiError,
     ConnectionFailed,
@@ -47,8 +47,8 @@ from patrolserver_exporter.patrolserver.errors import (
     UnexpectedStatus,
     Unreadable,
 )
-from patrolserver_exporter.patrolserver.redaction import redact
 from patrolserver_exporter.patrolserver.values import clean
+from patrolserver_exporter.redaction import redact
 
 if TYPE_CHECKING:
     import socket
@@ -285,7 +285,7 @@ def read_refusal(reply: Reply, secrets: Iterable[str]) -> PatrolServerError | No
     kind = _status_error(reply.status)
     if kind is RedirectRefused:
         return kind(_describe_redirect(reply.headers.get("Location"), secrets))
-    reported = error_in(reply.body)
+    reported = error_in(reply.body, Head(secrets=tuple(secrets)))
     if reported is None:
         return kind("")
     error = without_credentials(reported, reply.body, secrets)
@@ -338,7 +338,8 @@ def without_credentials(error: PatrolServerError, body: bytes, secrets: Iterable
         code = None if error.code is None else clean(redact(error.code, secrets), _CODE_SHOWN)
         return ApiError(code, clean(redact(error.message, secrets), _MESSAGE_SHOWN))
     if isinstance(error, Unreadable):
-        beginning = body[:_EXCERPT_READ].decode("utf-8", "replace")
+        # Without the zeros of another encoding, which would part a credential's letters.
+        beginning = body[:_EXCERPT_READ].replace(b"\0", b"").decode("utf-8", "replace")
         error.excerpt = clean(redact(beginning, secrets)[:_EXCERPT_SHOWN], _EXCERPT_SHOWN)
     return error
 

@@ -22,6 +22,7 @@ from patrolserver_exporter.patrolserver.envelope import (
     find_list,
     refuse_error,
     refuse_failure,
+    shown_body,
     unwrap,
 )
 from patrolserver_exporter.patrolserver.errors import ApiError, Unreadable
@@ -35,7 +36,6 @@ from patrolserver_exporter.patrolserver.models import (
     Software,
 )
 from patrolserver_exporter.patrolserver.paging import Pages
-from patrolserver_exporter.patrolserver.redaction import redact
 from patrolserver_exporter.patrolserver.values import (
     DESCRIPTION_LIMIT,
     LOCATION_LIMIT,
@@ -166,7 +166,7 @@ def parse_event(body: bytes, head: Head = PLAIN) -> Parsed[Event]:
     if isinstance(data, dict) and not _has_any(data, _EVENT_KEYS):
         refuse_error(data)
         data = data["data"] if isinstance(data.get("data"), dict) else data
-    shown = redact(body.decode("utf-8", "replace"), head.secrets).encode() if head.secrets else body
+    shown = shown_body(body, document, head)
     if data == [] or (enveloped and is_absent(data)):
         _note_part(notes, signs, 1)
         return notes.on(Event(), shown)

@@ -116,6 +116,7 @@ class RunningAccount:
         observer: Callable[[ApiCall], None],
         draw: Callable[[], float] = random.random,
         budgets: Budgets | None = None,
+        hidden: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.name = settings.name
         self.draw = draw
@@ -160,6 +161,7 @@ class RunningAccount:
             observer=self._observe,
             before_page=self._wait_for_page,
             clock=clock,
+            hidden=hidden,
         )
         polls, events = config.poll.max_requests_per_minute, self.events_per_minute
         self.budgets = budgets or Budgets(RequestBudget(polls, clock), RequestBudget(events, clock))

@@ -23,7 +23,7 @@ from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.worker import AccountWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
     from concurrent.futures import Future
 
     from patrolserver_exporter.clock import SteadyClock
@@ -139,10 +139,19 @@ class Accounts:
     Build it with the store's ``publisher``, then ``start``; ``tick`` wants to be called a few times a second.
     """
 
-    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry, clock: SteadyClock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        telemetry: Telemetry,
+        clock: SteadyClock,
+        hidden: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self._store = store
         self._telemetry = telemetry
         self._clock = clock
+        self._hidden = hidden
+        """Every secret: what an API's reply holds of them is masked before anything is kept."""
         self._running: dict[str, PollerAndWorker] = {}
         self._names: frozenset[str] = frozenset()
         """The configured accounts: late calls of others must not bring their series back."""
@@ -243,7 +252,12 @@ class Accounts:
     ) -> PollerAndWorker:
         self._telemetry.watch_account(settings.name)
         account = RunningAccount(
-            config, settings, clock=self._clock, observer=self._observe, budgets=self._budgets.get(settings.name)
+            config,
+            settings,
+            clock=self._clock,
+            observer=self._observe,
+            budgets=self._budgets.get(settings.name),
+            hidden=self._hidden,
         )
         self._budgets[settings.name] = account.budgets
         poller = AccountPoller(account, self._store, self._clock, self._telemetry)
