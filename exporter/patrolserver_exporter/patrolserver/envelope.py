@@ -136,7 +136,8 @@ def shown_body(body: bytes, document: Any, head: Head) -> bytes:
     """
     if not may_hold(body, head.secrets):
         return body
-    return redact(json.dumps(document, ensure_ascii=False, separators=(",", ":")), head.secrets).encode("utf-8", "replace")
+    written = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return redact(written, head.secrets).encode("utf-8", "replace")
 
 
 def decode(body: bytes) -> Any:

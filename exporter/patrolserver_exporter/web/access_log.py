@@ -6,7 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.logs import MASK, log_fields
+from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.redaction import MASK
 from patrolserver_exporter.web.access import header, principal_of
 
 if TYPE_CHECKING:
