@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
+from patrolserver_exporter import globs
 from patrolserver_exporter.config import values
 from patrolserver_exporter.config.problem import Unfit
 from patrolserver_exporter.config.reading import Value
@@ -36,6 +37,8 @@ ApiUrl = Annotated[str, Value("URL", values.api_url, may_show=False).meta]
 Token = Annotated[Secret, Value("secret", values.token).meta]
 _Name = Annotated[str, Value("name", values.name).meta]
 _PolicyName = Annotated[str, Value("name", _policy_name).meta]
+_LabelName = Annotated[str, Value("name", values.label_name).meta]
+_LabelValue = Annotated[str, Value("text", values.text).meta]
 if TYPE_CHECKING:
     _Networks = tuple[Network, ...]
 else:
@@ -79,11 +82,27 @@ class Account:
     """The webhook's URL is `/webhook/<token>`; the token tells the account. Several while one is replaced by another;
     none turns the webhook off for this account. Letters, digits and `-._~`, best 16 or more."""
     servers: ServerFilter = field(default_factory=ServerFilter)
+    labels: Mapping[Glob, Mapping[_LabelName, _LabelValue]] = field(default_factory=dict)
+    """Globs on the server's name, each with labels for the servers that match, such as `team: web`; of several that
+    match, later ones win. They show on `patrolserver_server_info`, in the API, on the pages and in the inventory."""
     # A secret, because it may hold a password.
     proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url).meta] | None = None
     """HTTP proxy to reach the API, with user and password if it needs them."""
     ca_file: Path | None = None
     """Certificate authorities (PEM) to trust instead of the usual ones."""
+
+    def labels_of(self, server_name: str) -> dict[str, str]:
+        """The labels of a server of that name, by the labels' names in order."""
+        return labels_of(self.labels, server_name)
+
+
+def labels_of(rules: Mapping[str, Mapping[str, str]], server_name: str) -> dict[str, str]:
+    """What an account's ``labels`` say of a server of that name, by the labels' names in order."""
+    found: dict[str, str] = {}
+    for glob, labels in rules.items():
+        if globs.matches(glob, server_name):
+            found |= labels
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,29 @@ def token(value: str) -> str:
     return value
 
 
+LABELS_IN_USE = frozenset(
+    (
+        *("account", "alertname", "component", "endpoint", "exploit", "identifier", "instance", "job", "kind", "le"),
+        *("location", "max_severity", "outcome", "parent", "policy", "pythonversion", "quantile", "reason"),
+        *("revision", "risk", "server", "server_id", "severity", "software", "state", "update_to", "verdict"),
+        *("verified", "version"),
+    )
+)
+"""Labels that the exporter's metrics and Prometheus itself have: another meaning would hide theirs in a join."""
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def label_name(value: str) -> str:
+    """The name of a label for servers."""
+    if not _LABEL.fullmatch(value):
+        raise Unfit("needs a label's name: letters, digits and _, a digit not first, at most 64 characters")
+    if value.startswith("__"):
+        raise Unfit("is a name for Prometheus alone, as it begins with __; choose another")
+    if value in LABELS_IN_USE:
+        raise Unfit("is a label that metrics have already; choose another")
+    return value
+
+
 def choice(meanings: Mapping[str, T]) -> Callable[[str], T]:
     """Make the parser of one of several words."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from patrolserver_exporter.config.schema import Metrics
@@ -59,3 +61,5 @@ class FleetRestored(msgspec.Struct, frozen=True):
     accounts: tuple[tuple[AccountRecord, int], ...]
     summaries: tuple[ServerSummary, ...]
     tallies: tuple[Tally, ...]
+    labels: Mapping[str, Mapping[str, Mapping[str, str]]] = msgspec.field(default_factory=dict)
+    """By account, its globs on servers' names, each with labels."""

@@ -7,6 +7,7 @@ All are gauges, whose lines are the same in the text format and in OpenMetrics.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.utils import floatToGoString
@@ -14,7 +15,7 @@ from prometheus_client.utils import floatToGoString
 from patrolserver_exporter.issues.model import SEVERITIES, STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
 
@@ -24,6 +25,8 @@ class ServerLabels(NamedTuple):
 
     account: str
     server: str
+    configured: Mapping[str, str]
+    """Those that the configuration gives the server, not rendered: only the info series has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,26 @@ class Family:
         return f"# HELP {self.name} {self.help}\n# TYPE {self.name} gauge\n".encode()
 
 
-def server_labels(summary: ServerSummary) -> ServerLabels:
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+def server_labels(summary: ServerSummary, configured: Mapping[str, str] = NO_LABELS) -> ServerLabels:
     """Render the labels that all series of a server share."""
     return ServerLabels(
         f'account="{_escape(summary.account)}"',
         f'server="{_escape(summary.name)}",server_id="{summary.server_id}"',
+        configured,
     )
 
 
-def render(families: Sequence[Family], summary: ServerSummary) -> list[bytes]:
-    """Make a server's lines, one item a family. A lone surrogate, which UTF-8 cannot carry, becomes a ``?``."""
-    labels = server_labels(summary)
+def render(
+    families: Sequence[Family], summary: ServerSummary, configured: Mapping[str, str] = NO_LABELS
+) -> list[bytes]:
+    """Make a server's lines, one item a family. A lone surrogate, which UTF-8 cannot carry, becomes a ``?``.
+
+    ``configured`` are the labels that the configuration gives the server.
+    """
+    labels = server_labels(summary, configured)
     return [family.lines(summary, labels).encode("utf-8", "replace") for family in families]
 
 
@@ -107,6 +119,10 @@ _VERIFIED = {True: "true", False: "false", None: "unknown"}
 
 def _server_info(summary: ServerSummary, labels: ServerLabels) -> str:
     verified = _VERIFIED[summary.verified]
+    if labels.configured:
+        rendered = {name: f'{name}="{_escape(value)}"' for name, value in labels.configured.items()}
+        rendered |= {"account": labels.account, "server": labels.server, "verified": f'verified="{verified}"'}
+        return f"patrolserver_server_info{{{','.join(rendered[name] for name in sorted(rendered))}}} 1.0\n"
     return f'patrolserver_server_info{{{labels.account},{labels.server},verified="{verified}"}} 1.0\n'
 
 

@@ -19,6 +19,7 @@ from patrolserver_exporter.live.account_series import AccountCollector, AccountS
 from patrolserver_exporter.live.encoding import EMPTY, Piece, deflate, encode, inflate
 from patrolserver_exporter.live.families import (
     EXPLOIT_INFO,
+    NO_LABELS,
     POLL_SUCCESS,
     SERVER_FAMILIES,
     SOFTWARE_INFO,
@@ -27,7 +28,7 @@ from patrolserver_exporter.live.families import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.issues.summary import ServerSummary
@@ -153,7 +154,7 @@ _CAPPED: tuple[_Capped, ...] = get_args(_Capped)
 class FleetExposition:
     """All series of servers and accounts. Safe from many threads: one at a time gets in, the others wait."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What it is made of, by keyword.
         self,
         *,
         software_enabled: bool,
@@ -161,8 +162,11 @@ class FleetExposition:
         software_limit_total: int,
         clock: Clock = _CLOCK,
         on_dropped: Callable[[DropReason, int], None] | None = None,
+        labels_of: Callable[[ServerSummary], Mapping[str, str]] = lambda _: NO_LABELS,
     ) -> None:
         """Start empty. ``software_limit_total`` bounds the series of software, and as many of exploits.
+
+        ``labels_of`` tells the labels that the configuration gives a server.
 
         ``on_dropped`` is told, each time a server is shown, how many of these series fall to a limit:
         ``server_limit`` (cut off in the summary) or ``total_limit`` (cut off here, whole servers at a time). So what it
@@ -170,6 +174,7 @@ class FleetExposition:
         """
         self._lock = Lock()
         self._clock = clock
+        self._labels_of = labels_of
         self._caps = tuple(
             _SeriesCap(field, software_limit_total, on_dropped)
             for field, enabled in zip(_CAPPED, (software_enabled, exploits_enabled), strict=True)
@@ -286,7 +291,8 @@ class FleetExposition:
         self._sums.put(summary)
         for cap in self._caps:
             summary = cap.apply(slot, summary)
-        self._count(self._blocks[slot // BLOCK_ROWS].put(slot % BLOCK_ROWS, render(self._families, summary)))
+        lines = render(self._families, summary, self._labels_of(summary))
+        self._count(self._blocks[slot // BLOCK_ROWS].put(slot % BLOCK_ROWS, lines))
 
     def _remove(self, account: str, server_id: int) -> None:
         slots = self._slots.get(account, {})

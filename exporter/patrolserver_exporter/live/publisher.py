@@ -9,6 +9,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.config.schema import labels_of
+from patrolserver_exporter.issues.summary import cut_label
 from patrolserver_exporter.live.account_series import AccountSeries
 from patrolserver_exporter.live.effects import (
     AccountShown,
@@ -30,15 +32,17 @@ from patrolserver_exporter.live.encoding import (
     negotiate,
     plain,
 )
+from patrolserver_exporter.live.families import NO_LABELS
 from patrolserver_exporter.live.fleet import FleetExposition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from prometheus_client.registry import Collector
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Metrics
+    from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.live.encoding import Format
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store.fleet import AccountRecord
@@ -103,6 +107,9 @@ class Publisher:
         self._accounts: dict[str, AccountSeries] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._listeners: dict[type, list[Callable[[], None]]] = {FeedGrew: [], InboxMoved: []}
+        self._labels: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
+        """By account, its globs on servers' names, each with labels."""
+        self._max_label_length = metrics.max_label_length
         self._fleet = self._new_fleet(metrics)
         self._scrape = Scrape(self._fleet, telemetry)
 
@@ -177,6 +184,7 @@ class Publisher:
         self._fleet.set_tallies(self._tallies.values())
 
     def _restore(self, effect: FleetRestored) -> None:
+        self._labels, self._max_label_length = effect.labels, effect.metrics.max_label_length
         self._fleet = self._new_fleet(effect.metrics)
         self._accounts.clear()
         self._tallies.clear()
@@ -192,4 +200,12 @@ class Publisher:
             software_limit_total=metrics.software_limit_total,
             clock=self._clock,
             on_dropped=self._telemetry.series_dropped,
+            labels_of=self._labels_of,
         )
+
+    def _labels_of(self, summary: ServerSummary) -> Mapping[str, str]:
+        rules = self._labels.get(summary.account)
+        if not rules:
+            return NO_LABELS
+        found = labels_of(rules, summary.name)
+        return {name: cut_label(value, self._max_label_length) for name, value in found.items()}

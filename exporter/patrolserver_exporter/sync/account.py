@@ -7,6 +7,7 @@ import datetime as dt
 import logging
 import random
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from patrolserver_exporter.config.problem import ConfigError
@@ -191,7 +192,8 @@ class RunningAccount:
     def is_configured_as(self, config: Config, settings: Account) -> bool:
         """Whether it can go on as it is under this configuration."""
         with self._lock:
-            mine = (self._settings, self._config.poll, self._config.webhook)
+            # Labels only show, so they interrupt nothing.
+            mine = (replace(self._settings, labels=settings.labels), self._config.poll, self._config.webhook)
         return mine == (settings, config.poll, config.webhook)
 
     def adopt(self, config: Config, settings: Account, rules: Rules) -> None:

@@ -71,6 +71,7 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
             tuple((record, len(servers[name])) for name, record in accounts.items()),
             tuple(record.summary for records in servers.values() for record in records),
             tuple(tallies),
+            {name: rules[name].labels for name in names},
         )
     )
     left = tuple((record.account, record.server_id) for record in stale[RECLASSIFIED_AT_ONCE:])

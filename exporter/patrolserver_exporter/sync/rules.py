@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from patrolserver_exporter import globs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from patrolserver_exporter.config.schema import Account, Config, ServerFilter
     from patrolserver_exporter.issues.model import Waiver
 
@@ -29,6 +31,8 @@ class Rules:
     exploit_series: bool
     software_limit_per_server: int
     max_label_length: int
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Globs on servers' names, each with labels that its servers show."""
 
     @classmethod
     def of(cls, config: Config, account: Account) -> Self:
@@ -42,6 +46,7 @@ class Rules:
             exploit_series=config.metrics.exploits,
             software_limit_per_server=config.metrics.software_limit_per_server,
             max_label_length=config.metrics.max_label_length,
+            labels=account.labels,
         )
 
     @property

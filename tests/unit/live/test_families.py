@@ -6,6 +6,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from tests.unit.live import fleets
 from tests.unit.live.oracle import OracleCollector
@@ -78,3 +80,29 @@ def test_lone_surrogates_are_replaced(name: str) -> None:
     lines = render(FAMILIES, msgspec.structs.replace(fleets.server(1), name=name + "\ud800"))
     assert b'?",server_id="1"' in lines[0]
     lines[0].decode()
+
+
+def test_the_labels_of_the_configuration_stand_on_the_info_series_alone() -> None:
+    """They come in the order of the alphabet among the others, as the client library writes them, and escaped."""
+    summary = fleets.server(1)
+    configured = {"Z": "a", "_x": 'say "hi"', "team": "web", "zone": "b\\c"}
+    lines = dict(zip((one.name for one in FAMILIES), render(FAMILIES, summary, configured), strict=True))
+    plain = dict(zip((one.name for one in FAMILIES), render(FAMILIES, summary), strict=True))
+    named = {"account": "default", "server_id": "1", "server": "web-1.example.org", "verified": "true", **configured}
+    family = GaugeMetricFamily("patrolserver_server_info", "A watched server; always 1.", labels=list(named))
+    family.add_metric(list(named.values()), 1.0)
+    registry = CollectorRegistry()
+    registry.register(Fixed(family))
+    assert lines["patrolserver_server_info"] == generate_latest(registry).splitlines(keepends=True)[2]
+    assert {name for name in lines if lines[name] != plain[name]} == {"patrolserver_server_info"}
+
+
+class Fixed:
+    """A collector of one family."""
+
+    def __init__(self, family: GaugeMetricFamily) -> None:
+        self._family = family
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """Give it."""
+        return [self._family]

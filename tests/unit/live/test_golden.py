@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
+import re
 from pathlib import Path
 
 from tests.harness.ticking import HeldClock
 from tests.unit.sync.accounts import configured
 
+from patrolserver_exporter.config.values import LABELS_IN_USE
 from patrolserver_exporter.gate.verdict import Verdict
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.model import Severity, Waiver
@@ -120,3 +122,9 @@ def test_the_exposition_of_a_known_fleet_is_that_of_the_file() -> None:
     if os.environ.get("REGENERATE"):
         FILE.write_text(exposition(), encoding="utf-8")
     assert exposition() == FILE.read_text(encoding="utf-8")
+
+
+def test_no_configured_label_can_hide_one_of_the_metrics() -> None:
+    """Every label that any series has is refused in ``accounts[].labels``, so that a join keeps its meaning."""
+    used = {name for line in exposition().splitlines() for name in re.findall(r'[{,]([A-Za-z_]+)="', line)}
+    assert used - {"implementation", "major", "minor", "patchlevel", "generation"} <= LABELS_IN_USE

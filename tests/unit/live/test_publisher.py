@@ -59,6 +59,22 @@ def test_effects_show_in_the_order_in_which_they_were_committed(publisher: Publi
     assert [name in text for name in ("s1.", "s2.", "s3.")] == [False, False, True]
 
 
+def test_labels_of_the_configuration_follow_a_restore_and_a_new_name(publisher: Publisher) -> None:
+    """A reload brings other labels to every server; one that gets another name gets the labels of that."""
+    rules = {"main": {"s*": {"team": "web"}, "db*": {"team": "x" * 200}}}
+    publisher.publish([FleetRestored(configured().metrics, (), (server(1), server(1, "other")), (), rules)])
+    infos = re.findall("patrolserver_server_info{.*", scrape(publisher))
+    assert [re.findall('account="(.*?)"|team="(.*?)"', info) for info in infos] == [
+        [("main", ""), ("", "web")],
+        [("other", "")],
+    ]
+    publisher.publish([ServerShown(replace(server(1), name="DB1"))])
+    (team,) = re.findall('team="(.*?)"', scrape(publisher))
+    assert len(team) == configured().metrics.max_label_length
+    publisher.publish([FleetRestored(configured().metrics, (), (server(1),), ())])
+    assert "team=" not in scrape(publisher)
+
+
 def test_accounts_and_counters_are_shown_and_end_with_a_restore(publisher: Publisher) -> None:
     """A restore shows exactly what it brings: what an account had before that is gone."""
     record = AccountRecord(name="main", up=True, last_success_at=1.5)
