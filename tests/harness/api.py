@@ -28,7 +28,7 @@ from patrolserver_exporter.web.http.protocol import ConnectionLimits
 from patrolserver_exporter.web.http.requests import main_app, not_found_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tests.serving import Served
 
@@ -144,6 +144,7 @@ def serving_api(
     waivers: Sequence[Waiver] = (),
     tokens: Sequence[ApiToken] = (),
     gate: Gate | None = None,
+    labels: Mapping[str, Mapping[str, str]] | None = None,
     address: str = "127.0.0.1:0",
     turn_timeout: float = 20.0,
 ) -> Iterator[ServedApi]:
@@ -157,7 +158,12 @@ def serving_api(
                 for listener in listeners:
                     listener()
 
-    account = Account(name="main", key=Secret.literal("key-of-main"), secret=Secret.literal("secret-of-main"))
+    account = Account(
+        name="main",
+        key=Secret.literal("key-of-main"),
+        secret=Secret.literal("secret-of-main"),
+        labels=labels or {},
+    )
     config = Config(accounts=(account,), issues=Issues(waivers=tuple(waivers)), gate=gate or Gate())
     accounts, redactor = Accounts(), Redactor()
     with Store(store_url, publish, turn_timeout=turn_timeout) as store:

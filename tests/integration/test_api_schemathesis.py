@@ -20,7 +20,7 @@ from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Change, ChangeKind, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit
-from patrolserver_exporter.store import Store, history, tables
+from patrolserver_exporter.store import Store, fleet, history, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +73,8 @@ def fill(unit: Unit) -> None:
             last_scan_at=0.0,
         )
         history.record(unit.connection, name, [Change(kind=kind, at=NOON, issue=found[0]) for kind in ChangeKind])
+    # The targets of an account that never had a list are a 503, which is no mistake but looks like one.
+    fleet.save_account(unit.connection, fleet.AccountRecord(name="main", up=False, last_success_at=NOON))
     news = [NewDelivery("main", 2**53 - 1, number, HOSTILE[number % 12], NOON) for number in range(1, 31)]
     BoundedInbox(100).accept(unit, news)
     states = list(DeliveryState)

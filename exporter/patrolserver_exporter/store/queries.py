@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.globs import any_matches, matches
-from patrolserver_exporter.issues.model import Issue
+from patrolserver_exporter.issues.model import Issue, IssueExploit, Kind
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.store.fleet import RECORD_COLUMNS, ServerRecord, record_of
 from patrolserver_exporter.store.tables import issues, servers, unseal
@@ -106,26 +106,101 @@ def gone_servers(
 # Lists
 
 
-class ServersWanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which servers a list has; empty narrows nothing."""
+class IssuesWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which issues a list has; empty narrows nothing."""
 
     accounts: tuple[str, ...] = ()
     severities: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     keys: frozenset[ServerKey] | None = None
+    """Issues of these servers."""
+    names: frozenset[str] | None = None
+    """Issues of software with one of these canonical names."""
+    exploits: tuple[str, ...] = ()
+    """Issues with an exploit whose id or CVE matches one of these globs."""
+    fixed: bool | None = False
+    waived: bool | None = None
+    """With ``exploits`` also whether a waiver covers the exploit that matches."""
+
+    @property
+    def is_plain(self) -> bool:
+        """The database alone can tell which ones fit."""
+        return not self.exploits and all(chosen is None or len(chosen) <= CHUNK for chosen in (self.keys, self.names))
+
+    @property
+    def by_issue(self) -> bool:
+        """Something is asked of the issue itself, and not only of its account and server."""
+        asked = (self.severities, self.kinds, self.exploits)
+        return any(asked) or self.names is not None or self.waived is not None
+
+    def fits(self, row: sa.Row[Any]) -> bool:
+        """Whether a row of `issue_rows`, which the database let through, is wanted."""
+        if self.keys is not None and (row.account, row.server_id) not in self.keys:
+            return False
+        if self.names is not None and row.canonical_name not in self.names:
+            return False
+        return not self.exploits or self._has_exploit(unseal(row.document, _Exploits))
+
+    def _has_exploit(self, issue: _Exploits) -> bool:
+        matching = [one for one in issue.exploits if any_name_matches(self.exploits, one)]
+        if self.waived is None:
+            return bool(matching)
+        whole = issue.waived_until is not None
+        return any((whole or one.waived) is self.waived for one in matching)
+
+
+class _Exploits(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of an issue that tells its exploits."""
+
+    exploits: tuple[IssueExploit, ...] = ()
+    waived_until: str | None = None
+
+
+def any_name_matches(globs: Iterable[str], exploit: IssueExploit) -> bool:
+    """Whether its id or its CVE matches one of the globs, as waivers see it."""
+    return any(name is not None and any_matches(globs, name) for name in (exploit.id, exploit.cve))
+
+
+def names_meant(connection: sa.Connection, globs: Sequence[str], *, fixed: bool | None = False) -> frozenset[str]:
+    """The canonical names, of software with issues, that match one of the globs."""
+    query = sa.select(issues.c.canonical_name).distinct()
+    if fixed is not None:
+        query = query.where(issues.c.fixed_at.is_not(None) if fixed else issues.c.fixed_at.is_(None))
+    return frozenset(name for (name,) in connection.execute(query) if any_matches(globs, name))
+
+
+class ServersWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which servers a list has; empty narrows nothing."""
+
+    accounts: tuple[str, ...] = ()
+    keys: frozenset[ServerKey] | None = None
+    issue: IssuesWanted | None = None
+    """Only servers that have an issue like that, which the database alone can tell (``is_plain``)."""
+
+
+def servers_condition(wanted: ServersWanted) -> sa.ColumnElement[bool]:
+    """Which servers that are here are wanted, their keys left aside."""
+    parts: list[sa.ColumnElement[bool]] = [HERE]
+    if wanted.accounts:
+        parts.append(servers.c.account.in_(wanted.accounts))
+    if wanted.issue is not None:
+        parts.append(_has_issue(wanted.issue))
+    return sa.and_(*parts)
+
+
+def _has_issue(wanted: IssuesWanted) -> sa.ColumnElement[bool]:
+    if wanted == IssuesWanted(severities=wanted.severities, waived=False) and wanted.severities:
+        # Counted beside the server already.
+        return sa.or_(*(servers.c[severity] > 0 for severity in wanted.severities))
+    mine = sa.and_(issues.c.account == servers.c.account, issues.c.server_id == servers.c.server_id)
+    return sa.exists().where(mine, *_issue_conditions(wanted))
 
 
 def servers_page(
     connection: sa.Connection, wanted: ServersWanted, after: tuple[str, int] | None, limit: int
 ) -> list[ServerRecord]:
     """Up to ``limit`` servers by account and id, after that one."""
-    query = sa.select(*RECORD_COLUMNS).where(HERE)
-    if wanted.accounts:
-        query = query.where(servers.c.account.in_(wanted.accounts))
-    if wanted.severities:
-        query = query.where(sa.or_(*(servers.c[severity] > 0 for severity in wanted.severities)))
-    if wanted.kinds:
-        query = query.where(_has_open_issue_of(wanted.kinds))
+    query = sa.select(*RECORD_COLUMNS).where(servers_condition(wanted))
     if wanted.keys is not None:
         return _records_among(connection, query, wanted.keys, after, limit)
     if after is not None:
@@ -136,16 +211,6 @@ def servers_page(
         query = query.where(later, servers.c.account >= account)
     query = query.order_by(servers.c.account, servers.c.server_id).limit(limit)
     return [record_of(row) for row in connection.execute(query)]
-
-
-def _has_open_issue_of(kinds: Sequence[str]) -> sa.Exists:
-    return sa.exists().where(
-        issues.c.account == servers.c.account,
-        issues.c.server_id == servers.c.server_id,
-        issues.c.fixed_at.is_(None),
-        issues.c.waived.is_(False),
-        issues.c.kind.in_(kinds),
-    )
 
 
 def _records_among(
@@ -177,17 +242,6 @@ def is_one_of(table: sa.Table, keys: Sequence[ServerKey]) -> sa.ColumnElement[bo
     )
 
 
-class IssuesWanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which issues a list has; empty narrows nothing."""
-
-    accounts: tuple[str, ...] = ()
-    severities: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-    keys: frozenset[ServerKey] | None = None
-    fixed: bool | None = False
-    waived: bool | None = None
-
-
 class IssueRow(NamedTuple):
     """An issue in a list: its place, and what its server is called."""
 
@@ -196,52 +250,64 @@ class IssueRow(NamedTuple):
     issue: Issue
 
 
-def issues_page(
-    connection: sa.Connection,
-    wanted: IssuesWanted,
-    matches: Callable[[str], bool] | None,
-    after: int,
-    limit: int,
-) -> tuple[list[IssueRow], int | None]:
-    """Up to ``limit`` issues by row after that one, whose canonical name ``matches``.
+def issue_rows(
+    connection: sa.Connection, wanted: IssuesWanted, after: int, limit: int
+) -> tuple[list[sa.Row[Any]], int | None]:
+    """Up to ``limit`` issues that are wanted, by row after that one: ``id`` to ``document``, still sealed.
 
     Also where to go on; ``None`` at the end. Before it less than ``limit`` may come back, because a scan is bounded.
     """
     query = _issues_query(wanted).where(issues.c.id > after).order_by(issues.c.id)
-    narrows = matches is not None or (wanted.keys is not None and len(wanted.keys) > CHUNK)
-    scan = SCAN_LIMIT if narrows else limit + 1
-    found: list[IssueRow] = []
+    scan = limit + 1 if wanted.is_plain else SCAN_LIMIT
+    found: list[sa.Row[Any]] = []
     seen, last = 0, after
-    for row, account, server_id, canonical_name, name, document in connection.execute(query.limit(scan)):
+    for row in connection.execute(query.limit(scan)):
         if len(found) == limit:
             return found, last
-        seen, last = seen + 1, row
-        if wanted.keys is not None and (account, server_id) not in wanted.keys:
-            continue
-        if matches is None or matches(canonical_name):
-            found.append(IssueRow(row, name, unseal(document, Issue)))
+        seen, last = seen + 1, row.id
+        if wanted.is_plain or wanted.fits(row):
+            found.append(row)
     return found, last if seen == scan else None
+
+
+def issues_page(
+    connection: sa.Connection, wanted: IssuesWanted, after: int, limit: int
+) -> tuple[list[IssueRow], int | None]:
+    """The same, as issues."""
+    rows, on = issue_rows(connection, wanted, after, limit)
+    return [IssueRow(row.id, row.name, unseal(row.document, Issue)) for row in rows], on
 
 
 def _issues_query(wanted: IssuesWanted) -> sa.Select[Any]:
     here = sa.and_(servers.c.account == issues.c.account, servers.c.server_id == issues.c.server_id, HERE)
-    query = sa.select(
-        issues.c.id, issues.c.account, issues.c.server_id, issues.c.canonical_name, servers.c.name, issues.c.document
-    ).select_from(issues.join(servers, here))
+    columns = (issues.c.id, issues.c.account, issues.c.server_id, issues.c.canonical_name, issues.c.severity)
+    query = sa.select(*columns, servers.c.name, issues.c.document).select_from(issues.join(servers, here))
+    return query.where(*_issue_conditions(wanted))
+
+
+def _issue_conditions(wanted: IssuesWanted) -> list[sa.ColumnElement[bool]]:
+    """What the database can tell of an issue."""
+    parts: list[sa.ColumnElement[bool]] = []
     if wanted.fixed is not None:
-        query = query.where(issues.c.fixed_at.is_not(None) if wanted.fixed else issues.c.fixed_at.is_(None))
-    if wanted.waived is not None:
-        query = query.where(issues.c.waived.is_(wanted.waived))
-    for column, values in (
-        (issues.c.account, wanted.accounts),
-        (issues.c.severity, wanted.severities),
-        (issues.c.kind, wanted.kinds),
-    ):
-        if values:
-            query = query.where(column.in_(values))
+        parts.append(issues.c.fixed_at.is_not(None) if wanted.fixed else issues.c.fixed_at.is_(None))
+    if wanted.waived is not None and not wanted.exploits:
+        parts.append(issues.c.waived.is_(wanted.waived))
+    if wanted.exploits:
+        parts.append(issues.c.kind == Kind.EXPLOITABLE.value)
+    parts += [
+        column.in_(chosen)
+        for column, chosen in (
+            (issues.c.account, wanted.accounts),
+            (issues.c.severity, wanted.severities),
+            (issues.c.kind, wanted.kinds),
+        )
+        if chosen
+    ]
+    if wanted.names is not None and len(wanted.names) <= CHUNK:
+        parts.append(issues.c.canonical_name.in_(sorted(wanted.names)) if wanted.names else sa.false())
     if wanted.keys is not None and len(wanted.keys) <= CHUNK:
-        query = query.where(is_one_of(issues, sorted(wanted.keys)) if wanted.keys else sa.false())
-    return query
+        parts.append(is_one_of(issues, sorted(wanted.keys)) if wanted.keys else sa.false())
+    return parts
 
 
 MAX_GLOBS = 100

@@ -77,7 +77,7 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PollState(msgspec.Struct, frozen=True):
-    """The part of a server's state and summary that tells what its polls are worth."""
+    """The part of a server's state and summary that tells what its polls are worth, and how it stands."""
 
     account: str
     server_id: int
@@ -89,6 +89,13 @@ class PollState(msgspec.Struct, frozen=True):
     """The last successful poll showed no software at all."""
     open_issues: tuple[int, int, int, int] | None = None
     exploits_unknown_risk: int = 0
+    software: tuple[int, int, int, int] | None = None
+    exploits: int | None = None
+    exploit_risk_max: float | None = None
+    in_doubt: bool = False
+    scanning: bool = False
+    last_scan_at: float | None = None
+    verified: bool | None = None
 
 
 class _Emptiness(msgspec.Struct, frozen=True):

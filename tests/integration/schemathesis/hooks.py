@@ -30,6 +30,7 @@ DURATIONS = st.builds(
 # Which list a cursor belongs to is only known once the request is there: see below.
 schemathesis.openapi.format("cursor", st.just("CURSOR"))
 schemathesis.openapi.format("line", LINES)
+schemathesis.openapi.format("label", st.builds("{}={}".format, LINES.map(lambda text: text.replace("=", "_")), LINES))
 schemathesis.openapi.format("go-duration", DURATIONS)
 # The one that there is without a configuration.
 schemathesis.openapi.format("policy-name", st.just("builtin"))
@@ -43,13 +44,16 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     for name in ("cursor", "after"):
         if query.get(name) == "CURSOR":
             place = len(json.dumps(query, default=str)) % 40
-            members = {
+            places: dict[str, dict[str, Any]] = {
                 "servers": {"k": "s", "account": "main", "server_id": place},
                 "issues": {"k": "i", "row": place},
                 "software": {"k": "w", "name": "php", "location": "/", "ordinal": place},
+                "exploits": {"k": "fx", "name": "CVE-2026-0001", "named_by": "cve", "software": ""},
                 "changes": {"k": "c", "row": place},
                 "inbox": {"k": "d", "row": place},
-            }[kind]
+                "fleet": {"k": "fw", "name": "php", "version": str(place)},
+            }
+            members = places["fleet" if case.path == "/api/v1/software" else kind]
             query[name] = cursor(members)
     wait = query.get("wait")
     if isinstance(wait, (int, float)) and not isinstance(wait, bool) and 0 < wait <= 60:

@@ -16,6 +16,8 @@ CURSORS = st.one_of(
     st.builds(cursors.ServersCursor, TEXTS, NUMBERS),
     st.builds(cursors.IssuesCursor, NUMBERS),
     st.builds(cursors.SoftwareCursor, TEXTS, TEXTS, NUMBERS),
+    st.builds(cursors.FleetSoftwareCursor, TEXTS, TEXTS),
+    st.builds(cursors.ExploitsCursor, TEXTS, TEXTS, TEXTS),
     st.builds(cursors.ChangesCursor, NUMBERS),
     st.builds(cursors.InboxCursor, NUMBERS),
 )

@@ -26,9 +26,13 @@ def test_every_example_fits_its_type(operation: Any) -> None:
     if operation.answer is not None:
         shown = msgspec.convert(operation.example, operation.answer)
         assert msgspec.to_builtins(shown) == msgspec.to_builtins(msgspec.convert(operation.example, operation.answer))
-        assert set(operation.example) == set(msgspec.to_builtins(shown))
+        assert named_in(operation.example) == named_in(msgspec.to_builtins(shown))
     if operation.body is not None:
         msgspec.convert(operation.body_example, operation.body)
+
+
+def named_in(example: Any) -> list[set[str]]:
+    return [set(one) for one in (example if isinstance(example, list) else [example])]
 
 
 def test_every_reference_leads_somewhere() -> None:

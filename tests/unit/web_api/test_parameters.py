@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from patrolserver_exporter.issues.model import Severity
 from patrolserver_exporter.web.api import endpoint
-from patrolserver_exporter.web.api.endpoint import ChangesQuery, IssuesQuery, IssueState, ServersQuery, Waived
+from patrolserver_exporter.web.api.endpoint import ChangesQuery, FleetQuery, IssuesQuery, IssueState, Waived
 from patrolserver_exporter.web.http.requests import ApiError
 
 
@@ -53,7 +53,7 @@ def test_a_wait_is_a_number_of_seconds_up_to_a_minute(wait: str) -> None:
 def test_a_thousand_parameters_are_the_limit() -> None:
     """A flood of parameters is refused before it is looked at."""
     with pytest.raises(ApiError, match="1000"):
-        endpoint.read(b"&".join([b"server=a"] * 1001), ServersQuery)
+        endpoint.read(b"&".join([b"server=a"] * 1001), FleetQuery)
 
 
 @given(st.binary(max_size=60))

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.web.api import changes, endpoint, examples, fleet, gate, inbox, openapi, status, types
+from patrolserver_exporter.web.api import (
+    changes,
+    endpoint,
+    examples,
+    fleet,
+    gate,
+    inbox,
+    openapi,
+    over_fleet,
+    sheets,
+    status,
+    types,
+)
 from patrolserver_exporter.web.api.endpoint import Operation, Reply
 
 if TYPE_CHECKING:
@@ -26,8 +38,9 @@ OPERATIONS = (
         path="/servers",
         summary="Servers by account and id",
         handler=fleet.servers,
-        query=endpoint.ServersQuery,
+        query=endpoint.FleetQuery,
         answer=types.ServerPage,
+        csv=sheets.SERVERS.head,
         example=examples.SERVERS,
     ),
     Operation(
@@ -38,6 +51,7 @@ OPERATIONS = (
         handler=fleet.server_issues,
         query=endpoint.ServerIssuesQuery,
         answer=types.IssuePage,
+        csv=sheets.ISSUES.head,
         problems=_ONE_SERVER,
         example=examples.ISSUES,
     ),
@@ -49,6 +63,7 @@ OPERATIONS = (
         handler=fleet.software,
         query=endpoint.SoftwareQuery,
         answer=types.SoftwarePage,
+        csv=sheets.SOFTWARE.head,
         problems=_ONE_SERVER,
         example=examples.SOFTWARE,
     ),
@@ -84,7 +99,40 @@ OPERATIONS = (
         handler=fleet.issues,
         query=endpoint.IssuesQuery,
         answer=types.IssuePage,
+        csv=sheets.ISSUES.head,
         example=examples.ISSUES,
+    ),
+    Operation(
+        name="listSoftware",
+        method="GET",
+        path="/software",
+        summary="Software over the fleet: each version that is not fine, with the number of its servers",
+        handler=over_fleet.software,
+        query=endpoint.FleetQuery,
+        answer=types.FleetSoftwarePage,
+        csv=sheets.FLEET_SOFTWARE.head,
+        example=examples.FLEET_SOFTWARE,
+    ),
+    Operation(
+        name="listExploits",
+        method="GET",
+        path="/exploits",
+        summary="Exploits over the fleet: each known one at or above issues.exploit_risk, with its servers",
+        handler=over_fleet.exploits,
+        query=endpoint.FleetQuery,
+        answer=types.FleetExploitPage,
+        csv=sheets.EXPLOITS.head,
+        example=examples.FLEET_EXPLOITS,
+    ),
+    Operation(
+        name="listTargets",
+        method="GET",
+        path="/sd",
+        summary="The fleet's servers as targets of Prometheus (http_sd), whole",
+        handler=over_fleet.targets,
+        query=endpoint.Selection,
+        answer=list[types.Target],
+        example=examples.TARGETS,
     ),
     Operation(
         name="getOperation",

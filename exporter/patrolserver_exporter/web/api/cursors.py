@@ -37,6 +37,21 @@ class SoftwareCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     """Among those of the same name and location."""
 
 
+class FleetSoftwareCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fw", tag_field="k"):
+    """After that software over the fleet."""
+
+    name: str
+    version: str
+
+
+class ExploitsCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fx", tag_field="k"):
+    """After that exploit."""
+
+    name: str
+    named_by: str
+    software: str
+
+
 class ChangesCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="c", tag_field="k"):
     """After that change."""
 
@@ -49,10 +64,13 @@ class InboxCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     row: int
 
 
-C = TypeVar("C", ServersCursor, IssuesCursor, SoftwareCursor, ChangesCursor, InboxCursor)
+AnyCursor = (
+    ServersCursor | IssuesCursor | SoftwareCursor | FleetSoftwareCursor | ExploitsCursor | ChangesCursor | InboxCursor
+)
+C = TypeVar("C", bound=AnyCursor)
 
 
-def write(cursor: ServersCursor | IssuesCursor | SoftwareCursor | ChangesCursor | InboxCursor) -> str:
+def write(cursor: AnyCursor) -> str:
     """The cursor as text that needs no escaping in a URL."""
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode("ascii")
 

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
@@ -17,7 +17,6 @@ import msgspec
 from starlette.responses import Response
 
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.globs import any_matches
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.logs import log_fields
@@ -27,6 +26,8 @@ from patrolserver_exporter.store.queries import servers_meant as find
 from patrolserver_exporter.web.access import Denied, authorise, header
 from patrolserver_exporter.web.api.types import Cursor, time_of
 from patrolserver_exporter.web.http.requests import PLAIN_HEADERS, ApiError, BodyError, ClientGone, Problem, read_body
+from patrolserver_exporter.web.selection import Chosen, Labels, NoLabel, label_of
+from patrolserver_exporter.web.spreadsheet import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -104,6 +105,7 @@ def _no_number(name: str) -> Any:
 MAX_PARAMETERS = 1000
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
+_Label = Annotated[str, msgspec.Meta(max_length=1024, extra_json_schema={"format": "label", "pattern": "^[^=]+="})]
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 
@@ -133,6 +135,13 @@ class OneServer(NoParameters, frozen=True, kw_only=True):
     account: _Text | None = None
 
 
+class Format(StrEnum):
+    """How a list is given: pages of JSON, or whole as CSV."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
 class Paging(NoParameters, frozen=True, kw_only=True):
     """A page of a list."""
 
@@ -140,19 +149,19 @@ class Paging(NoParameters, frozen=True, kw_only=True):
     cursor: Cursor | None = None
 
 
-class ServersQuery(Paging, frozen=True, kw_only=True):
-    """Which servers a list has. What is given several times is one or the other."""
+class Listing(Paging, frozen=True, kw_only=True):
+    """A page of a list, or all of it as CSV, where limit and cursor mean nothing."""
 
-    account: tuple[_Text, ...] = ()
-    server: tuple[_Text, ...] = ()
-    """Ids, names or globs on names."""
-    severity: tuple[Severity, ...] = ()
-    """Has an open issue of that severity that is not waived."""
-    kind: tuple[Kind, ...] = ()
-    """Has an open issue of that kind that is not waived."""
+    format: Format = Format.JSON
 
 
-class ServerIssuesQuery(Paging, frozen=True, kw_only=True):
+class SoftwareQuery(Listing, frozen=True, kw_only=True):
+    """A page of a server's software."""
+
+    account: _Text | None = None
+
+
+class ServerIssuesQuery(Listing, frozen=True, kw_only=True):
     """Which issues of a server a list has."""
 
     account: _Text | None = None
@@ -160,22 +169,41 @@ class ServerIssuesQuery(Paging, frozen=True, kw_only=True):
     kind: tuple[Kind, ...] = ()
     software: tuple[_Text, ...] = ()
     """Globs on the canonical name."""
-    waived: Waived = Waived.BOTH
+    exploit: tuple[_Text, ...] = ()
+    """Globs on the id or the CVE of an exploit."""
+    waived: Waived | None = None
     state: IssueState = IssueState.OPEN
 
 
-class IssuesQuery(ServerIssuesQuery, frozen=True, kw_only=True):
-    """Which issues a list has."""
+class Selection(NoParameters, frozen=True, kw_only=True):
+    """The filters that all lists over the fleet take alike. What is given several times is one or the other."""
 
-    account: tuple[_Text, ...] = ()  # type: ignore[assignment]  # Over all servers, several accounts make sense.
+    account: tuple[_Text, ...] = ()
     server: tuple[_Text, ...] = ()
     """Ids, names or globs on names."""
+    label: tuple[_Label, ...] = ()
+    """Labels of accounts[].labels, as name=value or name=glob."""
+    severity: tuple[Severity, ...] = ()
+    kind: tuple[Kind, ...] = ()
+    software: tuple[_Text, ...] = ()
+    """Globs on the canonical name."""
+    exploit: tuple[_Text, ...] = ()
+    """Globs on the id or the CVE of an exploit."""
+    waived: Waived | None = None
 
 
-class SoftwareQuery(Paging, frozen=True, kw_only=True):
-    """A page of a server's software."""
+class FleetQuery(Selection, frozen=True, kw_only=True):
+    """Which items a list over the fleet has, and which page of it."""
 
-    account: _Text | None = None
+    limit: _Limit = 100
+    cursor: Cursor | None = None
+    format: Format = Format.JSON
+
+
+class IssuesQuery(FleetQuery, frozen=True, kw_only=True):
+    """Which issues a list has."""
+
+    state: IssueState = IssueState.OPEN
 
 
 class ChangesQuery(NoParameters, frozen=True, kw_only=True):
@@ -244,6 +272,9 @@ def _converted(given: dict[str, str | list[str]], kind: type[Q]) -> Q:
         what = f"it has to be one of {', '.join(choices)}" if choices else what
         raise ApiError(400, f"Query parameter {name or '?'} is wrong: {what}.") from None
     for name, value in msgspec.structs.asdict(read).items():
+        if value is None and name in given:
+            # The text "null" is no word of any parameter.
+            raise ApiError(400, f"Query parameter {name} is wrong: null is no value; leave it out.")
         if isinstance(value, float) and not math.isfinite(value):
             raise ApiError(400, f"Query parameter {name} has to be a number.")
     return read
@@ -300,13 +331,41 @@ def _rfc3339(at: float) -> str:
     return time_of(at).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def any_glob(globs: Sequence[str]) -> Callable[[str], bool] | None:
-    """Whether a text matches one of the globs; ``None`` when there are none."""
-    if not globs:
-        return None
-    if len(globs) > MAX_GLOBS:
-        raise ApiError(400, f"There are {len(globs)} globs, and {MAX_GLOBS} are allowed.")
-    return lambda text: any_matches(globs, text)
+_WAIVED = {None: None, Waived.BOTH: None, Waived.TRUE: True, Waived.FALSE: False}
+
+
+def chosen_by(query: Selection | ServerIssuesQuery) -> Chosen:
+    """What a list's filters ask for; a 400 for too many globs and for what is no label."""
+    labels: tuple[tuple[str, str], ...] = ()
+    accounts: tuple[str, ...] = ()
+    servers: tuple[Selector, ...] = ()
+    if isinstance(query, Selection):
+        accounts, servers = query.account, selectors_of(query.server)
+        try:
+            labels = tuple(label_of(text) for text in query.label)
+        except NoLabel as error:
+            raise ApiError(400, f"Query parameter label is wrong: {error}") from None
+    globs = len(labels) + len(query.software) + len(query.exploit)
+    if globs > MAX_GLOBS:
+        raise ApiError(400, f"There are {globs} globs, and {MAX_GLOBS} are allowed.")
+    return Chosen(
+        accounts=accounts,
+        servers=servers,
+        labels=labels,
+        severities=query.severity,
+        kinds=query.kind,
+        software=query.software,
+        exploits=query.exploit,
+        waived=_WAIVED[query.waived],
+    )
+
+
+def servers_chosen_by(query: Selection) -> Chosen:
+    """The same for a list of servers: an issue that is waived does not count, unless that was asked for."""
+    chosen = chosen_by(query)
+    if query.waived is None and chosen.by_issue:
+        return msgspec.structs.replace(chosen, waived=False)
+    return chosen
 
 
 Q_co = TypeVar("Q_co", bound=msgspec.Struct, covariant=True)
@@ -327,6 +386,10 @@ class Api:
     def accounts(self) -> tuple[str, ...]:
         """The accounts that are watched."""
         return tuple(status.name for status in self.context.accounts.statuses())
+
+    def labels(self) -> Labels:
+        """The labels that the configuration in force gives servers."""
+        return Labels(self.context.config())
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Read one state of the store; raises what the work raises."""
@@ -351,11 +414,13 @@ class Call(Generic[Q_co]):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: a value that is written as JSON, or JSON that is ready as bytes, or nothing."""
+    """An answer: a value that is written as JSON, or JSON that is ready as bytes, or nothing, or parts one by one."""
 
     value: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    parts: AsyncIterator[bytes] | None = None
+    """Of a body too long to be held as a whole; its type stands in the headers."""
 
 
 Handler = Callable[[Api, Call[Any]], Awaitable[Reply]]
@@ -389,6 +454,8 @@ class Operation:
     """The type of the answer; ``None``: nothing, or JSON without a type of its own."""
     problems: tuple[int, ...] = ()
     """Further errors, beyond those that every operation may have."""
+    csv: str | None = None
+    """The first line of the answer as CSV; ``None``: there is none."""
     example: Any = None
     body_example: Any = None
 
@@ -438,6 +505,8 @@ class Endpoint:
 
 def _response(reply: Reply) -> Response:
     headers = {**PLAIN_HEADERS, **reply.headers}
+    if reply.parts is not None:
+        return Streamed(reply.parts, headers, reply.status)
     if reply.value is None:
         return Response(status_code=reply.status, headers=headers)
     content = reply.value if isinstance(reply.value, bytes) else msgspec.json.encode(reply.value)

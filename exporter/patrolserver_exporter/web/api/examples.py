@@ -48,6 +48,8 @@ SERVER: dict[str, Any] = {
     "poll_complete": True,
     "data_age_seconds": 240.0,
     "unconfirmed_event": False,
+    "labels": {"team": "web"},
+    "unknown_because": [],
 }
 
 SERVERS = {"items": [SERVER], "next_cursor": None}
@@ -69,6 +71,62 @@ SOFTWARE: dict[str, Any] = {
     ],
     "next_cursor": None,
 }
+
+_COVERAGE = {"servers": 80, "unknown": 3, "never_polled": 1}
+FLEET_SOFTWARE: dict[str, Any] = {
+    "items": [
+        {
+            "software": "OpenSSL",
+            "canonical_name": "openssl",
+            "version": "1.1.1k",
+            "kinds": ["exploitable", "unsupported"],
+            "severity": "critical",
+            "risk": 9.8,
+            "risk_unknown": False,
+            "exploits": ["CVE-2026-0001"],
+            "update_to": ["3.5.1"],
+            "servers": 40,
+            "servers_waived": 2,
+            "servers_state_unknown": 0,
+            "servers_doubtful": 1,
+        }
+    ],
+    "next_cursor": None,
+    "coverage": _COVERAGE,
+}
+FLEET_EXPLOITS: dict[str, Any] = {
+    "items": [
+        {
+            "id": "1207",
+            "cve": "CVE-2026-0001",
+            "title": "Remote code execution",
+            "url": "https://nvd.nist.gov/vuln/detail/CVE-2026-0001",
+            "risk": 9.8,
+            "risk_unknown": False,
+            "severity": "critical",
+            "software": ["openssl"],
+            "servers": 1,
+            "servers_waived": 0,
+            "servers_doubtful": 0,
+            "on": [{"account": "main", "id": 42, "name": "web1.example.org", "waived": False, "doubtful": False}],
+        }
+    ],
+    "next_cursor": None,
+    "coverage": _COVERAGE,
+}
+TARGETS: list[dict[str, Any]] = [
+    {
+        "targets": ["web1.example.org"],
+        "labels": {
+            "__meta_patrolserver_account": "main",
+            "__meta_patrolserver_server": "web1.example.org",
+            "__meta_patrolserver_server_id": "42",
+            "__meta_patrolserver_verified": "true",
+            "__meta_patrolserver_severity": "medium",
+            "__meta_patrolserver_label_team": "web",
+        },
+    }
+]
 
 OPERATION = {
     "operation": {

@@ -90,7 +90,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _success(operation: Operation) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": phrase(operation.status)}
     if operation.answer is not None:
-        answer["content"] = {"application/json": {"schema": _ref(operation.answer), "example": operation.example}}
+        content: dict[str, Any] = {"application/json": {"schema": _ref(operation.answer), "example": operation.example}}
+        if operation.csv is not None:
+            content["text/csv"] = {"schema": {"type": "string"}, "example": f"{operation.csv}\r\n"}
+        answer["content"] = content
     elif operation.status != 204:
         answer["content"] = {"application/json": {"schema": {"type": "object"}}}
     if operation.status == 202 and operation.answer is types.OperationReply:

@@ -16,6 +16,7 @@ from patrolserver_exporter.issues.classify import state_of
 from patrolserver_exporter.issues.model import ChangeKind, IssueClass, Kind, Severity, State
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.web.api import cursors
+from patrolserver_exporter.web.standing import Doubt, doubts_of
 
 if TYPE_CHECKING:
     from patrolserver_exporter.inbox.deliveries import Delivery
@@ -76,6 +77,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """The last successful poll was whole and not empty."""
     data_age_seconds: float | None
     unconfirmed_event: bool
+    labels: dict[str, str]
+    """Those that accounts[].labels gives it."""
+    unknown_because: tuple[Doubt, ...]
+    """Why nobody can vouch for its numbers; empty when they hold."""
 
 
 class WaiverOnIssue(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +190,106 @@ class SoftwarePage(msgspec.Struct, frozen=True, kw_only=True):
 
     items: tuple[Software, ...]
     next_cursor: Cursor | None
+
+
+class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the fleet a list over it can speak for: on the other servers there may be anything."""
+
+    servers: _Count
+    """Those that account, server and label choose."""
+    unknown: _Count
+    """Those of them that nobody can vouch for."""
+    never_polled: _Count
+    """Those of them that no poll has looked at yet."""
+
+
+class FleetSoftware(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a software that is not fine, and how many servers have it."""
+
+    software: str
+    canonical_name: str
+    version: str | None
+    kinds: tuple[Kind, ...]
+    """Empty: its state is not known anywhere."""
+    severity: Severity | None
+    """The worst of its issues that are not waived."""
+    risk: float | None
+    """The highest known risk of the exploits that count."""
+    risk_unknown: bool
+    """The risk of one of them is not known: it may be the worst."""
+    exploits: tuple[str, ...]
+    """CVE, else id, else title of each that counts."""
+    update_to: tuple[str, ...]
+    """Several where servers were told different releases."""
+    servers: _Count
+    """On which it is not fine, or nobody knows whether it is; those where it is waived are left out."""
+    servers_waived: _Count
+    """On which waivers cover all of it."""
+    servers_state_unknown: _Count
+    """Those of `servers` where PatrolServer did not tell the version, or whether it is supported."""
+    servers_doubtful: _Count
+    """Those of `servers` whose data nobody can vouch for now."""
+
+
+class FleetSoftwarePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Software over the fleet, by canonical name and version."""
+
+    items: tuple[FleetSoftware, ...]
+    next_cursor: Cursor | None
+    coverage: Coverage
+
+
+class ServerWithExploit(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that has an exploit."""
+
+    account: str
+    id: Id
+    name: str
+    waived: bool
+    doubtful: bool
+    """Nobody can vouch for its data now."""
+
+
+class FleetExploit(msgspec.Struct, frozen=True, kw_only=True):
+    """A known exploit at or above issues.exploit_risk, and the servers that have it."""
+
+    id: str | None
+    """The vendor's identifier."""
+    cve: str | None
+    title: str | None
+    url: str | None
+    """Where its CVE is told of."""
+    risk: float | None
+    """The highest that was told; null: nobody knows it, so it may be the worst."""
+    risk_unknown: bool
+    """Somewhere its risk was not told."""
+    severity: Severity | None
+    """Null where it is waived everywhere."""
+    software: tuple[str, ...]
+    """Canonical names."""
+    servers: _Count
+    """On which it is not waived."""
+    servers_waived: _Count
+    servers_doubtful: _Count
+    """Those of `servers` whose data nobody can vouch for now."""
+    on: tuple[ServerWithExploit, ...]
+    """By account and id; with `servers` above 1000 not all, and /servers?exploit= has them."""
+
+
+class FleetExploitPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Exploits over the fleet, by CVE, id or title."""
+
+    items: tuple[FleetExploit, ...]
+    next_cursor: Cursor | None
+    coverage: Coverage
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A server as a target of Prometheus (http_sd)."""
+
+    targets: tuple[str, ...]
+    """The server's name."""
+    labels: dict[str, str]
 
 
 class OperationState(StrEnum):
@@ -324,8 +429,11 @@ def maybe_time(at: float | None) -> dt.datetime | None:
     return None if at is None else time_of(at)
 
 
-def server_of(record: ServerRecord, *, now: float, in_doubt: bool) -> Server:
-    """A server; ``in_doubt`` when a delivery of its account waits to be looked at."""
+def server_of(record: ServerRecord, *, now: float, in_doubt: bool, labels: dict[str, str], reachable: bool) -> Server:
+    """A server; ``in_doubt`` when a delivery of its account waits to be looked at.
+
+    ``reachable``: the account's server list can be read.
+    """
     summary, state = record.summary, record.state
     return Server(
         account=record.account,
@@ -344,6 +452,8 @@ def server_of(record: ServerRecord, *, now: float, in_doubt: bool) -> Server:
         poll_complete=state.poll_complete,
         data_age_seconds=None if state.last_poll_at is None else now - state.last_poll_at,
         unconfirmed_event=in_doubt or state.event_received_at is not None,
+        labels=labels,
+        unknown_because=doubts_of(summary, now, reachable=reachable),
     )
 
 
