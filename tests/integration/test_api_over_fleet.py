@@ -216,6 +216,14 @@ def test_csv_has_every_item_of_the_list(api: ServedApi, path: str) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
+@pytest.mark.parametrize("path", ["/servers", "/issues", "/software", "/exploits", "/servers/6/software"])
+def test_csv_without_items_has_its_first_line(api: ServedApi, path: str) -> None:
+    """An empty list is told from one that did not come."""
+    query = "" if path.startswith("/servers/") else "&software=nosuch"
+    response = api.get(f"{path}?format=csv{query}")
+    assert (response.status_code, response.text.count("\r\n")) == (200, 1)
+
+
 def test_csv_tells_what_is_unknown_as_unknown(api: ServedApi) -> None:
     """Counts of a server that was never polled are empty and not 0, and the reason stands beside them."""
     rows = {row["id"]: row for row in sheet(api, "/servers")}

@@ -32,7 +32,8 @@ class Sheet(NamedTuple):
 
     async def parts(self, pages: AsyncIterator[Sequence[Any]]) -> AsyncIterator[bytes]:
         """The first line with the first page's, then each page's."""
-        yield self.write(await anext(pages, ()), head=True)
+        # An empty tuple as default would break the interpreter.
+        yield self.write(await anext(pages, []), head=True)
         async for page in pages:
             yield self.write(page)
 
