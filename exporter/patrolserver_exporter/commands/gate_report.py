@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from patrolserver_exporter import __version__
-from patrolserver_exporter.gate.judge import spoken
+from patrolserver_exporter.gate.doubts import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Identity, Issue, IssueClass
 from patrolserver_exporter.store.fleet import AccountRecord, ServerState, account_records
-from patrolserver_exporter.store.queries import CHUNK, HERE, ServerKey, is_one_of
+from patrolserver_exporter.store.queries import CHUNK, HERE, NamedServer, ServerKey, is_one_of
 from patrolserver_exporter.store.queries import servers_meant as find
 from patrolserver_exporter.store.tables import issues, servers, unseal
 
@@ -153,35 +153,48 @@ def gather(
 
     To be read from one state of the store. Accounts that nobody watches have no servers here.
     """
+    return list(gather_each(connection, selectors, account, watched, has_unconfirmed_news))
+
+
+def gather_each(
+    connection: sa.Connection,
+    selectors: Sequence[Selector],
+    account: str | None,
+    watched: Mapping[str, AccountHealth],
+    has_unconfirmed_news: HasUnconfirmedNews,
+) -> Iterator[Evidence]:
+    """As `gather`, some at a time: what is not known first, then the servers by account and name."""
     records = account_records(connection)
     names = tuple(name for name in watched if account in {None, name})
     standing = {name: Standing.of(watched[name], records.get(name)) for name in names}
     found = find(connection, selectors, names) if names else {}
-    evidence: list[Evidence] = []
-    keys: set[ServerKey] = set()
+    named: set[NamedServer] = set()
     for selector in selectors:
         servers = found.get(selector, [])
         accounts = sorted({server.account for server in servers})
         if selector.glob is None and len(accounts) > 1:
-            evidence.append(UnknownServer(selector=selector.asked, account=account, ambiguous_in=tuple(accounts)))
+            yield UnknownServer(selector=selector.asked, account=account, ambiguous_in=tuple(accounts))
             continue
-        keys.update(server.key for server in servers)
+        named.update(servers)
         if selector.glob is not None or not servers:
             # What an account is silent about may be just what was asked for.
             silent = [one.doubt(selector) for one in standing.values()]
             doubts = [doubt for doubt in silent if doubt is not None]
-            evidence += doubts or ([] if servers else [UnknownServer(selector=selector.asked, account=account)])
+            yield from doubts or ([] if servers else [UnknownServer(selector=selector.asked, account=account)])
         if selector.glob is not None:
-            evidence += [
-                UnknownServer(selector=selector.asked, account=one.account, listed_at=one.listed_at)
-                for one in standing.values()
-                if one.listed_at is not None
-            ]
-    found_servers = known_servers(connection, keys)
-    evidence += [_of(server, standing[server.account], has_unconfirmed_news) for server in found_servers]
-    missing = keys - {ServerKey(server.account, server.server_id) for server in found_servers}
-    evidence += [UnknownServer(selector=str(key.server_id), account=key.account) for key in sorted(missing)]
-    return evidence
+            for one in standing.values():
+                if one.listed_at is not None:
+                    yield UnknownServer(selector=selector.asked, account=one.account, listed_at=one.listed_at)
+    ordered = sorted(named, key=lambda server: (server.account, server.name, server.server_id))
+    for start in range(0, len(ordered), CHUNK):
+        keys = [server.key for server in ordered[start : start + CHUNK]]
+        known = {ServerKey(one.account, one.server_id): one for one in known_servers(connection, keys)}
+        for key in keys:
+            server = known.get(key)
+            if server is None:
+                yield UnknownServer(selector=str(key.server_id), account=key.account)
+            else:
+                yield _of(server, standing[server.account], has_unconfirmed_news)
 
 
 def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconfirmedNews) -> ServerEvidence:
@@ -250,16 +263,8 @@ class _Installed(msgspec.Struct, frozen=True):
     exploits: tuple[_Exploit, ...] | None = None
 
 
-def known_servers(connection: sa.Connection, keys: Iterable[ServerKey]) -> list[KnownServer]:
-    """What is known of these servers, as far as they are not gone."""
-    ordered = sorted(set(keys))
-    known: list[KnownServer] = []
-    for start in range(0, len(ordered), CHUNK):
-        known += _known_chunk(connection, ordered[start : start + CHUNK])
-    return known
-
-
-def _known_chunk(connection: sa.Connection, keys: Sequence[ServerKey]) -> Iterator[KnownServer]:
+def known_servers(connection: sa.Connection, keys: Sequence[ServerKey]) -> Iterator[KnownServer]:
+    """What is known of these servers, as far as they are not gone; at most ``CHUNK``, in any order."""
     columns = (servers.c.account, servers.c.server_id, servers.c.name, servers.c.state, servers.c.summary)
     rows = connection.execute(sa.select(*columns, servers.c.software).where(HERE, is_one_of(servers, keys))).all()
     documents: dict[tuple[str, int], list[Issue]] = defaultdict(list)

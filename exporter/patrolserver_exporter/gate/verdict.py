@@ -129,12 +129,52 @@ class JudgedIssue(msgspec.Struct, frozen=True, kw_only=True):
     """Names in the policy, as ``max_by_severity.high``."""
 
 
+LISTED_WHOLE = 500
+"""Servers up to which everything is listed unless it is asked for otherwise."""
+MAX_LISTED = 1_000
+"""Entries of a list of problems."""
+
+
+class Detail(StrEnum):
+    """What an answer lists."""
+
+    PROBLEMS = "problems"
+    """What does not pass, the worst first, up to 1,000 of each list."""
+    ALL = "all"
+
+
+class Omitted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many an answer does not list."""
+
+    servers: int = 0
+    issues: int = 0
+    """Over a limit; each once, even if it breaks several."""
+    waived: int = 0
+    reasons: int = 0
+
+
+class Breach(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit that is broken."""
+
+    limit: str
+    """Its name in the policy, as ``max_by_severity.high``."""
+    allowed: int
+    found: int
+    """Issues that it counts, on all servers, at the worst."""
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on a selection of servers, and all that led to it."""
+    """The verdict on a selection of servers, and what led to it, as far as it is to be listed."""
 
     verdict: Verdict
     servers: tuple[ServerJudgement, ...]
-    counts: Counts
+    servers_by_verdict: dict[Verdict, int]
+    """All that were judged, listed or not."""
+    counts: Counts | None
+    """Over all servers. ``None`` while nobody knows what there is to count."""
+    data_age_seconds: float | None
+    """Of the oldest data among the servers; ``None`` when there is none."""
+    breaches: tuple[Breach, ...]
     violations: tuple[JudgedIssue, ...]
     """Issues over a limit, those of servers in doubt too."""
     waived: tuple[JudgedIssue, ...]
@@ -145,6 +185,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """Those that cover an open issue and end soon."""
     reasons: tuple[Reason, ...]
     """Of the selection as a whole, and of every server."""
+    omitted: Omitted = Omitted()
 
 
 _WORST_RISK = 10.0
@@ -273,53 +314,3 @@ def is_in_grace(issue: Issue, severity: Severity | None, policy: Policy, now: fl
 def _at_least_since(issue: Issue, severity: Severity) -> float:
     since = issue.at_least_since[SEVERITIES.index(severity)]
     return issue.severity_since if since is None else since
-
-
-LISTED_WHOLE = 500
-"""Servers up to which everything is listed unless it is asked for otherwise."""
-MAX_LISTED = 1_000
-"""Entries of a list of problems."""
-
-_ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.PASS)
-
-
-class Detail(StrEnum):
-    """What an answer lists."""
-
-    PROBLEMS = "problems"
-    """What does not pass, the worst first, up to 1,000 of each list."""
-    ALL = "all"
-
-
-class Omitted(msgspec.Struct, frozen=True, kw_only=True):
-    """How many an answer does not list."""
-
-    servers: int = 0
-    issues: int = 0
-    """Over a limit; each once, even if it breaks several."""
-    waived: int = 0
-    reasons: int = 0
-
-
-def listed(judgement: Judgement, asked: Detail | None) -> tuple[Judgement, Omitted]:
-    """The verdict with what is to be listed of it; ``None``: everything, unless it is about many servers."""
-    many = len(judgement.servers) > LISTED_WHOLE
-    if asked is Detail.ALL or (asked is None and not many):
-        return judgement, Omitted()
-    problems = [server for server in judgement.servers if server.verdict is not Verdict.PASS]
-    servers = sorted(problems, key=_badness)[:MAX_LISTED]
-    reasons = sorted(judgement.reasons, key=lambda reason: not reason.blocking)[:MAX_LISTED]
-    violations = judgement.violations[:MAX_LISTED]
-    shown = replace(judgement, servers=tuple(servers), reasons=tuple(reasons), violations=violations, waived=())
-    return shown, Omitted(
-        servers=len(judgement.servers) - len(servers),
-        issues=len(judgement.violations) - len(violations),
-        waived=len(judgement.waived),
-        reasons=len(judgement.reasons) - len(reasons),
-    )
-
-
-def _badness(server: ServerJudgement) -> tuple[int, ...]:
-    by_severity = (server.counts or Counts()).by_severity
-    found = (by_severity.critical, by_severity.high, by_severity.medium, by_severity.low)
-    return _ORDER.index(server.verdict), *(-count for count in found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,19 +11,19 @@ import msgspec
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import waivers_of
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.gate.evidence import AccountHealth, gather
-from patrolserver_exporter.gate.judge import judge
-from patrolserver_exporter.gate.policy import AskedPolicy, InForce, Policy, PolicyRefused, in_force, limits_of
-from patrolserver_exporter.gate.verdict import Detail, KindCounts, ReasonCode, Verdict, listed
+from patrolserver_exporter.gate.evidence import AccountHealth, gather_each
+from patrolserver_exporter.gate.judge import Judging
+from patrolserver_exporter.gate.policy import AskedPolicy, InForce, PolicyRefused, in_force
+from patrolserver_exporter.gate.verdict import Detail, KindCounts, ReasonCode, Verdict
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.web.api import types
-from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, convert, in_thread, read_json, selectors_of
+from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, convert, read_json, selectors_of
 from patrolserver_exporter.web.api.types import Id, Issue
 from patrolserver_exporter.web.http.requests import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
     import sqlalchemy as sa
 
@@ -149,12 +148,13 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
         for one in api.context.accounts.statuses()
     }
 
-    def read(connection: sa.Connection) -> list[Evidence]:
+    def work(connection: sa.Connection) -> bytes:
+        # One server after the other, so that never the whole fleet is in memory.
         news = deliveries.doubts(connection)
-        return gather(connection, asked.selectors, asked.account, watched, news.concern)
+        evidence = gather_each(connection, asked.selectors, asked.account, watched, news.concern)
+        return answer(evidence, asked, config.issues, api.now())
 
-    evidence = await api.read(read)
-    return Reply(await in_thread(answer, evidence, asked, config.issues, api.now()))
+    return Reply(await api.read(work))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,47 +176,46 @@ def read_request(data: Any, settings: Gate) -> GateRequest:
     )
 
 
-def answer(evidence: Sequence[Evidence], asked: GateRequest, issues: Issues, now: float) -> bytes:
+def answer(evidence: Iterable[Evidence], asked: GateRequest, issues: Issues, now: float) -> bytes:
     """The verdict as JSON; ``issues`` are the configuration's."""
-    policy = asked.in_force.policy
-    judgement = judge(
-        evidence,
-        policy,
+    judging = Judging(
+        asked.in_force.policy,
         now,
         baseline=asked.in_force.baseline,
         waivers=issues.waivers,
         exploit_risk=issues.exploit_risk,
+        detail=asked.detail,
     )
-    shown, omitted = listed(judgement, asked.detail)
-    ages = [server.data_age_seconds for server in judgement.servers if server.data_age_seconds is not None]
-    nothing_known = all(server.counts is None for server in judgement.servers)
+    for one in evidence:
+        judging.add(one)
+    judgement = judging.end()
     return msgspec.json.encode(
         GateReply(
             verdict=judgement.verdict,
             passed=judgement.verdict is Verdict.PASS,
             judged_at=types.time_of(now),
             policy=asked.in_force.name,
-            reasons=tuple(map(_reason, shown.reasons)),
-            reasons_not_listed=omitted.reasons,
-            counts=None if nothing_known else _counts(judgement.counts),
-            servers_by_verdict=_by_verdict(judgement.servers),
-            servers=tuple(map(_server, shown.servers)),
-            servers_not_listed=omitted.servers,
-            violations=tuple(_violations(judgement.violations, shown.violations, policy)),
-            issues_not_listed=omitted.issues,
-            waived=_issues(shown.waived),
-            waived_not_listed=omitted.waived,
+            reasons=tuple(map(_reason, judgement.reasons)),
+            reasons_not_listed=judgement.omitted.reasons,
+            counts=None if judgement.counts is None else _counts(judgement.counts),
+            servers_by_verdict=_by_verdict(judgement.servers_by_verdict),
+            servers=tuple(map(_server, judgement.servers)),
+            servers_not_listed=judgement.omitted.servers,
+            violations=tuple(_violations(judgement)),
+            issues_not_listed=judgement.omitted.issues,
+            waived=_issues(judgement.waived),
+            waived_not_listed=judgement.omitted.waived,
             expired_waivers=judgement.expired_waivers,
             unused_waivers=judgement.unused_waivers,
             expiring_waivers=judgement.expiring_waivers,
-            data_age_seconds=max(ages, default=None),
+            data_age_seconds=judgement.data_age_seconds,
         )
     )
 
 
-def _by_verdict(servers: Iterable[verdict.ServerJudgement]) -> ServersByVerdict:
-    found = Counter(server.verdict for server in servers)
-    return ServersByVerdict(passing=found[Verdict.PASS], fail=found[Verdict.FAIL], unknown=found[Verdict.UNKNOWN])
+def _by_verdict(found: Mapping[Verdict, int]) -> ServersByVerdict:
+    passing, fail, unknown = (found.get(one, 0) for one in (Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN))
+    return ServersByVerdict(passing=passing, fail=fail, unknown=unknown)
 
 
 def _policy_in_force(asked: AskedPolicy, given: Any, settings: Gate) -> InForce:
@@ -311,14 +310,10 @@ def _server(judged: verdict.ServerJudgement) -> JudgedServer:
     )
 
 
-def _violations(
-    judged: Sequence[verdict.JudgedIssue], shown: Sequence[verdict.JudgedIssue], policy: Policy
-) -> Iterable[Violation]:
-    for limit in limits_of(policy):
-        found = sum(limit.name in one.limits for one in judged)
-        if found:
-            issues = _issues(one for one in shown if limit.name in one.limits)
-            yield Violation(limit=limit.name, allowed=limit.allowed, found=found, issues=issues)
+def _violations(judgement: verdict.Judgement) -> Iterable[Violation]:
+    for breach in judgement.breaches:
+        issues = _issues(one for one in judgement.violations if breach.limit in one.limits)
+        yield Violation(limit=breach.limit, allowed=breach.allowed, found=breach.found, issues=issues)
 
 
 def _issues(judged: Iterable[verdict.JudgedIssue]) -> tuple[Issue, ...]:
