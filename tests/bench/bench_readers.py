@@ -1,8 +1,8 @@
 """How long a delivery and a scrape take while many clients read as much as they can.
 
-Run it as ``python tests/bench/bench_readers.py``. The exporter runs in a process of its own over a store that was filled
-before; its readers run in another, and this one delivers at an even pace and scrapes. Each line is about other readers;
-the first one has none.
+Run it as ``python tests/bench/bench_readers.py``. The exporter runs in a process of its own over a store that was
+filled before; its readers run in another, and this one delivers at an even pace and scrapes. Each line is about other
+readers; the first one has none.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
                     first += options.deliveries
 
 
-def bench(  # noqa: PLR0913, PLR0917  # A load, and how it is measured.
+def bench(  # noqa: PLR0917  # A load, and how it is measured.
     exporter: Exporter, title: str, requests: Sequence[Request], clients: int, count: int, every: float, first: int
 ) -> None:
     """Print the line of one load."""

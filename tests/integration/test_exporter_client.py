@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -180,3 +181,78 @@ def test_refreshes_wait_for_their_turn(
         command = ["gate", "web1.example.org", f"--exporter-url={api.url}", "--refresh", "--refresh-timeout=300ms"]
         assert main(command) == 4
     assert "did not end within 300ms" in capsys.readouterr().out
+
+
+def refusing(status: int, *headers: bytes, body: bytes = b"{}") -> bytes:
+    """A whole answer that says no."""
+    head = [b"HTTP/1.1 %d No" % status, b"content-type: application/problem+json", b"content-length: %d" % len(body)]
+    return b"\r\n".join([*head, *headers, b"connection: close", b"", body])
+
+
+GRANTED = HEAD + b'content-length: 15\r\n\r\n{"accounts":[]}'
+
+
+@contextmanager
+def taking_turns(*answers: bytes) -> Iterator[tuple[str, list[float]]]:
+    """Gives each who connects the next answer, the last one for ever; the list has the moments."""
+    moments: list[float] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client:
+                client.recv(65536)
+                client.sendall(answers[min(len(moments), len(answers) - 1)])
+                moments.append(time.monotonic())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", moments
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_one_that_is_too_busy_is_asked_again_when_it_says(status: int) -> None:
+    """After the seconds of Retry-After, as often as it takes."""
+    busy = refusing(status, b"retry-after: 1")
+    with taking_turns(busy, busy, GRANTED) as (url, moments):
+        client(url, timeout=10).post("/gate", {"servers": []})
+    first, second, third = moments
+    assert second - first > 0.9
+    assert third - second > 0.9
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusing(503, b"retry-after: 60"),
+        refusing(503, b"retry-after: soon"),
+        refusing(503),
+        refusing(500, b"retry-after: 0"),
+        refusing(503, b"retry-after: 1", body=b'{"trouble":"store"}'),
+    ],
+    ids=["beyond the timeout", "no seconds", "no header", "another status", "a store in trouble"],
+)
+def test_where_waiting_does_not_help_it_is_told_at_once(answer: bytes) -> None:
+    """Nobody waits for a time-out to learn that the gate is unknown."""
+    began = time.monotonic()
+    with taking_turns(answer) as (url, moments), pytest.raises(Refused):
+        client(url, timeout=3).post("/gate", {"servers": []})
+    assert len(moments) == 1
+    assert time.monotonic() - began < 2
+
+
+def test_waiting_ends_within_the_timeout() -> None:
+    """However often the exporter puts one off."""
+    began = time.monotonic()
+    with taking_turns(refusing(503, b"retry-after: 1")) as (url, moments), pytest.raises(Refused):
+        client(url, timeout=2.5).get("/status")
+    assert time.monotonic() - began < 3.5
+    assert len(moments) == 3

@@ -38,6 +38,7 @@ from patrolserver_exporter.web.http.web_config import WebConfigFile, warnings_of
 from patrolserver_exporter.web.lifecycle import Lifecycle
 from patrolserver_exporter.web.metrics import MetricsApp
 from patrolserver_exporter.web.pages import page_routes
+from patrolserver_exporter.web.rooms import Rooms
 from patrolserver_exporter.web.webhook import StrayDeliveries, WebhookApp
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class Service:
             webhook=None if options.webhook_addresses else self._webhook,
             telemetry_path=options.telemetry_path,
             prefix=options.route_prefix,
+            readers=Rooms,
         )
         hook = webhook_app(self._webhook, options.route_prefix)
         return [

@@ -7,6 +7,7 @@ ExporterError          the exporter did not give an answer that can be used; the
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ PAGE = 1000
 _CHUNK_BYTES = 64 * 1024
 _GRACE = 1.0
 """Seconds beyond the timeout, in which a late answer still gets its own reason."""
+_SHORTEST = 0.05
+"""Seconds."""
+_SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _PROXIED = "a proxy or a login page may stand in front of it; give the exporter's own address in --exporter-url"
 
 
@@ -123,6 +127,17 @@ class _Answer:
     status: int
     media_type: str
     body: bytes
+    retry_after: str
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds after which the same may be asked again; ``None`` where that would not help.
+
+        Where the exporter's store is in trouble, nobody knows for how long: that is told at once.
+        """
+        if self.status not in {429, 503} or not _SECONDS.fullmatch(self.retry_after):
+            return None
+        return None if b'"trouble":"store"' in self.body else max(float(self.retry_after), _SHORTEST)
 
 
 class ExporterClient:
@@ -177,7 +192,7 @@ class ExporterClient:
                 raise ExporterError(f"The list of {self.url} does not end.")
 
     def _call(self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Any = None) -> Any:
-        answer = self._within_timeout(lambda: self._send(method, path, query, body))
+        answer = self._patiently(lambda end: self._send(method, path, query, body, end))
         if 300 <= answer.status < 400:
             raise ExporterError(f"{self.url} answered with a redirect, which is not followed; {_PROXIED}.")
         if answer.media_type == "application/problem+json":
@@ -194,7 +209,17 @@ class ExporterClient:
         except (msgspec.DecodeError, RecursionError):
             raise ExporterError(f"{self.url} answered with broken JSON.") from None
 
-    def _within_timeout(self, send: Callable[[], _Answer]) -> _Answer:
+    def _patiently(self, send: Callable[[float], _Answer]) -> _Answer:
+        """Send, and again when the exporter says that it is too busy, as long as the timeout lasts."""
+        end = time.monotonic() + self._timeout
+        while True:
+            answer = self._within_timeout(lambda: send(end), end)
+            wait = answer.wait
+            if wait is None or time.monotonic() + wait >= end:
+                return answer
+            time.sleep(wait)
+
+    def _within_timeout(self, send: Callable[[], _Answer], end: float) -> _Answer:
         """Send, with a limit for the whole answer: requests limits only the wait for each byte."""
         outcome: SimpleQueue[_Answer | Exception] = SimpleQueue()
 
@@ -206,14 +231,14 @@ class ExporterClient:
 
         threading.Thread(target=work, name="exporter-client", daemon=True).start()
         try:
-            answer = outcome.get(timeout=self._timeout + _GRACE)
+            answer = outcome.get(timeout=max(end - time.monotonic(), 0.0) + _GRACE)
         except Empty:
             raise ExporterError(self._too_late()) from None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _send(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Any) -> _Answer:
+    def _send(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Any, end: float) -> _Answer:
         headers = {"accept": "application/json"}
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token.reveal()}"
@@ -221,7 +246,6 @@ class ExporterClient:
         if body is not None:
             headers["content-type"] = "application/json"
             data = msgspec.json.encode(body)
-        end = time.monotonic() + self._timeout
         try:
             with self._session.request(
                 method,
@@ -229,12 +253,13 @@ class ExporterClient:
                 params=list(query),
                 data=data,
                 headers=headers,
-                timeout=self._timeout,
+                timeout=max(end - time.monotonic(), _SHORTEST),
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                return _Answer(response.status_code, media_type, self._read(response, end))
+                retry_after = response.headers.get("retry-after", "")
+                return _Answer(response.status_code, media_type, self._read(response, end), retry_after)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise ExporterError(self._unreachable(error)) from None
 

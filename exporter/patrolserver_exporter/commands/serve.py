@@ -164,6 +164,10 @@ def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOption
     )
 
 
+_SWITCH_INTERVAL = 0.001
+"""Seconds that a thread may compute while others wait for the interpreter."""
+
+
 def _checked(loaded: Loaded, web_warnings: Sequence[str], redactor: Redactor) -> int:
     for warning in (*loaded.warnings, *web_warnings):
         print(f"warning: {redactor.redact(warning)}", file=sys.stderr)  # noqa: T201

@@ -302,7 +302,8 @@ class Judging:
             verdict=_verdict(fails=any(one.is_broken_for_sure for one in found), doubted=doubted),
             servers=listed,
             servers_by_verdict=dict(by_verdict),
-            counts=self._counts.counts() if self._is_any_known else None,
+            counts=self._counts.counts(),
+            is_any_known=self._is_any_known,
             data_age_seconds=self._oldest,
             breaches=tuple(
                 Breach(limit=one.limit.name, allowed=one.limit.allowed, found=one.at_worst.count)

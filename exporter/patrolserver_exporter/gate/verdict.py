@@ -170,8 +170,10 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[ServerJudgement, ...]
     servers_by_verdict: dict[Verdict, int]
     """All that were judged, listed or not."""
-    counts: Counts | None
-    """Over all servers. ``None`` while nobody knows what there is to count."""
+    counts: Counts
+    """Over all servers."""
+    is_any_known: bool
+    """Of at least one server it is known what there is to count."""
     data_age_seconds: float | None
     """Of the oldest data among the servers; ``None`` when there is none."""
     breaches: tuple[Breach, ...]

@@ -26,6 +26,7 @@ from patrolserver_exporter.store.queries import servers_meant as find
 from patrolserver_exporter.web.access import Denied, authorise, header
 from patrolserver_exporter.web.api.types import Cursor, time_of
 from patrolserver_exporter.web.http.requests import PLAIN_HEADERS, ApiError, BodyError, ClientGone, Problem, read_body
+from patrolserver_exporter.web.rooms import Room, Shared
 from patrolserver_exporter.web.selection import Chosen, Labels, NoLabel, label_of
 from patrolserver_exporter.web.spreadsheet import Streamed
 
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_BODY_VALUES = 1_000_000
+_SHORT = 16 * 1024
+"""Bytes that are decoded at once; more is decoded outside of the event loop."""
 T = TypeVar("T")
 
 
@@ -51,16 +55,20 @@ async def read_json(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES)
     media_type = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise ApiError(415, "Send JSON, with Content-Type: application/json.", headers={"accept": "application/json"})
-    return decode(await read_body(scope, receive, limit))
+    raw = await read_body(scope, receive, limit)
+    return decode(raw) if len(raw) <= _SHORT else await in_thread(decode, raw)
 
 
 def decode(raw: bytes) -> Any:
     """The value of a JSON text; a 400 that says what is wrong."""
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_BODY_VALUES:
+        raise ApiError(400, f"The body holds over {MAX_BODY_VALUES} values.")
     try:
         value = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_unique, parse_float=_number, parse_constant=_no_number
         )
-        text = json.dumps(value, ensure_ascii=False)
+        # Only by an escape does text come in that is not Unicode, or a NUL.
+        text = json.dumps(value, ensure_ascii=False) if b"\\u" in raw else ""
         text.encode("utf-8")
     except UnicodeError:
         raise ApiError(400, "The body holds text that is not Unicode.") from None
@@ -378,6 +386,10 @@ class Api:
     context: WebContext
     feed: Feed
     refreshes: Refreshes
+    gates: Shared = field(default_factory=lambda: Shared(Room("the gate", at_once=2, queue=64)))
+    """Of a few servers."""
+    fleet_gates: Shared = field(default_factory=lambda: Shared(Room("the gate for many servers", at_once=1, queue=32)))
+    """Of many: the few do not wait for these."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -486,7 +498,7 @@ class Endpoint:
         except StoreError as error:
             log.warning("The API cannot read the store", extra=log_fields(err=str(error)))
             detail = "The store cannot serve right now; the exporter's log has the reason. Try again later."
-            response = Problem(503, detail=detail, headers={"retry-after": "5"})
+            response = Problem(503, detail=detail, headers={"retry-after": "5"}, trouble="store")
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:

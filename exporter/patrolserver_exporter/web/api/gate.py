@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from patrolserver_exporter.config.schema import Gate, Issues
+    from patrolserver_exporter.config.schema import Config, Gate, Issues
     from patrolserver_exporter.gate import verdict
     from patrolserver_exporter.gate.evidence import Evidence
     from patrolserver_exporter.store.queries import Selector
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 MAX_SELECTED = 10_000
 MAX_TEXT = 1024
+_ENCODED_AT_ONCE = 50
+FEW = 100
+"""Servers, named one by one."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 Asked = Id | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
@@ -139,7 +143,15 @@ class GateReply(msgspec.Struct, frozen=True, kw_only=True):
 async def gate(api: Api, call: Call[Any]) -> Reply:
     """Judge servers against a policy."""
     config = api.context.config()
-    asked = read_request(await read_json(call.scope, call.receive, MAX_BODY_BYTES), config.gate)
+    body = await read_json(call.scope, call.receive, MAX_BODY_BYTES)
+    asked = read_request(body, config.gate)
+    gates = api.gates if asked.is_of_few else api.fleet_gates
+    # Equal questions that wait for their turn get one answer, by one configuration.
+    question = (id(config), msgspec.json.encode(body, order="sorted"))
+    return Reply(await gates.answer(question, lambda: _judged(api, asked, config)))
+
+
+async def _judged(api: Api, asked: GateRequest, config: Config) -> bytes:
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
     watched = {
         one.name: AccountHealth(
@@ -154,7 +166,7 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
         evidence = gather_each(connection, asked.selectors, asked.account, watched, news.concern)
         return answer(evidence, asked, config.issues, api.now())
 
-    return Reply(await api.read(work))
+    return await api.read(work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +177,11 @@ class GateRequest:
     account: str | None
     in_force: InForce
     detail: Detail | None
+
+    @property
+    def is_of_few(self) -> bool:
+        """Whether it is soon answered, whatever the size of the fleet."""
+        return len(self.selectors) <= FEW and not any(selector.glob for selector in self.selectors)
 
 
 def read_request(data: Any, settings: Gate) -> GateRequest:
@@ -189,21 +206,21 @@ def answer(evidence: Iterable[Evidence], asked: GateRequest, issues: Issues, now
     for one in evidence:
         judging.add(one)
     judgement = judging.end()
-    return msgspec.json.encode(
+    short = msgspec.structs.asdict(
         GateReply(
             verdict=judgement.verdict,
             passed=judgement.verdict is Verdict.PASS,
             judged_at=types.time_of(now),
             policy=asked.in_force.name,
-            reasons=tuple(map(_reason, judgement.reasons)),
+            reasons=(),
             reasons_not_listed=judgement.omitted.reasons,
-            counts=None if judgement.counts is None else _counts(judgement.counts),
+            counts=_counts(judgement.counts) if judgement.is_any_known else None,
             servers_by_verdict=_by_verdict(judgement.servers_by_verdict),
-            servers=tuple(map(_server, judgement.servers)),
+            servers=(),
             servers_not_listed=judgement.omitted.servers,
-            violations=tuple(_violations(judgement)),
+            violations=(),
             issues_not_listed=judgement.omitted.issues,
-            waived=_issues(judgement.waived),
+            waived=(),
             waived_not_listed=judgement.omitted.waived,
             expired_waivers=judgement.expired_waivers,
             unused_waivers=judgement.unused_waivers,
@@ -211,6 +228,20 @@ def answer(evidence: Iterable[Evidence], asked: GateRequest, issues: Issues, now
             data_age_seconds=judgement.data_age_seconds,
         )
     )
+    long = {
+        "reasons": _encoded(map(_reason, judgement.reasons)),
+        "servers": _encoded(map(_server, judgement.servers)),
+        "violations": _encoded(_violations(judgement)),
+        "waived": _encoded(_issues(judgement.waived)),
+    }
+    return msgspec.json.encode(short | long)
+
+
+def _encoded(items: Iterable[object]) -> msgspec.Raw:
+    """A list, a few entries at a time: encoding holds the interpreter, and a fleet's answer may have 100 MB."""
+    rest = iter(items)
+    parts = iter(lambda: msgspec.json.encode(list(islice(rest, _ENCODED_AT_ONCE)))[1:-1], b"")
+    return msgspec.Raw(b"[" + b",".join(parts) + b"]")
 
 
 def _by_verdict(found: Mapping[Verdict, int]) -> ServersByVerdict:
@@ -310,11 +341,12 @@ def _server(judged: verdict.ServerJudgement) -> JudgedServer:
     )
 
 
-def _violations(judgement: verdict.Judgement) -> Iterable[Violation]:
+def _violations(judgement: verdict.Judgement) -> Iterable[dict[str, Any]]:
     for breach in judgement.breaches:
         issues = _issues(one for one in judgement.violations if breach.limit in one.limits)
-        yield Violation(limit=breach.limit, allowed=breach.allowed, found=breach.found, issues=issues)
+        short = Violation(limit=breach.limit, allowed=breach.allowed, found=breach.found, issues=())
+        yield msgspec.structs.asdict(short) | {"issues": _encoded(issues)}
 
 
-def _issues(judged: Iterable[verdict.JudgedIssue]) -> tuple[Issue, ...]:
-    return tuple(types.issue_of(one.issue, one.server) for one in judged)
+def _issues(judged: Iterable[verdict.JudgedIssue]) -> Iterable[Issue]:
+    return (types.issue_of(one.issue, one.server) for one in judged)

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -206,17 +206,22 @@ def site(routes: Sequence[BaseRoute]) -> ASGIApp:
     return app
 
 
-def main_app(
+def main_app(  # noqa: PLR0913  # What is served, by keyword.
     routes: Sequence[BaseRoute],
     *,
     metrics: ASGIApp,
     webhook: ASGIApp | None,
     telemetry_path: str = "/metrics",
     prefix: str = "",
+    readers: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> ASGIApp:
-    """What the main listener serves; ``webhook`` is ``None`` when that has a listener of its own."""
+    """What the main listener serves.
+
+    ``webhook`` is ``None`` when that has a listener of its own. ``readers`` makes what stands in front of the routes,
+    but not of metrics and webhook.
+    """
     below = {} if webhook is None else {"/webhook": webhook}
-    return Switch(site(routes), exact={telemetry_path: metrics}, below=below, prefix=prefix)
+    return Switch(readers(site(routes)), exact={telemetry_path: metrics}, below=below, prefix=prefix)
 
 
 def webhook_app(webhook: ASGIApp, prefix: str = "") -> ASGIApp:
