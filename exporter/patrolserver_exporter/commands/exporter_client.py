@@ -168,9 +168,9 @@ class ExporterClient:
         """What GET answers, decoded."""
         return self._call("GET", path, query=query)
 
-    def post(self, path: str, body: Any = None, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """What POST answers, decoded."""
-        return self._call("POST", path, query=query, body=body)
+    def post(self, path: str, body: Any = None, query: Sequence[tuple[str, str]] = (), *, patient: bool = True) -> Any:
+        """What POST answers, decoded. Unless ``patient``, it is raised at once that the exporter is too busy."""
+        return self._call("POST", path, query=query, body=body, patient=patient)
 
     def delete(self, path: str) -> None:
         """DELETE something."""
@@ -191,8 +191,16 @@ class ExporterClient:
             if cursor == before:
                 raise ExporterError(f"The list of {self.url} does not end.")
 
-    def _call(self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Any = None) -> Any:
-        answer = self._patiently(lambda end: self._send(method, path, query, body, end))
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+        patient: bool = True,
+    ) -> Any:
+        answer = self._answer(lambda end: self._send(method, path, query, body, end), patient=patient)
         if 300 <= answer.status < 400:
             raise ExporterError(f"{self.url} answered with a redirect, which is not followed; {_PROXIED}.")
         if answer.media_type == "application/problem+json":
@@ -209,12 +217,12 @@ class ExporterClient:
         except (msgspec.DecodeError, RecursionError):
             raise ExporterError(f"{self.url} answered with broken JSON.") from None
 
-    def _patiently(self, send: Callable[[float], _Answer]) -> _Answer:
-        """Send, and again when the exporter says that it is too busy, as long as the timeout lasts."""
+    def _answer(self, send: Callable[[float], _Answer], *, patient: bool) -> _Answer:
+        """Send; if ``patient``, again when the exporter says that it is too busy, as long as the timeout lasts."""
         end = time.monotonic() + self._timeout
         while True:
             answer = self._within_timeout(lambda: send(end), end)
-            wait = answer.wait
+            wait = answer.wait if patient else None
             if wait is None or time.monotonic() + wait >= end:
                 return answer
             time.sleep(wait)

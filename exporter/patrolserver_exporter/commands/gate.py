@@ -64,7 +64,7 @@ def refresh(client: ExporterClient, servers: Sequence[str], account: str | None,
 def _start(client: ExporterClient, account: str, server_id: int) -> dict[str, Any] | None:
     """The operation; ``None`` when the exporter has too many under way."""
     try:
-        return _member(client.post(f"/servers/{server_id}/refresh", query=[("account", account)]))
+        return _member(client.post(f"/servers/{server_id}/refresh", query=[("account", account)], patient=False))
     except Refused as error:
         if error.status == 429:
             return None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from tests.unit.issues.builders import ACCOUNT, issue
 
 from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
-from patrolserver_exporter.gate.judge import judge
+from patrolserver_exporter.gate.judge import Judging, judge
 from patrolserver_exporter.gate.policy import (
     DAY,
     AcceptedExploit,
@@ -21,7 +22,15 @@ from patrolserver_exporter.gate.policy import (
     Policy,
     SeverityLimits,
 )
-from patrolserver_exporter.gate.verdict import Judgement, ReasonCode, Verdict
+from patrolserver_exporter.gate.verdict import (
+    Counts,
+    Detail,
+    Judgement,
+    Omitted,
+    ReasonCode,
+    ServerJudgement,
+    Verdict,
+)
 from patrolserver_exporter.issues.model import Issue, IssueExploit, Kind, Severity, Waiver
 
 NOW = dt.datetime(2027, 1, 31, 12, tzinfo=dt.UTC).timestamp()
@@ -569,3 +578,81 @@ def test_it_can_be_sent(selection: list[Evidence], policy: Policy) -> None:
     judgement = judge(selection, policy, NOW)
     assert msgspec.json.decode(msgspec.json.encode(judgement), type=Judgement) == judgement
     assert msgspec.json.decode(msgspec.json.encode(policy), type=Policy) == policy
+
+
+def fleet_server(number: int) -> ServerEvidence:
+    """One of a fleet in which each is different: fine, broken, in doubt, waived, of unknown risk."""
+    found = [
+        exploit([9.8, 7.5, 4.2, None][number % 4], name=f"package-{number}") if number % 3 else None,
+        issue("php", Kind.OUTDATED, fingerprint=f"{number:016x}") if number % 5 == 0 else None,
+    ]
+    polled = NOW - (2 * DAY if number % 7 == 0 else 60 + number)
+    return server(
+        *(one for one in found if one is not None),
+        server_id=number,
+        name=f"web{number:05}.example.org",
+        last_poll_at=polled,
+        poll_success=number % 11 != 0,
+    )
+
+
+class TestManyServers:
+    """Of a large fleet it keeps only what is listed, and the rest is counted."""
+
+    policy = Policy(
+        max_by_severity=SeverityLimits(critical=400, high=0, medium=10_000),
+        max_by_kind=KindLimits(outdated=100),
+        max_total=50_000,
+        waivers=(waiver(server="web000*"), waiver(server="nothing")),
+    )
+
+    @pytest.mark.parametrize("count", [1, 499, 500, 501, 2500])
+    @pytest.mark.parametrize("detail", [None, *Detail])
+    def test_what_is_listed_changes_no_count(self, count: int, detail: Detail | None) -> None:
+        """Whatever is listed, what is listed and what is not make the whole, and the verdict is the same."""
+        fleet = [fleet_server(number) for number in range(count)]
+        whole = judge(fleet, self.policy, NOW)
+        judged = judge(fleet, self.policy, NOW, detail=detail)
+        assert whole.omitted == Omitted()
+        for name in ("verdict", "servers_by_verdict", "counts", "data_age_seconds", "breaches", "unused_waivers"):
+            assert getattr(judged, name) == getattr(whole, name), name
+        assert sum(judged.servers_by_verdict.values()) == count
+        for listed, all_of_them, omitted in (
+            (judged.servers, whole.servers, judged.omitted.servers),
+            (judged.violations, whole.violations, judged.omitted.issues),
+            (judged.waived, whole.waived, judged.omitted.waived),
+            (judged.reasons, whole.reasons, judged.omitted.reasons),
+        ):
+            assert len(listed) + omitted == len(all_of_them)
+            assert all(one in all_of_them for one in listed)
+        everything = detail is Detail.ALL or (detail is None and count <= 500)
+        assert (judged == whole) is everything or not any(msgspec.structs.astuple(judged.omitted))
+
+    def test_the_worst_are_listed(self) -> None:
+        """Those that fail go before those in doubt, and of equals the one with the worse issues."""
+        fleet = [fleet_server(number) for number in range(2500)]
+        judged, whole = judge(fleet, self.policy, NOW, detail=Detail.PROBLEMS), judge(fleet, self.policy, NOW)
+        order = [Verdict.FAIL, Verdict.UNKNOWN]
+
+        def badness(one: ServerJudgement) -> tuple[int, ...]:
+            by_severity = (one.counts or Counts()).by_severity
+            return order.index(one.verdict), *(-count for count in msgspec.structs.astuple(by_severity))
+
+        problems = sorted((one for one in whole.servers if one.verdict is not Verdict.PASS), key=badness)
+        assert len(judged.servers) == 1000
+        assert judged.servers == tuple(problems[:1000])
+        assert judged.violations == whole.violations[:1000]
+
+    def test_what_is_not_listed_is_not_kept(self) -> None:
+        """Not while it judges, either."""
+
+        def held(detail: Detail) -> int:
+            judging = Judging(self.policy, NOW, detail=detail)
+            tracemalloc.start()
+            for number in range(5000):
+                judging.add(fleet_server(number))
+            now_held, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            return now_held
+
+        assert held(Detail.PROBLEMS) < held(Detail.ALL) / 2
