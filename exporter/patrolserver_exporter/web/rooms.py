@@ -186,7 +186,8 @@ class _Answer:
         self._send = send
         self._room = room
         self._start: Message | None = None
-        self._body = b""
+        self._body: bytes | None = None
+        """The whole of one that is large."""
 
     async def send(self, message: Message) -> None:
         """As ASGI has it."""
@@ -205,6 +206,10 @@ class _Answer:
     async def send_rest(self) -> None:
         """Send what is large; raises `Crowded`, and then nothing was sent."""
         if self._start is None:
+            return
+        if self._body is None:
+            # It was broken off before its first piece: without an end nobody takes it for whole.
+            await self._send(self._start)
             return
         async with self._room.entered():
             await self._send(self._start)

@@ -259,3 +259,15 @@ class TestRooms:
                 assert max(len(message.get("body", b"")) for message in sent) <= 256 * 1024
 
         asyncio.run(story())
+
+    def test_an_answer_that_is_broken_off_gets_no_end(self) -> None:
+        """A list without its end must not look like one without entries."""
+
+        async def story() -> None:
+            async def app(_scope: Any, _receive: Any, send: Any) -> None:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+
+            (only,) = await self.asked(Rooms(app), "/api/v1/issues", query="format=csv")
+            assert only["type"] == "http.response.start"
+
+        asyncio.run(story())
