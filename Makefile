@@ -50,9 +50,9 @@ bare: ## Run the two commands of the README on a bare Debian; takes root and mmd
 ansible: ## Check the Ansible collection: sanity, units, integration, lint, docs, build
 	@scripts/ansible-checks
 
-dashboards: $(READY) ## Write the dashboards' JSON and the PrometheusRule again
+dashboards: $(READY) ## Write rules, PrometheusRule and dashboards again, from grafana/settings.yml
 	@$(PYTHON) -m grafana.dashboards
-	@$(PYTHON) -m grafana.prometheus_rule
+	@$(PYTHON) -m grafana.alerting
 
 pictures: dashboards ## Redraw docs/pictures; RENDER_DASHBOARD_DIR is a renderer of dashboards, ready to run
 	@$(PYTHON) -m grafana.pictures --renderer $${RENDER_DASHBOARD_DIR:?name the folder of the renderer}

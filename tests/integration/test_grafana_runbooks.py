@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from grafana.prometheus_rule import ROOT
+from grafana.alerting.files import ROOT
 from tests.harness.fleet import wait_for_polls
 from tests.harness.process import Exporter
 from tests.harness.prometheus import Prometheus

@@ -6,37 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from grafana.alerting.files import OPERATORS, ROOT, RULES, operators_rules, rules
+from grafana.alerting.recorded import ISSUES
 from grafana.dashboards.files import FOLDER
-from grafana.prometheus_rule import ROOT, RULES, TARGET, rendered
+from grafana.settings import load
+from tests.harness.promtool import counted, firing, rules_hold, series
+from tests.harness.rule_cases import CASES, FIRST, HEALTHY, MAIN, SECOND, Case, name, software
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CASES = sorted((RULES.parent / "tests").glob("*.test.yml"))
 RUNBOOKS = ROOT / "grafana" / "runbooks.md"
-DEMANDED = {
-    "PatrolServerExporterDown",
-    "PatrolServerApiUnreachable",
-    "PatrolServerCredentialsRefused",
-    "PatrolServerDataStale",
-    "PatrolServerCriticalIssueOpen",
-    "PatrolServerHighIssueOpenTooLong",
-    "PatrolServerRemediationOverdue",
-    "PatrolServerUnsupportedSoftware",
-    "PatrolServerScanOverdue",
-    "PatrolServerNeverScanned",
-    "PatrolServerServersDisappeared",
-    "PatrolServerInboxStuck",
-    "PatrolServerDeadDeliveries",
-    "PatrolServerEventLagHigh",
-}
 
 
-def alerts() -> dict[str, dict[str, Any]]:
-    """Name → alerting rule."""
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+def alerts() -> dict[str, list[dict[str, Any]]]:
+    """Name → alerting rules of that name."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for group in yaml.safe_load(RULES.read_text())["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                found.setdefault(rule["alert"], []).append(rule)
+    return found
 
 
 def headings() -> set[str]:
@@ -51,58 +42,204 @@ def test_promtool_finds_nothing_with_all_lints(require_program: Callable[[str], 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
-def test_rules_fire_and_stay_silent_as_they_should(cases: Path, require_program: Callable[[str], str]) -> None:
-    """The cases of ``promtool test rules`` hold."""
-    command = [require_program("promtool"), "test", "rules", str(cases)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
+def shown(case: Case, instance: str) -> dict[str, str]:
+    """What an exporter of a case shows: as while all is well, but for what the case says."""
+    differs = case.second if instance == SECOND and case.second is not None else case.series
+    samples = case.minutes // case.step
+    found = {}
+    for (metric, labels), values in {**HEALTHY, **differs}.items():
+        healthy = values.format(n=samples)
+        if case.step != 1:
+            healthy = healthy.replace("+60x", f"+{60 * case.step}x")
+        found[name(metric, labels, instance=instance)] = healthy
+    return found
 
 
-def test_no_demanded_alert_is_missing() -> None:
-    """Every alert that an operator relies on is there."""
-    assert DEMANDED - alerts().keys() == set()
+def timeline(case: Case, *, two: bool) -> dict[str, Any]:
+    """The case as promtool takes it."""
+    instances = (FIRST, SECOND) if two else (FIRST,)
+    found: dict[str, str] = {}
+    for instance in instances:
+        found |= shown(case, instance)
+    factor = 2 if two and case.each and case.second is None else 1
+    query = firing(case.alert, case.severity)
+    return {
+        "name": f"{case.alert}: {case.what}",
+        "interval": f"{case.step}m",
+        "input_series": series(found),
+        "promql_expr_test": [counted(query, number * factor, minute) for minute, number in case.firing.items()],
+    }
+
+
+@pytest.mark.parametrize("alert", sorted({case.alert for case in CASES}))
+@pytest.mark.parametrize("exporters", [1, 2])
+def test_each_alert_fires_and_resolves(
+    alert: str, exporters: int, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """With one exporter and with two, through restarts and gaps, as often as it should and no more."""
+    promtool = require_program("promtool")
+    mine = [case for case in CASES if case.alert == alert and (case.alone or exporters == 2)]
+    for step in sorted({case.step for case in mine}):
+        tests = [timeline(case, two=exporters == 2) for case in mine if case.step == step]
+        assert rules_hold(promtool, RULES, tests, tmp_path, step=f"{step}m") == ""
 
 
 def test_each_alert_is_tested_firing_silent_and_around_a_gap() -> None:
-    """Each has an expectation to fire and one not to, and one with series that go away and return."""
-    seen: dict[str, set[str]] = {name: set() for name in alerts()}
-    for path in CASES:
-        for test in yaml.safe_load(path.read_text())["tests"]:
-            gap = any(re.search(r"stale|_x?", str(one["values"])) for one in test["input_series"])
-            for name, fires in expectations(test):
-                seen[name] |= {"firing" if fires else "silent", *(["gap"] if gap else [])}
-    # The "up" of a scrape is never missing.
-    without_gap = {name for name, sides in seen.items() if sides != {"firing", "silent", "gap"}}
-    assert without_gap == {"PatrolServerExporterDown"}
-    assert seen["PatrolServerExporterDown"] == {"firing", "silent"}
+    """Each has a time at which it fires, one at which it does not, and a case with series that go away and return."""
+    for alert in alerts():
+        mine = [case for case in CASES if case.alert == alert]
+        assert any(number for case in mine for number in case.firing.values()), alert
+        assert any(not number for case in mine for number in case.firing.values()), alert
+        assert any(re.search(r"stale|_x|0x\d+ 1", values) for case in mine for values in case.series.values()), alert
+    assert {case.alert for case in CASES} == alerts().keys()
 
 
-def expectations(test: dict[str, Any]) -> list[tuple[str, bool]]:
-    """(alert, whether it has to fire) of a case."""
-    firing = [(one["alertname"], bool(one["exp_alerts"])) for one in test.get("alert_rule_test", ())]
-    asked = [
-        (re.findall(r'alertname="(\w+)"', one["expr"])[0], bool(one["exp_samples"]))
-        for one in test.get("promql_expr_test", ())
+def test_a_page_names_the_count_the_servers_and_the_software(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """Sixty servers with one exploit are one alert, whose text says what to do first; each server is a ticket."""
+    found: dict[str, str] = {name("up"): "1x20", **account_series(FIRST)}
+    for number in range(60):
+        found |= server_series(FIRST, f"web-{number:02}", number, critical=3 if number < 5 else 1, labels='team="shop"')
+    page = {
+        "eval_time": "10m",
+        "alertname": "PatrolServerCriticalIssueOpen",
+        "exp_alerts": [
+            {
+                "exp_labels": {
+                    "job": "patrolserver",
+                    "account": "main",
+                    "software": "openssl",
+                    "team": "shop",
+                    "severity": "critical",
+                    "issue_severity": "critical",
+                },
+                "exp_annotations": notes(
+                    "PatrolServerCriticalIssueOpen",
+                    "critical",
+                    "openssl is critical on 60 servers of account main: web-00, web-01, web-02, web-03, web-04 and "
+                    "others. A known exploit has a risk of 9 or more.",
+                    "/d/patrolserver-fleet?var-account=main",
+                ),
+            }
+        ],
+    }
+    test = {
+        "interval": "1m",
+        "input_series": series(found),
+        "alert_rule_test": [page],
+        "promql_expr_test": [counted(firing("PatrolServerServerCritical", "warning"), 60, 10)],
+    }
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+def notes(alert: str, severity: str, description: str, dashboard: str) -> dict[str, str]:
+    """The annotations of an alert whose description is this."""
+    (rule,) = (rule for rule in alerts()[alert] if rule["labels"]["severity"] == severity)
+    settings = load()
+    return {
+        "summary": rule["annotations"]["summary"],
+        "description": description,
+        "runbook_url": rule["annotations"]["runbook_url"],
+        "dashboard_url": f"{settings.grafana_url}{dashboard}",
+    }
+
+
+def account_series(instance: str, *, read: str = "0+60x20") -> dict[str, str]:
+    """What an exporter shows of an account."""
+    return {
+        name("patrolserver_up", MAIN, instance=instance): "1x20",
+        name("patrolserver_last_success_timestamp_seconds", MAIN, instance=instance): read,
+        name("patrolserver_exporter_poll_interval_seconds", MAIN, instance=instance): "900x20",
+    }
+
+
+def server_series(
+    instance: str, server: str, number: int, *, critical: int, labels: str = "", polled: str = "0+60x20"
+) -> dict[str, str]:
+    """What it shows of a server."""
+    who = f'{MAIN},server="{server}",server_id="{number}"'
+    return {
+        name("patrolserver_server_info", who, 'verified="true"', labels, instance=instance): "1x20",
+        name("patrolserver_server_last_poll_timestamp_seconds", who, instance=instance): polled,
+        name("patrolserver_server_issues", who, 'severity="critical"', instance=instance): f"{critical}x20",
+        name("patrolserver_server_issues", who, 'severity="high"', instance=instance): "0x20",
+        **(
+            {name("patrolserver_server_software_info", software("critical", "openssl", who), instance=instance): "1x20"}
+            if critical
+            else {}
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "critical"),
+    [
+        pytest.param((1, "60x20"), (0, "0+60x20"), 0, id="what the fresher one sees fixed is fixed"),
+        pytest.param((0, "60x20"), (1, "0+60x20"), 1, id="what the fresher one sees open is open"),
+        pytest.param((0, "0+60x20"), (1, "5000+60x20"), 0, id="a clock that runs ahead makes nobody fresh"),
+    ],
+)
+def test_a_value_is_that_of_the_exporter_that_polled_last(
+    first: tuple[int, str],
+    second: tuple[int, str],
+    critical: int,
+    tmp_path: Path,
+    require_program: Callable[[str], str],
+) -> None:
+    """Not the highest of all exporters: one that lost the API would show its old issues for ever."""
+    found = {name("up"): "1x20", name("up", instance=SECOND): "1x20"}
+    for instance, (issues, polled) in ((FIRST, first), (SECOND, second)):
+        found |= account_series(instance) | server_series(instance, "web-01", 7, critical=issues, polled=polled)
+    test = {
+        "interval": "1m",
+        "input_series": series(found),
+        "promql_expr_test": [
+            counted(firing("PatrolServerServerCritical"), critical, 10),
+            counted(firing("PatrolServerCriticalIssueOpen"), critical, 10),
+            counted(f'sum({ISSUES}{{severity="critical"}})', critical, 10),
+            # It keeps the instance that it was taken from.
+            counted(f'count({ISSUES}{{severity="critical",instance=~".+:10058"}})', 1, 10),
+        ],
+    }
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+def test_a_server_that_only_an_exporter_without_the_api_still_shows_is_gone(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """When its list is a quarter of an hour older than another exporter's, it is not asked about servers any more."""
+    minutes = 30
+    found = {name("up"): f"1x{minutes}", name("up", instance=SECOND): f"1x{minutes}"}
+    cut = account_series(FIRST, read=f"60x{minutes}") | server_series(FIRST, "gone", 7, critical=1, polled="60x30")
+    fresh = account_series(SECOND, read=f"0+60x{minutes}")
+    found |= {key: values.replace("x20", f"x{minutes}") for key, values in {**cut, **fresh}.items()}
+    tests = [
+        counted(firing("PatrolServerServerCritical"), 1, 10),
+        counted(firing("PatrolServerServerCritical"), 0, 20),
+        counted(firing("PatrolServerCriticalIssueOpen"), 0, 20),
     ]
-    return firing + asked
+    test = {"interval": "1m", "input_series": series(found), "promql_expr_test": tests}
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 
-@pytest.mark.parametrize("name", sorted(alerts()))
-def test_each_alert_says_what_is_wrong_and_where_to_go_on(name: str) -> None:
+@pytest.mark.parametrize("alert", sorted(alerts()))
+def test_each_alert_says_what_is_wrong_and_where_to_go_on(alert: str) -> None:
     """Severity, one static sentence, a description, a runbook that exists, and a dashboard that exists."""
-    rule = alerts()[name]
-    notes = rule["annotations"]
-    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    assert notes["summary"].endswith(".")
-    assert "{{" not in notes["summary"]
-    assert notes["description"]
-    assert name.startswith("PatrolServer")
-    page, anchor = notes["runbook_url"].split("#")
-    assert page.endswith(f"/{RUNBOOKS.relative_to(ROOT)}")
-    assert anchor in headings()
-    dashboard = re.findall(r"/d/([\w-]+)", notes["dashboard_url"])[0]
-    assert (FOLDER / f"{dashboard}.json").is_file()
+    severities = [rule["labels"]["severity"] for rule in alerts()[alert]]
+    assert len(set(severities)) == len(severities)
+    for rule in alerts()[alert]:
+        notes = rule["annotations"]
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        assert notes["summary"].endswith(".")
+        assert "{{" not in notes["summary"]
+        assert notes["description"].endswith((".", "}}"))
+        assert alert.startswith("PatrolServer")
+        page, anchor = notes["runbook_url"].split("#")
+        assert page.endswith(f"/{RUNBOOKS.relative_to(ROOT)}")
+        assert anchor in headings()
+        dashboard = re.findall(r"/d/([\w-]+)", notes["dashboard_url"])[0]
+        assert (FOLDER / f"{dashboard}.json").is_file()
 
 
 def test_each_runbook_belongs_to_an_alert_and_is_complete() -> None:
@@ -114,14 +251,58 @@ def test_each_runbook_belongs_to_an_alert_and_is_complete() -> None:
             assert part in section, section.splitlines()[0]
 
 
-def test_the_operators_copy_of_the_rules_is_fresh() -> None:
-    """PrometheusRule holds the same rules; else run ``make dashboards``."""
-    assert TARGET.read_text() == rendered()
-    assert yaml.safe_load(TARGET.read_text())["spec"] == yaml.safe_load(RULES.read_text())
+def test_the_runbooks_find_the_line_however_long_the_trouble_lasts() -> None:
+    """No command looks at the last minutes of the log only: what lasts was said when it began."""
+    assert "--since" not in RUNBOOKS.read_text()
 
 
-def test_the_page_names_every_alert_with_its_severity() -> None:
-    """docs/grafana.md has each alert in a row of its severity."""
+def test_the_files_are_fresh() -> None:
+    """Rules and PrometheusRule are what the generator writes; else run ``make dashboards``."""
+    assert RULES.read_text() == rules(load())
+    assert OPERATORS.read_text() == operators_rules(load())
+    assert yaml.safe_load(OPERATORS.read_text())["spec"] == yaml.safe_load(RULES.read_text())
+
+
+def test_the_page_names_every_alert_with_its_severities() -> None:
+    """docs/grafana.md has each alert in rows of its severities."""
     rows = re.findall(r"^\| (PatrolServer[^|]*) \| (\w+) \|", (ROOT / "docs" / "grafana.md").read_text(), re.MULTILINE)
-    told = {name: severity for names, severity in rows for name in names.split(", ")}
-    assert told == {name: rule["labels"]["severity"] for name, rule in alerts().items()}
+    told = sorted((alert, severity) for alerts_, severity in rows for alert in alerts_.split(", "))
+    have = sorted((alert, rule["labels"]["severity"]) for alert, all_ in alerts().items() for rule in all_)
+    assert told == have
+
+
+def test_own_settings_make_other_rules(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    """Thresholds, job, links and owner's labels come from a file of one's own; what it leaves out stays."""
+    own = tmp_path / "own.yml"
+    own.write_text(
+        'job: "edge\\\\.exporters"\ngrafana_url: https://grafana.example.org\nrunbook_url: https://wiki.example.org/p\n'
+        "owner_labels: []\nthresholds: {overdue: {critical: 1d}, waiver_ending: 3d}\n"
+    )
+    text = rules(load(own))
+    assert r'job=~"edge\\.exporters"' in text
+    assert "https://wiki.example.org/p#patrolserverwaiverending" in text
+    assert "https://grafana.example.org/d/" in text
+    assert "allowed are 1 day for critical, 30 days for high" in text
+    assert "group_left (team" not in text
+    file = tmp_path / "rules.yml"
+    file.write_text(text)
+    command = [require_program("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("thresholds: {gap: soon}", "gap"),
+        ("threshold: {}", "threshold"),
+        ("owner_labels: [server]", "server is no label"),
+        ("- a", "no list of keys"),
+    ],
+)
+def test_wrong_settings_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    """The message names the key."""
+    own = tmp_path / "own.yml"
+    own.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        load(own)

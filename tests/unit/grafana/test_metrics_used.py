@@ -8,10 +8,10 @@ from typing import Any
 import promql_parser as promql
 import pytest
 import yaml
+from grafana.alerting.files import RULES
 from grafana.dashboards.files import FOLDER
 from grafana.lint import expressions, nodes
 from grafana.pictures.week import Week
-from grafana.prometheus_rule import RULES
 
 from patrolserver_exporter.live.account_series import AccountNowCollector
 from patrolserver_exporter.live.fleet import FleetExposition
@@ -21,12 +21,8 @@ from patrolserver_exporter.live.publisher import Scrape
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 UNUSED = {
-    "patrolserver_account_issues": "for those who keep no series of servers; the dashboards have them",
     "patrolserver_issues_worsened_total": "for alerts on what gets worse; a panel would repeat that of opened issues",
     "patrolserver_server_exploit_info": "to find the servers of a CVE; GET /api/v1/exploits tells the same",
-    "patrolserver_webhook_enabled": "for those who demand a webhook of every account",
-    "patrolserver_webhook_last_delivery_timestamp_seconds": "a calm fleet has no delivery for weeks",
-    "patrolserver_exporter_last_follow_timestamp_seconds": "one exporter follows itself",
     "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "
     "failed has an alert and a panel",
     "process_virtual_memory_bytes": "says little on 64 bits; the resident memory is shown",
@@ -36,6 +32,8 @@ UNUSED = {
     "python_info": "the version is in build_info",
 }
 PROMETHEUS_OWN = {"up", "ALERTS"}
+OF_A_SHARED_STORE = {"patrolserver_exporter_replicas_config_differs"}
+"""Only exporters that share a store have these."""
 PARTS = {"histogram": ("_bucket", "_sum", "_count")}
 LABELS_OF_THE_TARGET = {"job", "instance"}
 
@@ -88,7 +86,7 @@ def test_dashboards_and_rules_ask_only_for_what_the_exporter_has() -> None:
     """Every metric in them is one of the exporter, a recorded one or Prometheus' own."""
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = {selector.name or "" for selector in selectors()}
-    assert asked - sample_names(shown()) - recorded - PROMETHEUS_OWN == set()
+    assert asked - sample_names(shown()) - recorded - PROMETHEUS_OWN - OF_A_SHARED_STORE == set()
 
 
 def test_dashboards_and_rules_restrict_only_labels_that_the_metric_has() -> None:
@@ -110,16 +108,3 @@ def test_every_metric_is_used_or_unused_for_a_reason(family: str) -> None:
     names = {family + part for part in PARTS.get(shown()[family], ("",))}
     used = bool(names & {selector.name for selector in selectors()})
     assert used != (family in UNUSED)
-
-
-def test_every_recorded_metric_is_read_at_least_twice() -> None:
-    """Recording what one rule reads is only a detour."""
-    asked = [
-        selector.name
-        for rule in rules()
-        for node, _ in nodes(promql.parse(rule["expr"]))
-        if isinstance(selector := node, promql.VectorSelector)
-    ]
-    assert {rule["record"]: asked.count(rule["record"]) >= 2 for rule in rules() if "record" in rule} == {
-        rule["record"]: True for rule in rules() if "record" in rule
-    }

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from grafana.alerting.files import ROOT
 from grafana.dashboards.panels import SOURCE
-from grafana.prometheus_rule import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,250 @@
+"""Alerts on the fleet. What wakes somebody up counts servers by account and software; tickets are for single ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana.alerting.recorded import (
+    ACCOUNT,
+    CRITICAL_SERVERS,
+    CRITICAL_SOFTWARE,
+    EXPORTERS_ACCOUNT,
+    EXPORTERS_SERVER,
+    ISSUES,
+    LIST_CURRENT,
+    OLDEST,
+    OVERDUE,
+    POLL,
+    SCAN,
+    SERVER,
+    owned,
+)
+from grafana.alerting.rule import Alert
+from grafana.settings import seconds, words
+
+if TYPE_CHECKING:
+    from grafana.settings import Settings
+
+FLEET = "/d/patrolserver-fleet?var-account={{ $labels.account | urlquery }}"
+ON_SERVER = (
+    "/d/patrolserver-server?var-account={{ $labels.account | urlquery }}&var-server={{ $labels.server | urlquery }}"
+)
+THE_SERVER = "{{ $labels.server }} ({{ $labels.account }})"
+NAMED = 5
+"""Servers that the text of a page names."""
+
+
+def fleet_alerts(settings: Settings) -> tuple[Alert, ...]:
+    """Issues, scans and servers."""
+    return (*_critical(settings), *_old(settings), *_software(settings), *_scans(settings), *_servers(settings))
+
+
+def _critical(settings: Settings) -> tuple[Alert, ...]:
+    which = _which()
+    return (
+        Alert(
+            alert="PatrolServerCriticalIssueOpen",
+            expr=f"{CRITICAL_SERVERS} > 0",
+            severity="critical",
+            labels={"issue_severity": "critical"},
+            summary="Servers run software with a critical exploit.",
+            description=f"{which} A known exploit has a risk of 9 or more.",
+            dashboard=FLEET,
+        ),
+        Alert(
+            alert="PatrolServerCriticalIssueSpreads",
+            expr=f"{CRITICAL_SERVERS} > max_over_time({CRITICAL_SERVERS}[15m] offset 10m)",
+            severity="critical",
+            labels={"issue_severity": "critical"},
+            summary="A critical exploit that was known has come to more servers.",
+            description=f"{which} That is more than ten minutes ago; it ends when the number has stood for as long.",
+            dashboard=FLEET,
+        ),
+        Alert(
+            alert="PatrolServerServerCritical",
+            expr=owned(f'(max by ({SERVER}) ({ISSUES}{{severity="critical"}}) > 0)', settings),
+            severity="warning",
+            labels={"issue_severity": "critical"},
+            summary="A server runs software with a critical exploit.",
+            description=f"""{THE_SERVER} has {{{{ $value }}}} open critical {{{{ if eq $value 1.0 }}}}issue{{{{ else
+                }}}}issues{{{{ end }}}}: installed software with a known exploit of risk 9 or more.""",
+            dashboard=ON_SERVER,
+        ),
+    )
+
+
+def _which() -> str:
+    """How many servers, which software, and the worst servers by name."""
+    account = "job=%q,account=%q"
+    with_software = (
+        f'printf `topk({NAMED}, max by (server) ({ISSUES}{{severity="critical",{account}}}'
+        f" and on ({SERVER}) {CRITICAL_SOFTWARE}{{software=%q}}))`"
+        " $labels.job $labels.account $labels.software"
+    )
+    without = (
+        f'printf `topk({NAMED}, max by (server) ({ISSUES}{{severity="critical",{account}}} > 0'
+        f" unless on ({SERVER}) {CRITICAL_SOFTWARE}))`"
+        " $labels.job $labels.account"
+    )
+    names = (
+        "{{ range $place, $one := %s | query | sortByLabel `server` }}"
+        "{{ if $place }}, {{ end }}{{ $one.Labels.server }}{{ end }}"
+    )
+    return (
+        "{{ if $labels.software }}{{ $labels.software }} is critical on {{ $value }} {{ if eq $value 1.0 }}server"
+        "{{ else }}servers{{ end }} of account {{ $labels.account }}: "
+        f"{names % with_software}"
+        "{{ else }}{{ $value }} {{ if eq $value 1.0 }}server{{ else }}servers{{ end }} of account "
+        "{{ $labels.account }} {{ if eq $value 1.0 }}has{{ else }}have{{ end }} critical issues in software that has "
+        "no series: "
+        f"{names % without}"
+        f"{{{{ end }}}}{{{{ if gt $value {NAMED}.0 }}}} and others{{{{ end }}}}."
+    )
+
+
+def _old(settings: Settings) -> tuple[Alert, ...]:
+    limits = settings.thresholds
+    allowed = ", ".join(
+        f"{words(getattr(limits.overdue, name))} for {name}" for name in ("critical", "high", "medium", "low")
+    )
+    high = f'time() - max by ({SERVER}, severity) ({OLDEST}{{severity="high"}}) > {seconds(limits.high_too_long)}'
+    return (
+        Alert(
+            alert="PatrolServerHighIssueOpenTooLong",
+            expr=owned(f"(max without (severity) (\n  {high}\n))", settings),
+            severity="warning",
+            labels={"issue_severity": "high"},
+            summary="A high issue has been open for too long.",
+            description=f"The oldest high issue of {THE_SERVER} has been high for {{{{ $value | humanizeDuration }}}}.",
+            dashboard=ON_SERVER,
+        ),
+        Alert(
+            alert="PatrolServerRemediationOverdue",
+            expr=owned(f"max by ({SERVER}, severity) ({OVERDUE})", settings),
+            severity="warning",
+            labels={"issue_severity": '"{{ $labels.severity }}"'},
+            summary="An issue is open beyond the time allowed for its severity.",
+            description=f"""The oldest {{{{ $labels.severity }}}} issue of {THE_SERVER} has been so severe for {{{{
+                $value | humanizeDuration }}}}; allowed are {allowed}.""",
+            dashboard=ON_SERVER,
+        ),
+    )
+
+
+def _software(settings: Settings) -> tuple[Alert, ...]:
+    gap = settings.thresholds.gap
+
+    def freshest(metric: str) -> str:
+        return f"max by ({SERVER}) (last_over_time({metric}[{gap}]) and on ({EXPORTERS_SERVER}) {POLL})"
+
+    return (
+        Alert(
+            alert="PatrolServerUnsupportedSoftware",
+            expr=owned(f'({freshest("""patrolserver_server_software{state="unsupported"}""")} > 0)', settings),
+            wait="1h",
+            severity="info",
+            summary="A server runs software that gets no more fixes.",
+            description=f"""{{{{ $value }}}} installed software of {THE_SERVER} is no longer supported and has no
+                newer bug-fix release; plan the move to another line.""",
+            dashboard=ON_SERVER,
+        ),
+        Alert(
+            alert="PatrolServerExploitRiskUnknown",
+            expr=owned(f"({freshest('patrolserver_server_exploits_unknown_risk')} > 0)", settings),
+            wait="1h",
+            severity="warning",
+            summary="A server has known exploits whose risk nobody knows.",
+            description=f"""PatrolServer tells of {{{{ $value }}}} exploits on {THE_SERVER} without a risk that can be
+                read. They count as high, and as the worst at the gate.""",
+            dashboard=ON_SERVER,
+        ),
+        Alert(
+            alert="PatrolServerPollIncomplete",
+            expr=owned(
+                f"(1 - max by ({SERVER}) (\n"
+                f"  last_over_time(patrolserver_server_poll_complete[{gap}]) and on ({EXPORTERS_SERVER}) {POLL} > 0\n"
+                ") == 1)",
+                settings,
+            ),
+            wait="1h",
+            severity="warning",
+            summary="A server's polls succeed, and show only a part or nothing.",
+            description=f"""For an hour the polls of {THE_SERVER} have been partial, or without any software. Its
+                issues are not closed, others may be unseen, and the gate answers "unknown".""",
+            dashboard=ON_SERVER,
+        ),
+    )
+
+
+def _scans(settings: Settings) -> tuple[Alert, ...]:
+    limits = settings.thresholds
+    enabled = f"max by ({ACCOUNT}) (last_over_time(patrolserver_webhook_enabled[{limits.gap}])) == 1"
+    return (
+        Alert(
+            alert="PatrolServerScanOverdue",
+            expr=owned(f"(time() - max by ({SERVER}) ({SCAN}) > {seconds(limits.scan_overdue)})", settings),
+            wait="15m",
+            severity="warning",
+            summary="PatrolServer has not scanned a server for too long.",
+            description=f"""The last scan of {THE_SERVER} that was seen ended {{{{ $value | humanizeDuration }}}} ago;
+                PatrolServer scans once a day.""",
+            dashboard=ON_SERVER,
+        ),
+        Alert(
+            alert="PatrolServerNeverScanned",
+            expr=owned(
+                f"(\n  max by ({SERVER}) ({POLL} * 0 + 1)\n"
+                f"  unless on ({SERVER}) {SCAN}\n"
+                f"  and on ({ACCOUNT}) {enabled}\n)",
+                settings,
+            ),
+            wait=limits.scan_overdue,
+            severity="warning",
+            summary="No scan of a server has been seen since it is watched, though the webhook is enabled.",
+            description=f"""{THE_SERVER} has been watched for {words(limits.scan_overdue)}, and no scan of it
+                ended.""",
+            dashboard=ON_SERVER,
+        ),
+    )
+
+
+def _servers(settings: Settings) -> tuple[Alert, ...]:
+    limits = settings.thresholds
+    fewer = (
+        f"(max_over_time(patrolserver_servers[{limits.servers_disappeared}])"
+        f" - last_over_time(patrolserver_servers[{limits.gap}]))"
+    )
+    return (
+        Alert(
+            alert="PatrolServerServersDisappeared",
+            expr=f"""
+                max by ({ACCOUNT}) (
+                  {fewer}
+                  and on ({EXPORTERS_ACCOUNT}) {LIST_CURRENT}
+                ) > 0
+                """,
+            wait="15m",
+            severity="warning",
+            summary="An account has fewer servers than hours ago.",
+            description=f"""{{{{ $value }}}} servers of account {{{{ $labels.account }}}} are gone from PatrolServer's
+                list within {words(limits.servers_disappeared)}; nobody watches them any more. Resolves by itself when
+                the smaller fleet has stood for as long.""",
+            dashboard=FLEET,
+        ),
+        Alert(
+            alert="PatrolServerWaiverEnding",
+            expr=f"""
+                0 < (
+                  max by (job, server, software, exploit, kind, max_severity) (
+                    last_over_time(patrolserver_waiver_expiry_timestamp_seconds[{limits.gap}])
+                  ) - time()
+                ) < {seconds(limits.waiver_ending)}
+                """,
+            wait="5m",
+            severity="warning",
+            summary="A waiver is about to end.",
+            description="""The waiver for {{ $labels.software }} on {{ $labels.server }} ends in
+                {{ $value | humanizeDuration }}. What it covers is open from then on.""",
+            dashboard="/d/patrolserver-fleet",
+        ),
+    )

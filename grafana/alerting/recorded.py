@@ -1,0 +1,232 @@
+"""Recording rules: which exporter is asked about an account and a server, and what it says.
+
+Several exporters may watch one fleet, each with what it knows. A value is taken from the one whose knowledge is the
+freshest, never from all of them: one that lost the API would show its old issues for ever. Recorded series keep the
+``instance`` that they were taken from.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from grafana.alerting.rule import Record
+from grafana.settings import seconds
+
+if TYPE_CHECKING:
+    from grafana.settings import Settings
+
+ACCOUNT = "job, account"
+EXPORTERS_ACCOUNT = "job, instance, account"
+SERVER = "job, account, server_id, server"
+EXPORTERS_SERVER = "job, instance, account, server_id, server"
+
+JOB_COUNT = "job:patrolserver_exporters:count"
+LIST_KNOWN = "account:patrolserver_last_success_timestamp_seconds:known"
+LIST_CURRENT = "account:patrolserver_last_success_timestamp_seconds:current"
+LIST_FRESHEST = "account:patrolserver_last_success_timestamp_seconds:freshest"
+SERVERS = "account:patrolserver_servers:freshest"
+ACCOUNT_ISSUES = "account_severity:patrolserver_account_issues:freshest"
+AFFECTED = "account_severity:patrolserver_account_servers_affected:freshest"
+GATE_SERVERS = "account_policy_verdict:patrolserver_gate_servers:freshest"
+POLL = "account_server:patrolserver_server_last_poll_timestamp_seconds:freshest"
+INFO = "account_server:patrolserver_server_info:freshest"
+ISSUES = "account_server_severity:patrolserver_server_issues:freshest"
+OLDEST = "account_server_severity:patrolserver_server_oldest_issue_timestamp_seconds:freshest"
+SCAN = "account_server:patrolserver_server_last_scan_timestamp_seconds:freshest"
+WEIGHT = "account_server:patrolserver_server_issues:weight"
+OVERDUE = "account_server_severity:patrolserver_overdue_issue_age_seconds:freshest"
+OVERDUE_SERVERS = "account:patrolserver_servers_overdue:count"
+CRITICAL_SOFTWARE = "account_server_software:patrolserver_server_software_info:critical"
+CRITICAL_SERVERS = "account_software:patrolserver_critical_servers:count"
+SOFTWARE = "account_state:patrolserver_server_software:sum"
+SOFTWARE_SERVERS = "account_software_state_severity:patrolserver_server_software_info:count"
+EXPLOIT_SERVERS = "account_software_exploit_risk:patrolserver_server_exploit_info:count"
+OLDEST_POLL = "account:patrolserver_server_last_poll_timestamp_seconds:min"
+HALF_POLL = "account:patrolserver_server_last_poll_timestamp_seconds:median"
+OLDEST_SCAN = "account:patrolserver_server_last_scan_timestamp_seconds:min"
+HALF_SCAN = "account:patrolserver_server_last_scan_timestamp_seconds:median"
+
+FUTURE = "60"
+"""Seconds by which a time may lie ahead of Prometheus' clock: an exporter with a fast clock is not fresh for that."""
+WEIGHTS = {"critical": "1e9", "high": "1e6", "medium": "1e3", "low": "1"}
+
+
+def exporters(settings: Settings) -> tuple[Record, ...]:
+    """Which exporters know an account, and which of them knows it best."""
+    gap, behind = settings.thresholds.gap, seconds(settings.thresholds.exporter_behind)
+    return (
+        Record(JOB_COUNT, f"count by (job) (up{{job=~{settings.jobs}}})"),
+        Record(
+            LIST_KNOWN,
+            f"""
+            last_over_time(patrolserver_last_success_timestamp_seconds[{gap}]) <= time() + {FUTURE}
+            or on ({EXPORTERS_ACCOUNT}) 0 * last_over_time(patrolserver_up[{gap}])
+            """,
+        ),
+        Record(
+            LIST_CURRENT,
+            f"""
+            {LIST_KNOWN}
+            >= on ({ACCOUNT}) group_left () (max by ({ACCOUNT}) ({LIST_KNOWN}) - {behind})
+            """,
+        ),
+        Record(LIST_FRESHEST, f"topk by ({ACCOUNT}) (1, {LIST_CURRENT})"),
+        *(
+            Record(name, f"last_over_time({metric}[{gap}]) and on ({EXPORTERS_ACCOUNT}) {LIST_FRESHEST}")
+            for name, metric in (
+                (SERVERS, "patrolserver_servers"),
+                (ACCOUNT_ISSUES, "patrolserver_account_issues"),
+                (AFFECTED, "patrolserver_account_servers_affected"),
+                (GATE_SERVERS, "patrolserver_gate_servers"),
+            )
+        ),
+    )
+
+
+def servers(settings: Settings) -> tuple[Record, ...]:
+    """Which exporter knows a server best, and what it says of the server's issues and scans."""
+    gap = settings.thresholds.gap
+    weighted = "\n              or ".join(
+        f'{weight} * {ISSUES}{{severity="{name}"}}' for name, weight in WEIGHTS.items()
+    )
+    return (
+        Record(
+            POLL,
+            f"""
+            topk by ({SERVER}) (1,
+              (
+                last_over_time(patrolserver_server_last_poll_timestamp_seconds[{gap}]) <= time() + {FUTURE}
+                or on ({EXPORTERS_SERVER})
+                  0 * max by ({EXPORTERS_SERVER}) (last_over_time(patrolserver_server_info[{gap}]))
+              )
+              and on ({EXPORTERS_ACCOUNT}) {LIST_CURRENT}
+            )
+            """,
+        ),
+        Record(
+            INFO,
+            f"""
+            patrolserver_server_info and on ({EXPORTERS_SERVER}) {POLL}
+            or on ({SERVER})
+              topk by ({SERVER}) (1,
+                last_over_time(patrolserver_server_info[{gap}]) and on ({EXPORTERS_SERVER}) {POLL}
+              )
+            """,
+        ),
+        Record(ISSUES, f"last_over_time(patrolserver_server_issues[{gap}]) and on ({EXPORTERS_SERVER}) {POLL}"),
+        Record(
+            OLDEST,
+            f"""
+            last_over_time(patrolserver_server_oldest_issue_timestamp_seconds[{gap}])
+            and on ({EXPORTERS_SERVER}, severity) {ISSUES} > 0
+            """,
+        ),
+        Record(
+            SCAN,
+            f"""
+            topk by ({SERVER}) (1, last_over_time(patrolserver_server_last_scan_timestamp_seconds[{gap}]))
+            and on ({SERVER}) {POLL}
+            """,
+        ),
+        Record(
+            WEIGHT,
+            f"""
+            sum by ({EXPORTERS_SERVER}) (
+              {weighted}
+            )
+            """,
+        ),
+        Record(OVERDUE, overdue(settings)),
+        Record(CRITICAL_SOFTWARE, _critical_software(settings)),
+        Record(CRITICAL_SERVERS, _critical_servers(settings)),
+    )
+
+
+def overdue(settings: Settings) -> str:
+    """The age of the oldest issue of each severity, where it is more than allowed."""
+    allowed = settings.thresholds.overdue
+    ages = (
+        f'time() - {OLDEST}{{severity="{name}"}} > {seconds(getattr(allowed, name))}'
+        for name in ("critical", "high", "medium", "low")
+    )
+    return "\nor\n".join(ages)
+
+
+def _critical_software(settings: Settings) -> str:
+    # Labels of this series change with the software's state: what was there before must not linger while it is scraped.
+    critical = 'patrolserver_server_software_info{severity="critical"}'
+    return f"""
+        max by ({EXPORTERS_SERVER}, software) (
+          (
+            {critical}
+            or (
+              last_over_time({critical}[{settings.thresholds.gap}])
+              unless on (job, instance) up{{job=~{settings.jobs}}} == 1
+            )
+          )
+          and on ({EXPORTERS_SERVER}) {POLL}
+        )
+        and on ({SERVER}) {ISSUES}{{severity="critical"}} > 0
+        """
+
+
+def _critical_servers(settings: Settings) -> str:
+    named = owned(f"max by ({SERVER}, software) ({CRITICAL_SOFTWARE})", settings)
+    critical = f'max by ({SERVER}) ({ISSUES}{{severity="critical"}}) > 0'
+    unnamed = owned(f"(\n  {critical}\n  unless on ({SERVER}) {CRITICAL_SOFTWARE}\n)", settings)
+    labels = ", ".join((ACCOUNT, *settings.owner_labels))
+    return f"count by ({labels}, software) (\n{_in(named)}\n)\nor\ncount by ({labels}) (\n{_in(unnamed)}\n)"
+
+
+def _in(text: str) -> str:
+    return textwrap.indent(text, "  ")
+
+
+def owned(expr: str, settings: Settings) -> str:
+    """With the labels that say whose a server is, where it has them; ``expr`` keeps its values."""
+    if not settings.owner_labels:
+        return expr
+    labels = ", ".join(settings.owner_labels)
+    return f"{expr}\n* on ({SERVER}) group_left ({labels}) {INFO}"
+
+
+def trends(settings: Settings) -> tuple[Record, ...]:
+    """What only dashboards read, over long times: sums, so that none of them reads the series of each server."""
+    gap = settings.thresholds.gap
+    here = f"and on ({EXPORTERS_SERVER}) {POLL}"
+    return (
+        Record(
+            SOFTWARE,
+            f"sum by ({EXPORTERS_ACCOUNT}, state) (last_over_time(patrolserver_server_software[{gap}]) {here})",
+        ),
+        Record(
+            SOFTWARE_SERVERS,
+            f"""
+            count by ({ACCOUNT}, software, state, severity) (
+              count by ({SERVER}, software, state, severity) (patrolserver_server_software_info {here})
+            )
+            """,
+        ),
+        Record(
+            EXPLOIT_SERVERS,
+            f"""
+            count by ({ACCOUNT}, software, exploit, risk) (
+              count by ({SERVER}, software, exploit, risk) (patrolserver_server_exploit_info {here})
+            )
+            """,
+        ),
+        Record(
+            OVERDUE_SERVERS,
+            f"count by ({ACCOUNT}) (count by ({SERVER}) ({OVERDUE})) or 0 * sum by ({ACCOUNT}) ({SERVERS})",
+        ),
+        *(
+            Record(name, f"{aggregation} by ({ACCOUNT}) ({quantile}{series} > 0)")
+            for name, aggregation, quantile, series in (
+                (OLDEST_POLL, "min", "", POLL),
+                (HALF_POLL, "quantile", "0.5, ", POLL),
+                (OLDEST_SCAN, "min", "", SCAN),
+                (HALF_SCAN, "quantile", "0.5, ", SCAN),
+            )
+        ),
+    )
