@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from patrolserver_exporter.config.proxy import credentials_of
 from patrolserver_exporter.config.secret import Secret
 
 if TYPE_CHECKING:
@@ -38,4 +39,7 @@ def _secrets(part: object) -> Iterator[str]:
             yield from _secrets(item)
     elif dataclasses.is_dataclass(part):
         for field in dataclasses.fields(part):
-            yield from _secrets(getattr(part, field.name))
+            value = getattr(part, field.name)
+            # A proxy's address may be told, and is.
+            is_proxy = field.name == "proxy_url" and isinstance(value, Secret)
+            yield from credentials_of(value) if is_proxy else _secrets(value)

@@ -13,7 +13,7 @@ from msgspec.inspect import type_info
 from yaml import MappingNode, ScalarNode
 
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.config import schema, values
+from patrolserver_exporter.config import proxy, schema, values
 from patrolserver_exporter.config.hidden import url_password
 from patrolserver_exporter.config.nodes import MAPPING, MAX_BYTES, TEXT, node_of, parse_nodes
 from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
@@ -68,10 +68,12 @@ def load_config(path: Path | None, environ: Mapping[str, str], *, clock: Clock |
     is_open = path is not None and is_world_readable(path)
     _check_secrets(environment, reading, is_open=is_open)
     _check_values(environment, reading, is_open=is_open, today=today)
+    if not reading.mistakes:
+        accounts = tuple(_with_proxy(environment, account, environ) for account in accounts or config.accounts)
     if reading.mistakes:
         raise ConfigError(tuple(reading.mistakes))
     warnings = ConfigError(tuple(reading.warnings)).errors
-    return Loaded(replace(config, accounts=accounts or config.accounts), tuple(map(str, warnings)))
+    return Loaded(replace(config, accounts=accounts or ()), tuple(map(str, warnings)))
 
 
 def read_nodes(path: Path, flag: str, *, may_be_empty: bool = False) -> Node:
@@ -130,6 +132,20 @@ def _environment_account(reading: Reading, environ: Mapping[str, str]) -> schema
     tokens = (given[WEBHOOK_TOKEN],) if WEBHOOK_TOKEN in given else ()
     account = schema.Account(key=given[KEY], secret=given[SECRET], webhook_tokens=tokens)
     return replace(account, api_url=given.get(API_URL, account.api_url))
+
+
+def _with_proxy(reading: Reading, account: schema.Account, environ: Mapping[str, str]) -> schema.Account:
+    """The account with the proxy that the environment names, where it names none itself."""
+    if account.proxy_url is not None or (variable := proxy.variable_for(account.api_url, environ)) is None:
+        return account
+    try:
+        return replace(account, proxy_url=proxy.proxy_from(variable, environ))
+    except Unfit as error:
+        if variable not in reading.found:
+            # Once, however many accounts there are.
+            reading.wrong(None, variable, str(error))
+            reading.found[variable] = MappingNode(MAPPING, []), WRONG
+    return account
 
 
 def _check_secrets(*readings: Reading, is_open: bool) -> None:

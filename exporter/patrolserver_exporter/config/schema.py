@@ -87,7 +87,7 @@ class Account:
     match, later ones win. They show on `patrolserver_server_info`, in the API, on the pages and in the inventory."""
     # A secret, because it may hold a password.
     proxy_url: Annotated[Secret, Value("URL (secret)", values.proxy_url).meta] | None = None
-    """HTTP proxy to reach the API, with user and password if it needs them."""
+    """HTTP proxy to reach the API, with user and password if it needs them. Null: that of the environment, if any."""
     ca_file: Path | None = None
     """Certificate authorities (PEM) to trust instead of the usual ones."""
 

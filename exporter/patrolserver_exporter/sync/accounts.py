@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from patrolserver_exporter.config.proxy import shown
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.live.own_metrics import InboxState
@@ -98,6 +99,8 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The API asked the account to wait until then, in seconds since the epoch; ``None`` without a pause."""
     pause_reason: str | None = None
     """What it said, free of credentials."""
+    proxy: str | None = None
+    """The proxy that its calls go through and where it is named, free of credentials; ``None`` without one."""
     clock_offset: float | None = None
     """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
 
@@ -237,6 +240,9 @@ class Accounts:
                     config, settings, state.accounts[settings.name], state.servers[settings.name]
                 )
                 webhook_hint(settings)
+                if settings.proxy_url is not None:
+                    fields = log_fields(account=settings.name, proxy=shown(settings.proxy_url))
+                    log.info("The calls to PatrolServer go through a proxy", extra=fields)
         self._housekeeping.configure(config, rules, state.stale)
 
     def _stop_all_but(self, kept: Container[str]) -> None:
@@ -361,6 +367,7 @@ def _status(account: RunningAccount) -> AccountStatus:
         servers_missing=listing.missing,
         pause_until=pause and pause.until,
         pause_reason=pause and pause.reason,
+        proxy=account.settings.proxy_url and shown(account.settings.proxy_url),
         clock_offset=account.clock_offset,
     )
 

@@ -242,6 +242,7 @@ STATUS = {
             "servers_missing": 0,
             "paused_until": None,
             "pause_reason": None,
+            "proxy": None,
         }
     ],
     "inbox": {

@@ -59,4 +59,5 @@ def _account(api: Api, status: AccountStatus, record: AccountRecord | None) -> t
         servers_missing=status.servers_missing,
         paused_until=types.maybe_time(status.pause_until),
         pause_reason=None if status.pause_reason is None else api.context.redactor.redact(status.pause_reason),
+        proxy=None if status.proxy is None else api.context.redactor.redact(status.proxy),
     )

@@ -388,6 +388,8 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
     paused_until: _Time | None
     """The API asked the whole account to wait until then; null without a pause."""
     pause_reason: str | None
+    proxy: str | None
+    """What its calls go through and where that is named, free of credentials; null without a proxy."""
 
 
 class StoreReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -170,6 +170,8 @@ class AccountView:
     pause: Moment | None = None
     """Until when the API asked the account to wait."""
     pause_reason: str = ""
+    proxy: str | None = None
+    """What its calls go through, free of credentials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +249,7 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
         servers_missing=status.servers_missing,
         pause=maybe(status.pause_until, now) if (status.pause_until or 0.0) > now else None,
         pause_reason=redact(status.pause_reason or ""),
+        proxy=None if status.proxy is None else redact(status.proxy),
     )
 
 
