@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
+import threading
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 KEY, SECRET, TOKEN = "canary key/+1ä", "canary&secret=2%", "canary+token/3 x"
 PROXY_PASSWORD = "canary-proxy~4"
+USER, PASSWORD = "someone", "canary pass/5+ü"
+BASIC = f"{USER}:{PASSWORD}"
 
 
 @contextmanager
@@ -46,13 +52,79 @@ def order(simulator: Simulator, path: str, /, **body: Any) -> None:
     assert response.ok, response.text
 
 
+class Echo(BaseHTTPRequestHandler):
+    """A peer, or a proxy, that refuses all and repeats what it was sent: as it is, quoted, and encoded."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        sent = f"{self.path} {' '.join(f'{name}: {value}' for name, value in self.headers.items())}"
+        forms = [sent, repr(sent), repr(sent.encode()), quote(sent), quote_plus(sent)]
+        forms += [base64.b64encode(f"{'.' * offset}{sent}".encode()).decode() for offset in range(3)]
+        forms += [base64.urlsafe_b64encode(sent.encode()).decode()]
+        # As long as it may be and still be told whole, one form at a time.
+        form = forms[self.server.next_form(len(forms))]  # type: ignore[attr-defined]
+        body = json.dumps({"detail": form[-900:], "title": "No"}).encode()
+        self.send_response(400, quote(sent)[-200:])
+        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_CONNECT = _refuse  # noqa: N815  # the names that the library calls
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class EchoServer(ThreadingHTTPServer):
+    """It goes through the forms, a request each."""
+
+    daemon_threads = True
+    _count = 0
+
+    def next_form(self, forms: int) -> int:
+        """Return the number of the form for this request."""
+        self._count += 1
+        return self._count % forms
+
+
+@contextmanager
+def echo() -> Iterator[str]:
+    """A peer that repeats what it was sent; yields its URL."""
+    with EchoServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 def spellings(secret: str) -> set[str]:
-    """Return what a leak would look like."""
-    return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), quote_plus(secret).lower()}
+    """Return what a leak would look like: raw, quoted by Python or JSON, percent-encoded, in base64 at each offset."""
+    found = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), quote_plus(secret).lower()}
+    found |= {repr(secret)[1:-1], repr(secret.encode())[2:-1], json.dumps(secret)[1:-1]}
+    for offset in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            # The characters at both ends depend on what stands around it.
+            found.add(encode(b"." * offset + secret.encode()).decode().rstrip("=")[offset + 2 : -2])
+    return found
 
 
-def shout(ansible: Ansible, tasks: list[dict[str, Any]], **variables: Any) -> str:
-    """Run the tasks at -vvvv, whatever becomes of each; returns the output without its secrets, or fails."""
+def assert_hidden(text: str) -> None:
+    """No secret stands in the text, in any form."""
+    for secret in (KEY, SECRET, TOKEN, PROXY_PASSWORD, PASSWORD, BASIC):
+        for spelling in spellings(secret):
+            assert spelling not in text, text[max(0, text.index(spelling) - 300) :][:600]
+
+
+def shout(
+    ansible: Ansible, tasks: list[dict[str, Any]], *, end: str = "", basic: bool = False, **variables: Any
+) -> str:
+    """Run the tasks at -vvvv, whatever becomes of each; returns the output, which holds no secret.
+
+    ``end`` is what the credentials end in; with ``basic`` the exporter gets a user instead of a token.
+    """
+    login = [("username", "CANARY_USER"), ("password", "CANARY_PASSWORD")] if basic else [("token", "CANARY_TOKEN")]
     playbook = [
         {
             "hosts": "localhost",
@@ -67,18 +139,27 @@ def shout(ansible: Ansible, tasks: list[dict[str, Any]], **variables: Any) -> st
                 },
                 "group/patrolserver.monitoring.exporter": {
                     "exporter_url": "{{ api_url }}",
-                    "token": "{{ lookup('ansible.builtin.env', 'CANARY_TOKEN') }}",
                     "retries": 0,
                 },
+            },
+            "vars": {
+                **{
+                    f"patrolserver_exporter_{name}": f"{{{{ lookup('ansible.builtin.env', '{env}') }}}}"
+                    for name, env in login
+                },
+                "patrolserver_exporter_url": "{{ api_url }}",
+                "patrolserver_exporter_retries": 0,
             },
             "tasks": tasks,
         }
     ]
-    ansible.environ.update(CANARY_KEY=KEY, CANARY_SECRET=SECRET, CANARY_TOKEN=TOKEN)
+    secrets = {"KEY": KEY, "SECRET": SECRET, "TOKEN": TOKEN, "USER": USER, "PASSWORD": PASSWORD}
+    ansible.environ.update({f"CANARY_{name}": value + end for name, value in secrets.items()})
     output = ansible.playbook(playbook, "-vvvv", **variables).output
-    for secret in (KEY, SECRET, TOKEN, PROXY_PASSWORD):
-        for spelling in spellings(secret):
-            assert spelling not in output
+    assert_hidden(output)
+    assert "Traceback" not in output
+    for report in ansible.folder.glob("report.*"):
+        assert_hidden(report.read_text())
     return output
 
 
@@ -88,15 +169,13 @@ API_TASKS: list[dict[str, Any]] = [
     {"patrolserver.monitoring.software_bucket": {"server": "1", "software": [{"name": "php", "version": "8.2"}]}},
 ]
 EXPORTER_TASKS: list[dict[str, Any]] = [
-    {"patrolserver.monitoring.gate": {"servers": ["*"]}},
+    {"patrolserver.monitoring.gate": {"servers": ["*"], "report_file": f"report.{suffix}"}, "register": "verdict"}
+    for suffix in ("json", "xml", "sarif")
+] + [
+    {"ansible.builtin.debug": {"var": "verdict"}},
     {"patrolserver.monitoring.issues_info": {}},
     {"patrolserver.monitoring.fleet_info": {}},
-    {
-        "ansible.builtin.debug": {
-            "msg": "{{ query('patrolserver.monitoring.issues', exporter_url=api_url, retries=0,"
-            " token=lookup('ansible.builtin.env', 'CANARY_TOKEN')) }}"
-        }
-    },
+    {"ansible.builtin.debug": {"msg": "{{ query('patrolserver.monitoring.issues') }}"}},
 ]
 
 
@@ -133,3 +212,61 @@ def test_calls_that_are_refused_or_misled_show_no_secret(ansible: Ansible, simul
     assert "redirects elsewhere" in output
     order(simulator, "/credentials", key="other", secret="other")
     assert "HTTP 401" in shout(ansible, API_TASKS + EXPORTER_TASKS, api_url=simulator.base_url)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_credentials_that_end_in_a_line_break_are_taken_without_it_and_not_shown(
+    ansible: Ansible, simulator: Simulator, end: str
+) -> None:
+    """Vault strings and slurped files end so: the calls succeed, and what fails then shows nothing of them."""
+    output = shout(ansible, API_TASKS[:1], end=end, api_url=simulator.base_url)
+    assert "failed=0" in output
+    assert "ignored=0" in output
+    with echo() as url:
+        for basic in (False, True) if end == "\n" else (True,):
+            output = shout(ansible, EXPORTER_TASKS, end=end, basic=basic, api_url=url)
+            assert "HTTP 400" in output
+            assert "control character" not in output
+
+
+@pytest.mark.parametrize("end", ["\nX-Forged: yes", "\x1b[31m"])
+def test_another_control_character_in_credentials_is_refused_by_name(ansible: Ansible, end: str) -> None:
+    """The option is named, and nothing of its value; nothing is sent."""
+    with echo() as url:
+        output = shout(ansible, API_TASKS + EXPORTER_TASKS, end=end, api_url=url)
+    assert "token: it holds a control character" in output
+    assert "HTTP 400" not in output
+
+
+def test_a_peer_that_repeats_what_it_was_sent_shows_no_secret(ansible: Ansible) -> None:
+    """The other side and a proxy, with a token, with basic authentication and with the credentials of the API."""
+    with echo() as url:
+        for basic in (False, True):
+            assert "HTTP 400" in shout(ansible, API_TASKS + EXPORTER_TASKS, basic=basic, api_url=url)
+        proxy = url.replace("//", f"//user:{PROXY_PASSWORD}@")
+        through: list[dict[str, Any]] = [
+            {module: {**options, "proxy_url": proxy}}
+            for task in API_TASKS + EXPORTER_TASKS
+            for module, options in task.items()
+            if module.startswith("patrolserver")
+        ]
+        for scheme in ("http", "https"):
+            output = shout(ansible, through, api_url=f"{scheme}://patrolserver.invalid")
+            assert ("HTTP 400" if scheme == "http" else "through the proxy 127.0.0.1:") in output
+
+
+def test_an_inventory_that_fails_shows_no_secret(ansible: Ansible) -> None:
+    """Its token comes from a template and ends in a line break, and the peer repeats it."""
+    source = ansible.folder / "x.patrolserver.yml"
+    ansible.environ.update(CANARY_TOKEN=TOKEN + "\n", CANARY_PASSWORD=PASSWORD)
+    with echo() as url, silent_port() as port:
+        for where in (url, f"http://127.0.0.1:{port}"):
+            for login in (
+                {"token": "{{ lookup('ansible.builtin.env', 'CANARY_TOKEN') }}"},
+                {"username": USER, "password": "{{ lookup('ansible.builtin.env', 'CANARY_PASSWORD') }}"},
+            ):
+                plugin = {"plugin": "patrolserver.monitoring.servers", "exporter_url": where, "retries": 0, **login}
+                source.write_text(json.dumps(plugin))
+                output = ansible.run("ansible-inventory", "-vvvv", "-i", str(source), "--list").output
+                assert_hidden(output)
+                assert "patrolserver.monitoring.servers: exporter" in output

@@ -22,7 +22,7 @@ class Exporter:
     """A client for one exporter; ``params`` are the options of ``exporter_options``."""
 
     def __init__(self, params: dict) -> None:
-        self.transport = Transport("exporter", params["exporter_url"], params)
+        self.transport = Transport("exporter", "exporter_url", params)
 
     def servers(self, selection: dict, page: int = PAGE):
         """Yield the servers that the selection names, each once."""

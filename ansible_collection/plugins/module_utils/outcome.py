@@ -8,17 +8,13 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import PatrolServerError, Refused
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.redaction import spellings
-
-SECRET_OPTIONS = ("token", "password", "proxy_url", "api_key", "api_secret", "verification_token")
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.redaction import secrets_of, spellings
 
 
 def hide_secrets(module) -> None:
-    """Have Ansible mask every spelling of the secrets; it knows the raw one only, and they travel percent-encoded."""
-    for name in SECRET_OPTIONS:
-        secret = module.params.get(name)
-        if secret:
-            module.no_log_values.update(spellings(secret))
+    """Have Ansible mask every spelling of the secrets; it knows the raw one only, and they travel encoded."""
+    for secret in secrets_of(module.params):
+        module.no_log_values.update(form for form in spellings(secret) if form)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
     Refused,
     Unreadable,
 )
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport, error_text
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport, error_text, one_line
 
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off", "")
@@ -23,8 +23,8 @@ class Api:
     """A client for one account; ``params`` are the options of ``api_options``."""
 
     def __init__(self, params: dict) -> None:
-        credentials = {"key": params["api_key"], "secret": params["api_secret"]}
-        self.transport = Transport("PatrolServer", params["api_url"], params, hidden_query=credentials)
+        credentials = {"key": "api_key", "secret": "api_secret"}
+        self.transport = Transport("PatrolServer", "api_url", params, hidden_query=credentials)
 
     def servers(self) -> list:
         """Return the account's servers."""
@@ -112,7 +112,7 @@ class Api:
         """Unwrap ``data``; an ``error`` is one whatever the status was. Its text may repeat the URL with its secrets."""
         if isinstance(body, dict):
             if body.get("error") not in (None, False, "", [], {}):
-                raise Refused(self.transport.redact("PatrolServer: " + error_text(body["error"])), 200, body)
+                raise Refused("PatrolServer: " + one_line(self.transport.redact(error_text(body["error"]))), 200, body)
             if "data" in body:
                 return body["data"]
         return body

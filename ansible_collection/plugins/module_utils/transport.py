@@ -10,16 +10,20 @@ import email.utils
 import http.client
 import json
 import os
+import queue
 import random
+import re
 import socket
 import ssl
+import threading
 import time
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
 from ansible.module_utils.urls import SSLValidationError, open_url
 
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import checked, endpoint
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
     ConnectionFailed,
     InvalidInput,
@@ -29,7 +33,7 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.redaction import (
     Redactor,
     basic_credentials,
-    url_secrets,
+    secrets_of,
 )
 
 AGENT = "patrolserver.monitoring"
@@ -37,6 +41,7 @@ MAX_BODY = 64 * 1024 * 1024
 RETRIED = (429, 502, 503, 504)
 BACKOFF_BASE = 0.5
 BACKOFF_CAP = 30.0
+LONGEST_DETAIL = 1000
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
 
 
@@ -52,25 +57,18 @@ class Reply:
 class Transport:
     """One HTTP endpoint with its credentials.
 
-    ``params`` are the validated connection options; ``name`` is what messages call the other side;
-    ``hidden_query`` holds credentials that travel as query parameters.
+    ``params`` are the options of the connection; ``url_option`` is the one with the URL; ``name`` is what messages call
+    the other side; ``hidden_query`` maps query parameters to the options of credentials that travel there.
+
+    :raises InvalidInput: for options that cannot be meant.
     """
 
-    def __init__(self, name: str, url: str, params: dict, hidden_query: dict | None = None) -> None:
+    def __init__(self, name: str, url_option: str, params: dict, hidden_query: dict | None = None) -> None:
         self.name = name
-        self._params = params
-        self._hidden_query = hidden_query or {}
-        self.redact = Redactor(
-            [
-                params.get("token"),
-                params.get("password"),
-                params.get("proxy_url"),
-                *url_secrets(params.get("proxy_url")),
-                *url_secrets(url),
-                *self._hidden_query.values(),
-            ]
-        )
-        self._base = _checked_base(name, url)
+        self.redact = Redactor(secrets_of(params))
+        self._params = checked(params, url_option)
+        self._hidden_query = {key: self._params[option] for key, option in (hidden_query or {}).items()}
+        self._base = self._params[url_option]
         self._sleep = time.sleep
 
     def get(self, path: str, query: list | None = None) -> Reply:
@@ -89,50 +87,85 @@ class Transport:
 
     def _send(self, method: str, path: str, query: list, data: bytes | None, mime: str | None, read: bool) -> Reply:
         attempts = 1 + (self._params["retries"] if read else 0)
+        deadline = time.monotonic() + self._params["timeout"]
         for attempt in range(attempts):
             last = attempt + 1 == attempts
             try:
-                return self._once(method, path, query, data, mime)
+                return self._within(deadline, method, path, query, data, mime)
             except ConnectionFailed:
-                if last:
+                pause = backoff(attempt, None)
+                if last or time.monotonic() + pause >= deadline:
                     raise
-                self._sleep(backoff(attempt, None))
             except Refused as error:
-                if last or error.status not in RETRIED:
+                pause = backoff(attempt, error.problem.get("retry_after"))
+                if last or error.status not in RETRIED or time.monotonic() + pause >= deadline:
                     raise
-                self._sleep(backoff(attempt, error.problem.get("retry_after")))
+            self._sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _once(self, method: str, path: str, query: list, data: bytes | None, mime: str | None) -> Reply:
+    def _within(self, deadline: float, method: str, path: str, *rest: object) -> Reply:
+        """Return the reply of one attempt, all of it, before the deadline.
+
+        A socket's own time-out begins anew with each byte, and looking up a name has none. So the attempt has a thread, which is
+        left alone when it takes too long.
+        """
+        outcome = queue.SimpleQueue()
+
+        def attempt() -> None:
+            try:
+                outcome.put((self._once(deadline, method, path, *rest), None))
+            except BaseException as error:
+                outcome.put((None, error))
+
+        with explicit_proxy(self._params.get("proxy_url")):
+            threading.Thread(target=attempt, daemon=True).start()
+            try:
+                reply, error = outcome.get(timeout=max(deadline - time.monotonic(), 0.001))
+            except queue.Empty:
+                told = "no whole answer within {0:g} seconds".format(self._params["timeout"])
+                raise ConnectionFailed(self._unanswered(method, path, told)) from None
+        if error is not None:
+            raise error
+        return reply
+
+    def _unanswered(self, method: str, path: str, why: str) -> str:
+        where = endpoint(self._base)
+        proxy = self._params.get("proxy_url")
+        if proxy:
+            where += " through the proxy " + endpoint(proxy)
+        return self.redact("{0}: {1} {2}: no answer: {3}: {4}".format(self.name, method, path, where, why))
+
+    def _once(self, deadline: float, method: str, path: str, query: list, data: bytes | None, mime: str | None) -> Reply:
         pairs = list(query) + list(self._hidden_query.items())
         target = self._base + path + ("?" + urlencode(pairs) if pairs else "")
         what = "{0}: {1} {2}".format(self.name, method, path)
         try:
-            with explicit_proxy(self._params.get("proxy_url")):
-                answer = open_url(
-                    target,
-                    data=data,
-                    method=method,
-                    headers=self._headers(mime),
-                    http_agent=AGENT,
-                    timeout=self._params["timeout"],
-                    validate_certs=self._params["validate_certs"],
-                    ca_path=self._params.get("ca_file"),
-                    client_cert=self._params.get("client_cert"),
-                    client_key=self._params.get("client_key"),
-                    follow_redirects="none",
-                    use_netrc=False,
-                    use_proxy=self._params.get("use_proxy", True),
-                )
-                raw = answer.read(MAX_BODY + 1)
+            answer = open_url(
+                target,
+                data=data,
+                method=method,
+                headers=self._headers(mime),
+                http_agent=AGENT,
+                timeout=max(deadline - time.monotonic(), 0.001),
+                validate_certs=self._params["validate_certs"],
+                ca_path=self._params.get("ca_file"),
+                client_cert=self._params.get("client_cert"),
+                client_key=self._params.get("client_key"),
+                follow_redirects="none",
+                use_netrc=False,
+                use_proxy=self._params.get("use_proxy", True),
+            )
+            raw = answer.read(MAX_BODY + 1)
         except HTTPError as error:
             raise self._refusal(what, error) from None
         except (URLError, UrlsConnectionError, SSLValidationError, ssl.SSLError, socket.timeout, OSError) as error:
-            raise ConnectionFailed(self.redact("{0}: no answer: {1}".format(what, _reason(error)))) from None
+            raise ConnectionFailed(self._unanswered(method, path, one_line(_reason(error)))) from None
         except http.client.HTTPException as error:
             raise ConnectionFailed(self.redact("{0}: broken answer: {1}".format(what, type(error).__name__))) from None
         except ValueError as error:
-            raise InvalidInput(self.redact("{0}: {1}".format(what, error))) from None
+            # Its text may hold a header, or the URL with the credentials in it.
+            told = "{0}: this cannot be sent; check the URL, the proxy and the credentials ({1})"
+            raise InvalidInput(told.format(what, type(error).__name__)) from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return Reply(answer.status, headers, self._decode(what, raw))
 
@@ -160,9 +193,9 @@ class Transport:
         if 300 <= error.code < 400:
             return Refused("{0}: it redirects elsewhere, which is not followed".format(what), error.code)
         problem = _problem(error)
-        detail = _detail(problem)
-        text = "{0}: HTTP {1}".format(what, error.code) + (": " + detail if detail else "")
-        return Refused(self.redact(text), error.code, problem)
+        text = "{0}: HTTP {1}".format(what, error.code)
+        detail = one_line(self.redact(_detail(problem)))
+        return Refused(self.redact(text) + (": " + detail if detail else ""), error.code, problem)
 
 
 def backoff(attempt: int, retry_after: float | None) -> float:
@@ -206,21 +239,6 @@ def explicit_proxy(proxy_url: str | None):
                 os.environ[name] = value
 
 
-def _checked_base(name: str, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise InvalidInput("{0}: the URL has to start with http:// or https:// and name a host".format(name))
-    if "@" in parts.netloc:
-        raise InvalidInput("{0}: the URL holds credentials; give them in their own options instead".format(name))
-    if parts.query or parts.fragment:
-        raise InvalidInput("{0}: the URL must have neither query nor fragment".format(name))
-    return url.rstrip("/")
-
-
 def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None)
     return str(reason or error) or type(error).__name__
@@ -244,6 +262,12 @@ def _detail(problem: dict) -> str:
     if isinstance(inner, (str, int)) and not isinstance(inner, bool):
         return error_text(inner)
     return str(problem.get("detail") or problem.get("title") or "")
+
+
+def one_line(text: str) -> str:
+    """Return what the other side wrote in one line, and not longer than a person reads."""
+    line = re.sub(r"\s+", " ", re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)).strip()
+    return line if len(line) <= LONGEST_DETAIL else line[:LONGEST_DETAIL] + "…"
 
 
 def error_text(error: object) -> str:

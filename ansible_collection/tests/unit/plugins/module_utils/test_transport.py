@@ -5,7 +5,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import os
+import socket
+import threading
+import time
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -61,7 +68,7 @@ def test_a_redirect_is_not_followed(stand):
 def test_nobody_there_is_told_without_the_url(stand):
     """The message names the call, and no query."""
     params = {**stand.api_params, "api_url": "http://127.0.0.1:9", "retries": 0}
-    with pytest.raises(ConnectionFailed, match=r"PatrolServer: GET /servers: no answer: ") as caught:
+    with pytest.raises(ConnectionFailed, match=r"PatrolServer: GET /servers: no answer: 127\.0\.0\.1:9: ") as caught:
         Api(params).servers()
     assert "?" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -100,11 +107,65 @@ def test_an_explicit_proxy_is_used_and_the_environment_is_left_as_it_was(stand, 
     assert "http_proxy" not in os.environ
 
 
-@pytest.mark.parametrize("url", ["", "exporter:10058", "ftp://x", "http://", "http://u:p@x", "http://x/?a=b", "http://[x"])
-def test_a_url_that_cannot_be_meant_is_refused(stand, url):
-    """Before anything is sent, and without repeating it."""
-    with pytest.raises(InvalidInput):
-        Exporter({**stand.exporter_params, "exporter_url": url})
+@contextlib.contextmanager
+def dripping(head):
+    """A server that sends the head and then a blank every tenth of a second; yields its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _where = listener.accept()
+                client.sendall(head)
+                for _tick in range(100):
+                    time.sleep(0.1)
+                    client.sendall(b" ")
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield "http://127.0.0.1:{0}".format(listener.getsockname()[1])
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 No\r\n\r\n", b""])
+def test_the_timeout_bounds_the_whole_call(stand, head):
+    """However the answer drips, and with all retries."""
+    with dripping(head) as url:
+        begun = time.monotonic()
+        with pytest.raises(ConnectionFailed, match=r"no answer: 127\.0\.0\.1:\d+: no whole answer within 0\.5 seconds"):
+            list(Exporter({**stand.exporter_params, "exporter_url": url, "timeout": 0.5}).servers({}))
+        assert time.monotonic() - begun < 3
+
+
+def test_a_retry_that_would_come_too_late_is_not_waited_for(stand):
+    """The refusal is told at once."""
+    stand.control(fail=[{"status": 503, "headers": {"Retry-After": "20"}}])
+    begun = time.monotonic()
+    with pytest.raises(Refused, match="HTTP 503"):
+        list(Exporter(stand.exporter_params).servers({}))
+    assert time.monotonic() - begun < 3
+
+
+def test_the_answer_of_a_peer_is_told_in_one_line_and_cut(stand):
+    """A page of text in an error makes no page of a message."""
+    stand.control(fail=[{"status": 400, "body": json.dumps({"detail": "a\nb\x1b[31m" + "c" * 5000})}])
+    with pytest.raises(Refused, match=r"HTTP 400: a b \[31mccc") as caught:
+        list(Exporter(stand.exporter_params).servers({}))
+    assert len(str(caught.value)) < 1200
+
+
+@pytest.mark.parametrize("form", [str, repr, quote, quote_plus, lambda text: base64.b64encode(text.encode()).decode()])
+def test_a_peer_that_repeats_the_credentials_tells_nobody(stand, form):
+    """Neither a token nor the two parts of basic authentication, however it spells them."""
+    params = {**stand.exporter_params, "token": None, "username": "someone", "password": "canary/pass word+1\n"}
+    header = "Basic " + base64.b64encode(b"someone:canary/pass word+1").decode()
+    for leak in (header, header[6:], "someone:canary/pass word+1", "canary/pass word+1"):
+        stand.control(fail=[{"status": 400, "body": json.dumps({"detail": "you sent " + form(leak)})}])
+        with pytest.raises(Refused, match="you sent") as caught:
+            list(Exporter(params).servers({}))
+        for spelling in (form(leak), leak, header[6:], "canary", "pass word"):
+            assert spelling not in str(caught.value)
 
 
 def test_retry_after_is_understood_within_bounds():
