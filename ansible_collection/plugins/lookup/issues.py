@@ -30,11 +30,13 @@ options:
     description: Severities of issues.
     type: list
     elements: str
+    choices: [critical, high, medium, low]
     default: []
   kind:
     description: Kinds of issues.
     type: list
     elements: str
+    choices: [unsupported, outdated, exploitable, reported]
     default: []
   software:
     description: Globs on the canonical name of the software.
@@ -71,6 +73,7 @@ _raw:
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import EXPORTER_VARIABLES
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import PatrolServerError
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter
 from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.connection import connection_of, variables_of
@@ -83,10 +86,19 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list, variables: dict | None = None, **kwargs: object) -> list:
         """Return the issues."""
+        unknown = sorted(set(kwargs) - {*FILTERS, *EXPORTER_VARIABLES})
+        if unknown:
+            raise AnsibleLookupError(
+                "patrolserver.monitoring.issues: it does not know {0}; it takes {1}".format(
+                    ", ".join(unknown), ", ".join([*FILTERS, *EXPORTER_VARIABLES])
+                )
+            )
         self.set_options(var_options=variables_of(self._templar, variables or {}), direct=kwargs)
         selection = {name: self.get_option(name) for name in FILTERS}
         selection["servers"] = [str(term) for term in terms]
         try:
-            return list(Exporter(connection_of(self)).issues(selection))
+            exporter = Exporter(connection_of(self))
+            exporter.check_accounts(selection["account"])
+            return list(exporter.issues(selection))
         except PatrolServerError as error:
             raise AnsibleLookupError("patrolserver.monitoring.issues: {0}".format(error)) from None

@@ -16,8 +16,8 @@ _DURATION = re.compile("^(?:{0})+$".format(_TERM))
 _PLAIN = re.compile(r"^\d+(?:\.\d+)?$")
 
 
-def seconds(text: str | float) -> float:
-    """Return the seconds of ``24h``, ``1h30m``, ``90`` or ``90s``.
+def seconds(text: str | float, option: str | None = None) -> float:
+    """Return the seconds of ``24h``, ``1h30m``, ``90`` or ``90s``; ``option`` is what a message calls it.
 
     :raises InvalidInput: for anything else; there is no duration that means for ever.
     """
@@ -25,15 +25,17 @@ def seconds(text: str | float) -> float:
     if _PLAIN.match(written):
         return float(written)
     if not _DURATION.match(written):
-        raise InvalidInput("{0!r} is no duration: write seconds, or for instance 15m, 24h or 1h30m".format(written))
+        what = "{0}: ".format(option) if option else ""
+        told = "{0}{1!r} is no duration: write seconds, or for instance 15m, 24h or 1h30m"
+        raise InvalidInput(told.format(what, written[:40]))
     total = 0.0
     for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", written):
         total += float(number) * UNITS[unit]
     return total
 
 
-def moment(text: str) -> float:
-    """Return the seconds since the epoch of an RFC 3339 time.
+def moment(text: str, option: str | None = None) -> float:
+    """Return the seconds since the epoch of an RFC 3339 time; ``option`` is what a message calls it.
 
     :raises InvalidInput: for text that is none, or that names no offset from UTC.
     """
@@ -43,7 +45,9 @@ def moment(text: str) -> float:
     except ValueError:
         parsed = None
     if parsed is None or parsed.tzinfo is None:
-        raise InvalidInput("{0!r} is no time as RFC 3339 writes it, for instance 2027-01-31T12:00:00Z".format(text))
+        what = "{0}: ".format(option) if option else ""
+        told = "{0}{1!r} is no time as RFC 3339 writes it, for instance 2027-01-31T12:00:00Z"
+        raise InvalidInput(told.format(what, text[:40]))
     return parsed.timestamp()
 
 

@@ -9,6 +9,7 @@ PatrolServerError
 ├── Unreadable         it answered with something that is not what the API promises
 ├── TimedOut           a bounded wait came to its end
 └── InvalidInput       what the playbook gave cannot be meant
+    └── Unwritten      a file that was asked for was not written
 """
 
 from __future__ import annotations
@@ -44,3 +45,7 @@ class TimedOut(PatrolServerError):
 
 class InvalidInput(PatrolServerError):
     """An option, a file or an environment variable holds what cannot be used."""
+
+
+class Unwritten(InvalidInput):
+    """A file that was asked for is not there: no folder, no right, no room."""

@@ -12,7 +12,7 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import contradiction
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport
 
-PAGE = 500
+PAGE, LARGEST_PAGE = 500, 1000
 NAMES_A_REQUEST = 100
 SERVER_FILTERS = {"account": "account", "server": "servers", "severity": "severity", "kind": "kind"}
 ISSUE_FILTERS = {**SERVER_FILTERS, "software": "software", "waived": "waived", "state": "state"}
@@ -23,6 +23,22 @@ class Exporter:
 
     def __init__(self, params: dict) -> None:
         self.transport = Transport("exporter", "exporter_url", params)
+
+    def check_accounts(self, names: list) -> None:
+        """Refuse accounts that the exporter does not have: nothing would be known of them, and nothing found.
+
+        :raises InvalidInput: which names those that it has.
+        """
+        if not names:
+            return
+        there = [account.get("name") for account in self.status()["accounts"]]
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise InvalidInput(
+                "account: the exporter has no account {0}; it has {1}".format(
+                    ", ".join(map(repr, missing)), ", ".join(map(str, there)) or "none"
+                )
+            )
 
     def servers(self, selection: dict, page: int = PAGE):
         """Yield the servers that the selection names, each once."""
@@ -65,7 +81,9 @@ class Exporter:
 
     def _in_chunks(self, path: str, selection: dict, names: dict, page: int, identity: tuple):
         """A request line has its limits, so that many names are asked for in several requests."""
-        wanted = selection.get("servers") or []
+        if not 1 <= page <= LARGEST_PAGE:
+            raise InvalidInput("page_size: it has to be from 1 to {0}, not {1}".format(LARGEST_PAGE, page))
+        wanted = [str(server_reference(name)) for name in selection.get("servers") or []]
         chunks = [wanted[start : start + NAMES_A_REQUEST] for start in range(0, len(wanted), NAMES_A_REQUEST)] or [[]]
         seen = set()
         for chunk in chunks:
@@ -96,8 +114,10 @@ class Exporter:
 def server_reference(text: str) -> int | str:
     """Return an id as the number it is, and a name or glob as text."""
     written = str(text).strip()
+    # A dot at the end means the same host, and no name at PatrolServer has one.
+    written = written.rstrip(".") or written
     if not written:
-        raise InvalidInput("a server's name is empty")
+        raise InvalidInput("servers: a server's name is empty")
     return int(written) if written.isascii() and written.isdigit() else written
 
 

@@ -24,7 +24,6 @@ CODES = {
     TimedOut: "wait_timeout",
     InvalidInput: "invalid_input",
 }
-SHOWN = 8
 
 
 def nothing_known() -> dict:
@@ -128,15 +127,3 @@ def not_listed(verdict: dict) -> str | None:
         return None
     text = "Not listed: {0} servers, {1} issues over a limit and {2} waived issues; detail: all lists them."
     return text.format(*counts)
-
-
-def summary(verdict: dict) -> str:
-    """Return the verdict in a sentence, with its first reasons."""
-    if verdict["verdict"] == "pass":
-        count = verdict["servers_by_verdict"]["pass"]
-        return "The gate passed for {0} server{1}.".format(count, "" if count == 1 else "s")
-    messages = list(dict.fromkeys(item["message"].rstrip(".") for item in verdict["reasons"] if is_blocking(item)))
-    more = len(messages[SHOWN:]) + verdict["reasons_not_listed"]
-    told = "; ".join(messages[:SHOWN]) + ("; and {0} more".format(more) if more > 0 else "")
-    word = "failed" if verdict["verdict"] == "fail" else "could not be judged"
-    return "The gate {0}: {1}.".format(word, told or "no reason was given")

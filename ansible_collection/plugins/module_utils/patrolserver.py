@@ -35,9 +35,9 @@ class Api:
 
         :raises InvalidInput: if the name means several.
         """
-        wanted = _name(reference)
+        wanted = host_name(reference)
         servers = self.servers()
-        matches = [server for server in servers if _name(server["name"]) == wanted]
+        matches = [server for server in servers if server["name"].strip().rstrip(".").lower() == wanted]
         if not matches:
             matches = [server for server in servers if str(server["id"]) == wanted]
         if len(matches) > 1:
@@ -130,8 +130,15 @@ def boolean(value: object) -> bool:
     raise Unreadable("PatrolServer: {0!r} is neither yes nor no".format(written[:40]))
 
 
-def _name(name: str) -> str:
-    return name.strip().rstrip(".").lower()
+def host_name(name: str) -> str:
+    """Return a host's name as it is compared: case, and a dot at the end, make no difference.
+
+    :raises InvalidInput: if nothing is left.
+    """
+    plain = name.strip().rstrip(".").lower()
+    if not plain:
+        raise InvalidInput("a server's name is empty")
+    return plain
 
 
 def _items(data: object) -> list:

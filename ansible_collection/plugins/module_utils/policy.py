@@ -14,14 +14,15 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
 
 SEVERITIES = ["critical", "high", "medium", "low"]
 KINDS = ["unsupported", "outdated", "exploitable", "reported"]
+# Raw, because Ansible would write a list as text, which is a glob that matches nothing.
 WAIVER_OPTIONS = {
-    "server": {"type": "str", "required": True},
-    "software": {"type": "str", "required": True},
-    "exploit": {"type": "str"},
+    "server": {"type": "raw", "required": True},
+    "software": {"type": "raw", "required": True},
+    "exploit": {"type": "raw"},
     "kind": {"type": "str", "choices": KINDS},
     "max_severity": {"type": "str", "choices": SEVERITIES},
-    "until": {"type": "str", "required": True},
-    "reason": {"type": "str", "required": True},
+    "until": {"type": "raw", "required": True},
+    "reason": {"type": "raw", "required": True},
 }
 
 
@@ -71,9 +72,9 @@ def policy(params: dict, baseline: list | None, waivers: list) -> dict:
 
 def _checked_limit(name: str, value: object) -> object:
     if name.partition(".")[0] in DURATIONS:
-        return seconds(value)
+        return seconds(value, name)
     if isinstance(value, (int, float)) and value < 0:
-        raise InvalidInput("{0} must not be negative".format(name))
+        raise InvalidInput("{0}: it must not be negative, and is {1}".format(name, value))
     return value
 
 
@@ -120,6 +121,9 @@ def _checked(item: object, where: str) -> dict:
     unknown = sorted(set(item) - set(WAIVER_OPTIONS))
     if unknown:
         raise InvalidInput("{0}: unknown keys {1}".format(where, ", ".join(map(str, unknown))))
+    for key, value in item.items():
+        if isinstance(value, (list, tuple, dict)):
+            raise InvalidInput("{0}: {1} has to be one text; write a waiver for each, or a glob".format(where, key))
     waiver = {key: str(value).strip() for key, value in item.items() if value is not None}
     for field, option in WAIVER_OPTIONS.items():
         if option.get("required") and not waiver.get(field):
@@ -129,6 +133,7 @@ def _checked(item: object, where: str) -> dict:
     if waiver.get("exploit") == "":
         # It would mean each exploit to one reader, and none to another.
         raise InvalidInput("{0}: exploit is empty".format(where))
+    waiver["server"] = waiver["server"].rstrip(".") or waiver["server"]
     waiver["until"] = _date(waiver["until"], where)
     return waiver
 

@@ -51,14 +51,14 @@ def ordered(lines: list) -> list:
 
 
 def readable(lines: list) -> list:
-    """Return the lines as texts, for a diff."""
+    """Return the lines as texts."""
     texts = []
     for line in lines:
         text = "{0} {1}".format(line["n"], line["v"] or "?")
         for field, word in (("p", "of"), ("l", "at")):
             if line[field]:
                 text += " {0} {1}".format(word, line[field])
-        texts.append(text)
+        texts.append(" ".join(text.split()))
     return texts
 
 

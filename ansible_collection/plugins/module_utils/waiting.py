@@ -6,7 +6,12 @@
 from __future__ import annotations
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import moment
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import PatrolServerError, TimedOut
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
+    InvalidInput,
+    PatrolServerError,
+    TimedOut,
+)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import server_reference
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.scanning import PASSING, Clock
 
 
@@ -20,36 +25,63 @@ class Wait:
         self._clock = clock or Clock()
         self._begun = self._clock.elapsed()
 
+    def unknown_of(self, selection: dict) -> list:
+        """Return the names, ids and globs of a selection that no server has. Waiting does not make a mistyped name right."""
+        servers = list(self._exporter.servers(selection))
+        named = {str(server["name"]).lower().rstrip(".") for server in servers} | {str(server["id"]) for server in servers}
+        return [
+            name
+            for name in selection.get("servers") or []
+            if str(server_reference(name)).lower() not in named
+            and not (_is_glob(name) and any(True for _ in self._exporter.servers({**selection, "servers": [name]})))
+        ]
+
     def refresh(self, selection: dict) -> int:
         """Have every selected server polled now, and wait for all of it; returns how many were asked for.
 
         :raises PatrolServerError: if one failed, or the bound was reached.
         """
-        pending = []
+        done = self.refresh_each(selection)
+        for _server, operation in done:
+            self._check_done(operation)
+        return len(done)
+
+    def refresh_each(self, selection: dict) -> list:
+        """Have every selected server polled now, and wait until each is done or has failed; returns pairs of server and operation.
+
+        :raises TimedOut: at the bound.
+        """
+        asked = []
         for server in list(self._exporter.servers(selection)):
             self._check("not every server could be asked for a refresh")
-            pending.append(self._exporter.refresh(server))
-        asked = len(pending)
+            asked.append((server, self._exporter.refresh(server)))
         while True:
-            pending = [operation for operation in pending if not self._is_done(operation)]
+            pending = sum(not _is_over(operation) for _server, operation in asked)
             if not pending:
                 return asked
-            self._rest("{0} of {1} refreshes were not done".format(len(pending), asked))
-            pending = [self._looked_at(operation) for operation in pending]
+            self._rest("{0} of {1} refreshes were not done".format(pending, len(asked)))
+            asked = [
+                (server, operation if _is_over(operation) else self._looked_at(operation)) for server, operation in asked
+            ]
 
     def for_scans(self, selection: dict, since: float | None) -> None:
         """Wait until no selected server is being scanned and a poll has seen what the last scan found.
 
         ``since`` (seconds since the epoch) asks for a scan that ended after that time on each of them.
+
+        :raises InvalidInput: if nobody would tell the exporter of the scan.
         """
         while True:
             try:
                 servers = list(self._exporter.servers(selection))
-                waiting = [server["name"] for server in servers if not settled(server, since)]
+                waiting = [server for server in servers if not settled(server, since)]
                 if servers and not waiting:
                     return
-                told = ", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else "")
+                self._check_told([server for server in waiting if not _is_under_way(server, since)])
+                told = ", ".join(server["name"] for server in waiting[:5]) + (", …" if len(waiting) > 5 else "")
                 reason = "the scans were not seen to end on " + told if servers else "there was no server to wait for"
+            except InvalidInput:
+                raise
             except PatrolServerError as error:
                 # A failed look is not the end of a scan; the bound decides how long it may last.
                 if getattr(error, "status", None) not in (None, *PASSING):
@@ -65,10 +97,22 @@ class Wait:
                 raise
             return operation
 
-    def _is_done(self, operation: dict) -> bool:
+    def _check_told(self, servers: list) -> None:
+        """Without webhooks the exporter hears of no scan; it then sees one only if a poll happens to fall into it."""
+        if not servers:
+            return
+        deaf = {account["name"] for account in self._exporter.status()["accounts"] if account.get("webhook") is False}
+        affected = sorted({server["account"] for server in servers} & deaf)
+        if affected:
+            raise InvalidInput(
+                "wait_for_scan: the exporter gets no webhooks for account {0}, so it would not learn of the scan of {1}. Give "
+                "the account a webhook token; or wait with wait: true of patrolserver.monitoring.scan, and have the gate "
+                "refresh: true instead".format(", ".join(affected), servers[0]["name"])
+            )
+
+    def _check_done(self, operation: dict) -> None:
         if operation.get("state") == "failed":
             raise PatrolServerError("the refresh of a server failed: {0}".format(operation.get("error") or "no reason given"))
-        return operation.get("state") == "done"
 
     def _rest(self, reason: str) -> None:
         self._check(reason)
@@ -88,6 +132,22 @@ def settled(server: dict, since: float | None) -> bool:
     if since is not None and (scanned is None or scanned < since):
         return False
     return scanned is None or (polled is not None and polled >= scanned)
+
+
+def _is_under_way(server: dict, since: float | None) -> bool:
+    """Tell whether what is waited for goes on by itself: the exporter knows of the scan, or has seen it end."""
+    scanned = _moment(server.get("last_scan_at"))
+    return bool(
+        server.get("scanning") or server.get("unconfirmed_event") or (scanned is not None and scanned >= (since or 0.0))
+    )
+
+
+def _is_over(operation: dict) -> bool:
+    return operation.get("state") in ("done", "failed")
+
+
+def _is_glob(name: object) -> bool:
+    return any(character in str(name) for character in "*?[")
 
 
 def _moment(text: str | None) -> float | None:

@@ -172,8 +172,9 @@ def main() -> None:
         **EXPORTER_RULES,
     )
     with fail_on_trouble(module, nothing()):
-        max_age = seconds(module.params["max_age"])
+        max_age = seconds(module.params["max_age"], "max_age")
         exporter = Exporter(module.params)
+        exporter.check_accounts(module.params["account"])
         answer = summary(list(exporter.servers(module.params, module.params["page_size"])), max_age)
         answer["accounts"] = exporter.status()["accounts"]
         module.exit_json(changed=False, **answer)

@@ -33,6 +33,13 @@ attributes:
   platform:
     platforms: all
 options:
+  max_listed:
+    description:
+      - How many lines the message has at most, and how many servers, issues and reasons a failed task returns at most, the worst first. What is left out
+        is counted in RV(servers_not_listed) and the like, and stands in O(report_file).
+      - A task that does not fail returns all of them, as O(detail) says.
+    type: int
+    default: 20
   policy:
     description:
       - The name of a policy of the exporter's configuration (C(gate.policies)). Unset, its C(gate.default_policy) holds, or the built-in one.
@@ -128,12 +135,12 @@ options:
     elements: dict
     suboptions:
       server:
-        description: A glob on the server's name.
-        type: str
+        description: A glob on the server's name, as one text.
+        type: raw
         required: true
       software:
         description: A glob on the software's canonical name.
-        type: str
+        type: raw
         required: true
       kind:
         description: The kind of issue. Unset means any.
@@ -141,18 +148,18 @@ options:
         choices: [unsupported, outdated, exploitable, reported]
       exploit:
         description: A glob on an exploit's id or CVE. Unset means all exploits of the software.
-        type: str
+        type: raw
       max_severity:
         description: The severity up to which it holds; what becomes worse is not covered. Unset means any.
         type: str
         choices: [critical, high, medium, low]
       until:
         description: The last day on which the waiver holds, in UTC, like V(2027-01-31).
-        type: str
+        type: raw
         required: true
       reason:
         description: Why the issue is accepted.
-        type: str
+        type: raw
         required: true
   waivers_file:
     description:
@@ -213,7 +220,10 @@ options:
     choices: [fail, warn]
     default: fail
   report_file:
-    description: Write a report to this file, before failing. Its folder has to exist.
+    description:
+      - Write a report to this file, before failing. Its folder has to exist.
+      - If it cannot be written, the task fails in every mode. A verdict that was V(pass) is then V(unknown), any other stays as it is.
+      - A relative path begins at the folder where the task runs; on the controller, that is the playbook's.
     type: path
   report_format:
     description: The format of the report. If unset, the file's name decides; C(.xml) means V(junit), C(.sarif) V(sarif), any other V(json).
@@ -274,7 +284,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: The verdict in a sentence, with its first reasons.
+  description:
+    - The verdict, why it is so, and the worst servers with their worst software, in at most O(max_listed) lines.
+    - A report or baseline that could not be written is told first.
   returned: always
   type: str
   sample: The gate passed for 3 servers.
@@ -302,7 +314,7 @@ reasons:
   description:
     - Why the gate did not pass, and what is only worth knowing, which is not C(blocking).
     - The codes are those of the exporter's gate, such as C(limit_exceeded), C(data_too_old) or C(unknown_server), and of the module itself,
-      C(unreachable), C(refused), C(unreadable), C(wait_timeout), C(invalid_input), C(error) and C(report).
+      C(unreachable), C(refused), C(unreadable), C(wait_timeout), C(invalid_input), C(error), C(report) and C(baseline).
   returned: always
   type: list
   elements: dict
@@ -427,150 +439,16 @@ refreshed:
   sample: 0
 """
 
-import os
-import tempfile
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils import baseline, judging, reports
+from ansible_collections.patrolserver.monitoring.plugins.module_utils import judging, messages, reports
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import (
     EXPORTER_RULES,
     exporter_options,
 )
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import moment, seconds
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, PatrolServerError
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter, server_reference
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.gating import Gate
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.outcome import hide_secrets
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import OPTIONS, policy, waivers_of
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.waiting import Wait
-
-
-class Gate:
-    """One run of the gate; ``result`` is right at every moment, so that it can be returned whatever happens."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self._module = module
-        self._params = module.params
-        self.result = {
-            "changed": False,
-            **judging.nothing_known(),
-            "baseline": None,
-            "report_file": None,
-            "refreshed": 0,
-        }
-
-    def run(self) -> PatrolServerError | None:
-        """Judge; returns the error that prevented it, if one did."""
-        try:
-            self._judge()
-        except PatrolServerError as error:
-            self.result.update(judging.trouble(error))
-            return error
-        return None
-
-    def _judge(self) -> None:
-        params = self._params
-        if not params["servers"]:
-            raise InvalidInput("the list of servers is empty; a gate on nothing does not pass")
-        exporter = Exporter(params)
-        servers = [server_reference(name) for name in params["servers"]]
-        file = params["waivers_file"]
-        waivers = waivers_of(params["waivers"], self._text(file) if file else None, file or "")
-        before, known = self._known_issues()
-        policy(params, known, waivers)  # A task that is wrong waits for nothing.
-        self._wait(exporter)
-        current = self._open_issues(exporter) if params["baseline_mode"] != "use" and before is not None else []
-        if known is None and before is not None:
-            known = baseline.kept_of(current)
-        answer = exporter.gate(servers, params["account"], policy(params, known, waivers), params["detail"])
-        self.result.update(judging.known(answer))
-        self._keep_baseline(before, known, current)
-
-    def _known_issues(self) -> tuple[str | None, list | None]:
-        """Return the baseline's text (none without one, empty if it is yet to be written) and its issues."""
-        path = self._params["baseline_file"]
-        if not path:
-            return None, None
-        if self._params["baseline_mode"] == "create" and not os.path.exists(path):
-            return "", None
-        text = self._text(path)
-        return text, baseline.accepted(text, path)
-
-    def _wait(self, exporter: Exporter) -> None:
-        params = self._params
-        wait = Wait(exporter, seconds(params["wait_timeout"]), seconds(params["poll_interval"]))
-        since = moment(params["scanned_after"]) if params["scanned_after"] else None
-        if params["wait_for_scan"]:
-            wait.for_scans(self._selection(), since)
-        if params["refresh"]:
-            self.result["changed"] = True
-            if not self._module.check_mode:
-                self.result["refreshed"] = wait.refresh(self._selection())
-
-    def _selection(self) -> dict:
-        account = self._params["account"]
-        return {"servers": self._params["servers"], "account": [account] if account is not None else []}
-
-    def _open_issues(self, exporter: Exporter) -> list:
-        return list(exporter.issues({**self._selection(), "state": "open", "waived": False}))
-
-    def _keep_baseline(self, before: str | None, known: list | None, current: list) -> None:
-        if before is None:
-            return
-        params, result = self._params, self.result
-        result["baseline"] = {"file": params["baseline_file"], "count": len(known), "written": False}
-        create = before == "" and params["baseline_mode"] == "create" and result["verdict"] != "unknown"
-        ratchet = params["baseline_mode"] == "ratchet" and result["passed"]
-        if not create and not ratchet:
-            return
-        # As they were accepted, and not as they are by now: that may be worse.
-        still_open = {issue["fingerprint"] for issue in current}
-        kept = [issue for issue in known if issue["fingerprint"] in still_open]
-        if ratchet and len(kept) == len(known):
-            return
-        after = baseline.document(kept)
-        if not self._module.check_mode:
-            self._write(params["baseline_file"], after)
-        result["changed"] = result["baseline"]["written"] = True
-        result["baseline"]["count"] = len(kept)
-        if self._module._diff:
-            name = params["baseline_file"]
-            result["diff"] = {"before_header": name, "after_header": name, "before": before, "after": after}
-
-    def report(self) -> None:
-        """Write the report, if one was asked for."""
-        path = self._params["report_file"]
-        if not path:
-            return
-        kind = self._params["report_format"] or reports.format_of(path)
-        told = {name: value for name, value in self.result.items() if name not in ("changed", "diff", "report_file")}
-        text = reports.render(kind, told)
-        if not self._module.check_mode:
-            self._write(path, text)
-        self.result["report_file"] = path
-        self.result["changed"] = True
-
-    def _text(self, path: str) -> str:
-        try:
-            with open(path, encoding="utf-8") as file:
-                return file.read()
-        except (OSError, ValueError) as error:
-            raise InvalidInput("{0} cannot be read: {1}".format(path, error)) from None
-
-    def _write(self, path: str, text: str) -> None:
-        try:
-            handle, temporary = tempfile.mkstemp(dir=self._module.tmpdir)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise InvalidInput("{0} cannot be written: {1}".format(path, error)) from None
-        if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-            raise InvalidInput("{0} cannot be written: its folder does not exist".format(path))
-        # A link stays, and what it leads to is replaced; a device is not to become a file.
-        target = os.path.realpath(path)
-        if os.path.exists(target) and not os.path.isfile(target):
-            raise InvalidInput("{0} cannot be written: it is no regular file".format(path))
-        self._module.atomic_move(temporary, target)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import OPTIONS
 
 
 def argument_spec() -> dict:
@@ -593,6 +471,7 @@ def argument_spec() -> dict:
         "report_file": {"type": "path"},
         "report_format": {"type": "str", "choices": reports.FORMATS},
         "detail": {"type": "str", "choices": ["problems", "all"]},
+        "max_listed": {"type": "int", "default": messages.LISTED},
     }
 
 
@@ -600,20 +479,14 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True, **EXPORTER_RULES)
     hide_secrets(module)
-    gate = Gate(module)
-    error = gate.run()
+    gate = Gate(module.params, dry=module.check_mode, diff=module._diff)
+    gate.run()
     result = gate.result
-    try:
-        gate.report()
-    except InvalidInput as trouble:
-        error = trouble
-        if result["passed"]:
-            result.update(verdict="unknown", passed=False)
-        result["reasons"] = [*result["reasons"], judging.reason("report", str(trouble))]
-    result["msg"] = judging.summary(result)
+    listed = max(module.params["max_listed"], 1)
+    result["msg"] = messages.summary(result, listed)
     mode, on_unknown = module.params["mode"], module.params["on_unknown"]
-    if (error is not None and judging.misconfigured(error)) or judging.blocks(result["verdict"], mode, on_unknown):
-        module.fail_json(**result)
+    if gate.misconfigured or judging.blocks(result["verdict"], mode, on_unknown):
+        module.fail_json(**messages.shortened(result, listed))
     if judging.warns(result["verdict"], mode, on_unknown):
         module.warn(result["msg"])
     for waiver in result["expired_waivers"]:

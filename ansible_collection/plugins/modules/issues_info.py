@@ -139,14 +139,19 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments 
     exporter_options,
     selection_options,
 )
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.outcome import fail_on_trouble
 
 
 def read(params: dict) -> dict:
     """Return the issues and their counts."""
+    if params["limit"] < 0:
+        raise InvalidInput("limit: it has to be 0, for all, or more, not {0}".format(params["limit"]))
+    exporter = Exporter(params)
+    exporter.check_accounts(params["account"])
     issues, truncated = [], False
-    for issue in Exporter(params).issues(params, params["page_size"]):
+    for issue in exporter.issues(params, params["page_size"]):
         if params["limit"] and len(issues) == params["limit"]:
             truncated = True
             break

@@ -138,10 +138,12 @@ def main() -> None:
     params = module.params
     result = {"changed": False, "state": "unknown", "started": False, "finished": False}
     with fail_on_trouble(module, result):
+        if params["max_errors"] < 1:
+            raise InvalidInput("max_errors: it has to be 1 or more, not {0}".format(params["max_errors"]))
         bounds = Bounds(
-            start=seconds(params["start_timeout"]),
-            whole=seconds(params["wait_timeout"]),
-            pause=seconds(params["poll_interval"]),
+            start=seconds(params["start_timeout"], "start_timeout"),
+            whole=seconds(params["wait_timeout"], "wait_timeout"),
+            pause=seconds(params["poll_interval"], "poll_interval"),
             errors=params["max_errors"],
         )
         api = Api(params)

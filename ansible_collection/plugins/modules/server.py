@@ -75,7 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import API_RULES, api_options
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import Unreadable
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.outcome import fail_on_trouble
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.patrolserver import Api
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.patrolserver import Api, host_name
 
 
 def wanted(name: str, state: str, before: dict | None) -> dict | None:
@@ -117,15 +117,17 @@ def main() -> None:
     )
     result = {"changed": False, "server": None}
     with fail_on_trouble(module, result):
-        api = Api(module.params)
-        before = api.find(module.params["name"])
-        after = wanted(module.params["name"], module.params["state"], before)
+        params = {**module.params, "name": host_name(module.params["name"])}
+        api = Api(params)
+        before = api.find(params["name"])
+        after = wanted(params["name"], params["state"], before)
         result.update(changed=before != after, server=before)
         if result["changed"] and not module.check_mode:
-            after = apply(api, module.params, before, after)
+            after = apply(api, params, before, after)
         result["server"] = after
         if module._diff:
-            result["diff"] = {"before": before or {}, "after": after or {}}
+            name = params["name"]
+            result["diff"] = {"before_header": name, "after_header": name, "before": before or {}, "after": after or {}}
         module.exit_json(**result)
 
 

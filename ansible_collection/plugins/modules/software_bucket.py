@@ -156,6 +156,11 @@ def wanted_lines(params: dict) -> list | None:
     return lines
 
 
+def text_of(lines: list) -> str:
+    """Return the lines as Ansible shows a difference of: one text."""
+    return "".join(line + "\n" for line in readable(lines))
+
+
 def checked_bucket(key: str) -> str:
     """Return the key if it fits into a path."""
     if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", key):
@@ -166,10 +171,11 @@ def checked_bucket(key: str) -> str:
 def settle(api: Api, params: dict, server: dict, dry: bool) -> dict:
     """Compare, push or delete; returns the module's keys."""
     key = checked_bucket(params["bucket"])
+    header = "{0} {1}".format(server["name"] or server["id"], key)
     after = wanted_lines(params)
-    expire = int(seconds(params["expire"]))
+    expire = int(seconds(params["expire"], "expire"))
     if expire < 1:
-        raise InvalidInput("expire has to be a second or more")
+        raise InvalidInput("expire: it has to be a second or more")
     held = api.bucket(server["id"], key)
     before = None if held is None else ordered(held)
     changed = before != after
@@ -183,7 +189,12 @@ def settle(api: Api, params: dict, server: dict, dry: bool) -> dict:
         "changed": changed,
         "renewed": renewed,
         "count": len(after or []),
-        "diff": {"before": readable(before or []), "after": readable(after or [])},
+        "diff": {
+            "before_header": header,
+            "after_header": header,
+            "before": text_of(before or []),
+            "after": text_of(after or []),
+        },
     }
 
 

@@ -114,21 +114,6 @@ def test_a_pass_that_contradicts_itself_or_counts_nobody_is_none(wrong):
     assert judging.contradiction({**PASS, **wrong}) is not None
 
 
-def test_the_summary_names_some_reasons_and_counts_the_rest():
-    """Each once."""
-    reasons = [judging.reason("x", "reason {0}.".format(number)) for number in range(10)]
-    note = {**judging.reason("y", "a remark."), "blocking": False}
-    text = judging.summary({**judging.nothing_known(), "reasons": [note, *reasons, *reasons], "reasons_not_listed": 5})
-    assert text.startswith("The gate could not be judged: reason 0; reason 1; ")
-    assert text.endswith("; and 7 more.")
-
-
-def test_the_summary_counts_servers_that_are_not_listed():
-    """They passed as well."""
-    passed = {**judging.nothing_known(), "verdict": "pass", "servers_by_verdict": {**NONE, "pass": 900}}
-    assert judging.summary(passed) == "The gate passed for 900 servers."
-
-
 def test_what_nobody_knows_is_not_nought():
     """Counts are none then."""
     assert judging.nothing_known()["counts"] is None

@@ -1,0 +1,125 @@
+# Copyright: (c) 2026, The patrolserver-exporter founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What people read of a verdict: the worst first, and no more of it than fits on a screen, however large the fleet is."""
+
+from __future__ import annotations
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import is_blocking
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import SEVERITIES
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.reports import sentence, violating
+
+LISTED = 20
+# Lines that doubts get at least, where there are issues as well.
+DOUBTS = 5
+ISSUES_IN_A_LINE = 2
+LONGEST_LINE = 300
+ORDER = {"fail": 0, "unknown": 1, "pass": 2}
+# What the module could not do itself; it comes before all that the exporter found.
+OWN_FAILURES = ("report", "baseline")
+
+
+def summary(verdict: dict, listed: int = LISTED) -> str:
+    """Return the verdict in at most ``listed`` lines: the verdict itself, what broke it, and the worst servers with their software."""
+    if verdict["verdict"] == "pass":
+        return "The gate passed for {0}.".format(_counted(verdict["servers_by_verdict"]["pass"], "server"))
+    word = "The gate failed" if verdict["verdict"] == "fail" else "The gate could not be judged"
+    blocking = [one for one in verdict["reasons"] if is_blocking(one)]
+    first = _messages(one for one in blocking if _is_own(one)) + _messages(
+        one for one in blocking if not _is_own(one) and one.get("server") is None
+    )
+    doubts = _messages(one for one in blocking if not _is_own(one) and one.get("server") is not None)
+    servers = server_lines(verdict)
+    if len(first) + len(doubts) + len(servers) <= 1:
+        return "{0}: {1}.".format(word, "".join(first + doubts + servers).rstrip(".") or "no reason was given")
+    # The heading and the last line take a line each.
+    room = max(listed - 2, 1)
+    lines = first[:room]
+    room -= len(lines)
+    shown = servers[: max(room - min(len(doubts), DOUBTS), 0)]
+    lines += shown + doubts[: room - len(shown)]
+    more = len(first) + len(servers) + len(doubts) - len(lines) + verdict["reasons_not_listed"]
+    tail = ["And {0} more lines; max_listed lists more here, and report_file all.".format(more)] if more else []
+    return "\n".join([_heading(word, verdict), *lines, *tail])
+
+
+def server_lines(verdict: dict) -> list:
+    """Return a line for each server with issues over a limit, the worst first, with its worst software."""
+    return [_line(name, issues) for name, issues in worst_servers(verdict)]
+
+
+def worst_servers(verdict: dict) -> list:
+    """Return the servers with issues over a limit as pairs of name and issues, the worst of both first."""
+    found = {}
+    for issue in sorted(violating(verdict), key=_badness):
+        found.setdefault((issue.get("account"), issue.get("server_id"), issue.get("server")), []).append(issue)
+    return [(key[2], issues) for key, issues in sorted(found.items(), key=lambda item: _weight(item[1]))]
+
+
+def shortened(verdict: dict, listed: int) -> dict:
+    """Return the verdict with lists of at most ``listed`` entries, the worst first; what is left out is counted."""
+    short = dict(verdict)
+    issues = sorted(violating(verdict), key=_badness)
+    kept = {issue["fingerprint"] for issue in issues[:listed]}
+    short["violations"] = [
+        {**one, "issues": [issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept]}
+        for one in verdict["violations"]
+    ]
+    short["issues_not_listed"] += max(len(issues) - listed, 0)
+    reasons = sorted(verdict["reasons"], key=lambda one: (not _is_own(one), not is_blocking(one)))
+    servers = sorted(verdict["servers"], key=_place)
+    for name, whole in (("reasons", reasons), ("servers", servers), ("waived", verdict["waived"])):
+        short[name] = whole[:listed]
+        short[name + "_not_listed"] += len(whole) - len(short[name])
+    return short
+
+
+def _messages(reasons: object) -> list:
+    return list(dict.fromkeys(_cut(one["message"]) for one in reasons))
+
+
+def _heading(word: str, verdict: dict) -> str:
+    judged = verdict["servers_by_verdict"]
+    every = sum(judged.values())
+    if not every:
+        return word + "."
+    parts = [
+        "{0} {1}".format(judged[name], told)
+        for name, told in (("fail", "over a limit"), ("unknown", "not known well enough"), ("pass", "without a fault"))
+        if judged[name]
+    ]
+    return "{0}; of {1} {2}.".format(word, _counted(every, "server"), ", ".join(parts))
+
+
+def _line(server: str, issues: list) -> str:
+    told = [sentence(issue) for issue in issues[:ISSUES_IN_A_LINE]]
+    more = len(issues) - len(told)
+    return _cut("{0}: {1}{2}".format(server, "; ".join(told), "; and {0} more".format(more) if more else ""))
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"
+
+
+def _counted(count: int, noun: str) -> str:
+    return "{0} {1}{2}".format(count, noun, "" if count == 1 else "s")
+
+
+def _is_own(reason: dict) -> bool:
+    return reason.get("code") in OWN_FAILURES
+
+
+def _badness(issue: dict) -> tuple:
+    severity = issue.get("severity")
+    risk = issue.get("risk")
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES), -(10.0 if risk is None else risk)
+
+
+def _weight(issues: list) -> tuple:
+    return tuple(-sum(issue.get("severity") == severity for issue in issues) for severity in SEVERITIES)
+
+
+def _place(server: dict) -> tuple:
+    counts = server.get("counts") or {}
+    return ORDER.get(server.get("verdict"), 1), *(-(counts.get(severity) or 0) for severity in SEVERITIES)
