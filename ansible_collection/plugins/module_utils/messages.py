@@ -59,7 +59,8 @@ def worst_servers(verdict: dict) -> list:
 def shortened(verdict: dict, listed: int) -> dict:
     """Return the verdict with lists of at most ``listed`` entries, the worst first; what is left out is counted."""
     short = dict(verdict)
-    issues = sorted(violating(verdict), key=_badness)
+    servers = sorted(verdict["servers"], key=place)
+    issues = _in_turn(verdict, servers)
     kept = {issue["fingerprint"] for issue in issues[:listed]}
     short["violations"] = [
         {**one, "issues": [issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept]}
@@ -67,11 +68,24 @@ def shortened(verdict: dict, listed: int) -> dict:
     ]
     short["issues_not_listed"] += max(len(issues) - listed, 0)
     reasons = sorted(verdict["reasons"], key=lambda one: (not _is_own(one), not is_blocking(one)))
-    servers = sorted(verdict["servers"], key=_place)
     for name, whole in (("reasons", reasons), ("servers", servers), ("waived", verdict["waived"])):
         short[name] = whole[:listed]
         short[name + "_not_listed"] += len(whole) - len(short[name])
     return short
+
+
+def _in_turn(verdict: dict, servers: list) -> list:
+    """Return the issues over a limit: of each server the worst one, the servers in their order, then of each the second one."""
+    order = {(server.get("account"), server.get("id")): number for number, server in enumerate(servers)}
+    found = {}
+    for issue in sorted(violating(verdict), key=_badness):
+        found.setdefault((issue.get("account"), issue.get("server_id")), []).append(issue)
+    turns = [
+        (turn, order.get(server, len(order)), number, issue)
+        for number, (server, issues) in enumerate(found.items())
+        for turn, issue in enumerate(issues)
+    ]
+    return [issue for _turn, _order, _number, issue in sorted(turns, key=lambda one: one[:3])]
 
 
 def _messages(reasons: object) -> list:
@@ -111,15 +125,18 @@ def _is_own(reason: dict) -> bool:
 
 
 def _badness(issue: dict) -> tuple:
-    severity = issue.get("severity")
-    risk = issue.get("risk")
-    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES), -(10.0 if risk is None else risk)
+    severity, risk = issue.get("severity"), issue.get("risk")
+    if risk is None:
+        # A risk that nobody knows may be the worst; what is no exploit has none.
+        risk = 10.0 if issue.get("kind") == "exploitable" else 0.0
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES), -risk
 
 
 def _weight(issues: list) -> tuple:
     return tuple(-sum(issue.get("severity") == severity for issue in issues) for severity in SEVERITIES)
 
 
-def _place(server: dict) -> tuple:
+def place(server: dict) -> tuple:
+    """Return what sorts servers, the worst first."""
     counts = server.get("counts") or {}
     return ORDER.get(server.get("verdict"), 1), *(-(counts.get(severity) or 0) for severity in SEVERITIES)

@@ -63,9 +63,14 @@ def as_junit(verdict: dict) -> str:
 
 
 def as_sarif(verdict: dict) -> str:
-    """Return SARIF 2.1.0: a result for each issue that breaks a limit, and a notification for each other reason."""
+    """Return SARIF 2.1.0: a result for each issue that breaks a limit, and a notification for each other reason.
+
+    Issues that a waiver covers are results, too, which say that they are suppressed, why and up to when.
+    """
     issues = violating(verdict)
-    rules = sorted({(issue["kind"], issue["severity"]) for issue in issues})
+    over = {issue["fingerprint"] for issue in issues}
+    waived = [issue for issue in verdict["waived"] if issue["fingerprint"] not in over]
+    rules = sorted({(issue["kind"], issue["severity"]) for issue in issues + waived})
     run = {
         "tool": {
             "driver": {
@@ -100,7 +105,11 @@ def as_sarif(verdict: dict) -> str:
                 ],
             }
         ],
-        "results": [_result(issue) for issue in issues],
+        # With suppressions in some results, those without have to say that they have none.
+        "results": [
+            *({**_result(issue), "suppressions": []} for issue in issues),
+            *({**_result(issue), "suppressions": [_suppression(waiver)]} for issue in waived for waiver in waivers_on(issue)[:1]),
+        ],
     }
     report = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
     return json.dumps(report, indent=2, sort_keys=True) + "\n"
@@ -113,6 +122,13 @@ def violating(verdict: dict) -> list:
         for issue in violation.get("issues") or []:
             found.setdefault(issue["fingerprint"], issue)
     return list(found.values())
+
+
+def waivers_on(issue: dict) -> list:
+    """Return the waivers that cover an issue or its exploits, each once; one without words if none is told."""
+    found = [issue.get("waiver"), *(one.get("waiver") for one in issue.get("exploits") or [])]
+    told = {(one.get("until"), one.get("reason")): one for one in found if isinstance(one, dict)}
+    return list(told.values()) or [{"until": None, "reason": None}]
 
 
 def sentence(issue: dict) -> str:
@@ -168,6 +184,12 @@ def _of_server(issue: dict, server: dict) -> bool:
 
 def _rule(kind: str, severity: str) -> str:
     return "patrolserver/{0}-{1}".format(kind, severity)
+
+
+def _suppression(waiver: dict) -> dict:
+    text = waiver.get("reason") or "accepted by a waiver"
+    until = " (until {0})".format(waiver["until"]) if waiver.get("until") else ""
+    return {"kind": "external", "status": "accepted", "justification": text + until}
 
 
 def _result(issue: dict) -> dict:
