@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,17 +30,43 @@ class Run:
 
 @dataclass(slots=True)
 class Ansible:
-    """Commands of one virtual environment, run in a folder of the test's own."""
+    """Commands of one virtual environment, run in a folder of the test's own.
+
+    They use the collection of this checkout; with ``installed`` it is built and installed first, as users do.
+    """
 
     bin: Path
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
+    installed: bool = False
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.installed:
+            self._install()
+            return
         link = self.folder / "tree" / "ansible_collections" / "patrolserver" / "monitoring"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(COLLECTION)
+
+    def _install(self) -> None:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "."],
+            cwd=COLLECTION,
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        source = self.folder / "source"
+        for name in filter(None, listed.stdout.decode().split("\0")):
+            if (COLLECTION / name).is_file():
+                (source / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(COLLECTION / name, source / name)
+        built = self.run("ansible-galaxy", "collection", "build", str(source), "--output-path", str(self.folder))
+        assert built.ok, built.output
+        (tarball,) = self.folder.glob("patrolserver-monitoring-*.tar.gz")
+        tree = str(self.folder / "tree")
+        done = self.run("ansible-galaxy", "collection", "install", str(tarball), "-p", tree, "--offline")
+        assert done.ok, done.output
 
     def environment(self) -> dict[str, str]:
         """Nothing of the caller's Ansible, proxies or locale."""
@@ -99,9 +126,17 @@ class Ansible:
         return path
 
 
-def virtual_environments() -> Path:
-    """Make the virtual environments of the collection's checks, unless they are there; returns their folder."""
-    done = subprocess.run(
-        [str(ROOT / "scripts" / "ansible-env")], check=True, stdout=subprocess.PIPE, env=os.environ, timeout=600
-    )
+def virtual_environments(python: str = "") -> Path:
+    """Make the virtual environments of the collection's checks, unless they are there; returns their folder.
+
+    Without a ``python`` it is the oldest that they can have.
+    """
+    command = [str(ROOT / "scripts" / "ansible-env"), *([python, "core"] if python else [])]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ, timeout=600)
     return Path(done.stdout.decode().strip())
+
+
+def pythons() -> list[str]:
+    """The Pythons of this machine that can have them: the oldest has the oldest core, the newest the newest."""
+    script = [str(ROOT / "scripts" / "ansible-pythons")]
+    return subprocess.run(script, check=True, stdout=subprocess.PIPE, timeout=60).stdout.decode().split()

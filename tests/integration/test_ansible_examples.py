@@ -103,6 +103,7 @@ def test_an_example_runs(  # noqa: PLR0917  # Fixtures are arguments.
         "gather_facts": False,
         "vars": {
             "patrolserver_exporter_url": exporter.url,
+            "patrolserver_exporter_token": exporter.operator["Authorization"].removeprefix("Bearer "),
             **({"ansible_facts": {"packages": {}}} if kind == "filter" else {}),
         },
         "module_defaults": {

@@ -118,6 +118,35 @@ def test_a_gate_over_200_servers_is_one_request_and_costs_less_than_half_a_secon
     assert costs[-1] < 0.5, costs
 
 
+def test_a_gate_over_200_servers_that_fails_prints_no_more_than_a_screen(
+    tmp_path: Path, simulator: Simulator, exporter: Exporter
+) -> None:
+    """At most twenty lines of message, the worst server first, with short lists beside it; the report has them all."""
+    ansible = Ansible(virtual_environments() / "core" / "bin", tmp_path / "controller")
+    names = [server.name for server in simulator.world.servers(simulator.world.demo)]
+    strict = {"servers": "{{ servers }}", "exporter_url": exporter.url, "max_by_severity": {"low": 0}}
+    strict["report_file"] = "whole.json"
+    run = ansible.playbook(play(names, [{"patrolserver.monitoring.gate": strict}]))
+    assert not run.ok
+    assert len(run.output) < 50_000
+    message = run.output.partition("Module failed: ")[2].partition("\nOrigin: ")[0].splitlines()
+    assert len(message) == 20
+    assert message[0].startswith("The gate failed; of 200 servers ")
+    assert "max_by_severity.low allows 0" in message[1]
+    whole = json.loads((ansible.folder / "whole.json").read_text())
+    assert len(whole["servers"]) == SERVERS
+    issues = {issue["fingerprint"]: issue for one in whole["violations"] for issue in one["issues"]}
+    worst: dict[str, list[int]] = {}
+    for issue in issues.values():
+        place = ("critical", "high", "medium", "low").index(issue["severity"])
+        worst.setdefault(issue["server"], [0, 0, 0, 0])[place] += 1
+    assert worst[message[2].partition(": ")[0]] == max(worst.values())
+    more = {**strict, "max_listed": 60}
+    run = ansible.playbook(play(names, [{"patrolserver.monitoring.gate": more}]))
+    message = run.output.partition("Module failed: ")[2].partition("\nOrigin: ")[0].splitlines()
+    assert len(message) == 60
+
+
 def _cost(ansible: Ansible, names: list[str], url: str) -> float:
     """Return the seconds that the quickest of some gates takes longer than the quickest of as many pings."""
     stamp: dict[str, Any] = {"ansible.builtin.set_fact": {"times": STAMP}}

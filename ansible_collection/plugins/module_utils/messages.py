@@ -57,20 +57,22 @@ def worst_servers(verdict: dict) -> list:
 
 
 def shortened(verdict: dict, listed: int) -> dict:
-    """Return the verdict with lists of at most ``listed`` entries, the worst first; what is left out is counted."""
+    """Return the verdict with lists of at most ``listed`` entries. Of one that is longer the worst stay; the rest is counted."""
     short = dict(verdict)
     servers = sorted(verdict["servers"], key=place)
     issues = _in_turn(verdict, servers)
-    kept = {issue["fingerprint"] for issue in issues[:listed]}
-    short["violations"] = [
-        {**one, "issues": [issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept]}
-        for one in verdict["violations"]
-    ]
-    short["issues_not_listed"] += max(len(issues) - listed, 0)
+    if len(issues) > listed:
+        kept = {issue["fingerprint"] for issue in issues[:listed]}
+        short["violations"] = [
+            {**one, "issues": [issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept]}
+            for one in verdict["violations"]
+        ]
+        short["issues_not_listed"] += len(issues) - listed
     reasons = sorted(verdict["reasons"], key=lambda one: (not _is_own(one), not is_blocking(one)))
-    for name, whole in (("reasons", reasons), ("servers", servers), ("waived", verdict["waived"])):
-        short[name] = whole[:listed]
-        short[name + "_not_listed"] += len(whole) - len(short[name])
+    for name, worst_first in (("reasons", reasons), ("servers", servers), ("waived", verdict["waived"])):
+        if len(worst_first) > listed:
+            short[name] = worst_first[:listed]
+            short[name + "_not_listed"] += len(worst_first) - listed
     return short
 
 

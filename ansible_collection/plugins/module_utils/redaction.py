@@ -9,7 +9,7 @@ import base64
 import json
 import os
 import re
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote
 from xml.sax.saxutils import escape
 
 MASK = "********"

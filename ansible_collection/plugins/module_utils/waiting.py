@@ -33,7 +33,7 @@ class Wait:
             name
             for name in selection.get("servers") or []
             if str(server_reference(name)).lower() not in named
-            and not (_is_glob(name) and any(True for _ in self._exporter.servers({**selection, "servers": [name]})))
+            and not (_is_glob(name) and any(self._exporter.servers({**selection, "servers": [name]})))
         ]
 
     def refresh(self, selection: dict) -> int:

@@ -69,11 +69,13 @@ servers:
       issues: {critical: 0, high: 1, medium: 2, low: 0, total: 3, waived: 0}
       software: {supported: 40, outdated: 2, unsupported: 1, unknown: 3}
       exploits: 0
+      exploits_unknown_risk: 0
       exploit_risk_max: 0
       scanning: false
       last_scan_at: "2026-11-24T03:00:00Z"
       last_poll_at: "2026-11-24T07:12:00Z"
       poll_success: true
+      poll_complete: true
       data_age_seconds: 312.5
       unconfirmed_event: false
 count:

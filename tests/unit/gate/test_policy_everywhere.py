@@ -34,6 +34,17 @@ from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.web.api.catalogue import OPERATIONS
 from patrolserver_exporter.web.api.gate import GateReply
 from patrolserver_exporter.web.api.openapi import document
+from patrolserver_exporter.web.api.types import (
+    AccountReport,
+    Issue,
+    IssueExploit,
+    Operation,
+    OperationReply,
+    OperationState,
+    Problem,
+    Server,
+    Status,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -185,7 +196,7 @@ def test_the_pages_know_each_reason_and_no_other(collection: Any) -> None:
         "max_unknown_software",
         "allow_empty",
     }
-    own = {*collection("judging").CODES.values(), "error", "report"}
+    own = {*collection("judging").CODES.values(), "error", "report", "baseline"}
     ansible_page = (ROOT / "docs" / "ansible.md").read_text().partition("## The gate stopped")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]+`) \|", ansible_page, re.MULTILINE)
     assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} - {"code"} <= codes | own
@@ -201,21 +212,52 @@ def test_the_collection_returns_what_the_exporter_answers(collection: Any) -> No
     assert members <= set(documentation("RETURN"))
 
 
-def test_the_collections_stand_in_answers_as_the_exporter_does() -> None:
-    """For a pass, a fail and what is unknown, listed and only counted; and it knows the same policy."""
+@pytest.fixture
+def stand_in() -> Any:
+    """The collection's stand-in for the exporter, as a module."""
     path = COLLECTION / "tests/integration/targets/setup_fake_api/files/fake_api.py"
     spec = importlib.util.spec_from_file_location("fake_api", path)
     assert spec is not None
     assert spec.loader is not None
     fake = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
-    assert set(AskedPolicy.__struct_fields__) == fake.POLICY
+    return fake
+
+
+def members(kind: Any) -> set[str]:
+    """The members of a document of the API."""
+    return {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
+def test_the_collections_stand_in_answers_as_the_exporter_does(stand_in: Any) -> None:
+    """For a pass, a fail and what is unknown, listed and only counted; and it knows the same policy."""
+    assert set(AskedPolicy.__struct_fields__) == stand_in.POLICY
     for servers in (["web1*"], ["nosuch"], ["web*", "nosuch"], []):
         for policy in ({}, {"max_by_severity": {"high": 0}}, {"policy": "production"}):
             for detail in ("all", "problems"):
-                status, _, answer = fake.judge({"servers": servers, "policy": policy, "detail": detail})
+                status, _, answer = stand_in.judge({"servers": servers, "policy": policy, "detail": detail})
                 reply = msgspec.json.decode(json.dumps(answer), type=GateReply)
                 assert status == 200
-                assert {field.encode_name for field in msgspec.structs.fields(GateReply)} == set(answer)
+                assert members(GateReply) == set(answer)
                 judged = reply.servers_by_verdict
                 assert judged.passing + judged.fail + judged.unknown == len(reply.servers) + reply.servers_not_listed
+
+
+def test_the_collections_stand_in_lists_and_refreshes_as_the_exporter_does(stand_in: Any) -> None:
+    """Servers, issues with exploits, operations in each state, and the status have the exporter's members and types."""
+    documents = [
+        (Server, stand_in.server(1)),
+        (Issue, stand_in.issue("f", 1, "critical", "exploitable", "PHP")),
+        *((OperationReply, stand_in.operation("1", state)) for state in OperationState),
+        (Status, stand_in.status()),
+        (AccountReport, stand_in.status()["accounts"][0]),
+        (Problem, stand_in.problem(404, "There is no such path.")[2]),
+    ]
+    for kind, told in documents:
+        msgspec.json.decode(json.dumps(told), type=kind)
+        # What a problem is about is told in further members.
+        assert set(told) == members(kind) if kind is not Problem else members(kind) - set(told) <= {"instance"}
+    operation = stand_in.operation("1", "done")["operation"]
+    assert set(operation) == members(Operation)
+    exploit = stand_in.issue("f", 1, "critical", "exploitable", "PHP")["exploits"][0]
+    assert set(exploit) == members(IssueExploit)

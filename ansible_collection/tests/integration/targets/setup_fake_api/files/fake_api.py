@@ -72,15 +72,43 @@ def server(number, **more):
         "issues": {"critical": 0, "high": 1, "medium": 1, "low": 0, "total": 2, "waived": 0},
         "software": {"supported": 3, "outdated": 1, "unsupported": 1, "unknown": 0},
         "exploits": 0,
+        "exploits_unknown_risk": 0,
         "exploit_risk_max": 0,
         "scanning": False,
         "last_scan_at": NOW,
         "last_poll_at": NOW,
         "poll_success": True,
+        "poll_complete": True,
         "data_age_seconds": 60.0,
         "unconfirmed_event": False,
         **more,
     }
+
+
+def account(name, **more):
+    """Return an account as the exporter's status tells it."""
+    return {
+        "name": name,
+        "up": True,
+        "last_success_at": NOW,
+        "servers": 3,
+        "poll_interval_seconds": 900.0,
+        "trouble": None,
+        "credentials_refused": False,
+        "webhook": True,
+        "list_complete": True,
+        "list_partial_because": [],
+        "servers_missing": 0,
+        "paused_until": None,
+        "pause_reason": None,
+        **more,
+    }
+
+
+def status():
+    """Return the status of the exporter."""
+    store = {"writable": True, "trouble": None}
+    return {"version": "0", "accounts": STATE["accounts"], "inbox": {}, "store": store, "troubles": []}
 
 
 def fresh():
@@ -94,7 +122,7 @@ def fresh():
     return {
         "fleet": fleet,
         "issues": issues,
-        "accounts": [{"name": "main", "up": True, "last_success_at": NOW, "servers": 3}],
+        "accounts": [account("main")],
         "verdict": None,
         "policies": ["builtin", "production"],
         "refreshes": {},
@@ -178,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != "Bearer " + TOKEN:
             return problem(401, "The token is not known.")
         if path == "status":
-            return 200, {}, {"version": "0", "accounts": STATE["accounts"], "inbox": {}}
+            return 200, {}, status()
         if path == "servers":
             return page([item for item in STATE["fleet"] if matches(item, "name", "id", query)], query)
         if path == "issues":
@@ -267,15 +295,21 @@ def problem(status, detail, **more):
 def operation(number, state):
     """Return an operation."""
     error = "PatrolServer answered 503" if state == "failed" else None
-    return {"operation": {"id": number, "state": state, "server_id": int(number), "account": "main", "error": error}}
+    at = {"created_at": NOW, "finished_at": NOW if state in ("done", "failed") else None}
+    return {"operation": {"id": number, "state": state, "server_id": int(number), "account": "main", "error": error, **at}}
 
 
 def matches(item, name, number, query):
     """Tell whether the filters that servers and issues share let an item through."""
     wanted = query.get("server")
-    if wanted and not any(fnmatch.fnmatch(item[name], glob) or str(item[number]) == glob for glob in wanted):
+    if wanted and not any(is_called(item[name], item[number], glob) for glob in wanted):
         return False
     return item["account"] in query.get("account", [item["account"]])
+
+
+def is_called(name, number, asked):
+    """Tell whether a server is meant, by its id or by a glob on its name, in which capitals are like small letters."""
+    return str(number) == asked or fnmatch.fnmatchcase(name.lower(), asked.lower())
 
 
 def issue_matches(item, query):
@@ -312,7 +346,7 @@ def judge(question):
     names = [str(name) for name in question["servers"]]
     unknown_servers, chosen = [], []
     for asked in names:
-        found = [item for item in STATE["fleet"] if fnmatch.fnmatch(item["name"], asked) or str(item["id"]) == asked]
+        found = [item for item in STATE["fleet"] if is_called(item["name"], item["id"], asked)]
         unknown_servers += [] if found else [asked]
         chosen += [item for item in found if item not in chosen]
     accepted = {one["fingerprint"]: one for one in policy.get("baseline", [])}
