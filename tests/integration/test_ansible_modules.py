@@ -156,7 +156,7 @@ def test_capitals_and_a_dot_at_the_end_mean_the_same_host(
     spelled = names[0].upper() + "."
     selected = {"servers": [spelled]}
     waived = [{**WAIVER, "server": spelled, "software": "*"}]
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"patrolserver.monitoring.gate": {**selected, **ALL_KNOWN}},
         {"patrolserver.monitoring.gate": {**selected, **ALL_KNOWN, "waivers": waived}},
         {"patrolserver.monitoring.fleet_info": selected},
@@ -269,7 +269,7 @@ def test_the_connection_comes_from_variables_or_the_environment(
 ) -> None:
     """The same names for modules and lookup; what the task says wins over variables, and these over the environment."""
     count = "query('patrolserver.monitoring.issues') | length"
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"patrolserver.monitoring.fleet_info": {}, "register": "fleet"},
         {"ansible.builtin.assert": {"that": [f"fleet.count == {SERVERS}", f"{count} > 0"]}},
     ]

@@ -78,6 +78,8 @@ servers:
       poll_complete: true
       data_age_seconds: 312.5
       unconfirmed_event: false
+      labels: {team: web}
+      unknown_because: []
 count:
   description: How many servers there are.
   returned: always

@@ -81,6 +81,8 @@ def server(number, **more):
         "poll_complete": True,
         "data_age_seconds": 60.0,
         "unconfirmed_event": False,
+        "labels": {},
+        "unknown_because": [],
         **more,
     }
 
