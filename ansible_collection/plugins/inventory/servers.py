@@ -59,7 +59,9 @@ options:
     type: str
     default: patrolserver_
   max_age:
-    description: If set, an account whose last success is older is an error. Seconds, or a duration like V(24h).
+    description:
+      - If set, an account whose last success is older is an error. Seconds, or a duration like V(24h).
+      - What is cached and older is asked for anew.
     type: str
 notes:
   - The texts of the connection may be templates, so that a token can come from a lookup.
@@ -124,14 +126,28 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         use = cache and self.get_option("cache")
         key = self.get_cache_key(path) + self._digest(connection)
         if use:
-            try:
-                return self._cache[key]
-            except KeyError:
-                pass
-        servers = self._ask(connection)
+            held = self._held(key)
+            if held is not None:
+                return held
+        found = self._ask(connection)
         if self.get_option("cache"):
-            self._cache[key] = servers
-        return servers
+            self._cache[key] = found
+        return found["servers"]
+
+    def _held(self, key: str) -> list | None:
+        """Return the cached servers; nothing if there are none, or if what they rest on is older than is allowed by now."""
+        try:
+            held = self._cache[key]
+        except KeyError:
+            return None
+        # Older versions kept the servers alone, of which nobody knows how old they are.
+        if not isinstance(held, dict) or not isinstance(held.get("accounts"), list):
+            return None
+        try:
+            self._check(held["accounts"])
+        except PatrolServerError:
+            return None
+        return held["servers"]
 
     def _digest(self, connection: dict) -> str:
         """Return what tells this source's question apart from that of another, or of this one before it was edited."""
@@ -141,10 +157,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _rendered(self, text: str) -> str:
         return self.templar.template(text) if self.templar.is_template(text) else text
 
-    def _ask(self, connection: dict) -> list:
+    def _ask(self, connection: dict) -> dict:
         exporter = Exporter(connection)
-        self._check(exporter.status()["accounts"])
-        return list(exporter.servers({name: self.get_option(name) for name in FILTERS}))
+        accounts = exporter.status()["accounts"]
+        self._check(accounts)
+        return {
+            "servers": list(exporter.servers({name: self.get_option(name) for name in FILTERS})),
+            "accounts": [{name: account.get(name) for name in ("name", "last_success_at")} for account in accounts],
+        }
 
     def _check(self, accounts: list) -> None:
         """Refuse to make an inventory of accounts that nothing, or nothing of late, is known of."""
@@ -159,7 +179,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             last = account.get("last_success_at")
             if last is None:
                 raise PatrolServerError("the exporter has no list of servers yet of account {0}".format(account["name"]))
-            if max_age is not None and time.time() - moment(last) > seconds(max_age):
+            if max_age is not None and time.time() - moment(last) > seconds(max_age, "max_age"):
                 raise PatrolServerError("the last list of servers of account {0} is of {1}".format(account["name"], last))
 
     def _names(self, servers: list) -> list:
