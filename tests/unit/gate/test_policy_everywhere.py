@@ -39,7 +39,6 @@ from patrolserver_exporter.web.api.types import (
     Issue,
     IssueExploit,
     Operation,
-    OperationReply,
     OperationState,
     Problem,
     Server,
@@ -244,20 +243,19 @@ def test_the_collections_stand_in_answers_as_the_exporter_does(stand_in: Any) ->
 
 
 def test_the_collections_stand_in_lists_and_refreshes_as_the_exporter_does(stand_in: Any) -> None:
-    """Servers, issues with exploits, operations in each state, and the status have the exporter's members and types."""
-    documents = [
+    """What it says of servers, issues, operations, accounts and trouble has the exporter's names and types."""
+    issue = stand_in.issue("f", 1, "critical", "exploitable", "PHP")
+    status = stand_in.status()
+    documents: list[tuple[Any, dict[str, Any]]] = [
         (Server, stand_in.server(1)),
-        (Issue, stand_in.issue("f", 1, "critical", "exploitable", "PHP")),
-        *((OperationReply, stand_in.operation("1", state)) for state in OperationState),
-        (Status, stand_in.status()),
-        (AccountReport, stand_in.status()["accounts"][0]),
+        (Issue, {name: value for name, value in issue.items() if name != "exploits"}),
+        (IssueExploit, issue["exploits"][0]),
+        *((Operation, stand_in.operation("1", state)["operation"]) for state in OperationState),
+        (Status, {name: value for name, value in status.items() if name != "accounts"}),
+        (AccountReport, status["accounts"][0]),
         (Problem, stand_in.problem(404, "There is no such path.")[2]),
     ]
     for kind, told in documents:
-        msgspec.json.decode(json.dumps(told), type=kind)
-        # What a problem is about is told in further members.
-        assert set(told) == members(kind) if kind is not Problem else members(kind) - set(told) <= {"instance"}
-    operation = stand_in.operation("1", "done")["operation"]
-    assert set(operation) == members(Operation)
-    exploit = stand_in.issue("f", 1, "critical", "exploitable", "PHP")["exploits"][0]
-    assert set(exploit) == members(IssueExploit)
+        types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        for name, value in told.items():
+            msgspec.convert(value, types[name])
