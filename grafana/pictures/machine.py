@@ -105,7 +105,11 @@ class Machine:
     def _account_now(self) -> Iterable[AccountNow]:
         return [
             AccountNow(
-                account=self._account, webhook_enabled=True, last_delivery_at=self._delivered_at, clock_offset=0.4
+                owned=True,
+                account=self._account,
+                webhook_enabled=True,
+                last_delivery_at=self._delivered_at,
+                clock_offset=0.4,
             )
         ]
 

@@ -14,10 +14,12 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from patrolserver_exporter.gate.evidence import AccountHealth, gather
 from patrolserver_exporter.gate.judge import judge
 from patrolserver_exporter.gate.policy import BUILTIN, Policy
+from patrolserver_exporter.gate.verdict import Verdict
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.live.gate_series import Judged
 from patrolserver_exporter.logs import log_fields
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.gate.evidence import Evidence
-    from patrolserver_exporter.gate.verdict import Verdict
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.web.context import Accounts
@@ -84,6 +85,8 @@ class GateSweep:
             try:
                 self.sweep()
             except StoreError as error:
+                # A gate that is asked now does not let anything pass, whatever the last sweep found.
+                self.judged = tuple(_unknown(judged) for judged in self.judged)
                 log.debug("The servers cannot be judged now", extra=log_fields(err=str(error)))
             except Exception:
                 self._telemetry.error("exposition")
@@ -128,11 +131,15 @@ class GateSweep:
                 for one in self._accounts.statuses()
             }
             read = functools.partial(_read, account=account, after=after, health=health)
-            step = self._store.submit_read(read).result()
+            step = self._store.read_patiently(read)
             if step.last_id is None:
                 return
             yield step
             after = step.last_id
+
+
+def _unknown(judged: Judged) -> Judged:
+    return replace(judged, servers=Counter({Verdict.UNKNOWN: sum(judged.servers.values())}))
 
 
 class _Step(NamedTuple):

@@ -15,7 +15,7 @@ from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import Store
+from patrolserver_exporter.store import LeaseLost, Store
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 
@@ -47,7 +47,7 @@ def poll_once(config: Config, clock: Clock, *, revision: str = "unknown", proces
     clock = SteadyClock(clock)
     telemetry = Telemetry(version=__version__, revision=revision, process_metrics=process_metrics)
     publisher = Publisher(telemetry, clock, config.metrics)
-    with Store(config.store.url, publisher.publish) as store:
+    with Store(config.store.url, publisher.publish, name=config.store.replica_name or "") as store:
         accounts = Accounts(store, publisher, telemetry, clock)
         sweep = GateSweep(store, accounts, lambda: config, clock=clock, telemetry=telemetry, rest=0.0)
         intake = Intake(store, telemetry)
@@ -65,7 +65,7 @@ def poll_once(config: Config, clock: Clock, *, revision: str = "unknown", proces
         accounts.start(config)
         dispatcher.start()
         try:
-            failures = _poll_everything(accounts)
+            failures = _poll_everything(accounts, store)
             # What was committed is shown once the store's thread has come to this.
             store.run(lambda _: None)
             sweep.sweep()
@@ -76,7 +76,7 @@ def poll_once(config: Config, clock: Clock, *, revision: str = "unknown", proces
     return PolledOnce(exposition, tuple(dict.fromkeys(failures)))
 
 
-def _poll_everything(accounts: Accounts) -> list[str]:
+def _poll_everything(accounts: Accounts, store: Store) -> list[str]:
     failures: list[str] = []
     accounts.list_now()
     end = time.monotonic() + _LONGEST_LIST
@@ -90,7 +90,7 @@ def _poll_everything(accounts: Accounts) -> list[str]:
             waiting.add()
             accounts.refresh(account, server_id, waiting.done)
     log.info("Polling every server once", extra=log_fields(servers=waiting.servers))
-    waiting.wait()
+    waiting.wait(store)
     for status in accounts.statuses():
         if not status.list_was_tried:
             failures.append(f"account {status.name}: its server list did not come within {_LONGEST_LIST:.0f} s")
@@ -125,7 +125,12 @@ class _Waiting:
                 self._failures.append(error)
             self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Until all have; each has its time-out, and the budget of calls decides how long that takes."""
+    def wait(self, store: Store) -> None:
+        """Until all have; each has its time-out, and the budget of calls decides how long that takes.
+
+        Raises `LeaseLost` when another process took the store over: then none ends any more.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._left == 0)
+            while not self._changed.wait_for(lambda: self._left == 0, 1.0):
+                if store.lost is not None:
+                    raise LeaseLost(store.lost)

@@ -23,7 +23,7 @@ from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import Store
+from patrolserver_exporter.store import LeaseLost, Store
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 from patrolserver_exporter.web import operator_token
@@ -104,7 +104,9 @@ class Service:
         revision = options.environ.get(REVISION_VARIABLE, "unknown")
         self._telemetry = Telemetry(version=__version__, revision=revision, process_metrics=options.exporter_metrics)
         self._publisher = Publisher(self._telemetry, clock, loaded.config.metrics)
-        self._store = Store(loaded.config.store.url, self._publisher.publish)
+        self._store = Store(
+            loaded.config.store.url, self._publisher.publish, name=loaded.config.store.replica_name or ""
+        )
         self._accounts = Accounts(self._store, self._publisher, self._telemetry, clock, redactor.known)
         self._dispatcher = Dispatcher(self._accounts.tick, lambda: self._telemetry.error("poller"))
         self._intake = Intake(self._store, self._telemetry)
@@ -241,6 +243,8 @@ class Service:
         await self._server.start()
         self._dispatcher.start()
         self._gate_sweep.start()
+        # Not before everything runs: nothing ticks yet during a long start.
+        self._store.watch(self._watchdog.nothing_hangs)
         self._warn_of_access()
         self._on_started(self._server.addresses)
         self._supervisor.ready()
@@ -271,8 +275,13 @@ class Service:
                 log.warning(warning)
 
     async def _beat(self) -> None:
-        """Once a second: keep the dispatcher aligned, and feed the watchdog while everything makes progress."""
+        """Once a second: keep the dispatcher aligned, and feed the watchdog while everything makes progress.
+
+        Raises `LeaseLost` when another process took the store over.
+        """
         while not self._stop.is_set():
+            if self._store.lost is not None:
+                raise LeaseLost(self._store.lost)
             self._dispatcher.realign()
             self._masking.follow(self._config.config)
             if self._watchdog.sees_progress():

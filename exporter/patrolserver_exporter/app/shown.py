@@ -38,6 +38,7 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
             yield AccountNow(
                 account=status.name,
                 webhook_enabled=status.webhook,
+                owned=store.is_held,
                 last_delivery_at=intake.last_delivery_at(status.name),
                 pause_until=status.pause_until,
                 clock_offset=status.clock_offset,
@@ -48,6 +49,7 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
     telemetry.register(WaiverCollector(lambda: config().issues.waivers))
     telemetry.watch_store(
         writable=lambda: store.trouble is None,
-        # Whatever the store's thread has committed by then, it has shown as well.
-        last_follow_at=lambda: clock.now() - (time.monotonic() - store.last_progress),
+        # Whatever the store's thread has committed by then, it has shown as well. A store that is away or another
+        # one's by now is not followed.
+        last_follow_at=lambda: clock.now() - (time.monotonic() - store.last_success),
     )

@@ -27,13 +27,20 @@ class Watchdog:
         """Whether all parts make progress; those that do not are logged."""
         # Gives the store something to do, should nothing else.
         self._store.prove()
+        hanging = self._hanging()
+        if hanging:
+            log.error("A part of the service makes no progress", extra=log_fields(parts=", ".join(hanging)))
+        return not hanging
+
+    def nothing_hangs(self) -> bool:
+        """The same without a word; for any thread."""
+        return not self._hanging()
+
+    def _hanging(self) -> list[str]:
         now = time.monotonic()
         last = {
             "store": self._store.last_progress,
             "poller": self._accounts.last_tick,
             "worker": self._accounts.last_worker_progress,
         }
-        hanging = [part for part, at in last.items() if now - at > self._hangs_after]
-        if hanging:
-            log.error("A part of the service makes no progress", extra=log_fields(parts=", ".join(hanging)))
-        return not hanging
+        return [part for part, at in last.items() if now - at > self._hangs_after]

@@ -21,7 +21,7 @@ from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import log_fields, log_uncaught_exceptions, setup_logging
-from patrolserver_exporter.store import StoreCorrupt, StoreError, StoreLocked, rebuild
+from patrolserver_exporter.store import LeaseLost, StoreCorrupt, StoreError, StoreLocked, rebuild
 from patrolserver_exporter.web.http.server import ListenError, parse_address
 from patrolserver_exporter.web.http.tls import build_context
 from patrolserver_exporter.web.http.web_config import WebConfig, load_web_config, warnings_of
@@ -55,7 +55,7 @@ commands:
 
 exit codes:
   0 ok; 1 failure at run time, or the gate says fail; 2 bad flags or configuration;
-  3 state file corrupt or in use by another process; 4 the gate says unknown"""
+  3 state corrupt or in use by another process; 4 the gate says unknown"""
 
 
 def parser() -> flags.Parser:
@@ -215,6 +215,9 @@ def _exit_code(run: Callable[[], int], loaded: Loaded, *, rebuild_state: bool) -
             for moved in rebuild(loaded.config.store.url):
                 log.warning("The damaged state was set aside", extra=log_fields(file=str(moved)))
         code = run()
+    except LeaseLost:
+        # The store has said it.
+        code = BAD_STATE
     except (StoreCorrupt, StoreLocked) as error:
         log.error(str(error))  # noqa: TRY400  # The text says all that helps.
         return BAD_STATE

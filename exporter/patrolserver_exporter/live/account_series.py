@@ -267,6 +267,8 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     webhook_enabled: bool
     """It has a token, so deliveries can reach it."""
+    owned: bool
+    """This process polls it and works its inbox; not while another one may have taken the store over."""
     last_delivery_at: float | None = None
     """Reception of the last delivery that was accepted, duplicates included."""
     pause_until: float | None = None
@@ -300,8 +302,14 @@ class AccountNowCollector(SnapshotCollector[AccountNow]):
             "Own clock minus the clock of the account's API, to the second.",
             labels=["account"],
         )
+        owner = GaugeMetricFamily(
+            "patrolserver_exporter_account_owner",
+            "Whether this exporter polls the account (1) or another one does or may (0).",
+            labels=["account"],
+        )
         for one in found:
             labels = [encodable(one.account)]
+            owner.add_metric(labels, int(one.owned))
             enabled.add_metric(labels, int(one.webhook_enabled))
             if one.last_delivery_at is not None:
                 delivery.add_metric(labels, one.last_delivery_at)
@@ -309,4 +317,4 @@ class AccountNowCollector(SnapshotCollector[AccountNow]):
                 pause.add_metric(labels, one.pause_until)
             if one.clock_offset is not None:
                 offset.add_metric(labels, one.clock_offset)
-        return enabled, delivery, pause, offset
+        return enabled, delivery, pause, offset, owner

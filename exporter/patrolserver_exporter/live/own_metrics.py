@@ -128,6 +128,11 @@ class Telemetry:
 
     def watch_store(self, *, writable: Callable[[], bool], last_follow_at: Callable[[], float]) -> None:
         """Ask at each scrape whether the store can write, and up to when its commits are shown."""
+        # A second exporter on the same store is refused, so there is none whose configuration could differ.
+        self._gauge("replicas", "Exporters that work on this store, this one included.").set(1)
+        self._gauge(
+            "replicas_config_differs", "Whether exporters on this store have different configurations (1) or not (0)."
+        ).set(0)
         self._gauge("store_writable", "Whether the store can write (1) or not (0).").set_function(
             lambda: int(writable())
         )

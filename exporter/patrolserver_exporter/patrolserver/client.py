@@ -183,6 +183,8 @@ class PatrolServerClient:
         ca_file: authorities to trust in place of certifi's.
         pool_size: connections at most; further threads wait for one.
         observer: told about each call, one a page, in the calling thread, before the call returns or raises.
+        before_call: called right before each request, one a page, in the calling thread; what it raises is raised, and
+            the request is not made.
         before_page: asked before each page of a list but the first, in the calling thread; it may wait. False ends the
             reading, and the list is partial. Default: all pages are read.
         clock: what a ``Retry-After`` with a date is compared with.
@@ -204,6 +206,7 @@ class PatrolServerClient:
         ca_file: Path | None = None,
         pool_size: int,
         observer: Callable[[ApiCall], None],
+        before_call: Callable[[], None] | None = None,
         before_page: Callable[[], bool] | None = None,
         clock: Clock | None = None,
         hidden: Callable[[], Iterable[str]] = tuple,
@@ -215,6 +218,7 @@ class PatrolServerClient:
         self._timeout = timeout
         self._proxy_url = proxy_url
         self._observer = observer
+        self._before_call = before_call or (lambda: None)
         self._before_page = before_page or (lambda: True)
         self._clock = clock or SystemClock()
         self._hidden = hidden
@@ -285,6 +289,7 @@ class PatrolServerClient:
 
     def _call(self, endpoint: Endpoint, url: str, path: str, parse: Callable[[bytes, Head], T]) -> T:
         """Make one call; ``url`` is without credentials, ``path`` for messages."""
+        self._before_call()
         started = time.perf_counter()
         outcome, clock_offset = self._attempt(url, f"account {self._account}: {path}", parse)
         failure = outcome if isinstance(outcome, PatrolServerError) else None

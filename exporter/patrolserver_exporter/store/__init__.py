@@ -3,6 +3,7 @@
 from patrolserver_exporter.store.database import Store, rebuild
 from patrolserver_exporter.store.errors import (
     ClaimLost,
+    LeaseLost,
     StoreBusy,
     StoreCorrupt,
     StoreError,
@@ -13,6 +14,7 @@ from patrolserver_exporter.store.threads import Unit
 
 __all__ = [
     "ClaimLost",
+    "LeaseLost",
     "Store",
     "StoreBusy",
     "StoreCorrupt",

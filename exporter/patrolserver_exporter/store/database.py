@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -12,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from patrolserver_exporter.store import files, tables
-from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
+from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+from patrolserver_exporter.store.lease import Lease
 from patrolserver_exporter.store.tables import check
 from patrolserver_exporter.store.threads import READERS, TURN_TIMEOUT, Readers, StoreThread, StoreTrouble, Unit
 
@@ -21,13 +23,19 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")
-"""PostgreSQL's advisory lock that a transaction of ours holds."""
+"""PostgreSQL's advisory lock that a migration holds, and that each transaction of a version without leases held."""
 
-_LOCK_SECONDS = 15
+_WRITER_WAITS = "3s"
+"""How long a transaction that writes waits for a lock, and how long the database waits for its next statement: who is
+stopped in the middle of one must not keep the lease's row to himself."""
+_READER_WAITS = "15s"
+_MIGRATION_WAITS = "60s"
+_APPLICATION: Final = "patrolserver-exporter"
+_LEASE_APPLICATION: Final = "patrolserver-exporter-lease"
 
 _GIVE_UP = {
     "connect_timeout": 5,
@@ -68,6 +76,11 @@ def create_engine(url: str) -> sa.Engine:
     return engine
 
 
+def create_lease_engine(url: str) -> sa.Engine:
+    """The engine that prepares a PostgreSQL database and renews the lease on it: one connection, nobody else's."""
+    return _create_postgresql_engine(url, pool_size=1, application_name=_LEASE_APPLICATION)
+
+
 def create_reading_engine(url: str) -> sa.Engine:
     """An engine of at most `READERS` connections that cannot write; a transaction sees one state of the database."""
     file = database_file(url)
@@ -77,7 +90,7 @@ def create_reading_engine(url: str) -> sa.Engine:
             pool_size=READERS,
             execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
         )
-        sa.event.listen(engine, "begin", _begin_postgresql)
+        sa.event.listen(engine, "begin", _begin_reading_postgresql)
         return engine
     engine = sa.create_engine(
         "sqlite://",
@@ -94,14 +107,23 @@ def create_reading_engine(url: str) -> sa.Engine:
 _SQLITE_ARGUMENTS: Final[dict[str, Any]] = {"check_same_thread": False, "timeout": 5, "cached_statements": 256}
 
 
-def _create_postgresql_engine(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
+def _create_postgresql_engine(
+    url: str, *, pool_size: int, application_name: str = _APPLICATION, **options: Any
+) -> sa.Engine:
     return sa.create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=True,
-        connect_args={"application_name": "patrolserver-exporter", **_GIVE_UP},
+        connect_args={
+            "application_name": application_name,
+            # After a failover one of several hosts may still be a standby.
+            "target_session_attrs": "read-write",
+            # A pooler gives each transaction another session, which would not know the statement.
+            "prepare_threshold": None,
+            **_GIVE_UP,
+        },
         **options,
     )
 
@@ -132,15 +154,18 @@ def _begin_reading_sqlite(connection: sa.Connection) -> None:
 
 
 def _begin_writing_postgresql(connection: sa.Connection) -> None:
-    # As SQLite does: one writer at a time, whatever the number of replicas. Units read, decide and write, and two that
-    # do so for the same server or counter at once would lose what one of them found out.
-    _begin_postgresql(connection)
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    _limit_waits(connection, _WRITER_WAITS)
 
 
-def _begin_postgresql(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
-    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_LOCK_SECONDS}s'")
+def _begin_reading_postgresql(connection: sa.Connection) -> None:
+    _limit_waits(connection, _READER_WAITS)
+
+
+def _limit_waits(connection: sa.Connection, longest: str) -> None:
+    connection.exec_driver_sql(
+        f"SELECT set_config('lock_timeout', '{longest}', true), "
+        f"set_config('idle_in_transaction_session_timeout', '{longest}', true)"
+    )
 
 
 def check_file(database: Path) -> None:
@@ -182,19 +207,83 @@ def migrate(engine: sa.Engine) -> None:
     """Bring the schema to ``HEAD``; does nothing, and imports nothing, when it is there already."""
     try:
         with engine.begin() as connection:
-            revision = _revision(connection)
-            if revision == HEAD:
+            if _is_at(HEAD, connection):
                 return
-            if revision is not None and revision > HEAD:
-                raise StoreUnavailable(
-                    f"The state was written by a newer patrolserver-exporter (schema {revision}, not {HEAD}). "
-                    "Install that version again, or restore the state from before the upgrade."
-                )
+            if engine.dialect.name == "postgresql":
+                _limit_waits(connection, _MIGRATION_WAITS)
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                # Another one may have done it while we waited.
+                if _is_at(HEAD, connection):
+                    return
+                if not has_leases(connection):
+                    _refuse_beside_an_older_version(connection)
             _upgrade(connection)
     except sa.exc.OperationalError as error:
-        raise StoreUnavailable(f"Cannot open the store {redacted(str(engine.url))}: {error.orig}.") from error
+        raise _cannot_open(engine, error) from error
     except sa.exc.DatabaseError as error:
         raise StoreCorrupt(f"The store {redacted(str(engine.url))} cannot be read: {error.orig}.") from error
+
+
+def _cannot_open(engine: sa.Engine, error: sa.exc.DBAPIError) -> StoreUnavailable:
+    return StoreUnavailable(f"Cannot open the store {redacted(str(engine.url))}: {error.orig}.")
+
+
+def has_leases(connection: sa.Connection) -> bool:
+    """Whether the database tells who may write to it."""
+    return sa.inspect(connection).has_table(tables.leases.name)
+
+
+def _refuse_beside_an_older_version(connection: sa.Connection) -> None:
+    """`StoreLocked` while a version that knows no leases works on the database: it would go on beside ours.
+
+    Our own sessions that look for this have another name.
+    """
+    found = connection.execute(
+        sa.text(
+            "SELECT host(client_addr) AS address, to_char(min(backend_start) AT TIME ZONE 'UTC', "
+            "'YYYY-MM-DD HH24:MI:SS') AS since FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = :name AND pid <> pg_backend_pid() "
+            "GROUP BY client_addr"
+        ),
+        {"name": _APPLICATION},
+    ).first()
+    if found is not None:
+        raise StoreLocked(
+            f"{described(connection.engine)} is in use by an older patrolserver-exporter on "
+            f"{found.address or 'the database host'}, connected since {found.since} UTC. Stop that one before this one "
+            "migrates the database (if it no longer exists, end its sessions with pg_terminate_backend), or give this "
+            "one another store.url."
+        )
+
+
+def described(engine: sa.Engine) -> str:
+    """The database as messages begin with it."""
+    return f"The database {redacted(str(engine.url))}"
+
+
+def _take_over(engine: sa.Engine, lease: Lease) -> None:
+    """Take the lease on a PostgreSQL database, then bring its schema to ``HEAD``, so that no other one is overtaken."""
+    try:
+        with engine.begin() as connection:
+            is_leased = has_leases(connection)
+            if is_leased:
+                _is_at(HEAD, connection)
+        if not is_leased:
+            migrate(engine)
+        lease.acquire(engine, described(engine))
+    except sa.exc.OperationalError as error:
+        raise _cannot_open(engine, error) from error
+    migrate(engine)
+
+
+def _is_at(head: str, connection: sa.Connection) -> bool:
+    revision = _revision(connection)
+    if revision is not None and revision > head:
+        raise StoreUnavailable(
+            f"The state was written by a newer patrolserver-exporter (schema {revision}, not {head}). "
+            "Install that version again, or restore the state from before the upgrade."
+        )
+    return revision == head
 
 
 def _revision(connection: sa.Connection) -> str | None:
@@ -291,7 +380,7 @@ class Store:
 
     ``on_commit`` gets the effects of every committed group of units, in the order of the commits (see ``StoreThread``).
     ``turn_timeout`` is how many seconds a read waits until it may begin. ``max_log_bytes`` is what SQLite's log may
-    grow to before it is emptied in a moment without reads.
+    grow to before it is emptied in a moment without reads. ``name`` tells people who holds the lease (see ``lease``).
     Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
     """
 
@@ -302,10 +391,12 @@ class Store:
         *,
         turn_timeout: float = TURN_TIMEOUT,
         max_log_bytes: int = _MAX_LOG_BYTES,
+        name: str = "",
     ) -> None:
         self._file = database_file(url)
         self._max_log_bytes = max_log_bytes
         self._lock = None if self._file is None else files.FileLock(self._file)
+        self._lease = Lease(runs_out=self._file is None, name=name)
         sound = False
         with contextlib.ExitStack() as undo:
             if self._file is not None and self._lock is not None:
@@ -314,17 +405,32 @@ class Store:
                 sound = _is_sound(self._file)
             self._engine = create_engine(url)
             undo.callback(self._engine.dispose)
-            migrate(self._engine)
-            if self._file is not None and not sound:
-                check_documents(self._engine, self._file)
+            if self._file is not None:
+                self._lease_engine = self._engine
+                migrate(self._engine)
+                if not sound:
+                    check_documents(self._engine, self._file)
+                self._lease.acquire(self._engine, f"The state file {self._file}")
+            else:
+                self._lease_engine = create_lease_engine(url)
+                undo.callback(self._lease_engine.dispose)
+                _take_over(self._lease_engine, self._lease)
+            undo.callback(self._lease.give_back, self._lease_engine)
             self._readers = self._open_readers(url, turn_timeout)
             undo.pop_all()
-        self._thread = StoreThread(self._engine, on_commit, after_group=self._bound_log)
+        self._thread = StoreThread(self._engine, on_commit, after_group=self._bound_log, fence=self._lease.fence)
+        if self._file is None:
+            self._lease.keep(self._lease_engine)
 
     def _open_readers(self, url: str, turn_timeout: float) -> Readers:
         engine = create_reading_engine(url)
         try:
-            return Readers(engine, on_idle=lambda: self.submit(lambda _: None), turn_timeout=turn_timeout)
+            return Readers(
+                engine,
+                on_idle=lambda: self.submit(lambda _: None),
+                turn_timeout=turn_timeout,
+                check=self._lease.check,
+            )
         except sa.exc.DBAPIError as error:
             engine.dispose()
             raise StoreUnavailable(f"Cannot open the store {redacted(url)} for reading: {error.orig}.") from error
@@ -359,6 +465,11 @@ class Store:
         return self._thread.last_progress
 
     @property
+    def last_success(self) -> float:
+        """When a transaction last came to its end (monotonic seconds): all that was committed till then is shown."""
+        return self._thread.last_success
+
+    @property
     def last_failure(self) -> tuple[float, str] | None:
         """When something last could not be written (monotonic seconds), and why."""
         return self._thread.last_failure
@@ -366,7 +477,30 @@ class Store:
     @property
     def trouble(self) -> StoreTrouble | None:
         """That nothing can be written, as long as that is so."""
+        if self._lease.lost is not None:
+            return StoreTrouble(float("-inf"), self._lease.lost)
+        failing = self._lease.failing
+        if self._thread.trouble is None and failing is not None:
+            return StoreTrouble(failing[0], f"The lease on the database cannot be renewed: {failing[1]}")
         return self._thread.trouble
+
+    @property
+    def lost(self) -> str | None:
+        """That another process took the store over, in words; ``None`` while that is not known."""
+        return self._lease.lost
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can have taken the store over; while that is not sure, no calls are to be made."""
+        return self._lease.is_held
+
+    def check_held(self) -> None:
+        """`StoreUnavailable` unless `is_held`: `LeaseLost` if another process took the store over."""
+        self._lease.check()
+
+    def watch(self, makes_progress: Callable[[], bool]) -> None:
+        """Keep other processes off only while this says that the service makes progress."""
+        self._lease.watch(makes_progress)
 
     def prove(self) -> None:
         """Have the store show that it makes progress; while it cannot write, this finds out when it can again."""
@@ -387,6 +521,10 @@ class Store:
         """`read` for an event loop; a read that nobody waits for any more is not begun."""
         return await self._readers.run_async(work)
 
+    def read_patiently(self, work: Callable[[sa.Connection], T]) -> T:
+        """`read`, even if its turn comes late."""
+        return self._readers.run(work, turn_timeout=math.inf)
+
     def submit_read(self, work: Callable[[sa.Connection], T]) -> Future[T]:
         """Queue a read, even if its turn comes late."""
         return self._readers.submit(work)
@@ -401,6 +539,8 @@ class Store:
 
     async def run_together(self, item: Item, work: Callable[[Unit, list[Item]], list[T]]) -> T:
         """Do ``work`` on this item and all others that wait for the same work; ends after the disk has it."""
+        # Where nobody knows whether the lease still holds, a sender need not wait for a database that is silent.
+        self._lease.check()
         result: T = await self._thread.submit_item(work, item)
         return result
 
@@ -409,9 +549,12 @@ class Store:
         # Only the last connection of all takes the log away, and it has to be the one that may write.
         self._readers.close()
         self._thread.close()
+        self._lease.close()
+        self._lease.give_back(self._lease_engine)
         if self._file is not None:
             self._empty_log()
         self._engine.dispose()
+        self._lease_engine.dispose()
         if self._file is not None and self._lock is not None:
             with contextlib.suppress(OSError):
                 files.leave_sum(self._file)

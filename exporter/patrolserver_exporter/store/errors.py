@@ -5,7 +5,8 @@ StoreError
 ├── StoreCorrupt      the file is damaged: nothing was started, nothing was overwritten (exit code 3)
 ├── StoreLocked       another process holds it (exit code 3)
 ├── StoreUnavailable  it cannot write or be reached right now: disk full, database away
-│   └── StoreBusy     nothing is wrong, but too much is being read at once
+│   ├── StoreBusy     nothing is wrong, but too much is being read at once
+│   └── LeaseLost     another process took the database over; this one writes nothing more and ends (exit code 3)
 └── ClaimLost         a late worker's write was refused: somebody else holds the delivery by now
 ```
 """
@@ -22,7 +23,7 @@ class StoreCorrupt(StoreError):
 
 
 class StoreLocked(StoreError):
-    """Another process uses the state file."""
+    """Another process uses the state. The message says which, and what to do."""
 
 
 class StoreUnavailable(StoreError):
@@ -31,6 +32,10 @@ class StoreUnavailable(StoreError):
 
 class StoreBusy(StoreUnavailable):
     """Too much is being read; ask again later."""
+
+
+class LeaseLost(StoreUnavailable):
+    """Another process took the store over. The message says which."""
 
 
 class ClaimLost(StoreError):

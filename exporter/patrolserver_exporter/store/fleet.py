@@ -128,6 +128,8 @@ class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KEY = (servers.c.account, servers.c.server_id)
+_AT_ONCE = 2000
+"""Servers that are read by one statement, at most."""
 RECORD_COLUMNS = (
     servers.c.account,
     servers.c.server_id,
@@ -196,12 +198,18 @@ def server_records(
     connection: sa.Connection, account: str | None = None, *, gone: bool = False
 ) -> Iterator[ServerRecord]:
     """All servers by account and id; those that are gone only if asked."""
-    query = sa.select(*RECORD_COLUMNS).order_by(*_KEY)
+    query = sa.select(*RECORD_COLUMNS).order_by(*_KEY).limit(_AT_ONCE)
     if account is not None:
         query = query.where(servers.c.account == account)
     if not gone:
         query = query.where(servers.c.gone_at.is_(None))
-    return map(record_of, connection.execute(query))
+    # Some at a time: PostgreSQL ends the session of a unit that asks nothing of it for some seconds.
+    rows = connection.execute(query).all()
+    while rows:
+        yield from map(record_of, rows)
+        last = rows[-1]
+        behind = sa.tuple_(*_KEY) > sa.tuple_(sa.literal(last.account), sa.literal(last.server_id))
+        rows = [] if len(rows) < _AT_ONCE else connection.execute(query.where(behind)).all()
 
 
 def some_servers(connection: sa.Connection, account: str, *, after: int, limit: int) -> list[ServerRecord]:

@@ -129,6 +129,23 @@ tallies = sa.Table(
 )
 """Counters of the fleet: they are part of the state, so a restart does not reset them."""
 
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.Double),
+    sa.Column("since", sa.Double),
+    sa.Column("name", sa.Text),
+    sa.Column("host", sa.Text),
+    sa.Column("pid", sa.BigInteger),
+    # Updated by every commit; room on the page lets PostgreSQL do that without a new entry in the index.
+    postgresql_with={"fillfactor": 10},
+)
+"""Who may write (see ``lease``). The row without an account is for everything."""
+
 
 def insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An insert that can say ``ON CONFLICT`` in this dialect of SQL."""

@@ -27,7 +27,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.lasting import LastingTrouble
-from patrolserver_exporter.store.errors import StoreBusy, StoreError, StoreUnavailable
+from patrolserver_exporter.store.errors import LeaseLost, StoreBusy, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -141,12 +141,17 @@ def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_result(outcome)
 
 
+def _unfenced(_: sa.Connection) -> Callable[[], None]:
+    return _nothing
+
+
 class StoreThread:
     """Runs units of work one after the other and commits them in groups.
 
     ``on_commit`` is called on this thread with the effects of a committed group, before a caller that waits for one
     of its units goes on; so with the answer its effect is seen everywhere. ``after_group`` is called on it whenever
-    nothing is under way.
+    nothing is under way. ``fence`` begins each transaction that may write: it raises `LeaseLost` if we may not, and
+    returns what is to be called after the commit.
     """
 
     def __init__(  # noqa: PLR0913  # What tests shorten, beside what it works with.
@@ -158,8 +163,10 @@ class StoreThread:
         steady: float = _STEADY,
         slow: float = _SLOW,
         after_group: Callable[[], None] = lambda: None,
+        fence: Callable[[sa.Connection], Callable[[], None]] = _unfenced,
     ) -> None:
         self._engine = engine
+        self._fence = fence
         self._calm = calm
         self._steady = steady
         self._slow = slow
@@ -172,6 +179,8 @@ class StoreThread:
         self._stopping = threading.Event()
         self.last_progress = time.monotonic()
         """When the thread last finished a group (monotonic seconds); the watchdog looks at it."""
+        self.last_success = self.last_progress
+        """When a transaction last came to its end (monotonic seconds): all that was committed till then is shown."""
         self.last_failure: tuple[float, str] | None = None
         """When a group last could not be committed (monotonic seconds), and why."""
         self._reason: str | None = None
@@ -196,7 +205,7 @@ class StoreThread:
     def prove(self) -> None:
         """Have the thread show that it makes progress and, while it cannot write, try whether it can again."""
         if self._failing_since is None:
-            self.submit(lambda _: None)
+            self.submit(_prove)
         else:
             self.submit(_rewrite).add_done_callback(self._proven)
 
@@ -282,10 +291,21 @@ class StoreThread:
         effects: list[object] = []
         try:
             with self._engine.begin() as connection:
+                # Before the first savepoint: in one, the fence would vanish when its unit is rolled back. A proof that
+                # nothing hangs writes nothing, so an idle service leaves the disk alone.
+                writes = any(task.work is not _prove for task in tasks)
+                committed = self._fence(connection) if writes else _nothing
                 alone = len(tasks) == 1
                 finished = [(task, *self._attempt(connection, task, effects, alone=alone)) for task in tasks]
+            committed()
+            self.last_success = time.monotonic()
         except _Alone as alone:
             finished = [(tasks[0], None, alone.error)]
+            self.last_success = time.monotonic()
+        except LeaseLost as lost:
+            # The lease has said it itself; the disk or the database is not at fault.
+            finished = [(task, None, lost) for task in tasks]
+            effects = []
         except (sa.exc.SQLAlchemyError, OSError) as error:
             failure = self._failed(error, len(tasks))
             finished = [(task, None, failure) for task in tasks]
@@ -352,6 +372,14 @@ class StoreThread:
             log.exception("A committed change could not be shown")
 
 
+def _prove(_: Unit) -> None:
+    """Do nothing, to show that the thread makes progress and that the database answers."""
+
+
+def _nothing() -> None:
+    """There is nothing to do after the commit."""
+
+
 def _rewrite(unit: Unit) -> None:
     """Write something that changes nothing; every store has this row."""
     unit.connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
@@ -371,6 +399,8 @@ TURN_TIMEOUT: Final = 20.0
 """Seconds that a read waits for its turn; less than the 30 s that a client waits for an answer by default."""
 _END_TIMEOUT: Final = 5.0
 """Seconds that the store's end waits for reads under way."""
+_LOOK_AGAIN: Final = 0.5
+"""Seconds after which who waits for a read looks whether that is in vain."""
 _STOP_READING: Final = object()
 
 
@@ -386,13 +416,19 @@ class Readers:
     """Runs reads, a bounded number at the same time, in the order in which they came.
 
     ``engine`` makes connections that cannot write, at most ``READERS``, whose transactions see one state. ``on_idle``
-    is called when the last read ended while they are paused. Raises what the engine raises.
+    is called when the last read ended while they are paused. ``check`` raises when what is read cannot be vouched for;
+    then nobody waits for a read any longer. Raises what the engine raises.
     """
 
     def __init__(
-        self, engine: sa.Engine, on_idle: Callable[[], object] = lambda: None, turn_timeout: float = TURN_TIMEOUT
+        self,
+        engine: sa.Engine,
+        on_idle: Callable[[], object] = lambda: None,
+        turn_timeout: float = TURN_TIMEOUT,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
+        self._check = check
         self._on_idle = on_idle
         self._turn_timeout = turn_timeout
         self._files: list[sqlite3.Connection] = []
@@ -426,22 +462,24 @@ class Readers:
         read.future.set_exception(_closing())
         return read.future
 
-    def run(self, work: Callable[[sa.Connection], T]) -> T:
+    def run(self, work: Callable[[sa.Connection], T], *, turn_timeout: float | None = None) -> T:
         """Read, and wait for it; raises what the work raises, ``StoreBusy`` or ``StoreUnavailable``."""
         future = self.submit(work)
-        concurrent.futures.wait([future], self._turn_timeout)
-        if not future.done() and future.cancel():
-            raise _busy(self._turn_timeout)
+        turn = _Turn(self._turn_timeout if turn_timeout is None else turn_timeout, self._check)
+        while not future.done():
+            turn.look(future)
+            concurrent.futures.wait([future], turn.patience)
         return future.result()
 
     async def run_async(self, work: Callable[[sa.Connection], T]) -> T:
         """Read, and wait for it in an event loop; given up, it is not begun any more."""
         future = self.submit(work)
         waiter = asyncio.wrap_future(future)
+        turn = _Turn(self._turn_timeout, self._check)
         try:
-            await asyncio.wait([waiter], timeout=self._turn_timeout)
-            if not future.done() and future.cancel():
-                raise _busy(self._turn_timeout)
+            while not future.done():
+                turn.look(future)
+                await asyncio.wait([waiter], timeout=turn.patience)
             return await waiter
         finally:
             waiter.cancel()
@@ -522,6 +560,31 @@ class Readers:
             raise
         except (sa.exc.DBAPIError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error
+
+
+class _Turn:
+    """A read is waited for: until its turn comes, and then until it ends or cannot be vouched for any more."""
+
+    def __init__(self, timeout: float, check: Callable[[], None]) -> None:
+        self._timeout = timeout
+        self._end = time.monotonic() + timeout
+        self._check = check
+
+    @property
+    def patience(self) -> float:
+        """Seconds until somebody has to look again."""
+        left = self._end - time.monotonic()
+        return min(left, _LOOK_AGAIN) if left > 0 else _LOOK_AGAIN
+
+    def look(self, future: Future[T]) -> None:
+        """Raise if waiting on is in vain; a database that went silent would never end the read."""
+        try:
+            self._check()
+        except StoreUnavailable:
+            future.cancel()
+            raise
+        if time.monotonic() >= self._end and future.cancel():
+            raise _busy(self._timeout)
 
 
 def _closing() -> StoreUnavailable:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.client import PatrolServerClient, RequestBudget
+from patrolserver_exporter.store import StoreUnavailable
 from patrolserver_exporter.sync.health import LIST_EVERY, Health, Trouble
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.schedule import Job, Schedule, Task
@@ -118,9 +119,12 @@ class RunningAccount:
         draw: Callable[[], float] = random.random,
         budgets: Budgets | None = None,
         hidden: Callable[[], Iterable[str]] = tuple,
+        check_held: Callable[[], None] = lambda: None,
     ) -> None:
+        """``check_held`` raises `StoreUnavailable` while another process may be the owner; no calls are made then."""
         self.name = settings.name
         self.draw = draw
+        self._check_held = check_held
         self._clock = clock
         self._lock = threading.RLock()
         self._config = config
@@ -160,6 +164,7 @@ class RunningAccount:
             ca_file=settings.ca_file,
             pool_size=config.poll.concurrency + EVENT_THREADS + 1,
             observer=self._observe,
+            before_call=check_held,
             before_page=self._wait_for_page,
             clock=clock,
             hidden=hidden,
@@ -354,7 +359,7 @@ class RunningAccount:
     def take_due(self) -> Due:
         """Take what is due, as far as health, budget and ``poll.concurrency`` allow."""
         with self._lock:
-            if self._stopping:
+            if self._stopping or not self._is_held():
                 return Due()
             now, health = self._clock.monotonic(), self._health
             list_servers = not self._listing and now >= health.list_at and self.budgets.polls.try_take()
@@ -372,6 +377,13 @@ class RunningAccount:
                 refused=self._take_all_awaiting(),
                 why=self._why_paused() or health.detail or "the API asked to wait.",
             )
+
+    def _is_held(self) -> bool:
+        try:
+            self._check_held()
+        except StoreUnavailable:
+            return False
+        return True
 
     def _take_tries(self) -> tuple[Task, ...]:
         taken = []
@@ -599,7 +611,7 @@ class RunningAccount:
     def allows_events(self) -> bool:
         """Whether events may be fetched now."""
         with self._lock:
-            return self._health.allows_events(self._clock.monotonic())
+            return self._is_held() and self._health.allows_events(self._clock.monotonic())
 
     @property
     def credentials_refused(self) -> bool:

@@ -264,6 +264,7 @@ class Accounts:
             observer=self._observe,
             budgets=self._budgets.get(settings.name),
             hidden=self._hidden,
+            check_held=self._store.check_held,
         )
         self._budgets[settings.name] = account.budgets
         poller = AccountPoller(account, self._store, self._clock, self._telemetry)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import concurrent.futures
 import re
 import sqlite3
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,40 +172,6 @@ def test_a_session_that_ends_in_the_middle_of_a_unit_fails_it_and_no_more(postgr
         with pytest.raises(StoreUnavailable):
             store.run(work)
         assert store.run(lambda unit: unit.connection.execute(accounts.select()).all()) == []
-    postgres.drop_database(url)
-
-
-def test_replicas_may_start_at_once(postgres: PostgresCluster) -> None:
-    """Several replicas that find an empty database migrate it once."""
-    url = postgres.create_database()
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        stores = list(pool.map(Store, [url] * 4))
-    for store in stores:
-        store.close()
-    postgres.drop_database(url)
-
-
-def test_replicas_lose_none_of_each_others_changes(postgres: PostgresCluster) -> None:
-    """Units that read, decide and write are one after the other, whichever replica does them."""
-    url = postgres.create_database()
-
-    def count(unit: Any) -> None:
-        at = unit.connection.execute(sa.select(accounts.c.last_success_at)).scalar()
-        unit.connection.execute(accounts.update().values(last_success_at=at + 1))
-
-    with Store(url) as one, Store(url) as two:
-        one.run(lambda unit: unit.connection.execute(accounts.insert().values(name="main", last_success_at=0)))
-
-        def work(store: Store) -> None:
-            for _ in range(50):
-                store.run(count)
-
-        threads = [threading.Thread(target=work, args=(store,)) for store in (one, two, one)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert one.run(lambda unit: unit.connection.execute(sa.select(accounts.c.last_success_at)).scalar()) == 150
     postgres.drop_database(url)
 
 

@@ -91,19 +91,19 @@ def test_a_read_does_not_wait_for_a_unit_of_work(store: Store, held: Held) -> No
     assert store.read(names) == ["late"]
 
 
-def test_a_read_does_not_wait_for_another_replica(postgres: PostgresCluster, migrated_database: str) -> None:
-    """While another replica's unit sleeps in PostgreSQL, a read of this one is answered."""
-    with Store(migrated_database) as one, Store(migrated_database) as other:
+def test_a_read_does_not_wait_for_a_lock_of_the_database(postgres: PostgresCluster, migrated_database: str) -> None:
+    """While a unit sleeps in PostgreSQL, and another waits for it, a read is answered."""
+    with Store(migrated_database) as store:
         begun = threading.Event()
 
         def sleep(unit: Unit) -> None:
             begun.set()
             unit.connection.exec_driver_sql("SELECT pg_sleep(4)")
 
-        slow = other.submit(sleep)
+        slow = store.submit(sleep)
         assert begun.wait(30)
-        waiting = one.submit(lambda unit: unit.connection.exec_driver_sql("SELECT 1").scalar())
-        assert one.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+        waiting = store.submit(lambda unit: unit.connection.exec_driver_sql("SELECT 1").scalar())
+        assert store.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
         assert not slow.done()
         assert not waiting.done()
         postgres.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(4)'")

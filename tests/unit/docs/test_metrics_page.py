@@ -32,7 +32,9 @@ def account_rows() -> Iterator[tuple[str, str, list[str], str]]:
     yield from rows_of(AccountCollector([shown]).collect())
     yield from rows_of(GateCollector(lambda: [Judged(account="a", policy="builtin", servers={})]).collect())
     yield from rows_of(WaiverCollector(lambda: [waiver]).collect())
-    now = AccountNow(account="a", webhook_enabled=True, last_delivery_at=1.0, pause_until=1.0, clock_offset=0.1)
+    now = AccountNow(
+        account="a", webhook_enabled=True, owned=True, last_delivery_at=1.0, pause_until=1.0, clock_offset=0.1
+    )
     yield from rows_of(AccountNowCollector(lambda: [now]).collect())
 
 

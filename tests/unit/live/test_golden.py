@@ -89,6 +89,7 @@ def exposition() -> str:
     telemetry.config_loaded(NOW - 7200)
     last_delivery_at = NOW - 30
     account = AccountNow(
+        owned=True,
         account="main",
         webhook_enabled=True,
         last_delivery_at=last_delivery_at,

@@ -1,0 +1,371 @@
+"""The lease: the one process that may write to a database holds it, and what a late one writes is refused.
+
+A row of the table ``leases`` says who holds it, and until when by the database's clock. The holder renews it every few
+seconds, on a connection of its own, as long as it makes progress. Each transaction that writes begins with the *fence*:
+one statement that only the holder's row lets through. So who was stopped or cut off until another one took the lease
+over writes nothing more, whatever it still has in hand.
+
+With SQLite the same row is taken and each transaction is fenced by it. The lock on the file keeps others off, so it
+does not run out and is not renewed. The fence finds those who got around the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.lasting import LastingTrouble
+from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.store.errors import LeaseLost, StoreLocked, StoreUnavailable
+from patrolserver_exporter.store.tables import insert, leases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = 10.0
+"""Seconds that a lease holds without being renewed."""
+RENEW_EVERY: Final = 3.0
+_RETRY: Final = 1.0
+"""Seconds to the next try of a renewal that failed."""
+_LOOK_AGAIN: Final = 0.25
+"""Seconds between two looks of who waits for a lease to run out."""
+_GIVE_UP: Final = 3 * LEASE
+"""Seconds that a start waits at most."""
+_JOIN: Final = 2.0
+STORE: Final = ""
+"""The lease's name in the row: an account's, or none for all that belongs to no account. This one guards everything."""
+
+_NOW: Final = {
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+}
+"""The database's clock, in seconds since the epoch. On SQLite it is this process'."""
+
+
+class Holder(NamedTuple):
+    """Who holds a lease. Names, host and process id are for people; only ``owner`` and ``epoch`` are compared."""
+
+    owner: str | None
+    """``None``: it was given back."""
+    epoch: int
+    version: int
+    until: float
+    """Seconds since the epoch, by the database's clock."""
+    since: float
+    name: str
+    host: str
+    pid: int
+    now: float
+    """When this was read, by the same clock."""
+
+    @property
+    def described(self) -> str:
+        """As it stands in messages."""
+        since = dt.datetime.fromtimestamp(self.since, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        named = f"{self.name!r}, " if self.name else ""
+        return f"{named}process {self.pid} on host {self.host}, since {since}"
+
+
+def boot_time() -> float:
+    """Seconds since the machine started, those in which it was suspended included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Lease:
+    """This process' lease on a database. Build it, `acquire` it, and `keep` it.
+
+    ``runs_out``: others may take it when it was not renewed for `LEASE` seconds. ``name`` is for people.
+    """
+
+    def __init__(self, *, runs_out: bool, name: str = "") -> None:
+        self.owner = secrets.token_hex(16)
+        self._runs_out = runs_out
+        self._name = name
+        self._epoch = 0
+        self._version = 0
+        """Of the last transaction of ours."""
+        self._renewed_at = float("-inf")
+        """When the last renewal that succeeded began, in seconds of `boot_time`."""
+        self._lost: str | None = None
+        self._failing: tuple[float, str] | None = None
+        """Since when renewals fail (monotonic seconds), and why the last one did."""
+        self._trouble = LastingTrouble(log, SystemClock(), logging.ERROR)
+        self._makes_progress: Callable[[], bool] = lambda: True
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # Taking it
+
+    def acquire(self, engine: sa.Engine, what: str) -> None:
+        """Take the lease; `StoreLocked` if somebody holds it.
+
+        One that was not given back is waited for until it runs out: its holder may have been killed. One that is
+        renewed meanwhile has a living holder. ``what`` names the database.
+        """
+        first: Holder | None = None
+        end = time.monotonic() + _GIVE_UP
+        while (holder := self._try(engine)) is not None:
+            if first is None:
+                first = holder
+                if self._runs_out:
+                    log.warning(
+                        "Another exporter holds the database, or did so until it was killed; waiting until its lease "
+                        "runs out",
+                        extra=log_fields(holder=holder.described, seconds=round(max(holder.until - holder.now, 0.0))),
+                    )
+            is_alive = (holder.owner, holder.epoch) != (first.owner, first.epoch) or holder.until > first.until
+            if is_alive or time.monotonic() > end:
+                raise StoreLocked(_refusal(what, holder))
+            time.sleep(_LOOK_AGAIN)
+
+    def _try(self, engine: sa.Engine) -> Holder | None:
+        """Take it if it is free; returns who holds it otherwise."""
+        began = boot_time()
+        try:
+            with engine.begin() as connection:
+                _limit_waits(connection, lock="500ms")
+                new = insert(connection.dialect.name, leases).values(account=STORE, epoch=0, version=0)
+                connection.execute(new.on_conflict_do_nothing(index_elements=["account"]))
+                taken = connection.execute(
+                    _statements(connection.dialect.name).take,
+                    {
+                        "account": STORE,
+                        "owner": self.owner,
+                        "name": self._name,
+                        "host": socket.gethostname(),
+                        "pid": os.getpid(),
+                        # A file's lock is ours already, so whoever held the row is gone.
+                        "by_force": not self._runs_out,
+                    },
+                ).rowcount
+                found = _read(connection)
+        except sa.exc.OperationalError as error:
+            if not _is_lock_timeout(error):
+                raise
+            # Whoever holds the row is writing, or was stopped in the middle of it.
+            with engine.begin() as connection:
+                return _read(connection)
+        if not taken:
+            return found
+        self._epoch, self._version = found.epoch, found.version
+        self._renewed_at = began
+        return None
+
+    # Keeping it
+
+    def keep(self, engine: sa.Engine) -> None:
+        """Renew it from now on, on a connection of this engine, until `close`."""
+        self._thread = threading.Thread(target=self._run, args=(engine,), name="store-lease", daemon=True)
+        self._thread.start()
+
+    def watch(self, makes_progress: Callable[[], bool]) -> None:
+        """Renew it only while this says that the service makes progress: one that hangs must not keep others off."""
+        self._makes_progress = makes_progress
+
+    def _run(self, engine: sa.Engine) -> None:
+        wait = RENEW_EVERY
+        while not self._stopping.wait(wait) and self._lost is None:
+            wait = self._renew_or_tell(engine)
+
+    def _renew_or_tell(self, engine: sa.Engine) -> float:
+        """Returns the seconds to the next renewal."""
+        if not self._makes_progress():
+            self._cannot_renew("the service makes no progress")
+            return _RETRY
+        try:
+            self._renew(engine)
+        except LeaseLost:
+            return 0.0
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            if isinstance(error, sa.exc.OperationalError) and _is_lock_timeout(error):
+                # A transaction of ours that takes long holds the row, and renews it by its fence.
+                return _RETRY
+            self._cannot_renew(str(getattr(error, "orig", None) or error))
+            return _RETRY
+        self._failing = None
+        self._trouble.is_over("The lease on the database is renewed again")
+        return RENEW_EVERY
+
+    def _renew(self, engine: sa.Engine) -> None:
+        began = boot_time()
+        with engine.begin() as connection:
+            _limit_waits(connection, lock="1s")
+            mine = connection.execute(_statements(connection.dialect.name).renew, self._mine).rowcount
+            if not mine:
+                raise self._told_lost(_read(connection))
+        self._renewed_at = max(self._renewed_at, began)
+
+    def _cannot_renew(self, reason: str) -> None:
+        since = time.monotonic() if self._failing is None else self._failing[0]
+        self._failing = since, reason
+        self._trouble.lasts(
+            "The lease on the database cannot be renewed; once it has run out, deliveries and reads get a 503 and no "
+            "calls are made until it can",
+            err=reason,
+        )
+
+    # Writing under it
+
+    def fence(self, connection: sa.Connection) -> Callable[[], None]:
+        """Begin a transaction that writes: `LeaseLost` if the lease is another one's by now.
+
+        It renews the lease, too, and holds the row until the transaction ends. What it returns is to be called once the
+        transaction is committed.
+        """
+        if self._lost is not None:
+            raise LeaseLost(self._lost)
+        began = boot_time()
+        statement = _statements(connection.dialect.name).fence
+        if connection.execute(statement, {**self._mine, "version": self._version}).rowcount:
+            version = self._version + 1
+        else:
+            version = self._follow(connection) + 1
+
+        def committed() -> None:
+            self._version = version
+            self._renewed_at = max(self._renewed_at, began)
+
+        return committed
+
+    def _follow(self, connection: sa.Connection) -> int:
+        """The row is not as we left it: go on from there if it is still ours."""
+        found = _read(connection)
+        if (found.owner, found.epoch) != (self.owner, self._epoch):
+            raise self._told_lost(found)
+        statement = _statements(connection.dialect.name).fence
+        if not connection.execute(statement, {**self._mine, "version": found.version}).rowcount:
+            raise self._told_lost(_read(connection))
+        return found.version
+
+    @property
+    def _mine(self) -> dict[str, object]:
+        return {"account": STORE, "owner": self.owner, "epoch": self._epoch}
+
+    def _told_lost(self, holder: Holder) -> LeaseLost:
+        if self._lost is None:
+            by = "nobody holds it now" if holder.owner is None else f"it is held by {holder.described}"
+            self._lost = (
+                "This exporter lost its lease on the database: it was stopped or cut off for longer than "
+                f"{LEASE:g} seconds, and another one took over ({by}). It writes nothing more and ends."
+            )
+            log.error(self._lost)
+        return LeaseLost(self._lost)
+
+    # How it stands
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can hold it: it is not lost, and the last renewal began less than `LEASE` seconds ago."""
+        if self._lost is not None:
+            return False
+        return not self._runs_out or boot_time() - self._renewed_at < LEASE
+
+    def check(self) -> None:
+        """`StoreUnavailable` unless `is_held`, since another one may have written meanwhile: `LeaseLost` if one did."""
+        if self._lost is not None:
+            raise LeaseLost(self._lost)
+        if not self.is_held:
+            reason = "" if self._failing is None else f": {self._failing[1]}"
+            raise StoreUnavailable(f"The lease on the database ran out and could not be renewed{reason}.")
+
+    @property
+    def lost(self) -> str | None:
+        """That another one took it, in words; ``None`` while that is not known."""
+        return self._lost
+
+    @property
+    def failing(self) -> tuple[float, str] | None:
+        """Since when it cannot be renewed (monotonic seconds), and why; ``None`` while it can."""
+        return self._failing
+
+    # Giving it back
+
+    def close(self) -> None:
+        """Give it back, so that the next process need not wait for it to run out."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_JOIN)
+
+    def give_back(self, engine: sa.Engine) -> None:
+        """Write that nobody holds it; does nothing where that cannot be written."""
+        if self._lost is None and self._epoch:
+            with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
+                _limit_waits(connection, lock="1s")
+                connection.execute(_statements(connection.dialect.name).give_back, self._mine)
+
+
+def _refusal(what: str, holder: Holder) -> str:
+    return (
+        f"{what} is in use by another patrolserver-exporter: {holder.described}. One exporter at a time works on a "
+        "database. Stop that one and start this one again, or give this one another store.url."
+    )
+
+
+class _Statements(NamedTuple):
+    take: sa.TextClause
+    renew: sa.TextClause
+    fence: sa.TextClause
+    give_back: sa.TextClause
+
+
+@functools.cache
+def _statements(dialect: str) -> _Statements:
+    now = _NOW[dialect]
+    mine = "WHERE account = :account AND owner = :owner AND epoch = :epoch"
+    renewed = f"until = {now} + {LEASE}"
+    return _Statements(
+        take=sa.text(
+            f"UPDATE leases SET owner = :owner, name = :name, host = :host, pid = :pid, since = {now}, "  # noqa: S608  # No input.
+            f"epoch = epoch + 1, version = version + 1, {renewed} WHERE account = :account AND (owner IS NULL "
+            # Farther ahead than a renewal reaches: the database's clock was set back since.
+            f"OR :by_force OR until <= {now} OR until > {now} + {2 * LEASE})"
+        ),
+        renew=sa.text(f"UPDATE leases SET {renewed} {mine}"),  # noqa: S608
+        fence=sa.text(f"UPDATE leases SET version = version + 1, {renewed} {mine} AND version = :version"),  # noqa: S608
+        give_back=sa.text(f"UPDATE leases SET owner = NULL, until = NULL {mine}"),  # noqa: S608
+    )
+
+
+def _read(connection: sa.Connection) -> Holder:
+    now: sa.ColumnElement[float] = sa.literal_column(_NOW[connection.dialect.name])
+    row = connection.execute(sa.select(*leases.c, now.label("now")).where(leases.c.account == STORE)).one()
+    return Holder(
+        owner=row.owner,
+        epoch=row.epoch,
+        version=row.version,
+        until=row.until or 0.0,
+        since=row.since or 0.0,
+        name=row.name or "",
+        host=row.host or "unknown",
+        pid=row.pid or 0,
+        now=row.now,
+    )
+
+
+def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
+    """For a transaction that only looks after the lease."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            f"SELECT set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '5s', true), "
+            "set_config('idle_in_transaction_session_timeout', '3s', true)"
+        )
+
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+def _is_lock_timeout(error: sa.exc.DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from tests.harness.waiting import eventually
+
+from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable
+from patrolserver_exporter.store import database as engine
+from patrolserver_exporter.store.lease import LEASE
+from patrolserver_exporter.store.tables import accounts, leases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.harness.postgres import PostgresCluster
+
+    from patrolserver_exporter.store import Unit
+
+pytestmark = pytest.mark.promise("second-exporter")
+
+
+@pytest.fixture
+def url(postgres: PostgresCluster) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    made = postgres.create_database()
+    yield made
+    postgres.drop_database(made)
+
+
+def run_sql(url: str, statement: str) -> None:
+    """What another process or the operator does."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def adding(name: str) -> Callable[[Unit], None]:
+    def work(unit: Unit) -> None:
+        unit.connection.execute(accounts.insert().values(name=name))
+
+    return work
+
+
+def forget_all(unit: Unit) -> None:
+    unit.connection.execute(accounts.delete())
+
+
+def names(store: Store) -> list[str]:
+    return store.read(lambda connection: list(connection.execute(sa.select(accounts.c.name)).scalars()))
+
+
+TAKE_OVER = "UPDATE leases SET owner = 'other', epoch = epoch + 1, name = 'spare', host = 'db2', pid = 77"
+
+
+def test_a_second_store_is_refused_while_the_first_one_lives(url: str) -> None:
+    """It says who holds the database, since when, and what to do; the first one goes on."""
+    with Store(url, name="green") as first:
+        with pytest.raises(StoreLocked) as refused:
+            Store(url)
+        said = str(refused.value)
+        holder = rf"'green', process {os.getpid()} on host {re.escape(socket.gethostname())}, since 2\d\d\d-.* UTC"
+        assert re.search(rf"is in use by another patrolserver-exporter: {holder}", said)
+        assert "Stop that one and start this one again, or give this one another store.url." in said
+        first.run(adding("main"))
+        assert names(first) == ["main"]
+
+
+def test_of_several_that_start_at_once_one_wins(url: str) -> None:
+    """On an empty database the schema is made once, one store gets the lease, and all others hear who has it."""
+
+    def open_one(_: int) -> Store | StoreLocked:
+        try:
+            return Store(url)
+        except StoreLocked as refused:
+            return refused
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(open_one, range(4)))
+    winners = [one for one in opened if isinstance(one, Store)]
+    for winner in winners:
+        winner.close()
+    assert len(winners) == 1
+
+
+def test_a_lease_that_was_given_back_is_free_at_once(url: str) -> None:
+    """After a clean stop the next store opens without a wait."""
+    Store(url).close()
+    for _ in range(3):
+        began = time.monotonic()
+        Store(url).close()
+        assert time.monotonic() - began < 2.0
+
+
+def test_a_lease_that_was_not_given_back_is_waited_for(url: str) -> None:
+    """Who starts right after another one was killed gets the lease when it has run out, and is not refused."""
+    Store(url).close()
+    run_sql(url, f"{TAKE_OVER}, until = extract(epoch FROM clock_timestamp()) + 3")
+    began = time.monotonic()
+    Store(url).close()
+    assert 2.0 < time.monotonic() - began < 8.0
+
+
+def test_a_lease_that_seems_to_hold_for_long_has_run_out(url: str) -> None:
+    """Where the database's clock was set back, nobody waits for the time that it showed before."""
+    Store(url).close()
+    run_sql(url, f"{TAKE_OVER}, until = extract(epoch FROM clock_timestamp()) + 3600")
+    began = time.monotonic()
+    Store(url).close()
+    assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("how", ["alone", "together"])
+def test_who_lost_the_lease_writes_nothing_more(url: str, how: str) -> None:
+    """Once another one has the lease, neither a unit alone nor a group writes, and all hear who has it."""
+    with Store(url) as store:
+        store.run(adding("before"))
+        run_sql(url, TAKE_OVER)
+        late = [store.submit(adding(f"late {n}")) for n in range(1 if how == "alone" else 20)]
+        for one in late:
+            with pytest.raises(LeaseLost, match=r"'spare', process 77 on host db2"):
+                one.result(30)
+        assert store.lost is not None
+        assert not store.is_held
+        assert store.trouble is not None
+        with pytest.raises(LeaseLost):
+            names(store)
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        assert connection.execute("SELECT name FROM accounts").fetchall() == [("before",)]
+        # Nor does its end take the lease from the one that has it.
+        assert connection.execute("SELECT owner FROM leases").fetchall() == [("other",)]
+
+
+def test_who_lost_the_lease_takes_no_delivery_in(url: str) -> None:
+    """A delivery that comes after the loss is refused, whether the store knows of the loss already or not."""
+
+    def work(unit: Unit, items: list[str]) -> list[str]:
+        for item in items:
+            adding(item)(unit)
+        return items
+
+    with Store(url) as store:
+        run_sql(url, TAKE_OVER)
+        for _ in range(2):
+            with pytest.raises(LeaseLost):
+                asyncio.run(store.run_together("late", work))
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        assert connection.execute("SELECT count(*) FROM accounts").fetchall() == [(0,)]
+
+
+def test_a_unit_that_fails_leaves_the_fence_standing(url: str) -> None:
+    """What a failing unit rolls back is its own: the group's other units are fenced and written all the same."""
+
+    def fail(unit: Unit) -> None:
+        adding("half")(unit)
+        raise ValueError
+
+    with Store(url) as store:
+        for _ in range(3):
+            futures = [store.submit(work) for work in (fail, adding("kept"), fail)]
+            concurrent.futures.wait(futures, 30)
+            store.run(forget_all)
+        assert store.lost is None
+        run_sql(url, TAKE_OVER)
+        futures = [store.submit(work) for work in (fail, adding("late"), fail)]
+        assert all(isinstance(future.exception(30), LeaseLost) for future in futures)
+
+
+def test_a_store_that_is_idle_keeps_its_lease(url: str) -> None:
+    """Renewals go on without any unit, so nobody else gets in for longer than a lease holds."""
+    with Store(url) as store:
+        end = time.monotonic() + LEASE + 3.0
+        while time.monotonic() < end:
+            assert store.is_held
+            with pytest.raises(StoreLocked):
+                Store(url)
+        assert store.lost is None
+
+
+def test_a_service_that_hangs_lets_others_in(url: str) -> None:
+    """Without progress the lease runs out: another store gets it, and the first one is fenced off."""
+    with Store(url) as hanging:
+        hanging.watch(lambda: False)
+        eventually(lambda: hanging.trouble, what="the trouble")
+        eventually(lambda: not hanging.is_held, within=LEASE + 5.0, what="the end of the lease")
+        with pytest.raises(StoreUnavailable):
+            names(hanging)
+        with Store(url) as other:
+            other.run(adding("other"))
+            with pytest.raises(LeaseLost):
+                hanging.run(adding("late"))
+            assert names(other) == ["other"]
+
+
+def test_a_lease_that_ran_out_is_renewed_if_nobody_took_it(url: str) -> None:
+    """A service that goes on again before anybody else came just goes on."""
+    with Store(url) as store:
+        store.watch(lambda: False)
+        eventually(lambda: not store.is_held, within=LEASE + 5.0, what="the end of the lease")
+        store.watch(lambda: True)
+        eventually(lambda: store.is_held, what="the renewal")
+        store.run(adding("main"))
+        assert names(store) == ["main"]
+        assert store.trouble is None
+
+
+def test_a_writer_that_stops_in_a_transaction_is_ended(url: str) -> None:
+    """The database waits three seconds for the next statement of a unit, then the lease's row is free for others."""
+
+    def dawdle(unit: Unit) -> tuple[Any, ...]:
+        settings = ("lock_timeout", "idle_in_transaction_session_timeout")
+        found = tuple(unit.connection.exec_driver_sql(f"SHOW {name}").scalar() for name in settings)
+        if found == ("3s", "3s"):
+            time.sleep(4.5)
+        adding("late")(unit)
+        return found
+
+    with Store(url) as store:
+        with pytest.raises(StoreUnavailable):
+            store.run(dawdle)
+        store.run(adding("next"))
+        assert names(store) == ["next"]
+
+
+def test_a_database_in_use_by_an_older_version_is_not_migrated(url: str) -> None:
+    """A version that knows no leases would write beside ours, so the start is refused and the schema stays."""
+    database = engine.create_engine(url)
+    engine.migrate(database)
+    database.dispose()
+    run_sql(url, "DROP TABLE leases; UPDATE alembic_version SET version_num = '0002'")
+    with psycopg.connect(url.replace("+psycopg", ""), application_name="patrolserver-exporter") as older:
+        older.execute("SELECT 1")
+        with pytest.raises(StoreLocked, match=r"in use by an older patrolserver-exporter .* connected since 2\d\d\d-"):
+            Store(url)
+        assert older.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    with Store(url) as store:
+        store.run(adding("main"))
+
+
+def test_a_store_that_gets_around_a_files_lock_ends_the_first_one(tmp_path: Path) -> None:
+    """With SQLite the lock keeps others off; if somebody removes it, only the newest of two stores can write."""
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    first = Store(url)
+    first.run(adding("first"))
+    (tmp_path / "state.db.lock").unlink()
+    with Store(url) as second:
+        with pytest.raises(LeaseLost):
+            first.run(adding("late"))
+        second.run(adding("second"))
+        assert names(second) == ["first", "second"]
+    first.close()
+
+
+def test_a_file_is_free_again_after_a_kill(tmp_path: Path) -> None:
+    """A lease that a killed process left in a file holds nobody up."""
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    Store(url).close()
+    database = engine.create_engine(url)
+    with database.begin() as connection:
+        connection.execute(leases.update().values(owner="killed", until=time.time() + 9.0))
+    database.dispose()
+    (tmp_path / "state.db.sum").unlink()
+    began = time.monotonic()
+    with Store(url) as store:
+        store.run(adding("main"))
+    assert time.monotonic() - began < 2.0
