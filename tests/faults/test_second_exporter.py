@@ -93,7 +93,7 @@ def test_a_second_exporter_is_refused_and_touches_nothing(
         began = time.monotonic()
         other.start(wait=False)
         assert other.wait(30) == 3
-        assert time.monotonic() - began < 12.0
+        assert time.monotonic() - began < 25.0
         (said,) = refusals(other)
         assert exporter.process is not None
         assert f"process {exporter.process.pid} on host " in said
@@ -141,7 +141,7 @@ def test_a_restart_after_a_kill_waits_for_the_lease_and_does_not_fail(
             assert connection.execute("SELECT owner FROM leases").fetchall() == [(None,)]
         began = time.monotonic()
         exporter.start()
-        assert time.monotonic() - began < 6.0
+        assert time.monotonic() - began < 8.0
         assert len(re.findall("waiting until its lease runs out", exporter.log())) == 1
 
 

@@ -97,7 +97,7 @@ def test_a_lease_that_was_given_back_is_free_at_once(url: str) -> None:
     for _ in range(3):
         began = time.monotonic()
         Store(url).close()
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 6.0
 
 
 def test_a_lease_that_was_not_given_back_is_waited_for(url: str) -> None:
@@ -106,7 +106,7 @@ def test_a_lease_that_was_not_given_back_is_waited_for(url: str) -> None:
     run_sql(url, f"{TAKE_OVER}, until = extract(epoch FROM clock_timestamp()) + 3")
     began = time.monotonic()
     Store(url).close()
-    assert 2.0 < time.monotonic() - began < 8.0
+    assert 2.0 < time.monotonic() - began < 20.0
 
 
 def test_a_lease_that_seems_to_hold_for_long_has_run_out(url: str) -> None:
@@ -115,7 +115,7 @@ def test_a_lease_that_seems_to_hold_for_long_has_run_out(url: str) -> None:
     run_sql(url, f"{TAKE_OVER}, until = extract(epoch FROM clock_timestamp()) + 3600")
     began = time.monotonic()
     Store(url).close()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 6.0
 
 
 @pytest.mark.parametrize("how", ["alone", "together"])
@@ -271,4 +271,4 @@ def test_a_file_is_free_again_after_a_kill(tmp_path: Path) -> None:
     began = time.monotonic()
     with Store(url) as store:
         store.run(adding("main"))
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 6.0
