@@ -466,9 +466,10 @@ class Readers:
         """Read, and wait for it; raises what the work raises, ``StoreBusy`` or ``StoreUnavailable``."""
         future = self.submit(work)
         turn = _Turn(self._turn_timeout if turn_timeout is None else turn_timeout, self._check)
+        turn.look(future)
         while not future.done():
-            turn.look(future)
             concurrent.futures.wait([future], turn.patience)
+            turn.look(future)
         return future.result()
 
     async def run_async(self, work: Callable[[sa.Connection], T]) -> T:
@@ -477,9 +478,11 @@ class Readers:
         waiter = asyncio.wrap_future(future)
         turn = _Turn(self._turn_timeout, self._check)
         try:
+            turn.look(future)
             while not future.done():
-                turn.look(future)
                 await asyncio.wait([waiter], timeout=turn.patience)
+                # Also of one that is done: the process may have been stopped since its snapshot was taken.
+                turn.look(future)
             return await waiter
         finally:
             waiter.cancel()
