@@ -25,7 +25,6 @@ UNUSED = {
     "patrolserver_server_exploit_info": "to find the servers of a CVE; GET /api/v1/exploits tells the same",
     "patrolserver_exporter_account_owner": "one exporter owns all its accounts; that it lost them ends it",
     "patrolserver_exporter_replicas": "always one, as a second exporter is refused",
-    "patrolserver_exporter_replicas_config_differs": "always 0, as a second exporter is refused",
     "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "
     "failed has an alert and a panel",
     "process_virtual_memory_bytes": "says little on 64 bits; the resident memory is shown",
