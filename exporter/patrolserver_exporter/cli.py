@@ -6,21 +6,38 @@ locked by another process; 4 the gate's "unknown".
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from patrolserver_exporter.commands import output
+from patrolserver_exporter.commands.flags import COMMANDS, list_of_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = ("demo", "simulator", "gate", "inbox", "doctor")
-"""Modules of ``commands``; the one without a name is ``serve``."""
+__all__ = ["COMMANDS", "main"]
+
+PROGRAM = "patrolserver-exporter"
+HELP = "help"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the service is the one without a name. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    name = arguments.pop(0) if arguments and arguments[0] in COMMANDS else "serve"
+    first = arguments[0] if arguments else ""
+    name = "serve"
+    if first == HELP:
+        # "help gate" is "gate --help".
+        if len(arguments) == 1:
+            return _show_commands()
+        arguments = [*arguments[1:2], "--help"]
+        first = arguments[0]
+    if first and not first.startswith("-"):
+        if first not in COMMANDS:
+            _refuse(first)
+        name = arguments.pop(0)
     try:
         # Imported by name, so that a gate need not import a server to start.
         command = importlib.import_module(f"patrolserver_exporter.commands.{name}")
@@ -28,3 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # Ctrl-C needs no message. A gate without an answer is unknown.
         return 4 if name == "gate" else 1
+
+
+def _show_commands() -> int:
+    output.show(f"""\
+{PROGRAM} [FLAGS] runs the exporter. Other commands:
+
+{list_of_commands()}
+
+{PROGRAM} --help tells the flags of the exporter, {PROGRAM} COMMAND --help those of a command.
+""")
+    return 0
+
+
+def _refuse(name: str) -> NoReturn:
+    close = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    output.remark(
+        f"{PROGRAM}: error: there is no command {output.quoted(name)}{hint} The commands are:\n\n{list_of_commands()}"
+    )
+    raise SystemExit(2)

@@ -25,6 +25,7 @@ from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue
 
 from patrolserver_exporter.cli import main
+from patrolserver_exporter.commands.output import is_same
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.commands import flags
 from patrolserver_exporter.commands.gate import parser
@@ -359,6 +360,17 @@ def test_two_things_do_not_share_standard_output(tmp_path: Path) -> None:
     assert ended.value.code == 2
 
 
+def test_two_things_do_not_share_a_file(tmp_path: Path) -> None:
+    """The second would replace the first; a device takes both."""
+    (tmp_path / "link").symlink_to("file")
+    for one, other in (("file", "file"), ("file", "link"), ("link", "./file")):
+        with pytest.raises(SystemExit) as ended:
+            main(["gate", DB, f"--write-baseline={tmp_path / one}", f"--output={tmp_path / other}"])
+        assert ended.value.code == 2
+    assert not is_same(os.devnull, os.devnull)
+    assert not is_same(str(tmp_path / "file"), str(tmp_path / "other"))
+
+
 def strict(**policy: Any) -> Gate:
     return Gate(policies={"strict": NamedPolicy(**policy), "other": NamedPolicy()}, default_policy="strict")
 
@@ -687,6 +699,27 @@ def test_inbox_lists_shows_replays_and_drops(run: Callable[..., tuple[int, str, 
     assert (code, out) == (1, "1: dropped\n")
     assert "no delivery 3" in told
     assert run("inbox", "show", "99")[0] == 1
+
+
+def test_inbox_names_an_account_that_is_not_there(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:
+    """An empty list would pass for good news; an account that is there, or was, has none."""
+    for action in ("list", "replay"):
+        more = ["--state=dead"] if action == "replay" else []
+        code, out, told = run("inbox", action, "--account=nope", *more)
+        assert (code, out) == (1, "")
+        assert told == "There is no account nope; there are: main.\n"
+    assert run("inbox", "list", "--account=main")[0] == 0
+
+
+def test_inbox_fits_a_screen(
+    run: Callable[..., tuple[int, str, str]], api: ServedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery is a line; what is cut, show tells."""
+    for columns in (80, 132):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, table, _ = run("inbox", "list")
+        assert len(table.splitlines()) == 4
+        assert max(map(len, table.splitlines())) <= columns
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.app.service import ServiceOptions
-from patrolserver_exporter.commands import flags
+from patrolserver_exporter.commands import flags, output
 from patrolserver_exporter.commands.serve import FAILED, serve
 from patrolserver_exporter.commands.simulator import add_fleet_flags
 from patrolserver_exporter.config.hidden import hidden_values
@@ -76,7 +76,7 @@ def parser() -> flags.Parser:
     )
     add_fleet_flags(found)
     found.add_argument(
-        "--story.speed", metavar="X", type=float, default=1.0, help="how fast the story plays (default: 1)"
+        "--story.speed", metavar="X", type=flags.above_zero, default=1.0, help="how fast the story plays (default: 1)"
     )
     found.switch("--story", default=True, help="let things happen by themselves")
     found.add_argument("--log.level", choices=flags.LEVELS, default="warn", help="of the log on stderr (default: warn)")
@@ -141,4 +141,5 @@ def _program() -> str:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  # The demo talks to people.
+    # The demo talks to people, as far as somebody reads it.
+    output.show(f"{line}\n")

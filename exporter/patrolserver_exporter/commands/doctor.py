@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     values: dict[str, Any] = flags.read(flag_parser, arguments)
     external_url = flags.external_url(flag_parser, values["web.external-url"])
     if values["ca-file"] is not None and not Path(values["ca-file"]).is_file():
-        flag_parser.error(f"--ca-file: there is no file {values['ca-file']}")
+        flag_parser.refuse(f"--ca-file: there is no file {values['ca-file']}")
     as_table = values["format"] == "table"
     redactor = Redactor()
     try:

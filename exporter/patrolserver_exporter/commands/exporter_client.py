@@ -21,6 +21,7 @@ import requests
 import urllib3
 
 from patrolserver_exporter import __version__
+from patrolserver_exporter.commands import flags
 from patrolserver_exporter.config.duration import format_duration, parse_duration
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.secret import Secret
@@ -64,6 +65,7 @@ def add_flags(parser: Parser) -> None:
     group.add_argument(
         "--exporter-url",
         metavar="URL",
+        type=flags.text,
         default=os.environ.get(URL_VARIABLE) or DEFAULT_URL,
         help=f"of the running exporter (default: {URL_VARIABLE} of the environment, or {DEFAULT_URL})",
     )
@@ -91,11 +93,11 @@ def from_flags(parser: Parser, values: Mapping[str, Any], environ: Mapping[str, 
         parser.error("--exporter-url holds a name or password, which everybody on this machine could read; use a token")
     ca_file = values["ca-file"]
     if ca_file is not None and not Path(ca_file).is_file():
-        parser.error(f"--ca-file: there is no file {ca_file}")
+        parser.refuse(f"--ca-file: there is no file {ca_file}")
     try:
         token = _token(values["token-file"], environ)
     except ConfigError as error:
-        parser.error(f"the token: {error}")
+        parser.refuse(f"the token: {error}")
     timeout = duration(parser, "--timeout", str(values["timeout"]))
     url, hint = url.rstrip("/"), ""
     if token is None:
@@ -290,6 +292,9 @@ class ExporterClient:
                 return self._too_late()
             case requests.ConnectionError() if "ProtocolError" in repr(error):
                 return f"{self.url} hung up without an answer in HTTP; is it an exporter, and does it want https://?"
+            case requests.ConnectionError() if "NameResolutionError" in repr(error):
+                host = urlsplit(self.url).hostname
+                return f"The host {host} of the exporter cannot be resolved; is --exporter-url right?"
             case requests.ConnectionError():
                 return f"Nothing answers at {self.url}; is the exporter running, and --exporter-url right?"
             case _:

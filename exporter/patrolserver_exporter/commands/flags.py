@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from patrolserver_exporter import __version__
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
+COMMANDS = {
+    "demo": "simulator and exporter in one process, with live changes; no account needed",
+    "simulator": "a stand-in for PatrolServer's API, for tests and trials",
+    "gate": "ask the running exporter whether servers may be deployed to",
+    "inbox": "list, show, replay or drop webhook deliveries of the running exporter",
+    "doctor": "look at everything that the exporter needs, and say what is wrong",
+}
+"""Each is a module of this package; the one without a name is ``serve``."""
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
@@ -42,6 +51,15 @@ class Parser(argparse.ArgumentParser):
         else:
             super().print_help(file)
 
+    def error(self, message: str) -> NoReturn:
+        """End with 2 on a flag that is wrong. The usage of all flags would bury what is wrong with one."""
+        self.refuse(f"{message}\nSee {self.prog} --help.")
+
+    def refuse(self, message: str) -> NoReturn:
+        """End with 2 on what a flag leads to, such as a file that is wrong."""
+        output.remark(f"{self.prog}: error: {message}")
+        raise SystemExit(2)
+
     def switch(self, flag: str, *, default: bool, help: str) -> None:  # noqa: A002  # argparse's own word
         """Add ``--flag`` and ``--no-flag``."""
         text = f"{help} (default: {'on' if default else 'off'})"
@@ -60,6 +78,11 @@ class Parser(argparse.ArgumentParser):
         """Add ``--version``."""
         text = f"patrolserver-exporter, version {__version__}, Python {platform.python_version()}"
         self.add_argument("--version", action="version", version=text)
+
+
+def list_of_commands() -> str:
+    """Return the commands, each on a line with what it does."""
+    return "\n".join(f"  {name:<11} {what}" for name, what in COMMANDS.items())
 
 
 def read(parser: Parser, arguments: Sequence[str]) -> dict[str, object]:
@@ -106,6 +129,17 @@ def count(text: str) -> int:
 
 
 count.__name__ = "number, 0 or more"
+
+
+def above_zero(text: str) -> float:
+    """A number, more than 0."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
+
+
+above_zero.__name__ = "number, more than 0"
 
 
 def text(written: str) -> str:

@@ -138,16 +138,18 @@ def main(arguments: Sequence[str]) -> int:
     baseline = values["write-baseline"]
     if baseline is not None and output.is_stdout(baseline) and output.is_stdout(values["output"]):
         flag_parser.error("--write-baseline and the report would both go to standard output; give --output=FILE")
+    if baseline is not None and output.is_same(baseline, values["output"]):
+        flag_parser.error("--write-baseline and --output lead to the same file")
     try:
         policy = gate_policy.policy_of(values)
     except BadPolicy as error:
-        flag_parser.error(str(error))
+        flag_parser.refuse(str(error))
     body = {"servers": values["servers"], "policy": policy}
     body |= {name: values[name] for name in ("account", "detail") if values[name] is not None}
     try:
         answer = _judged(client, body, refresh_timeout if values["refresh"] else None, with_issues=baseline is not None)
     except PolicyRefused as error:
-        flag_parser.error(str(error))
+        flag_parser.refuse(str(error))
     return _given_out(answer, values)
 
 

@@ -208,6 +208,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+def cut(text: str, length: int) -> str:
+    """The text, and a sign that it goes on where it is longer."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 MAX_LINES = 20
 """Of a table: what fits a terminal and a mail at night."""
 _NOBODY_KNOWS = "–"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.commands import exporter_client, flags, output
 from patrolserver_exporter.commands.exporter_client import ExporterError
-from patrolserver_exporter.commands.gate_report import printable, table
+from patrolserver_exporter.commands.gate_report import cut, printable, table
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 OK, FAILED = 0, 1
 _STATES = [state.value for state in DeliveryState]
-_COLUMNS = ("id", "account", "identifier", "event_id", "state", "attempts", "received_at", "last_error")
+_COLUMNS = ("id", "account", "identifier", "event_id", "state", "received_at", "last_error")
+_MAX_ACCOUNT = 16
+_WIDTH = 80
+"""Letters of a line where nobody knows how many fit."""
 _ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 _DESCRIPTION = """\
@@ -83,11 +87,49 @@ def _list(client: ExporterClient, values: dict[str, Any]) -> int:
     if values["format"] == "json":
         _line(json.dumps(items, indent=2))
     elif items:
-        rows = [["" if item.get(name) is None else str(item[name]) for name in _COLUMNS] for item in items]
-        _line("\n".join(table([_COLUMNS, *rows])))
+        _line(_fitting(items))
+    elif unknown := _unknown_accounts(client, values["account"] or ()):
+        _say(unknown)
+        return FAILED
     else:
         _say("There are no such deliveries.")
     return OK
+
+
+def _fitting(items: Sequence[dict[str, Any]]) -> str:
+    """One delivery a line, as wide as the terminal; show and --format=json tell the rest."""
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns
+    height = shutil.get_terminal_size().lines if output.is_terminal() else len(items) + 4
+    kept = items if len(items) + 2 <= height else items[-max(1, height - 4) :]
+    rows = [_cells(item) for item in kept]
+    lines = [cut(line, width) for line in table([_COLUMNS, *rows])]
+    if len(kept) < len(items):
+        lines[1:1] = [
+            f"… {len(items) - len(kept)} that came earlier; all of them: patrolserver-exporter inbox list | less"
+        ]
+    return "\n".join(lines)
+
+
+def _cells(item: dict[str, Any]) -> tuple[str, ...]:
+    text = {name: "" if item.get(name) is None else str(item[name]) for name in _COLUMNS}
+    text["account"] = cut(text["account"], _MAX_ACCOUNT)
+    text["identifier"] = text["identifier"].removeprefix("webhook.")
+    # The month, the day and the minute; show tells the rest.
+    text["received_at"] = text["received_at"][5:16].replace("T", " ")
+    return tuple(text.values())
+
+
+def _unknown_accounts(client: ExporterClient, asked: Sequence[str]) -> str | None:
+    """What to say of accounts that there are not; None if there are all."""
+    if not asked:
+        return None
+    try:
+        known = [account["name"] for account in client.get("/status")["accounts"]]
+    except (exporter_client.Refused, KeyError, TypeError):
+        # The token may not read it.
+        return None
+    unknown = [name for name in asked if name not in known]
+    return f"There is no account {', '.join(unknown)}; there are: {', '.join(known)}." if unknown else None
 
 
 def _show(client: ExporterClient, values: dict[str, Any]) -> int:
@@ -106,6 +148,10 @@ def _show(client: ExporterClient, values: dict[str, Any]) -> int:
 
 def _replay(client: ExporterClient, values: dict[str, Any]) -> int:
     ids = values["ids"] or [item["id"] for item in client.items("/inbox", _query(values))]
+    if not ids:
+        unknown = _unknown_accounts(client, values["account"] or ())
+        _say(unknown or "There are no such deliveries.")
+        return FAILED if unknown else OK
     return _each(ids, lambda one: client.post(f"/inbox/{one}/replay"), "due again")
 
 
@@ -124,8 +170,6 @@ def _each(ids: Sequence[int | str], act: Callable[[int], object], done: str) -> 
             _say(f"{int(one)}: {error}")
         else:
             _line(f"{int(one)}: {done}")
-    if not ids:
-        _say("There are no such deliveries.")
     return FAILED if failed else OK
 
 

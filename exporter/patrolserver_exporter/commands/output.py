@@ -26,6 +26,36 @@ def is_stdout(path: str) -> bool:
     return path == STDOUT or _descriptor(Path(path)) == 1
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether both names lead to one file, of which the second text would replace the first."""
+    if is_stdout(one) or is_stdout(other):
+        return is_stdout(one) and is_stdout(other)
+    paths = [Path(os.path.realpath(path)) for path in (one, other)]
+    try:
+        modes = [path.stat().st_mode for path in paths]
+        if not all(stat.S_ISREG(mode) for mode in modes):
+            return False
+        return paths[0].samefile(paths[1])
+    except OSError:
+        return paths[0] == paths[1]
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a screen."""
+    # It is None where it was closed from the beginning.
+    stream: TextIO | None = sys.stdout
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def quoted(text: str) -> str:
+    """Return an argument as a message may show it: on one line, and cut where it is long."""
+    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:60])
+    return f"{shown}…" if len(text) > 60 else shown
+
+
 def show(text: str) -> None:
     """Write to standard output, as far as somebody reads it. Letters that it cannot show are replaced."""
     _write(sys.stdout, text)
@@ -74,14 +104,15 @@ def write_file(path: str, text: str) -> None:
         _write_all(os.dup(descriptor), data)
         return
     try:
-        mode = target.stat().st_mode
+        found = target.stat()
+        mode, owner = found.st_mode, (found.st_uid, found.st_gid)
     except FileNotFoundError:
-        mode = None
+        mode = owner = None
     if mode is not None and not stat.S_ISREG(mode):
         _write_in_place(target, data)
         return
     try:
-        _replace(target, data, mode)
+        _replace(target, data, mode, owner)
     except OSError as error:
         if mode is None or error.errno not in _FOLDER_REFUSES:
             raise
@@ -109,13 +140,17 @@ def _descriptor(path: Path) -> int | None:
     return None
 
 
-def _replace(target: Path, data: bytes, mode: int | None) -> None:
+def _replace(target: Path, data: bytes, mode: int | None, owner: tuple[int, int] | None) -> None:
     handle, name = tempfile.mkstemp(prefix=".patrolserver-", dir=target.parent)
     try:
         if mode is None:
             umask = os.umask(0)
             os.umask(umask)
             mode = 0o666 & ~umask
+        if owner is not None:
+            # A root in a container must not take a user's file away; where it may not be given, it stays ours.
+            with contextlib.suppress(OSError):
+                os.fchown(handle, *owner)
         os.fchmod(handle, stat.S_IMODE(mode))
         with os.fdopen(handle, "wb") as file:
             file.write(data)

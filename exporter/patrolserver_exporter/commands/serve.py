@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +42,9 @@ Takes PatrolServer's webhooks, polls its API, and shows open issues and outdated
 Without --config.file the environment is enough: PATROLSERVER_KEY and PATROLSERVER_SECRET, and, if wanted,
 PATROLSERVER_API_URL and PATROLSERVER_WEBHOOK_TOKEN. Each but the URL may be a file's: PATROLSERVER_KEY_FILE, …"""
 
-_EPILOG = """\
+_EPILOG = f"""\
 commands:
-  demo        simulator and exporter in one process, with live changes; no account needed
-  simulator   a stand-in for PatrolServer's API, for tests and trials
-  gate        ask the running exporter whether servers may be deployed to
-  inbox       list, show, replay or drop webhook deliveries of the running exporter
-  doctor      look at everything that the exporter needs, and say what is wrong
+{flags.list_of_commands()}
 
   patrolserver-exporter COMMAND --help tells more.
 
@@ -126,7 +121,8 @@ def main(arguments: Sequence[str]) -> int:
         if web_config.tls_server_config is not None:
             build_context(web_config.tls_server_config)
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # One line a mistake, for people and editors.
+        # One line a mistake, for people and editors.
+        output.remark(str(error))
         return BAD_CONFIG
     if values["config.check"]:
         return _checked(loaded, warnings_of(web_config), redactor)
@@ -170,9 +166,9 @@ _SWITCH_INTERVAL = 0.001
 
 def _checked(loaded: Loaded, web_warnings: Sequence[str], redactor: Redactor) -> int:
     for warning in (*loaded.warnings, *web_warnings):
-        print(f"warning: {redactor.redact(warning)}", file=sys.stderr)  # noqa: T201
+        output.remark(f"warning: {redactor.redact(warning)}")
     accounts = ", ".join(account.name for account in loaded.config.accounts)
-    print(f"The configuration is sound. Accounts: {accounts}.")  # noqa: T201
+    output.show(f"The configuration is sound. Accounts: {accounts}.\n")
     return OK
 
 
@@ -222,7 +218,8 @@ def _exit_code(run: Callable[[], int], loaded: Loaded, *, rebuild_state: bool) -
         log.error(str(error))  # noqa: TRY400  # The text says all that helps.
         return BAD_STATE
     except ConfigError as error:
-        log.error(str(error))  # noqa: TRY400
+        for mistake in error.errors:
+            log.error(str(mistake))  # noqa: TRY400
         return BAD_CONFIG
     except (StoreError, ListenError) as error:
         log.error(str(error))  # noqa: TRY400

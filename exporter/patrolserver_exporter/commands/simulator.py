@@ -23,8 +23,8 @@ Control it under /-/simulator/ (see docs/simulator.md)."""
 
 def add_fleet_flags(parser: flags.Parser) -> None:
     """Which fleet the simulator has."""
-    parser.add_argument("--servers", metavar="N", type=int, default=25, help="in the fleet (default: 25)")
-    parser.add_argument("--software", metavar="N", type=int, default=12, help="on each server (default: 12)")
+    parser.add_argument("--servers", metavar="N", type=flags.count, default=25, help="in the fleet (default: 25)")
+    parser.add_argument("--software", metavar="N", type=flags.count, default=12, help="on each server (default: 12)")
     parser.add_argument(
         "--seed", metavar="N", type=int, default=1, help="the same seed gives the same fleet (default: 1)"
     )

@@ -25,6 +25,7 @@ _REASONS = {
     "found another document": "has a second document; everything belongs into one",
     "undefined alias": "is an alias without an anchor before it; a value that starts with * needs quotes",
     "second occurrence": "gives an anchor for the second time; choose another name after the &",
+    "could not find expected ':'": "has no colon here; or the colon has no blank behind it, here or on the line before",
     "cannot start any token": "is not YAML; indent with spaces, not tabs, and quote a value with special characters",
 }
 """What to say instead of PyYAML's words."""
@@ -63,7 +64,8 @@ def parse_nodes(raw: bytes, file: str, *, may_be_empty: bool = False) -> yaml.No
         place = place_of(error.problem_mark or error.context_mark)
         # Never the snippet, which may be a secret's line; nor quoted words, which may be parts of one.
         said = _QUOTED.sub("…", error.problem or "unreadable")
-        default = f"is not YAML: {said}; a value with special characters needs quotes"
+        colon = ", and a colon a blank behind it" if "mapping values" in said else ""
+        default = f"is not YAML: {said}; a value with special characters needs quotes{colon}"
         message = next((reason for part, reason in _REASONS.items() if part in said), default)
         raise _unreadable(file, message, *place) from None
     except (yaml.YAMLError, ValueError):

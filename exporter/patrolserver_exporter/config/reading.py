@@ -26,13 +26,15 @@ from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
 from patrolserver_exporter.config.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 CREDENTIALS_PREFIX = "${CREDENTIALS_DIRECTORY}/"
 MAX_VALUES = 200_000
 """Aliases can repeat values without end."""
 WRONG: Final[Any] = object()
 """The value did not fit, which is noted."""
+_NO_BLANK = re.compile(r"([A-Za-z_]+):(?=\S)")
+"""What YAML takes for a text, though a key and its value were meant."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
 
 
@@ -129,13 +131,17 @@ class Reading:
 
     def _section(self, kind: inspect.StructType | inspect.DataclassType, node: Node, path: str) -> Any:
         before, read = len(self.mistakes), {}
-        pairs = self._pairs(node, path)
         fields = {field.name: field for field in kind.fields}
+        if isinstance(node, ScalarNode) and (lacking := _without_blank(node.value, fields)):
+            raise Unfit(lacking)
+        pairs = self._pairs(node, path)
         # What is missing may be what is misspelt: one mistake, told once.
         tells_missing = len(self.mistakes) == before and all(key.value in fields for key, _, _ in pairs)
         for key, child, inner in pairs:
             if known := fields.get(key.value):
                 read[key.value] = self.read(known.type, child, inner)
+            elif lacking := _without_blank(key.value, fields):
+                self.wrong(key, path, lacking)
             else:
                 close = difflib.get_close_matches(key.value[:64], fields, 1)
                 hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(fields)}"
@@ -209,6 +215,14 @@ class Reading:
     def _mistake(self, node: Node | None, path: str, message: str) -> Mistake:
         place = place_of(node.start_mark) if node else (None, None)
         return Mistake(self.file, *place, path, message)
+
+
+def _without_blank(text: str, known: Collection[str]) -> str | None:
+    """Return what to say of a text that is a known key, a colon, and no blank behind it; the rest may be a secret."""
+    found = _NO_BLANK.match(text)
+    if found is None or found[1] not in known:
+        return None
+    return f"needs a blank behind the colon of {found[1]}, as in {found[1]}: VALUE"
 
 
 def unwrapped(kind: inspect.Type) -> tuple[inspect.Type, Any, bool]:

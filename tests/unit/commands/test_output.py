@@ -128,6 +128,16 @@ def test_a_file_in_a_folder_that_takes_none_is_written_in_place() -> None:
         folder.rmdir()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_file_stays_its_owners(tmp_path: Path) -> None:
+    """A root in a container writes what a user outside reads and removes."""
+    file = tmp_path / "report"
+    file.write_text("before")
+    os.chown(file, NOBODY, NOBODY)
+    output.write_file(str(file), "after")
+    assert (file.read_text(), file.stat().st_uid, file.stat().st_gid) == ("after", NOBODY, NOBODY)
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [("-", True), ("/dev/stdout", True), ("/dev/fd/1", True), ("/dev/stderr", False), ("./-", False)],

@@ -63,6 +63,8 @@ def parse_address(text: str) -> Address:
         host = host[1:-1]
     elif ":" in host:
         raise ListenError(f"cannot listen on {text!r}: put an IPv6 address in brackets, such as [::1]:10058")
+    if not host.isprintable() or " " in host:
+        raise ListenError(f"cannot listen on {text!r}: the host is no name and no address")
     return Address(host, int(port))
 
 
@@ -88,6 +90,9 @@ async def open_socket(address: Address) -> socket.socket:
             return _open_everywhere(address)
         family, where = await _look_up(address)
         return _open(family, where)
+    except (socket.gaierror, UnicodeError):
+        what = "correct it, or leave the host out for all addresses of this machine"
+        raise ListenError(f"cannot listen on {address}: the host {address.host} cannot be resolved: {what}") from None
     except OSError as error:
         what = _WHAT_TO_DO.get(error.errno or 0, "choose another address")
         reason = error.strerror or str(error)

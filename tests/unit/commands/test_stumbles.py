@@ -1,0 +1,119 @@
+"""Small stumbles of people at the command line: each is told in a line or two that says what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from patrolserver_exporter.cli import main
+from patrolserver_exporter.commands.flags import COMMANDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str]:
+    """The exit code, and what standard error says."""
+    try:
+        code: int | str | None = main(arguments)
+    except SystemExit as ended:
+        code = ended.code
+    return code, capsys.readouterr().err
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is what people type first."""
+    assert main(["help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_is_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As with other programs that have commands."""
+    with pytest.raises(SystemExit) as ended:
+        main(["help", name])
+    assert ended.value.code == 0
+    assert f"usage: patrolserver-exporter {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["gaet", "web-01"], ["help", "gaet"], ["web-01"], ["\udcff"], ["x" * 500]])
+def test_a_mistyped_command_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With the one that was meant, and nothing of all the flags of the service."""
+    code, said = told(arguments, capsys)
+    assert code == 2
+    assert all(f"  {name} " in said for name in COMMANDS)
+    assert ("did you mean gate?" in said) is ("gaet" in arguments)
+    assert "--web" not in said
+    assert max(map(len, said.splitlines())) < 160
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gate", "web", "--baseline=none.json"], "--baseline none.json: it cannot be read"),
+        (["gate", "web", "--waivers=none.yml"], "none.yml"),
+        (["gate", "web", "--ca-file=none.pem"], "there is no file none.pem"),
+        (["gate", "web", "--token-file=none"], "cannot be read"),
+        (["inbox", "list", "--token-file=none"], "cannot be read"),
+        (["doctor", "--ca-file=none.pem"], "there is no file none.pem"),
+        (["--config.check", "--config.file=none.yml"], "cannot be read"),
+        (["--config.check", "--config.file=none.yml", "--web.config.file=none"], "cannot be read"),
+    ],
+)
+def test_a_bad_file_is_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not the usage of all flags, in which it drowns."""
+    monkeypatch.chdir(tmp_path)
+    code, err = told(arguments, capsys)
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["demo", "--story.speed=0"], "--story.speed"),
+        (["demo", "--story.speed=nan"], "--story.speed"),
+        (["demo", "--story.speed=-1"], "--story.speed"),
+        (["demo", "--servers=-1"], "--servers"),
+        (["simulator", "--software=-1"], "--software"),
+        (["gate", "web", "--timeout=0s"], "--timeout"),
+        (["gate"], "SERVER"),
+        (["inbox", "list", "--nope"], "--nope"),
+        (["--nope"], "--nope"),
+    ],
+)
+def test_a_bad_flag_is_named(arguments: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With where all flags are told, and without telling them all."""
+    code, err = told(arguments, capsys)
+    assert code == 2
+    assert flag in err
+    assert "--help" in err
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("address", ["\udcff:1", "a b:1", "\x1b[2J:1"])
+def test_a_host_that_is_none_is_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is looked up."""
+    code, err = told(["--config.check", f"--web.listen-address={address}"], capsys)
+    assert code == 2
+    assert "the host is no name and no address" in err
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", ">&-", "2>&-", "| true"])
+def test_checking_the_configuration_minds_no_closed_output(redirection: str, tmp_path: Path) -> None:
+    """The exit code is about the configuration."""
+    shell = f'"$@" {redirection}; echo "${{PIPESTATUS[0]}}" >> {tmp_path / "code"}'
+    program = [sys.executable, "-m", "patrolserver_exporter", "--config.check"]
+    environ = {"PATROLSERVER_KEY": "k", "PATROLSERVER_SECRET": "s", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(
+        ["bash", "-c", shell, "-", *program], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert "Traceback" not in ended.stderr
