@@ -25,11 +25,11 @@ from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue
 
 from patrolserver_exporter.cli import main
-from patrolserver_exporter.commands.output import is_same
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.commands import flags
 from patrolserver_exporter.commands.gate import parser
 from patrolserver_exporter.commands.gate_policy import policy_of
+from patrolserver_exporter.commands.output import is_same
 from patrolserver_exporter.config.schema import Gate, Scope
 from patrolserver_exporter.gate.policy import Grace, NamedPolicy, SeverityLimits
 from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
@@ -544,13 +544,19 @@ def test_sarif_is_sound(run: Callable[..., tuple[int, str, str]], api: ServedApi
     log = json.loads(text)
     (sarif_run,) = log["runs"]
     assert (code, log["version"], log["$schema"].rpartition("/")[2]) == (1, "2.1.0", "sarif-schema-2.1.0.json")
-    rules = [rule["id"] for rule in sarif_run["tool"]["driver"]["rules"]]
+    rules = {rule["id"]: rule["properties"]["security-severity"] for rule in sarif_run["tool"]["driver"]["rules"]}
+    severities = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "2.0"}
+    assert rules == {one: severities[one.partition("/")[2]] for one in rules}
     over, waived = sarif_run["results"]
     for result in (over, waived):
         assert result["ruleId"] in rules
         assert result["level"] in {"error", "warning", "note"}
         assert result["message"]["text"]
-        uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        assert result["ruleId"] == f"{result['properties']['kind']}/{result['properties']['severity']}"
+        assert 0 < float(result["properties"]["security-severity"]) <= 10
+        physical = result["locations"][0]["physicalLocation"]
+        assert physical["region"] == {"startLine": 1}
+        uri = physical["artifactLocation"]["uri"]
         assert re.fullmatch(r"[A-Za-z0-9._~%/-]+", uri)
     assert over["partialFingerprints"] == {"patrolserverIssue/v1": "d" * 16}
     assert waived["suppressions"] == [

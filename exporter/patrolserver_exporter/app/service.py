@@ -30,6 +30,7 @@ from patrolserver_exporter.web import operator_token
 from patrolserver_exporter.web.access import BearerTokens, Guard, open_reading_warning, useless_closing_warning
 from patrolserver_exporter.web.access_log import AccessLog
 from patrolserver_exporter.web.api import api_routes
+from patrolserver_exporter.web.config_in_force import config_route
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
 from patrolserver_exporter.web.http.requests import main_app, webhook_app
@@ -193,7 +194,7 @@ class Service:
         )
 
     def _routes(self) -> list[BaseRoute]:
-        return [*api_routes(self.context()), *page_routes(self.context())]
+        return [config_route(self.context()), *api_routes(self.context()), *page_routes(self.context())]
 
     async def _tell_troubles(self) -> tuple[str, ...]:
         return await self._troubles.for_readers()

@@ -28,7 +28,7 @@ COMMANDS = {
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
-_TAKEN = ("", "-", "api", "servers", "webhook")
+_TAKEN = ("", "-", "api", "config", "servers", "webhook")
 """First parts of the paths of everything but the metrics."""
 
 

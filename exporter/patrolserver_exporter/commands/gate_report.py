@@ -418,19 +418,21 @@ _RULES = {
     "outdated": "A newer bug-fix release exists",
     "reported": "PatrolServer reported an issue that no poll has shown yet",
 }
+_SECURITY_SEVERITY = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "2.0"}
+"""What code scanning sorts by, from 0 to 10: the middle of each severity's own range there."""
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 
 
 def as_sarif(reply: Reply) -> str:
     """The answer as a log with one run."""
     over = _by_issue(reply)
-    kinds = {issue.kind for issue, _ in over.values()} | {issue.kind for issue in reply.waived}
+    rules = {(issue.kind, issue.severity) for issue in (*(issue for issue, _ in over.values()), *reply.waived)}
     run = {
         "tool": {
             "driver": {
                 "name": "patrolserver-exporter",
                 "version": __version__,
-                "rules": [_rule(kind) for kind in sorted(kinds)],
+                "rules": [_rule(kind, severity) for kind, severity in sorted(rules)],
             }
         },
         "invocations": [
@@ -455,8 +457,23 @@ def as_sarif(reply: Reply) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _rule(kind: str) -> dict[str, Any]:
-    return {"id": kind, "shortDescription": {"text": _RULES.get(kind, kind)}}
+def _rule(kind: str, severity: str) -> dict[str, Any]:
+    """A rule for each severity of a kind: code scanning takes a result's severity from its rule."""
+    return {
+        "id": _rule_id(kind, severity),
+        "shortDescription": {"text": f"{_RULES.get(kind, kind)} ({severity})"},
+        "defaultConfiguration": {"level": _LEVELS.get(severity, "warning")},
+        "properties": {"security-severity": _security_severity(severity), "tags": ["security", kind]},
+    }
+
+
+def _rule_id(kind: str, severity: str) -> str:
+    return f"{kind}/{severity}"
+
+
+def _security_severity(severity: str) -> str:
+    # One that this version does not know counts as the worst.
+    return _SECURITY_SEVERITY.get(severity, _SECURITY_SEVERITY["critical"])
 
 
 def _notification(reason: Reason) -> dict[str, Any]:
@@ -476,18 +493,26 @@ def _notification_of_omitted(reply: Reply) -> list[dict[str, Any]]:
 def _result(issue: Issue, limits: list[str]) -> dict[str, Any]:
     server = {"name": issue.server, "fullyQualifiedName": f"{issue.account}/{issue.server}", "kind": "resource"}
     return {
-        "ruleId": issue.kind,
+        "ruleId": _rule_id(issue.kind, issue.severity),
         "level": _LEVELS.get(issue.severity, "warning"),
         "message": {"text": f"{issue.server}: {issue.wording}."},
         "locations": [
             {
-                # Code scanning shows only what has a file.
-                "physicalLocation": {"artifactLocation": {"uri": f"servers/{quote(issue.server, safe='')}"}},
+                # Code scanning shows only what has a file and a line in it.
+                "physicalLocation": {
+                    "artifactLocation": {"uri": f"servers/{quote(issue.server, safe='')}"},
+                    "region": {"startLine": 1},
+                },
                 "logicalLocations": [server],
             }
         ],
         "partialFingerprints": {"patrolserverIssue/v1": issue.fingerprint},
-        "properties": {"severity": issue.severity, "limits": limits},
+        "properties": {
+            "kind": issue.kind,
+            "severity": issue.severity,
+            "security-severity": _security_severity(issue.severity) if issue.risk is None else f"{issue.risk:.1f}",
+            "limits": limits,
+        },
     }
 
 

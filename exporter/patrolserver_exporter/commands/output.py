@@ -42,11 +42,9 @@ def is_same(one: str, other: str) -> bool:
 
 def is_terminal() -> bool:
     """Whether standard output is a screen."""
-    # It is None where it was closed from the beginning.
-    stream: TextIO | None = sys.stdout
     try:
-        return stream is not None and stream.isatty()
-    except ValueError:
+        return os.isatty(1)
+    except OSError:
         return False
 
 
@@ -104,17 +102,16 @@ def write_file(path: str, text: str) -> None:
         _write_all(os.dup(descriptor), data)
         return
     try:
-        found = target.stat()
-        mode, owner = found.st_mode, (found.st_uid, found.st_gid)
+        before = target.stat()
     except FileNotFoundError:
-        mode = owner = None
-    if mode is not None and not stat.S_ISREG(mode):
+        before = None
+    if before is not None and not stat.S_ISREG(before.st_mode):
         _write_in_place(target, data)
         return
     try:
-        _replace(target, data, mode, owner)
+        _replace(target, data, before)
     except OSError as error:
-        if mode is None or error.errno not in _FOLDER_REFUSES:
+        if before is None or error.errno not in _FOLDER_REFUSES:
             raise
         _write_in_place(target, data)
 
@@ -140,18 +137,18 @@ def _descriptor(path: Path) -> int | None:
     return None
 
 
-def _replace(target: Path, data: bytes, mode: int | None, owner: tuple[int, int] | None) -> None:
+def _replace(target: Path, data: bytes, before: os.stat_result | None) -> None:
     handle, name = tempfile.mkstemp(prefix=".patrolserver-", dir=target.parent)
     try:
-        if mode is None:
+        if before is None:
             umask = os.umask(0)
             os.umask(umask)
-            mode = 0o666 & ~umask
-        if owner is not None:
+            os.fchmod(handle, 0o666 & ~umask)
+        else:
             # A root in a container must not take a user's file away; where it may not be given, it stays ours.
             with contextlib.suppress(OSError):
-                os.fchown(handle, *owner)
-        os.fchmod(handle, stat.S_IMODE(mode))
+                os.fchown(handle, before.st_uid, before.st_gid)
+            os.fchmod(handle, stat.S_IMODE(before.st_mode))
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

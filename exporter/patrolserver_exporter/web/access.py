@@ -156,6 +156,13 @@ def authorise(scope: Scope, right: Right, tokens: BearerTokens) -> Principal | D
     return Denied(403, f"The token {principal.name} lacks the scope {right}; add it in api.tokens.")
 
 
+def authorise_known(scope: Scope, right: Right, tokens: BearerTokens) -> Principal | Denied:
+    """As `authorise`, and refuse whoever is not known also where reading is open."""
+    if principal_of(scope) is None:
+        return _needs_token(f"a token of api.tokens with the scope {right}")
+    return authorise(scope, right, tokens)
+
+
 def authorise_scrape(scope: Scope, tokens: BearerTokens) -> Principal | Denied:
     """Return who may read the metrics, or why not. Tokens of the API alone close them to nobody."""
     if not tokens.guards_metrics:

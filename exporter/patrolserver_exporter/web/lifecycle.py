@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
+
+
+class Outcome(Protocol):
+    """What became of a reload; see ``app.reload.Reloaded``."""
+
+    @property
+    def failure(self) -> str | None:
+        """What is wrong with the configuration, a line for each mistake."""
+        ...
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The keys that have other values now."""
+        ...
+
+    @property
+    def needs_restart(self) -> tuple[str, ...]:
+        """Those that will have them after a restart."""
+        ...
 
 
 class Lifecycle:
@@ -30,7 +49,7 @@ class Lifecycle:
         is_ready: Callable[[], bool],
         can_take_in: Callable[[], bool],
         troubles: Callable[[], Awaitable[Sequence[str]]],
-        reload: Callable[[], Awaitable[str | None]],
+        reload: Callable[[], Awaitable[Outcome]],
         tokens: BearerTokens,
         reload_enabled: bool,
     ) -> None:
@@ -71,10 +90,14 @@ class Lifecycle:
         allowed = authorise(request.scope, Right.RELOAD, self._tokens)
         if isinstance(allowed, Denied):
             return allowed.problem()
-        error = await self._reload()
-        if error is None:
-            return _text("The configuration was reloaded.\n")
-        return Problem(500, detail=f"The configuration was not reloaded, the old one stays in force: {error}")
+        outcome = await self._reload()
+        if outcome.failure is None:
+            lines = ["The configuration was reloaded.", f"Changed: {', '.join(outcome.changed) or 'nothing'}."]
+            if outcome.needs_restart:
+                lines.append(f"After a restart only: {', '.join(outcome.needs_restart)}.")
+            return _text("".join(f"{line}\n" for line in lines))
+        detail = f"The configuration was not reloaded, the old one stays in force: {outcome.failure}"
+        return Problem(500, detail=detail, mistakes=outcome.failure.splitlines())
 
 
 def _text(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

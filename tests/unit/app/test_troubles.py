@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from starlette.requests import Request
@@ -94,7 +94,7 @@ def test_it_is_not_ready_once_nothing_could_be_taken_in_for_half_a_minute(
 def ready(troubles: Troubles) -> tuple[int, bool]:
     """The status of ``/-/ready``, and whether it tells of the store."""
 
-    async def reload() -> None:
+    async def reload() -> NoReturn:
         raise AssertionError
 
     lifecycle = Lifecycle(
