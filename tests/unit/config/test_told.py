@@ -7,11 +7,12 @@ import pytest
 import yaml
 
 from patrolserver_exporter.config.load import load_config
-from patrolserver_exporter.config.schema import Config
 from patrolserver_exporter.config.told import as_yaml, changes, with_what_needs_a_restart
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from patrolserver_exporter.config.schema import Config
 
 TEXT = """\
 accounts:
@@ -45,7 +46,7 @@ def test_everything_is_shown_and_no_secret(tmp_path: Path) -> None:
     shown: dict[str, Any] = yaml.safe_load(text)
     main, plain = shown["accounts"]
     assert main["key"] == "<secret>"
-    assert main["secret"] == "<secret of environment SECRET>"  # noqa: S105
+    assert main["secret"] == "<secret of environment SECRET>"
     assert main["webhook_tokens"] == [f"<secret of file {tmp_path / 'token'}>"]
     assert main["proxy_url"] == "http://***@proxy:3128 (proxy_url)"
     assert plain["proxy_url"] == "http://proxy:3128 (proxy_url)"
