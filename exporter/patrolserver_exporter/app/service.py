@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from patrolserver_exporter.app.gate_sweep import GateSweep
 from patrolserver_exporter.app.masking import Masking
 from patrolserver_exporter.app.reload import ConfigInForce
 from patrolserver_exporter.app.shown import show_service
-from patrolserver_exporter.app.systemd import Supervisor
+from patrolserver_exporter.app.systemd import WEBHOOK, Supervisor, inherited_sockets
 from patrolserver_exporter.app.troubles import Troubles
 from patrolserver_exporter.app.watchdog import Watchdog
 from patrolserver_exporter.clock import SteadyClock
@@ -34,7 +35,7 @@ from patrolserver_exporter.web.config_in_force import config_route
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, WebEvent
 from patrolserver_exporter.web.http.requests import main_app, webhook_app
-from patrolserver_exporter.web.http.server import Listener, WebServer
+from patrolserver_exporter.web.http.server import Listener, WebServer, bound_address
 from patrolserver_exporter.web.http.web_config import WebConfigFile, warnings_of
 from patrolserver_exporter.web.lifecycle import Lifecycle
 from patrolserver_exporter.web.metrics import MetricsApp
@@ -70,6 +71,8 @@ class ServiceOptions:
     config_file: Path | None = None
     listen_addresses: tuple[str, ...] = (":10058",)
     webhook_addresses: tuple[str, ...] = ()
+    systemd_socket: bool = False
+    """Listen on the sockets of systemd instead of ``listen_addresses``."""
     web_config_file: Path | None = None
     telemetry_path: str = "/metrics"
     max_requests: int = 40
@@ -80,6 +83,19 @@ class ServiceOptions:
     hangs_after: float = 30.0
     """Seconds without progress after which a part counts as hanging, so that the watchdog is no longer fed."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+
+Places = list[tuple[str, socket.socket | None]]
+"""Addresses to listen on, with the socket where there is one already."""
+
+
+def _places(options: ServiceOptions) -> tuple[Places, Places]:
+    """Where to serve everything, and where webhooks alone; raises `ListenError`."""
+    main: Places = [] if options.systemd_socket else [(address, None) for address in options.listen_addresses]
+    webhooks: Places = [(address, None) for address in options.webhook_addresses]
+    for name, sock in inherited_sockets(options.environ) if options.systemd_socket else ():
+        (webhooks if name == WEBHOOK else main).append((str(bound_address(sock)), sock))
+    return main, webhooks
 
 
 class Service:
@@ -101,6 +117,7 @@ class Service:
         clock = self._clock = SteadyClock(clock)
         self._redactor = redactor
         self._on_started = on_started
+        self._main, self._webhooks = _places(options)
         self._web_config = WebConfigFile(options.web_config_file) if options.web_config_file else None
         revision = options.environ.get(REVISION_VARIABLE, "unknown")
         self._telemetry = Telemetry(version=__version__, revision=revision, process_metrics=options.exporter_metrics)
@@ -154,15 +171,15 @@ class Service:
         app = main_app(
             routes,
             metrics=metrics,
-            webhook=None if options.webhook_addresses else self._webhook,
+            webhook=None if self._webhooks else self._webhook,
             telemetry_path=options.telemetry_path,
             prefix=options.route_prefix,
             readers=Rooms,
         )
         hook = webhook_app(self._webhook, options.route_prefix)
         return [
-            *(Listener(address, self._guarded(app, only_webhook=False)) for address in options.listen_addresses),
-            *(Listener(address, self._guarded(hook, only_webhook=True)) for address in options.webhook_addresses),
+            *(Listener(address, self._guarded(app, only_webhook=False), sock) for address, sock in self._main),
+            *(Listener(address, self._guarded(hook, only_webhook=True), sock) for address, sock in self._webhooks),
         ]
 
     def _observe_web(self, event: WebEvent) -> None:
@@ -178,7 +195,7 @@ class Service:
             guard,
             self._webhook.note_stray,
             route_prefix=options.route_prefix,
-            webhook_here=only_webhook or not options.webhook_addresses,
+            webhook_here=only_webhook or not self._webhooks,
             only_webhook=only_webhook,
         )
         return AccessLog(stray, route_prefix=options.route_prefix, telemetry_path=options.telemetry_path)
@@ -215,7 +232,7 @@ class Service:
             external_url=self._options.external_url.rstrip("/"),
             route_prefix=self._options.route_prefix.rstrip("/"),
             telemetry_path=self._options.telemetry_path,
-            webhook_here=not self._options.webhook_addresses,
+            webhook_here=not self._webhooks,
         )
 
     def _configure(self, config: Config) -> None:
@@ -253,7 +270,7 @@ class Service:
     def _write_operator_token(self) -> None:
         """Before anything is answered, so that whoever sees the service run finds the file."""
         options = self._options
-        main = self._server.addresses[: len(options.listen_addresses)]
+        main = self._server.addresses[: len(self._main)]
         url = operator_token.local_url(main, self._server.scheme, options.route_prefix)
         folder = operator_token.folder_for(self._config.config.store.url, options.environ)
         try:
@@ -268,7 +285,7 @@ class Service:
         web_config = None if self._web_config is None else self._web_config.current()
         has_users = web_config is not None and bool(web_config.basic_auth_users)
         for warning in (
-            open_reading_warning(self._options.listen_addresses, self._tokens, has_users=has_users),
+            open_reading_warning([address for address, _ in self._main], self._tokens, has_users=has_users),
             useless_closing_warning(self._tokens, has_users=has_users),
             *(() if web_config is None else warnings_of(web_config)),
         ):

@@ -66,6 +66,11 @@ def parser() -> flags.Parser:
         action="append",
         help="where to serve metrics, API, pages and webhook; may be repeated (default: :10058)",
     )
+    found.switch(
+        "--web.systemd-socket",
+        default=False,
+        help="listen on the sockets of a systemd socket unit instead; those named webhook take webhooks alone",
+    )
     found.add_argument(
         "--webhook.listen-address",
         metavar="ADDRESS",
@@ -138,6 +143,8 @@ def main(arguments: Sequence[str]) -> int:
 def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOptions:
     config_file, web_config_file = values["config.file"], values["web.config.file"]
     external_url = flags.external_url(flag_parser, values["web.external-url"])
+    if values["web.systemd-socket"] and values["web.listen-address"]:
+        flag_parser.error("--web.systemd-socket takes the place of --web.listen-address; leave one of them out")
     addresses = tuple(values["web.listen-address"] or (":10058",))
     webhook_addresses = tuple(values["webhook.listen-address"] or ())
     try:
@@ -149,6 +156,7 @@ def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOption
         config_file=Path(config_file) if config_file else None,
         listen_addresses=addresses,
         webhook_addresses=webhook_addresses,
+        systemd_socket=bool(values["web.systemd-socket"]),
         web_config_file=Path(web_config_file) if web_config_file else None,
         telemetry_path=flags.telemetry_path(flag_parser, values["web.telemetry-path"]),
         max_requests=values["web.max-requests"],

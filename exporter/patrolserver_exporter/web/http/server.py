@@ -130,6 +130,11 @@ def _open(family: socket.AddressFamily, where: Any) -> socket.socket:
     return sock
 
 
+def _not_blocking(sock: socket.socket) -> socket.socket:
+    sock.setblocking(False)  # noqa: FBT003 - positional only
+    return sock
+
+
 def bound_address(sock: socket.socket) -> Address:
     """Return where a socket really listens."""
     host, port, *_ = sock.getsockname()
@@ -152,6 +157,8 @@ class Listener:
 
     address: str
     app: ASGIApp
+    sock: socket.socket | None = None
+    """A socket that listens there already."""
 
 
 class WebServer:
@@ -169,7 +176,7 @@ class WebServer:
         *,
         limits: ConnectionLimits | None = None,
     ) -> None:
-        self._listeners = [(parse_address(listener.address), listener.app) for listener in listeners]
+        self._listeners = [(parse_address(one.address), one.app, one.sock) for one in listeners]
         self._tls = ServerTls.of(web_config)
         limits = limits or ConnectionLimits()
         limit = min(limits.max_connections, _connections_that_fit())
@@ -210,8 +217,8 @@ class WebServer:
         Clients that come before `start` wait for it.
         """
         try:
-            for address, _ in self._listeners:
-                self._bound.append(await open_socket(address))
+            for address, _, sock in self._listeners:
+                self._bound.append(_not_blocking(sock) if sock is not None else await open_socket(address))
                 self._addresses.append(bound_address(self._bound[-1]))
         except BaseException:
             self._unbind()
@@ -222,7 +229,7 @@ class WebServer:
         if not self._bound:
             await self.bind()
         self._sweep()
-        for _, app in self._listeners:
+        for _, app, _ in self._listeners:
             await self._serve(self._bound.pop(0), app)
 
     def _unbind(self) -> None:
