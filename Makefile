@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. They do all the set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check lint format bench mutants lowest bare lock dashboards pictures ansible wheel clean
+.PHONY: help setup demo test faults check lint format bench mutants lowest bare lock dashboards pictures ansible dist audit clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -61,8 +61,11 @@ pictures: dashboards ## Redraw docs/pictures; RENDER_DASHBOARD_DIR is a renderer
 lock: $(READY) ## Resolve the lock again
 	@scripts/lock
 
-wheel: $(READY) ## Build the wheel and the source distribution into dist/
-	@$(PYTHON) -m hatchling build
+dist: $(READY) ## Build what is given out into dist/: wheel, source, Debian package, manual, collection, bill of materials, sums
+	@scripts/dist
+
+audit: $(READY) ## Ask whether vulnerabilities of the libraries are known; needs the network
+	@scripts/sbom --audit
 
 clean: ## Remove what the other targets made
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,201 @@
+"""What is given out: the same bytes each time, complete, and with a whole life as a Debian package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from scripts.distribution import debian
+from tests.harness.chroot import DebianRoot
+
+from patrolserver_exporter import __version__
+from patrolserver_exporter.cli import COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.timeout(900)
+
+ROOT = Path(__file__).parents[2]
+EPOCH = 1_790_000_000
+NAME = "patrolserver-exporter"
+
+
+def build(folder: Path, *parts: str, umask: int = 0o022) -> dict[str, str]:
+    """Build into the folder; the sums by name."""
+    command = [sys.executable, "-m", "scripts.distribution", str(folder), *parts]
+    ended = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=umask,
+    )
+    assert ended.returncode == 0, ended.stderr
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    return {name: digest for digest, name in (line.split("  ") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is not installed")
+    folder = tmp_path_factory.mktemp("dist") / "first"
+    build(folder)
+    return folder
+
+
+def test_a_second_build_gives_the_same_bytes(dist: Path, tmp_path: Path) -> None:
+    """Whatever the folder, the umask and the time of day."""
+    again = build(tmp_path / "second", umask=0o077)
+    first = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in dist.iterdir()}
+    first.pop("SHA256SUMS")
+    assert again == first
+    assert {name.partition(".")[2].rpartition(".")[2] for name in first} == {"whl", "gz", "deb", "json"}
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
+    """No tests, no collection, no dashboards; types are marked as there."""
+    with zipfile.ZipFile(next(dist.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+    assert {name.split("/")[0] for name in names} == {"patrolserver_exporter", names[-1].split("/")[0]}
+    assert "patrolserver_exporter/py.typed" in names
+
+
+def test_the_wheel_runs_in_an_empty_environment(dist: Path, tmp_path: Path) -> None:
+    """With the libraries of the lock and no checkout in sight, each command starts."""
+    folder = tmp_path / "venv"
+    venv.create(folder, with_pip=True)
+    pip = [
+        str(folder / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--disable-pip-version-check",
+    ]
+    lock = ["--require-hashes", "--requirement", str(ROOT / "requirements" / "run.txt")]
+    for what in (lock, [str(next(dist.glob("*.whl")))]):
+        subprocess.run([*pip, *what], check=True, capture_output=True)
+    for command in ([], *([name] for name in COMMANDS)):
+        shown = subprocess.run(
+            [folder / "bin" / NAME, *command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert shown.returncode == 0, shown.stderr
+
+
+def test_the_source_makes_the_same_wheel(dist: Path, tmp_path: Path) -> None:
+    """The source distribution is whole: built from it alone, the wheel has the same content."""
+    with tarfile.open(next(dist.glob("patrolserver_exporter-*.tar.gz"))) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / "built")]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    with (
+        zipfile.ZipFile(next(dist.glob("*.whl"))) as ours,
+        zipfile.ZipFile(next((tmp_path / "built").iterdir())) as its,
+    ):
+        assert {one.filename: one.CRC for one in ours.infolist()} == {one.filename: one.CRC for one in its.infolist()}
+
+
+def test_the_bill_of_materials_names_every_library(dist: Path) -> None:
+    """CycloneDX, with each library of the lock in its version."""
+    bill = json.loads((dist / "sbom.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    named = {f"{one['name']}=={one['version']}".lower() for one in bill["components"]}
+    pinned = {
+        line.split(" ")[0] for line in (ROOT / "requirements" / "run.txt").read_text().splitlines() if "==" in line
+    }
+    assert {pin.lower() for pin in pinned} <= named
+
+
+def test_the_manual_and_the_completions(dist: Path, tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    """A page for each command, and bash completes a flag."""
+    with tarfile.open(next(dist.glob("*-manual.tar.gz"))) as packed:
+        packed.extractall(tmp_path, filter="data")
+    pages = {path.name for path in (tmp_path / "man1").iterdir()}
+    assert pages == {f"{NAME}.1", *(f"{NAME}-{command}.1" for command in COMMANDS)}
+    script = (
+        f"source {tmp_path}/completions/bash/{NAME}; COMP_WORDS=({NAME} gate --max-c); COMP_CWORD=2; "
+        "_shtab_patrolserver_exporter; echo ${COMPREPLY[@]}"
+    )
+    shown = subprocess.run([require_program("bash"), "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["--max-critical"]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRoot]:
+    root = DebianRoot(tmp_path_factory.mktemp("machine") / "root", "python3", "systemd")
+    yield root
+    root.remove()
+
+
+def test_the_life_of_the_debian_package(dist: Path, machine: DebianRoot, tmp_path: Path) -> None:
+    """Installed, configured, run, upgraded, removed and purged, on a Debian that has only Python and systemd."""
+    first = next(dist.glob("*.deb"))
+    second = debian.build(next(dist.glob("*.whl")), tmp_path, EPOCH, revision="2")
+    for package in (first, second):
+        shutil.copy(package, machine.path / "root")
+    configuration = machine.path / f"etc/{NAME}/patrolserver.yml"
+    state = machine.path / f"var/lib/{NAME}"
+
+    machine.run("apt-get", "update", "-q")
+    machine.run("apt-get", "install", "-y", "-q", "--no-install-recommends", f"/root/{first.name}")
+    assert __version__ in machine.run(NAME, "--version").stdout
+    user = machine.run("id", "-un", NAME).stdout.strip()
+    assert machine.run("stat", "-c", "%U %a", f"/var/lib/{NAME}").stdout.split() == [user, "700"]
+    machine.run("systemd-analyze", "verify", f"/lib/systemd/system/{NAME}.service")
+    credentials = machine.path / f"etc/{NAME}/credentials"
+    for name in ("key", "secret"):
+        (credentials / name).write_text("demo\n")
+    check = (NAME, "--config.check", f"--config.file=/etc/{NAME}/patrolserver.yml")
+    assert "sound" in machine.run(*check, CREDENTIALS_DIRECTORY=f"/etc/{NAME}/credentials").stdout
+    assert _polls_once(machine, user) == 25
+
+    configuration.write_text(configuration.read_text() + "# mine\n")
+    machine.run("apt-get", "install", "-y", "-q", f"/root/{second.name}")
+    assert machine.run("dpkg-query", "-W", "-f=${Version}", NAME).stdout == f"{__version__}-2"
+    assert configuration.read_text().endswith("# mine\n")
+    assert (state / "patrolserver.db").exists()
+
+    machine.run("apt-get", "remove", "-y", "-q", NAME)
+    assert not (machine.path / f"usr/lib/{NAME}").exists()
+    assert configuration.exists()
+    assert (state / "patrolserver.db").exists()
+
+    machine.run("apt-get", "purge", "-y", "-q", NAME)
+    assert not state.exists()
+    assert not configuration.parent.exists()
+
+
+def _polls_once(machine: DebianRoot, user: str) -> int:
+    """As the service's user, against a simulator of the package's own; how many servers it shows."""
+    script = f"""
+        {NAME} simulator --web.listen-address=127.0.0.1:10059 >/dev/null 2>&1 &
+        until {NAME} --once > /tmp/metrics 2> /tmp/log; do sleep 0.2; n=$((n + 1)); [ $n -lt 50 ] || break; done
+        kill $!
+        grep -c '^patrolserver_server_last_poll_timestamp_seconds' /tmp/metrics
+    """
+    shown = machine.run(
+        "/bin/sh",
+        "-c",
+        f"cd /var/lib/{NAME} && {script}",
+        user=user,
+        PATROLSERVER_KEY="demo",
+        PATROLSERVER_SECRET="demo",
+        PATROLSERVER_API_URL="http://127.0.0.1:10059",
+    )
+    return int(shown.stdout.strip())
