@@ -1,0 +1,43 @@
+"""The promise on random input: each parser takes it or refuses it in its own way, and never fails otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.faults.fuzz.corpus import kept, seeds
+from tests.faults.fuzz.targets import TARGETS
+from tests.harness.promises import measured
+from tests.harness.sizes import FULL, LONGEST
+
+pytestmark = pytest.mark.promise("bad-input")
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 600 if FULL else 5
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_was_found_once_stays_mended(target: str) -> None:
+    """Each input that earlier runs kept is taken or refused; nothing else comes of it."""
+    inputs = [*seeds(target), *kept(target)]
+    assert len(inputs) > 20, "the corpus is missing"
+    for data in inputs:
+        TARGETS[target](data)
+
+
+@pytest.mark.timeout(LONGEST)
+@pytest.mark.parametrize("target", TARGETS)
+def test_random_input_finds_nothing(target: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Input that atheris makes up, led by the branches that it reaches."""
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris has no wheel for this machine")
+    limits = (f"-max_total_time={SECONDS}", "-timeout=20", "-rss_limit_mb=2048", "-max_len=8192")
+    command = [sys.executable, "-m", "tests.faults.fuzz", target, str(tmp_path), *limits]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    (runs,) = re.findall(r"^Done (\d+) runs", ended.stderr, re.MULTILINE)
+    measured(request.node, sent=int(runs), load="random bodies, replies, files and policies")
