@@ -43,7 +43,9 @@ class ConnectedAction(ActionBase):
             if option not in given and variable in task_vars and not (option in CREDENTIALS and CREDENTIALS & given)
         }
         found = rendered(self._templar, taken)
-        return {**arguments, **{option: value for option, value in found.items() if value is not None}}
+        # What is null is not set, neither by the task nor by a variable.
+        own = {name: value for name, value in arguments.items() if value is not None or name not in self.VARIABLES}
+        return {**own, **{option: value for option, value in found.items() if value is not None}}
 
 
 class ExporterAction(ConnectedAction):
