@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -71,6 +72,7 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--simulator.listen-address",
         metavar="ADDRESS",
+        type=flags.text,
         default="127.0.0.1:0",
         help="of the simulator (default: any free port)",
     )
@@ -103,6 +105,9 @@ def main(arguments: Sequence[str]) -> int:
     simulator = Simulator(simulator_options, on_line=_say)
     try:
         api_url = simulator.start()
+    except socket.gaierror:
+        _say(f"The simulator cannot listen on {simulator_options.listen_address}: the host cannot be resolved")
+        return FAILED
     except OSError as error:
         _say(f"The simulator cannot listen on {simulator_options.listen_address}: {error.strerror or error}")
         return FAILED

@@ -36,6 +36,7 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--web.listen-address",
         metavar="ADDRESS",
+        type=flags.text,
         default="127.0.0.1:10059",
         help="where to serve (default: 127.0.0.1:10059)",
     )
@@ -48,7 +49,12 @@ def parser() -> flags.Parser:
         "envelope (default: plain)",
     )
     found.add_argument(
-        "--webhook.url", metavar="URL", action="append", default=[], help="where to deliver webhooks; may be repeated"
+        "--webhook.url",
+        metavar="URL",
+        type=flags.text,
+        action="append",
+        default=[],
+        help="where to deliver webhooks; may be repeated",
     )
     found.add_argument(
         "--webhook.format",

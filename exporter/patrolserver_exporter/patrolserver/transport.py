@@ -365,7 +365,7 @@ def translate(error: BaseException, secrets: Iterable[str]) -> PatrolServerError
     if _any_is(chain, _TLS):
         return TlsFailed(said)
     if _any_is(chain, _DNS):
-        return NameNotResolved(said)
+        return NameNotResolved(f"{proxy}the host cannot be resolved ({said.removeprefix(proxy)})")
     if _any_is(chain, _CUT_SHORT):
         return Unreadable("the reply is cut short")
     if any(isinstance(one, _NO_HTTP) and not isinstance(one, http.RemoteDisconnected) for one in chain):

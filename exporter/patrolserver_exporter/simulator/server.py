@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import socket
 import sys
@@ -178,7 +180,8 @@ def serve(options: SimulatorOptions) -> int:
     try:
         base_url = simulator.start()
     except OSError as error:
-        sys.stderr.write(f"simulator: cannot listen on {options.listen_address}: {error.strerror or error}\n")
+        why = "the host cannot be resolved" if isinstance(error, socket.gaierror) else error.strerror or error
+        sys.stderr.write(f"simulator: cannot listen on {options.listen_address}: {why}\n")
         simulator.stop()
         return 1
     _say(f"PatrolServer simulator on {base_url}, control at {base_url}/-/simulator/state")
@@ -188,5 +191,12 @@ def serve(options: SimulatorOptions) -> int:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Tell people, as far as somebody reads it: ``| head`` must not end the simulator."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)

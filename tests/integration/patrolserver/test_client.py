@@ -511,7 +511,9 @@ def test_a_refused_connection_is_told(calls: Calls) -> None:
 
 def test_an_unknown_host_is_told(calls: Calls) -> None:
     """A name under the reserved domain has no address."""
-    assert fail(calls.client("http://api.invalid").servers, NameNotResolved).reason is FailureReason.DNS
+    error = fail(calls.client("http://api.invalid").servers, NameNotResolved)
+    assert error.reason is FailureReason.DNS
+    assert "the host cannot be resolved" in str(error)
 
 
 def test_a_connection_closed_without_an_answer_is_told(serve: Callable[..., RawServer], calls: Calls) -> None:

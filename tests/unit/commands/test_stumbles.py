@@ -87,6 +87,10 @@ def test_a_bad_file_is_one_line(
         (["gate"], "SERVER"),
         (["inbox", "list", "--nope"], "--nope"),
         (["--nope"], "--nope"),
+        (["simulator", "--web.listen-address=\udcff:1"], "--web.listen-address"),
+        (["simulator", "--webhook.url=http://\udcff/"], "--webhook.url"),
+        (["demo", "--simulator.listen-address=\udcff:1"], "--simulator.listen-address"),
+        (["gate", "web", "--exporter-url=http://\udcff"], "--exporter-url"),
     ],
 )
 def test_a_bad_flag_is_named(arguments: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
