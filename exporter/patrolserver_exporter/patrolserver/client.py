@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from requests import PreparedRequest
@@ -41,6 +41,7 @@ from patrolserver_exporter.patrolserver.transport import (
     by_its_words,
     read_body,
     read_clock_offset,
+    read_list,
     read_refusal,
     read_retry_after,
     translate,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.patrolserver.models import Event, Parsed, Server, Software
     from patrolserver_exporter.patrolserver.paging import Pages
+    from patrolserver_exporter.patrolserver.stream import Document, Limits
 
 
 WINDOW = 60.0
@@ -170,7 +172,8 @@ class PatrolServerClient:
     """One account's calls. Threads may share it; it holds connections until ``close``.
 
     No call is repeated and no redirect followed. A call takes at most ``timeout`` to connect to each address, then
-    ``timeout`` for each silence and three times that for the whole reply; the system's resolver has limits of its own.
+    ``timeout`` for each silence and three times that for the whole reply, or for each 64 KiB of a server list; the
+    system's resolver has limits of its own.
     All calls raise a ``PatrolServerError`` that holds no credentials.
 
     Args:
@@ -274,24 +277,26 @@ class PatrolServerClient:
         A later page that is refused as such, or means nothing, leaves a part; any other failure is one of the whole.
         """
         place = pages.path
-        self._call(endpoint, pages.url, place, pages.add)
+        self._call(endpoint, pages.url, place, pages.add, pages.limits)
         while pages.go_on():
             if not self._before_page():
                 pages.stop(f"there was no call left for page {pages.read + 1}")
                 return
             try:
-                self._call(endpoint, pages.url, f"{place} page {pages.read + 1}", pages.add)
+                self._call(endpoint, pages.url, f"{place} page {pages.read + 1}", pages.add, pages.limits)
             except (NotFound, UnexpectedStatus, RedirectRefused, ApiError, Unreadable) as error:
                 pages.stop(f"page {pages.read + 1} could not be read: {error.what_happened}")
             except PatrolServerError as error:
                 error.after_a_part = True
                 raise
 
-    def _call(self, endpoint: Endpoint, url: str, path: str, parse: Callable[[bytes, Head], T]) -> T:
-        """Make one call; ``url`` is without credentials, ``path`` for messages."""
+    def _call(
+        self, endpoint: Endpoint, url: str, path: str, parse: Callable[[Any, Head], T], limits: Limits | None = None
+    ) -> T:
+        """Make one call; ``url`` is without credentials, ``path`` for messages, ``limits`` are those of a list."""
         self._before_call()
         started = time.perf_counter()
-        outcome, clock_offset = self._attempt(url, f"account {self._account}: {path}", parse)
+        outcome, clock_offset = self._attempt(url, f"account {self._account}: {path}", parse, limits)
         failure = outcome if isinstance(outcome, PatrolServerError) else None
         seconds = time.perf_counter() - started
         reason = failure.reason if failure else None
@@ -304,7 +309,7 @@ class PatrolServerClient:
         return outcome
 
     def _attempt(
-        self, url: str, place: str, parse: Callable[[bytes, Head], T]
+        self, url: str, place: str, parse: Callable[[Any, Head], T], limits: Limits | None
     ) -> tuple[T | PatrolServerError, float | None]:
         """What the call brings, and how far our clock is ahead of the API's."""
         try:
@@ -316,7 +321,7 @@ class PatrolServerClient:
             return Refused("the key or the secret is empty", place=place), None
         secrets = (key, secret, self._proxy_url or "", *sorted(self._hidden()))
         path, _, query = url.partition("?")
-        reply = self._exchange(f"{path}?{pair}&{query}" if query else f"{path}?{pair}", secrets)
+        reply = self._exchange(f"{path}?{pair}&{query}" if query else f"{path}?{pair}", secrets, limits)
         if isinstance(reply, PatrolServerError):
             return reply.at(place, status=reply.status, retry_after=reply.retry_after), None
         refusal = read_refusal(reply, secrets)
@@ -324,10 +329,10 @@ class PatrolServerClient:
             try:
                 return parse(reply.body, Head(reply.status, reply.headers, secrets)), reply.clock_offset
             except PatrolServerError as error:
-                refusal = by_its_words(without_credentials(error, reply.body, secrets))
+                refusal = by_its_words(without_credentials(error, reply.beginning, secrets))
         return refusal.at(place, status=reply.status, retry_after=reply.retry_after), reply.clock_offset
 
-    def _exchange(self, url: str, secrets: tuple[str, ...]) -> Reply | PatrolServerError:
+    def _exchange(self, url: str, secrets: tuple[str, ...], limits: Limits | None) -> Reply | PatrolServerError:
         """Send the request and read the reply, whatever it says."""
         if self._closed:
             return ConnectionFailed("the client is closed")
@@ -335,7 +340,7 @@ class PatrolServerClient:
         request.method, request.url, request.headers = "GET", url, self._headers
         response: Response | None = None
         failure: PatrolServerError
-        head: Callable[[bytes], Reply] | None = None
+        head: Callable[[bytes | Document], Reply] | None = None
         try:
             response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies=self._adapter.proxies)
             now, headers = self._clock.now(), response.headers
@@ -346,7 +351,9 @@ class PatrolServerClient:
                 read_retry_after(headers.get("Retry-After"), now),
                 read_clock_offset(headers.get("Date"), now),
             )
-            return head(read_body(response.raw))
+            if limits is None or not 200 <= response.status_code < 300:
+                return head(read_body(response.raw))
+            return head(read_list(response.raw, limits, self._timeout, Head(secrets=secrets).masked))
         except TRANSPORT_ERRORS as error:
             failure = translate(error, secrets)
         except PatrolServerError as error:

@@ -9,11 +9,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from patrolserver_exporter.patrolserver.completeness import Signs, read_or_none, read_signs, says_nothing
+from patrolserver_exporter.patrolserver.decoding import decode
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
 from patrolserver_exporter.patrolserver.models import Parsed
+from patrolserver_exporter.patrolserver.stream import Document
 from patrolserver_exporter.patrolserver.values import Odd, clean, read_text
 from patrolserver_exporter.redaction import MIN_MASKED, may_hold, redact, redact_document
 
@@ -29,7 +29,6 @@ _ODDITIES_KEPT = 20
 _REASONS_KEPT = 10
 _STATUS_WITHOUT_DATA = frozenset({202, 204, 205})
 _MAX_LIST_DEPTH = 5
-_MAX_INT_DIGITS = 400
 # An object of nothing but these is a failure even where the value of ``error`` says nothing.
 _ERROR_KEYS = frozenset({"error", "errors", "code", "message", "status", "success"})
 
@@ -112,15 +111,15 @@ class Notes:
         return Parsed(value, (*self._kept, *more), (*self._reasons, *more_reasons), body)
 
 
-def decode_reply(body: bytes, head: Head) -> Any:
-    """Decode a reply's JSON, without credentials in any of its texts.
+def decode_reply(body: bytes | Document, head: Head) -> Any:
+    """Decode a reply's JSON, unless that was done while it came; without credentials in any of its texts.
 
     Raises:
         Unreadable: it is not JSON, nested too deeply, or a status says that there is no data.
     """
     if head.status in _STATUS_WITHOUT_DATA:
         raise Unreadable(f"status {head.status} holds no data")
-    return _decode_masked(body, head)
+    return body.value if isinstance(body, Document) else _decode_masked(body, head)
 
 
 def _decode_masked(body: bytes, head: Head) -> Any:
@@ -138,36 +137,6 @@ def shown_body(body: bytes, document: Any, head: Head) -> bytes:
         return body
     written = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     return redact(written, head.secrets).encode("utf-8", "replace")
-
-
-def decode(body: bytes) -> Any:
-    """Decode JSON; also with a byte order mark, invalid UTF-8, lone surrogates, NaN or raw control characters.
-
-    Raises:
-        Unreadable: it is not JSON, or nested too deeply.
-    """
-    try:
-        return msgspec.json.decode(body)
-    except RecursionError:
-        pass
-    except ValueError:
-        return _decode_leniently(body)
-    raise Unreadable("the reply is nested too deeply")
-
-
-def _decode_leniently(body: bytes) -> Any:
-    text = body.decode("utf-8-sig", "replace")
-    if not text.strip():
-        raise Unreadable("the reply is empty")
-    try:
-        return json.loads(text, strict=False, parse_int=_read_int)
-    except (ValueError, RecursionError):
-        found = "HTML" if text.lstrip().startswith("<") else "no whole JSON"
-    raise Unreadable(f"the reply is {found}")
-
-
-def _read_int(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_INT_DIGITS else float(digits)
 
 
 def unwrap(document: Any) -> Any:

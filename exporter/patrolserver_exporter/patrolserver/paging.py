@@ -20,9 +20,9 @@ from patrolserver_exporter.patrolserver.errors import Unreadable
 
 if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.completeness import Signs
+    from patrolserver_exporter.patrolserver.stream import Document, Limits
 
 MAX_PAGES = 1_000
-MAX_ENTRIES = 1_000_000
 
 _CREDENTIALS = frozenset({"key", "secret"})
 _FIT = re.compile(r"[!#-;=?-\[\]_a-z~%|]{1,4096}", re.ASCII)
@@ -39,6 +39,7 @@ class Pages:
         base: the API's base URL, without a slash at the end.
         path: of the first page, below the base.
         query: of the first page, without credentials; later pages keep it.
+        limits: of each page, and its entries of all pages.
         by_id: an entry with the ``id`` of another is the same; else only one that is equal.
     """
 
@@ -47,6 +48,7 @@ class Pages:
         noun: str,
         nouns: tuple[str, ...],
         *,
+        limits: Limits,
         base: str = "",
         path: str = "",
         query: str = "",
@@ -58,6 +60,7 @@ class Pages:
         self.read = 0
         """How many pages were read."""
         self.path = path
+        self.limits = limits
         self._noun = noun
         self._nouns = nouns
         self._base = base
@@ -76,7 +79,7 @@ class Pages:
         """The page to ask for, without credentials."""
         return self._url
 
-    def add(self, body: bytes, head: Head = PLAIN) -> None:
+    def add(self, body: bytes | Document, head: Head = PLAIN) -> None:
         """Read one more page.
 
         Raises:
@@ -118,7 +121,7 @@ class Pages:
         step = _first_step(self._signs[-1], self.read)
         if step is None:
             return False
-        if self.read >= MAX_PAGES or len(self.entries) >= MAX_ENTRIES:
+        if self.read >= MAX_PAGES or len(self.entries) >= self.limits.max_entries:
             self.stop(f"it has more than {self.read} pages")
             return False
         url = self._address(step)

@@ -7,10 +7,12 @@ The grades D, C and ? are those of docs/patrolserver-api.md.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import re
 import ssl
+import threading
 import time
 import zlib
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from http import client as http
 from http.client import HTTPResponse as RawResponse
+from itertools import chain
 from socket import gaierror
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -47,6 +50,7 @@ from patrolserver_exporter.patrolserver.errors import (
     UnexpectedStatus,
     Unreadable,
 )
+from patrolserver_exporter.patrolserver.stream import SMALL, Document, decode_pieces
 from patrolserver_exporter.patrolserver.values import clean
 from patrolserver_exporter.redaction import redact
 
@@ -58,10 +62,14 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
     from urllib3 import HTTPResponse, PoolManager
 
+    from patrolserver_exporter.patrolserver.stream import Limits
+
 REPLY_LIMIT = 4 * 1024 * 1024
-"""Bytes of a reply, both as they come and unpacked."""
+"""Bytes of a reply that is no list, both as they come and unpacked."""
 WHOLE_REPLY_FACTOR = 3
 """A whole reply may take this many time-outs; each silence within it one."""
+PROGRESS_BYTES = 64 * 1024
+"""One that may last, a server list, may take as long for each of these."""
 IDLE_LIMIT = 1.0
 """Seconds after which a connection is not used again. Servers close idle ones after 2, 5 or 60 seconds, just when the
 next call is due, and a call that meets the end fails: none is repeated."""
@@ -80,6 +88,12 @@ class _LimitedReader(io.RawIOBase):
         self._sock = sock
         self._expires = expires
         self._idle_limit = sock.gettimeout()
+        self._patience: float | None = None
+        self._since_progress = 0
+
+    def last(self, patience: float) -> None:
+        """Go on as long as some bytes come within each ``patience`` seconds."""
+        self._patience = patience
 
     def readable(self) -> bool:
         return True
@@ -91,7 +105,13 @@ class _LimitedReader(io.RawIOBase):
             raise TimeoutError("the whole reply took too long")
         if self._idle_limit is None or left < self._idle_limit:
             self._sock.settimeout(left)
-        return cast("int | None", self._raw.readinto(buffer))
+        count = cast("int | None", self._raw.readinto(buffer))
+        self._since_progress += count or 0
+        if self._patience is not None and self._since_progress >= PROGRESS_BYTES:
+            self._since_progress = 0
+            self._expires = time.monotonic() + self._patience
+            self._sock.settimeout(self._idle_limit)
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -103,8 +123,8 @@ class _LimitedResponse(RawResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, expires: float, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        raw = self.fp.detach()
-        self.fp = io.BufferedReader(_LimitedReader(raw, sock, expires))
+        self.reader = _LimitedReader(self.fp.detach(), sock, expires)
+        self.fp = io.BufferedReader(self.reader)
 
 
 class _LimitedHTTPConnection(HTTPConnection):
@@ -203,54 +223,109 @@ def _limit_time(manager: PoolManager) -> None:
 
 
 def read_body(reply: HTTPResponse) -> bytes:
-    """Read a reply's body, unpacked.
+    """Read the body, unpacked, of a reply that is no list.
 
     Raises:
         TooLarge: it is over the limit, before or after unpacking.
         Unreadable: it is packed in a way that was not asked for, or damaged.
         urllib3.exceptions.HTTPError: the connection failed or was too slow.
     """
-    if (reply.length_remaining or 0) > REPLY_LIMIT:
-        raise TooLarge(f"the reply is announced with more than {REPLY_LIMIT} bytes")
-    packed = _read_capped(reply)
-    packing = reply.headers.get("content-encoding", "").strip().lower()
-    if packing in ("", "identity"):
-        return packed
-    if packing in ("gzip", "x-gzip"):
-        return _unpack(packed)
-    raise Unreadable("the reply is packed in a way that was not asked for")
+    return b"".join(_unpacked(reply, [_read_packed(reply, REPLY_LIMIT)], REPLY_LIMIT))
 
 
-def _read_capped(reply: HTTPResponse) -> bytes:
-    chunks: list[bytes] = []
+def read_list(reply: HTTPResponse, limits: Limits, timeout: float, masked: tuple[str, ...]) -> bytes | Document:
+    """Read a list's body: what is small as it is, else decoded while it comes, without the ``masked``.
+
+    Raises:
+        TooLarge: it is over the limits.
+        Unreadable: as above, or it is not JSON.
+        urllib3.exceptions.HTTPError: the connection failed or was too slow.
+    """
+    if limits.lasts:
+        original = cast("_LimitedResponse", reply._original_response)  # noqa: SLF001  # urllib3 has no other way to it.
+        original.reader.last(WHOLE_REPLY_FACTOR * timeout)
+        return _decode_list(_unpacked(reply, _read_pieces(reply, limits.max_bytes), limits.max_bytes), limits, masked)
+    packed = _read_packed(reply, limits.max_bytes)
+    return _decode_list(_unpacked(reply, [packed], limits.max_bytes), limits, masked)
+
+
+_UNFOLDING = threading.Lock()
+"""Of large lists that need no more of the network, one is unfolded at a time: many small replies may be such."""
+
+
+def _decode_list(pieces: Iterator[bytes], limits: Limits, masked: tuple[str, ...]) -> bytes | Document:
+    begun: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        begun.append(piece)
+        size += len(piece)
+        if size > SMALL:
+            break
+    else:
+        return b"".join(begun)
+    with contextlib.nullcontext() if limits.lasts else _UNFOLDING:
+        return decode_pieces(chain(begun, pieces), limits.max_entries, masked)
+
+
+def _read_packed(reply: HTTPResponse, limit: int) -> bytes:
+    return b"".join(_read_pieces(reply, limit))
+
+
+def _read_pieces(reply: HTTPResponse, limit: int) -> Iterator[bytes]:
+    if (reply.length_remaining or 0) > limit:
+        raise TooLarge(f"the reply is announced with more than {limit} bytes")
     size = 0
     while chunk := reply.read(_CHUNK, decode_content=False):
-        chunks.append(chunk)
         size += len(chunk)
-        if size > REPLY_LIMIT:
-            raise TooLarge(f"the reply has more than {REPLY_LIMIT} bytes")
+        if size > limit:
+            raise TooLarge(f"the reply has more than {limit} bytes")
+        yield chunk
         if reply.length_remaining == 0:
-            break
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return
 
 
-def _unpack(packed: bytes) -> bytes:
-    unpacked = b""
-    damaged = False
-    while packed.startswith(_GZIP_MAGIC):
-        unpacker = zlib.decompressobj(_GZIP_HEADER)
-        try:
-            unpacked += unpacker.decompress(packed, REPLY_LIMIT + 1 - len(unpacked))
-        except zlib.error:
-            damaged = True
-            break
-        if len(unpacked) > REPLY_LIMIT:
-            raise TooLarge(f"the reply unpacks to more than {REPLY_LIMIT} bytes")
-        damaged = not unpacker.eof
-        packed = unpacker.unused_data
-    if damaged or not unpacked:
-        raise Unreadable("the reply's gzip data is damaged or cut short")
-    return unpacked
+def _unpacked(reply: HTTPResponse, pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    packing = reply.headers.get("content-encoding", "").strip().lower()
+    if packing in ("", "identity"):
+        yield from pieces
+        return
+    if packing not in ("gzip", "x-gzip"):
+        raise Unreadable("the reply is packed in a way that was not asked for")
+    size = 0
+    for piece in _gunzipped(pieces):
+        size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the reply unpacks to more than {limit} bytes")
+        yield piece
+
+
+def _gunzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Unpack one member of gzip after the other, some bytes at a time; what follows the last one is nothing."""
+    unpacker, packed, is_whole = None, b"", False
+    for piece in pieces:
+        packed += piece
+        while packed or unpacker is not None:
+            if unpacker is None:
+                if len(packed) < len(_GZIP_MAGIC) or not packed.startswith(_GZIP_MAGIC):
+                    break
+                unpacker, is_whole = zlib.decompressobj(_GZIP_HEADER), False
+            try:
+                unpacked = unpacker.decompress(packed, _CHUNK)
+            except zlib.error:
+                raise _damaged() from None
+            packed = unpacker.unconsumed_tail
+            if unpacked:
+                yield unpacked
+            if unpacker.eof:
+                packed, unpacker, is_whole = unpacker.unused_data, None, True
+            elif not unpacked and not packed:
+                break
+    if not is_whole:
+        raise _damaged()
+
+
+def _damaged() -> Unreadable:
+    return Unreadable("the reply's gzip data is damaged or cut short")
 
 
 _MESSAGE_SHOWN = 256
@@ -272,7 +347,12 @@ class Reply:
     """Seconds."""
     clock_offset: float | None
     """Seconds that our clock is ahead of the API's ``Date``, which has whole ones; None without a readable one."""
-    body: bytes
+    body: bytes | Document
+
+    @property
+    def beginning(self) -> bytes:
+        """Of the body, for messages."""
+        return self.body.beginning if isinstance(self.body, Document) else self.body
 
 
 def read_refusal(reply: Reply, secrets: Iterable[str]) -> PatrolServerError | None:
@@ -285,10 +365,10 @@ def read_refusal(reply: Reply, secrets: Iterable[str]) -> PatrolServerError | No
     kind = _status_error(reply.status)
     if kind is RedirectRefused:
         return kind(_describe_redirect(reply.headers.get("Location"), secrets))
-    reported = error_in(reply.body, Head(secrets=tuple(secrets)))
+    reported = error_in(reply.beginning, Head(secrets=tuple(secrets)))
     if reported is None:
         return kind("")
-    error = without_credentials(reported, reply.body, secrets)
+    error = without_credentials(reported, reply.beginning, secrets)
     return by_its_words(error) if kind is UnexpectedStatus else kind(error.detail)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.patrolserver.completeness import Signs, read_signs, read_signs_of_data, why_partial
@@ -36,6 +36,7 @@ from patrolserver_exporter.patrolserver.models import (
     Software,
 )
 from patrolserver_exporter.patrolserver.paging import Pages
+from patrolserver_exporter.patrolserver.stream import Limits
 from patrolserver_exporter.patrolserver.values import (
     DESCRIPTION_LIMIT,
     LOCATION_LIMIT,
@@ -54,6 +55,8 @@ from patrolserver_exporter.patrolserver.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SERVERS = Limits(max_bytes=1024 * 1024 * 1024, max_entries=1_000_000, lasts=True)
+SOFTWARE = Limits(max_bytes=4 * 1024 * 1024, max_entries=100_000)
 _SCANNING_KEYS = ("isScanning", "is_scanning", "scanning")
 _EVENT_KEYS = ("server_id", "server", "new_issues")
 _EVENT_DATA = frozenset({*_EVENT_KEYS, "id", "identifier", "event_id", "webhook_id"})
@@ -64,12 +67,12 @@ _ISSUE_KEYS = ("software", "title", "description")
 
 def pages_of_servers(base: str = "", path: str = "") -> Pages:
     """Where the pages of an account's servers are collected."""
-    return Pages("servers", ("servers",), base=base, path=path, by_id=True)
+    return Pages("servers", ("servers",), limits=SERVERS, base=base, path=path, by_id=True)
 
 
 def pages_of_software(base: str = "", path: str = "", query: str = "") -> Pages:
     """Where the pages of a server's software are collected."""
-    return Pages("software", ("software", "softwares"), base=base, path=path, query=query)
+    return Pages("software", ("software", "softwares"), limits=SOFTWARE, base=base, path=path, query=query)
 
 
 def parse_servers(body: bytes, head: Head = PLAIN) -> Parsed[tuple[Server, ...]]:
@@ -129,7 +132,7 @@ def read_installed(pages: Pages) -> Parsed[tuple[Software, ...]]:
     notes = pages.end()
     entries = pages.entries
     tells = [
-        any(isinstance(entry, dict) and not is_absent(entry.get("exploits")) for entry in entries[start:end])
+        any(isinstance(entry, dict) and not is_absent(entry.get("exploits")) for entry in islice(entries, start, end))
         for start, end in pairwise((0, *pages.ends))
     ]
     found = [
