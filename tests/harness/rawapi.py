@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+GZIP = b"\x1f\x8b"
+
+
 class RawApi(ServerThread):
-    """Answers GETs by path, without the query; 404 for others."""
+    """Answers GETs by path, without the query; 404 for others. Those that begin as gzip does are sent as such."""
 
     def __init__(self, answers: Mapping[str, bytes]) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -22,6 +25,8 @@ class RawApi(ServerThread):
                 body = answers.get(self.path.partition("?")[0])
                 self.send_response(404 if body is None else 200)
                 self.send_header("Content-Type", "application/json")
+                if (body or b"").startswith(GZIP):
+                    self.send_header("Content-Encoding", "gzip")
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
                 self.wfile.write(body or b"")
