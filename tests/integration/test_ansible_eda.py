@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOFTWARE = "openssl"
+# No machine that runs this test has a package of this name.
+SHOP, SHOP_SOFTWARE = "shop.example.org", "the-shop-of-the-tests"
 REMEDIATE = """
 - name: Leave a trace for the test
   ansible.builtin.copy:
@@ -39,6 +41,8 @@ REMEDIATE = """
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=3, software=6)) as running:
+        software = {"id": 1, "name": "Shop", "canonical_name": SHOP_SOFTWARE, "version": "1", "supported": "yes"}
+        order(running, "/servers", name=SHOP, software=[software])
         yield running
 
 
@@ -50,7 +54,7 @@ def exporter(tmp_path: Path, simulator: Simulator) -> Iterator[Exporter]:
     flag = f"--web.listen-address=127.0.0.1:{port}"
     with Exporter.watching(tmp_path, simulator.base_url, flag, interval="10m") as running:
         eventually(
-            lambda: len(running.samples("patrolserver_server_last_poll_timestamp_seconds")) == 3, what="the first polls"
+            lambda: len(running.samples("patrolserver_server_last_poll_timestamp_seconds")) == 4, what="the first polls"
         )
         order(simulator, "/webhooks", url=f"{running.url}/webhook/{TOKEN}")
         yield running
@@ -84,17 +88,25 @@ class Remediation:
         return json.loads(self.of(name).read_text())
 
 
-def remediation(ansible: Ansible, names: list[str]) -> Remediation:
+def own_tasks(ansible: Ansible, tasks: str = REMEDIATE) -> str:
+    """Write tasks of the installation's own; returns their path."""
+    path = ansible.folder / "remediate.yml"
+    path.write_text(tasks)
+    return str(path)
+
+
+def remediation(ansible: Ansible, names: list[str], **others: dict[str, Any]) -> Remediation:
+    """Hosts with tasks of their own that leave a trace; the others have the given variables only."""
     traces = ansible.folder / "traces"
     traces.mkdir()
-    tasks = ansible.folder / "remediate.yml"
-    tasks.write_text(REMEDIATE)
-    hosts = {name: {"remediate_tasks": str(tasks), "traces": str(traces)} for name in names}
+    tasks = own_tasks(ansible)
+    hosts = {name: {"remediate_tasks": tasks, "traces": str(traces)} for name in names}
+    hosts |= {name: {"traces": str(traces)} | variables for name, variables in others.items()}
     return Remediation(ansible.inventory(hosts), traces)
 
 
 @contextmanager
-def rulebook(ansible: Ansible, inventory: Path, **variables: Any) -> Iterator[Path]:
+def rulebook(ansible: Ansible, inventory: Path, *flags: str, ends: str = "well", **variables: Any) -> Iterator[Path]:
     """Run the collection's rulebook in the background; yields the file with what it says."""
     output, extra = ansible.folder / "rulebook.log", ansible.folder / "variables.yml"
     extra.write_text(json.dumps(variables))
@@ -104,13 +116,14 @@ def rulebook(ansible: Ansible, inventory: Path, **variables: Any) -> Iterator[Pa
         f"--inventory={inventory}",
         f"--vars={extra}",
         "--verbose",
+        *flags,
         output=output,
     )
     try:
         yield output
         assert process.poll() is None, output.read_text()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGKILL if ends == "killed" else signal.SIGINT)
         try:
             process.wait(20)
         finally:
@@ -172,6 +185,69 @@ def test_a_known_medium_that_becomes_critical_starts_the_remediation(
     assert issue["severity_since"] > issue["first_seen"]
 
 
+def test_a_host_of_another_name_is_remedied_and_what_cannot_be_is_refused_with_a_reason(
+    tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible
+) -> None:
+    """By patrolserver_server. No package is installed, and a server without a host is told of."""
+    names = [server.name for server in simulator.world.servers(simulator.world.demo)]
+    plain = {"patrolserver_server": names[0].upper() + ".", "remediate_tasks": own_tasks(ansible)}
+    done = remediation(ansible, [], plain=plain, bare={"patrolserver_server": SHOP})
+    cursor = tmp_path / "cursor"
+    variables = {"patrolserver_exporter_url": exporter.url, "cursor_file": str(cursor)}
+    with rulebook(ansible, done.inventory, **variables) as log:
+        eventually(cursor.exists, within=60, what="the feed's cursor")
+        for name in (names[0], names[1], SHOP):
+            order(simulator, "/break", server=name, kind="exploitable", risk=9.8)
+        eventually(done.of("plain").exists, within=60, what="the remediation")
+        eventually(lambda: f"No package {SHOP_SOFTWARE} is installed" in log.read_text(), within=60, what="a refusal")
+        nobody = f"No host of the inventory is the server {names[1]}"
+        eventually(lambda: nobody in log.read_text(), within=60, what="word of a server without a host")
+    assert done.issue("plain")["server"] == names[0]
+    assert [path.name for path in done.traces.iterdir()] == ["plain"]
+
+
+def test_no_text_of_an_issue_is_run(tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible) -> None:
+    """Whoever may name software on a server could run commands on the controller otherwise."""
+    name = next(iter(simulator.world.servers(simulator.world.demo))).name
+    done = remediation(ansible, [name])
+    cursor, proof = tmp_path / "cursor", tmp_path / "proof"
+    known = {"id": 1, "cve": "CVE-2099-0001", "title": f"{{{{ lookup('pipe', 'touch {proof}') }}}}", "risk": 9.8}
+    with rulebook(ansible, done.inventory, exporter_url=exporter.url, cursor_file=str(cursor)):
+        eventually(cursor.exists, within=60, what="the feed's cursor")
+        order(simulator, "/break", server=name, software=SOFTWARE, exploit=known)
+        eventually(done.of(name).exists, within=60, what="the remediation")
+    assert "lookup('pipe'" in done.of(name).read_text()
+    assert not proof.exists()
+
+
+def test_an_event_that_the_engine_had_not_taken_comes_after_a_crash(
+    tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible
+) -> None:
+    """The engine, busy with the first and with the second in hand, is killed; the next one remedies the third."""
+    names = [server.name for server in simulator.world.servers(simulator.world.demo)][:3]
+    done = remediation(ansible, [], **{name: {} for name in names})
+    cursor, leave = tmp_path / "cursor", done.traces / "leave"
+    wait = f"- ansible.builtin.wait_for:\n    path: {leave}\n    sleep: 1\n    timeout: 60\n"
+    begun = "- ansible.builtin.file:\n    path: '{{ traces }}/begun'\n    state: touch\n    mode: '0644'\n"
+    variables = {"exporter_url": exporter.url, "cursor_file": str(cursor)}
+    one_at_a_time = ("--execution-strategy=parallel", "--max-concurrent-actions=1")
+    slow = own_tasks(ansible, begun + wait)
+    with rulebook(ansible, done.inventory, *one_at_a_time, ends="killed", remediate_tasks=slow, **variables) as log:
+        eventually(cursor.exists, within=60, what="the feed's cursor")
+        start = cursor.read_text()
+        order(simulator, "/break", server=names[0], kind="exploitable", risk=9.8)
+        eventually((done.traces / "begun").exists, within=60, what="the first remediation")
+        eventually(lambda: cursor.read_text() != start, within=30, what="the cursor behind the first event")
+        for name in names[1:]:
+            order(simulator, "/break", server=name, kind="exploitable", risk=9.8)
+        waiting = "The rule engine has not taken all events yet"
+        eventually(lambda: waiting in log.read_text(), within=30, what="the third event in the queue")
+    leave.touch()
+    quick = own_tasks(ansible, REMEDIATE)
+    with rulebook(ansible, done.inventory, *one_at_a_time, remediate_tasks=quick, **variables):
+        eventually(lambda: [name for name in names[1:] if done.of(name).exists()], within=60, what="a remediation")
+
+
 def test_the_event_source_knows_the_changes_and_words_of_the_exporter() -> None:
     """Whoever adds a kind of change is told here that nobody can choose it yet."""
     path = COLLECTION / "extensions" / "eda" / "plugins" / "event_source" / "issues.py"
@@ -195,3 +271,35 @@ def test_a_severity_that_does_not_exist_ends_the_rulebook_at_its_start(ansible: 
     run = ansible.run("ansible-rulebook", f"--rulebook={path}", f"--inventory={ansible.inventory({})}")
     assert not run.ok, run.output
     assert "severity knows critical, high, medium, low, not Critical" in run.output
+
+
+def test_with_feedback_the_cursor_follows_what_the_engine_acknowledged(
+    tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible
+) -> None:
+    """A rulebook of one's own: each event carries its host, is acknowledged, and the cursor moves behind it."""
+    cursor, path, output = tmp_path / "cursor", ansible.folder / "rulebook.yml", ansible.folder / "rulebook.log"
+    options = {"exporter_url": exporter.url, "cursor_file": str(cursor), "feedback": True, "confirm_timeout": 0}
+    rule = {
+        "name": "Any",
+        "condition": "event.change is defined",
+        "actions": [{"debug": {"msg": "for {{ event.meta.hosts }}"}}],
+    }
+    sources = [{"name": "the feed", "patrolserver.monitoring.issues": options}]
+    path.write_text(json.dumps([{"name": "Own", "hosts": "all", "sources": sources, "rules": [rule]}]))
+    inventory = ansible.inventory({})
+    command = ("ansible-rulebook", f"--rulebook={path}", f"--inventory={inventory}", "--persistence-id=tests")
+    process = ansible.start(*command, "--verbose", output=output)
+    try:
+        eventually(cursor.exists, within=60, what="the feed's cursor")
+        start = cursor.read_text()
+        order(simulator, "/break", server=SHOP, kind="exploitable", risk=9.8)
+        eventually(lambda: f"for ['{SHOP}']" in output.read_text(), within=60, what="the event")
+        eventually(lambda: cursor.read_text() != start, within=30, what="the cursor behind it")
+        assert "did not acknowledge" not in output.read_text()
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,15 @@ spec.loader.exec_module(source)
 
 def issue(fingerprint="f1", severity="critical", **more):
     """Return an issue."""
-    return {"fingerprint": fingerprint, "account": "main", "server_id": 1, "severity": severity, "confirmed": True, "fixed_at": None, **more}
+    return {
+        "fingerprint": fingerprint,
+        "account": "main",
+        "server_id": 1,
+        "severity": severity,
+        "confirmed": True,
+        "fixed_at": None,
+        **more,
+    }
 
 
 def change(number, what="opened", **more):
@@ -39,6 +48,7 @@ class Feed:
 
     def __init__(self, *answers, now=()):
         self.answers = list(answers)
+        self.waits = []
         self.now = list(now)
         self.asked = []
         self.dry = asyncio.Event()
@@ -46,10 +56,11 @@ class Feed:
     async def page(self, after, wait):
         """Return or raise the next answer."""
         self.asked.append(after)
+        self.waits.append(wait)
         if not self.answers:
             self.dry.set()
             await asyncio.sleep(0.01)
-            return page(after or "end")
+            return page("end" if after in (None, "latest") else after)
         answer = self.answers.pop(0)
         if isinstance(answer, BaseException):
             raise answer
@@ -63,21 +74,54 @@ class Feed:
         return answer
 
 
-def events(feed, monkeypatch, **args):
-    """Run the source until its feed is dry and nothing is held back; returns the events."""
+class Engine:
+    """Has the queue of ansible-rulebook, of one event, and takes events from it until it dies.
+
+    With feedback it acknowledges each but those named in ``silent_on``. ``drop`` names those that a filter leaves out.
+    """
+
+    def __init__(self, dies_after=None, feedback=False, silent_on=(), drop=()):
+        self.queue = asyncio.Queue(1)
+        self.feedback = asyncio.Queue(1) if feedback else None
+        self.taken = []
+        self._dies_after = dies_after
+        self._silent_on = silent_on
+        self._drop = drop
+
+    async def put(self, event):
+        """Put what the filters leave into the inner queue."""
+        if event.get("id") not in self._drop:
+            await self.queue.put(event)
+
+    async def run(self):
+        """Take one event after the other."""
+        while len(self.taken) != self._dies_after:
+            event = await self.queue.get()
+            self.taken.append(event)
+            if self.feedback is not None and event["id"] not in self._silent_on:
+                await self.feedback.put(event)
+
+
+def events(feed, monkeypatch, engine=None, **args):
+    """Run the source until its feed is dry and nothing is held back; returns the events that the engine took."""
     monkeypatch.setattr(source, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(source, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(source, "TAKEN_TIMEOUT", 0.1)
+    monkeypatch.setattr(source, "FEEDBACK_TIMEOUT", 0.1)
 
     async def run():
-        queue = asyncio.Queue()
-        running = source.Source(source.checked({"max_backoff": 0.01, **args}), feed, queue)
-        task = asyncio.create_task(running.run())
-        await asyncio.wait_for(feed.dry.wait(), 5)
-        while running._held and args.get("confirm_timeout") != 5:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
-        assert not task.done()
-        task.cancel()
-        return [queue.get_nowait() for number in range(queue.qsize())]
+        rules = engine or Engine()
+        running = source.Source(source.checked({"max_backoff": 0.01, **args}), feed, rules, rules.feedback)
+        tasks = [asyncio.create_task(running.run()), asyncio.create_task(rules.run())]
+        if rules._dies_after is None:
+            await asyncio.wait_for(feed.dry.wait(), 5)
+            while running._held and args.get("confirm_timeout") != 5:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3 if rules._dies_after is not None else 0.05)
+        assert not tasks[0].done()
+        for task in tasks:
+            task.cancel()
+        return rules.taken
 
     return asyncio.run(run())
 
@@ -137,10 +181,124 @@ def test_the_cursor_survives_a_restart(monkeypatch, tmp_path):
     feed = Feed(page("c2"))
     events(feed, monkeypatch, cursor_file=str(file))
     assert feed.asked[0] == "c1"
-    file.write_text("{")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cursor": 7}'])
+def test_a_cursor_that_cannot_be_read_is_told_of(monkeypatch, tmp_path, text):
+    """It is no reason to stop, but what came in the meantime may be missing."""
+    file = tmp_path / "cursor"
+    file.write_text(text)
     feed = Feed(page("c3"))
-    events(feed, monkeypatch, cursor_file=str(file))
+    assert [event["change"] for event in events(feed, monkeypatch, cursor_file=str(file))] == ["gap"]
     assert feed.asked[0] == "latest"
+    assert json.loads(file.read_text()) == {"cursor": "c3"}
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_the_cursor_is_kept_only_for_what_the_engine_took(monkeypatch, tmp_path, taken):
+    """Whatever was still in the queue when the rulebook was killed comes again, and no event is lost."""
+    file = tmp_path / "cursor"
+    changes = [change(number, fingerprint="f{0}".format(number)) for number in range(1, taken + 2)]
+    last = changes[-1]["id"]
+    feed = Feed(page("c0"), page(last, *changes))
+    first = events(feed, monkeypatch, Engine(dies_after=taken), cursor_file=str(file))
+    assert feed.dry.is_set()
+    saved = int(json.loads(file.read_text())["cursor"][1:])
+    assert saved <= taken
+    second = events(Feed(page(last, *changes[saved:])), monkeypatch, cursor_file=str(file))
+    assert {event["id"] for event in first + second} == {one["id"] for one in changes}
+
+
+def test_the_start_is_a_place_before_anything_is_waited_for(monkeypatch, tmp_path):
+    """What opens while the first question waits would be lost with the rulebook: nothing says where it began."""
+    file = tmp_path / "cursor"
+    feed = Feed(page("c1"))
+    events(feed, monkeypatch, cursor_file=str(file))
+    assert feed.waits[0] == 0
+    assert feed.waits[1] > 0
+
+
+def test_with_feedback_the_cursor_is_kept_for_what_was_acknowledged(monkeypatch, tmp_path):
+    """The engine fetched the second event and failed on it: a restart brings it again, and the third came all the same."""
+    file = tmp_path / "cursor"
+    changes = [change(number, fingerprint="f{0}".format(number)) for number in range(1, 4)]
+    engine = Engine(feedback=True, silent_on=["c2"])
+    found = events(Feed(page("c3", *changes)), monkeypatch, engine, cursor_file=str(file), feedback=True)
+    assert [event["id"] for event in found] == ["c1", "c2", "c3"]
+    assert json.loads(file.read_text()) == {"cursor": "c1"}
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_what_a_filter_drops_is_not_waited_for(monkeypatch, tmp_path, feedback):
+    """Nobody will acknowledge it."""
+    file = tmp_path / "cursor"
+    engine = Engine(feedback=feedback, drop=["c1"])
+    found = events(
+        Feed(page("c2", change(1), change(2))), monkeypatch, engine, cursor_file=str(file), feedback=feedback
+    )
+    assert [event["id"] for event in found] == ["c2"]
+    assert json.loads(file.read_text()) == {"cursor": "c2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("web1.example.org", "web1.example.org"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("all", source.NO_HOST),
+        ("ungrouped", source.NO_HOST),
+        ("", source.NO_HOST),
+        (None, source.NO_HOST),
+    ],
+)
+def test_events_are_limited_to_the_host_of_the_servers_name(monkeypatch, name, pattern):
+    """A plain name stands for itself, and one that Ansible reads as all hosts for none."""
+    (event,) = events(Feed(page("c1", change(1, server=name))), monkeypatch)
+    assert event["meta"] == {"hosts": [pattern]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "*",
+        "web*",
+        "web[1:3]",
+        "!web1",
+        "&web",
+        "~web.*",
+        "@/etc/passwd",
+        "web1,web2",
+        "web1:web2",
+        "2001:db8::1",
+        "a b",
+        "web1\n",
+        "wéb",
+        "-web1",
+    ],
+)
+def test_a_name_that_is_a_pattern_of_ansibles_matches_only_itself(name):
+    """As Ansible reads it: what stands in a limit is split at commas and colons, and globs are matched."""
+    inventory = pytest.importorskip("ansible.inventory.manager")
+    pattern = source.host_pattern(name)
+    assert inventory.split_host_pattern(pattern) == [pattern]
+    assert pattern.startswith("~")
+    expression = re.compile(pattern[1:])
+    assert expression.match(name)
+    assert not any(expression.match(other) for other in ("web1", "web2", "web", "all", name + "x"))
+
+
+def test_no_limit_for_who_looks_for_the_host_himself(monkeypatch):
+    """Where the inventory has other names than PatrolServer."""
+    (event,) = events(Feed(page("c1", change(1, server="web1"))), monkeypatch, limit_hosts=False)
+    assert "meta" not in event
+
+
+def test_no_text_of_an_event_begins_a_template(monkeypatch):
+    """ansible-rulebook hands events over as extra variables, whose templates Ansible would run."""
+    names = {"server": "{{ lookup('pipe', 'id') }}", "title": "{% if x %}", "exploits": [{"title": "{{{# x"}]}
+    (event,) = events(Feed(page("c1", change(1, **names))), monkeypatch)
+    assert not any(mark in json.dumps(event) for mark in ("{{", "{%", "{#"))
+    assert event["issue"]["title"] == "{ % if x %}"
 
 
 def test_an_unconfirmed_issue_comes_once_it_is_confirmed_as_it_is_then(monkeypatch, tmp_path):
@@ -152,7 +310,9 @@ def test_an_unconfirmed_issue_comes_once_it_is_confirmed_as_it_is_then(monkeypat
         now=[issue(severity="high", confirmed=False), source.Refused("HTTP 503"), issue(severity="critical")],
     )
     found = events(feed, monkeypatch, severity=["critical"], cursor_file=str(file))
-    assert [(event["id"], event["change"], event["issue"]["severity"]) for event in found] == [("c1", "opened", "critical")]
+    assert [(event["id"], event["change"], event["issue"]["severity"]) for event in found] == [
+        ("c1", "opened", "critical")
+    ]
     assert json.loads(file.read_text()) == {"cursor": "c1"}
 
 
@@ -197,7 +357,9 @@ def test_while_an_issue_is_held_back_the_saved_cursor_is_before_it(monkeypatch, 
     assert json.loads(file.read_text()) == {"cursor": "c0"}
 
 
-@pytest.mark.parametrize("now", [issue(fixed_at="2026-11-24T07:00:00Z"), issue(fixed_at="2026-11-24T07:00:00Z", confirmed=False)])
+@pytest.mark.parametrize(
+    "now", [issue(fixed_at="2026-11-24T07:00:00Z"), issue(fixed_at="2026-11-24T07:00:00Z", confirmed=False)]
+)
 def test_an_issue_that_is_fixed_before_it_was_confirmed_is_none(monkeypatch, now):
     """There is nothing to react to."""
     assert events(Feed(page("c1", change(1, confirmed=False)), now=[now]), monkeypatch) == []
@@ -223,6 +385,17 @@ def test_an_issue_that_nobody_confirms_comes_at_last(monkeypatch):
         ({"token": "a", "username": "b"}, "exclude"),
         ({"exporter_url": "exporter:10058"}, "exporter_url"),
         ({"exporter_url": "http://exporter:10058/api/v1"}, "exporter_url"),
+        ({"exporter_url": "http://exporter:10058/api"}, "exporter_url"),
+        ({"exporter_url": "http://me:word@exporter:10058"}, "exporter_url"),
+        ({"username": "a"}, "username and password go together"),
+        ({"client_cert": __file__}, "client_cert and client_key go together"),
+        ({"ca_file": "/no/ca.pem"}, "ca_file: /no/ca.pem is not there"),
+        ({"cursor_file": "/no/folder/cursor"}, "cursor_file: /no/folder/cursor has to be a file in a folder"),
+        ({"cursor_file": "/"}, "cursor_file: / has to be a file"),
+        ({"token": "a\tb"}, "token has a control character"),
+        ({"token": 1.5}, "token has to be text"),
+        ({"feedback": "perhaps"}, "feedback has to be true or false"),
+        ({"retries": -1}, "retries has to be from 0"),
         ({"exporter_url": 10058}, "exporter_url has to be text"),
         ({"wait": "soon"}, "wait has to be a number"),
         ({"confirm_timeout": "nan"}, "confirm_timeout has to be from"),
@@ -247,7 +420,14 @@ def test_texts_stand_for_lists_and_bounds_are_kept():
 def test_what_variables_bring_as_text_has_the_type_of_the_option():
     """Also a false that would be true as a text, and nothing at all for what is empty."""
     options = source.checked(
-        {"validate_certs": "False", "confirm_timeout": "5", "limit": "7", "change": "worsened, eased", "ca_file": "", "severity": None}
+        {
+            "validate_certs": "False",
+            "confirm_timeout": "5",
+            "limit": "7",
+            "change": "worsened, eased",
+            "ca_file": "",
+            "severity": None,
+        }
     )
     assert (options["validate_certs"], options["confirm_timeout"], options["limit"]) == (False, 5.0, 7)
     assert (options["change"], options["ca_file"], options["severity"]) == (["worsened", "eased"], None, None)
@@ -257,3 +437,29 @@ def test_no_severity_chosen_is_all_of_them(monkeypatch):
     """As in the other plugins; an empty list never means silence."""
     feed = Feed(page("c1", change(1, severity="low")))
     assert len(events(feed, monkeypatch, severity=[], kind=[])) == 1
+
+
+def test_the_connection_is_taken_from_the_environment_as_everywhere(monkeypatch):
+    """Under the names of the modules; who names credentials gets no others."""
+    monkeypatch.setenv("PATROLSERVER_EXPORTER_URL", "https://exporter.example.org")
+    monkeypatch.setenv("PATROLSERVER_EXPORTER_TOKEN", "t\n")
+    monkeypatch.setenv("PATROLSERVER_EXPORTER_VALIDATE_CERTS", "no")
+    options = source.checked({"token": ""})
+    assert (options["exporter_url"], options["token"], options["validate_certs"]) == (
+        "https://exporter.example.org",
+        "t",
+        False,
+    )
+    options = source.checked({"username": "me", "password": "word", "exporter_url": "http://other"})
+    assert (options["exporter_url"], options["username"], options["token"]) == ("http://other", "me", None)
+
+
+def test_a_token_of_digits_is_a_token():
+    """ansible-rulebook makes a number of it."""
+    assert source.checked({"token": 12345})["token"] == "12345"
+
+
+def test_a_certificate_that_is_none_ends_the_rulebook_at_its_start():
+    """And the message names the options, not what is in the file."""
+    with pytest.raises(ValueError, match="ca_file, client_cert and client_key have to be files in PEM"):
+        source.session_of(source.checked({"ca_file": __file__}))

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import re
 import ssl
 import tempfile
 import time
@@ -26,10 +27,13 @@ short_description: Issues that open, become worse, are fixed or waived, as the e
 description:
   - Follows the exporter's change feed by long poll. Each change is an event.
   - An event has C(change), C(at), C(id), C(exporter_url) and C(issue), which is the issue after the change as M(patrolserver.monitoring.issues_info)
-    returns it, with its C(exploits) and C(severity_since).
+    returns it, with its C(exploits) and C(severity_since). See O(limit_hosts) for C(meta.hosts).
+  - Where a text of an event would begin a template, like two opening braces, a blank is put between its two characters. A playbook that gets the
+    event as extra variables would run what a server's or software's name says.
   - C(worsened) means that an open issue got a higher severity, or one more exploit that counts; C(eased) means that it got a lower severity.
     Who reacts to C(opened) has to react to C(worsened), too. A known issue of medium severity that becomes critical does not open again.
-  - With O(cursor_file), it goes on where it was after a restart of the rulebook, so that nothing is missed; an event may then come twice.
+  - With O(cursor_file), it goes on where it was after a restart of the rulebook, so that nothing is missed; an event may then come twice. The cursor
+    is kept only for what the rule engine took. See O(feedback).
   - An exporter that is down, restarts or refuses is no reason to end. The source waits, longer each time, and goes on at its cursor.
   - A webhook's issue is C(reported), with severity C(high), until a poll has looked at it; only then it may turn out to be critical. Such an issue
     is held back until it is confirmed, and comes once, as it is then. That a poll made it worse or better is no event of its own then.
@@ -37,13 +41,15 @@ description:
   - If the exporter no longer keeps the changes after the cursor, it goes on with the oldest one that is kept, and says so with an event
     whose C(change) is C(gap).
   - An option that is unknown or has a wrong value ends the rulebook at its start, with an error that names it.
+  - What is not set of the connection is taken from the environment, under the names that modules and plugins have for it. These are
+    C(PATROLSERVER_EXPORTER_) and the option's name in capitals, like E(PATROLSERVER_EXPORTER_TOKEN), and E(PATROLSERVER_EXPORTER_URL).
 options:
   exporter_url:
     description: Where the exporter listens, without the path of its API.
     type: str
     default: http://127.0.0.1:10058
   token:
-    description: An API token of the exporter. If unset, the environment variable E(PATROLSERVER_EXPORTER_TOKEN) is taken.
+    description: An API token of the exporter.
     type: str
   username:
     description: A user of the exporter's basic authentication. Excludes O(token).
@@ -51,13 +57,59 @@ options:
   password:
     description: The password of O(username).
     type: str
+  validate_certs:
+    description: Whether the certificate of an C(https) URL has to be trusted.
+    type: bool
+    default: true
+  ca_file:
+    description: A file with the CA certificates to trust, in PEM, instead of the system's.
+    type: path
+  client_cert:
+    description: A client certificate in PEM, for an exporter that asks for one.
+    type: path
+  client_key:
+    description: The key of O(client_cert).
+    type: path
+  use_proxy:
+    description: Whether the proxies of the environment (C(http_proxy), C(https_proxy), C(no_proxy)) are used.
+    type: bool
+    default: true
+  proxy_url:
+    description: The proxy to use, whatever the environment says.
+    type: str
+  timeout:
+    description: Seconds to wait for an answer, beyond O(wait).
+    type: float
+    default: 15
+    minimum: 0.1
+    maximum: 86400
+  retries:
+    description: Taken so that a connection can be written once for all. This source tries again for ever.
+    type: int
+    default: 2
+    minimum: 0
+    maximum: 1000
   start:
     description: Where to start without a saved cursor, V(latest) for what is new from now on, V(oldest) for all that is kept, or a cursor.
     type: str
     default: latest
   cursor_file:
-    description: A file that keeps the cursor. Each activation needs its own.
-    type: str
+    description: A file that keeps the cursor. Each activation needs its own. Its folder has to be there and writable.
+    type: path
+  feedback:
+    description:
+      - Whether the rule engine acknowledges each event, so that the cursor is kept for what it has in its own keeping. Takes the engine's persistence
+        (C(--persistence-id)), and a name for the source that no other one has.
+      - Without it, an event counts as taken once the engine has fetched it from the queue, which is when its rules are matched.
+    type: bool
+    default: false
+  limit_hosts:
+    description:
+      - Whether events carry C(meta.hosts), to which ansible-rulebook limits the playbook that an event starts. It is the server's name as
+        PatrolServer has it, and where that is no plain name a pattern that can only match a host of exactly this name.
+      - Turn it off if the inventory has other names, and let the playbook look for the host itself, as C(patrolserver.monitoring.remediate) does.
+    type: bool
+    default: true
   change:
     description:
       - The changes that make events.
@@ -80,32 +132,26 @@ options:
     description: Seconds to hold back an issue that no poll has confirmed yet; after that it comes as it is. V(0) holds nothing back.
     type: float
     default: 900
+    minimum: 0
+    maximum: 2592000
   wait:
-    description: Seconds that one question may wait for a change, up to 60.
+    description: Seconds that one question may wait for a change. More than 60 are 60.
     type: int
     default: 30
+    minimum: 0
+    maximum: 86400
   limit:
-    description: How many changes to ask for at once, up to 1000.
+    description: How many changes to ask for at once.
     type: int
     default: 100
-  validate_certs:
-    description: Whether the certificate of an C(https) URL has to be trusted.
-    type: bool
-    default: true
-  ca_file:
-    description: A file with the CA certificates to trust, in PEM.
-    type: str
-  proxy_url:
-    description: The proxy to use. If unset, the environment's.
-    type: str
-  timeout:
-    description: Seconds to wait for an answer, beyond O(wait).
-    type: float
-    default: 15
+    minimum: 1
+    maximum: 1000
   max_backoff:
     description: The longest pause after a failure, in seconds.
     type: float
     default: 60
+    minimum: 0.01
+    maximum: 86400
 """
 
 EXAMPLES = r"""
@@ -125,15 +171,35 @@ EXAMPLES = r"""
 
 log = logging.getLogger("patrolserver.monitoring.issues")
 
+# The options exist once: what is documented is what is taken.
 SCHEMA: dict[str, dict[str, Any]] = yaml.safe_load(DOCUMENTATION)["options"]
-DAY = 86400
-BOUNDS = {"confirm_timeout": (0, 30 * DAY), "wait": (0, DAY), "limit": (1, 1000), "timeout": (0.1, DAY), "max_backoff": (0.01, DAY)}
+CREDENTIALS = ("token", "username", "password")
+CONNECTION = (
+    "exporter_url",
+    *CREDENTIALS,
+    "validate_certs",
+    "ca_file",
+    "client_cert",
+    "client_key",
+    "use_proxy",
+    "proxy_url",
+    "timeout",
+    "retries",
+)
 MAX_WAIT = 60
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 JUDGED_ANEW = ("worsened", "eased")
 FIRST_PAUSE = 0.5
 WAIT_WHILE_HOLDING = 2
-NO_ARGUMENTS_OF_OURS = ("_source_name", "source_name", "eda_feedback_queue", "feedback_queue")
+TAKEN_TIMEOUT = 5.0
+FEEDBACK_TIMEOUT = 30.0
+LOOK_EVERY = 0.05
+FEEDBACK_QUEUES = ("eda_feedback_queue", "feedback_queue")
+NO_ARGUMENTS_OF_OURS = ("_source_name", "source_name", *FEEDBACK_QUEUES)
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+GROUPS_OF_ALL = ("all", "ungrouped")
+NO_HOST = "~(?!)"
+TEMPLATE_BEGINS = re.compile(r"\{(?=[{%#])")
 
 
 class CursorLost(Exception):
@@ -148,6 +214,10 @@ class Refused(Exception):
     """The exporter answered with an error, or with what is no page of changes."""
 
 
+class CursorUnreadable(Exception):
+    """The file of the cursor is there and holds none."""
+
+
 class CursorFile:
     """Keeps the cursor, so that a restart goes on where it was; without a path it keeps nothing."""
 
@@ -155,17 +225,22 @@ class CursorFile:
         self._path = path
 
     def read(self) -> str | None:
-        """Return the saved cursor, if there is one."""
+        """Return the saved cursor, if there is one.
+
+        :raises CursorUnreadable: if nobody can tell what was saved.
+        """
         if not self._path:
             return None
         try:
             with open(self._path, encoding="utf-8") as file:
-                return json.load(file)["cursor"]
+                cursor = json.load(file)["cursor"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
-            log.warning("The cursor in %s cannot be read; starting without it", self._path)
-            return None
+            raise CursorUnreadable from None
+        if not isinstance(cursor, str):
+            raise CursorUnreadable
+        return cursor
 
     def write(self, cursor: str) -> None:
         """Save the cursor atomically. A failure is logged: events matter more than their bookmark."""
@@ -174,11 +249,66 @@ class CursorFile:
         folder = os.path.dirname(os.path.abspath(self._path))
         try:
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=".cursor-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"cursor": cursor}, file)
-            os.replace(temporary, self._path)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump({"cursor": cursor}, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, self._path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
         except OSError as error:
             log.warning("The cursor cannot be written to %s: %s", self._path, error.strerror)
+
+
+class Engine:
+    """The rule engine: hands it events, and tells which it took.
+
+    ansible-rulebook wraps its queue, for filters, and fetches from the inner one in the same step in which it matches the rules.
+    """
+
+    def __init__(self, queue: Any, feedback: Any) -> None:
+        self._queue = queue
+        self._inner = getattr(queue, "queue", queue)
+        self._feedback = feedback
+
+    async def give(self, event: dict[str, Any]) -> None:
+        """Put the event into the queue; waits while that is full. With feedback, waits for the engine's answer, too."""
+        if self._feedback is None:
+            await self._queue.put(event)
+            return
+        while not self._feedback.empty():
+            self._feedback.get_nowait()
+        await self._queue.put(event)
+        # A filter may have dropped it: nothing was put into the queue, and nobody will answer.
+        if not self._fetched():
+            await self._answer()
+
+    async def took_all(self) -> bool:
+        """Whether the engine took all that it was given; waits a moment for it."""
+        ends = time.monotonic() + TAKEN_TIMEOUT
+        while not self._fetched():
+            if time.monotonic() > ends:
+                return False
+            await asyncio.sleep(LOOK_EVERY)
+        return True
+
+    def _fetched(self) -> bool:
+        return bool(self._inner.empty()) if hasattr(self._inner, "empty") else True
+
+    async def _answer(self) -> None:
+        while not self._fetched() and self._feedback.empty():
+            await asyncio.sleep(LOOK_EVERY)
+        try:
+            await asyncio.wait_for(self._feedback.get(), FEEDBACK_TIMEOUT)
+        except asyncio.TimeoutError:
+            raise NotTaken from None
+
+
+class NotTaken(Exception):
+    """The engine fetched an event and did not acknowledge it."""
 
 
 class Feed:
@@ -240,37 +370,46 @@ class Feed:
             return reply.status, {}
 
 
-class Held:
-    """A change whose issue is not confirmed yet."""
+class Bookmark:
+    """A place in the feed: ``number`` tells which of two comes first, ``cursor`` what to ask for the changes after it."""
 
-    def __init__(self, change: dict[str, Any], cursor: str | None, until: float) -> None:
-        self.change = change
+    def __init__(self, number: int, cursor: str | None) -> None:
+        self.number = number
         self.cursor = cursor
+
+
+class Held:
+    """A change whose issue is not confirmed yet; ``before`` is the place before it."""
+
+    def __init__(self, change: dict[str, Any], before: Bookmark, until: float) -> None:
+        self.change = change
+        self.before = before
         self.until = until
 
 
 class Source:
     """From the feed to the queue, for ever."""
 
-    def __init__(self, options: dict[str, Any], feed: Feed, queue: Any) -> None:
+    def __init__(self, options: dict[str, Any], feed: Feed, queue: Any, feedback: Any = None) -> None:
         self._options = options
         self._feed = feed
-        self._queue = queue
+        self._engine = Engine(queue, feedback)
         self._file = CursorFile(options["cursor_file"])
-        start = options["start"]
-        self._cursor = self._file.read() or (None if start == "oldest" else start)
+        self._at = Bookmark(0, None)
         self._saved: str | None = None
         self._held: dict[str, Held] = {}
         self._told: dict[str, dict[str, Any]] = {}
+        self._given: Bookmark | None = None  # before the first event that the engine has not taken yet
+        self._refused: Bookmark | None = None  # before the first event that it did not acknowledge
         self._failures = 0
 
     async def run(self) -> None:
         """Follow the feed; only a cancellation ends it."""
+        await self._begin()
         while True:
             begun = time.monotonic()
-            wait = min(self._options["wait"], WAIT_WHILE_HOLDING) if self._held else self._options["wait"]
             try:
-                page = await self._feed.page(self._cursor, wait)
+                page = await self._feed.page(self._at.cursor, self._wait())
                 await self._take(page)
                 await self._look_at_held()
                 await self._save()
@@ -285,11 +424,36 @@ class Source:
                 self._failures = 0
                 await self._breathe(page, time.monotonic() - begun)
 
+    async def _begin(self) -> None:
+        start = self._options["start"]
+        saved = None
+        try:
+            saved = self._file.read()
+        except CursorUnreadable:
+            log.error(
+                "The cursor in %s cannot be read; starting without it, changes may be missed",
+                self._options["cursor_file"],
+            )
+            await self._give({"change": "gap", "exporter_url": self._options["exporter_url"]}, self._at)
+        self._move(saved or (None if start == "oldest" else start))
+
+    def _move(self, cursor: str | None) -> None:
+        self._at = Bookmark(self._at.number + 1, cursor)
+
+    def _wait(self) -> int:
+        """Return how long the next question may wait: not at all before there is a cursor to save."""
+        if self._at.cursor in (None, "latest"):
+            return 0
+        unfinished = self._held or self._given is not None
+        return min(self._options["wait"], WAIT_WHILE_HOLDING) if unfinished else self._options["wait"]
+
     async def _take(self, page: dict[str, Any]) -> None:
         for change in page["items"]:
             if isinstance(change, dict) and isinstance(change.get("issue"), dict):
                 await self._take_change(change)
-        self._cursor = page["next_cursor"]
+                if isinstance(change.get("id"), str):
+                    self._move(change["id"])
+        self._move(page["next_cursor"])
         if len(page["items"]) < self._options["limit"]:
             # The feed is read to its end, with all that was in it when held issues were looked at.
             self._told.clear()
@@ -302,11 +466,11 @@ class Source:
             held.change = {**held.change, "issue": change["issue"]}
         elif self._is_to_be_held(change):
             until = time.monotonic() + self._options["confirm_timeout"]
-            self._held.setdefault(fingerprint, Held(change, self._cursor, until))
+            self._held.setdefault(fingerprint, Held(change, self._at, until))
         elif not self._is_told(change):
             if change.get("change") == "fixed":
                 self._held.pop(fingerprint, None)
-            await self._put(change)
+            await self._put(change, self._at)
 
     def _is_to_be_held(self, change: dict[str, Any]) -> bool:
         return (
@@ -330,21 +494,42 @@ class Source:
             now = await self._feed.issue(held.change["issue"])
             if now is not None and now.get("fixed_at") is None and now.get("confirmed"):
                 self._told[fingerprint] = now
-                await self._put({**held.change, "issue": now})
+                await self._put({**held.change, "issue": now}, held.before)
             elif (now is None or now.get("fixed_at") is None) and time.monotonic() < held.until:
                 continue
             elif now is None or now.get("fixed_at") is None:
-                await self._put({**held.change, "issue": now or held.change["issue"]})
+                await self._put({**held.change, "issue": now or held.change["issue"]}, held.before)
             del self._held[fingerprint]
 
-    async def _put(self, change: dict[str, Any]) -> None:
+    async def _put(self, change: dict[str, Any], before: Bookmark) -> None:
         if self._is_wanted(change):
-            await self._queue.put({**change, "exporter_url": self._options["exporter_url"]})
+            event = {**without_templates(change), "exporter_url": self._options["exporter_url"]}
+            if self._options["limit_hosts"]:
+                event["meta"] = {"hosts": [host_pattern(change["issue"].get("server"))]}
+            await self._give(event, before)
+
+    async def _give(self, event: dict[str, Any], before: Bookmark) -> None:
+        if self._given is None or before.number < self._given.number:
+            self._given = before
+        try:
+            await self._engine.give(event)
+        except NotTaken:
+            log.error(
+                "The rule engine did not acknowledge the event %s; a restart will bring it again", event.get("id")
+            )
+            if self._refused is None or before.number < self._refused.number:
+                self._refused = before
 
     async def _save(self) -> None:
-        """Save where a restart has to go on: before the oldest change that is held back."""
-        oldest = next(iter(self._held.values()), None)
-        cursor = self._cursor if oldest is None else oldest.cursor
+        """Save where a restart has to go on: before the oldest change that is held back, or that the engine has not taken."""
+        if self._given is not None:
+            if await self._engine.took_all():
+                self._given = None
+            else:
+                log.info("The rule engine has not taken all events yet; the cursor stays before them")
+        waiting = [held.before for held in self._held.values()]
+        waiting += [place for place in (self._given, self._refused) if place is not None]
+        cursor = min([self._at, *waiting], key=lambda place: place.number).cursor
         if cursor not in (None, "latest", self._saved):
             await asyncio.to_thread(self._file.write, cursor)
             self._saved = cursor
@@ -356,8 +541,8 @@ class Source:
 
     async def _jump(self, oldest: str | None) -> None:
         log.warning("The exporter no longer keeps what came after the cursor; going on with the oldest change")
-        await self._queue.put({"change": "gap", "exporter_url": self._options["exporter_url"]})
-        self._cursor = oldest
+        await self._give({"change": "gap", "exporter_url": self._options["exporter_url"]}, self._at)
+        self._move(oldest)
 
     async def _pause(self) -> None:
         ceiling = min(self._options["max_backoff"], FIRST_PAUSE * 2 ** min(self._failures, 16))
@@ -376,6 +561,30 @@ class Source:
         )
 
 
+def without_templates(value: Any) -> Any:
+    """Return the value with no text in it that would begin a template: whoever names a server must not run code."""
+    if isinstance(value, str):
+        return TEMPLATE_BEGINS.sub("{ ", value)
+    if isinstance(value, list):
+        return [without_templates(one) for one in value]
+    if isinstance(value, dict):
+        return {without_templates(name): without_templates(one) for name, one in value.items()}
+    return value
+
+
+def host_pattern(name: Any) -> str:
+    """Return a pattern of Ansible's that matches the host of this name: a plain name stands for itself."""
+    if not isinstance(name, str) or not name or name in GROUPS_OF_ALL:
+        return NO_HOST
+    if PLAIN_NAME.fullmatch(name):
+        return name
+    # Each other character by its number: commas and colons would end the pattern.
+    escaped = "".join(
+        one if one.isascii() and (one.isalnum() or one in "_-") else "\\U{0:08x}".format(ord(one)) for one in name
+    )
+    return "~^{0}\\Z".format(escaped)
+
+
 def checked(args: dict[str, Any]) -> dict[str, Any]:
     """Return the options with their defaults.
 
@@ -385,21 +594,56 @@ def checked(args: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(given) - set(SCHEMA))
     if unknown:
         raise ValueError("patrolserver.monitoring.issues does not know {0}".format(", ".join(unknown)))
-    options = {}
-    for name, option in SCHEMA.items():
-        value = given.get(name)
-        options[name] = option.get("default") if value is None or value == "" else _typed(name, option, value)
-    if isinstance(given.get("change"), (list, str)) and not options["change"]:
+    given = {**_environment(given), **{name: value for name, value in given.items() if not _is_unset(value)}}
+    options = {
+        name: _typed(name, option, given[name]) if name in given else option.get("default")
+        for name, option in SCHEMA.items()
+    }
+    if isinstance(args.get("change"), (list, str)) and not options["change"]:
         raise ValueError("change is empty, so that nothing would ever make an event; leave it out for its default")
-    url = urlsplit(options["exporter_url"])
-    if url.scheme not in ("http", "https") or not url.hostname or "/api/" in url.path:
-        raise ValueError("exporter_url has to be like https://exporter.example.org, without the path of the API")
-    if options["username"] and options["token"]:
-        raise ValueError("token and username exclude each other")
-    if not options["username"]:
-        options["token"] = options["token"] or os.environ.get("PATROLSERVER_EXPORTER_TOKEN") or None
+    _check_connection(options)
+    _check_files(options)
     options["wait"] = min(options["wait"], MAX_WAIT)
     return options
+
+
+def _is_unset(value: Any) -> bool:
+    return value is None or value == ""
+
+
+def _environment(given: dict[str, Any]) -> dict[str, str]:
+    """Return what the environment says of the connection. Who names credentials wants no others."""
+    named = any(not _is_unset(given.get(name)) for name in CREDENTIALS)
+    found = {}
+    for name in CONNECTION:
+        value = os.environ.get("PATROLSERVER_EXPORTER_{0}".format(name.replace("exporter_", "", 1).upper()))
+        if value and not (named and name in CREDENTIALS):
+            found[name] = value
+    return found
+
+
+def _check_connection(options: dict[str, Any]) -> None:
+    url = urlsplit(options["exporter_url"])
+    if url.scheme not in ("http", "https") or not url.hostname or "/api/" in url.path + "/" or "@" in url.netloc:
+        raise ValueError(
+            "exporter_url has to be like https://exporter.example.org, without the path of the API; credentials have options of their own"
+        )
+    if options["username"] and options["token"]:
+        raise ValueError("token and username exclude each other")
+    for one, other in (("username", "password"), ("client_cert", "client_key")):
+        if bool(options[one]) != bool(options[other]):
+            raise ValueError("{0} and {1} go together".format(one, other))
+
+
+def _check_files(options: dict[str, Any]) -> None:
+    for name in ("ca_file", "client_cert", "client_key"):
+        if options[name] and not os.access(options[name], os.R_OK):
+            raise ValueError("{0}: {1} is not there, or cannot be read".format(name, options[name]))
+    folder = os.path.dirname(os.path.abspath(options["cursor_file"] or "."))
+    if options["cursor_file"] and (os.path.isdir(options["cursor_file"]) or not os.access(folder, os.W_OK | os.X_OK)):
+        raise ValueError(
+            "cursor_file: {0} has to be a file in a folder that is there and writable".format(options["cursor_file"])
+        )
 
 
 def _typed(name: str, option: dict[str, Any], value: Any) -> Any:
@@ -415,18 +659,30 @@ def _typed(name: str, option: dict[str, Any], value: Any) -> Any:
         if word not in TRUE + FALSE:
             raise ValueError("{0} has to be true or false, not {1!r}".format(name, value))
         return word in TRUE
-    if kind == "str":
-        if not isinstance(value, str):
-            raise ValueError("{0} has to be text".format(name))
-        return value
+    if kind in ("str", "path"):
+        return _text(name, kind, value)
     try:
         number = (int if kind == "int" else float)(str(value))
     except ValueError:
         raise ValueError("{0} has to be a number, not {1!r}".format(name, value)) from None
-    lowest, highest = BOUNDS[name]
-    if not lowest <= number <= highest:  # Neither holds for NaN.
-        raise ValueError("{0} has to be from {1} to {2}, not {3}".format(name, lowest, highest, value))
+    if not option["minimum"] <= number <= option["maximum"]:  # Neither holds for NaN.
+        raise ValueError(
+            "{0} has to be from {1} to {2}, not {3}".format(name, option["minimum"], option["maximum"], value)
+        )
     return number
+
+
+def _text(name: str, kind: str, value: Any) -> str:
+    # ansible-rulebook makes numbers of variables that look like one.
+    if isinstance(value, int) and not isinstance(value, bool) and name in CREDENTIALS:
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError("{0} has to be text".format(name))
+    # Files and vaulted texts end in a line break.
+    text = value.strip() if name in ("exporter_url", "token") else value.rstrip("\r\n")
+    if any(ord(one) < 32 or ord(one) == 127 for one in text):
+        raise ValueError("{0} has a control character in it".format(name))
+    return os.path.expanduser(text) if kind == "path" else text
 
 
 def _chosen(name: str, choices: list[str], value: Any) -> list[str]:
@@ -439,30 +695,44 @@ def _chosen(name: str, choices: list[str], value: Any) -> list[str]:
     return list(values)
 
 
-def session_of(options: dict[str, Any]) -> aiohttp.ClientSession:
-    """Return a session with credentials, certificates and time-outs."""
-    trust: ssl.SSLContext | bool = True
+def trust_of(options: dict[str, Any]) -> ssl.SSLContext:
+    """Return which certificates are trusted, and the one to show."""
+    context = ssl.create_default_context(cafile=options["ca_file"])
     if not options["validate_certs"]:
-        trust = False
-    elif options["ca_file"]:
-        trust = ssl.create_default_context(cafile=options["ca_file"])
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if options["client_cert"]:
+        context.load_cert_chain(options["client_cert"], options["client_key"])
+    return context
+
+
+def session_of(options: dict[str, Any]) -> aiohttp.ClientSession:
+    """Return a session with credentials, certificates and time-outs.
+
+    :raises ValueError: if a certificate is none.
+    """
+    try:
+        trust = trust_of(options)
+    except (ssl.SSLError, OSError):
+        raise ValueError("ca_file, client_cert and client_key have to be files in PEM; one of them is not") from None
     headers = {"Accept": "application/json"}
     if options["token"]:
         headers["Authorization"] = "Bearer {0}".format(options["token"])
     return aiohttp.ClientSession(
         headers=headers,
-        auth=aiohttp.BasicAuth(options["username"], options["password"] or "") if options["username"] else None,
+        auth=aiohttp.BasicAuth(options["username"], options["password"]) if options["username"] else None,
         connector=aiohttp.TCPConnector(ssl=trust),
         timeout=aiohttp.ClientTimeout(total=options["wait"] + options["timeout"]),
-        trust_env=options["proxy_url"] is None,
+        trust_env=options["use_proxy"] and options["proxy_url"] is None,
     )
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     """Follow the feed; ansible-rulebook calls this."""
     options = checked(args)
+    feedback = next((args[name] for name in FEEDBACK_QUEUES if args.get(name) is not None), None)
     async with session_of(options) as session:
-        await Source(options, Feed(options, session), queue).run()
+        await Source(options, Feed(options, session), queue, feedback).run()
 
 
 if __name__ == "__main__":
