@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 COLLECTION = ROOT / "ansible_collection"
@@ -140,3 +145,34 @@ def pythons() -> list[str]:
     """The Pythons of this machine that can have them: the oldest has the oldest core, the newest the newest."""
     script = [str(ROOT / "scripts" / "ansible-pythons")]
     return subprocess.run(script, check=True, stdout=subprocess.PIPE, timeout=60).stdout.decode().split()
+
+
+def java_home(java: str) -> str:
+    """What ansible-rulebook wants in JAVA_HOME, from the path of the program."""
+    return str(Path(java).resolve().parents[1])
+
+
+@contextmanager
+def rulebook(ansible: Ansible, inventory: Path, *flags: str, ends: str = "well", **variables: Any) -> Iterator[Path]:
+    """Run the collection's rulebook in the background; yields the file with what it says."""
+    output, extra = ansible.folder / "rulebook.log", ansible.folder / "variables.yml"
+    extra.write_text(json.dumps(variables))
+    process = ansible.start(
+        "ansible-rulebook",
+        "--rulebook=patrolserver.monitoring.critical_issue",
+        f"--inventory={inventory}",
+        f"--vars={extra}",
+        "--verbose",
+        *flags,
+        output=output,
+    )
+    try:
+        yield output
+        assert process.poll() is None, output.read_text()
+    finally:
+        process.send_signal(signal.SIGKILL if ends == "killed" else signal.SIGINT)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()

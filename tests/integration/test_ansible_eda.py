@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import signal
 import socket
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 import yaml
-from tests.harness.ansible import COLLECTION, Ansible, virtual_environments
+from tests.harness.ansible import COLLECTION, Ansible, java_home, rulebook, virtual_environments
 from tests.harness.process import TOKEN, Exporter
 from tests.harness.waiting import eventually
 
@@ -67,9 +65,8 @@ def order(simulator: Simulator, path: str, /, **body: Any) -> None:
 
 @pytest.fixture
 def ansible(tmp_path: Path, require_program: Callable[[str], str]) -> Ansible:
-    java = require_program("java")
-    home = os.path.dirname(os.path.dirname(os.path.realpath(java)))  # noqa: PTH120  # Two levels up of a real path.
-    return Ansible(virtual_environments() / "tools" / "bin", tmp_path / "controller", {"JAVA_HOME": home})
+    environ = {"JAVA_HOME": java_home(require_program("java"))}
+    return Ansible(virtual_environments() / "tools" / "bin", tmp_path / "controller", environ)
 
 
 @dataclass(frozen=True)
@@ -103,32 +100,6 @@ def remediation(ansible: Ansible, names: list[str], **others: dict[str, Any]) ->
     hosts = {name: {"remediate_tasks": tasks, "traces": str(traces)} for name in names}
     hosts |= {name: {"traces": str(traces)} | variables for name, variables in others.items()}
     return Remediation(ansible.inventory(hosts), traces)
-
-
-@contextmanager
-def rulebook(ansible: Ansible, inventory: Path, *flags: str, ends: str = "well", **variables: Any) -> Iterator[Path]:
-    """Run the collection's rulebook in the background; yields the file with what it says."""
-    output, extra = ansible.folder / "rulebook.log", ansible.folder / "variables.yml"
-    extra.write_text(json.dumps(variables))
-    process = ansible.start(
-        "ansible-rulebook",
-        "--rulebook=patrolserver.monitoring.critical_issue",
-        f"--inventory={inventory}",
-        f"--vars={extra}",
-        "--verbose",
-        *flags,
-        output=output,
-    )
-    try:
-        yield output
-        assert process.poll() is None, output.read_text()
-    finally:
-        process.send_signal(signal.SIGKILL if ends == "killed" else signal.SIGINT)
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-            process.wait()
 
 
 def test_a_new_critical_issue_starts_the_remediation_also_after_a_restart_of_the_exporter(

@@ -11,6 +11,8 @@ short_description: Make an inventory of the servers that the exporter knows
 version_added: 0.1.0
 description:
   - Makes a host of each server, with its counts, states and the age of its data as variables.
+  - Each host has its name at PatrolServer in the variable C(patrolserver_server), whatever the host is called. All playbooks of this collection go by
+    that variable. Hosts of other inventories that PatrolServer calls otherwise need it, too.
   - Its source is a file whose name ends in C(patrolserver.yml) or C(patrolserver.yaml).
   - An error is an error. An exporter that cannot be reached, refuses, or never had an answer of an account's API does not make an empty inventory.
 author:
@@ -49,13 +51,21 @@ options:
     default: []
   hostname:
     description:
-      - What the hosts are called, V(name), V(id), or V(account_name) for the account, a dot and the name.
-      - Two servers of one name are an error.
+      - What the hosts are called, V(name), V(id), or V(account_name) for the account, a dot and the name. See O(hostnames) for anything else.
+      - Two servers of the same name are an error.
     type: str
     choices: [name, id, account_name]
     default: name
+  hostnames:
+    description:
+      - What the hosts are called, if it is not for O(hostname) to say. Expressions over the host's variables, like V(patrolserver_name | split('.') |
+        first), of which the first one that is not empty and can be evaluated gives the name.
+      - A server for which none of them does, and two servers for which they give the same name, are errors.
+    type: list
+    elements: str
+    default: []
   variable_prefix:
-    description: What the variables' names start with.
+    description: What the variables' names start with. It does not hold for C(patrolserver_server).
     type: str
     default: patrolserver_
   max_age:
@@ -74,6 +84,8 @@ exporter_url: https://exporter.example.org
 token: "{{ lookup('ansible.builtin.env', 'EXPORTER_TOKEN') }}"
 cache: true
 strict: true
+hostnames:
+  - patrolserver_name | split('.') | first
 compose:
   ansible_host: patrolserver_name
 groups:
@@ -88,7 +100,7 @@ import hashlib
 import json
 import time
 
-from ansible.errors import AnsibleParserError
+from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import moment, seconds
@@ -98,6 +110,8 @@ from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.connection
 
 SUFFIXES = ("patrolserver.yml", "patrolserver.yaml")
 FILTERS = ("account", "servers", "severity", "kind")
+# Which name a host has at PatrolServer, in every inventory and playbook.
+NAME_VARIABLE = "patrolserver_server"
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -115,11 +129,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._read_config_data(path)
         try:
             servers = self._cached(path, cache)
-            names = self._names(servers)
+            variables = [self._variables(server) for server in servers]
+            names = self._names(servers, variables)
         except PatrolServerError as error:
             raise AnsibleParserError("patrolserver.monitoring.servers: {0}".format(error)) from None
-        for name, server in zip(names, servers):
-            self._add(name, server)
+        for name, values in zip(names, variables):
+            self._add(name, values)
 
     def _cached(self, path: str, cache: bool) -> list:
         connection = connection_of(self, self._rendered)
@@ -182,27 +197,43 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if max_age is not None and time.time() - moment(last) > seconds(max_age, "max_age"):
                 raise PatrolServerError("the last list of servers of account {0} is of {1}".format(account["name"], last))
 
-    def _names(self, servers: list) -> list:
-        made = {
-            "name": lambda server: server["name"],
-            "id": lambda server: str(server["id"]),
-            "account_name": lambda server: "{0}.{1}".format(server["account"], server["name"]),
-        }[self.get_option("hostname")]
-        names = [made(server) for server in servers]
+    def _variables(self, server: dict) -> dict:
+        prefix = self.get_option("variable_prefix")
+        return {**{prefix + key: value for key, value in server.items()}, NAME_VARIABLE: server["name"]}
+
+    def _names(self, servers: list, variables: list) -> list:
+        if self.get_option("hostnames"):
+            names = [self._name(values) for values in variables]
+            cure = "let hostnames give each a name of its own"
+        else:
+            made = {
+                "name": lambda server: server["name"],
+                "id": lambda server: str(server["id"]),
+                "account_name": lambda server: "{0}.{1}".format(server["account"], server["name"]),
+            }[self.get_option("hostname")]
+            names = [made(server) for server in servers]
+            cure = "set hostname to account_name or id, or use hostnames"
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
-            raise PatrolServerError(
-                "several servers are called {0}; set hostname to account_name or id".format(", ".join(twice[:5]))
-            )
+            raise PatrolServerError("several servers are called {0}; {1}".format(", ".join(twice[:5]), cure))
         if "" in names:
             raise PatrolServerError("a server has no name; set hostname to id")
         return names
 
-    def _add(self, name: str, server: dict) -> None:
+    def _name(self, values: dict) -> str:
+        for expression in self.get_option("hostnames"):
+            try:
+                name = self._compose(expression, values)
+            except AnsibleError:
+                continue
+            if name is not None and str(name):
+                return str(name)
+        raise PatrolServerError("hostnames give no name to server {0}".format(values[NAME_VARIABLE]))
+
+    def _add(self, name: str, values: dict) -> None:
         self.inventory.add_host(name)
-        prefix = self.get_option("variable_prefix")
-        for key, value in server.items():
-            self.inventory.set_variable(name, prefix + key, value)
+        for key, value in values.items():
+            self.inventory.set_variable(name, key, value)
         variables = self.inventory.get_host(name).get_vars()
         strict = self.get_option("strict")
         self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
