@@ -11,6 +11,7 @@ short_description: Read the issues of servers from the exporter
 version_added: 0.1.0
 description:
   - Returns the issues of the servers that the terms name, with all filters of the exporter's API.
+  - A name or an id that no server has is an error, unless O(state) asks for what is fixed; a glob may match none.
   - An exporter that cannot be reached is an error, never an empty list, unless the lookup is told to ignore errors.
 author:
   - The patrolserver-exporter founders (!UNKNOWN)
@@ -99,6 +100,8 @@ class LookupModule(LookupBase):
         try:
             exporter = Exporter(connection_of(self))
             exporter.check_accounts(selection["account"])
+            if selection["state"] == "open":
+                exporter.check_named(selection)
             return list(exporter.issues(selection))
         except PatrolServerError as error:
             raise AnsibleLookupError("patrolserver.monitoring.issues: {0}".format(error)) from None

@@ -40,6 +40,31 @@ class Exporter:
                 )
             )
 
+    def unknown_of(self, selection: dict) -> list:
+        """Return the names, ids and globs of a selection that no server has."""
+        wanted = selection.get("servers") or []
+        chosen = {"servers": wanted, "account": selection.get("account") or []}
+        servers = list(self.servers(chosen)) if wanted else []
+        there = {str(server["name"]).lower().rstrip(".") for server in servers} | {str(server["id"]) for server in servers}
+        return [
+            name
+            for name in wanted
+            if str(server_reference(name)).lower() not in there
+            and not (is_glob(name) and any(self.servers({**chosen, "servers": [name]})))
+        ]
+
+    def check_named(self, selection: dict) -> None:
+        """Refuse names and ids that no server has: of a mistyped one nothing is known, which looks like nothing found.
+
+        :raises InvalidInput: which names them.
+        """
+        named = [name for name in selection.get("servers") or [] if not is_glob(name)]
+        missing = self.unknown_of({**selection, "servers": named})
+        if missing:
+            raise InvalidInput(
+                "servers: the exporter has no server {0}; check the name".format(", ".join(map(repr, map(str, missing))))
+            )
+
     def servers(self, selection: dict, page: int = PAGE):
         """Yield the servers that the selection names, each once."""
         yield from self._in_chunks("/api/v1/servers", selection, SERVER_FILTERS, page, ("account", "id"))
@@ -119,6 +144,11 @@ def server_reference(text: str) -> int | str:
     if not written:
         raise InvalidInput("servers: a server's name is empty")
     return int(written) if written.isascii() and written.isdigit() else written
+
+
+def is_glob(text: object) -> bool:
+    """Tell whether a text may stand for other names than itself."""
+    return any(character in str(text) for character in "*?[")
 
 
 def _member(body: object, name: str, kind: type = dict):

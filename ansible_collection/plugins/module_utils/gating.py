@@ -103,7 +103,7 @@ class Gate:
         bound, pause = (seconds(params[name], name) for name in ("wait_timeout", "poll_interval"))
         since = moment(params["scanned_after"], "scanned_after") if params["scanned_after"] else None
         wait = Wait(exporter, bound, pause)
-        if not (params["wait_for_scan"] or params["refresh"]) or wait.unknown_of(self._selection()):
+        if not (params["wait_for_scan"] or params["refresh"]) or exporter.unknown_of(self._selection()):
             # Of a server that nobody knows there is nothing to wait for: the verdict says so at once.
             return
         if params["wait_for_scan"]:

@@ -11,7 +11,6 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
     PatrolServerError,
     TimedOut,
 )
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import server_reference
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.scanning import PASSING, Clock
 
 
@@ -24,17 +23,6 @@ class Wait:
         self._pause = max(pause, 0.05)
         self._clock = clock or Clock()
         self._begun = self._clock.elapsed()
-
-    def unknown_of(self, selection: dict) -> list:
-        """Return the names, ids and globs of a selection that no server has. Waiting does not make a mistyped name right."""
-        servers = list(self._exporter.servers(selection))
-        named = {str(server["name"]).lower().rstrip(".") for server in servers} | {str(server["id"]) for server in servers}
-        return [
-            name
-            for name in selection.get("servers") or []
-            if str(server_reference(name)).lower() not in named
-            and not (_is_glob(name) and any(self._exporter.servers({**selection, "servers": [name]})))
-        ]
 
     def refresh(self, selection: dict) -> int:
         """Have every selected server polled now, and wait for all of it; returns how many were asked for.
@@ -144,10 +132,6 @@ def _is_under_way(server: dict, since: float | None) -> bool:
 
 def _is_over(operation: dict) -> bool:
     return operation.get("state") in ("done", "failed")
-
-
-def _is_glob(name: object) -> bool:
-    return any(character in str(name) for character in "*?[")
 
 
 def _moment(text: str | None) -> float | None:

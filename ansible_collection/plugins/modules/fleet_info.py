@@ -12,6 +12,7 @@ short_description: Read servers with their counts, states and the age of their d
 version_added: 0.1.0
 description:
   - Reads what the exporter knows of each server, page by page, and adds it up.
+  - A name or an id in O(servers) that no server has is an error; a glob may match none.
   - A server that was never polled successfully has no counts and is listed in RV(unpolled), so that it does not look clean.
 author:
   - The patrolserver-exporter founders (!UNKNOWN)
@@ -179,6 +180,7 @@ def main() -> None:
         max_age = seconds(module.params["max_age"], "max_age")
         exporter = Exporter(module.params)
         exporter.check_accounts(module.params["account"])
+        exporter.check_named(module.params)
         answer = summary(list(exporter.servers(module.params, module.params["page_size"])), max_age)
         answer["accounts"] = exporter.status()["accounts"]
         module.exit_json(changed=False, **answer)

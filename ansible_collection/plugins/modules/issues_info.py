@@ -13,7 +13,9 @@ version_added: 0.1.0
 description:
   - Reads the issues that the exporter knows, with all filters of its API, page by page.
   - Values within one filter are alternatives; different filters have to hold together.
-  - A server that nobody knows has no issues here. To make a decision, use M(patrolserver.monitoring.gate), which treats it as unknown.
+  - A name or an id in O(servers) that no server has is an error, unless O(state) asks for what is fixed, also on servers that are gone. A glob may
+    match none.
+  - To make a decision, use M(patrolserver.monitoring.gate), which knows what nobody can vouch for.
 author:
   - The patrolserver-exporter founders (!UNKNOWN)
 extends_documentation_fragment:
@@ -150,6 +152,8 @@ def read(params: dict) -> dict:
         raise InvalidInput("limit: it has to be 0, for all, or more, not {0}".format(params["limit"]))
     exporter = Exporter(params)
     exporter.check_accounts(params["account"])
+    if params["state"] == "open":
+        exporter.check_named(params)
     issues, truncated = [], False
     for issue in exporter.issues(params, params["page_size"]):
         if params["limit"] and len(issues) == params["limit"]:

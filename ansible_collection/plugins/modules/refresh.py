@@ -107,7 +107,7 @@ def refresh(params: dict, dry: bool, result: dict) -> None:
     exporter = Exporter(params)
     exporter.check_accounts(account)
     wait, selection = Wait(exporter, bound, pause), {"servers": params["servers"], "account": account}
-    unknown = wait.unknown_of(selection)
+    unknown = exporter.unknown_of(selection)
     if unknown:
         raise InvalidInput("servers: the exporter has no server {0}; check the name".format(", ".join(map(repr, unknown))))
     if dry:
