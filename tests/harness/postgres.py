@@ -38,8 +38,10 @@ def find_programs() -> Path | None:
 class PostgresCluster(Program):
     """A server that only its socket's folder leads to. PostgreSQL refuses root, so as root it runs as ``postgres``."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, primary: PostgresCluster | None = None) -> None:
+        """A standby, if it has a primary: as that one is when the standby starts, and behind it from then on."""
         self._programs = programs
+        self._primary = primary
         self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self._data = self._folder / "data"
         self._databases = 0
@@ -47,19 +49,44 @@ class PostgresCluster(Program):
     def __enter__(self) -> Self:
         if os.geteuid() == 0:
             shutil.chown(self._folder, "postgres", "postgres")
-        self._run("initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale")
+        if self._primary is not None:
+            source = str(self._primary.folder)
+            self._run("pg_basebackup", "-D", str(self._data), "-h", source, "-U", _USER, "-c", "fast", "--no-sync")
+            self._run("touch", str(self._data / "standby.signal"))
+        else:
+            self._run(
+                "initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale"
+            )
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.has_ended:
+            self.stop_at_once()
+        shutil.rmtree(self._folder)
+
+    @property
+    def folder(self) -> Path:
+        """Where its socket is, which URLs name as its host."""
+        return self._folder
+
+    def stop_at_once(self) -> None:
+        """End it as a crash does."""
+        self._run("pg_ctl", "stop", "-D", str(self._data), "-m", "immediate")
+        self.wait(30)
+
+    def start(self) -> None:
+        """Start it, again if it was stopped."""
         settings = [
             part for setting in (*_SETTINGS, f"unix_socket_directories={self._folder}") for part in ("-c", setting)
         ]
         command = self._command("postgres", "-D", str(self._data), *settings)
         self.launch(command, log_file=self._folder / "log", folder=self._folder)
         self.await_start(self._answers)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._run("pg_ctl", "stop", "-D", str(self._data), "-m", "immediate")
-        self.wait(30)
-        shutil.rmtree(self._folder)
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self.execute("SELECT pg_promote()")
 
     def create_database(self) -> str:
         """The URL of a new, empty database."""
@@ -91,7 +118,8 @@ class PostgresCluster(Program):
         return True
 
     def _command(self, program: str, *arguments: str) -> Sequence[str]:
-        command = [str(self._programs / program), *arguments]
+        found = self._programs / program
+        command = [str(found) if found.exists() else program, *arguments]
         if os.geteuid() == 0:
             return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *command]
         return command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +14,18 @@ from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue
 
 from patrolserver_exporter.issues.model import Change, ChangeKind
+from patrolserver_exporter.store import history
+from patrolserver_exporter.store.tables import changes, feed
 from patrolserver_exporter.sync import housekeeping
+from patrolserver_exporter.web.api import cursors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import sqlalchemy as sa
     from tests.harness.api import ServedApi
+
+    from patrolserver_exporter.store import Unit
 
 
 @pytest.fixture
@@ -30,6 +37,13 @@ def api(store_url: str) -> Iterator[ServedApi]:
 def happen(api: ServedApi, *names: str, at: float = 1000.0) -> None:
     changes = [Change(kind=ChangeKind.OPENED, at=at, issue=issue(name)) for name in names]
     api.store.run(lambda unit: tell(unit, "web1.example.org", changes))
+
+
+def execute(api: ServedApi, statement: sa.Executable) -> None:
+    def work(unit: Unit) -> None:
+        unit.connection.execute(statement)
+
+    api.store.run(work)
 
 
 def happen_one_by_one(api: ServedApi, mine: list[str]) -> None:
@@ -159,3 +173,63 @@ def test_a_malformed_cursor_is_refused(api: ServedApi, after: str) -> None:
     response = api.get(f"/changes?after={after}")
     assert response.status_code == 400
     assert "after" in response.json()["detail"]
+
+
+def begin_again(api: ServedApi) -> None:
+    api.store.run(lambda unit: history.begin_again(unit.connection, 1000.0))
+
+
+def test_a_cursor_of_another_history_is_gone(api: ServedApi) -> None:
+    """Where ids may have been given twice, an old cursor is refused; the one that the answer names goes on."""
+    happen(api, "a", "b")
+    old = [api.get("/changes?after=latest").json()["next_cursor"], api.get("/changes").json()["items"][0]["id"]]
+    begin_again(api)
+    happen(api, "c")
+    for cursor in old:
+        gone = api.get(f"/changes?after={cursor}")
+        assert gone.status_code == 410
+        assert names(api.get(f"/changes?after={gone.json()['oldest_cursor']}").json()) == ["a", "b", "c"]
+    latest = api.get("/changes?after=latest").json()["next_cursor"]
+    happen(api, "d")
+    assert names(api.get(f"/changes?after={latest}").json()) == ["d"]
+
+
+def test_a_reader_that_waits_hears_of_another_history(api: ServedApi) -> None:
+    """It is not left waiting with a cursor that counts no more."""
+    latest = api.get("/changes?after=latest").json()["next_cursor"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api.get, f"/changes?after={latest}&wait=30")
+        eventually(lambda: api.served.server.requests == 1, what="the reader")
+        begin_again(api)
+        assert waiting.result(20).status_code == 410
+
+
+def test_a_cursor_ahead_of_the_feed_is_gone(api: ServedApi) -> None:
+    """A state that was restored from a backup does not know it: what comes next would seem to be told already."""
+    happen(api, "a", "b")
+    ahead = api.get("/changes?after=latest").json()["next_cursor"]
+    execute(api, changes.delete().where(changes.c.id == 2))
+    assert api.get(f"/changes?after={ahead}").status_code == 410
+
+
+def test_ids_that_were_used_up_are_not_missing_changes(api: ServedApi) -> None:
+    """What a rolled back transaction leaves out of the numbers was not purged: a reader in front of it goes on."""
+    happen(api, "a", at=1000.0)
+    first = api.get("/changes?after=latest").json()["next_cursor"]
+
+    def skip(unit: Unit) -> None:
+        tell(unit, "web1.example.org", [Change(kind=ChangeKind.OPENED, at=5000.0, issue=issue("b"))])
+        unit.connection.execute(changes.update().where(changes.c.id == 2).values(id=7))
+
+    api.store.run(skip)
+    api.store.run(lambda unit: housekeeping.purge(unit, now=5000.0, retention=100.0))
+    assert names(api.get(f"/changes?after={first}").json()) == ["b"]
+
+
+def test_a_cursor_of_a_version_without_histories_holds_while_its_feed_goes_on(api: ServedApi) -> None:
+    """After the upgrade of a feed with changes it goes on; in a feed that was begun anew it is refused."""
+    happen(api, "a", "b")
+    old = cursors.write(cursors.ChangesCursor(1))
+    assert api.get(f"/changes?after={old}").status_code == 410
+    execute(api, feed.update().values(history=""))
+    assert names(api.get(f"/changes?after={old}").json()) == ["b"]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from patrolserver_exporter.store import files, tables
+from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.store import files, history, tables
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.lease import Lease
 from patrolserver_exporter.store.tables import check
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")
@@ -271,9 +272,31 @@ def _take_over(engine: sa.Engine, lease: Lease) -> None:
         if not is_leased:
             migrate(engine)
         lease.acquire(engine, described(engine))
+        migrate(engine)
+        with engine.begin() as connection:
+            committed = lease.fence(connection)
+            if history.follow_cluster(connection, _cluster(connection), SystemClock().now()):
+                log.warning(
+                    "The database is another one than before, or was failed over: all servers are polled, and are "
+                    "unknown to the gate until then"
+                )
+        committed()
     except sa.exc.OperationalError as error:
         raise _cannot_open(engine, error) from error
-    migrate(engine)
+
+
+def _cluster(connection: sa.Connection) -> str:
+    """Which PostgreSQL this is, and its timeline, which a failover or a restore changes, as a mark."""
+    return str(
+        connection.exec_driver_sql(
+            "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
+            "FROM pg_control_system()"
+        ).scalar_one()
+    )
+
+
+def _begin_again(connection: sa.Connection) -> None:
+    history.begin_again(connection, SystemClock().now())
 
 
 def _is_at(head: str, connection: sa.Connection) -> bool:
@@ -396,7 +419,7 @@ class Store:
         self._file = database_file(url)
         self._max_log_bytes = max_log_bytes
         self._lock = None if self._file is None else files.FileLock(self._file)
-        self._lease = Lease(runs_out=self._file is None, name=name)
+        self._lease = Lease(runs_out=self._file is None, name=name, on_setback=_begin_again)
         sound = False
         with contextlib.ExitStack() as undo:
             if self._file is not None and self._lock is not None:
@@ -430,15 +453,11 @@ class Store:
                 on_idle=lambda: self.submit(lambda _: None),
                 turn_timeout=turn_timeout,
                 check=self._lease.check,
+                reading=self._lease.reading,
             )
         except sa.exc.DBAPIError as error:
             engine.dispose()
             raise StoreUnavailable(f"Cannot open the store {redacted(url)} for reading: {error.orig}.") from error
-
-    @property
-    def is_exclusive(self) -> bool:
-        """No other process can use this store, so whatever was claimed in it is ours."""
-        return self._file is not None
 
     @staticmethod
     def _claim_file(file: Path, lock: files.FileLock) -> None:
@@ -483,6 +502,10 @@ class Store:
         if self._thread.trouble is None and failing is not None:
             return StoreTrouble(failing[0], f"The lease on the database cannot be renewed: {failing[1]}")
         return self._thread.trouble
+
+    def take_moved(self) -> bool:
+        """Whether the state is not what our commits made of it, so that it has to be read again; said once."""
+        return self._lease.take_moved()
 
     @property
     def lost(self) -> str | None:

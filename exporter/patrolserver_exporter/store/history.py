@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
-from patrolserver_exporter.store.tables import changes, seal, tallies, unseal, upsert
+from patrolserver_exporter.store.tables import accounts, changes, feed, seal, tallies, unseal, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +48,8 @@ class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
     kind: ChangeKind
     server: str
     issue: Issue
+    history: str = ""
+    """The feed's, in which the id counts."""
 
 
 _COUNTED = frozenset({ChangeKind.OPENED, ChangeKind.REOPENED, ChangeKind.WORSENED, ChangeKind.FIXED})
@@ -127,6 +130,7 @@ def tallies_of(connection: sa.Connection, account: str) -> list[Tally]:
 
 def changes_after(connection: sa.Connection, cursor: int, limit: int) -> list[StoredChange]:
     """Changes with an id above the cursor, in order."""
+    history = connection.execute(sa.select(feed.c.history)).scalar_one()
     rows = connection.execute(
         sa.select(changes.c.id, changes.c.at, changes.c.kind, changes.c.server, changes.c.document)
         .where(changes.c.id > cursor)
@@ -135,10 +139,62 @@ def changes_after(connection: sa.Connection, cursor: int, limit: int) -> list[St
     )
     return [
         StoredChange(
-            id=row.id, at=row.at, kind=ChangeKind(row.kind), server=row.server, issue=unseal(row.document, Issue)
+            id=row.id,
+            at=row.at,
+            kind=ChangeKind(row.kind),
+            server=row.server,
+            issue=unseal(row.document, Issue),
+            history=history,
         )
         for row in rows
     ]
+
+
+class FeedStanding(msgspec.Struct, frozen=True):
+    """Which feed it is, and what is kept of it."""
+
+    history: str
+    """A mark that changes when changes may be missing that were told before: ids are then given a second time."""
+    purged_to: int
+    """Changes up to this id may be gone."""
+    newest: int
+    """Of the last change; 0 while there is none. It is never purged."""
+
+
+def feed_standing(connection: sa.Connection) -> FeedStanding:
+    """Where the change feed stands."""
+    history, purged_to = connection.execute(sa.select(feed.c.history, feed.c.purged_to)).one()
+    oldest, newest = feed_bounds(connection)
+    # What is there is not purged, whatever was written. And what is not there need not be purged: a transaction that
+    # was rolled back used its ids up.
+    return FeedStanding(history, min(purged_to, max(oldest - 1, 0)), newest)
+
+
+def note_purge(connection: sa.Connection, ids: sa.Select[tuple[int]]) -> None:
+    """Changes with these ids, the oldest ones, are about to be removed."""
+    last = connection.execute(sa.select(sa.func.max(ids.subquery().c.id))).scalar()
+    if last is not None:
+        connection.execute(feed.update().values(purged_to=last))
+
+
+def begin_again(connection: sa.Connection, at: float) -> None:
+    """The database lost commits: the feed gets another history, and all accounts a catch-up poll since ``at``.
+
+    Deliveries that were acknowledged may be gone with them, and so may issues, as long as nothing was polled again.
+    """
+    connection.execute(feed.update().values(history=secrets.token_hex(4)))
+    connection.execute(accounts.update().values(catch_up_since=at))
+
+
+def follow_cluster(connection: sa.Connection, cluster: str, at: float) -> bool:
+    """Note which PostgreSQL this is, as a mark; True if it was another one before, so that all begins again."""
+    before = connection.execute(sa.select(feed.c.cluster)).scalar()
+    if before == cluster:
+        return False
+    connection.execute(feed.update().values(cluster=cluster))
+    if before is not None:
+        begin_again(connection, at)
+    return before is not None
 
 
 def feed_bounds(connection: sa.Connection) -> tuple[int, int]:

@@ -87,10 +87,13 @@ def boot_time() -> float:
 class Lease:
     """This process' lease on a database. Build it, `acquire` it, and `keep` it.
 
-    ``runs_out``: others may take it when it was not renewed for `LEASE` seconds. ``name`` is for people.
+    ``runs_out``: others may take it when it was not renewed for `LEASE` seconds. ``name`` is for people. ``on_setback``
+    is called in the first transaction after the database lost commits of ours.
     """
 
-    def __init__(self, *, runs_out: bool, name: str = "") -> None:
+    def __init__(
+        self, *, runs_out: bool, name: str = "", on_setback: Callable[[sa.Connection], None] = lambda _: None
+    ) -> None:
         self.owner = secrets.token_hex(16)
         self._runs_out = runs_out
         self._name = name
@@ -99,6 +102,8 @@ class Lease:
         """Of the last transaction of ours."""
         self._renewed_at = float("-inf")
         """When the last renewal that succeeded began, in seconds of `boot_time`."""
+        self._on_setback = on_setback
+        self._moved = False
         self._lost: str | None = None
         self._failing: tuple[float, str] | None = None
         """Since when renewals fail (monotonic seconds), and why the last one did."""
@@ -229,26 +234,58 @@ class Lease:
             raise LeaseLost(self._lost)
         began = boot_time()
         statement = _statements(connection.dialect.name).fence
-        if connection.execute(statement, {**self._mine, "version": self._version}).rowcount:
-            version = self._version + 1
-        else:
-            version = self._follow(connection) + 1
+        found = self._version
+        if not connection.execute(statement, {**self._mine, "version": found}).rowcount:
+            found = self._follow(connection)
 
         def committed() -> None:
-            self._version = version
+            self._moved = self._moved or found != self._version
+            self._version = found + 1
             self._renewed_at = max(self._renewed_at, began)
 
         return committed
 
     def _follow(self, connection: sa.Connection) -> int:
-        """The row is not as we left it: go on from there if it is still ours."""
+        """The row is not as we left it: go on from there if it is still ours. Returns its version."""
         found = _read(connection)
         if (found.owner, found.epoch) != (self.owner, self._epoch):
             raise self._told_lost(found)
         statement = _statements(connection.dialect.name).fence
         if not connection.execute(statement, {**self._mine, "version": found.version}).rowcount:
             raise self._told_lost(_read(connection))
+        if found.version < self._version:
+            log.error(
+                "The database went back to an earlier state, as after a failover to a standby that lacked the last "
+                "commits, or a restored backup: all servers are polled, and are unknown to the gate until then",
+                extra=log_fields(commits=self._version - found.version),
+            )
+            self._on_setback(connection)
+        else:
+            log.warning("A commit whose end was not heard took effect; everything is shown again")
         return found.version
+
+    def take_moved(self) -> bool:
+        """Whether the state is not what our commits made of it, so that it has to be read again; said once."""
+        moved, self._moved = self._moved, False
+        return moved
+
+    # Reading beside it
+
+    def reading(self) -> Callable[[sa.Connection], None]:
+        """Before a read's snapshot is taken: what is to be called first in it.
+
+        That raises `LeaseLost`, or `StoreUnavailable` where the snapshot lacks something that we have committed.
+        """
+        least = self._version
+
+        def vouch(connection: sa.Connection) -> None:
+            owner, epoch, version = connection.execute(_POSITION).one()
+            if (owner, epoch) != (self.owner, self._epoch):
+                raise self._told_lost(_read(connection))
+            if version < least:
+                raise StoreUnavailable("The database went back to an earlier state, which is being read again.")
+
+        return vouch
 
     @property
     def _mine(self) -> dict[str, object]:
@@ -364,6 +401,7 @@ def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
         )
 
 
+_POSITION = sa.select(leases.c.owner, leases.c.epoch, leases.c.version).where(leases.c.account == STORE)
 _LOCK_NOT_AVAILABLE = "55P03"
 
 

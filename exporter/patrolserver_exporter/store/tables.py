@@ -146,6 +146,16 @@ leases = sa.Table(
 )
 """Who may write (see ``lease``). The row without an account is for everything."""
 
+feed = sa.Table(
+    "feed",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("history", sa.Text, nullable=False),
+    sa.Column("purged_to", sa.BigInteger, nullable=False),
+    sa.Column("cluster", sa.Text),
+)
+"""Where the change feed stands: one row."""
+
 
 def insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An insert that can say ``ON CONFLICT`` in this dialect of SQL."""

@@ -417,7 +417,8 @@ class Readers:
 
     ``engine`` makes connections that cannot write, at most ``READERS``, whose transactions see one state. ``on_idle``
     is called when the last read ended while they are paused. ``check`` raises when what is read cannot be vouched for;
-    then nobody waits for a read any longer. Raises what the engine raises.
+    then nobody waits for a read any longer. ``reading`` is asked before a snapshot is taken; what it returns is called
+    first in it, and may refuse it. Raises what the engine raises.
     """
 
     def __init__(
@@ -426,9 +427,11 @@ class Readers:
         on_idle: Callable[[], object] = lambda: None,
         turn_timeout: float = TURN_TIMEOUT,
         check: Callable[[], None] = lambda: None,
+        reading: Callable[[], Callable[[sa.Connection], None]] = lambda: _nothing_first,
     ) -> None:
         self._engine = engine
         self._check = check
+        self._reading = reading
         self._on_idle = on_idle
         self._turn_timeout = turn_timeout
         self._files: list[sqlite3.Connection] = []
@@ -556,13 +559,19 @@ class Readers:
         if self._stopping:
             raise _closing()
         try:
+            vouch = self._reading()
             with self._engine.connect() as connection:
+                vouch(connection)
                 return work(connection)
         except sa.exc.DataError:
             # It is about what was asked for, and not about the store.
             raise
         except (sa.exc.DBAPIError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error
+
+
+def _nothing_first(_: sa.Connection) -> None:
+    """Whatever is read is as good as any."""
 
 
 class _Turn:

@@ -163,6 +163,8 @@ class Accounts:
         self._ready = False
         self._budgets: dict[str, Budgets] = {}
         """Of the configured accounts: a reload that starts one again must not let it make its calls twice."""
+        self._config: Config | None = None
+        """What the accounts run by."""
         self._unfinished: Config | None = None
         """What to go back to after a reload that the store did not let happen."""
         self.last_tick = clock.monotonic()
@@ -174,15 +176,18 @@ class Accounts:
 
     def start(self, config: Config) -> None:
         """Restore the series from the store and run the accounts."""
-        if self._store.is_exclusive:
-            released = self._store.run(deliveries.release_claims)
-            if released:
-                log.info(
-                    "Deliveries that were in work at the last stop are due again",
-                    extra=log_fields(deliveries=released),
-                )
+        self._release_claims()
         with self._lock:
             self._go_over_to(config)
+
+    def _release_claims(self) -> None:
+        """Nobody else works on the store, so what is claimed in it is of those who are gone."""
+        released = self._store.run(deliveries.release_claims)
+        if released:
+            log.info(
+                "Deliveries that were in work at the last stop are due again",
+                extra=log_fields(deliveries=released),
+            )
 
     def reload(self, config: Config, before: Config) -> None:
         """Use another configuration. Accounts with the same settings are not interrupted."""
@@ -214,7 +219,14 @@ class Accounts:
                 for pair in self._running.values():
                     pair.poller.list_now()
 
+    def _read_again(self) -> None:
+        """The state is not what our commits made of it: stop all accounts, to start them from it as at a start."""
+        with self._lock:
+            self._stop_all_but(())
+            self._unfinished = self._unfinished or self._config
+
     def _go_over_to(self, config: Config) -> None:
+        self._config = config
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
         self._names = frozenset(rules)
         kept = {
@@ -299,6 +311,8 @@ class Accounts:
 
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
+        if self._store.take_moved():
+            self._read_again()
         if self._unfinished is not None:
             self._go_back()
         running = dict(self._running)

@@ -14,7 +14,7 @@ from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.lasting import SAY_EVERY
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import StoreUnavailable, fleet
+from patrolserver_exporter.store import StoreUnavailable, fleet, history
 from patrolserver_exporter.store.tables import changes, inbox, issues, servers
 from patrolserver_exporter.sync import account_updates, restore
 from patrolserver_exporter.sync.health import Trouble
@@ -60,6 +60,8 @@ def purge(unit: Unit, *, now: float, retention: float, limit: int = AT_ONCE) -> 
     gone = 0
     for table, condition in doomed:
         ids = sa.select(table.c.id).where(condition).order_by(table.c.id).limit(limit)
+        if table is changes:
+            history.note_purge(unit.connection, ids)
         gone += unit.connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount
     return gone + _purge_gone_servers(unit, before, limit)
 

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from tests.harness.waiting import eventually
 
-from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable
+from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, history
 from patrolserver_exporter.store import database as engine
 from patrolserver_exporter.store.lease import LEASE
 from patrolserver_exporter.store.tables import accounts, leases
@@ -235,7 +235,7 @@ def test_a_database_in_use_by_an_older_version_is_not_migrated(url: str) -> None
     database = engine.create_engine(url)
     engine.migrate(database)
     database.dispose()
-    run_sql(url, "DROP TABLE leases; UPDATE alembic_version SET version_num = '0002'")
+    run_sql(url, "DROP TABLE leases, feed; UPDATE alembic_version SET version_num = '0002'")
     with psycopg.connect(url.replace("+psycopg", ""), application_name="patrolserver-exporter") as older:
         older.execute("SELECT 1")
         with pytest.raises(StoreLocked, match=r"in use by an older patrolserver-exporter .* connected since 2\d\d\d-"):
@@ -272,3 +272,58 @@ def test_a_file_is_free_again_after_a_kill(tmp_path: Path) -> None:
     with Store(url) as store:
         store.run(adding("main"))
     assert time.monotonic() - began < 6.0
+
+
+def standing(store: Store) -> tuple[str, list[float | None]]:
+    """The feed's history, and the catch-up of each account."""
+
+    def work(unit: Unit) -> tuple[str, list[float | None]]:
+        catch_ups = unit.connection.execute(sa.select(accounts.c.catch_up_since)).scalars().all()
+        return history.feed_standing(unit.connection).history, list(catch_ups)
+
+    return store.run(work)
+
+
+def test_a_database_that_lost_commits_is_noticed(url: str) -> None:
+    """Nothing is read from it until the feed has another history and all accounts wait for a catch-up."""
+    with Store(url) as store:
+        store.run(adding("main"))
+        before, _ = standing(store)
+        for _ in range(5):
+            names(store)
+        run_sql(url, "UPDATE leases SET version = version - 1")
+        with pytest.raises(StoreUnavailable, match="went back to an earlier state"):
+            names(store)
+        after, (catch_up,) = standing(store)
+        assert after != before
+        assert catch_up is not None
+        assert catch_up == pytest.approx(time.time(), abs=60.0)
+        assert names(store) == ["main"]
+        assert store.take_moved()
+        assert not store.take_moved()
+        assert standing(store) == (after, [catch_up])
+
+
+def test_a_commit_whose_end_was_not_heard_is_noticed(url: str) -> None:
+    """It took effect, so the state has to be shown again; nothing was lost, so nothing begins again."""
+    with Store(url) as store:
+        store.run(adding("main"))
+        before = standing(store)
+        run_sql(url, "UPDATE leases SET version = version + 1")
+        assert names(store) == ["main"]
+        assert standing(store) == before
+        assert store.take_moved()
+
+
+def test_another_postgresql_is_another_history(url: str) -> None:
+    """A state that was restored elsewhere, or failed over while no exporter ran, waits for a catch-up."""
+    with Store(url) as store:
+        store.run(adding("main"))
+        before = standing(store)
+    with Store(url) as store:
+        assert standing(store) == before
+    run_sql(url, "UPDATE feed SET cluster = 'another'")
+    with Store(url) as store:
+        after, (catch_up,) = standing(store)
+        assert after != before[0]
+        assert catch_up is not None

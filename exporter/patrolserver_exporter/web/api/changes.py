@@ -103,17 +103,23 @@ async def changes(api: Api, call: Call[ChangesQuery]) -> Reply:
     """What happened after the cursor; waits for it if nothing did."""
     query = call.query
     if query.after == LATEST:
-        _, newest = await api.read(history.feed_bounds)
-        return Reply(_page([], newest))
-    start = None if query.after is None else cursors.read(query.after, cursors.ChangesCursor, "after").row
+        standing = await api.read(history.feed_standing)
+        return Reply(_page([], cursors.ChangesCursor(standing.newest, standing.history)))
+    start = None if query.after is None else cursors.read(query.after, cursors.ChangesCursor, "after")
     found = await _wait_for_changes(api, call, start)
-    return Reply(await in_thread(_page, found, start or 0))
+    if start is None:
+        # Not further than what was read: nothing may slip through in between.
+        start = cursors.ChangesCursor(0, (await api.read(history.feed_standing)).history)
+    return Reply(await in_thread(_page, found, start))
 
 
-async def _wait_for_changes(api: Api, call: Call[ChangesQuery], start: int | None) -> list[StoredChange]:
+async def _wait_for_changes(
+    api: Api, call: Call[ChangesQuery], start: cursors.ChangesCursor | None
+) -> list[StoredChange]:
     def work(connection: sa.Connection) -> list[StoredChange]:
-        _check_kept(connection, start)
-        return history.changes_after(connection, start or 0, call.query.limit)
+        if start is not None:
+            _check_kept(connection, start)
+        return history.changes_after(connection, 0 if start is None else start.row, call.query.limit)
 
     if not call.query.wait:
         return await api.read(work)
@@ -128,18 +134,21 @@ async def _wait_for_changes(api: Api, call: Call[ChangesQuery], start: int | Non
         patience.close()
 
 
-def _check_kept(connection: sa.Connection, start: int | None) -> None:
-    """A 410 when changes after the cursor may have been purged."""
-    oldest, _ = history.feed_bounds(connection)
-    if start is not None and start < oldest - 1:
-        raise ApiError(
-            410,
-            "Changes after this cursor are no longer kept. Read the issues again, then go on from oldest_cursor,"
-            " or from after=latest taken before.",
-            oldest_cursor=cursors.write(cursors.ChangesCursor(oldest - 1)),
-        )
+def _check_kept(connection: sa.Connection, start: cursors.ChangesCursor) -> None:
+    """A 410 when changes after the cursor may have been purged, or when it is of another feed than this one."""
+    feed = history.feed_standing(connection)
+    if start.history == feed.history and feed.purged_to <= start.row <= feed.newest:
+        return
+    raise ApiError(
+        410,
+        "Changes after this cursor are no longer kept, or the state was rebuilt or restored since. Read the issues "
+        "again, then go on from oldest_cursor, or from after=latest taken before.",
+        oldest_cursor=cursors.write(cursors.ChangesCursor(feed.purged_to, feed.history)),
+    )
 
 
-def _page(found: list[StoredChange], start: int) -> bytes:
-    next_cursor = cursors.write(cursors.ChangesCursor(found[-1].id if found else start))
-    return msgspec.json.encode(types.ChangePage(items=tuple(map(types.change_of, found)), next_cursor=next_cursor))
+def _page(found: list[StoredChange], start: cursors.ChangesCursor) -> bytes:
+    end = cursors.ChangesCursor(found[-1].id, found[-1].history) if found else start
+    return msgspec.json.encode(
+        types.ChangePage(items=tuple(map(types.change_of, found)), next_cursor=cursors.write(end))
+    )

@@ -52,10 +52,14 @@ class ExploitsCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ta
     software: str
 
 
-class ChangesCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="c", tag_field="k"):
+class ChangesCursor(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="c", tag_field="k"
+):
     """After that change."""
 
     row: int
+    history: str = ""
+    """Of the feed in which that row counts; empty in the cursors of a version that knew none."""
 
 
 class InboxCursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="d", tag_field="k"):

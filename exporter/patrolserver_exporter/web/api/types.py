@@ -543,7 +543,7 @@ def software_of(installed: models.Software) -> Software:
 def change_of(stored: StoredChange) -> Change:
     """An entry of the change feed."""
     return Change(
-        id=cursors.write(cursors.ChangesCursor(stored.id)),
+        id=cursors.write(cursors.ChangesCursor(stored.id, stored.history)),
         change=stored.kind,
         at=time_of(stored.at),
         issue=issue_of(stored.issue, stored.server),
