@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import pytest
@@ -52,7 +52,7 @@ class Asking:
         self.statuses: dict[str, set[int]] = {"webhook": set(), "servers": set(), "page": set(), "metrics": set()}
         self.longest = 0.0
 
-    def __enter__(self) -> Asking:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -175,21 +175,21 @@ def test_a_standby_without_the_last_commits_is_promoted(
 ) -> None:
     """The exporter goes over to it, lets nothing pass until all is polled again, and ends what old cursors count."""
     url = cluster.create_database()
-    with PostgresCluster(cluster.programs, cluster) as standby:
-        both = re.sub(r"host=(.*)$", rf"host=\1,{standby.folder}", url)
-        # So far apart that nothing is polled by chance.
-        with Exporter.watching(tmp_path, simulator.base_url, store_url=both, interval="10m", settle="1s") as exporter:
-            wait_for_polls(exporter, 5)
-            eventually(lambda: verdict(exporter) == "pass", what="a verdict to be lost")
+    standby = PostgresCluster(cluster.programs, cluster)
+    both = re.sub(r"host=(.*)$", rf"host=\1,{standby.folder}", url)
+    # So far apart that nothing is polled by chance.
+    with Exporter.watching(tmp_path, simulator.base_url, store_url=both, interval="10m", settle="1s") as exporter:
+        wait_for_polls(exporter, 5)
+        eventually(lambda: verdict(exporter) == "pass", what="a verdict to be lost")
+        with standby:
             lost = report(simulator, 1, "lost")
             assert exporter.deliver(lost.id).status_code == 202
-            eventually(lambda: "lost" in exporter.metrics(), what="the effect")
+            eventually(lambda: exporter.get("/api/v1/issues?software=lost").json()["items"], what="the effect")
             cursor = exporter.get("/api/v1/changes?after=latest").json()["next_cursor"]
             with Asking(exporter) as asking:
                 cluster.stop_at_once()
                 away_since = time.time()
                 standby.promote()
-                # What the standby knows is nothing of this database: it was made before the exporter started.
                 wait_for_polls(exporter, 5, after=away_since, within=90.0)
                 eventually(lambda: verdict(exporter) == "pass", within=60.0, what="a verdict")
             polled = min(exporter.samples("patrolserver_server_last_poll_timestamp_seconds").values())

@@ -40,7 +40,7 @@ class PostgresCluster(Program):
 
     def __init__(self, programs: Path, primary: PostgresCluster | None = None) -> None:
         """A standby, if it has a primary: as that one is when the standby starts, and behind it from then on."""
-        self._programs = programs
+        self.programs = programs
         self._primary = primary
         self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self._data = self._folder / "data"
@@ -118,7 +118,7 @@ class PostgresCluster(Program):
         return True
 
     def _command(self, program: str, *arguments: str) -> Sequence[str]:
-        found = self._programs / program
+        found = self.programs / program
         command = [str(found) if found.exists() else program, *arguments]
         if os.geteuid() == 0:
             return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *command]
