@@ -91,7 +91,7 @@ async def open_socket(address: Address) -> socket.socket:
         family, where = await _look_up(address)
         return _open(family, where)
     except (socket.gaierror, UnicodeError):
-        what = "correct it, or leave the host out for all addresses of this machine"
+        what = "choose another address, or leave the host out for all of this machine's"
         raise ListenError(f"cannot listen on {address}: the host {address.host} cannot be resolved: {what}") from None
     except OSError as error:
         what = _WHAT_TO_DO.get(error.errno or 0, "choose another address")
