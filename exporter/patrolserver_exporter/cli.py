@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,7 +26,15 @@ HELP = "help"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the service is the one without a name. Returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        if argv is None:
+            # A late Ctrl-C must not take the place of the exit code that is decided.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(arguments: list[str]) -> int:
     first = arguments[0] if arguments else ""
     name = "serve"
     if first == HELP:

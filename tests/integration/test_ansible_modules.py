@@ -109,7 +109,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (lookup(", kind=['outdatet']"), "outdatet"),
     (lookup(", severty=['critical']"), "does not know severty; it takes account, severity"),
     ({"patrolserver.monitoring.issues_info": {"servers": ["nosuch"]}}, "the exporter has no server 'nosuch'; check"),
-    ({"patrolserver.monitoring.fleet_info": {"servers": ["nosuch", "*"]}}, "the exporter has no server 'nosuch'; check"),
+    (
+        {"patrolserver.monitoring.fleet_info": {"servers": ["nosuch", "*"]}},
+        "the exporter has no server 'nosuch'; check",
+    ),
     (lookup(", 'nosuch', '4711'"), "the exporter has no server 'nosuch', '4711'; check the name"),
     ({"patrolserver.monitoring.issues_info": {"page_size": 0}}, "page_size: it has to be from 1 to 1000, not 0"),
     ({"patrolserver.monitoring.issues_info": {"limit": -1}}, "limit: it has to be 0, for all, or more, not -1"),

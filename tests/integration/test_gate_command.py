@@ -321,9 +321,8 @@ def silent() -> Iterator[tuple[str, threading.Event]]:
 
         def work() -> None:
             with listener.accept()[0] as connection:
-                connection.recv(1024)
-                asked.set()
-                connection.recv(1024 * 1024)
+                while connection.recv(1024 * 1024):
+                    asked.set()
 
         threading.Thread(target=work, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
@@ -339,6 +338,16 @@ def test_ctrl_c_ends_without_a_traceback(arguments: list[str], code: int) -> Non
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=30)
     assert (process.returncode, told) == (code, b"")
+
+
+def test_a_late_ctrl_c_does_not_change_the_exit_code() -> None:
+    """While Python ends, the code is decided."""
+    program = (
+        "import atexit, os, signal, sys; from patrolserver_exporter.cli import main; "
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT); sys.argv[1:] = ['--version']; sys.exit(main())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_dev_stdout_is_standard_output(api: ServedApi, tmp_path: Path) -> None:
