@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -13,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.store import files, history, tables
+from patrolserver_exporter.store import files, history, sums, tables
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
+from patrolserver_exporter.store.guard import FileGuard, check_file, open_reader
 from patrolserver_exporter.store.lease import Lease
 from patrolserver_exporter.store.tables import check
 from patrolserver_exporter.store.threads import READERS, TURN_TIMEOUT, Readers, StoreThread, StoreTrouble, Unit
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")
@@ -71,9 +71,11 @@ def create_engine(url: str) -> sa.Engine:
         engine = _create_postgresql_engine(url, pool_size=1)
         sa.event.listen(engine, "begin", _begin_writing_postgresql)
         return engine
-    engine = sa.create_engine(url, poolclass=StaticPool, connect_args=_SQLITE_ARGUMENTS)
+    arguments = {**_SQLITE_ARGUMENTS, "factory": sums.SummingConnection}
+    engine = sa.create_engine(url, poolclass=StaticPool, connect_args=arguments)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_writing_sqlite)
+    sums.follow_savepoints(engine)
     return engine
 
 
@@ -98,7 +100,7 @@ def create_reading_engine(url: str) -> sa.Engine:
         poolclass=QueuePool,
         pool_size=READERS,
         max_overflow=0,
-        creator=lambda: _open_reader(file, **_SQLITE_ARGUMENTS),
+        creator=lambda: open_reader(file, **_SQLITE_ARGUMENTS),
     )
     sa.event.listen(engine, "connect", _prepare_sqlite_reader)
     sa.event.listen(engine, "begin", _begin_reading_sqlite)
@@ -169,41 +171,6 @@ def _limit_waits(connection: sa.Connection, longest: str) -> None:
     )
 
 
-def check_file(database: Path) -> None:
-    """Look for damage before anything is written; ``StoreCorrupt`` tells what was found.
-
-    Runs before the engine's connection exists, and read-only, so that a damaged file stays as it is: another connection
-    would write the log of a crash back into it.
-    """
-    if not database.exists() or database.stat().st_size == 0:
-        files.forget_sum(database)
-        return
-    files.check_sum(database)
-    try:
-        with contextlib.closing(_open_reader(database)) as connection:
-            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
-    except sqlite3.DatabaseError as error:
-        raise files.corrupt(database, f"{error}.") from error
-    if found != ["ok"]:
-        raise files.corrupt(database, f"quick_check says: {'; '.join(found)}.")
-
-
-def create_reader(database: Path) -> sa.Engine:
-    """An engine that cannot write, and whose end leaves the log of a crash where it is."""
-    return sa.create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _open_reader(database))
-
-
-def _open_reader(database: Path, **arguments: Any) -> sqlite3.Connection:
-    connection: sqlite3.Connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, **arguments)
-    return connection
-
-
-def is_current(engine: sa.Engine) -> bool:
-    """Whether its schema is at ``HEAD``."""
-    with engine.connect() as connection:
-        return _revision(connection) == HEAD
-
-
 def migrate(engine: sa.Engine) -> None:
     """Bring the schema to ``HEAD``; does nothing, and imports nothing, when it is there already."""
     try:
@@ -219,6 +186,8 @@ def migrate(engine: sa.Engine) -> None:
                 if not has_leases(connection):
                     _refuse_beside_an_older_version(connection)
             _upgrade(connection)
+            if engine.dialect.name == "sqlite":
+                sums.renew(sums.of(connection))
     except sa.exc.OperationalError as error:
         raise _cannot_open(engine, error) from error
     except sa.exc.DatabaseError as error:
@@ -301,7 +270,11 @@ def _begin_again(connection: sa.Connection) -> None:
 
 def _is_at(head: str, connection: sa.Connection) -> bool:
     revision = _revision(connection)
-    if revision is not None and revision > head:
+    if revision is None:
+        return False
+    if not (revision.isascii() and revision.isdigit() and revision > "0000"):
+        raise StoreCorrupt(f"{described(connection.engine)} is damaged: it has the schema {revision!r}.")
+    if revision > head:
         raise StoreUnavailable(
             f"The state was written by a newer patrolserver-exporter (schema {revision}, not {head}). "
             "Install that version again, or restore the state from before the upgrade."
@@ -339,9 +312,9 @@ def rebuild(url: str) -> list[Path]:
     file = database_file(url)
     if file is None or not file.exists():
         return []
-    with files.FileLock(file):
+    with files.FileLock(file), files.FileHold(file):
         try:
-            if _is_sound(file):
+            if check_file(file, HEAD):
                 return []
             probe = create_engine(url)
             try:
@@ -352,26 +325,6 @@ def rebuild(url: str) -> list[Path]:
         except StoreCorrupt:
             return files.set_aside(file)
     return []
-
-
-def _is_sound(file: Path) -> bool:
-    """Look for damage before anything is written; `StoreCorrupt` tells what was found.
-
-    False if only the documents were not looked at, because a migration has to come first.
-    """
-    check_file(file)
-    if not file.exists() or file.stat().st_size == 0:
-        return False
-    reader = create_reader(file)
-    try:
-        if not is_current(reader):
-            return False
-        check_documents(reader, file)
-    except sa.exc.DatabaseError as error:
-        raise files.corrupt(file, f"{error.orig}.") from error
-    finally:
-        reader.dispose()
-    return True
 
 
 def check_documents(database: sa.Engine, file: Path) -> None:
@@ -418,21 +371,22 @@ class Store:
     ) -> None:
         self._file = database_file(url)
         self._max_log_bytes = max_log_bytes
-        self._lock = None if self._file is None else files.FileLock(self._file)
+        self._guard = None if self._file is None else FileGuard(self._file)
         self._lease = Lease(runs_out=self._file is None, name=name, on_setback=_begin_again)
         sound = False
         with contextlib.ExitStack() as undo:
-            if self._file is not None and self._lock is not None:
-                self._claim_file(self._file, self._lock)
-                undo.callback(self._lock.release)
-                sound = _is_sound(self._file)
+            if self._file is not None and self._guard is not None:
+                self._guard.claim()
+                undo.callback(self._guard.release)
+                sound = check_file(self._file, HEAD)
             self._engine = create_engine(url)
             undo.callback(self._engine.dispose)
-            if self._file is not None:
+            if self._file is not None and self._guard is not None:
                 self._lease_engine = self._engine
                 migrate(self._engine)
                 if not sound:
                     check_documents(self._engine, self._file)
+                self._guard.keep_sums(self._engine)
                 self._lease.acquire(self._engine, f"The state file {self._file}")
             else:
                 self._lease_engine = create_lease_engine(url)
@@ -447,6 +401,8 @@ class Store:
 
     def _open_readers(self, url: str, turn_timeout: float) -> Readers:
         engine = create_reading_engine(url)
+        if self._guard is not None:
+            sa.event.listen(engine, "begin", self._guard.check)
         try:
             return Readers(
                 engine,
@@ -458,19 +414,6 @@ class Store:
         except sa.exc.DBAPIError as error:
             engine.dispose()
             raise StoreUnavailable(f"Cannot open the store {redacted(url)} for reading: {error.orig}.") from error
-
-    @staticmethod
-    def _claim_file(file: Path, lock: files.FileLock) -> None:
-        try:
-            files.check_folder(file)
-            lock.acquire(f"The state file {file}")
-            files.open_privately(file)
-        except OSError as error:
-            lock.release()
-            raise StoreUnavailable(
-                f"Cannot use the state file {file}: {error.strerror}. Let the exporter's user write it and its folder, "
-                "or correct store.url."
-            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -578,10 +521,9 @@ class Store:
             self._empty_log()
         self._engine.dispose()
         self._lease_engine.dispose()
-        if self._file is not None and self._lock is not None:
-            with contextlib.suppress(OSError):
-                files.leave_sum(self._file)
-            self._lock.release()
+        if self._guard is not None:
+            self._guard.leave_sum()
+            self._guard.release()
 
     def _bound_log(self) -> None:
         """Empty SQLite's log when it is large; called between two transactions.

@@ -157,6 +157,18 @@ feed = sa.Table(
 """Where the change feed stands: one row."""
 
 
+sums = sa.Table(
+    "sums",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("last_id", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What each table must hold (see the module ``sums``)."""
+
+
 def insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """An insert that can say ``ON CONFLICT`` in this dialect of SQL."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
@@ -177,7 +189,7 @@ def _upsert(dialect: str, table: sa.Table, key: tuple[str, ...], columns: Iterab
 
 
 T = TypeVar("T")
-_SEAL_BYTES = 4
+SEAL_BYTES = 4
 _encode = msgspec.json.Encoder().encode
 _decoders: dict[object, msgspec.json.Decoder[object]] = {}
 
@@ -185,19 +197,19 @@ _decoders: dict[object, msgspec.json.Decoder[object]] = {}
 def seal(value: object) -> bytes:
     """A value as JSON behind its CRC-32."""
     body = _encode(value)
-    return zlib.crc32(body).to_bytes(_SEAL_BYTES, "big") + body
+    return zlib.crc32(body).to_bytes(SEAL_BYTES, "big") + body
 
 
 def check(document: bytes) -> None:
     """``StoreCorrupt`` if a sealed document is not what was written."""
-    if zlib.crc32(memoryview(document)[_SEAL_BYTES:]).to_bytes(_SEAL_BYTES, "big") != document[:_SEAL_BYTES]:
+    if zlib.crc32(memoryview(document)[SEAL_BYTES:]).to_bytes(SEAL_BYTES, "big") != document[:SEAL_BYTES]:
         raise StoreCorrupt("A stored document does not match its checksum.")
 
 
 def unseal(document: bytes, type_: type[T]) -> T:
     """The value of a sealed document; ``StoreCorrupt`` if it is not what was written."""
     check(document)
-    body = memoryview(document)[_SEAL_BYTES:]
+    body = memoryview(document)[SEAL_BYTES:]
     decoder = _decoders.get(type_)
     if decoder is None:
         decoder = _decoders.setdefault(type_, msgspec.json.Decoder(type_))

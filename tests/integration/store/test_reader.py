@@ -274,19 +274,28 @@ def test_a_read_that_does_not_end_is_ended_with_the_store(prepared_url: str) -> 
 
 
 def test_a_file_that_takes_the_place_of_ours_is_not_read(prepared_url: str) -> None:
-    """Readers read what the writer writes, though the file was removed and another stands in its place."""
+    """Nothing is written to a file that was removed, or read from the one in its place, until ours is there again."""
     with Store(prepared_url) as store:
         store.run(adding("ours"))
         file = state_file(prepared_url)
+        aside = file.parent / "aside"
+        aside.mkdir()
         for path in list(file.parent.glob(f"{file.name}*")):
-            path.unlink()
+            path.rename(aside / path.name)
         with sqlite3.connect(file) as other:
             other.execute("PRAGMA journal_mode=WAL")
             other.execute("CREATE TABLE accounts (name TEXT)")
             other.execute("INSERT INTO accounts VALUES ('theirs')")
         other.close()
         for _ in range(2 * READERS):
-            assert store.read(names) == ["ours"]
+            with pytest.raises(StoreUnavailable, match="replaced by another one while the exporter uses it"):
+                store.read(names)
+        with pytest.raises(StoreUnavailable, match="Put the file back, or restart the exporter"):
+            store.run(adding("lost"))
+        for path in file.parent.glob(f"{file.name}*"):
+            path.unlink()
+        for path in aside.iterdir():
+            path.rename(file.parent / path.name)
         store.run(adding("more"))
         assert store.read(names) == ["more", "ours"]
 
@@ -301,7 +310,7 @@ def test_what_sqlite_puts_beside_the_file_is_its_owners_alone(tmp_path: Path) ->
             modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     finally:
         os.umask(before)
-    assert modes == dict.fromkeys(("state.db", "state.db-wal", "state.db-shm", "state.db.lock"), 0o600)
+    assert modes == dict.fromkeys(("state.db", "state.db-wal", "state.db-shm", "state.db.lock", "state.db.sum"), 0o600)
 
 
 def test_reads_that_overlap_do_not_let_the_log_grow_for_ever(prepared_url: str) -> None:

