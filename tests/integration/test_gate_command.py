@@ -248,6 +248,7 @@ def test_the_report_goes_to_a_file(run: Callable[..., tuple[int, str, str]], tmp
     assert (code, shown[:10]) == (0, "gate: pass")
 
 
+@pytest.mark.promise("outputs")
 @pytest.mark.parametrize("flag", ["--output", "--write-baseline"])
 @pytest.mark.parametrize(("servers", "code"), [([DB], 1), ([WEB], 1), ([DB, "nosuch"], 4)])
 def test_a_file_that_was_asked_for_and_not_written_turns_a_pass_into_1(
@@ -272,6 +273,7 @@ def command(api: ServedApi, *arguments: str, shell: str = '"$@"', **options: Any
 STATUS = "; exit ${PIPESTATUS[0]}"
 
 
+@pytest.mark.promise("outputs")
 @pytest.mark.parametrize(
     ("servers", "code", "shell"),
     [
@@ -287,6 +289,7 @@ def test_standard_output_never_changes_the_verdict(api: ServedApi, servers: list
     assert (ended.returncode, ended.stderr) == (code, "")
 
 
+@pytest.mark.promise("outputs")
 def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
     """``inbox list | head`` ends well, and so does ``inbox --help | head``."""
     environ = os.environ | {"PATROLSERVER_EXPORTER_TOKEN": OPERATOR_TOKEN}
@@ -295,6 +298,7 @@ def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.promise("outputs")
 def test_an_ascii_terminal_gets_what_it_can_show(api: ServedApi) -> None:
     """What it cannot is replaced."""
     environ = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
@@ -303,6 +307,7 @@ def test_an_ascii_terminal_gets_what_it_can_show(api: ServedApi) -> None:
     assert "nosuch" in ended.stdout
 
 
+@pytest.mark.promise("outputs")
 @pytest.mark.parametrize(
     "arguments", [["gate", "web\udcff"], ["gate", DB, "--policy=\udcff"], ["inbox", "list", "--account=\udcff"]]
 )
@@ -328,6 +333,7 @@ def silent() -> Iterator[tuple[str, threading.Event]]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
 
 
+@pytest.mark.promise("outputs")
 @pytest.mark.parametrize(("arguments", "code"), [(["gate", DB], 4), (["inbox", "list"], 1)])
 def test_ctrl_c_ends_without_a_traceback(arguments: list[str], code: int) -> None:
     """A gate that was not answered is unknown."""
@@ -340,6 +346,7 @@ def test_ctrl_c_ends_without_a_traceback(arguments: list[str], code: int) -> Non
     assert (process.returncode, told) == (code, b"")
 
 
+@pytest.mark.promise("outputs")
 def test_a_late_ctrl_c_does_not_change_the_exit_code() -> None:
     """While Python ends, the code is decided."""
     program = (
@@ -350,6 +357,7 @@ def test_a_late_ctrl_c_does_not_change_the_exit_code() -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.promise("outputs")
 def test_dev_stdout_is_standard_output(api: ServedApi, tmp_path: Path) -> None:
     """What the shell sent there before stays, and what it sends there later follows."""
     file = tmp_path / "all"

@@ -249,6 +249,7 @@ def test_other_settings(folder: Path, authority: trustme.CA, setting: str) -> No
         assert fetch(served, client_context(authority)).endswith(b"https")
 
 
+@pytest.mark.promise("refusals")
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"])
 def test_plain_http_is_told_of_tls(folder: Path, caplog: pytest.LogCaptureFixture, method: str) -> None:
     """In the words of Go's servers, however much the client sends; and the log says who it was."""
@@ -262,6 +263,7 @@ def test_plain_http_is_told_of_tls(folder: Path, caplog: pytest.LogCaptureFixtur
     assert "canary" not in caplog.text
 
 
+@pytest.mark.promise("refusals")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_that_is_refused_gets_the_alert_that_says_why(
     folder: Path, authority: trustme.CA, version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
@@ -283,6 +285,7 @@ def test_a_client_that_is_refused_gets_the_alert_that_says_why(
             eventually(partial(is_said, caplog, said))
 
 
+@pytest.mark.promise("refusals")
 def test_a_client_that_does_not_trust_us_is_told_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its operator sees an error without a cause."""
     caplog.set_level(logging.INFO)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.promise("refusals")
 DELIVERY = {"webhook_patrolserver": 1, "identifier": "webhook.test", "event_id": 1, "webhook_id": 1}
 FORWARDED = {"X-Forwarded-For": "192.0.2.7"}
 WRONG = "canary-token-0123456789"

@@ -12,6 +12,7 @@ import pytest
 
 from patrolserver_exporter.commands import output
 
+pytestmark = pytest.mark.promise("outputs")
 NOBODY = 65534
 
 
