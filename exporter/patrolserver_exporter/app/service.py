@@ -287,7 +287,7 @@ class Service:
         for warning in (
             open_reading_warning([address for address, _ in self._main], self._tokens, has_users=has_users),
             useless_closing_warning(self._tokens, has_users=has_users),
-            *(() if web_config is None else warnings_of(web_config)),
+            *(() if web_config is None else warnings_of(web_config, self._options.web_config_file)),
         ):
             if warning:
                 log.warning(warning)

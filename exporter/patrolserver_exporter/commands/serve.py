@@ -130,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
         output.remark(str(error))
         return BAD_CONFIG
     if values["config.check"]:
-        return _checked(loaded, warnings_of(web_config), redactor)
+        return _checked(loaded, warnings_of(web_config, options.web_config_file), redactor)
     config_file = "none: from the environment" if options.config_file is None else str(options.config_file)
     fields = log_fields(version=__version__, config=config_file, state=loaded.config.store.url)
     log.info("Starting", extra=fields)

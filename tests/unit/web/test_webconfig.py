@@ -198,6 +198,16 @@ def test_suites_that_are_offered_by_themselves_are_safe() -> None:
     )
 
 
+@pytest.mark.parametrize(("mode", "warns"), [(0o644, True), (0o640, False)])
+def test_a_key_that_everyone_may_read_is_warned_of(folder: Path, mode: int, *, warns: bool) -> None:
+    """It stands in the file itself, which others may share."""
+    config = load(folder, 'tls_server_config: {cert_file: s.pem, key: "-----BEGIN canary"}')
+    (folder / "web.yml").chmod(mode)
+    said = warnings_of(config, folder / "web.yml")
+    assert bool(said) is warns
+    assert "canary" not in "".join(said)
+
+
 def test_all_suites_of_tls_1_3(folder: Path) -> None:
     """The suites of TLS 1.3 may be listed when all of them are, as they are all on."""
     suites = "TLS_AES_128_GCM_SHA256, TLS_CHACHA20_POLY1305_SHA256, TLS_AES_256_GCM_SHA384"

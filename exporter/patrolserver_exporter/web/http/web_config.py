@@ -16,6 +16,7 @@ from patrolserver_exporter.config import values
 from patrolserver_exporter.config.load import read_nodes
 from patrolserver_exporter.config.problem import ConfigError, Unfit
 from patrolserver_exporter.config.reading import Reading, Value
+from patrolserver_exporter.config.secret import is_world_readable
 
 TLS13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
 """All of these are always on: neither Go nor Python can choose among them."""
@@ -271,17 +272,21 @@ def load_web_config(path: Path) -> WebConfig:
     return config
 
 
-def warnings_of(config: WebConfig) -> tuple[str, ...]:
+def warnings_of(config: WebConfig, file: Path | None = None) -> tuple[str, ...]:
     """Return what to log at each start."""
     tls = config.tls_server_config
-    if tls is None or not tls.trusts_system_roots or tls.client_allowed_sans is not None:
+    if tls is None:
         return ()
-    warning = (
-        "client_auth_type of the web configuration file is set without client_ca_file or client_ca, so that every"
-        " certificate that an authority of this system has signed lets a client in; name your own authority, or the"
-        " clients in client_allowed_sans"
-    )
-    return (warning,)
+    found = []
+    if tls.key is not None and file is not None and is_world_readable(file):
+        found.append(f"the key in {file} can be read by everyone on this machine; chmod o-r {file}, or use key_file")
+    if tls.trusts_system_roots and tls.client_allowed_sans is None:
+        found.append(
+            "client_auth_type of the web configuration file is set without client_ca_file or client_ca, so that every"
+            " certificate that an authority of this system has signed lets a client in; name your own authority, or"
+            " the clients in client_allowed_sans"
+        )
+    return tuple(found)
 
 
 Signature = tuple[tuple[int, int, int], ...]
