@@ -25,6 +25,11 @@ def any_matches(globs: Iterable[str], name: str) -> bool:
     return any(matches(glob, name) for glob in globs)
 
 
+def literally(name: str) -> str:
+    """A glob that chooses this name alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
 @functools.lru_cache(maxsize=4096)
 def _matcher(glob: str) -> Callable[[str], bool]:
     match = re.compile(fnmatch.translate(glob), re.IGNORECASE).match

@@ -34,7 +34,7 @@ from patrolserver_exporter.web.http.requests import main_app, not_found_app
 from patrolserver_exporter.web.pages import page_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from starlette.types import ASGIApp
@@ -121,6 +121,8 @@ class Site:
     external_url: str = ""
     route_prefix: str = ""
     webhook_here: bool = True
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of the account main."""
 
     def context(self) -> WebContext:
         """What the routes get."""
@@ -129,7 +131,7 @@ class Site:
             accounts=self.accounts,
             tokens=self.tokens,
             clock=self.clock,
-            config=lambda: CONFIG,
+            config=lambda: replace(CONFIG, accounts=(replace(CONFIG.accounts[0], labels=self.labels),)),
             redactor=Redactor(CANARY),
             on_feed=lambda _: None,
             on_inbox=lambda _: None,

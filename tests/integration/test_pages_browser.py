@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Store
 
 LOOKS = [(size, scheme) for size in (WIDE, PHONE) for scheme in ("light", "dark")]
+LISTS = ("/issues", "/software", "/exploits", "/changes")
 OPPOSITES = [(WIDE, "light"), (PHONE, "dark")]
 
 
@@ -63,7 +64,8 @@ def test_the_pages_are_accessible_and_fit_wide_and_phone_in_light_and_dark(
 ) -> None:
     """axe-core finds no violation, nothing scrolls sideways, and nothing but the page is fetched."""
     site = Site(store, pages.realistic(store))
-    found = seen(programs, site, ["/", "/servers/1?account=main", "/?severity=critical&account=main"], tmp_path, LOOKS)
+    paths = ["/", "/servers/1?account=main", "/?severity=critical&account=main", *LISTS]
+    found = seen(programs, site, paths, tmp_path, LOOKS)
     assert {page["status"] for page in found} == {200}
     pictures = list(tmp_path.glob("*.png"))
     assert len(pictures) == len(found)
@@ -79,7 +81,7 @@ def test_nothing_scrolls_sideways_at_the_widths_in_between(
     seen(
         programs,
         site,
-        ["/", "/servers/1?account=main"],
+        ["/", "/servers/1?account=main", *LISTS],
         tmp_path,
         [((width, 800), "light") for width in widths],
         only_layout=True,
@@ -99,15 +101,26 @@ def test_an_empty_fleet_is_accessible_too(store: Store, programs: tuple[str, str
 
 def test_hostile_names_run_nothing_and_break_no_layout(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:
     """A real browser makes no element of them, and 200 characters without a space fit a phone."""
-    found = seen(programs, Site(store, pages.hostile(store)), ["/", "/servers/6?account=main"], tmp_path)
+    found = seen(programs, Site(store, pages.hostile(store)), ["/", "/servers/6?account=main", *LISTS], tmp_path)
     assert {page["status"] for page in found} == {200}
 
 
 def test_the_keyboard_reaches_everything_visibly(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:
     """The first tab leads to the content, and whatever has the focus shows it."""
-    page, *_ = seen(programs, Site(store, pages.realistic(store)), ["/"], tmp_path, [(WIDE, "light")], tabs=16)
+    page, *_ = seen(programs, Site(store, pages.realistic(store)), ["/"], tmp_path, [(WIDE, "light")], tabs=40)
     assert page["tabs"][0]["name"] == "Skip to the content"
-    assert {"q", "severity", "account", "Show"} <= {tab["name"].splitlines()[0] for tab in page["tabs"]} | {
+    assert {"q", "severity", "state", "account", "Show"} <= {tab["name"].splitlines()[0] for tab in page["tabs"]} | {
         tab["field"] for tab in page["tabs"]
     }
     assert all(tab["outlined"] for tab in page["tabs"])
+
+
+def test_fifty_servers_take_two_sheets_of_paper_and_keep_their_colours(
+    store: Store, programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """What the colours mean is printed, also by browsers that leave backgrounds out; filters and links are not."""
+    site = Site(store, pages.realistic(store))
+    (page,) = seen(programs, site, ["/"], tmp_path, [(WIDE, "light")], pdf=str(tmp_path / "fleet.pdf"), media="print")
+    assert page["printed"] == 2
+    assert page["chip"] == {"printed": "exact", "background": "rgb(196, 22, 42)"}
+    assert page["filter"] == "none"

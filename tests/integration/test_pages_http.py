@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import html
+import io
 import re
 import threading
 from contextlib import ExitStack
@@ -59,7 +62,8 @@ def browse() -> Iterator[Callable[[Site], Browser]]:
 
 
 def names(text: str) -> list[str]:
-    return re.findall(r'<th scope="row" role="rowheader"><a href="[^"]*"><bdi>(.*?)</bdi>', text)
+    found = re.findall(r'<th scope="row" role="rowheader"><a href="/servers/[^"]*"><bdi>(.*?)</bdi>', text)
+    return [name.replace("<wbr>", "") for name in found]
 
 
 @pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
@@ -80,15 +84,21 @@ def test_the_fleet_is_shown_worst_first_and_paged(store: Store, browse: Callable
 
 @pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 def test_search_and_filters_leave_what_was_asked_for(store: Store, browse: Callable[[Site], Browser]) -> None:
-    """By part of a name in any case, by id, by account, by severity or worse, and all of it together."""
+    """By part of a name in any case, by id, software or CVE, by account, by severity, and all of it together."""
     browser = browse(Site(store, pages.realistic(store, servers=60)))
     assert all("web-0" in name for name in names(browser.text("/?q=WEB-0")))
     assert "/servers/12?account=" in browser.text("/?q=12&account=main")
     assert "account=main" not in re.sub(r"<form.*?</form>", "", browser.text("/?account=hosting"), flags=re.DOTALL)
     critical = browser.text("/?severity=critical")
-    assert 0 < len(names(critical)) < len(names(browser.text("/?severity=high")))
+    high = browser.text("/?severity=high")
+    both = browser.text("/?severity=high&severity=critical")
+    assert names(critical)
+    assert set(names(both)) == {*names(critical), *names(high)}
     assert set(names(browser.text("/?severity=critical&q=web"))) == {n for n in names(critical) if "web" in n}
     assert "No server fits." in browser.text("/?q=%25")  # A percent sign is one, and no wildcard.
+    (cve, *_) = re.findall(r"CVE-2099-\d{4}", browser.text("/exploits"))
+    assert names(browser.text(f"/?q={cve.lower()}")) == names(browser.text(f"/?exploit={cve}")) != []
+    assert set(names(browser.text("/?q=OpenSS"))) >= set(names(browser.text("/?software=openssl"))) != set()
 
 
 @pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
@@ -96,12 +106,160 @@ def test_a_server_shows_issues_software_history_and_waivers(store: Store, browse
     """What is known of a server is on its page."""
     browser = browse(Site(store, pages.realistic(store)))
     text = browser.text("/servers/1?account=main")
-    assert "<bdi>web-01.example.org</bdi>" in text
+    assert "<bdi>web-01.<wbr>example.<wbr>org</bdi>" in text
     assert "Your OpenSSH can be exploited." in text
     assert "scanning now" in text
     assert "Opened:" in text
     assert "was to be gone by the end of the year" in text
     assert "expired: covers nothing any more" in text
+
+
+def shown_number(text: str, noun: str) -> int:
+    """What a list says of its length."""
+    if (found := re.search(rf"([\d,]+) {noun}s?\. <a class=\"csv\"", text)) is None:
+        assert f"No {noun} fits" in text
+        return 0
+    return int(found[1].replace(",", ""))
+
+
+@pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+def test_every_number_of_a_tile_is_that_of_the_list_behind_it(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Issues and servers of each severity, clean and unknown servers, waived issues: the list has just as many."""
+    accounts = pages.trouble(store, pages.realistic(store))
+    browser = browse(Site(store, accounts))
+    text = browser.text("/")
+    tiles = re.findall(
+        r'class="count" href="([^"]*)"><span class="figure">([\d,]+)</span> <span class="name">(.*?)</span>', text
+    )
+    assert [name for _, _, name in tiles[4:]] == ["clean servers", "unknown servers", "waived issues"]
+    for link, figure, name in tiles:
+        noun = "server" if "servers" in name else "issue"
+        assert shown_number(browser.text(html.unescape(link)), noun) == int(figure.replace(",", "")), name
+    for link, figure in re.findall(r'class="on"><a href="([^"]*)">on ([\d,]+) server', text):
+        assert shown_number(browser.text(html.unescape(link)), "server") == int(figure.replace(",", ""))
+
+
+@pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    "path", ["/software", "/exploits", "/software?account=main&severity=high", "/exploits?waived=both"]
+)
+def test_every_number_of_servers_leads_to_as_many(store: Store, browse: Callable[[Site], Browser], path: str) -> None:
+    """Of each software and exploit, waived ones too."""
+    browser = browse(Site(store, pages.realistic(store, servers=40)))
+    text = browser.text(path)
+    found = re.findall(r'<a href="([^"]*)">(?:([\d,]+) servers?|waived on ([\d,]+))</a>', text)
+    assert found
+    for link, count, waived in found[:12]:
+        assert shown_number(browser.text(html.unescape(link)), "server") == int((count or waived).replace(",", ""))
+
+
+@pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+def test_what_changed_is_counted_and_listed(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Today and in seven days, with a line; each number is that of the list behind it."""
+    browser = browse(Site(store, pages.realistic(store, servers=40)))
+    text = browser.text("/")
+    assert "<polyline" in text
+    links = re.findall(r'<a href="(/changes\?days=[^"]*)">([\d,]+)</a>', text)
+    assert len(links) == 10
+    assert any(count != "0" for _, count in links)
+    for link, count in links:
+        path = html.unescape(link)
+        rows = csv.DictReader(io.StringIO(browser.get(f"{path}&format=csv").text))
+        assert len(list(rows)) == int(count.replace(",", ""))
+        assert browser.text(path).count('<th scope="row" role="rowheader"><bdi>') == min(
+            int(count.replace(",", "")), 100
+        )
+
+
+@pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("sort", ["name", "critical", "medium", "software", "exploits", "polled", "scanned", "worst"])
+def test_every_column_sorts_the_whole_list_both_ways(
+    store: Store, browse: Callable[[Site], Browser], sort: str
+) -> None:
+    """No server is lost or doubled by an order, and the last page of one way begins the other."""
+    browser = browse(Site(store, pages.realistic(store, servers=60)))
+    ways = [
+        [name for page in (1, 2) for name in links_of(browser.text(f"/?sort={way}{sort}&page={page}"))]
+        for way in ("", "-")
+    ]
+    assert len(set(ways[0])) == len(ways[0]) == 60
+    assert set(ways[1]) == set(ways[0])
+    assert ways[0] != ways[1]
+    if sort == "name":
+        found = [name for page in (1, 2) for name in names(browser.text(f"/?sort=name&page={page}"))]
+        assert found == sorted(found)
+
+
+def links_of(text: str) -> list[str]:
+    return re.findall(r'<th scope="row" role="rowheader"><a href="(/servers/[^"]*)"', text)
+
+
+@pytest.mark.parametrize(
+    ("path", "columns"),
+    [
+        ("/?severity=high&q=web", {"id", "unknown_because"}),
+        ("/?state=unknown", {"id", "unknown_because"}),
+        ("/?state=scanning&q=nosuch", {"id"}),
+        ("/issues?severity=critical", {"fingerprint"}),
+        ("/issues?q=openssl&state=all", {"fingerprint"}),
+        ("/software?q=open", {"servers"}),
+        ("/exploits", {"cve"}),
+        ("/changes?days=1", {"change"}),
+    ],
+)
+def test_every_list_comes_as_csv_with_just_its_rows(
+    store: Store, browse: Callable[[Site], Browser], path: str, columns: set[str]
+) -> None:
+    """What the page filters and searches, its CSV has whole."""
+    browser = browse(Site(store, pages.realistic(store)))
+    response = browser.get(f"{path}{'&' if '?' in path else '?'}format=csv")
+    assert response.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(response.text)))
+    header = response.text.splitlines()[0].split(",")
+    assert columns <= set(header)
+    noun = {"/": "server", "/issues": "issue", "/exploits": "exploit"}.get(path.partition("?")[0])
+    if noun:
+        assert len(rows) == shown_number(browser.text(path), noun)
+
+
+def test_a_page_is_jumped_to_with_all_filters(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """The small form keeps search, filters and order as hidden fields."""
+    browser = browse(Site(store, pages.realistic(store)))
+    text = browser.text("/?severity=medium&sort=name&account=main&account=hosting")
+    form = re.search(r'<form[^>]*class="jump".*?</form>', text, re.DOTALL)
+    assert form
+    hidden = re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', form[0])
+    assert hidden == [("account", "main"), ("account", "hosting"), ("severity", "medium"), ("sort", "name")]
+
+
+def test_labels_filter_and_are_shown(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """A select for each label of the configuration; servers without it can be asked for."""
+    browser = browse(Site(store, pages.realistic(store), labels={"web-*": {"team": "web"}, "db-*": {"team": "data"}}))
+    text = browser.text("/?label=team%3Dweb")
+    assert names(text)
+    assert all(name.startswith("web-") for name in names(text))
+    assert '<option value="team=web" selected>web</option>' in text
+    assert "team: web" in text
+    nobody = browser.text("/?label=team%3D&account=main")
+    assert not [name for name in names(nobody) if name.startswith(("web-", "db-"))]
+    assert "<dt>team</dt>" in browser.text("/servers/1?account=main")
+
+
+def test_lists_tell_what_they_cannot_speak_for(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Servers that nobody can vouch for may have more than a list names, and it says so with their number."""
+    browser = browse(Site(store, pages.trouble(store, pages.realistic(store))))
+    for path in ("/issues", "/software", "/exploits"):
+        text = browser.text(path)
+        count, total = re.findall(r'class="gap">(\d+) of (\d+) servers', text)[0]
+        assert (int(count) > 0, int(total)) == (True, 80)
+        assert "2 of them never polled" in text
+
+
+def test_a_cve_is_a_link_to_what_is_told_of_it(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """On the pages of exploits, issues and servers."""
+    browser = browse(Site(store, pages.realistic(store)))
+    (link, *_) = re.findall(r'href="(https://nvd.nist.gov/vuln/detail/CVE-2099-\d{4})"', browser.text("/exploits"))
+    assert link in browser.text("/issues?severity=critical") + browser.text("/issues?severity=critical&page=2")
 
 
 def test_trouble_stands_at_the_top_with_what_to_do(store: Store, browse: Callable[[Site], Browser]) -> None:
@@ -125,12 +283,14 @@ def test_a_fleet_without_an_answer_says_what_to_wait_for(store: Store, browse: C
 def test_hostile_names_stay_text(store: Store, browse: Callable[[Site], Browser]) -> None:
     """Names of servers, software, accounts and advice cannot make an element, leave an attribute or reach a link."""
     browser = browse(Site(store, pages.hostile(store)))
-    for path in ("/", "/servers/1?account=main", "/servers/5?account=main", f"/?q={quote(pages.HOSTILE[1])}"):
+    hostile = quote(pages.HOSTILE[1])
+    lists = ("/issues", "/software", "/exploits", "/changes", f"/issues?q={hostile}", f"/software?software={hostile}")
+    for path in ("/", "/servers/1?account=main", "/servers/5?account=main", f"/?q={hostile}", *lists):
         text = browser.text(path)
         assert "window.pwned" in text
         assert "<script" not in text
-        assert not re.search(r"<(img|svg)\b", text)
-        assert not re.search(r'href="(?!/|#|data:image/svg)', text)
+        assert not re.search(r"<(img|svg(?! viewBox))\b", text)
+        assert not re.search(r'href="(?!/|#|data:image/svg|https://nvd.nist.gov/)', text)
 
 
 def test_an_id_in_several_accounts_asks_which(store: Store, browse: Callable[[Site], Browser]) -> None:

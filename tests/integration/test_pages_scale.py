@@ -26,7 +26,21 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"http://127.0.0.1:{served.port}"
 
 
-@pytest.mark.parametrize("path", ["/", "/?page=100", "/?q=web-0123", "/?severity=high", "/servers/777"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/?page=100", "/?q=web-0123", "/?severity=high", "/servers/777"),
+        *(
+            "/?sort=polled&page=100",
+            "/?state=unknown",
+            "/?kind=outdated",
+            "/issues",
+            "/software",
+            "/exploits",
+            "/changes",
+        ),
+    ],
+)
 def test_ten_thousand_servers_do_not_hurt(base: str, path: str) -> None:
     """Half of the views of a page take less than 200 ms of work, and a page stays small.
 

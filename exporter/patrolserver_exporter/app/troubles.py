@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
-from patrolserver_exporter.web.pages.accounts import FreshnessReader, account_views
+from patrolserver_exporter.web.pages.accounts import StatesReader, account_views
 from patrolserver_exporter.web.pages.notices import of_freshness, of_lists, of_pauses, of_waivers
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Troubles:
 
     def __init__(self, context: WebContext) -> None:
         self._context = context
-        self._freshness = FreshnessReader(context.store, context.clock)
+        self._freshness = StatesReader(context.store, context.clock)
 
     def can_take_in(self) -> bool:
         """Whether deliveries can be taken in, or could until a moment ago."""
@@ -47,7 +47,7 @@ class Troubles:
 
     async def _read_freshness(self) -> Mapping[str, Freshness]:
         try:
-            return await asyncio.wait_for(self._freshness.read(), _PATIENCE)
+            return (await asyncio.wait_for(self._freshness.read(), _PATIENCE)).fresh
         except (StoreError, TimeoutError) as error:
             log.debug("How fresh the servers are cannot be read", extra=log_fields(err=str(error)))
             return {}

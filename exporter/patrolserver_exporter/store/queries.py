@@ -133,6 +133,20 @@ class IssuesWanted(msgspec.Struct, frozen=True, kw_only=True):
         asked = (self.severities, self.kinds, self.exploits)
         return any(asked) or self.names is not None or self.waived is not None
 
+    def has(self, issue: Issue) -> bool:
+        """Whether an issue that did not come from the issues' table is wanted; ``fixed`` left aside."""
+        plain = (
+            (not self.accounts or issue.account in self.accounts)
+            and (not self.severities or issue.severity in self.severities)
+            and (not self.kinds or issue.kind in self.kinds)
+            and (self.keys is None or (issue.account, issue.server_id) in self.keys)
+            and (self.names is None or issue.canonical_name in self.names)
+        )
+        if not plain or not self.exploits:
+            return plain and self.waived in {None, issue.waived}
+        matching = [one for one in issue.exploits if any_name_matches(self.exploits, one)]
+        return any(self.waived in {None, issue.waived or one.waived} for one in matching)
+
     def fits(self, row: sa.Row[Any]) -> bool:
         """Whether a row of `issue_rows`, which the database let through, is wanted."""
         if self.keys is not None and (row.account, row.server_id) not in self.keys:
@@ -193,7 +207,7 @@ def _has_issue(wanted: IssuesWanted) -> sa.ColumnElement[bool]:
         # Counted beside the server already.
         return sa.or_(*(servers.c[severity] > 0 for severity in wanted.severities))
     mine = sa.and_(issues.c.account == servers.c.account, issues.c.server_id == servers.c.server_id)
-    return sa.exists().where(mine, *_issue_conditions(wanted))
+    return sa.exists().where(mine, *issue_conditions(wanted))
 
 
 def servers_page(
@@ -282,10 +296,10 @@ def _issues_query(wanted: IssuesWanted) -> sa.Select[Any]:
     here = sa.and_(servers.c.account == issues.c.account, servers.c.server_id == issues.c.server_id, HERE)
     columns = (issues.c.id, issues.c.account, issues.c.server_id, issues.c.canonical_name, issues.c.severity)
     query = sa.select(*columns, servers.c.name, issues.c.document).select_from(issues.join(servers, here))
-    return query.where(*_issue_conditions(wanted))
+    return query.where(*issue_conditions(wanted))
 
 
-def _issue_conditions(wanted: IssuesWanted) -> list[sa.ColumnElement[bool]]:
+def issue_conditions(wanted: IssuesWanted) -> list[sa.ColumnElement[bool]]:
     """What the database can tell of an issue."""
     parts: list[sa.ColumnElement[bool]] = []
     if wanted.fixed is not None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
-from patrolserver_exporter.issues.model import SEVERITIES, Issue, Severity
+from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind, Issue
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, account_records, find_server, software_of
-from patrolserver_exporter.store.queries import HERE
-from patrolserver_exporter.store.tables import issues, servers, unseal
+from patrolserver_exporter.store.history import StoredChange
+from patrolserver_exporter.store.queries import (
+    HERE,
+    IssueRow,
+    IssuesWanted,
+    ServerKey,
+    ServersWanted,
+    is_one_of,
+    issue_conditions,
+    servers_condition,
+)
+from patrolserver_exporter.store.tables import changes, issues, servers, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,17 +38,52 @@ _WORST_FIRST = (
     servers.c.account,
     servers.c.server_id,
 )
+
+
+def _ordering(wanted: FleetFilter) -> tuple[sa.ColumnElement[Any], ...]:
+    if not wanted.reverse:
+        return _ORDERS[wanted.order]
+    if wanted.order is Order.WORST:
+        return _BEST_FIRST
+    if wanted.order is Order.NAME:
+        return tuple(column.desc() for column in _KEY_ORDER)
+    return (servers.c[wanted.order.value].asc(), *_KEY_ORDER)
+
+
 _ISSUE_RANK = sa.case({severity.value: rank for rank, severity in enumerate(SEVERITIES)}, value=issues.c.severity)
+
+
+class Order(StrEnum):
+    """By what the database sorts servers; the worst, the most or the first letter comes first."""
+
+    WORST = "worst"
+    NAME = "name"
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+_KEY_ORDER = (servers.c.name, servers.c.account, servers.c.server_id)
+_ORDERS: dict[Order, tuple[sa.ColumnElement[Any], ...]] = {
+    Order.WORST: _WORST_FIRST,
+    Order.NAME: _KEY_ORDER,
+    **{Order(severity.value): (servers.c[severity.value].desc(), *_KEY_ORDER) for severity in SEVERITIES},
+}
+_BEST_FIRST = (*(count.asc() for count in _COUNTS), servers.c.software.is_(None).asc(), *_KEY_ORDER)
 
 
 class FleetFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which servers are wanted; everything is by default."""
 
+    servers: ServersWanted = ServersWanted()
     search: str = ""
-    """Part of the name, capitals and small letters alike, or the id."""
-    severity: Severity | None = None
-    """With an open issue of this severity or a worse one."""
-    account: str | None = None
+    """Part of the name or of a canonical name with an open issue, capitals and small letters alike, or the id."""
+    found: frozenset[ServerKey] = frozenset()
+    """Servers that fit the search for another reason."""
+    order: Order = Order.WORST
+    reverse: bool = False
+    """The other way round."""
 
 
 class FleetTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,27 +151,28 @@ class _Emptiness(msgspec.Struct, frozen=True):
     empty: bool = False
 
 
-def fleet_view(connection: sa.Connection, wanted: FleetFilter, *, offset: int, limit: int) -> FleetView:
-    """Read a page of the fleet, worst first; past the end, the last page."""
-    condition = _condition(wanted)
-    totals = _totals(connection)
-    matching = totals.servers if wanted == FleetFilter() else _count(connection, condition)
-    offset = min(offset, max(matching - 1, 0) // limit * limit)
-    keys = (
-        sa.select(servers.c.account, servers.c.server_id)
-        .where(condition)
-        .order_by(*_WORST_FIRST)
-        .limit(limit)
-        .offset(offset)
-        .subquery()
-    )
-    rows = connection.execute(
-        sa.select(servers.c.summary)
-        .join(keys, sa.and_(servers.c.account == keys.c.account, servers.c.server_id == keys.c.server_id))
-        .order_by(*_WORST_FIRST)
-    )
+def fleet_view(
+    connection: sa.Connection,
+    wanted: FleetFilter,
+    *,
+    offset: int,
+    limit: int,
+    keys: Sequence[ServerKey] | None = None,
+) -> FleetView:
+    """Read a page of the fleet; past the end, the last page. ``keys``: of these servers, in that order, instead."""
+    totals = fleet_totals(connection)
+    if keys is None and wanted.servers.keys is None:
+        matching = totals.servers if is_everything(wanted) else _count(connection, _condition(wanted))
+        offset = _within(offset, matching, limit)
+        query = sa.select(servers.c.account, servers.c.server_id).where(_condition(wanted))
+        rows = connection.execute(query.order_by(*_ordering(wanted)).limit(limit).offset(offset))
+        page = [ServerKey(*row) for row in rows]
+    else:
+        chosen = fleet_keys(connection, wanted) if keys is None else keys
+        matching, offset = len(chosen), _within(offset, len(chosen), limit)
+        page = list(chosen[offset : offset + limit])
     return FleetView(
-        rows=tuple(unseal(summary, ServerSummary) for (summary,) in rows),
+        rows=summaries_of(connection, page),
         offset=offset,
         matching=matching,
         totals=totals,
@@ -132,22 +180,61 @@ def fleet_view(connection: sa.Connection, wanted: FleetFilter, *, offset: int, l
     )
 
 
+def is_everything(wanted: FleetFilter) -> bool:
+    """Whether it leaves no server out."""
+    return wanted.servers == ServersWanted() and not wanted.search
+
+
+def _within(offset: int, matching: int, limit: int) -> int:
+    return min(offset, max(matching - 1, 0) // limit * limit)
+
+
+def fleet_keys(connection: sa.Connection, wanted: FleetFilter) -> list[ServerKey]:
+    """All servers that are wanted, in order."""
+    query = sa.select(servers.c.account, servers.c.server_id).where(_condition(wanted)).order_by(*_ordering(wanted))
+    among = wanted.servers.keys
+    keys = [ServerKey(*row) for row in connection.execute(query)]
+    return keys if among is None else [key for key in keys if key in among]
+
+
+def summaries_of(connection: sa.Connection, keys: Sequence[ServerKey]) -> tuple[ServerSummary, ...]:
+    """What is known of these few servers, in that order; those that are gone meanwhile are left out."""
+    if not keys:
+        return ()
+    query = sa.select(servers.c.account, servers.c.server_id, servers.c.summary).where(HERE, is_one_of(servers, keys))
+    found = {ServerKey(row[0], row[1]): row[2] for row in connection.execute(query)}
+    return tuple(unseal(found[key], ServerSummary) for key in keys if key in found)
+
+
 def _count(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> int:
     return int(connection.execute(sa.select(sa.func.count()).select_from(servers).where(condition)).scalar_one())
 
 
 def _condition(wanted: FleetFilter) -> sa.ColumnElement[bool]:
-    parts: list[sa.ColumnElement[bool]] = [HERE]
-    if wanted.account is not None:
-        parts.append(servers.c.account == wanted.account)
-    if wanted.severity is not None:
-        worst = _COUNTS[: SEVERITIES.index(wanted.severity) + 1]
-        parts.append(sa.or_(*(count > 0 for count in worst)))
-    if wanted.search:
-        named = servers.c.name.icontains(wanted.search, autoescape=True)
-        server_id = as_server_id(wanted.search)
-        parts.append(named if server_id is None else sa.or_(named, servers.c.server_id == server_id))
-    return sa.and_(*parts)
+    condition = servers_condition(wanted.servers)
+    if not wanted.search:
+        return condition
+    software = (
+        sa.select(issues.c.account, issues.c.server_id)
+        .where(issues.c.fixed_at.is_(None), issues.c.canonical_name.icontains(wanted.search, autoescape=True))
+        .distinct()
+    )
+    fitting = [
+        servers.c.name.icontains(wanted.search, autoescape=True),
+        # One list for all rows, not one search for each.
+        sa.tuple_(servers.c.account, servers.c.server_id).in_(software),
+    ]
+    server_id = as_server_id(wanted.search)
+    if server_id is not None:
+        fitting.append(servers.c.server_id == server_id)
+    by_account: dict[str, list[int]] = defaultdict(list)
+    for account, found in wanted.found:
+        by_account[account].append(found)
+    for account, ids in by_account.items():
+        # Written into the statement: they may be more than parameters are allowed.
+        numbers: list[Any] = [sa.literal_column(str(int(one))) for one in ids]
+        fitting.append(sa.and_(servers.c.account == account, servers.c.server_id.in_(numbers)))
+    return sa.and_(condition, sa.or_(*fitting))
 
 
 def as_server_id(text: str) -> int | None:
@@ -157,7 +244,9 @@ def as_server_id(text: str) -> int | None:
     return found if 0 < (found := int(text)) <= MAX_ID else None
 
 
-def _totals(connection: sa.Connection) -> FleetTotals:
+def fleet_totals(connection: sa.Connection) -> FleetTotals:
+    """Sum over the whole fleet."""
+
     def total(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.coalesce(sa.func.sum(value), 0)
 
@@ -234,3 +323,124 @@ def _issues(
 ) -> tuple[Issue, ...]:
     rows = connection.execute(sa.select(issues.c.document).where(condition).order_by(*order).limit(limit))
     return tuple(unseal(document, Issue) for (document,) in rows)
+
+
+class IssueOrder(StrEnum):
+    """By what issues are sorted; the worst, the newest or the first letter comes first."""
+
+    WORST = "worst"
+    NEWEST = "newest"
+    SOFTWARE = "software"
+    SERVER = "server"
+
+
+_ISSUE_ORDERS: dict[IssueOrder, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+    IssueOrder.WORST: ((_ISSUE_RANK, issues.c.id), (_ISSUE_RANK.desc(), issues.c.id)),
+    IssueOrder.NEWEST: ((issues.c.id.desc(),), (issues.c.id,)),
+    IssueOrder.SOFTWARE: (
+        (issues.c.canonical_name, _ISSUE_RANK, issues.c.id),
+        (issues.c.canonical_name.desc(), _ISSUE_RANK, issues.c.id),
+    ),
+    IssueOrder.SERVER: (
+        (servers.c.name, _ISSUE_RANK, issues.c.id),
+        (servers.c.name.desc(), _ISSUE_RANK, issues.c.id),
+    ),
+}
+
+
+class IssuesView(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of issues over the fleet."""
+
+    rows: tuple[IssueRow, ...]
+    offset: int
+    matching: int
+
+
+def issues_view(  # noqa: PLR0913  # what is wanted, how and how much of it, by keyword
+    connection: sa.Connection,
+    wanted: IssuesWanted,
+    *,
+    order: IssueOrder,
+    reverse: bool,
+    offset: int,
+    limit: int,
+) -> IssuesView:
+    """Read a page of issues; past the end, the last page."""
+    here = sa.and_(servers.c.account == issues.c.account, servers.c.server_id == issues.c.server_id, HERE)
+    chosen = issues.join(servers, here)
+    conditions = issue_conditions(wanted)
+    ordering = _ISSUE_ORDERS[order][reverse]
+    if wanted.is_plain:
+        count = sa.select(sa.func.count()).select_from(chosen).where(*conditions)
+        matching = int(connection.execute(count).scalar_one())
+        offset = _within(offset, matching, limit)
+        ids = sa.select(issues.c.id).select_from(chosen).where(*conditions).order_by(*ordering)
+        page = list(connection.execute(ids.limit(limit).offset(offset)).scalars())
+    else:
+        columns = (issues.c.id, issues.c.account, issues.c.server_id, issues.c.canonical_name)
+        # Documents only where exploits are asked for: they are most of what is read.
+        document = (issues.c.document,) if wanted.exploits else ()
+        rows = connection.execute(
+            sa.select(*columns, *document).select_from(chosen).where(*conditions).order_by(*ordering)
+        )
+        fitting = [row.id for row in rows if wanted.fits(row)]
+        matching, offset = len(fitting), _within(offset, len(fitting), limit)
+        page = fitting[offset : offset + limit]
+    query = sa.select(issues.c.id, servers.c.name, issues.c.document).select_from(chosen).where(issues.c.id.in_(page))
+    found = {row.id: IssueRow(row.id, row.name, unseal(row.document, Issue)) for row in connection.execute(query)}
+    return IssuesView(rows=tuple(found[row] for row in page if row in found), offset=offset, matching=matching)
+
+
+HOUR = 3600
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """How many issues of the servers that are there something happened to, hour by hour."""
+
+    since: float
+    """Since when all is told: the beginning that was asked for, or the oldest change kept."""
+    by_hour: dict[tuple[int, ChangeKind], int]
+    """By the hour since the epoch, and what happened."""
+    open_now: int
+    """Open issues now, waived ones included."""
+
+
+def changed_since(connection: sa.Connection, since: float) -> Changed:
+    """Count what happened to issues, in one pass of the database; those of servers that are gone are left out."""
+    oldest = connection.execute(sa.select(sa.func.min(changes.c.at))).scalar()
+    here = sa.and_(servers.c.account == changes.c.account, servers.c.server_id == changes.c.server_id, HERE)
+    hour: sa.ColumnElement[int] = sa.cast(changes.c.at, sa.BigInteger).op("/")(HOUR)
+    rows = connection.execute(
+        sa.select(hour, changes.c.kind, sa.func.count())
+        .select_from(changes.join(servers, here))
+        .where(changes.c.at >= since)
+        .group_by(hour, changes.c.kind)
+    )
+    at_home = sa.and_(servers.c.account == issues.c.account, servers.c.server_id == issues.c.server_id, HERE)
+    still_open = connection.execute(
+        sa.select(sa.func.count()).select_from(issues.join(servers, at_home)).where(issues.c.fixed_at.is_(None))
+    ).scalar_one()
+    return Changed(
+        since=since if oldest is None else max(since, oldest),
+        by_hour={(int(at), ChangeKind(kind)): count for at, kind, count in rows},
+        open_now=int(still_open),
+    )
+
+
+def newest_changes(connection: sa.Connection, *, since: float, before: int | None, limit: int) -> list[StoredChange]:
+    """The next changes before that one and not before ``since``, the newest first; none of servers that are gone."""
+    here = sa.and_(servers.c.account == changes.c.account, servers.c.server_id == changes.c.server_id, HERE)
+    query = (
+        sa.select(changes.c.id, changes.c.at, changes.c.kind, changes.c.server, changes.c.document)
+        .select_from(changes.join(servers, here))
+        .where(changes.c.at >= since)
+    )
+    if before is not None:
+        query = query.where(changes.c.id < before)
+    rows = connection.execute(query.order_by(changes.c.id.desc()).limit(limit))
+    return [
+        StoredChange(
+            id=row.id, at=row.at, kind=ChangeKind(row.kind), server=row.server, issue=unseal(row.document, Issue)
+        )
+        for row in rows
+    ]

@@ -138,10 +138,10 @@ async def servers_wanted(read: Read, chosen: Chosen, labels: Labels, watched: Se
     asked = msgspec.structs.replace(issues, accounts=(), keys=None)
     if asked.is_plain:
         return ServersWanted(accounts=chosen.accounts, keys=issues.keys, issue=asked)
-    return ServersWanted(accounts=chosen.accounts, keys=await _keys_with(read, issues))
+    return ServersWanted(accounts=chosen.accounts, keys=await servers_with(read, issues))
 
 
-async def _keys_with(read: Read, wanted: IssuesWanted) -> frozenset[ServerKey]:
+async def servers_with(read: Read, wanted: IssuesWanted) -> frozenset[ServerKey]:
     """The servers that have such an issue: found in bounded reads, since the database alone cannot tell."""
     found: set[ServerKey] = set()
     on: int | None = 0

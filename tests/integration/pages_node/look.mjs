@@ -1,6 +1,6 @@
 // Opens pages in Chromium and says what it saw.
-// In (stdin): {"chromium": path, "visits": [{"url", "width", "height", "scheme", "picture"?, "only_layout"?, "tabs"?}]}
-// Out: one entry a visit: {"status", "title", "violations", "console", "overflow", "tabs"}
+// In (stdin): {"chromium": path, "visits": [{"url", "width", "height", "scheme", "picture"?, "full"?, "media"?, "pdf"?, "only_layout"?, "tabs"?}]}
+// Out: one entry a visit: {"status", "title", "violations", "console", "overflow", "printed", "tabs"}
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
@@ -15,6 +15,12 @@ const browser = await chromium.launch({
   ],
 });
 
+// How many sheets of paper a page takes, by the tree of the PDF.
+async function printedPages(page, path) {
+  const pdf = await page.pdf({ path, preferCSSPageSize: true });
+  return pdf.toString("latin1").match(/\/Type\s*\/Page\b/g).length;
+}
+
 async function look(visit) {
   const context = await browser.newContext({
     viewport: { width: visit.width, height: visit.height },
@@ -28,8 +34,10 @@ async function look(visit) {
   page.on("console", (message) => said.push(message.text()));
   page.on("pageerror", (error) => said.push(String(error)));
   page.on("request", (request) => requested.push(request.url()));
+  if (visit.media) await page.emulateMedia({ media: visit.media });
   const response = await page.goto(visit.url, { waitUntil: "load" });
-  if (visit.picture) await page.screenshot({ path: visit.picture });
+  if (visit.picture) await page.screenshot({ path: visit.picture, fullPage: visit.full ?? false });
+  const printed = visit.pdf ? await printedPages(page, visit.pdf) : null;
   let violations = [];
   if (!visit.only_layout) {
     // What the inspector evaluates is not under the page's policy, so the policy stays as it is served.
@@ -38,6 +46,16 @@ async function look(visit) {
   }
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   const canary = await page.evaluate(() => window.pwned ?? null);
+  const chip = await page.evaluate(() => {
+    const at = document.querySelector(".chip.critical");
+    if (!at) return null;
+    const style = getComputedStyle(at);
+    return { printed: style.printColorAdjust, background: style.backgroundColor };
+  });
+  const filter = await page.evaluate(() => {
+    const at = document.querySelector(".filter");
+    return at && getComputedStyle(at).display;
+  });
   const title = await page.title();
   const tabs = [];
   for (let i = 0; i < (visit.tabs ?? 0); i += 1) {
@@ -57,6 +75,9 @@ async function look(visit) {
     requested: requested.filter((url) => !url.startsWith("data:")),
     overflow,
     canary,
+    chip,
+    filter,
+    printed,
     tabs,
   };
 }

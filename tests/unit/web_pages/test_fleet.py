@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from functools import partial
+
+import pytest
 from msgspec.structs import replace
 
 from patrolserver_exporter.issues.summary import ServerSummary
-from patrolserver_exporter.store.views import FleetFilter, FleetTotals, FleetView, PollState
+from patrolserver_exporter.store.queries import ServerKey
+from patrolserver_exporter.store.views import FleetTotals, PollState
+from patrolserver_exporter.web.overview import servers_of
 from patrolserver_exporter.web.pages import fleet
 from patrolserver_exporter.web.pages.accounts import AccountView, Freshness, by_account
+from patrolserver_exporter.web.pages.lists import columns, pager
 from patrolserver_exporter.web.pages.notices import Notice
-from patrolserver_exporter.web.pages.paths import Paths
+from patrolserver_exporter.web.pages.paths import Paths, Wanted
 from patrolserver_exporter.web.pages.words import moment
 
 NOW = 1_800_000_000.0
@@ -84,11 +90,58 @@ def test_no_server_is_told_apart_from_no_answer() -> None:
     assert fleet.verdict(NONE, [account(answered=False)], ()).text.startswith("Waiting")
 
 
-def test_a_tile_leads_to_its_servers() -> None:
-    """Each number is a link to the list behind it."""
-    critical, *_ = fleet.tiles(replace(FINE, issues=(3, 0, 0, 0), affected=(2, 0, 0, 0)), Paths(), FleetFilter())
-    assert (critical.issues, critical.servers) == ("3", "on 2 servers")
-    assert critical.link == "/?severity=critical#servers"
+def test_a_tile_leads_to_its_issues_and_to_its_servers() -> None:
+    """Each number is a link to the list behind it: just that severity, and no waived ones."""
+    critical, *_ = fleet.tiles(replace(FINE, issues=(3, 0, 0, 0), affected=(2, 0, 0, 0)), Paths())
+    assert (critical.figure, critical.note) == ("3", "on 2 servers")
+    assert critical.link == "/issues?severity=critical&waived=false"
+    assert critical.note_link == "/?severity=critical#servers"
+
+
+STATES = [
+    PollState("a", 1, NOW - 10, poll_success=True, open_issues=(0, 0, 0, 0), software=(5, 0, 0, 0), exploits=0),
+    PollState("a", 2, NOW - 90_000, poll_success=True, open_issues=(0, 0, 0, 0), software=(5, 0, 0, 0), exploits=0),
+    PollState("a", 3),
+    PollState("a", 4, NOW - 50, poll_success=True, open_issues=(1, 0, 0, 0), software=(5, 2, 0, 0), exploits=1),
+]
+KEYS = [ServerKey("a", number) for number in (4, 3, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [("open", [4]), ("clean", [1]), ("unknown", [3, 2]), ("never", [3]), ("scanning", []), ("", [4, 3, 2, 1])],
+)
+def test_servers_are_filtered_by_how_they_stand(state: str, found: list[int]) -> None:
+    """Old data is unknown and not clean; one that was never polled is unknown, too."""
+    servers = servers_of(STATES, {}, NOW)
+    assert [key.server_id for key in fleet.standing(KEYS, servers, state, "", reverse=False)] == found
+
+
+@pytest.mark.parametrize(
+    ("sort", "found"), [("polled", [3, 2, 4, 1]), ("software", [3, 4, 2, 1]), ("exploits", [3, 4, 2, 1])]
+)
+def test_what_nobody_knows_comes_first(sort: str, found: list[int]) -> None:
+    """In every order that the standing tells; a click turns it round."""
+    servers = servers_of(STATES, {}, NOW)
+    assert [key.server_id for key in fleet.standing(KEYS, servers, "", sort, reverse=False)] == found
+    turned = fleet.standing(list(reversed(KEYS)), servers, "", sort, reverse=True)
+    assert turned[-1].server_id == 3
+
+
+def test_the_tiles_of_standing_are_the_lists_behind_them() -> None:
+    """As many clean and unknown servers as their filter leaves."""
+    servers = servers_of(STATES, {}, NOW)
+    clean, unknown, _ = fleet.standing_tiles(NONE, servers, Paths())
+    assert (clean.count, unknown.count) == (1, 2)
+    assert clean.link == "/?state=clean#servers"
+
+
+def test_a_click_on_a_heading_sorts_and_a_second_one_turns_round() -> None:
+    """The heading that rules tells so; the usual order needs no word in the link."""
+    shown = columns(
+        Wanted(sort="name"), "worst", (("worst", "Severity", False), ("name", "Server", False)), Paths().fleet
+    )
+    assert [(one.sorted, one.link) for one in shown] == [("", "/"), ("descending", "/?sort=-name")]
 
 
 def test_a_row_shows_counts_software_and_ages() -> None:
@@ -118,18 +171,16 @@ def test_a_server_without_a_visible_name_can_still_be_clicked() -> None:
     assert fleet.row(replace(POLLED, name=" "), Paths(), NOW).name == "Server 7"
 
 
-def test_the_pager_links_the_neighbours_and_keeps_the_filter() -> None:
-    """In the middle of a list there are two ways, at its ends one."""
-    wanted = FleetFilter(search="web")
-    middle = FleetView(rows=(POLLED,) * 50, offset=50, matching=120, totals=NONE, accounts={})
-    pager = fleet.pager(middle, wanted, Paths())
-    assert (pager.text, pager.previous, pager.next) == (
-        "51–100 of 120 servers",
-        "/?q=web#servers",
-        "/?q=web&page=3#servers",
-    )
-    last = FleetView(rows=(POLLED,) * 20, offset=100, matching=120, totals=NONE, accounts={})
-    assert fleet.pager(last, wanted, Paths()).next is None
+def test_the_pager_links_neighbours_and_ends_and_keeps_the_filter() -> None:
+    """In the middle of a list there are four ways, at its ends fewer."""
+    link = partial(Paths().fleet, Wanted(search="web"))
+    middle = pager(offset=100, shown=50, matching=320, link=link, noun="server")
+    assert (middle.text, middle.page, middle.last) == ("101–150 of 320 servers", 3, 7)
+    assert (middle.first_link, middle.previous) == ("/?q=web", "/?q=web&page=2")
+    assert (middle.next, middle.last_link) == ("/?q=web&page=4", "/?q=web&page=7")
+    last = pager(offset=100, shown=20, matching=120, link=link, noun="server")
+    assert (last.next, last.last_link) == (None, None)
+    assert pager(offset=0, shown=1, matching=1, link=link, noun="server").text == "1 server"
 
 
 def test_freshness_is_counted_by_account() -> None:

@@ -81,7 +81,7 @@ async def server(api: Api, call: Call[OneServer]) -> Reply:
 async def issues(api: Api, call: Call[IssuesQuery]) -> Reply:
     """A page of issues over all servers."""
     query, lists = call.query, Lists(api.context)
-    wanted = await lists.issues_wanted(chosen_by(query), FIXED[query.state])
+    wanted = await lists.issues_wanted(chosen_by(query), fixed=FIXED[query.state])
     return await _issues(lists, query, wanted)
 
 
@@ -90,7 +90,7 @@ async def server_issues(api: Api, call: Call[ServerIssuesQuery]) -> Reply:
     query, lists = call.query, Lists(api.context)
     asked = call.path["server"]
     key = await api.read(lambda connection: endpoint.only_one(connection, asked, query.account, lists.watched))
-    wanted = await lists.issues_wanted(chosen_by(query), FIXED[query.state])
+    wanted = await lists.issues_wanted(chosen_by(query), fixed=FIXED[query.state])
     return await _issues(lists, query, msgspec.structs.replace(wanted, keys=frozenset({key})))
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from patrolserver_exporter.globs import literally
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.store import fleet, queries
 from patrolserver_exporter.store.queries import ServerKey
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 MOST_SERVERS = 1000
 """Servers that an exploit names."""
 _CVE = re.compile(r"CVE-[0-9]{4}-[0-9]{4,19}", re.IGNORECASE | re.ASCII)
+LIKE_CVE = re.compile(r"CVE-|[0-9]{4}-[0-9]{3,}", re.IGNORECASE | re.ASCII)
+"""How a search for an exploit begins."""
 CVE_URL = "https://nvd.nist.gov/vuln/detail/{cve}"
 
 
@@ -84,7 +89,12 @@ class Lists:
 
     async def servers(self, chosen: Chosen) -> AsyncIterator[list[types.Server]]:
         """All of them, page by page."""
-        wanted, after = await self.servers_wanted(chosen), None
+        async for items in self.servers_of(await self.servers_wanted(chosen)):
+            yield items
+
+    async def servers_of(self, wanted: ServersWanted) -> AsyncIterator[list[types.Server]]:
+        """The same, of servers that are found already."""
+        after: ServerKey | None = None
         while True:
             items, after = await self.servers_page(wanted, after, sheets.ROWS)
             yield items
@@ -93,9 +103,16 @@ class Lists:
 
     # Issues
 
-    async def issues_wanted(self, chosen: Chosen, fixed: bool | None = False) -> IssuesWanted:  # noqa: FBT001, FBT002
-        """What the issues' list reads."""
-        return await issues_wanted(self._read, chosen, self.labels, self.watched, fixed=fixed)
+    async def issues_wanted(self, chosen: Chosen, *, fixed: bool | None = False, search: str = "") -> IssuesWanted:
+        """What the issues' list reads; ``search`` is a part of the canonical name."""
+        wanted = await issues_wanted(self._read, chosen, self.labels, self.watched, fixed=fixed)
+        if not search:
+            return wanted
+        globs = (f"*{literally(search)}*",)
+        if LIKE_CVE.match(search):
+            return msgspec.structs.replace(wanted, exploits=wanted.exploits or globs)
+        names = await self._read(lambda connection: queries.names_meant(connection, globs, fixed=fixed))
+        return msgspec.structs.replace(wanted, names=names if wanted.names is None else names & wanted.names)
 
     async def issues_page(self, wanted: IssuesWanted, after: int, limit: int) -> tuple[list[types.Issue], int | None]:
         """Up to ``limit`` issues, and the row behind which to go on."""
@@ -128,15 +145,29 @@ class Lists:
 
     async def software(self, chosen: Chosen) -> tuple[list[types.FleetSoftware], Servers]:
         """All of it, by canonical name and version; and the servers that were looked at."""
-        servers = await self.servers_meant(chosen)
-        found = await overview.read_software(self._read, chosen, self.labels, self.watched, servers)
+        found, servers = await self.software_spread(chosen)
         return [_software(one, servers) for one in found], servers
+
+    async def software_spread(self, chosen: Chosen) -> tuple[list[SoftwareSpread], Servers]:
+        """The same, with the servers of each."""
+        servers = await self.servers_meant(chosen)
+        return await overview.read_software(self._read, chosen, self.labels, self.watched, servers), servers
 
     async def exploits(self, chosen: Chosen) -> tuple[list[tuple[ExploitKey, types.FleetExploit]], Servers]:
         """All of them, by name; and the servers that were looked at."""
-        servers = await self.servers_meant(chosen)
-        found = await overview.read_exploits(self._read, chosen, self.labels, self.watched)
+        found, servers = await self.exploits_spread(chosen)
         return [(key, _exploit(one, servers)) for key, one in found], servers
+
+    async def exploits_spread(self, chosen: Chosen) -> tuple[list[tuple[ExploitKey, ExploitSpread]], Servers]:
+        """The same, with the servers of each."""
+        servers = await self.servers_meant(chosen)
+        return await overview.read_exploits(self._read, chosen, self.labels, self.watched), servers
+
+
+async def in_parts(items: Sequence[Any]) -> AsyncIterator[Sequence[Any]]:
+    """Items that are there already, some at once."""
+    for start in range(0, len(items), sheets.ROWS):
+        yield items[start : start + sheets.ROWS]
 
 
 def coverage(servers: Servers) -> types.Coverage:

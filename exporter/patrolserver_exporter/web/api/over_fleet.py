@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,12 +11,12 @@ from patrolserver_exporter.store import fleet
 from patrolserver_exporter.web.api import cursors, sheets, types
 from patrolserver_exporter.web.api.endpoint import Api, Call, Format, Reply, chosen_by, in_thread, servers_chosen_by
 from patrolserver_exporter.web.api.fleet import csv_reply
-from patrolserver_exporter.web.api.lists import Lists, coverage
+from patrolserver_exporter.web.api.lists import Lists, coverage, in_parts
 from patrolserver_exporter.web.http.requests import ApiError
 from patrolserver_exporter.web.standing import worst_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from patrolserver_exporter.web.api.endpoint import FleetQuery, Selection
     from patrolserver_exporter.web.overview import Servers
@@ -28,7 +28,7 @@ async def software(api: Api, call: Call[FleetQuery]) -> Reply:
     after = None if query.cursor is None else cursors.read(query.cursor, cursors.FleetSoftwareCursor)
     items, servers = await Lists(api.context).software(chosen_by(query))
     if query.format is Format.CSV:
-        return await csv_reply(sheets.FLEET_SOFTWARE, _parts(items), "software")
+        return await csv_reply(sheets.FLEET_SOFTWARE, in_parts(items), "software")
     left = [one for one in items if after is None or _place(one) > (after.name, after.version)]
     shown, more = left[: query.limit], len(left) > query.limit
     next_cursor = cursors.write(cursors.FleetSoftwareCursor(*_place(shown[-1]))) if more else None
@@ -46,7 +46,7 @@ async def exploits(api: Api, call: Call[FleetQuery]) -> Reply:
     after = None if query.cursor is None else cursors.read(query.cursor, cursors.ExploitsCursor)
     found, servers = await Lists(api.context).exploits(chosen_by(query))
     if query.format is Format.CSV:
-        return await csv_reply(sheets.EXPLOITS, _parts([item for _, item in found]), "exploits")
+        return await csv_reply(sheets.EXPLOITS, in_parts([item for _, item in found]), "exploits")
     left = [(key, one) for key, one in found if after is None or key > (after.name, after.named_by, after.software)]
     shown, more = left[: query.limit], len(left) > query.limit
     next_cursor = cursors.write(cursors.ExploitsCursor(*shown[-1][0])) if more else None
@@ -54,11 +54,6 @@ async def exploits(api: Api, call: Call[FleetQuery]) -> Reply:
         items=tuple(item for _, item in shown), next_cursor=next_cursor, coverage=coverage(servers)
     )
     return Reply(await in_thread(msgspec.json.encode, page))
-
-
-async def _parts(items: Sequence[Any]) -> AsyncIterator[Sequence[Any]]:
-    for start in range(0, len(items), sheets.ROWS):
-        yield items[start : start + sheets.ROWS]
 
 
 async def targets(api: Api, call: Call[Selection]) -> Reply:

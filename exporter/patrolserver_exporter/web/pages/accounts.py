@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.deliveries import WAITING, DeliveryState
-from patrolserver_exporter.store.views import PollState, poll_states
+from patrolserver_exporter.store.fleet import account_records
+from patrolserver_exporter.web.overview import Servers, read_states, servers_of
 from patrolserver_exporter.web.pages.words import maybe, span
+from patrolserver_exporter.web.standing import OLD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.deliveries import InboxCount
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord
+    from patrolserver_exporter.store.views import PollState
     from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.web.pages.words import Moment
 
 
-OLD = 86_400.0
-"""Seconds after which a server's data is called old; the gate's own default."""
 _KEPT = 15.0
 _NAMED = 3
-_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,37 +103,48 @@ def by_account(states: Iterable[PollState], now: float) -> dict[str, Freshness]:
     return dict(found)
 
 
+@dataclass(frozen=True, slots=True)
+class FleetStates:
+    """Every server's standing, as it was at most `_KEPT` seconds ago."""
+
+    fresh: Mapping[str, Freshness] = field(default_factory=dict)
+    """By account."""
+    servers: Servers = field(default_factory=lambda: Servers(states={}, doubts={}))
+
+
 @dataclass(slots=True)
-class FreshnessReader:
-    """Reads the freshness of all servers, at most every 15 seconds for all clients together."""
+class StatesReader:
+    """Reads the standing of all servers, at most every 15 seconds for all clients together, and then forgets it."""
 
     store: Store
     clock: Clock
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _read_at: float | None = None
-    _found: Mapping[str, Freshness] = field(default_factory=dict)
+    _found: FleetStates = field(default_factory=FleetStates)
 
-    async def read(self) -> Mapping[str, Freshness]:
-        """Return it by account; raises ``StoreError``."""
+    async def read(self) -> FleetStates:
+        """Return it; raises ``StoreError``."""
         async with self._lock:
             if self._read_at is None or self.clock.monotonic() - self._read_at > _KEPT:
                 self._found = await self._read_anew()
                 self._read_at = self.clock.monotonic()
+                # A large fleet's states are megabytes, which nobody needs while nobody looks.
+                asyncio.get_running_loop().call_later(4 * _KEPT, self._forget)
             return self._found
 
-    async def _read_anew(self) -> dict[str, Freshness]:
-        now, after = self.clock.now(), None
-        found: dict[str, Freshness] = defaultdict(Freshness)
-        while True:
-            states = await self._read_some(after)
-            for account, fresh in by_account(states, now).items():
-                found[account] += fresh
-            if len(states) < _AT_ONCE:
-                return dict(found)
-            after = states[-1].account, states[-1].server_id
+    def _forget(self) -> None:
+        if self._read_at is not None and self.clock.monotonic() - self._read_at > _KEPT:
+            self._read_at, self._found = None, FleetStates()
 
-    async def _read_some(self, after: tuple[str, int] | None) -> list[PollState]:
-        return await self.store.read_async(lambda connection: poll_states(connection, after, _AT_ONCE))
+    async def _read_anew(self) -> FleetStates:
+        now, read = self.clock.now(), self.store.read_async
+        accounts = await read(account_records)
+        states = await read_states(read)
+        return await asyncio.to_thread(_judged, states, accounts, now)
+
+
+def _judged(states: Sequence[PollState], accounts: Mapping[str, AccountRecord], now: float) -> FleetStates:
+    return FleetStates(by_account(states, now), servers_of(states, accounts, now))
 
 
 SILENT = 900.0

@@ -2,25 +2,105 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, State
-from patrolserver_exporter.web.pages.accounts import OLD
-from patrolserver_exporter.web.pages.words import counted, listed, maybe, number
+from patrolserver_exporter.web.pages.paths import Wanted
+from patrolserver_exporter.web.pages.words import counted, maybe, number
+from patrolserver_exporter.web.standing import OLD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from patrolserver_exporter.issues.spread import Key
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.store.views import FleetFilter, FleetTotals, FleetView
+    from patrolserver_exporter.store.queries import ServerKey
+    from patrolserver_exporter.store.views import FleetTotals, PollState
+    from patrolserver_exporter.web.overview import Servers
     from patrolserver_exporter.web.pages.accounts import AccountView
     from patrolserver_exporter.web.pages.notices import Notice
     from patrolserver_exporter.web.pages.paths import Paths
     from patrolserver_exporter.web.pages.words import Moment
 
-ROWS = 50
-"""Servers on a page."""
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class ServerState(StrEnum):
+    """How servers stand, as a filter."""
+
+    OPEN = "open"
+    CLEAN = "clean"
+    UNKNOWN = "unknown"
+    NEVER = "never"
+    SCANNING = "scanning"
+
+
+STATE_NAMES: dict[str, str] = {
+    ServerState.OPEN: "with open issues",
+    ServerState.CLEAN: "known and clean",
+    ServerState.UNKNOWN: "unknown: nobody can vouch for them",
+    ServerState.NEVER: "never polled",
+    ServerState.SCANNING: "being scanned",
+}
+
+
+def is_clean(servers: Servers, key: Key) -> bool:
+    """Whether it is known to have no open issue."""
+    issues = servers.states[key].open_issues
+    return key not in servers.doubts and issues is not None and not any(issues)
+
+
+def is_in(state: ServerState, servers: Servers, key: Key) -> bool:
+    """Whether the server stands so."""
+    server = servers.states[key]
+    match state:
+        case ServerState.OPEN:
+            return any(server.open_issues or ())
+        case ServerState.CLEAN:
+            return is_clean(servers, key)
+        case ServerState.UNKNOWN:
+            return key in servers.doubts
+        case ServerState.NEVER:
+            return server.last_poll_at is None
+        case ServerState.SCANNING:
+            return server.scanning
+
+
+def _danger(server: PollState) -> tuple[bool, bool, float]:
+    return server.exploits is not None, not server.exploits_unknown_risk, -(server.exploit_risk_max or 0.0)
+
+
+SORTED_HERE: dict[str, Callable[[PollState], Any]] = {
+    # What nobody knows comes first: it may be the worst.
+    "software": lambda one: -sum(one.software[1:]) if one.software else -math.inf,
+    "exploits": _danger,
+    "polled": lambda one: -math.inf if one.last_poll_at is None else one.last_poll_at,
+    "scanned": lambda one: -math.inf if one.last_scan_at is None else one.last_scan_at,
+}
+"""Orders that the database does not know."""
+COLUMNS = (
+    ("name", "Server", False),
+    *((severity.value, severity.value.capitalize(), True) for severity in SEVERITIES),
+    ("software", "Software", False),
+    ("exploits", "Exploits", False),
+    ("polled", "Data from", False),
+    ("scanned", "Last scan", False),
+)
+
+
+def standing(keys: Sequence[ServerKey], servers: Servers, state: str, sort: str, *, reverse: bool) -> list[ServerKey]:
+    """Those of the servers that stand so, in an order that only their standing tells; equal ones stay as they are."""
+    known = [key for key in keys if key in servers.states]
+    if state in set(ServerState):
+        known = [key for key in known if is_in(ServerState(state), servers, key)]
+    order = SORTED_HERE.get(sort)
+    if order is not None:
+        known.sort(key=lambda key: order(servers.states[key]), reverse=reverse)
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +121,15 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """A number of the summary, and where it leads."""
+    """A number of the summary, and the lists behind it and behind its servers."""
 
-    severity: str
-    issues: str
-    servers: str
+    name: str
+    tone: str
+    count: int
+    figure: str
     link: str
+    note: str = ""
+    note_link: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +148,8 @@ class Row:
     """Why its data is doubtful; empty when it is not."""
     scanning: bool
     last_scan: Moment | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pager:
-    """Where in the list one is."""
-
-    text: str
-    previous: str | None
-    next: str | None
+    labels: tuple[str, ...] = ()
+    """Values of the labels that the configuration gives it."""
 
 
 def verdict(totals: FleetTotals, accounts: Sequence[AccountView], notices: Sequence[Notice]) -> Verdict:
@@ -96,29 +172,58 @@ def verdict(totals: FleetTotals, accounts: Sequence[AccountView], notices: Seque
 
 
 def summary_line(totals: FleetTotals, accounts: Sequence[AccountView]) -> str:
-    """Say how large the fleet is, and what is not in the tiles."""
+    """Say how large the fleet is."""
     if not totals.servers:
         return f"{counted(len(accounts), 'account is', 'accounts are')} configured."
-    parts = [f"{number(totals.clean) if totals.clean else 'none'} without an open issue"]
-    if totals.waived:
-        parts.append(counted(totals.waived, "issue waived", "issues waived"))
-    return f"{counted(totals.servers, 'server')} in {counted(len(accounts), 'account')}, {listed(parts)}."
+    return f"{counted(totals.servers, 'server')} in {counted(len(accounts), 'account')}."
 
 
-def tiles(totals: FleetTotals, paths: Paths, everything: FleetFilter) -> tuple[Tile, ...]:
-    """Show one number a severity."""
+def tiles(totals: FleetTotals, paths: Paths) -> tuple[Tile, ...]:
+    """Show one number a severity: its issues, and the servers that have them; each leads to just those."""
     return tuple(
         Tile(
-            severity=severity.value,
-            issues=number(totals.issues[index]),
-            servers=f"on {counted(totals.affected[index], 'server')}" if totals.affected[index] else "on no server",
-            link=paths.fleet(type(everything)(severity=severity)) + "#servers",
+            name=severity.value,
+            tone=severity.value,
+            count=totals.issues[index],
+            figure=number(totals.issues[index]),
+            link=paths.to("issues", Wanted(severity=(severity,), waived="false")),
+            note=f"on {counted(totals.affected[index], 'server')}" if totals.affected[index] else "on no server",
+            note_link=paths.fleet(Wanted(severity=(severity,))) + "#servers" if totals.affected[index] else None,
         )
         for index, severity in enumerate(SEVERITIES)
     )
 
 
-def row(summary: ServerSummary, paths: Paths, now: float) -> Row:
+def standing_tiles(totals: FleetTotals, servers: Servers, paths: Paths) -> tuple[Tile, ...]:
+    """Show how many servers are clean, of how many nobody knows, and what is waived."""
+    clean = sum(is_clean(servers, key) for key in servers.states)
+    unknown = len(servers.doubts)
+    return (
+        Tile(
+            name="clean servers",
+            tone="clean",
+            count=clean,
+            figure=number(clean),
+            link=paths.fleet(Wanted(state=ServerState.CLEAN.value)) + "#servers",
+        ),
+        Tile(
+            name="unknown servers",
+            tone="unknown",
+            count=unknown,
+            figure=number(unknown),
+            link=paths.fleet(Wanted(state=ServerState.UNKNOWN.value)) + "#servers",
+        ),
+        Tile(
+            name="waived issues",
+            tone="waived",
+            count=totals.waived,
+            figure=number(totals.waived),
+            link=paths.to("issues", Wanted(waived="true")),
+        ),
+    )
+
+
+def row(summary: ServerSummary, paths: Paths, now: float, labels: Mapping[str, str] = NO_LABELS) -> Row:
     """Show one server."""
     counts = summary.open_issues or (None,) * len(SEVERITIES)
     return Row(
@@ -133,6 +238,7 @@ def row(summary: ServerSummary, paths: Paths, now: float) -> Row:
         marker=marker(summary, now),
         scanning=summary.scanning,
         last_scan=maybe(summary.last_scan_at, now),
+        labels=tuple(f"{name}: {value}" for name, value in labels.items()),
     )
 
 
@@ -167,15 +273,3 @@ def _exploits(summary: ServerSummary) -> str:
         return ""
     risk = "unknown" if summary.exploit_risk_max is None else f"{summary.exploit_risk_max:g}"
     return f"{number(summary.exploits)}, risk {risk}"
-
-
-def pager(view: FleetView, wanted: FleetFilter, paths: Paths) -> Pager:
-    """Say which part of the list this is, and link its neighbours."""
-    page = view.offset // ROWS + 1
-    last = max(view.matching - 1, 0) // ROWS + 1
-    first_row, last_row = view.offset + 1, view.offset + len(view.rows)
-    return Pager(
-        text=f"{number(first_row)}–{number(last_row)} of {counted(view.matching, 'server')}" if view.rows else "",
-        previous=paths.fleet(wanted, page - 1) + "#servers" if page > 1 else None,
-        next=paths.fleet(wanted, page + 1) + "#servers" if page < last else None,
-    )

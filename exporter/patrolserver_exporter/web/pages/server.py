@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from patrolserver_exporter.issues.classify import known_risk, state_of
 from patrolserver_exporter.issues.model import SEVERITIES, Kind, State
 from patrolserver_exporter.issues.waive import concerns, covers, day_of, is_expired
-from patrolserver_exporter.web.pages.accounts import OLD
+from patrolserver_exporter.web.pages.fleet import NO_LABELS
+from patrolserver_exporter.web.pages.lists import ExploitView, exploit_views
 from patrolserver_exporter.web.pages.notices import Notice
 from patrolserver_exporter.web.pages.words import counted, listed, maybe, moment, number, place, span
+from patrolserver_exporter.web.standing import OLD
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from patrolserver_exporter.config.schema import Issues
     from patrolserver_exporter.issues.model import Issue, Waiver
@@ -44,6 +46,7 @@ class IssueView:
     title: str
     description: str
     risk: str
+    exploits: tuple[ExploitView, ...]
     first_seen: Moment
     open_for: str
     waived_until: str
@@ -74,6 +77,7 @@ def issue_view(issue: Issue, now: float) -> IssueView:
         title=issue.title or advice(issue),
         description=issue.description or "",
         risk="" if issue.risk is None else f"{issue.risk:g}",
+        exploits=exploit_views(issue.exploits),
         first_seen=moment(issue.first_seen, now),
         open_for=span(now - issue.first_seen),
         waived_until="" if issue.waived_until is None else issue.waived_until.isoformat(),
@@ -255,9 +259,11 @@ class ServerPage:
     history: tuple[Happening, ...]
     history_is_cut: bool
     waivers: tuple[WaiverView, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+    """Those that the configuration gives it."""
 
 
-def server_page(view: ServerView, rules: Issues, now: float) -> ServerPage:
+def server_page(view: ServerView, rules: Issues, now: float, labels: Mapping[str, str] = NO_LABELS) -> ServerPage:
     """Show a server as the store has it and the rules judge it."""
     record, summary = view.record, view.record.summary
     found = tuple(_notices(view, now))
@@ -281,6 +287,7 @@ def server_page(view: ServerView, rules: Issues, now: float) -> ServerPage:
         history=history(view.open_issues, view.fixed_issues, now),
         history_is_cut=view.open_count + 2 * view.fixed_count > HISTORY,
         waivers=waiver_views(rules.waivers, record.name, view.open_issues, day_of(now)),
+        labels=tuple(labels.items()),
     )
 
 
