@@ -22,6 +22,7 @@ from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.simulator.software import Change, Kind
 from patrolserver_exporter.store import Store, StoreUnavailable, fleet
 from patrolserver_exporter.sync.accounts import Accounts
+from patrolserver_exporter.sync.schedule import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,8 +177,13 @@ class Watching:
         return self.poller.account
 
     def planned(self) -> int:
-        """How many jobs are planned."""
-        return len(self.account._schedule)  # noqa: SLF001  # Nobody else has to see it.
+        """How many jobs are planned, looks for scans left aside."""
+        return len(self.account._schedule) - self.looks()  # noqa: SLF001  # Nobody else has to see it.
+
+    def looks(self) -> int:
+        """How many looks for scans that nobody announced are planned."""
+        due = self.account._schedule._due  # noqa: SLF001  # Nobody else has to see it.
+        return sum(task.job is Job.LOOK_FOR_SCAN for task in due)
 
     def in_flight(self) -> frozenset[Task]:
         """What runs now."""

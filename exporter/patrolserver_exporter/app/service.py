@@ -226,6 +226,8 @@ class Service:
             config=lambda: self._config.config,
             reload_failure=lambda: self._config.failure,
             troubles=self._tell_troubles,
+            last_refusal=lambda: self._webhook.last_refusal,
+            last_delivery_at=self._intake.last_delivery_at,
             redactor=self._redactor,
             on_feed=self._publisher.on_feed,
             on_inbox=self._publisher.on_inbox,

@@ -53,6 +53,11 @@ class Secret:
         """Where the value comes from, safe to print: ``literal``, ``environment NAME`` or ``file PATH``."""
         return {"": "literal", "!env": f"environment {self._text}"}.get(self._tag, f"file {self._text}")
 
+    @property
+    def source(self) -> str:
+        """The kind of its origin: ``configuration``, ``variable`` or ``file``."""
+        return {"": "configuration", "!env": "variable"}.get(self._tag, "file")
+
     def reveal(self) -> str:
         """Return the value. Nothing that shows may get it."""
         return self._value

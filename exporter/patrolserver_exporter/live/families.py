@@ -203,7 +203,7 @@ SERVER_FAMILIES = (
     ),
     _single(
         "patrolserver_server_scanning",
-        "Whether PatrolServer is scanning the server (1) or not (0).",
+        "Whether PatrolServer is scanning the server (1) or not (0), as far as that was announced or looked for.",
         lambda summary: int(summary.scanning),
     ),
     _single(

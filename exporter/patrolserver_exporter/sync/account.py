@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.schema import Account, Config
     from patrolserver_exporter.config.secret import Secret
     from patrolserver_exporter.patrolserver.client import ApiCall
-    from patrolserver_exporter.patrolserver.errors import PatrolServerError
+    from patrolserver_exporter.patrolserver.errors import FailureReason, PatrolServerError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ EVENT_THREADS = 4
 """Events of one account that are fetched at the same time, at most."""
 _POLLS_SHARE = 0.8
 """Part of the budget that the regular polls may plan with; the rest is for lists, scans and events."""
+_LOOKS_SHARE = 0.5
+"""Part of what the regular polls leave that looks for unannounced scans may take."""
+LOOK_EVERY = 60.0
+"""Seconds from one such look at a server to the next, at least."""
 _FLEET_SHARE_FOR_EVENTS = 20
 _PAGE_PATIENCE = 120
 """Times, a second apart at most, that a page waits for its call before the list is taken for partial."""
@@ -73,6 +77,8 @@ class ApiStanding(NamedTuple):
     """What the last failed list call said, free of credentials."""
     list_was_tried: bool
     """A list call has ended since the start, so that what is said of troubles holds."""
+    reason: FailureReason | None = None
+    """Why the last failed list call failed."""
 
 
 class ListStanding(NamedTuple):
@@ -320,6 +326,26 @@ class RunningAccount:
             per_second = poll.max_requests_per_minute * _POLLS_SHARE / 60.0
             return max(poll.interval, len(self._server_ids) / per_second)
 
+    @property
+    def look_interval(self) -> float | None:
+        """Seconds from one look for an unannounced scan of a server to the next; ``None`` without calls to spare.
+
+        Looks get half of what the regular polls leave of their part of the budget.
+        """
+        with self._lock:
+            servers, per_minute = len(self._server_ids), self._config.poll.max_requests_per_minute
+            spare = per_minute * _POLLS_SHARE - servers * 60.0 / self.interval
+            looks = spare * _LOOKS_SHARE
+            if looks < 1.0:
+                return None
+            return max(min(LOOK_EVERY, self._config.poll.interval), servers * 60.0 / looks)
+
+    def plan_look(self, server_id: int) -> None:
+        """Look for an unannounced scan of the server after a while, if there are calls to spare."""
+        wait = self.look_interval
+        if wait is not None:
+            self.plan_turn(Task(Job.LOOK_FOR_SCAN, server_id), wait)
+
     # The schedule
 
     def plan(self, task: Task, wait: float = 0.0) -> None:
@@ -423,6 +449,9 @@ class RunningAccount:
         while (task := self._schedule.pop_due(now)) is not None:
             if task.job is Job.CHECK_SCAN:
                 self._schedule.put(task, now + LIST_EVERY)
+            elif task.job is Job.LOOK_FOR_SCAN:
+                # The next poll plans another one.
+                continue
             elif task.server_id not in self._passed_over:
                 passed.append(task.server_id)
         self._passed_over.update(passed)
@@ -624,7 +653,7 @@ class RunningAccount:
         """How it stands with its API."""
         with self._lock:
             health = self._health
-            return ApiStanding(health.trouble, health.detail, health.list_was_tried)
+            return ApiStanding(health.trouble, health.detail, health.list_was_tried, health.reason)
 
     # Its end
 

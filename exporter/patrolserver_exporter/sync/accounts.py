@@ -13,6 +13,7 @@ from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store import Store, StoreError
 from patrolserver_exporter.sync import restore
 from patrolserver_exporter.sync.account import Budgets, ListStanding, Pause, RunningAccount
@@ -101,6 +102,10 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What it said, free of credentials."""
     proxy: str | None = None
     """The proxy that its calls go through and where it is named, free of credentials; ``None`` without one."""
+    trouble_reason: FailureReason | None = None
+    """Why its last list call failed; ``None`` when it did not."""
+    credentials_from: tuple[str, ...] = ()
+    """Where key and secret come from: ``configuration``, ``variable`` or ``file``."""
     clock_offset: float | None = None
     """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
 
@@ -383,6 +388,8 @@ def _status(account: RunningAccount) -> AccountStatus:
         pause_until=pause and pause.until,
         pause_reason=pause and pause.reason,
         proxy=account.settings.proxy_url and shown(account.settings.proxy_url),
+        trouble_reason=None if standing.trouble is Trouble.NONE else standing.reason,
+        credentials_from=tuple(dict.fromkeys(one.source for one in (account.settings.key, account.settings.secret))),
         clock_offset=account.clock_offset,
     )
 

@@ -12,6 +12,8 @@ from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerErro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from patrolserver_exporter.patrolserver.errors import FailureReason
+
 LIST_EVERY = 60.0
 """Seconds between calls for the server list; a shorter ``poll.interval`` shortens it."""
 PROBE_EVERY = 120.0
@@ -59,6 +61,8 @@ class Health:
         self.trouble = Trouble.NONE
         self.detail: str | None = None
         """What the last failed list call said, free of credentials."""
+        self.reason: FailureReason | None = None
+        """Why it failed."""
         self.list_at = 0.0
         """When the server list is to be asked for next."""
         self.paused_until = 0.0
@@ -78,7 +82,7 @@ class Health:
         """The list call succeeded; True if that ended a trouble."""
         self.list_was_tried = True
         recovered = self.trouble is not Trouble.NONE
-        self.trouble, self.detail = Trouble.NONE, None
+        self.trouble, self.detail, self.reason = Trouble.NONE, None, None
         self._list_failures = self._other_failures = 0
         self.list_at = now + min(LIST_EVERY, interval)
         return recovered
@@ -91,7 +95,7 @@ class Health:
         self.list_was_tried = True
         before = self.trouble
         self._list_failures += 1
-        self.detail = str(error)
+        self.detail, self.reason = str(error), error.reason
         if isinstance(error, Refused):
             self.trouble = Trouble.CREDENTIALS
             self.list_at = now + PROBE_EVERY

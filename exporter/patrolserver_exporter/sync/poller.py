@@ -246,6 +246,8 @@ _TROUBLES = {
 
 
 RETRY_BASE = 30.0
+_SOON = 5.0
+"""Seconds from seeing a scan run to asking again."""
 _REASONS = 3
 """What made a poll partial, told of one server."""
 _CHUNK = 100
@@ -311,6 +313,8 @@ class ServerCalls:
         if state.settle_poll_at is not None:
             wait = min(wait, max(state.settle_poll_at - self._clock.now(), 0.0))
         account.plan_turn(Task(Job.POLL, server_id), wait)
+        if server_updates.is_scan_due(state, self._clock.now()):
+            account.plan_look(server_id)
         return None
 
     def _poll_failed(self, server_id: int, error: PatrolServerError) -> None:
@@ -370,6 +374,26 @@ class ServerCalls:
         if ended:
             account.plan_turn(Task(Job.POLL, server_id))
 
+    def look_for_scan(self, server_id: int) -> None:
+        """Ask whether a scan runs that nobody announced; raises `StoreError` and `StoppedError`."""
+        account, began = self._account, self._clock.moment()
+        try:
+            running = account.client.is_scanning(server_id)
+        except PatrolServerError as error:
+            # Nobody waits for the answer, and the next poll plans another look.
+            account.call_failed(error, server_id)
+            return
+        account.call_succeeded()
+        if not running:
+            account.plan_look(server_id)
+            return
+        self._results.keep(
+            lambda unit: server_updates.apply_check(
+                unit, account.name, server_id, running=True, asked_at=self._clock.time_of(began)
+            )
+        )
+        account.plan_turn(Task(Job.CHECK_SCAN, server_id), _SOON)
+
     def mark_unpolled(self, server_ids: Sequence[int]) -> None:
         """Mark servers as not polled whose turn came while no call could be made."""
         next_poll_at = self._clock.now()
@@ -402,6 +426,11 @@ class AccountPoller:
         self._results = Results(account, store, telemetry)
         self._list = ServerList(account, self._results, clock)
         self._calls = ServerCalls(account, self._results, clock)
+        self._call_of = {
+            Job.POLL: self._calls.poll,
+            Job.CHECK_SCAN: self._calls.check_scan,
+            Job.LOOK_FOR_SCAN: self._calls.look_for_scan,
+        }
 
     def resume(self, records: Sequence[fleet.ServerRecord]) -> None:
         """Plan the servers of the restored state as they were planned; what is overdue is spread over time."""
@@ -457,8 +486,7 @@ class AccountPoller:
         if due.list_servers:
             self._threads.submit(self._run, self._list_servers)
         for task in due.tasks:
-            call = self._calls.poll if task.job is Job.POLL else self._calls.check_scan
-            self._threads.submit(self._run, self._finish, task, call)
+            self._threads.submit(self._run, self._finish, task, self._call_of[task.job])
         if due.passed_over:
             self._threads.submit(self._run, self._calls.mark_unpolled, due.passed_over)
         self._results.polled(due.refused, f"The account {self.account.name} cannot be polled now: {due.why}")

@@ -15,6 +15,9 @@ class Job(StrEnum):
 
     POLL = "poll"
     CHECK_SCAN = "check_scan"
+    """Nobody may take a scan that was announced for over, or for running, before it is."""
+    LOOK_FOR_SCAN = "look_for_scan"
+    """One that nobody announced may run: asked only as far as the budget allows."""
 
 
 class Task(NamedTuple):

@@ -314,6 +314,17 @@ def is_scan_awaited(state: ServerState) -> bool:
     return state.scanning or state.scan_started_told_at is not None or state.scan_finished_told_at is not None
 
 
+SCAN_DUE_AFTER = 20 * 3600.0
+"""Seconds after the end of a scan in which the next one is not looked for: PatrolServer scans once a day (D)."""
+
+
+def is_scan_due(state: ServerState, now: float) -> bool:
+    """Whether the daily scan may begin, so that one that nobody announces is worth to be looked for."""
+    if is_scan_awaited(state):
+        return False
+    return state.last_scan_at is None or now - state.last_scan_at >= SCAN_DUE_AFTER
+
+
 def next_scan_check_after(state: ServerState) -> float:
     """Seconds until isScanning should be asked again."""
     return _CHECK_AFTER[min(max(state.scan_checks - 1, 0), len(_CHECK_AFTER) - 1)]

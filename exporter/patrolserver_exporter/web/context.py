@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.web.access import BearerTokens
+    from patrolserver_exporter.web.webhook import Refusal
 
 
 class Accounts(Protocol):
@@ -51,6 +52,10 @@ class WebContext:
     """Why the configuration could not be read again the last time; ``None`` when it could."""
     troubles: Callable[[], Awaitable[Sequence[str]]] = _none
     """What is wrong, in sentences for everybody."""
+    last_refusal: Callable[[], Refusal | None] = lambda: None
+    """The last delivery that was not taken in."""
+    last_delivery_at: Callable[[str], float | None] = lambda _: None
+    """When an account's last delivery was taken in, in seconds since the epoch."""
     redactor: Redactor
     on_feed: Callable[[Callable[[], None]], None]
     """Registers what is called, on the store's thread, when the change feed grew."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import CHECKUP, UnreadableDelivery, read_checkup, read_payload
@@ -46,6 +46,15 @@ _OUTCOMES: dict[Acceptance, Outcome] = {
 }
 
 
+class Refusal(NamedTuple):
+    """A delivery that was not taken in. The reason holds nothing of its URL, which may be a token."""
+
+    at: float
+    """Seconds since the epoch."""
+    status: int
+    why: str
+
+
 class WebhookApp:
     """ASGI application for paths below ``/webhook``; ``configure`` it before the first request."""
 
@@ -60,6 +69,8 @@ class WebhookApp:
         self._proxies: Sequence[Network] = ()
         self._guesses = RateLimiter(clock.monotonic)
         self._refusals = ThrottledLog(log, clock.monotonic)
+        self.last_refusal: Refusal | None = None
+        """The last delivery that was not taken in."""
 
     def configure(self, config: Config) -> None:
         """Take tokens and networks of this configuration."""
@@ -97,6 +108,7 @@ class WebhookApp:
             problem = error.problem() if isinstance(error, BodyError) else Problem(400, detail=str(error))
             fields = log_fields(account=account, status=problem.status_code, err=str(error))
             log.warning("A delivery could not be read", extra=fields)
+            self.last_refusal = Refusal(self._clock.now(), problem.status_code, _uncapitalised(str(error)))
             await problem(scope, receive, send)
             return
         delivery = NewDelivery(account, payload.webhook_id, payload.event_id, payload.identifier, self._clock.now())
@@ -106,6 +118,7 @@ class WebhookApp:
             # The store has logged why, or a database is silent.
             self._count(payload.identifier, "failed")
             detail = "The delivery could not be written to disk. Send it again later."
+            self.last_refusal = Refusal(self._clock.now(), 503, "it could not be written to disk")
             await Problem(503, detail=detail, headers={"retry-after": "30"})(scope, receive, send)
             return
         self._note(delivery, acceptance)
@@ -158,6 +171,7 @@ class WebhookApp:
     def _refuse(self, kind: str, scope: Scope, status: int, why: str, **fields: str) -> None:
         """Say why, without the path, which may hold a token."""
         client = client_address(scope, self._proxies)
+        self.last_refusal = Refusal(self._clock.now(), status, why)
         self._refusals.say(
             kind,
             f"A delivery was refused: {why}",

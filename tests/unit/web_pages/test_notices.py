@@ -9,10 +9,12 @@ from tests.harness.pages import CANARY, status
 from patrolserver_exporter.inbox.deliveries import DeliveryState, InboxCount
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.logs import Redactor
+from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.views import PollState
 from patrolserver_exporter.web.pages.accounts import AccountView, Freshness, account_views, exporter_view, of_server
 from patrolserver_exporter.web.pages.notices import notices
+from patrolserver_exporter.web.webhook import Refusal
 
 NOW = 1_800_000_000.0
 ANSWERED = AccountRecord(name="main", up=True, last_success_at=NOW - 20)
@@ -225,3 +227,77 @@ def test_a_list_that_could_not_be_read_is_told_once() -> None:
     """The reply was an error and so no whole list, but the error is what matters."""
     what = told_of(trouble="it is HTML", list_complete=False, list_partial_because=("it is HTML",))
     assert "cannot be reached" in what
+
+
+def advice(**changes: Any) -> str:
+    accounts = account_views([status("main", 3, **changes)], {"main": ANSWERED}, (), {}, redact=str, now=NOW)
+    ((notice, *_),) = [notices(accounts, (), now=NOW)]
+    return f"{notice.what} {notice.todo}"
+
+
+@pytest.mark.parametrize("reason", list(FailureReason))
+def test_advice_fits_its_cause(reason: FailureReason) -> None:
+    """Only what is about the network says to check it: an HTTP 502 was carried by one."""
+    text = advice(trouble="it failed", trouble_reason=reason)
+    about_network = reason in {FailureReason.CONNECT, FailureReason.CREDENTIALS}
+    assert ("network of this machine" in text) is about_network
+    words = {
+        FailureReason.SERVER_ERROR: "Nothing has to be done here",
+        FailureReason.DNS: "DNS",
+        FailureReason.TLS: "ca_file",
+        FailureReason.TIMEOUT: "poll.timeout",
+        FailureReason.RATE_LIMITED: "max_requests_per_minute",
+        FailureReason.REDIRECT: "api_url",
+    }
+    assert words.get(reason, "") in text
+
+
+@pytest.mark.parametrize(
+    ("origins", "said", "unsaid"),
+    [
+        (("variable",), "needs a restart", "read again by itself"),
+        (("file",), "read again by itself", "restart"),
+        (("configuration",), "takes a reload", "restart"),
+        (("variable", "file"), "needs a restart", "takes a reload"),
+    ],
+)
+def test_new_credentials_are_taken_by_where_they_come_from(origins: tuple[str, ...], said: str, unsaid: str) -> None:
+    """A variable of the environment cannot change in a process that runs."""
+    text = advice(trouble="403", credentials_refused=True, credentials_from=origins)
+    assert said in text
+    assert unsaid not in text
+
+
+def of_webhook(refusal: Refusal | None, delivered: float | None, *, webhook: bool = True) -> list[str]:
+    accounts = account_views(
+        [status("main", 3, webhook=webhook)],
+        {"main": ANSWERED},
+        (),
+        {"main": Freshness(oldest_at=NOW - 20)},
+        redact=str,
+        now=NOW,
+        last_delivery_at=lambda _: delivered,
+    )
+    return [f"{one.what} {one.detail} {one.todo}" for one in notices(accounts, (), now=NOW, refusal=refusal)]
+
+
+def test_a_refused_delivery_is_told_with_its_time_and_that_of_the_last_one() -> None:
+    """Why, and what to do about just that; after a day it is forgotten."""
+    (text,) = of_webhook(Refusal(NOW - 180, 401, "its token is none of webhook_tokens"), NOW - 7200)
+    assert text.startswith("A webhook delivery was refused 3 minutes ago, with a 401.")
+    assert "The last delivery that was taken in: main: 2 hours ago." in text
+    assert "its token is none of webhook_tokens" in text
+    assert "enter the URL there again" in text
+    (text,) = of_webhook(Refusal(NOW - 180, 403, "webhook.allowed_networks leaves its address out"), None)
+    assert "None was taken in so far." in text
+    assert "add its address to webhook.allowed_networks" in text
+    assert of_webhook(Refusal(NOW - 86_401, 401, "old"), NOW - 60) == []
+
+
+def test_a_webhook_that_brings_nothing_for_two_days_is_told() -> None:
+    """Only where it is on, and where it brought something once."""
+    (text,) = of_webhook(None, NOW - 2 * 86_400 - 7200)
+    assert text.startswith("No webhook delivery came for account main for 2 days 2 hours.")
+    assert of_webhook(None, NOW - 86_400) == []
+    assert of_webhook(None, None) == []
+    assert of_webhook(None, NOW - 9 * 86_400, webhook=False) == []

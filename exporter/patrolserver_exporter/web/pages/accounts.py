@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.deliveries import WAITING, DeliveryState
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.deliveries import InboxCount
+    from patrolserver_exporter.patrolserver.errors import FailureReason
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.store.views import PollState
@@ -147,6 +148,8 @@ def _judged(states: Sequence[PollState], accounts: Mapping[str, AccountRecord], 
     return FleetStates(by_account(states, now), servers_of(states, accounts, now))
 
 
+SILENT_WEBHOOK = 2 * 86_400.0
+"""Seconds without a delivery until that is told of where the webhook is on."""
 SILENT = 900.0
 """Seconds without an answer for the server list, which is asked for every minute, until that is called a trouble."""
 
@@ -183,6 +186,14 @@ class AccountView:
     pause_reason: str = ""
     proxy: str | None = None
     """What its calls go through, free of credentials."""
+    trouble_reason: FailureReason | None = None
+    """Why the API cannot be used."""
+    credentials_from: tuple[str, ...] = ()
+    """Where key and secret come from."""
+    last_delivery: Moment | None = None
+    """When its webhook last brought one."""
+    silent_webhook: str = ""
+    """For how long it brought none, if that is for days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,12 +231,18 @@ def account_views(  # noqa: PLR0913  # what is known of accounts comes from that
     *,
     redact: Callable[[str], str],
     now: float,
+    last_delivery_at: Callable[[str], float | None] = lambda _: None,
 ) -> tuple[AccountView, ...]:
     """Show every account, those with trouble first."""
     counts = tuple(inbox)
     views = [
-        _view(status, records.get(status.name), counts, fresh.get(status.name, Freshness()), redact, now)
+        replace(
+            _view(status, records.get(status.name), counts, fresh.get(status.name, Freshness()), redact, now),
+            last_delivery=maybe(delivered, now),
+            silent_webhook=span(now - delivered) if delivered and now - delivered > SILENT_WEBHOOK else "",
+        )
         for status in statuses
+        for delivered in [last_delivery_at(status.name)]
     ]
     return tuple(sorted(views, key=lambda view: (view.tone != "bad", view.tone != "unknown", view.name)))
 
@@ -261,6 +278,8 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
         pause=maybe(status.pause_until, now) if (status.pause_until or 0.0) > now else None,
         pause_reason=redact(status.pause_reason or ""),
         proxy=None if status.proxy is None else redact(status.proxy),
+        trouble_reason=status.trouble_reason,
+        credentials_from=status.credentials_from,
     )
 
 

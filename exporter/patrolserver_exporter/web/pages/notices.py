@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
+from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.web.pages.accounts import Freshness
 from patrolserver_exporter.web.pages.words import counted, moment, number
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.inbox.deliveries import InboxCount
     from patrolserver_exporter.issues.model import Waiver
     from patrolserver_exporter.web.pages.accounts import AccountView, Named
+    from patrolserver_exporter.web.webhook import Refusal
 
 EXPIRING_DAYS = 14
 """A waiver is mentioned from so many days before its end."""
@@ -47,6 +49,7 @@ def notices(  # noqa: PLR0913  # what can be wrong is known in that many places
     reload_failure: str | None = None,
     store_trouble: str | None = None,
     waivers: Sequence[Waiver] = (),
+    refusal: Refusal | None = None,
 ) -> tuple[Notice, ...]:
     """Collect what is wrong, the worst first."""
     found = (
@@ -57,6 +60,7 @@ def notices(  # noqa: PLR0913  # what can be wrong is known in that many places
         *of_freshness(accounts),
         *_of_configuration(reload_failure),
         *_of_inbox(accounts, inbox, now),
+        *of_webhook(accounts, refusal, now),
         *of_waivers(waivers, now),
     )
     return tuple(sorted(found, key=lambda notice: not notice.bad))
@@ -125,21 +129,128 @@ def of_waivers(waivers: Iterable[Waiver], now: float) -> Iterator[Notice]:
         )
 
 
+_UNREACHED = (
+    "PatrolServer cannot be reached",
+    "Check the network of this machine, its firewall, proxy_url and api_url.",
+)
+_STRANGE = (
+    "PatrolServer's answer cannot be used",
+    (
+        "Does api_url lead to PatrolServer's API, and not to a proxy's page? If it does, ask PatrolServer what its "
+        "answer means."
+    ),
+)
+_FAILURES: dict[FailureReason | None, tuple[str, str]] = {
+    FailureReason.CONNECT: _UNREACHED,
+    FailureReason.DNS: (
+        "PatrolServer's name has no address",
+        "Check the DNS of this machine, and the names in api_url and proxy_url.",
+    ),
+    FailureReason.TLS: (
+        "The connection to PatrolServer is not safe",
+        "Check ca_file, the clock of this machine, and whether something on the way opens TLS.",
+    ),
+    FailureReason.TIMEOUT: (
+        "PatrolServer does not answer in time",
+        "It may be slow, or a firewall drops what is sent. If it lasts, raise poll.timeout, or look at the way there.",
+    ),
+    FailureReason.SERVER_ERROR: (
+        "PatrolServer fails",
+        "The network is fine, since it answered. Nothing has to be done here; if it lasts, ask PatrolServer.",
+    ),
+    FailureReason.RATE_LIMITED: (
+        "PatrolServer refuses more calls",
+        "Lower poll.max_requests_per_minute, and see whether other programs use the same key.",
+    ),
+    FailureReason.NOT_FOUND: (
+        "PatrolServer's API is not where it is looked for",
+        "Check api_url: something answers there, but it does not know the call.",
+    ),
+    FailureReason.REDIRECT: (
+        "PatrolServer's API is not where it is looked for",
+        "Check api_url: it sends callers elsewhere, and credentials are not carried along. Write the new address.",
+    ),
+    FailureReason.OTHER_STATUS: _STRANGE,
+    FailureReason.API_ERROR: _STRANGE,
+    FailureReason.UNREADABLE: _STRANGE,
+    FailureReason.TOO_LARGE: _STRANGE,
+}
+_RENEWED = {
+    "file": "A file is read again by itself.",
+    "variable": "A variable of the environment needs a restart with the new value.",
+    "configuration": "What stands in the configuration takes a reload.",
+}
+
+
+def _renewed(origins: Sequence[str]) -> str:
+    """How new credentials are taken, by where they come from."""
+    return " ".join(_RENEWED[origin] for origin in origins or _RENEWED if origin in _RENEWED)
+
+
+REFUSED_LATELY = 86_400.0
+"""Seconds for which a delivery that was refused is told of."""
+
+
+def of_webhook(accounts: Iterable[AccountView], refusal: Refusal | None, now: float) -> Iterator[Notice]:
+    """Tell of deliveries that were refused, and of a webhook that brings none."""
+    known = tuple(accounts)
+    delivered = [f"{one.name}: {one.last_delivery.words}" for one in known if one.last_delivery is not None]
+    last = f"The last delivery that was taken in: {'; '.join(delivered)}." if delivered else "None was taken in so far."
+    if refusal is not None and now - refusal.at < REFUSED_LATELY:
+        yield Notice(
+            f"A webhook delivery was refused {moment(refusal.at, now).words}, with a {refusal.status}. {last}",
+            _after_refusal(refusal.status),
+            refusal.why,
+            bad=False,
+            speaker="Because:",
+        )
+    for one in known:
+        if one.webhook and one.silent_webhook:
+            yield Notice(
+                f"No webhook delivery came for account {one.name} for {one.silent_webhook}.",
+                "If something was scanned meanwhile, see at PatrolServer whether the webhook is still set, and whether "
+                "its URL reaches this machine. Polls bring all issues meanwhile, only later.",
+                bad=False,
+            )
+
+
+def _after_refusal(status: int) -> str:
+    match status:
+        case 401 | 429:
+            return (
+                "If it was PatrolServer's, enter the URL there again, with a token of webhook_tokens. Others who guess "
+                "cannot do harm."
+            )
+        case 403:
+            return (
+                "If it was PatrolServer's, add its address to webhook.allowed_networks, or the proxy's to "
+                "web.trusted_proxies."
+            )
+        case 404 | 405:
+            return "Its URL has to be /webhook/ and a token behind it, and the method POST; look at what was entered."
+        case 503:
+            return "The store could not write then. PatrolServer may send it again; a poll brings its issues anyway."
+        case _:
+            return (
+                "It could not be read as a delivery; the exporter's log has more. If PatrolServer sent it, report it."
+            )
+
+
 def _of_accounts(accounts: Iterable[AccountView]) -> Iterator[Notice]:
     for account in accounts:
         since = f"Its last good answer was {account.last_success.words}." if account.last_success else ""
         if account.credentials_refused:
             yield Notice(
                 f"PatrolServer refuses the credentials of account {account.name}. {since}",
-                "Check its key and secret in the configuration. Files and variables are read again by themselves; "
-                "calls begin again within two minutes after the API takes them.",
+                f"Check its key and secret at PatrolServer. {_renewed(account.credentials_from)} Calls begin again "
+                "within two minutes after the API takes them.",
                 account.trouble or "",
             )
         elif account.trouble is not None:
             yield Notice(
-                f"PatrolServer cannot be reached for account {account.name}. {since}",
+                f"{_FAILURES.get(account.trouble_reason, _UNREACHED)[0]} for account {account.name}. {since}",
                 "Its numbers stay as they were until it answers; it is asked again at least every five minutes. "
-                "Check the network of this machine, proxy_url and api_url.",
+                + _FAILURES.get(account.trouble_reason, _UNREACHED)[1],
                 account.trouble,
             )
         elif account.tone == "bad":

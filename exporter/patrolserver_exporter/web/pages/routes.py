@@ -281,7 +281,13 @@ class Pages:
             )
         )
         accounts = account_views(
-            context.accounts.statuses(), view.accounts, inbox, states.fresh, redact=context.redactor.redact, now=now
+            context.accounts.statuses(),
+            view.accounts,
+            inbox,
+            states.fresh,
+            redact=context.redactor.redact,
+            now=now,
+            last_delivery_at=context.last_delivery_at,
         )
         failure, trouble = context.reload_failure(), context.store.trouble
         found_notices = notices(
@@ -291,6 +297,7 @@ class Pages:
             reload_failure=None if failure is None else context.redactor.redact(failure),
             store_trouble=None if trouble is None else context.redactor.redact(trouble.reason),
             waivers=context.config().issues.waivers,
+            refusal=context.last_refusal(),
         )
         values = {
             "verdict": fleet.verdict(view.totals, accounts, found_notices),
