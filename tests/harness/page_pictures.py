@@ -19,7 +19,7 @@ SHOWN = 13
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw them."""
     programs = [shutil.which(name) for name in ("node", "chromium", "npm")]
     if None in programs or (problem := install(str(programs[2]))):
         sys.exit(f"This takes node, npm and chromium. {problem if all(programs) else ''}")
@@ -33,6 +33,7 @@ def main() -> None:
                 str(programs[1]),
                 [
                     visit(f"{base}/", WIDE, "light", picture=str(FOLDER / "page-fleet.png")),
+                    visit(f"{base}/software", WIDE, "light", picture=str(FOLDER / "page-software.png")),
                     visit(
                         f"{base}/servers/{SHOWN}?account=main",
                         WIDE,

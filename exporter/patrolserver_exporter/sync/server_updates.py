@@ -315,7 +315,7 @@ def is_scan_awaited(state: ServerState) -> bool:
 
 
 SCAN_DUE_AFTER = 20 * 3600.0
-"""Seconds after the end of a scan in which the next one is not looked for: PatrolServer scans once a day (D)."""
+"""Seconds after the end of a scan in which the next is not looked for: they are daily (D, docs/patrolserver-api.md)."""
 
 
 def is_scan_due(state: ServerState, now: float) -> bool:

@@ -66,7 +66,10 @@ def _server_families() -> dict[str, GaugeMetricFamily]:
         "exploits_unknown_risk": ("Those of the server's exploits whose risk nobody knows: they may be the worst.", []),
         "exploit_risk_max": ("Highest risk of a known exploit of the server's software, from 0 to 10.", []),
         "oldest_issue_timestamp_seconds": ("When the oldest open issue was first seen.", ["severity"]),
-        "scanning": ("Whether PatrolServer is scanning the server (1) or not (0).", []),
+        "scanning": (
+            "Whether PatrolServer is scanning the server (1) or not (0), as far as that was announced or looked for.",
+            [],
+        ),
         "last_scan_timestamp_seconds": ("End of the last scan seen.", []),
         "last_poll_timestamp_seconds": ("Start of the last successful poll of the server.", []),
         "poll_success": (
