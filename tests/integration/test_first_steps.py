@@ -45,7 +45,7 @@ def script(page: str) -> str:
 
 
 def _url(page: str) -> str:
-    return re.findall(r"Open <(http://127\.0\.0\.1:\d+)/>", page)[0]
+    return str(re.findall(r"Open <(http://127\.0\.0\.1:\d+)/>", page)[0])
 
 
 def _exporter(page: str) -> str:
