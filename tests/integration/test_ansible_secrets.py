@@ -173,6 +173,8 @@ EXPORTER_TASKS: list[dict[str, Any]] = [
     {"ansible.builtin.debug": {"var": "verdict"}},
     {"patrolserver.monitoring.issues_info": {}},
     {"patrolserver.monitoring.fleet_info": {}},
+    {"patrolserver.monitoring.refresh": {"servers": ["*"]}},
+    {"patrolserver.monitoring.waiver_report": {"report_file": "report.md"}},
     {"ansible.builtin.debug": {"msg": "{{ query('patrolserver.monitoring.issues') }}"}},
 ]
 

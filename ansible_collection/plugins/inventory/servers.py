@@ -33,7 +33,7 @@ options:
     elements: str
     default: []
   servers:
-    description: Ids, names, or globs on names.
+    description: Ids, names, or globs on names. A name or an id that no server has is an error.
     type: list
     elements: str
     default: []
@@ -176,8 +176,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         exporter = Exporter(connection)
         accounts = exporter.status()["accounts"]
         self._check(accounts)
+        selection = {name: self.get_option(name) for name in FILTERS}
+        exporter.check_named(selection)
         return {
-            "servers": list(exporter.servers({name: self.get_option(name) for name in FILTERS})),
+            "servers": list(exporter.servers(selection)),
             "accounts": [{name: account.get(name) for name in ("name", "last_success_at")} for account in accounts],
         }
 

@@ -95,7 +95,7 @@ options:
     description: The highest risk of an exploit that is allowed, 0 to 10.
     type: float
   max_unknown_software:
-    description: How many software of unknown state a server may have before its data counts as half known. The exporter's default is 0.
+    description: For each server, how much software of unknown state it may have before its data counts as half known. The exporter's default is 0.
     type: int
   allow_empty:
     description: Whether a server without any software is fine. The exporter's default is that it is not, since nothing was looked at.
