@@ -101,4 +101,4 @@ def basic_pair(username: str, password: str) -> str:
 
 def basic_credentials(username: str, password: str) -> str:
     """Return the value of a basic ``Authorization`` header."""
-    return "Basic " + base64.b64encode(basic_pair(username, password).encode("utf-8")).decode("ascii")
+    return "Basic " + base64.b64encode(basic_pair(username, password).encode("utf-8", "surrogatepass")).decode("ascii")

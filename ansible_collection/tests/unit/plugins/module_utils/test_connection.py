@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import checked, endpoint
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter
 
 EXPORTER = {"exporter_url": "http://127.0.0.1:1", "timeout": 5, "retries": 2}
 API = {"api_url": "http://127.0.0.1:1", "api_key": "k", "api_secret": "s", "timeout": 5, "retries": 2}
@@ -76,6 +77,14 @@ def test_the_path_of_the_api_is_refused_in_a_url(path):
     with pytest.raises(InvalidInput, match="has the path of the API, /api/v1; leave that out"):
         checked({**EXPORTER, "exporter_url": "http://x" + path}, "exporter_url")
     assert checked({**EXPORTER, "exporter_url": "http://x/api/v10"}, "exporter_url")["exporter_url"] == "http://x/api/v10"
+
+
+def test_what_an_environment_in_another_encoding_left_is_refused_by_name(stand):
+    """Bytes that are no UTF-8 become halves of characters, which nothing can send."""
+    for option in ("token", "password", "proxy_url"):
+        params = {**stand.exporter_params, "token": None, "username": "u", "password": "p", option: "http://canary\udcfc"}
+        with pytest.raises(InvalidInput, match="^{0}: it holds a control character, U.DCFC".format(option)):
+            Exporter(params)
 
 
 @pytest.mark.parametrize("empty", ["", "\n"])
