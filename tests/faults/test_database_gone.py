@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import requests
 from tests.harness.events import report
 from tests.harness.fleet import wait_for_polls
 from tests.harness.process import Exporter
@@ -40,15 +41,18 @@ def name_of(url: str) -> str:
     return url.partition("@/")[2].partition("?")[0]
 
 
-def backends(url: str) -> list[int]:
-    """The processes that serve the exporter."""
-    query = b"SELECT pid FROM pg_stat_activity WHERE application_name = 'patrolserver-exporter'"
+def backends(url: str, name: str = "patrolserver-exporter") -> list[int]:
+    """The processes that serve the exporter, of sessions with such a name."""
+    query = b"SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s"
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        return [int(row[0]) for row in connection.execute(query)]
+        return [int(row[0]) for row in connection.execute(query, (name,))]
 
 
 def test_a_silent_database_holds_up_no_sender(tmp_path: Path, database: str, simulator: Simulator) -> None:
-    """A delivery that the store does not take in gets a 503 in time; sent again later, it has its effect once."""
+    """A delivery that the store does not take in gets a 503 in time; sent again later, it has its effect once.
+
+    Neither do API and pages hang, although the renewals of the lease are still answered.
+    """
     with Exporter.watching(tmp_path, simulator.base_url, store_url=database, settle="10m") as exporter:
         wait_for_polls(exporter, 5)
         silent = backends(database)
@@ -59,6 +63,12 @@ def test_a_silent_database_holds_up_no_sender(tmp_path: Path, database: str, sim
             began = time.monotonic()
             assert exporter.deliver(event.id).status_code == 503
             assert time.monotonic() - began < 15.0
+            for path in ("/api/v1/servers", "/"):
+                began = time.monotonic()
+                # A session that is opened only now is not silent.
+                assert requests.get(exporter.url + path, timeout=60).status_code in {200, 503}
+                assert time.monotonic() - began < 25.0
+            assert exporter.value("patrolserver_exporter_store_writable") == 0.0
             assert 'patrolserver_up{account="main"} 1.0' in exporter.metrics()
             assert exporter.get("/-/healthy").status_code == 200
         finally:
@@ -70,6 +80,21 @@ def test_a_silent_database_holds_up_no_sender(tmp_path: Path, database: str, sim
             what="the event's effect",
         )
         assert "Traceback" not in exporter.log()
+
+
+def test_a_stop_does_not_wait_for_a_silent_database(tmp_path: Path, database: str, simulator: Simulator) -> None:
+    """SIGTERM ends the exporter in time for systemd, though no session answers any more."""
+    with Exporter.watching(tmp_path, simulator.base_url, store_url=database) as exporter:
+        wait_for_polls(exporter, 5)
+        silent = backends(database, "patrolserver-exporter%")
+        for pid in silent:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            assert exporter.deliver(1).status_code == 503
+            assert exporter.terminate(within=28.0) == 0
+        finally:
+            for pid in silent:
+                os.kill(pid, signal.SIGCONT)
 
 
 def test_a_database_that_is_away_and_comes_back(

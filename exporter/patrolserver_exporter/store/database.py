@@ -50,6 +50,8 @@ delivery with them. Seconds, but for the last one, which is in milliseconds."""
 
 
 _MAX_LOG_BYTES: Final = 64 * 2**20
+_END_TIMEOUT: Final = 10.0
+"""Seconds that the store's end waits for PostgreSQL to take what is queued."""
 
 
 def database_file(url: str) -> Path | None:
@@ -514,9 +516,8 @@ class Store:
         """End the reads, finish what is queued, leave the file sealed, and give it free."""
         # Only the last connection of all takes the log away, and it has to be the one that may write.
         self._readers.close()
-        self._thread.close()
-        self._lease.close()
-        self._lease.give_back(self._lease_engine)
+        self._thread.close(self._patience())
+        self._lease.close(self._lease_engine)
         if self._file is not None:
             self._empty_log()
         self._engine.dispose()
@@ -524,6 +525,12 @@ class Store:
         if self._guard is not None:
             self._guard.leave_sum()
             self._guard.release()
+
+    def _patience(self) -> float | None:
+        """Seconds that the end waits for what is queued; a file takes it, or says at once that it cannot."""
+        if self._file is not None:
+            return None
+        return _END_TIMEOUT if self._thread.trouble is None else 1.0
 
     def _bound_log(self) -> None:
         """Empty SQLite's log when it is large; called between two transactions.

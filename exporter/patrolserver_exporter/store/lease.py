@@ -330,11 +330,15 @@ class Lease:
 
     # Giving it back
 
-    def close(self) -> None:
-        """Give it back, so that the next process need not wait for it to run out."""
+    def close(self, engine: sa.Engine) -> None:
+        """Give it back, so that the next process need not wait for it to run out; a silent database keeps it."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(_JOIN)
+        # In a thread, since a session that is silent would never end the wait.
+        giving = threading.Thread(target=self.give_back, args=(engine,), daemon=True)
+        giving.start()
+        giving.join(_JOIN)
 
     def give_back(self, engine: sa.Engine) -> None:
         """Write that nobody holds it; does nothing where that cannot be written."""

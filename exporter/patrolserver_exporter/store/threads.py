@@ -15,6 +15,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -242,13 +243,13 @@ class StoreThread:
         """Do a unit of work and wait for its commit."""
         return self.submit(work).result()
 
-    def close(self) -> None:
-        """Finish what is queued, then end the thread."""
+    def close(self, patience: float | None = None) -> None:
+        """Finish what is queued, then end the thread; a silent database is left behind after ``patience`` seconds."""
         with self._queue_lock:
             if not self._stopping.is_set():
                 self._stopping.set()
                 self._queue.put(_STOP)
-        self._thread.join()
+        self._thread.join(patience)
 
     def _run(self) -> None:
         while True:
@@ -399,6 +400,8 @@ TURN_TIMEOUT: Final = 20.0
 """Seconds that a read waits for its turn; less than the 30 s that a client waits for an answer by default."""
 _END_TIMEOUT: Final = 5.0
 """Seconds that the store's end waits for reads under way."""
+_READ_TIMEOUT: Final = 15.0
+"""Seconds that a read of PostgreSQL may take once it has begun. A session that went silent would never end it."""
 _LOOK_AGAIN: Final = 0.5
 """Seconds after which who waits for a read looks whether that is in vain."""
 _STOP_READING: Final = object()
@@ -430,6 +433,8 @@ class Readers:
         reading: Callable[[], Callable[[sa.Connection], None]] = lambda: _nothing_first,
     ) -> None:
         self._engine = engine
+        # A file's disk may be slow, but there is nobody who could be silent.
+        self._read_timeout = math.inf if engine.dialect.name == "sqlite" else _READ_TIMEOUT
         self._check = check
         self._reading = reading
         self._on_idle = on_idle
@@ -468,7 +473,7 @@ class Readers:
     def run(self, work: Callable[[sa.Connection], T], *, turn_timeout: float | None = None) -> T:
         """Read, and wait for it; raises what the work raises, ``StoreBusy`` or ``StoreUnavailable``."""
         future = self.submit(work)
-        turn = _Turn(self._turn_timeout if turn_timeout is None else turn_timeout, self._check)
+        turn = _Turn(self._turn_timeout if turn_timeout is None else turn_timeout, self._read_timeout, self._check)
         turn.look(future)
         while not future.done():
             concurrent.futures.wait([future], turn.patience)
@@ -479,7 +484,7 @@ class Readers:
         """Read, and wait for it in an event loop; given up, it is not begun any more."""
         future = self.submit(work)
         waiter = asyncio.wrap_future(future)
-        turn = _Turn(self._turn_timeout, self._check)
+        turn = _Turn(self._turn_timeout, self._read_timeout, self._check)
         try:
             turn.look(future)
             while not future.done():
@@ -577,9 +582,12 @@ def _nothing_first(_: sa.Connection) -> None:
 class _Turn:
     """A read is waited for: until its turn comes, and then until it ends or cannot be vouched for any more."""
 
-    def __init__(self, timeout: float, check: Callable[[], None]) -> None:
+    def __init__(self, timeout: float, read_timeout: float, check: Callable[[], None]) -> None:
         self._timeout = timeout
         self._end = time.monotonic() + timeout
+        self._read_timeout = read_timeout
+        self._began = math.inf
+        """When it was first seen to be under way (monotonic seconds)."""
         self._check = check
 
     @property
@@ -595,8 +603,13 @@ class _Turn:
         except StoreUnavailable:
             future.cancel()
             raise
-        if time.monotonic() >= self._end and future.cancel():
+        now = time.monotonic()
+        if now >= self._end and future.cancel():
             raise _busy(self._timeout)
+        if future.running():
+            self._began = min(self._began, now)
+            if now - self._began >= self._read_timeout:
+                raise StoreUnavailable(f"The database did not answer a read within {self._read_timeout:g} seconds.")
 
 
 def _closing() -> StoreUnavailable:

@@ -73,13 +73,15 @@ class AccountWorker:
         """Take nothing more."""
         self._stopping = True
         self.wake()
-        self._dispatcher.join()
-        # What is claimed already is let go by its thread, so no thread is cancelled.
-        self._threads.shutdown(wait=False, cancel_futures=False)
 
     def join(self, patience: float) -> None:
         """Wait for the calls under way, at most ``patience`` seconds."""
-        self._threads.join(patience)
+        end = self._clock.monotonic() + patience
+        # A store that is silent would keep it for ever.
+        self._dispatcher.join(patience)
+        # What is claimed already is let go by its thread, so no thread is cancelled.
+        self._threads.shutdown(wait=False, cancel_futures=False)
+        self._threads.join(max(end - self._clock.monotonic(), 0.0))
 
     def _run(self) -> None:
         wait = 0.0
