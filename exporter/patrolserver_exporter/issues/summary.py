@@ -18,7 +18,7 @@ from patrolserver_exporter.issues.classify import (
     state_of,
     worst,
 )
-from patrolserver_exporter.issues.model import SEVERITIES, STATES, Severity
+from patrolserver_exporter.issues.model import SEVERITIES, STATES, Kind, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,7 +121,8 @@ def summarise(  # noqa: PLR0913  # all that a server's series show, by keyword
     open_ones = [issue for issue in issues if issue.is_open]
     counted = [issue for issue in open_ones if not issue.waived]
     installed = () if software is None else software
-    infos = _infos(installed, exploit_risk, max_label_length) if software_series else ()
+    reported = [issue for issue in open_ones if issue.kind is Kind.REPORTED]
+    infos = _infos(installed, reported, exploit_risk, max_label_length) if software_series else ()
     exploits = [
         (item.canonical_name, exploit) for item in installed for exploit in counted_exploits(item, exploit_risk)
     ]
@@ -187,8 +188,10 @@ def _states(software: Sequence[Software]) -> tuple[int, int, int, int]:
     return supported, outdated, unsupported, unknown
 
 
-def _infos(software: Iterable[Software], exploit_risk: float, limit: int) -> tuple[SoftwareInfo, ...]:
-    """Label sets of what is not fine, each once, worst first."""
+def _infos(
+    software: Iterable[Software], reported: Iterable[Issue], exploit_risk: float, limit: int
+) -> tuple[SoftwareInfo, ...]:
+    """Label sets of what is not fine, each once, worst first; what only an event reported is among them."""
     badness: dict[SoftwareInfo, tuple[int, float]] = {}
     for item in software:
         exploits = counted_exploits(item, exploit_risk)
@@ -197,6 +200,8 @@ def _infos(software: Iterable[Software], exploit_risk: float, limit: int) -> tup
             info = _info(item, severity, exploits, limit)
             bad = SEVERITIES.index(severity), -(known_risk(exploits) or 0.0)
             badness[info] = min(bad, badness.get(info, bad))
+    for issue in reported:
+        badness[_reported_info(issue, limit)] = SEVERITIES.index(issue.severity), 0.0
     return tuple(sorted(badness, key=lambda info: (badness[info], info)))
 
 
@@ -219,6 +224,19 @@ def _info(software: Software, severity: Severity, exploits: Sequence[Exploit], l
         parent=cut_label(software.parent or "", limit),
         severity=severity.value,
         risk=_risk_text(known_risk(exploits)) if exploits else "",
+    )
+
+
+def _reported_info(issue: Issue, limit: int) -> SoftwareInfo:
+    """Of an issue that names no software, its title stands for it."""
+    return SoftwareInfo(
+        software=cut_label(issue.canonical_name or issue.title or "", limit),
+        version=cut_label(issue.version or "", limit),
+        update_to=cut_label(issue.update_to or "", limit),
+        state=Kind.REPORTED.value,
+        location=cut_label(issue.location or "", limit),
+        parent=cut_label(issue.parent or "", limit),
+        severity=issue.severity.value,
     )
 
 

@@ -230,7 +230,7 @@ SERVER_FAMILIES = (
 
 SOFTWARE_INFO = Family(
     "patrolserver_server_software_info",
-    "Software that is outdated, unsupported or exploitable; always 1.",
+    "Software that is outdated, unsupported, exploitable or reported; always 1.",
     _software_info,
 )
 EXPLOIT_INFO = Family(

@@ -216,6 +216,19 @@ def test_software_series_may_be_off() -> None:
     assert (made.software_info, made.software_info_dropped) == ((), 0)
 
 
+def test_what_only_an_event_reported_is_listed_with_the_software() -> None:
+    """It has the state ``reported`` and its severity; where it names no software, its title stands for that."""
+    named = issue(kind=Kind.REPORTED, version="7.4", event_received_at=1.0)
+    unnamed = issue("", kind=Kind.REPORTED, title="A port is open.", event_received_at=1.0)
+    made = summary([outdated("a")], issues=[named, unnamed])
+    shown = [(info.software, info.version, info.state, info.severity) for info in made.software_info]
+    assert ("php", "7.4", "reported", "high") in shown
+    assert ("A port is open.", "", "reported", "high") in shown
+    assert len(shown) == 3
+    fixed = summary([], issues=[issue(kind=Kind.REPORTED, event_received_at=1.0, fixed_at=2.0)])
+    assert fixed.software_info == ()
+
+
 def test_equal_label_sets_are_one_series() -> None:
     """Software that differs in nothing that is shown is one series."""
     made = summary([outdated("a", id=1), outdated("a", id=2)], software_limit_per_server=1)

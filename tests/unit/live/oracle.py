@@ -81,7 +81,7 @@ def _server_families() -> dict[str, GaugeMetricFamily]:
             [],
         ),
         "software_info": (
-            "Software that is outdated, unsupported or exploitable; always 1.",
+            "Software that is outdated, unsupported, exploitable or reported; always 1.",
             ["software", "version", "update_to", "state", "severity", "risk", "location", "parent"],
         ),
         "exploit_info": (
