@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     job: str
     grafana_url: str
+    exporter_url: str
     runbook_url: str
     owner_labels: tuple[str, ...]
     thresholds: Thresholds

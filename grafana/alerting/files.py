@@ -54,5 +54,6 @@ def _groups(settings: Settings) -> str:
                 *exporter_alerts(settings),
             ),
         ),
+        Group("patrolserver.trends", recorded.trends(settings), "1m"),
     )
     return written(groups, grafana_url=settings.grafana_url, runbook_url=settings.runbook_url)

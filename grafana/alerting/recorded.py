@@ -47,6 +47,9 @@ HALF_POLL = "account:patrolserver_server_last_poll_timestamp_seconds:median"
 OLDEST_SCAN = "account:patrolserver_server_last_scan_timestamp_seconds:min"
 HALF_SCAN = "account:patrolserver_server_last_scan_timestamp_seconds:median"
 
+WAIVED = "account:patrolserver_server_issues_waived:sum"
+FIRING = "alertname:patrolserver_alerts_firing:count"
+
 FUTURE = "60"
 """Seconds by which a time may lie ahead of Prometheus' clock: an exporter with a fast clock is not fresh for that."""
 WEIGHTS = {"critical": "1e9", "high": "1e6", "medium": "1e3", "low": "1"}
@@ -192,41 +195,61 @@ def owned(expr: str, settings: Settings) -> str:
 
 
 def trends(settings: Settings) -> tuple[Record, ...]:
-    """What only dashboards read, over long times: sums, so that none of them reads the series of each server."""
+    """What only dashboards read, over long times: sums, so that none of them reads the series of each server.
+
+    They are apart by ``instance`` as well: each server is counted where it was taken from, so the sum is right.
+    """
     gap = settings.thresholds.gap
     here = f"and on ({EXPORTERS_SERVER}) {POLL}"
+    firing = 'ALERTS{alertstate="firing",alertname=~"PatrolServer.+"}'
     return (
         Record(
             SOFTWARE,
-            f"sum by ({EXPORTERS_ACCOUNT}, state) (last_over_time(patrolserver_server_software[{gap}]) {here})",
-        ),
-        Record(
-            SOFTWARE_SERVERS,
             f"""
-            count by ({ACCOUNT}, software, state, severity) (
-              count by ({SERVER}, software, state, severity) (patrolserver_server_software_info {here})
+            sum by ({EXPORTERS_ACCOUNT}, state) (
+              last_over_time(patrolserver_server_software[{gap}]) {here}
             )
             """,
         ),
-        Record(
-            EXPLOIT_SERVERS,
-            f"""
-            count by ({ACCOUNT}, software, exploit, risk) (
-              count by ({SERVER}, software, exploit, risk) (patrolserver_server_exploit_info {here})
+        *(
+            Record(
+                name,
+                f"""
+                count by ({EXPORTERS_ACCOUNT}, {labels}) (
+                  count by ({EXPORTERS_SERVER}, {labels}) ({metric} {here})
+                )
+                """,
             )
-            """,
+            for name, metric, labels in (
+                (SOFTWARE_SERVERS, "patrolserver_server_software_info", "software, state, severity"),
+                (EXPLOIT_SERVERS, "patrolserver_server_exploit_info", "software, exploit, risk"),
+            )
         ),
         Record(
             OVERDUE_SERVERS,
-            f"count by ({ACCOUNT}) (count by ({SERVER}) ({OVERDUE})) or 0 * sum by ({ACCOUNT}) ({SERVERS})",
+            f"count by ({EXPORTERS_ACCOUNT}) (count by ({EXPORTERS_SERVER}) ({OVERDUE}))\n"
+            f"or on ({EXPORTERS_ACCOUNT}) 0 * {SERVERS}",
         ),
         *(
-            Record(name, f"{aggregation} by ({ACCOUNT}) ({quantile}{series} > 0)")
+            Record(name, f"{aggregation} by ({EXPORTERS_ACCOUNT}) ({quantile}{series} > 0)")
             for name, aggregation, quantile, series in (
                 (OLDEST_POLL, "min", "", POLL),
                 (HALF_POLL, "quantile", "0.5, ", POLL),
                 (OLDEST_SCAN, "min", "", SCAN),
                 (HALF_SCAN, "quantile", "0.5, ", SCAN),
             )
+        ),
+        Record(
+            WAIVED,
+            f"sum by ({EXPORTERS_ACCOUNT}) (last_over_time(patrolserver_server_issues_waived[{gap}]) {here})",
+        ),
+        # Alerts of the fleet have no instance, and dashboards select by it.
+        Record(
+            FIRING,
+            f"""
+            count by (job, instance, account, alertname, severity) (
+              label_replace({firing}, "instance", "fleet", "instance", "")
+            )
+            """,
         ),
     )

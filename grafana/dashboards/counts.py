@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from grafana.dashboards.look import ISSUE_AGE, MUTED, POLL_AGE, RISK, SEVERITIES, SOFTWARE_STATES, any_is
+from typing import TYPE_CHECKING
+
+from grafana.dashboards.look import MUTED, RISK, SEVERITIES, SOFTWARE_STATES, any_is, issue_age, poll_age
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import ANY_SEVERITY, SERVER_LABELS, URGENT, per_server, severity, state_is
+from grafana.settings import words
+
+if TYPE_CHECKING:
+    from grafana.settings import Thresholds
 
 ISSUES = "patrolserver_server_issues"
 BY_SERVER = f"sum by ({', '.join(SERVER_LABELS)})"
-NO_DATA = "not scraped yet"
+NO_DATA = "no data"
 
 
-def open_issues(width: int, what_to_do: str, *, waived: bool = False) -> Placed:
+def open_issues(width: int, what_to_do: str) -> Placed:
     """Four big numbers, worst first, and a fifth for what is waived."""
     queries = [Query(f"sum({per_server(ISSUES, matchers=severity(name))})", name) for name in SEVERITIES]
-    limits = {name: any_is(color) for name, color in SEVERITIES.items()}
-    if waived:
-        queries.append(Query(f"sum({per_server('patrolserver_server_issues_waived')})", "waived"))
-        limits["waived"] = any_is(MUTED)
-    return stats(About("Open issues", what_to_do, width, 4, NO_DATA), queries, each=limits, sparkline=True)
+    queries.append(Query(f"sum({per_server('patrolserver_server_issues_waived')})", "waived"))
+    limits = {name: any_is(color) for name, color in SEVERITIES.items()} | {"waived": any_is(MUTED)}
+    return stats(About("Open issues", what_to_do, width, 4, NO_DATA), queries, each=limits)
 
 
 def issue_trend(width: int, what_to_do: str) -> Placed:
@@ -63,32 +67,34 @@ def highest_risk(width: int) -> Placed:
     return stats(about, queries, limits=RISK, decimals=1, unit="none")
 
 
-def oldest_urgent(width: int) -> Placed:
+def oldest_urgent(width: int, limits: Thresholds) -> Placed:
     """How long the oldest critical or high issue is open."""
-    oldest = per_server("patrolserver_server_oldest_issue_timestamp_seconds", matchers=URGENT, pick="min")
-    known = per_server(ISSUES, matchers=ANY_SEVERITY)
+    oldest = per_server(
+        "patrolserver_server_oldest_issue_timestamp_seconds", matchers=URGENT, pick="min", of_fleet=True
+    )
+    known = per_server(ISSUES, matchers=ANY_SEVERITY, of_fleet=True)
     about = About(
         "Oldest high",
-        "How long the oldest issue that is high or critical has been open. After 7 days an alert fires for a high one,"
-        " after 3 a "
-        "critical one is overdue. 0 s: none is open.",
+        f"How long the oldest issue that is high or critical has been so. After {words(limits.high_too_long)} an alert"
+        f" fires for a high one, after {words(limits.overdue.critical)} a critical one is overdue. 0 s: none is open.",
         width,
         4,
         NO_DATA,
     )
     queries = [Query(f"time() - min({oldest}) or on () 0 * count({known})", "age")]
-    return stats(about, queries, unit="s", limits=ISSUE_AGE, decimals=1)
+    return stats(about, queries, unit="s", limits=issue_age(limits), decimals=1)
 
 
-def data_age(width: int, height: int = 4) -> Placed:
+def data_age(width: int, limits: Thresholds, height: int = 4, *, of_fleet: bool = False) -> Placed:
     """How old the oldest server's data is."""
     about = About(
         "Oldest poll",
-        "Time since the last successful poll of the server that was polled longest ago. Yellow after an hour: open the "
-        "exporter's dashboard and look at API failures and budget. Red after a day: the deploy gate answers unknown.",
+        "Time since the last successful poll of the server that was polled longest ago. Yellow after "
+        f"{words(limits.data_stale_after)}: open the exporter's dashboard and look at API failures and budget. Red "
+        f"after {words(limits.data_stale_at_most)}: the deploy gate answers unknown. never: no poll has succeeded.",
         width,
         height,
-        NO_DATA,
+        "never",
     )
-    oldest = per_server("patrolserver_server_last_poll_timestamp_seconds")
-    return stats(about, [Query(f"time() - min({oldest})", "age")], unit="s", limits=POLL_AGE, decimals=1)
+    oldest = per_server("patrolserver_server_last_poll_timestamp_seconds", of_fleet=of_fleet)
+    return stats(about, [Query(f"time() - min({oldest})", "age")], unit="s", limits=poll_age(limits), decimals=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.dashboards import counts
@@ -23,23 +25,26 @@ from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import (
     a_minute,
     by_account,
+    each_exporter,
     named_zero,
     or_else,
     own,
-    per_account,
     rate,
     state_is,
 )
 
+if TYPE_CHECKING:
+    from grafana.settings import Settings, Thresholds
 
-def exporter() -> Page:
+
+def exporter(settings: Settings) -> Page:
     """Where to look when the data is old."""
     return Page(
         uid=EXPORTER,
         title="PatrolServer / Exporter health",
         description="Does PatrolServer answer, is every delivery and poll done in time, what does the exporter cost.",
         rows=(
-            Row("Now", _numbers()),
+            Row("Now", _numbers(settings.thresholds)),
             Row("API", api()),
             Row("Webhook and inbox", inbox(), collapsed=True),
             Row("Process", (_cpu(), _memory(), _descriptors(), _errors(), _dropped()), collapsed=True),
@@ -54,7 +59,7 @@ def _error_ratio() -> str:
 
 
 def _doubts() -> tuple[Placed, ...]:
-    pause = per_account("patrolserver_exporter_api_pause_end_timestamp_seconds")
+    pause = each_exporter("patrolserver_exporter_api_pause_end_timestamp_seconds")
     none = named_zero(by_account("patrolserver_up"), "account", "no pause")
     offset = own("patrolserver_exporter_clock_offset_seconds", 'account=~"$account"')
     return (
@@ -79,7 +84,7 @@ def _doubts() -> tuple[Placed, ...]:
                 3,
                 NO_DATA,
             ),
-            [Query(per_account("patrolserver_list_complete", pick="min"), "{{account}}")],
+            [Query(each_exporter("patrolserver_list_complete", pick="min"), "{{account}}")],
             mapping=LIST_STATE,
         ),
         stats(
@@ -111,7 +116,7 @@ def _doubts() -> tuple[Placed, ...]:
     )
 
 
-def _numbers() -> tuple[Placed, ...]:
+def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
     waiting, dead = own(INBOX, WAITING), own(INBOX, state_is("dead"))
     no_failures = f"0 * sum({rate(by_account(REQUESTS))})"
     return (
@@ -135,7 +140,7 @@ def _numbers() -> tuple[Placed, ...]:
                 NO_DATA,
             ),
             [Query(f"count by (version) ({own('patrolserver_exporter_build_info')})", "{{version}}")],
-            base="text",
+            base="transparent",
             text=BigValueTextMode.NAME,
         ),
         stats(
@@ -147,7 +152,7 @@ def _numbers() -> tuple[Placed, ...]:
                 3,
                 NO_DATA,
             ),
-            [Query(per_account("patrolserver_up"), "{{account}}")],
+            [Query(each_exporter("patrolserver_up", "instance", pick="min"), "{{account}} {{instance}}")],
             mapping=API_STATE,
         ),
         stats(
@@ -187,7 +192,7 @@ def _numbers() -> tuple[Placed, ...]:
             [Query(f"sum({dead})", "deliveries")],
             limits=any_is(WORST),
         ),
-        counts.data_age(6, 3),
+        counts.data_age(6, limits, 3, of_fleet=True),
         stats(
             About(
                 "Configuration",

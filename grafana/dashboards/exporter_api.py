@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana.dashboards.look import BAD, GOOD, MUTED, QUANTILES, WARN, WORST
 from grafana.dashboards.panels import About, Placed, Query, lines
-from grafana.dashboards.promql import a_minute, by_account, named_zero, or_else, per_account, per_server, rate
+from grafana.dashboards.promql import a_minute, by_account, each_exporter, named_zero, or_else, per_server, rate
 
 REQUESTS = "patrolserver_exporter_api_requests_total"
 FAILURES = "patrolserver_exporter_api_request_failures_total"
@@ -36,10 +36,11 @@ def _failures() -> Placed:
         8,
         8,
     )
-    failed = a_minute("reason", by_account(FAILURES))
+    # Reasons that did not occur are no lines.
+    failed = f"{a_minute('reason', by_account(FAILURES))} > 0"
     none = named_zero(by_account("patrolserver_up"), "reason", "no failures")
     colors = {"no failures": GOOD, "credentials": WORST, "rate_limited": WARN, "server_error": BAD, "not_found": MUTED}
-    return lines(about, [Query(or_else(failed, none), "{{reason}}")], colors=colors)
+    return lines(about, [Query(or_else(f"({failed})", none), "{{reason}}")], colors=colors)
 
 
 def _latency() -> Placed:
@@ -63,7 +64,7 @@ def _budget() -> Placed:
         8,
         8,
     )
-    left = per_account("patrolserver_exporter_api_budget_available_requests")
+    left = each_exporter("patrolserver_exporter_api_budget_available_requests")
     return lines(about, [Query(left, "{{account}}")], unit="none", decimals=0)
 
 
@@ -75,12 +76,12 @@ def _interval() -> Placed:
         8,
         8,
     )
-    interval = per_account("patrolserver_exporter_poll_interval_seconds")
+    interval = each_exporter("patrolserver_exporter_poll_interval_seconds")
     return lines(about, [Query(interval, "{{account}}")], unit="s")
 
 
 def _poll_age() -> Placed:
-    age = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds')}"
+    age = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds', of_fleet=True)}"
     about = About(
         "Poll age",
         "Time since the last successful poll, over all servers. The oldest should stay near the poll interval; if it "

@@ -1,12 +1,15 @@
-"""Fleet overview: what needs attention first."""
+"""Fleet overview: what needs attention first. Its figures are sums that exporters and rules make, not this page."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from grafana.alerting import recorded
 from grafana.dashboards import counts
-from grafana.dashboards.counts import BY_SERVER, ISSUES, NO_DATA
+from grafana.dashboards.counts import NO_DATA
 from grafana.dashboards.fleet_freshness import freshness
 from grafana.dashboards.frame import FLEET, Page, Row, to_server
-from grafana.dashboards.look import BAD, ISSUE_AGE, POLL_AGE, RISK, SCAN_AGE, SEVERITIES, any_is
+from grafana.dashboards.look import BAD, RISK, SEVERITIES, any_is, issue_age, poll_age, scan_age
 from grafana.dashboards.panels import (
     About,
     Column,
@@ -14,7 +17,6 @@ from grafana.dashboards.panels import (
     Query,
     bars,
     colored_cell,
-    colored_text,
     lines,
     link,
     rows,
@@ -23,41 +25,60 @@ from grafana.dashboards.panels import (
 )
 from grafana.dashboards.promql import (
     ANY_SEVERITY,
-    URGENT,
     by_account,
-    count_where,
+    per_account,
     per_server,
     severity,
-    state_is,
 )
 
+if TYPE_CHECKING:
+    from grafana.settings import Settings, Thresholds
+
 SHOWN_SERVERS = 50
+ISSUES = "patrolserver_account_issues"
+AFFECTED = "patrolserver_account_servers_affected"
 
 
-def fleet() -> Page:
+def fleet(settings: Settings) -> Page:
     """The page an operator opens in the morning."""
+    limits = settings.thresholds
     return Page(
         uid=FLEET,
         title="PatrolServer / Fleet overview",
         description="Which servers run vulnerable software, worst first; is it getting better; is the data fresh.",
         rows=(
-            Row("What needs attention first", (*_numbers(), _worst_servers())),
+            Row("What needs attention first", (*_numbers(limits), _worst_servers(limits))),
             Row("Trend", (_trend(), _opened_and_fixed())),
-            Row("Time to fix", (_time_to_fix(), _time_to_fix_trend()), collapsed=True),
-            Row("Freshness", freshness(), collapsed=True),
+            Row("Time to fix", (_time_to_fix(limits), _time_to_fix_trend()), collapsed=True),
+            Row("Freshness", freshness(limits), collapsed=True),
         ),
+        # Its figures are of whole accounts.
+        hidden=frozenset({"server"}),
         scans_marked=False,
     )
 
 
-def _numbers() -> tuple[Placed, ...]:
-    urgent = f"{BY_SERVER} ({per_server(ISSUES, 'severity', matchers=URGENT)})"
-    unsupported = per_server("patrolserver_server_software", matchers=(state_is("unsupported"),))
+def issues_of(name: str) -> str:
+    """Open issues of the chosen accounts with that severity."""
+    return f"sum({per_account(ISSUES, matchers=severity(name))})"
+
+
+def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
+    urgent = per_account(AFFECTED, "severity", matchers=('severity=~"critical|high"',))
+    unknown = per_account(AFFECTED, matchers=('severity="unknown"',))
     return (
-        counts.open_issues(
-            8,
-            "Open issues of the selected servers, waived ones left out. Work from left to right: critical "
-            "today, high this week.",
+        stats(
+            About(
+                "Open issues",
+                "Open issues of the accounts' servers, waived ones left out. Work from left to right: critical today, "
+                "high "
+                "this week.",
+                8,
+                4,
+                NO_DATA,
+            ),
+            [Query(issues_of(name), name) for name in SEVERITIES],
+            each={name: any_is(color) for name, color in SEVERITIES.items()},
         ),
         stats(
             About(
@@ -67,30 +88,30 @@ def _numbers() -> tuple[Placed, ...]:
                 4,
                 NO_DATA,
             ),
-            [Query(count_where(urgent, "> 0"), "servers")],
+            [Query(f"sum({urgent})", "servers")],
             limits=any_is(BAD),
         ),
         stats(
             About(
-                "Unsupported",
-                "Installed software that gets no more fixes: plan the move to another line, an update will not do.",
+                "Unknown",
+                "Servers that nobody can vouch for: never polled, the last poll failed or showed only a part or "
+                "nothing, an "
+                "event or a new name waits for a poll, or their account cannot be read. They are not clean.",
                 4,
                 4,
                 NO_DATA,
             ),
-            [Query(f"sum({unsupported})", "software")],
+            [Query(f"sum({unknown})", "servers")],
             limits=any_is(BAD),
         ),
-        counts.oldest_urgent(4),
-        counts.data_age(4),
+        counts.oldest_urgent(4, limits),
+        counts.data_age(4, limits, of_fleet=True),
     )
 
 
-def _worst_servers() -> Placed:
-    weights = {"critical": "1e9", "high": "1e6", "medium": "1e3", "low": "1"}
-    weighted = [f"{weight} * {_issues_of(name)}" for name, weight in weights.items()]
-    worst = f"topk({SHOWN_SERVERS}, sum by (account, server_id, server) ({' or '.join(_marked(weighted))}) > 0)"
-    shown = f"and on (account, server_id) {worst}"
+def _worst_servers(limits: Thresholds) -> Placed:
+    weight = f"max by (account, server_id, server) ({by_account(recorded.WEIGHT)})"
+    shown = f"and on (account, server_id) topk({SHOWN_SERVERS}, {weight} > 0)"
     columns = [
         Column("server", "Server", 205, link("Open the server's dashboard", to_server("Server", "Account"))),
         Column("account", "Account", 80),
@@ -100,16 +121,18 @@ def _worst_servers() -> Placed:
         columns.append(
             Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), None, colored_cell(any_is(color)), 76)
         )
-        queries.append(Query(f"{_issues_of(name)} {shown}"))
+        issues = per_server("patrolserver_server_issues", matchers=severity(name), of_fleet=True)
+        queries.append(Query(f"{issues} {shown}"))
     ages = "patrolserver_server_oldest_issue_timestamp_seconds"
-    oldest = f"time() - {per_server(ages, matchers=ANY_SEVERITY, pick='min')}"
-    polled = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds')}"
-    scanned = f"time() - {per_server('patrolserver_server_last_scan_timestamp_seconds')}"
+    oldest = f"time() - {per_server(ages, matchers=ANY_SEVERITY, pick='min', of_fleet=True)}"
+    polled = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds', of_fleet=True)}"
+    scanned = f"time() - {per_server('patrolserver_server_last_scan_timestamp_seconds', of_fleet=True)}"
+    risk = per_server("patrolserver_server_exploit_risk_max", of_fleet=True)
     for title, expr, look in (
-        ("Risk", per_server("patrolserver_server_exploit_risk_max"), (*colored_text(RISK), *unit("none", 1))),
-        ("Oldest", oldest, (*colored_text(ISSUE_AGE), *unit("s", 1))),
-        ("Last poll", polled, (*colored_text(POLL_AGE), *unit("s", 1))),
-        ("Last scan", scanned, (*colored_text(SCAN_AGE), *unit("s", 1))),
+        ("Risk", risk, (*colored_cell(RISK), *unit("none", 1))),
+        ("Oldest", oldest, (*colored_cell(issue_age(limits)), *unit("s", 1))),
+        ("Last poll", polled, (*colored_cell(poll_age(limits)), *unit("s", 1))),
+        ("Last scan", scanned, (*colored_cell(scan_age(limits)), *unit("s", 1))),
     ):
         columns.append(
             Column(f"Value #{chr(ord('A') + len(queries))}", title, 60 if title == "Risk" else None, look, 84)
@@ -118,43 +141,48 @@ def _worst_servers() -> Placed:
     about = About(
         "Worst servers",
         f"The {SHOWN_SERVERS} servers with the worst open issues; click a name for its software and what to "
-        "update it to. "
-        "A poll or scan in colour is late: what the row says may be old.",
+        "update it to. A poll or scan in colour is late: what the row says may be old. Oldest counts from when an "
+        "issue got "
+        "its severity.",
         24,
         10,
-        "No open issues in this selection; if the numbers above are missing too, no exporter has been scraped",
+        "No open issue is known in this selection. If the numbers above are missing, nothing was scraped; if Unknown "
+        "is not "
+        "0, some servers were not looked at.",
     )
     return rows(
         about, queries, columns, sort=[name.title() for name in SEVERITIES], key="Server", hidden=("server_id",)
     )
 
 
-def _issues_of(name: str) -> str:
-    return per_server(ISSUES, matchers=severity(name))
-
-
-def _marked(terms: list[str]) -> list[str]:
-    """Terms that differ in a label, so that ``or`` keeps them all."""
-    return [f'label_replace({term}, "term", "{number}", "", "")' for number, term in enumerate(terms)]
-
-
 def _trend() -> Placed:
-    return counts.issue_trend(
+    about = About(
+        "Open issues by severity",
+        "Open issues over time. It should fall; a step upwards is a new release or a new exploit: see which servers "
+        "it hit "
+        "in the table above, and which software on the dashboard Software and progress.",
         12,
-        "Open issues over time. It should fall; a step upwards is a new release or a new exploit: see which "
-        "servers it hit in the table above.",
+        8,
     )
+    queries = [Query(issues_of(name), name) for name in SEVERITIES]
+    return lines(about, queries, colors=SEVERITIES, stacked=True, decimals=0)
+
+
+def _freshest(series: str) -> str:
+    return f"{series} and on ({recorded.EXPORTERS_ACCOUNT}) {by_account(recorded.LIST_FRESHEST)}"
 
 
 def _opened_and_fixed() -> Placed:
     def query(metric: str, word: str) -> list[Query]:
         # A bar stands where its time begins, and the last one is not yet full: nothing waits for its end.
-        increase = f"increase({by_account(metric, *ANY_SEVERITY)}[$__interval] offset -$__interval)"
-        return [Query(f"sum by (severity) (max by (account, severity) ({increase}))", f"{{{{severity}}}} {word}")]
+        rise = _freshest(f"increase({by_account(metric, *ANY_SEVERITY)}[$__interval] offset -$__interval)")
+        return [Query(f"round(sum by (severity) ({rise}))", f"{{{{severity}}}} {word}")]
 
     about = About(
         "Opened and fixed",
-        "Issues opened (above the line) and fixed (below). When more is below than above for a week, you are winning.",
+        "Issues opened (above the line) and fixed (below), each bar the time from it to the next. When more is below "
+        "than "
+        "above for a week, you are winning.",
         12,
         8,
     )
@@ -167,28 +195,38 @@ def _opened_and_fixed() -> Placed:
     )
 
 
+def increase(metric: str, window: str, *labels: str) -> str:
+    """How much a counter of issues rose, by severity, as the exporter counts that knows the account best."""
+    series = _freshest(f"increase({by_account(metric, *ANY_SEVERITY)}[{window}])")
+    return f"sum by ({', '.join(('severity', *labels))}) ({series})"
+
+
 def _durations(window: str) -> str:
-    buckets = by_account("patrolserver_issue_fix_duration_seconds_bucket", *ANY_SEVERITY)
-    return f"sum by (severity, le) (max by (account, severity, le) (increase({buckets}[{window}])))"
+    return increase("patrolserver_issue_fix_duration_seconds_bucket", window, "le")
 
 
-def _time_to_fix() -> Placed:
-    fixed = by_account("patrolserver_issue_fix_duration_seconds_count", *ANY_SEVERITY)
+def _time_to_fix(limits: Thresholds) -> Placed:
+    number = increase("patrolserver_issue_fix_duration_seconds_count", "$__range")
+    took = increase("patrolserver_issue_fix_duration_seconds_sum", "$__range")
     queries = [
-        Query(f"sum by (severity) (max by (account, severity) (increase({fixed}[$__range])))"),
+        Query(f"round({number})"),
+        Query(f"{took} / ({number} > 0)"),
         Query(f"histogram_quantile(0.5, {_durations('$__range')}) >= 0"),
         Query(f"histogram_quantile(0.9, {_durations('$__range')}) >= 0"),
     ]
+    ages = (*colored_cell(issue_age(limits)), *unit("s", 1))
     columns = [
         Column("severity", "Severity", 80),
-        Column("Value #A", "Fixed", 65, unit("short", 0)),
-        Column("Value #B", "Half within", None, (*colored_text(ISSUE_AGE), *unit("s", 1))),
-        Column("Value #C", "90 % within", None, (*colored_text(ISSUE_AGE), *unit("s", 1))),
+        Column("Value #A", "Fixed", 65, unit("none", 0)),
+        Column("Value #B", "On average", None, ages),
+        Column("Value #C", "Half within", None, ages),
+        Column("Value #D", "90 % within", None, ages),
     ]
     about = About(
         "Time to fix",
-        "From an issue's first sight to the poll that no longer showed it, for what was fixed in the selected "
-        "time. Compare with the limits: 3, 30, 90 and 180 days.",
+        "From an issue's first sight to the poll that no longer showed it, for what was fixed in the selected time. "
+        "The "
+        "average is exact, to the minute; half and 90 % are read between bounds of an hour, a day and more.",
         10,
         8,
         "Nothing was fixed in the selected time",
@@ -198,12 +236,14 @@ def _time_to_fix() -> Placed:
 
 def _time_to_fix_trend() -> Placed:
     about = About(
-        "Median time to fix, over the 7 days before",
-        "Half of the issues fixed in the 7 days before each moment were fixed within this time. A rising "
-        "critical curve needs a word with the owners of those servers.",
+        "Time to fix on average, over the 7 days before",
+        "What was fixed in the 7 days before each moment took so long on average. A rising critical curve needs a "
+        "word with "
+        "the owners of those servers.",
         14,
         8,
         "Nothing was fixed in the 7 days before",
     )
-    queries = [Query(f"histogram_quantile(0.5, {_durations('7d')}) >= 0", "{{severity}}")]
-    return lines(about, queries, unit="s", colors=SEVERITIES, decimals=1)
+    number = increase("patrolserver_issue_fix_duration_seconds_count", "7d")
+    took = increase("patrolserver_issue_fix_duration_seconds_sum", "7d")
+    return lines(about, [Query(f"{took} / ({number} > 0.5)", "{{severity}}")], unit="s", colors=SEVERITIES, decimals=1)

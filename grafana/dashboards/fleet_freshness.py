@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from grafana.alerting import recorded
 from grafana.dashboards.counts import NO_DATA
-from grafana.dashboards.look import API_STATE, BAD, GOOD, POLL_AGE, WARN, any_is
+from grafana.dashboards.look import API_STATE, BAD, GOOD, WARN, any_is, poll_age
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
-from grafana.dashboards.promql import count_where, per_account, per_server
+from grafana.dashboards.promql import by_account, count_where, each_exporter, per_account, per_server
+from grafana.settings import seconds, words
+
+if TYPE_CHECKING:
+    from grafana.settings import Thresholds
 
 AGES = {"half of the servers": GOOD, "oldest": WARN}
 
 
-def freshness() -> tuple[Placed, ...]:
+def freshness(limits: Thresholds) -> tuple[Placed, ...]:
     """Ages of lists, polls and scans, and how many servers are late."""
-    polled = per_server("patrolserver_server_last_poll_timestamp_seconds")
-    scanned = per_server("patrolserver_server_last_scan_timestamp_seconds")
-    known = per_server("patrolserver_server_info")
+    scanned = per_server("patrolserver_server_last_scan_timestamp_seconds", of_fleet=True)
+    known = per_server("patrolserver_server_info", of_fleet=True)
     never = f"count({known} unless on (account, server_id, server) {scanned}) or on () 0 * count({known})"
     return (
         stats(
             About(
                 "API",
-                "Whether the last call for the account's server list succeeded. fails: see the exporter's "
-                "dashboard for the reason.",
+                "Whether any exporter's last call for the account's server list succeeded. fails: see the exporter's "
+                "dashboard for the reason, and which of several it is.",
                 4,
                 4,
                 NO_DATA,
             ),
-            [Query(per_account("patrolserver_up"), "{{account}}")],
+            [Query(each_exporter("patrolserver_up"), "{{account}}")],
             mapping=API_STATE,
         ),
         stats(
@@ -38,20 +44,25 @@ def freshness() -> tuple[Placed, ...]:
                 NO_DATA,
             ),
             [Query(f"sum({per_account('patrolserver_servers')})", "servers")],
-            base="text",
-            sparkline=True,
+            base="transparent",
         ),
         stats(
             About(
                 "Polls failed",
                 "Servers whose last poll did not succeed, or has not come yet; they show what was known before. Each "
-                "is tried again by itself. If the number stays: the panel API failures of the exporter's dashboard has "
+                "is tried again by itself. If the number stays: the panel API failures of the exporter's dashboard "
+                "has "
                 "the reason, the exporter's log the servers.",
                 4,
                 4,
                 NO_DATA,
             ),
-            [Query(count_where(per_server("patrolserver_server_poll_success", pick="min"), "== 0"), "servers")],
+            [
+                Query(
+                    count_where(per_server("patrolserver_server_poll_success", pick="min", of_fleet=True), "== 0"),
+                    "servers",
+                )
+            ],
             limits=any_is(WARN),
         ),
         stats(
@@ -64,21 +75,22 @@ def freshness() -> tuple[Placed, ...]:
                 4,
                 NO_DATA,
             ),
-            [Query(f"time() - min({per_account('patrolserver_last_success_timestamp_seconds')})", "age")],
+            [Query(f"time() - min({each_exporter('patrolserver_last_success_timestamp_seconds')})", "age")],
             unit="s",
-            limits=POLL_AGE,
+            limits=poll_age(limits),
             decimals=1,
         ),
         stats(
             About(
                 "Scan late",
-                "Servers whose last seen scan ended more than 2 days ago: start one in PatrolServer, and see "
+                f"Servers whose last seen scan ended more than {words(limits.scan_overdue)} ago: start one in "
+                "PatrolServer, and see "
                 "whether the server can be reached from outside.",
                 4,
                 4,
                 NO_DATA,
             ),
-            [Query(count_where(f"(time() - {scanned})", "> 172800"), "servers")],
+            [Query(count_where(f"(time() - {scanned})", f"> {seconds(limits.scan_overdue)}"), "servers")],
             limits=any_is(BAD),
         ),
         stats(
@@ -95,14 +107,15 @@ def freshness() -> tuple[Placed, ...]:
         lines(
             About(
                 "Age of polls",
-                "Time since the last successful poll: half of the servers, and the oldest. The oldest should stay near "
+                "Time since the last successful poll: half of the servers (of the slowest account), and the oldest. "
+                "The oldest should stay near "
                 "the poll interval; if it climbs, look at API failures and budget on the exporter's dashboard.",
                 12,
                 8,
             ),
             [
-                Query(f"quantile(0.5, time() - {polled})", "half of the servers"),
-                Query(f"time() - min({polled})", "oldest"),
+                Query(f"time() - min({by_account(recorded.HALF_POLL)})", "half of the servers"),
+                Query(f"time() - min({by_account(recorded.OLDEST_POLL)})", "oldest"),
             ],
             unit="s",
             colors=AGES,
@@ -111,14 +124,15 @@ def freshness() -> tuple[Placed, ...]:
         lines(
             About(
                 "Age of scans",
-                "Time since the last seen scan ended: half of the servers, and the oldest. Saw teeth of a day "
+                "Time since the last seen scan ended: half of the servers (of the slowest account), and the oldest. "
+                "Saw teeth of a day "
                 "are right; a straight climb is a server that PatrolServer no longer scans.",
                 12,
                 8,
             ),
             [
-                Query(f"quantile(0.5, time() - {scanned})", "half of the servers"),
-                Query(f"time() - min({scanned})", "oldest"),
+                Query(f"time() - min({by_account(recorded.HALF_SCAN)})", "half of the servers"),
+                Query(f"time() - min({by_account(recorded.OLDEST_SCAN)})", "oldest"),
             ],
             unit="s",
             colors=AGES,
@@ -130,9 +144,8 @@ def freshness() -> tuple[Placed, ...]:
 
 def _what_is_unknown() -> tuple[Placed, ...]:
     judged = per_account("patrolserver_gate_servers", "policy", "verdict", matchers=('verdict!="pass"',))
-    unknown = per_account("patrolserver_account_servers_affected", matchers=('severity="unknown"',))
-    partial = per_server("patrolserver_server_poll_complete", pick="min")
-    polled = per_server("patrolserver_server_last_poll_timestamp_seconds")
+    partial = per_server("patrolserver_server_poll_complete", pick="min", of_fleet=True)
+    polled = per_server("patrolserver_server_last_poll_timestamp_seconds", of_fleet=True)
     return (
         lines(
             About(
@@ -148,22 +161,10 @@ def _what_is_unknown() -> tuple[Placed, ...]:
         ),
         stats(
             About(
-                "Unknown",
-                "Servers that nobody can vouch for: never polled, the last poll failed or showed only a part or "
-                "nothing, an event or a new name waits for a poll, or their account cannot be read.",
-                4,
-                8,
-                NO_DATA,
-            ),
-            [Query(f"sum({unknown})", "servers")],
-            limits=any_is(WARN),
-        ),
-        stats(
-            About(
                 "Partial or empty",
                 "Servers whose last successful poll showed only a part, or no software at all: the exporter's page "
                 "names the worst, its log what was missing.",
-                4,
+                6,
                 8,
                 NO_DATA,
             ),
@@ -175,11 +176,11 @@ def _what_is_unknown() -> tuple[Placed, ...]:
                 "Unknown risks",
                 "Known exploits without a risk that can be read. They count as high, and as the worst at the gate: "
                 "look them up by CVE.",
-                4,
+                6,
                 8,
                 NO_DATA,
             ),
-            [Query(f"sum({per_server('patrolserver_server_exploits_unknown_risk')})", "exploits")],
+            [Query(f"sum({per_server('patrolserver_server_exploits_unknown_risk', of_fleet=True)})", "exploits")],
             limits=any_is(WARN),
         ),
     )

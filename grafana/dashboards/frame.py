@@ -17,6 +17,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
+from grafana.alerting.recorded import SCAN
 from grafana.dashboards.look import CALM, SEVERITIES
 from grafana.dashboards.panels import SOURCE, Placed
 from grafana.dashboards.promql import TARGET, by_server, own
@@ -29,6 +30,7 @@ MARKED_SERVERS = 3
 """With more selected, the marks of their scans would hide the curves."""
 FLEET = "patrolserver-fleet"
 SERVER = "patrolserver-server"
+SOFTWARE = "patrolserver-software"
 EXPORTER = "patrolserver-exporter"
 
 KEPT = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${severity:queryparam}&${__url_time_range}"
@@ -57,7 +59,7 @@ class Page:
     """Whether the marks of scans are drawn from the start."""
 
 
-def build(page: Page) -> Dashboard:
+def build(page: Page, exporter_url: str) -> Dashboard:
     """The dashboard with everything that the others have too."""
     builder = (
         dashboard.Dashboard(page.title)
@@ -70,6 +72,7 @@ def build(page: Page) -> Dashboard:
         .refresh("1m")
         .timezone("browser")
         .link(_others())
+        .link(_pages(exporter_url))
     )
     for variable in _variables(page.hidden):
         builder.with_variable(variable)
@@ -114,6 +117,12 @@ def _others() -> dashboard.DashboardLink:
     return link.as_dropdown(True).include_vars(True).keep_time(True)
 
 
+def _pages(exporter_url: str) -> dashboard.DashboardLink:
+    link = dashboard.DashboardLink("Exporter's pages").type(DashboardLinkType.LINK).url(f"{exporter_url}/")
+    link.icon("external link").tooltip("What the exporter itself says: servers, issues, troubles").target_blank(True)
+    return link
+
+
 def _variables(
     hidden: frozenset[str],
 ) -> list[dashboard.DatasourceVariable | dashboard.QueryVariable | dashboard.CustomVariable]:
@@ -147,7 +156,7 @@ def _all() -> VariableOption:
 
 
 def _annotations(*, scans_marked: bool) -> list[dashboard.AnnotationQuery]:
-    scan = by_server("patrolserver_server_last_scan_timestamp_seconds")
+    scan = by_server(SCAN)
     few = f"count(count by (account, server) ({scan})) <= {MARKED_SERVERS}"
     scans = f"(count by (account, server) (changes({scan}[{MARK}]) > 0)) and on () ({few})"
     restarts = f"changes({own('process_start_time_seconds')}[{MARK}]) > 0"

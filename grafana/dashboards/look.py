@@ -1,6 +1,12 @@
-"""The shared look: one colour per severity and per state, everywhere, by Grafana's names, which both themes have."""
+"""The shared look: one colour per severity and per state, everywhere.
+
+The colours are the same in both themes, and such that the text that Grafana writes on them, black on bright ones and
+white on the others, has a contrast of 4.5 and more. So a value's colour is that of its cell, never of its text.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
 from grafana_foundation_sdk.models.dashboard import (
@@ -11,27 +17,34 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMappingResult,
 )
 
-GOOD = "green"
-WARN = "yellow"
-BAD = "orange"
-WORST = "dark-red"
-CALM = "blue"
-MUTED = "#8e8e8e"
+from grafana.settings import seconds
+
+if TYPE_CHECKING:
+    from grafana.settings import Thresholds
+
+GOOD = "#96d98d"
+WARN = "#fade2a"
+BAD = "#ffaa55"
+WORST = "#c4162a"
+CALM = "#1f60c4"
+MUTED = "#c4c4c4"
 
 SEVERITIES = {"critical": WORST, "high": BAD, "medium": WARN, "low": CALM}
 """Worst first."""
 
 SOFTWARE_STATES = {"unsupported": BAD, "outdated": WARN, "unknown": MUTED, "supported": GOOD}
-"""Worst first. Unsupported software is a high issue and outdated software a medium one, so they share the colours."""
+"""Worst first. Unsupported software is a high issue, as what was only reported, and outdated software a medium one, so
+they share the colours.
+"""
 
 INBOX_STATES = {
-    "received": "light-blue",
+    "received": "#8ab8ff",
     "fetching": CALM,
     "retry": WARN,
     "blocked": BAD,
-    "unverified": "purple",
+    "unverified": "#8f3bb8",
     "dead": WORST,
-    "expired": "dark-orange",
+    "expired": "#fa6400",
     "rejected": MUTED,
     "applied": GOOD,
 }
@@ -44,13 +57,25 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 PLAIN: Limits = ()
-POLL_AGE: Limits = ((HOUR, WARN), (DAY, WORST))
-"""Beyond a day the gate's default policy calls the data too old."""
-SCAN_AGE: Limits = ((1.5 * DAY, WARN), (2 * DAY, BAD))
-"""PatrolServer scans once a day; the alert fires after two."""
-ISSUE_AGE: Limits = ((3 * DAY, WARN), (7 * DAY, BAD), (30 * DAY, WORST))
 RISK: Limits = ((4.0, WARN), (7.0, BAD), (9.0, WORST))
 """The limits of the severities."""
+
+
+def poll_age(limits: Thresholds) -> Limits:
+    """How old a poll may be, as the alerts have it."""
+    return ((seconds(limits.data_stale_after), WARN), (seconds(limits.data_stale_at_most), WORST))
+
+
+def scan_age(limits: Thresholds) -> Limits:
+    """PatrolServer scans once a day; the alert fires later."""
+    late = seconds(limits.scan_overdue)
+    return ((0.75 * late, WARN), (late, BAD))
+
+
+def issue_age(limits: Thresholds) -> Limits:
+    """How long an issue may be open: overdue if critical, too long if high, overdue if high."""
+    steps = sorted(map(seconds, (limits.overdue.critical, limits.high_too_long, limits.overdue.high)))
+    return tuple(zip(map(float, steps), (WARN, BAD, WORST), strict=True))
 
 
 def thresholds(limits: Limits, base: str = GOOD) -> ThresholdsConfig:

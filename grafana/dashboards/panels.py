@@ -30,7 +30,7 @@ RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
-NOTHING_YET = "No exporter scraped in this selection"
+NOTHING_YET = "No data: no exporter was scraped, or Prometheus lacks the rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +77,22 @@ def stats(
     about: About,
     queries: list[Query],
     *,
-    unit: str = "short",
+    unit: str = "none",
     limits: Limits = PLAIN,
     base: str = GOOD,
     decimals: int | None = None,
     mapping: ValueMap | None = None,
     each: dict[str, Limits] | None = None,
-    sparkline: bool = False,
     text: kinds.BigValueTextMode = kinds.BigValueTextMode.AUTO,
 ) -> Placed:
     """Big numbers; ``each`` gives single ones limits of their own.
 
-    Without a sparkline the queries are instant ones, so that what is gone does not linger.
+    The queries are instant ones, so that what is gone does not linger.
     """
     builder = stat.Panel().unit(unit).thresholds(thresholds(limits, base)).text_mode(text)
     builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
-    builder.color_mode(kinds.BigValueColorMode.VALUE).justify_mode(kinds.BigValueJustifyMode.CENTER)
-    builder.graph_mode(kinds.BigValueGraphMode.AREA if sparkline else kinds.BigValueGraphMode.NONE)
+    builder.color_mode(kinds.BigValueColorMode.BACKGROUND_SOLID).justify_mode(kinds.BigValueJustifyMode.CENTER)
+    builder.graph_mode(kinds.BigValueGraphMode.NONE)
     builder.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
     if decimals is not None:
         builder.decimals(decimals)
@@ -102,7 +101,7 @@ def stats(
     for name, own in (each or {}).items():
         builder.override_by_name(name, threshold_colors(own))
     for index, query in enumerate(queries):
-        builder.with_target(_ask(query, index, instant=not sparkline))
+        builder.with_target(_ask(query, index, instant=True))
     return _finish(builder, about)
 
 
@@ -110,7 +109,7 @@ def lines(
     about: About,
     queries: list[Query],
     *,
-    unit: str = "short",
+    unit: str = "none",
     colors: dict[str, str] | None = None,
     stacked: bool = False,
     step: bool = False,
@@ -143,8 +142,8 @@ def lines(
 
 
 def bars(about: About, up: list[Query], down: list[Query], *, colors: dict[str, str], most: int) -> Placed:
-    """At most ``most`` bars over time, what came above the line and what went below it; an hour is the thinnest bar."""
-    builder = timeseries.Panel().unit("short").decimals(0).draw_style(kinds.GraphDrawStyle.BARS).fill_opacity(80)
+    """At most ``most`` bars over time, what came above the line and what went below it; the thinnest are 5 m."""
+    builder = timeseries.Panel().unit("none").decimals(0).draw_style(kinds.GraphDrawStyle.BARS).fill_opacity(80)
     builder.line_width(0).bar_width_factor(0.8).max_data_points(most).axis_centered_zero(False)
     builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
     builder.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
@@ -152,12 +151,12 @@ def bars(about: About, up: list[Query], down: list[Query], *, colors: dict[str, 
         builder.override_by_regexp(f"/^{name} /", [fixed_color(color)])
     below = DynamicConfigValue(id_val="custom.transform", value=kinds.GraphTransform.NEGATIVE_Y)
     for index, query in enumerate((*up, *down)):
-        builder.with_target(_ask(query, index, step="1h"))
+        builder.with_target(_ask(query, index, step="5m"))
         if index >= len(up):
             builder.override_by_query(chr(ord("A") + index), [below])
     _explain(builder, ())
     placed = _finish(builder, about)
-    placed.panel.interval = "1h"
+    placed.panel.interval = "5m"
     return placed
 
 
@@ -169,18 +168,18 @@ def rows(
     sort: list[str],
     key: str = "",
     hidden: tuple[str, ...] = (),
+    filterable: bool = False,
 ) -> Placed:
     """A table of instant queries, one row for each set of labels; ``sort`` names columns, highest first.
 
-    ``key``: a column to sort by afterwards, lowest first. ``hidden``: fields that are not columns.
+    ``key``: a column to sort by afterwards, lowest first. ``hidden``: fields that are not columns. ``filterable``:
+    each heading has a filter.
     """
     builder = (
-        table.Panel()
-        .unit("short")
-        .cell_height(kinds.TableCellHeight.SM)
-        .footer(common.TableFooterOptions().show(False))
+        table.Panel().unit("none").cell_height(kinds.TableCellHeight.SM).footer(common.TableFooterOptions().show(False))
     )
     builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS)).thresholds(thresholds(PLAIN, "text"))
+    builder.filterable(filterable)
     for index, query in enumerate(queries):
         builder.with_target(_ask(query, index, instant=True, as_table=True))
     builder.with_transformation(DataTransformerConfig(id_val="merge", options={}))
@@ -212,19 +211,13 @@ def colored_cell(limits: Limits, base: str = "transparent") -> tuple[DynamicConf
     return (background, *threshold_colors(limits, base))
 
 
-def colored_text(limits: Limits, base: str = "text") -> tuple[DynamicConfigValue, ...]:
-    """A number whose colour says how bad it is."""
-    return (
-        DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
-        *threshold_colors(limits, base),
-    )
-
-
 def said(meanings: ValueMap) -> tuple[DynamicConfigValue, ...]:
-    """A value shown as a word with its colour."""
+    """A value shown as a word on its colour."""
     return (
         DynamicConfigValue(id_val="mappings", value=[meanings]),
-        DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
+        DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-background", "mode": "basic"}),
+        DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": "transparent"}),
+        DynamicConfigValue(id_val="custom.align", value="left"),
     )
 
 
@@ -234,9 +227,9 @@ def unit(name: str, decimals: int | None = None) -> tuple[DynamicConfigValue, ..
     return (DynamicConfigValue(id_val="unit", value=name), *rounded)
 
 
-def link(title: str, url: str) -> tuple[DynamicConfigValue, ...]:
-    """A click on the cell leads there."""
-    return (DynamicConfigValue(id_val="links", value=[{"title": title, "url": url}]),)
+def link(title: str, url: str, *, elsewhere: bool = False) -> tuple[DynamicConfigValue, ...]:
+    """A click on the cell leads there; ``elsewhere``: in another window."""
+    return (DynamicConfigValue(id_val="links", value=[{"title": title, "url": url, "targetBlank": elsewhere}]),)
 
 
 def _ask(

@@ -1,13 +1,30 @@
 """Selectors and aggregations that every panel shares.
 
-Series of the fleet (``patrolserver_*``) are shown alike by every replica, so ``max by`` folds them. Those of an
-exporter (``patrolserver_exporter_*``) are its own: they are summed or shown one by one.
+What is known of an account or server is taken from the exporter whose knowledge is the freshest, as recording rules
+pick it. Series of an exporter (``patrolserver_exporter_*``) are its own: they are summed or shown one by one.
 """
 
 from __future__ import annotations
 
+from grafana.alerting import recorded
+
 TARGET = 'job=~"$job", instance=~"$instance"'
 SERVER_LABELS = ("account", "server_id", "server")
+ACCOUNTS = {
+    "patrolserver_servers": recorded.SERVERS,
+    "patrolserver_account_issues": recorded.ACCOUNT_ISSUES,
+    "patrolserver_account_servers_affected": recorded.AFFECTED,
+    "patrolserver_gate_servers": recorded.GATE_SERVERS,
+}
+"""Metric of an account → the recorded series of the freshest exporter."""
+SERVERS = {
+    "patrolserver_server_info": recorded.INFO,
+    "patrolserver_server_issues": recorded.ISSUES,
+    "patrolserver_server_oldest_issue_timestamp_seconds": recorded.OLDEST,
+    "patrolserver_server_last_poll_timestamp_seconds": recorded.POLL,
+    "patrolserver_server_last_scan_timestamp_seconds": recorded.SCAN,
+}
+"""The same of a server."""
 
 
 def own(metric: str, *matchers: str) -> str:
@@ -26,13 +43,38 @@ def by_server(metric: str, *matchers: str) -> str:
 
 
 def per_account(metric: str, *labels: str, matchers: tuple[str, ...] = (), pick: str = "max") -> str:
-    """One value an account (and ``labels``), whatever the number of replicas."""
+    """One value an account (and ``labels``): that of the exporter which knows it best."""
+    series = by_account(ACCOUNTS.get(metric, metric), *matchers)
+    if metric not in ACCOUNTS:
+        series = f"{series} and on ({recorded.EXPORTERS_ACCOUNT}) {by_account(recorded.LIST_FRESHEST)}"
+    return f"{pick} by ({', '.join(('account', *labels))}) ({series})"
+
+
+def each_exporter(metric: str, *labels: str, matchers: tuple[str, ...] = (), pick: str = "max") -> str:
+    """One value an account (and ``labels``), over all exporters that have their own."""
     return f"{pick} by ({', '.join(('account', *labels))}) ({by_account(metric, *matchers)})"
 
 
-def per_server(metric: str, *labels: str, matchers: tuple[str, ...] = (), pick: str = "max", at: str = "") -> str:
-    """One value a server (and ``labels``), whatever the number of replicas; ``at``: ``@ end()``, for instance."""
-    return f"{pick} by ({', '.join((*SERVER_LABELS, *labels))}) ({by_server(metric, *matchers)}{at})"
+def per_server(
+    metric: str,
+    *labels: str,
+    matchers: tuple[str, ...] = (),
+    pick: str = "max",
+    at: str = "",
+    of_fleet: bool = False,
+) -> str:
+    """One value a server (and ``labels``): that of the exporter which polled it last.
+
+    ``at``: ``@ end()``, for instance. ``of_fleet``: of all servers, whatever is selected.
+    """
+    select = by_account if of_fleet else by_server
+    series = f"{select(SERVERS.get(metric, metric), *matchers)}{at}"
+    if metric == "patrolserver_server_last_poll_timestamp_seconds":
+        # The time 0 stands for a server that was never polled.
+        series = f"{series} > 0"
+    elif metric not in SERVERS:
+        series = f"{series} and on ({recorded.EXPORTERS_SERVER}) {select(recorded.POLL)}{at}"
+    return f"{pick} by ({', '.join((*SERVER_LABELS, *labels))}) ({series})"
 
 
 def most_now(number: int, over_time: str, now: str) -> str:
@@ -65,7 +107,7 @@ def a_minute(label: str, selector: str) -> str:
 
 
 def or_else(expression: str, fallback: str) -> str:
-    """``fallback`` when nothing matches: a healthy system has no failures, and its panel says so instead of nothing."""
+    """``fallback`` when nothing matches: a healthy system has no failures, and its panel says so."""
     return f"{expression} or on () {fallback}"
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from grafana.dashboards import counts
 from grafana.dashboards.counts import BY_SERVER, ISSUES, NO_DATA
 from grafana.dashboards.frame import SERVER, Page, Row, to_server
 from grafana.dashboards.look import (
+    BAD,
     CALM,
-    POLL_AGE,
     RISK,
-    SCAN_AGE,
     SEVERITIES,
     SOFTWARE_STATES,
     YES_NO,
+    issue_age,
+    poll_age,
+    scan_age,
     words,
 )
 from grafana.dashboards.panels import (
@@ -21,7 +25,6 @@ from grafana.dashboards.panels import (
     Placed,
     Query,
     colored_cell,
-    colored_text,
     lines,
     link,
     rows,
@@ -31,27 +34,37 @@ from grafana.dashboards.panels import (
 )
 from grafana.dashboards.promql import ANY_SEVERITY, most_now, per_server
 
+if TYPE_CHECKING:
+    from grafana_foundation_sdk.models.dashboard import ValueMap
+
+    from grafana.settings import Settings, Thresholds
+
 MOST_LINES = 6
 """Curves of single servers: more cannot be distinguished."""
 
 
-def server() -> Page:
+def server(settings: Settings) -> Page:
     """Where the fleet's worst-servers table leads."""
+    limits = settings.thresholds
     return Page(
         uid=SERVER,
         title="PatrolServer / Server",
         description="What is wrong on the selected servers, what to update it to, exploits, scans and polls.",
         rows=(
-            Row("Now", (*_numbers(), _software())),
+            Row("Now", (*_numbers(limits), _software(settings))),
             Row("Issues", (_history(), _by_server())),
-            Row("Software and exploits", (counts.software_trend(8), _exploits(), _risk()), collapsed=True),
-            Row("Scans and polls", (_scanning(), _scan_age(), _servers()), collapsed=True),
+            Row(
+                "Software and exploits",
+                (counts.software_trend(8), _exploits(), _risk(), _each_exploit()),
+                collapsed=True,
+            ),
+            Row("Scans and polls", (_scanning(), _scan_age(), _servers(settings)), collapsed=True),
         ),
         scans_marked=True,
     )
 
 
-def _numbers() -> tuple[Placed, ...]:
+def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
     scanned = per_server("patrolserver_server_last_scan_timestamp_seconds")
     info = per_server("patrolserver_server_info")
     return (
@@ -59,7 +72,6 @@ def _numbers() -> tuple[Placed, ...]:
             8,
             "Open issues of the selected servers. waived: accepted in the configuration until a date, and "
             "counted apart. The table below says what to install.",
-            waived=True,
         ),
         counts.exploits(
             4,
@@ -67,7 +79,7 @@ def _numbers() -> tuple[Placed, ...]:
             "software first.",
         ),
         counts.highest_risk(4),
-        counts.data_age(4),
+        counts.data_age(4, limits),
         stats(
             About(
                 "Oldest scan",
@@ -79,51 +91,120 @@ def _numbers() -> tuple[Placed, ...]:
             ),
             [Query(f"time() - min({scanned}) or on () -1 * (count({info}) > bool 0)", "age")],
             unit="s",
-            limits=SCAN_AGE,
+            limits=scan_age(limits),
             decimals=1,
             mapping=words({"-1": ("never", SEVERITIES["medium"])}),
         ),
     )
 
 
-def _software() -> Placed:
+MOST_ROWS = 200
+"""Software that a table lists."""
+CVE_SEARCH = "https://www.cve.org/CVERecord/SearchResults?query="
+_ORDER = {"critical": "4", "high": "3", "medium": "2", "low": "1"}
+
+
+def ranked(series: str) -> str:
+    """Number a series by its label ``severity``: 4 is critical."""
+    ranks = (
+        f'label_replace({number} * {series.replace("SEVERITY", name)}, "rank", "{name}", "", "")'
+        for name, number in _ORDER.items()
+    )
+    return " or ".join(ranks)
+
+
+def rank_words() -> ValueMap:
+    """The ranks in words."""
+    return words({number: (name, SEVERITIES[name]) for name, number in _ORDER.items()})
+
+
+def _software(settings: Settings) -> Placed:
     states = words(
         {
             **{name: (name, color) for name, color in SOFTWARE_STATES.items()},
+            "reported": ("reported", BAD),
             # Only what is not fine is listed: what is current all the same has a known exploit.
             "supported": ("exploitable", SEVERITIES["critical"]),
             "unknown": ("exploitable", SEVERITIES["critical"]),
         }
     )
-    labels = ("software", "version", "update_to", "state", "location", "parent")
+    labels = ("software", "version", "update_to", "state", "severity", "risk", "location", "parent")
+    listed = per_server(
+        "patrolserver_server_software_info", *labels, matchers=('severity="SEVERITY"', 'severity=~"$severity"')
+    )
+    worst = f"topk({MOST_ROWS}, {ranked(listed)})"
+    exploit = (
+        f"topk by (account, server_id, server, software, risk) (1, "
+        f"{per_server('patrolserver_server_exploit_info', 'software', 'risk', 'exploit')})"
+    )
+    with_exploit = f"{worst} * on (account, server_id, server, software, risk) group_left (exploit) {exploit}"
+    everything = f"{with_exploit} or on (account, server_id, server, software, version, location, severity) {worst}"
+    oldest = per_server("patrolserver_server_oldest_issue_timestamp_seconds", "severity", matchers=ANY_SEVERITY)
+    since = f"(time() - {oldest})"
+    age = f"({everything}) * 0 + on (account, server_id, server, severity) group_left () {since}"
     columns = [
-        Column("server", "Server", 205, link("Only this server", to_server("Server", "Account"))),
-        Column("software", "Software", 190),
-        Column("version", "Installed"),
-        Column("update_to", "Update to"),
-        Column("state", "State", None, said(states)),
+        Column("Value #A", "Severity", 112, said(rank_words())),
+        Column("server", "Server", 190, link("Only this server", to_server("Server", "Account"))),
+        Column("software", "Software", 170),
+        Column("risk", "Risk", 85),
+        Column("exploit", "Exploit", 140, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
+        Column("version", "Installed", None, (), 80),
+        Column("update_to", "Update to", None, (), 80),
+        Column("Value #B", "Since", 110, (*colored_cell(issue_age(settings.thresholds)), *unit("s", 1))),
+        Column("state", "State", 100, said(states)),
         Column("location", "Location"),
         Column("parent", "Part of"),
-        Column("account", "Account"),
+        Column("account", "Account", 110),
     ]
     about = About(
-        "What to update",
-        "Software that is outdated (install the version under Update to), unsupported (no fix will come: move "
-        "to another line) or "
-        "exploitable (current, or of unknown state, with a known exploit: switch it off or shield it until "
-        "there is a fix). An empty Installed means that the version was not detected.",
+        "What to update, the worst first",
+        "Each software that is not fine: critical, high, medium or low; the highest risk of its exploits and the "
+        "exploit "
+        "that has it; the version to install. outdated: install it. unsupported: no fix will come, move to another "
+        "line. "
+        "exploitable: current or of unknown state, with a known exploit: switch it off or shield it until there is a "
+        "fix. "
+        "reported: PatrolServer's event told of it, and the next poll tells more. Since: how long the server "
+        "has had "
+        f"an issue of this severity. Waived software is listed, too. At most {MOST_ROWS} rows. An empty Installed "
+        "means that "
+        "the version was not detected.",
         24,
-        10,
-        "Nothing to update in this selection; if the numbers above are missing too, no exporter has been scraped",
+        11,
+        "Nothing to update is known of this selection. If the numbers above are missing, nothing was scraped; if the "
+        "oldest "
+        "poll says never, nothing was looked at.",
     )
     return rows(
         about,
-        [Query(per_server("patrolserver_server_software_info", *labels))],
+        [Query(everything), Query(age)],
         columns,
-        sort=["State"],
+        sort=["Severity", "Risk"],
         key="Server",
-        hidden=("Value", "server_id"),
+        hidden=("server_id", "severity", "rank"),
+        filterable=True,
     )
+
+
+def _each_exploit() -> Placed:
+    labels = ("software", "exploit", "risk")
+    about = About(
+        "Known exploits",
+        "Each known exploit at or above exploit_risk, on each of the selected servers. Click one for what is known of "
+        "it.",
+        24,
+        8,
+        "No known exploit in this selection",
+    )
+    columns = [
+        Column("risk", "Risk", 60),
+        Column("exploit", "Exploit", 180, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
+        Column("software", "Software"),
+        Column("server", "Server", None, link("Only this server", to_server("Server", "Account"))),
+        Column("account", "Account"),
+    ]
+    listed = f"topk({MOST_ROWS}, {per_server('patrolserver_server_exploit_info', *labels)})"
+    return rows(about, [Query(listed)], columns, sort=["Risk"], key="Server", hidden=("Value", "server_id"))
 
 
 def _history() -> Placed:
@@ -214,7 +295,8 @@ def _scan_age() -> Placed:
     age = most_now(MOST_LINES, f"(time() - {per_server(ended)})", oldest)
     about = About(
         "Time since the last scan",
-        f"Saw teeth of a day are right. The {MOST_LINES} servers scanned longest ago. A line that climbs for two days: "
+        f"Saw teeth of a day are right. The {MOST_LINES} servers scanned longest ago. A line that climbs for two "
+        "days: "
         "start a scan in PatrolServer, and see whether the server is verified there and can be reached from outside.",
         12,
         7,
@@ -223,15 +305,16 @@ def _scan_age() -> Placed:
     return lines(about, [Query(age, "{{server}}")], unit="s", decimals=1, legend_values=(), fill=0)
 
 
-def _servers() -> Placed:
+def _servers(settings: Settings) -> Placed:
+    limits = settings.thresholds
     columns = [
         Column("server", "Server", 205, link("Only this server", to_server("Server", "Account"))),
         Column("account", "Account"),
         Column("server_id", "Id", 80),
         Column("verified", "Verified"),
         Column("Value #B", "Poll succeeded", None, said(YES_NO)),
-        Column("Value #C", "Last poll", None, (*colored_text(POLL_AGE), *unit("s", 1))),
-        Column("Value #D", "Last scan", None, (*colored_text(SCAN_AGE), *unit("s", 1))),
+        Column("Value #C", "Last poll", None, (*colored_cell(poll_age(limits)), *unit("s", 1))),
+        Column("Value #D", "Last scan", None, (*colored_cell(scan_age(limits)), *unit("s", 1))),
         Column("Value #E", "Highest risk", None, (*colored_cell(RISK), *unit("none", 1))),
     ]
     about = About(

@@ -1,4 +1,4 @@
-"""Redraws docs/pictures: the three dashboards over a week of the demo's fleet, light and dark."""
+"""Redraws docs/pictures: the four dashboards over a week of the demo's fleet, light and dark."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grafana.dashboards.files import FOLDER
+from grafana.pictures import recording
 from grafana.pictures.age import record
 from grafana.pictures.backfill import backfill
 from grafana.pictures.draw import View, draw
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 END = dt.datetime(2026, 6, 15, 9, tzinfo=dt.UTC)
 """Always the same, so that only what changed looks different."""
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-DASHBOARDS = {"fleet": {}, "server": {"server": "web-02.example.org"}, "exporter": {}}
+DASHBOARDS = {"fleet": {}, "server": {"server": "web-02.example.org"}, "software": {}, "exporter": {}}
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     bad = 0
     with tempfile.TemporaryDirectory(prefix="patrolserver-pictures-") as folder:
-        backfill(Week(int(END.timestamp())).play(), Path(folder) / "tsdb")
+        fill(Path(folder))
         with prometheus(Path(folder)) as url:
             for name, variables in DASHBOARDS.items():
                 for theme in ("light", "dark"):
@@ -47,6 +48,13 @@ def main() -> int:
     if not bad:
         record(arguments.out, DASHBOARDS)
     return int(bool(bad))
+
+
+def fill(folder: Path) -> None:
+    """Write the week, and what Prometheus would have recorded of it, into ``folder/tsdb``."""
+    end = int(END.timestamp())
+    backfill(Week(end).play(), folder / "tsdb")
+    recording.record(folder, end - WEEK, end, STEP, prometheus)
 
 
 def _draw(renderer: Path, picture: Path, url: str, name: str, variables: dict[str, str]) -> int:

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from grafana.dashboards.files import FOLDER, rendered
-from grafana.dashboards.look import SEVERITIES
+from grafana.dashboards.look import BAD, CALM, GOOD, MUTED, SEVERITIES, SOFTWARE_STATES, WARN, WORST
 from grafana.lint import drawn, problems
+from grafana.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 Json = dict[str, Any]
-NAMES = ("patrolserver-exporter", "patrolserver-fleet", "patrolserver-server")
+NAMES = ("patrolserver-exporter", "patrolserver-fleet", "patrolserver-server", "patrolserver-software")
 
 
 def dashboard(name: str) -> Json:
@@ -24,7 +27,7 @@ def dashboard(name: str) -> Json:
 
 def test_the_committed_json_is_fresh() -> None:
     """What the generator writes is what Grafana gets; else run ``make dashboards``."""
-    assert {path.name: path.read_text() for path in FOLDER.iterdir()} == rendered()
+    assert {path.name: path.read_text() for path in FOLDER.iterdir()} == rendered(load())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -153,6 +156,79 @@ def test_severities_have_the_same_colour_on_every_dashboard() -> None:
     for name in ("patrolserver-fleet", "patrolserver-server"):
         text = json.dumps([panel["fieldConfig"]["overrides"] for panel in drawn(dashboard(name))])
         assert all(f'"{color}"' in text for color in SEVERITIES.values())
+
+
+def test_own_settings_change_limits_and_links(tmp_path: Path) -> None:
+    """Thresholds and addresses of a user's own file are in the dashboards, and nothing of what they replace."""
+    own = tmp_path / "own.yml"
+    own.write_text(
+        "exporter_url: https://patrol.example.org\nthresholds: {scan_overdue: 5d, overdue: {critical: 1d}}\n"
+    )
+    text = rendered(load(own))
+    assert '"url": "https://patrol.example.org/"' in text["patrolserver-fleet.json"]
+    assert "> 432000" in text["patrolserver-fleet.json"]
+    assert "after 1 day a critical one is overdue" in text["patrolserver-fleet.json"]
+    assert "1 day for a critical one" in text["patrolserver-software.json"]
+
+
+def luminance(color: str) -> float:
+    """Of ``#rrggbb``, as WCAG defines it."""
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def written(color: str) -> str:
+    """The colour of the text that Grafana writes on a colour, by its brightness."""
+    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    return "#202226" if (red * 299 + green * 587 + blue * 114) / 1000 > 180 else "#f7f8fa"
+
+
+def test_text_can_be_read_on_every_colour() -> None:
+    """It has a contrast of 4.5 and more on every colour that a cell or a number can get."""
+    for color in {GOOD, WARN, BAD, WORST, CALM, MUTED, *SEVERITIES.values(), *SOFTWARE_STATES.values()}:
+        darker, lighter = sorted((luminance(color), luminance(written(color))))
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, color
+
+
+def test_no_text_has_a_colour_of_its_own() -> None:
+    """A value's colour is that of its cell: coloured text cannot be read in both themes. No curve runs behind a number."""
+    for name in NAMES:
+        for panel in drawn(dashboard(name)):
+            assert '"color-text"' not in json.dumps(panel)
+            if panel["type"] == "stat":
+                assert panel["options"]["colorMode"] == "background_solid"
+                assert panel["options"]["graphMode"] == "none"
+
+
+def test_counts_are_exact_and_tables_limited() -> None:
+    """No 1.96 K; and what lists servers or software asks for so many rows at most."""
+    for name in NAMES:
+        for panel in drawn(dashboard(name)):
+            assert panel["fieldConfig"]["defaults"]["unit"] != "short", panel["title"]
+    lists = {
+        "Worst servers",
+        "What to update, the worst first",
+        "Known exploits",
+        "By software",
+        "By exploit",
+        "Waivers",
+    }
+    found = [panel for name in NAMES for panel in drawn(dashboard(name)) if panel["title"] in lists]
+    assert {panel["title"] for panel in found} == lists
+    for panel in found:
+        assert re.search(r"(top|bottom)k\(", panel["targets"][0]["expr"]), panel["title"]
+
+
+def test_fleet_figures_read_no_series_of_single_servers_over_time() -> None:
+    """Curves of the fleet come from sums: at 5,000 servers others take seconds."""
+    for name in ("patrolserver-fleet", "patrolserver-software"):
+        for panel in drawn(dashboard(name)):
+            for target in panel["targets"]:
+                if target.get("range"):
+                    raw = re.sub(r"\w+:\w+:\w+", "", target["expr"])
+                    assert "patrolserver_server_" not in raw, panel["title"]
+                    assert not re.search(r"account_server(_\w+)?:", target["expr"]), panel["title"]
 
 
 def test_two_rows_are_open_and_the_others_wait() -> None:

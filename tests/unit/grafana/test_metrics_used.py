@@ -21,8 +21,6 @@ from patrolserver_exporter.live.publisher import Scrape
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 UNUSED = {
-    "patrolserver_issues_worsened_total": "for alerts on what gets worse; a panel would repeat that of opened issues",
-    "patrolserver_server_exploit_info": "to find the servers of a CVE; GET /api/v1/exploits tells the same",
     "patrolserver_exporter_account_owner": "one exporter owns all its accounts; that it lost them ends it",
     "patrolserver_exporter_replicas": "always one, as a second exporter is refused",
     "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "
@@ -110,3 +108,9 @@ def test_every_metric_is_used_or_unused_for_a_reason(family: str) -> None:
     names = {family + part for part in PARTS.get(shown()[family], ("",))}
     used = bool(names & {selector.name for selector in selectors()})
     assert used != (family in UNUSED)
+
+
+def test_every_recorded_metric_is_read() -> None:
+    """Recording what neither a rule nor a dashboard reads costs for nothing."""
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    assert recorded - {selector.name for selector in selectors()} == set()
