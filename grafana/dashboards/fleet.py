@@ -227,7 +227,7 @@ def _time_to_fix(limits: Thresholds) -> Placed:
         "From an issue's first sight to the poll that no longer showed it, for what was fixed in the selected time. "
         "The "
         "average is exact, to the minute; half and 90 % are read between bounds of an hour, a day and more.",
-        10,
+        12,
         8,
         "Nothing was fixed in the selected time",
     )
@@ -240,7 +240,7 @@ def _time_to_fix_trend() -> Placed:
         "What was fixed in the 7 days before each moment took so long on average. A rising critical curve needs a "
         "word with "
         "the owners of those servers.",
-        14,
+        12,
         8,
         "Nothing was fixed in the 7 days before",
     )

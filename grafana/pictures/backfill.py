@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TARGET = 'job="patrolserver",instance="exporter:10058"'
-BLOCK_SECONDS = 7200
-"""Prometheus' own smallest block: promtool reads its input once for each, so it gets each in a file of its own."""
+LONG_BLOCKS = "--max-block-duration=8d"
+"""Few long blocks: promtool reads its input once for each."""
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
 
 
@@ -36,13 +36,20 @@ def backfill(scrapes: Iterable[tuple[int, str]], folder: Path) -> None:
     Raises:
         subprocess.CalledProcessError: promtool does not like what it reads.
     """
-    parts: dict[int, list[str]] = {}
-    for at, text in scrapes:
-        parts.setdefault(at // BLOCK_SECONDS, []).append(stamped(text, at))
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "part.om"
-    for part in parts.values():
-        source.write_text("".join(part) + "# EOF\n")
-        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(source), str(folder)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - the arguments are our own
+    source = folder / "samples.om"
+    with source.open("w") as file:
+        file.writelines(stamped(text, at) for at, text in scrapes)
+        file.write("# EOF\n")
+    command = [
+        "promtool",
+        "tsdb",
+        "create-blocks-from",
+        LONG_BLOCKS,
+        "openmetrics",
+        "--quiet",
+        str(source),
+        str(folder),
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - the arguments are our own
     source.unlink()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from patrolserver_exporter import __version__
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.live.account_series import AccountNow, AccountNowCollector
 from patrolserver_exporter.live.gate_series import GateCollector
@@ -41,7 +42,7 @@ class Machine:
         self.judged: tuple[Judged, ...] = ()
         self._now = started
         self._delivered_at: float | None = None
-        self.telemetry = Telemetry(version="1.0.0", revision="demo", process_metrics=False)
+        self.telemetry = Telemetry(version=__version__, revision="demo", process_metrics=False)
         self.telemetry.watch_account(account)
         self.telemetry.watch_inbox(self._inbox)
         self.telemetry.register(_Process(self))

@@ -10,6 +10,7 @@ import yaml
 
 from grafana.alerting.files import RULES
 from grafana.alerting.recorded import FIRING
+from grafana.pictures.backfill import LONG_BLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +51,12 @@ def record(
         file = folder / f"pass-{number}.yml"
         file.write_text(yaml.safe_dump({"groups": [{"name": "recorded", "rules": rules}]}))
         with running(folder) as url:
-            command = ["promtool", "tsdb", "create-blocks-from", "rules", f"--url={url}", f"--start={start}"]
-            command += [f"--end={end}", f"--eval-interval={step}s", f"--output-dir={folder / 'tsdb'}", str(file)]
+            command = ["promtool", "tsdb", "create-blocks-from", LONG_BLOCKS, "rules", f"--url={url}"]
+            command += [
+                f"--start={start}",
+                f"--end={end}",
+                f"--eval-interval={step}s",
+                f"--output-dir={folder / 'tsdb'}",
+                str(file),
+            ]
             subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - the arguments are our own

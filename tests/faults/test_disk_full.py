@@ -69,6 +69,10 @@ def test_a_full_disk_refuses_deliveries_and_nothing_else(
             outcome="failed",
         )
         assert "The store cannot commit" in exporter.log()
+        errors = "patrolserver_exporter_errors_total"
+        eventually(lambda: exporter.value(errors, component="store"), what="an error of the store")
+        assert exporter.value(errors, component="poller") == 0.0
+        assert exporter.value(errors, component="worker") == 0.0
 
         ballast.unlink()
         event = report(simulator, 2, "after-the-flood")

@@ -498,10 +498,10 @@ class AccountPoller:
             log.debug("A late result was left out", extra=log_fields(account=self.account.name))
         except StoreUnavailable as error:
             # The store has said it itself, once and not for each server.
-            self._telemetry.error("poller")
+            self._telemetry.error("store")
             log.debug("A poll's result could not be kept", extra=log_fields(account=self.account.name, err=str(error)))
         except StoreError as error:
-            self._telemetry.error("poller")
+            self._telemetry.error("store")
             log.exception(
                 "A poll's result could not be kept", extra=log_fields(account=self.account.name, err=str(error))
             )

@@ -100,7 +100,7 @@ class AccountWorker:
             self.last_progress = self._clock.monotonic()
 
     def _failed(self, what: str, error: Exception) -> float:
-        self._telemetry.error("worker")
+        self._telemetry.error("store" if isinstance(error, StoreError) else "worker")
         # What the store cannot do, it has said itself, once and not for each delivery.
         level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
         log.log(level, what, extra=log_fields(account=self._account.name, err=str(error)))
