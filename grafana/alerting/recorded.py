@@ -47,9 +47,23 @@ HALF_POLL = "account:patrolserver_server_last_poll_timestamp_seconds:median"
 OLDEST_SCAN = "account:patrolserver_server_last_scan_timestamp_seconds:min"
 HALF_SCAN = "account:patrolserver_server_last_scan_timestamp_seconds:median"
 
+WORST = "account_server:patrolserver_server_issues:worst"
+WORST_ISSUES = "account_server_severity:patrolserver_server_issues:worst"
+WORST_OLDEST = "account_server_severity:patrolserver_server_oldest_issue_timestamp_seconds:worst"
+WORST_POLL = "account_server:patrolserver_server_last_poll_timestamp_seconds:worst"
+WORST_SCAN = "account_server:patrolserver_server_last_scan_timestamp_seconds:worst"
+WORST_RISK = "account_server:patrolserver_server_exploit_risk_max:worst"
+OLDEST_URGENT = "account:patrolserver_server_oldest_urgent_issue_timestamp_seconds:min"
+POLLS_FAILED = "account:patrolserver_servers_poll_failed:count"
+PARTIAL = "account:patrolserver_servers_poll_incomplete:count"
+UNKNOWN_RISKS = "account:patrolserver_server_exploits_unknown_risk:sum"
+SCANS_LATE = "account:patrolserver_servers_scan_late:count"
+NEVER_SCANNED = "account:patrolserver_servers_never_scanned:count"
 WAIVED = "account:patrolserver_server_issues_waived:sum"
 FIRING = "alertname:patrolserver_alerts_firing:count"
 
+SHOWN_SERVERS = 50
+"""Worst servers that a table lists, of each account."""
 FUTURE = "60"
 """Seconds by which a time may lie ahead of Prometheus' clock: an exporter with a fast clock is not fresh for that."""
 WEIGHTS = {"critical": "1e9", "high": "1e6", "medium": "1e3", "low": "1"}
@@ -243,6 +257,8 @@ def trends(settings: Settings) -> tuple[Record, ...]:
             WAIVED,
             f"sum by ({EXPORTERS_ACCOUNT}) (last_over_time(patrolserver_server_issues_waived[{gap}]) {here})",
         ),
+        *_worst(gap),
+        *_counts(settings),
         # Alerts of the fleet have no instance, and dashboards select by it.
         Record(
             FIRING,
@@ -251,5 +267,44 @@ def trends(settings: Settings) -> tuple[Record, ...]:
               label_replace({firing}, "instance", "fleet", "instance", "")
             )
             """,
+        ),
+    )
+
+
+def _worst(gap: str) -> tuple[Record, ...]:
+    """The rows of a table, so that it need not look through all servers for each of its columns."""
+    here = f"and on ({EXPORTERS_SERVER}) {WORST}"
+    return (
+        Record(WORST, f"topk by ({ACCOUNT}) ({SHOWN_SERVERS}, {WEIGHT} > 0)"),
+        *(
+            Record(name, f"{series} {here}")
+            for name, series in (
+                (WORST_ISSUES, ISSUES),
+                (WORST_OLDEST, OLDEST),
+                (WORST_POLL, f"{POLL} > 0"),
+                (WORST_RISK, f"last_over_time(patrolserver_server_exploit_risk_max[{gap}])"),
+            )
+        ),
+        Record(WORST_SCAN, f"{SCAN} and on ({SERVER}) {WORST}"),
+    )
+
+
+def _counts(settings: Settings) -> tuple[Record, ...]:
+    """Of an account's servers: how many are in which trouble, 0 included."""
+    gap = settings.thresholds.gap
+    here = f"and on ({EXPORTERS_SERVER}) {POLL}"
+    none = f"or on ({EXPORTERS_ACCOUNT}) 0 * {SERVERS}"
+    late = seconds(settings.thresholds.scan_overdue)
+    return (
+        Record(OLDEST_URGENT, f'min by ({EXPORTERS_ACCOUNT}) ({OLDEST}{{severity=~"critical|high"}})'),
+        *(
+            Record(name, f"{aggregation} by ({EXPORTERS_ACCOUNT}) ({expr})\n{none}")
+            for name, aggregation, expr in (
+                (POLLS_FAILED, "count", f"last_over_time(patrolserver_server_poll_success[{gap}]) == 0 {here}"),
+                (PARTIAL, "count", f"last_over_time(patrolserver_server_poll_complete[{gap}]) == 0 {here} > 0"),
+                (UNKNOWN_RISKS, "sum", f"last_over_time(patrolserver_server_exploits_unknown_risk[{gap}]) {here}"),
+                (SCANS_LATE, "count", f"time() - {SCAN} > {late}"),
+                (NEVER_SCANNED, "count", f"{POLL} unless on ({SERVER}) {SCAN}"),
+            )
         ),
     )

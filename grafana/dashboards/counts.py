@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from grafana.alerting import recorded
 from grafana.dashboards.look import MUTED, RISK, SEVERITIES, SOFTWARE_STATES, any_is, issue_age, poll_age
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
-from grafana.dashboards.promql import ANY_SEVERITY, SERVER_LABELS, URGENT, per_server, severity, state_is
+from grafana.dashboards.promql import SERVER_LABELS, by_account, per_server, severity, state_is
 from grafana.settings import words
 
 if TYPE_CHECKING:
@@ -69,10 +70,7 @@ def highest_risk(width: int) -> Placed:
 
 def oldest_urgent(width: int, limits: Thresholds) -> Placed:
     """How long the oldest critical or high issue is open."""
-    oldest = per_server(
-        "patrolserver_server_oldest_issue_timestamp_seconds", matchers=URGENT, pick="min", of_fleet=True
-    )
-    known = per_server(ISSUES, matchers=ANY_SEVERITY, of_fleet=True)
+    oldest, known = by_account(recorded.OLDEST_URGENT), by_account(recorded.SERVERS)
     about = About(
         "Oldest high",
         f"How long the oldest issue that is high or critical has been so. After {words(limits.high_too_long)} an alert"
@@ -85,8 +83,17 @@ def oldest_urgent(width: int, limits: Thresholds) -> Placed:
     return stats(about, queries, unit="s", limits=issue_age(limits), decimals=1)
 
 
-def data_age(width: int, limits: Thresholds, height: int = 4, *, of_fleet: bool = False) -> Placed:
-    """How old the oldest server's data is."""
+def oldest_poll(width: int, limits: Thresholds, height: int = 4) -> Placed:
+    """How old the data of the fleet's oldest server is."""
+    return _age_of_polls(width, limits, height, by_account(recorded.OLDEST_POLL))
+
+
+def data_age(width: int, limits: Thresholds) -> Placed:
+    """How old the data of the oldest of the selected servers is."""
+    return _age_of_polls(width, limits, 4, per_server("patrolserver_server_last_poll_timestamp_seconds"))
+
+
+def _age_of_polls(width: int, limits: Thresholds, height: int, polled: str) -> Placed:
     about = About(
         "Oldest poll",
         "Time since the last successful poll of the server that was polled longest ago. Yellow after "
@@ -96,5 +103,5 @@ def data_age(width: int, limits: Thresholds, height: int = 4, *, of_fleet: bool 
         height,
         "never",
     )
-    oldest = per_server("patrolserver_server_last_poll_timestamp_seconds", of_fleet=of_fleet)
-    return stats(about, [Query(f"time() - min({oldest})", "age")], unit="s", limits=poll_age(limits), decimals=1)
+    queries = [Query(f"time() - min({polled})", "age")]
+    return stats(about, queries, unit="s", limits=poll_age(limits), decimals=1)

@@ -192,7 +192,7 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
             [Query(f"sum({dead})", "deliveries")],
             limits=any_is(WORST),
         ),
-        counts.data_age(6, limits, 3, of_fleet=True),
+        counts.oldest_poll(6, limits, 3),
         stats(
             About(
                 "Configuration",

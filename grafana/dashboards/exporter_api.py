@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from grafana.alerting import recorded
 from grafana.dashboards.look import BAD, GOOD, MUTED, QUANTILES, WARN, WORST
 from grafana.dashboards.panels import About, Placed, Query, lines
-from grafana.dashboards.promql import a_minute, by_account, each_exporter, named_zero, or_else, per_server, rate
+from grafana.dashboards.promql import a_minute, by_account, each_exporter, named_zero, or_else, rate
 
 REQUESTS = "patrolserver_exporter_api_requests_total"
 FAILURES = "patrolserver_exporter_api_request_failures_total"
@@ -81,19 +82,16 @@ def _interval() -> Placed:
 
 
 def _poll_age() -> Placed:
-    age = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds', of_fleet=True)}"
     about = About(
         "Poll age",
-        "Time since the last successful poll, over all servers. The oldest should stay near the poll interval; if it "
-        "climbs, the panels API failures and Call budget left say why.",
+        "Time since the last successful poll: half of the servers (of the slowest account), and the oldest. The "
+        "oldest "
+        "should stay near the poll interval; if it climbs, the panels API failures and Call budget left say why.",
         8,
         8,
     )
-    queries = [Query(f"quantile({q}, {age})", name) for name, (q, _) in QUANTILES.items() if name != "99 %"]
-    return lines(
-        about,
-        [*queries, Query(f"max({age})", "oldest")],
-        unit="s",
-        colors={"50 %": GOOD, "90 %": WARN, "oldest": WORST},
-        decimals=1,
-    )
+    queries = [
+        Query(f"time() - min({by_account(recorded.HALF_POLL)})", "half of the servers"),
+        Query(f"time() - min({by_account(recorded.OLDEST_POLL)})", "oldest"),
+    ]
+    return lines(about, queries, unit="s", colors={"half of the servers": GOOD, "oldest": WORST}, decimals=1)

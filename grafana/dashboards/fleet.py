@@ -25,16 +25,15 @@ from grafana.dashboards.panels import (
 )
 from grafana.dashboards.promql import (
     ANY_SEVERITY,
+    SERVER_LABELS,
     by_account,
     per_account,
-    per_server,
     severity,
 )
 
 if TYPE_CHECKING:
     from grafana.settings import Settings, Thresholds
 
-SHOWN_SERVERS = 50
 ISSUES = "patrolserver_account_issues"
 AFFECTED = "patrolserver_account_servers_affected"
 
@@ -105,13 +104,11 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
             limits=any_is(BAD),
         ),
         counts.oldest_urgent(4, limits),
-        counts.data_age(4, limits, of_fleet=True),
+        counts.oldest_poll(4, limits),
     )
 
 
 def _worst_servers(limits: Thresholds) -> Placed:
-    weight = f"max by (account, server_id, server) ({by_account(recorded.WEIGHT)})"
-    shown = f"and on (account, server_id) topk({SHOWN_SERVERS}, {weight} > 0)"
     columns = [
         Column("server", "Server", 205, link("Open the server's dashboard", to_server("Server", "Account"))),
         Column("account", "Account", 80),
@@ -121,27 +118,22 @@ def _worst_servers(limits: Thresholds) -> Placed:
         columns.append(
             Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), None, colored_cell(any_is(color)), 76)
         )
-        issues = per_server("patrolserver_server_issues", matchers=severity(name), of_fleet=True)
-        queries.append(Query(f"{issues} {shown}"))
-    ages = "patrolserver_server_oldest_issue_timestamp_seconds"
-    oldest = f"time() - {per_server(ages, matchers=ANY_SEVERITY, pick='min', of_fleet=True)}"
-    polled = f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds', of_fleet=True)}"
-    scanned = f"time() - {per_server('patrolserver_server_last_scan_timestamp_seconds', of_fleet=True)}"
-    risk = per_server("patrolserver_server_exploit_risk_max", of_fleet=True)
-    for title, expr, look in (
-        ("Risk", risk, (*colored_cell(RISK), *unit("none", 1))),
-        ("Oldest", oldest, (*colored_cell(issue_age(limits)), *unit("s", 1))),
-        ("Last poll", polled, (*colored_cell(poll_age(limits)), *unit("s", 1))),
-        ("Last scan", scanned, (*colored_cell(scan_age(limits)), *unit("s", 1))),
+        queries.append(Query(_of_worst(recorded.WORST_ISSUES, *severity(name))))
+    columns.append(Column("Value #E", "Risk", 60, (*colored_cell(RISK), *unit("none", 1))))
+    queries.append(Query(_of_worst(recorded.WORST_RISK)))
+    for title, times, late in (
+        ("Oldest", _of_worst(recorded.WORST_OLDEST, *ANY_SEVERITY, pick="min"), issue_age(limits)),
+        ("Last poll", _of_worst(recorded.WORST_POLL), poll_age(limits)),
+        ("Last scan", _of_worst(recorded.WORST_SCAN), scan_age(limits)),
     ):
-        columns.append(
-            Column(f"Value #{chr(ord('A') + len(queries))}", title, 60 if title == "Risk" else None, look, 84)
-        )
-        queries.append(Query(f"({expr}) {shown}"))
+        source = f"Value #{chr(ord('A') + len(queries))}"
+        columns.append(Column(source, title, None, (*colored_cell(late), *unit("s", 1)), 84))
+        queries.append(Query(f"time() - {times}"))
     about = About(
         "Worst servers",
-        f"The {SHOWN_SERVERS} servers with the worst open issues; click a name for its software and what to "
-        "update it to. A poll or scan in colour is late: what the row says may be old. Oldest counts from when an "
+        f"The {recorded.SHOWN_SERVERS} servers of each account with the worst open issues; click a name for its "
+        "software and what to update it to. A poll or scan in colour is late: what the row says may be old. Oldest "
+        "counts from when an "
         "issue got "
         "its severity.",
         24,
@@ -153,6 +145,10 @@ def _worst_servers(limits: Thresholds) -> Placed:
     return rows(
         about, queries, columns, sort=[name.title() for name in SEVERITIES], key="Server", hidden=("server_id",)
     )
+
+
+def _of_worst(series: str, *matchers: str, pick: str = "max") -> str:
+    return f"{pick} by ({', '.join(SERVER_LABELS)}) ({by_account(series, *matchers)})"
 
 
 def _trend() -> Placed:

@@ -8,8 +8,8 @@ from grafana.alerting import recorded
 from grafana.dashboards.counts import NO_DATA
 from grafana.dashboards.look import API_STATE, BAD, GOOD, WARN, any_is, poll_age
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
-from grafana.dashboards.promql import by_account, count_where, each_exporter, per_account, per_server
-from grafana.settings import seconds, words
+from grafana.dashboards.promql import by_account, each_exporter, per_account
+from grafana.settings import words
 
 if TYPE_CHECKING:
     from grafana.settings import Thresholds
@@ -19,9 +19,6 @@ AGES = {"half of the servers": GOOD, "oldest": WARN}
 
 def freshness(limits: Thresholds) -> tuple[Placed, ...]:
     """Ages of lists, polls and scans, and how many servers are late."""
-    scanned = per_server("patrolserver_server_last_scan_timestamp_seconds", of_fleet=True)
-    known = per_server("patrolserver_server_info", of_fleet=True)
-    never = f"count({known} unless on (account, server_id, server) {scanned}) or on () 0 * count({known})"
     return (
         stats(
             About(
@@ -57,12 +54,7 @@ def freshness(limits: Thresholds) -> tuple[Placed, ...]:
                 4,
                 NO_DATA,
             ),
-            [
-                Query(
-                    count_where(per_server("patrolserver_server_poll_success", pick="min", of_fleet=True), "== 0"),
-                    "servers",
-                )
-            ],
+            [Query(f"sum({by_account(recorded.POLLS_FAILED)})", "servers")],
             limits=any_is(WARN),
         ),
         stats(
@@ -90,7 +82,7 @@ def freshness(limits: Thresholds) -> tuple[Placed, ...]:
                 4,
                 NO_DATA,
             ),
-            [Query(count_where(f"(time() - {scanned})", f"> {seconds(limits.scan_overdue)}"), "servers")],
+            [Query(f"sum({by_account(recorded.SCANS_LATE)})", "servers")],
             limits=any_is(BAD),
         ),
         stats(
@@ -101,7 +93,7 @@ def freshness(limits: Thresholds) -> tuple[Placed, ...]:
                 4,
                 NO_DATA,
             ),
-            [Query(never, "servers")],
+            [Query(f"sum({by_account(recorded.NEVER_SCANNED)})", "servers")],
             limits=any_is(WARN),
         ),
         lines(
@@ -144,8 +136,6 @@ def freshness(limits: Thresholds) -> tuple[Placed, ...]:
 
 def _what_is_unknown() -> tuple[Placed, ...]:
     judged = per_account("patrolserver_gate_servers", "policy", "verdict", matchers=('verdict!="pass"',))
-    partial = per_server("patrolserver_server_poll_complete", pick="min", of_fleet=True)
-    polled = per_server("patrolserver_server_last_poll_timestamp_seconds", of_fleet=True)
     return (
         lines(
             About(
@@ -168,7 +158,7 @@ def _what_is_unknown() -> tuple[Placed, ...]:
                 8,
                 NO_DATA,
             ),
-            [Query(count_where(f"({partial} and on (account, server_id, server) {polled})", "== 0"), "servers")],
+            [Query(f"sum({by_account(recorded.PARTIAL)})", "servers")],
             limits=any_is(WARN),
         ),
         stats(
@@ -180,7 +170,7 @@ def _what_is_unknown() -> tuple[Placed, ...]:
                 8,
                 NO_DATA,
             ),
-            [Query(f"sum({per_server('patrolserver_server_exploits_unknown_risk', of_fleet=True)})", "exploits")],
+            [Query(f"sum({by_account(recorded.UNKNOWN_RISKS)})", "exploits")],
             limits=any_is(WARN),
         ),
     )

@@ -61,19 +61,14 @@ def per_server(
     matchers: tuple[str, ...] = (),
     pick: str = "max",
     at: str = "",
-    of_fleet: bool = False,
 ) -> str:
-    """One value a server (and ``labels``): that of the exporter which polled it last.
-
-    ``at``: ``@ end()``, for instance. ``of_fleet``: of all servers, whatever is selected.
-    """
-    select = by_account if of_fleet else by_server
-    series = f"{select(SERVERS.get(metric, metric), *matchers)}{at}"
+    """One value a server (and ``labels``): that of the exporter which polled it last; ``at``: ``@ end()``, say."""
+    series = f"{by_server(SERVERS.get(metric, metric), *matchers)}{at}"
     if metric == "patrolserver_server_last_poll_timestamp_seconds":
         # The time 0 stands for a server that was never polled.
         series = f"{series} > 0"
     elif metric not in SERVERS:
-        series = f"{series} and on ({recorded.EXPORTERS_SERVER}) {select(recorded.POLL)}{at}"
+        series = f"{series} and on ({recorded.EXPORTERS_SERVER}) {by_server(recorded.POLL)}{at}"
     return f"{pick} by ({', '.join((*SERVER_LABELS, *labels))}) ({series})"
 
 
@@ -92,7 +87,6 @@ def state_is(name: str) -> str:
     return f'state="{name}"'
 
 
-URGENT = ('severity=~"critical|high"',)
 ANY_SEVERITY = ('severity=~"$severity"',)
 
 
@@ -114,8 +108,3 @@ def or_else(expression: str, fallback: str) -> str:
 def named_zero(known: str, label: str, name: str) -> str:
     """A zero called ``name``, as long as ``known`` exists at all: an empty Prometheus is not a healthy one."""
     return f'label_replace(0 * count({known}), "{label}", "{name}", "", "")'
-
-
-def count_where(expression: str, condition: str) -> str:
-    """How many series meet the condition; 0 and not nothing when none does."""
-    return f"count({expression} {condition}) or 0 * count({expression})"

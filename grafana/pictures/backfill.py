@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TARGET = 'job="patrolserver",instance="exporter:10058"'
-LONG_BLOCKS = "--max-block-duration=8d"
+LONG_BLOCKS = "--max-block-duration=192h"
 """Few long blocks: promtool reads its input once for each."""
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
 

@@ -52,11 +52,24 @@ def of_account() -> Iterator[Sample]:
 
 
 def _plain() -> Iterator[Sample]:
-    for name in ("patrolserver_up", recorded.SERVERS, recorded.LIST_FRESHEST, recorded.OLDEST_POLL, recorded.HALF_POLL):
-        yield name, "", 1.0
-    for name in (recorded.OLDEST_SCAN, recorded.HALF_SCAN, "patrolserver_servers"):
+    for name in (
+        *("patrolserver_up", "patrolserver_servers", recorded.SERVERS, recorded.LIST_FRESHEST, recorded.POLLS_FAILED),
+        *(recorded.OLDEST_POLL, recorded.HALF_POLL, recorded.OLDEST_SCAN, recorded.HALF_SCAN, recorded.OLDEST_URGENT),
+        *(recorded.PARTIAL, recorded.UNKNOWN_RISKS, recorded.SCANS_LATE, recorded.NEVER_SCANNED),
+    ):
         yield name, "", 1.0
     yield "patrolserver_last_success_timestamp_seconds", "", float(END)
+    for number in range(recorded.SHOWN_SERVERS):
+        who = _who(number)
+        for name in (recorded.WORST_RISK, recorded.WORST_POLL, recorded.WORST_SCAN):
+            yield name, who, 1.0
+        for severity in SEVERITIES:
+            for name in (recorded.WORST_ISSUES, recorded.WORST_OLDEST):
+                yield name, f'{who},severity="{severity}"', 1.0
+
+
+def _who(number: int) -> str:
+    return f',server="web-{number:05}.example.org",server_id="{number}"'
 
 
 def _by_severity() -> Iterator[Sample]:
@@ -74,7 +87,7 @@ def _by_severity() -> Iterator[Sample]:
 
 def of_server(number: int) -> Iterator[Sample]:
     """The same of a server."""
-    who = f',server="web-{number:05}.example.org",server_id="{number}"'
+    who = _who(number)
     for severity in SEVERITIES:
         label = f'{who},severity="{severity}"'
         for name in ("patrolserver_server_issues", recorded.ISSUES):

@@ -32,8 +32,6 @@ UNUSED = {
     "python_info": "the version is in build_info",
 }
 PROMETHEUS_OWN = {"up", "ALERTS"}
-OF_A_SHARED_STORE = {"patrolserver_exporter_replicas_config_differs"}
-"""Only exporters that share a store have these."""
 PARTS = {"histogram": ("_bucket", "_sum", "_count")}
 LABELS_OF_THE_TARGET = {"job", "instance"}
 
@@ -86,7 +84,7 @@ def test_dashboards_and_rules_ask_only_for_what_the_exporter_has() -> None:
     """Every metric in them is one of the exporter, a recorded one or Prometheus' own."""
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     asked = {selector.name or "" for selector in selectors()}
-    assert asked - sample_names(shown()) - recorded - PROMETHEUS_OWN - OF_A_SHARED_STORE == set()
+    assert asked - sample_names(shown()) - recorded - PROMETHEUS_OWN == set()
 
 
 def test_dashboards_and_rules_restrict_only_labels_that_the_metric_has() -> None:
