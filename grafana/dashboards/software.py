@@ -276,8 +276,8 @@ def _software_changes() -> Placed:
     columns = [
         Column("software", "Software"),
         Column("Value #A", "Servers", 100),
-        Column("Value #B", "Since yesterday", 130, more),
-        Column("Value #C", "Since last week", 130, more),
+        Column("Value #B", "Since yesterday", 160, more),
+        Column("Value #C", "Since last week", 160, more),
     ]
     about = About(
         "Software since yesterday and last week",
