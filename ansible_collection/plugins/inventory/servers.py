@@ -11,6 +11,7 @@ short_description: Make an inventory of the servers that the exporter knows
 version_added: 0.1.0
 description:
   - Makes a host of each server, with its counts, states and the age of its data as variables.
+  - Makes a group of each label that the exporter's C(accounts[].labels) gives a server, called after its name and its value, such as C(team_web).
   - Each host has its name at PatrolServer in the variable C(patrolserver_server), whatever the host is called. All playbooks of this collection go by
     that variable. Hosts of other inventories that PatrolServer calls otherwise need it, too.
   - Its source is a file whose name ends in C(patrolserver.yml) or C(patrolserver.yaml).
@@ -236,9 +237,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self.inventory.add_host(name)
         for key, value in values.items():
             self.inventory.set_variable(name, key, value)
+        self._add_to_groups_of_labels(name, values.get(self.get_option("variable_prefix") + "labels") or {})
         variables = self.inventory.get_host(name).get_vars()
         strict = self.get_option("strict")
         self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
         variables = self.inventory.get_host(name).get_vars()
         self._add_host_to_composed_groups(self.get_option("groups"), variables, name, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict=strict)
+
+    def _add_to_groups_of_labels(self, name: str, labels: dict) -> None:
+        """Put a host into the groups of its labels; an exporter of an earlier version has none."""
+        for label, value in sorted(labels.items()):
+            group = self.inventory.add_group(self._sanitize_group_name("{0}_{1}".format(label, value)))
+            self.inventory.add_child(group, name)

@@ -115,7 +115,7 @@ def status():
 
 def fresh():
     """Return the state that a reset brings back."""
-    fleet = [server(1), server(2), server(3)]
+    fleet = [server(1, labels={"team": "web-shop"}), server(2), server(3)]
     issues = [
         issue("f{0}{1}".format(number, letter), number, *rest)
         for number in (1, 2, 3)
