@@ -33,7 +33,7 @@ def look(node: str, chromium: str, visits: Sequence[dict[str, object]]) -> list[
     """Make the visits; one dictionary each of what was seen."""
     order = json.dumps({"chromium": chromium, "visits": list(visits)})
     command = [node, str(NODE_FOLDER / "look.mjs")]
-    done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=480, check=False)
     assert done.returncode == 0, done.stderr
     seen: list[dict[str, Any]] = json.loads(done.stdout)
     return seen

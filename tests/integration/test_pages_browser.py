@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.store import Store
 
-LOOKS = [(size, scheme) for size in (WIDE, PHONE) for scheme in ("light", "dark")]
+DESK = (1600, 1000)
+LOOKS = [(size, scheme) for size in (DESK, PHONE) for scheme in ("light", "dark")]
 LISTS = ("/issues", "/software", "/exploits", "/changes")
 OPPOSITES = [(WIDE, "light"), (PHONE, "dark")]
 
