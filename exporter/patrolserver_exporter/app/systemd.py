@@ -60,7 +60,11 @@ class Supervisor:
 
     def ready(self) -> None:
         """The service takes requests."""
-        self._notify("READY=1")
+        self._notify("READY=1\nSTATUS=")
+
+    def waits(self, why: str, seconds: float) -> None:
+        """The start goes on, and may take so many seconds more from now."""
+        self._notify(f"STATUS={why}\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def alive(self) -> None:
         """All parts make progress; systemd restarts the service when it does not hear this."""

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from patrolserver_exporter import __version__
+from patrolserver_exporter.app.late_database import database_answers
 from patrolserver_exporter.app.once import poll_once
 from patrolserver_exporter.app.service import REVISION_VARIABLE, Service, ServiceOptions
+from patrolserver_exporter.app.systemd import Supervisor
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.commands import flags, output
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import log_fields, log_uncaught_exceptions, setup_logging
-from patrolserver_exporter.store import LeaseLost, StoreCorrupt, StoreError, StoreLocked, rebuild
+from patrolserver_exporter.store import LeaseLost, StoreCorrupt, StoreError, StoreLocked, rebuild, why_unusable
 from patrolserver_exporter.web.http.server import ListenError, parse_address
 from patrolserver_exporter.web.http.tls import build_context
 from patrolserver_exporter.web.http.web_config import WebConfig, load_web_config, warnings_of
@@ -175,6 +177,9 @@ _SWITCH_INTERVAL = 0.001
 def _checked(loaded: Loaded, web_warnings: Sequence[str], redactor: Redactor) -> int:
     for warning in (*loaded.warnings, *web_warnings):
         output.remark(f"warning: {redactor.redact(warning)}")
+    if (why := why_unusable(loaded.config.store.url)) is not None:
+        output.remark(redactor.redact(why))
+        return BAD_CONFIG
     accounts = ", ".join(account.name for account in loaded.config.accounts)
     output.show(f"The configuration is sound. Accounts: {accounts}.\n")
     return OK
@@ -239,6 +244,8 @@ def _exit_code(run: Callable[[], int], loaded: Loaded, *, rebuild_state: bool) -
 async def _run(
     options: ServiceOptions, loaded: Loaded, redactor: Redactor, on_started: Callable[[tuple[Address, ...]], None]
 ) -> None:
+    if not await database_answers(loaded.config.store.url, Supervisor(options.environ)):
+        return
     service = Service(options, loaded, clock=SystemClock(), redactor=redactor, on_started=on_started)
     await service.run()
 

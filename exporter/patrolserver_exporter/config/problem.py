@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -35,3 +36,12 @@ class ConfigError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(str(mistake) for mistake in self.errors)
+
+
+_UNREPLACED = re.compile(r"\$\{[A-Za-z_]\w*\}|\A\$[A-Z_][A-Z0-9_]*\Z", re.ASCII)
+
+
+def refuse_variables(text: str) -> None:
+    """`Unfit` for a value with a variable's name in it, as other programs replace it; nothing here does."""
+    if _UNREPLACED.search(text):
+        raise Unfit("holds a variable like ${NAME}, which nothing replaces; write the value itself, or use !env NAME")

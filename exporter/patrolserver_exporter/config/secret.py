@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, Self, final
 
-from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
+from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit, refuse_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,10 +113,19 @@ class Secret:
             raise Unfit("is not UTF-8 text; write the value as plain text") from None
 
 
+_ASSIGNMENT = re.compile(
+    r"(?:export\s+)?(?:[a-z]\w*_\w*|key|secret|token|password|apikey|apisecret)\s*=\s*[^=\s]",
+    re.ASCII | re.IGNORECASE,
+)
+
+
 def _one_line(text: str) -> str:
     text = text.rstrip("\r\n")
     if not text.strip():
         raise Unfit("is empty; write the value into it")
+    refuse_variables(text)
+    if _ASSIGNMENT.match(text):
+        raise Unfit("holds NAME=value, as a file of variables does; write the value alone into it")
     if any(char < " " or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in text):
         raise Unfit("holds line breaks or other control characters; it should be one line of text")
     return text

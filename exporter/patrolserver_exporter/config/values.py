@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from patrolserver_exporter.config.duration import format_duration, parse_duration
-from patrolserver_exporter.config.problem import Unfit
+from patrolserver_exporter.config.problem import Unfit, refuse_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,6 +170,7 @@ def proxy_url(value: str) -> str:
 def store_url(value: str) -> str:
     """SQLAlchemy's URL of a SQLite file or a PostgreSQL database."""
     scheme, _, rest = text(value).partition("://")
+    refuse_variables(rest)
     if scheme == "sqlite":
         if not _SQLITE.fullmatch(rest):
             raise Unfit("needs a file, as sqlite:///FILE, or sqlite:////PATH/FILE for an absolute path")

@@ -10,6 +10,7 @@ from patrolserver_exporter.store.errors import (
     StoreLocked,
     StoreUnavailable,
 )
+from patrolserver_exporter.store.reach import still_away, why_unusable
 from patrolserver_exporter.store.threads import Unit
 
 __all__ = [
@@ -23,4 +24,6 @@ __all__ = [
     "StoreUnavailable",
     "Unit",
     "rebuild",
+    "still_away",
+    "why_unusable",
 ]

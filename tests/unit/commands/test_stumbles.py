@@ -121,3 +121,31 @@ def test_checking_the_configuration_minds_no_closed_output(redirection: str, tmp
     )
     assert (tmp_path / "code").read_text() == "0\n"
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            "key: abc, secret: def}]\nstore: {url: 'sqlite:///nowhere/state.db'}",
+            "nowhere of the state file state.db does",
+        ),
+        ("key: abc, secret: def}]\nstore: {url: 'sqlite:///.'}", "is a folder. Name a file in it"),
+        ("key: abc, secret: '${SECRET}'}]", "holds a variable like ${NAME}"),
+        ("key: abc, secret: !file secrets.env}]", "holds NAME=value"),
+        (
+            "key: abc, secret: def}]\nstore: {url: 'postgresql+psycopg://u:${PASS}@h/d'}",
+            "holds a variable like ${NAME}",
+        ),
+    ],
+)
+def test_the_check_finds_what_cannot_start(
+    written: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is missing, and secrets that somebody else was to fill in, are found before the start."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secrets.env").write_text("API_SECRET=abcdefgh\n")
+    (tmp_path / "c.yml").write_text("accounts: [{" + written + "\n")
+    code, shown = told(["--config.check", "--config.file=c.yml"], capsys)
+    assert code == 2
+    assert said in shown

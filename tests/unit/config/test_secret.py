@@ -187,3 +187,32 @@ def test_threads_share_it(file: Path) -> None:
     assert seen <= {CANARY, "rotated"}
     assert changes.count(True) == 1
     assert secret.reveal() == "rotated"
+
+
+@pytest.mark.parametrize("written", ["${PATROLSERVER_KEY}", "$PATROLSERVER_KEY", "abc-${KEY}-def"])
+def test_a_variable_that_nothing_replaces_is_no_secret(tmp_path: Path, written: str) -> None:
+    """A name where the value should be is refused, as the API would refuse it later, without repeating it."""
+    file = tmp_path / "secret"
+    file.write_text(f"{written}\n")
+    said = r"holds a variable like \$\{NAME\}, which nothing replaces"
+    with pytest.raises(ConfigError, match=said) as raised:
+        Secret.from_file(file)
+    assert written not in str(raised.value)
+    with pytest.raises(ConfigError, match=said):
+        Secret.literal(written)
+
+
+@pytest.mark.parametrize("written", ["PATROLSERVER_KEY=abcdefgh", "export API_SECRET=abc", "secret = abc", "Token=abc"])
+def test_a_file_of_variables_is_no_secret(tmp_path: Path, written: str) -> None:
+    """An environment file instead of a file with the value alone is refused, without repeating it."""
+    file = tmp_path / "secret"
+    file.write_text(f"{written}\n")
+    with pytest.raises(ConfigError, match=r"holds NAME=value, as a file of variables does") as raised:
+        Secret.from_file(file)
+    assert written not in str(raised.value)
+
+
+@pytest.mark.parametrize("written", ["QUJDRA==", "a$b$c", "pa$$word", "x=y", "a+b/c=d", "$2b$10$abc"])
+def test_signs_within_a_secret_are_its_own(written: str) -> None:
+    """Base64, dollars and equals signs make no variable of a value."""
+    assert Secret.literal(written).reveal() == written

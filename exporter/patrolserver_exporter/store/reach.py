@@ -1,0 +1,82 @@
+"""Whether a store can be used at all: before it is opened, and while a database is still on its way, as at boot."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from patrolserver_exporter.store import files
+from patrolserver_exporter.store.database import create_lease_engine, database_file, redacted
+from patrolserver_exporter.store.errors import StoreUnavailable
+
+# libpq tells connection failures in words alone.
+_CURES: Final = (
+    (
+        r"password authentication failed|no password supplied|authentication failed",
+        "Correct the user and the password in store.url.",
+    ),
+    (
+        r"database \"[^\"]*\" does not exist",
+        "Create the database, with the exporter's user as its owner (createdb -O USER DATABASE), or correct store.url.",
+    ),
+    (r"role \"[^\"]*\" does not exist", "Create the user (createuser --pwprompt USER), or correct store.url."),
+    (
+        r"no pg_hba\.conf entry|is not permitted to log in|permission denied",
+        "Let the database accept the exporter's user.",
+    ),
+    (r"SSL|certificate|sslmode", "Correct sslmode and the certificates in store.url."),
+)
+_ON_ITS_WAY: Final = re.compile(
+    r"refused|starting up|shutting down|not yet accepting|recovery|could not translate host name"
+    r"|name or service not known|name resolution|no address associated|failed to resolve|timeout|timed out"
+    r"|no such file or directory|no route to host|unreachable|too many clients|remaining connection slots"
+    r"|closed the connection unexpectedly|connection reset|is read-only|is in hot standby|server closed",
+    re.IGNORECASE,
+)
+
+
+_MADE_AT_THE_START: Final = Path("/var/lib")
+"""Folders in it are systemd's to make (``StateDirectory=``), when the service starts for the first time."""
+
+
+def why_unusable(url: str) -> str | None:
+    """What keeps a state file from being opened, with the cure; nothing is written."""
+    file = database_file(url)
+    if file is None:
+        return None
+    if file.is_dir():
+        return f"The state file {file} (store.url) is a folder. Name a file in it."
+    if file.parent.parent == _MADE_AT_THE_START:
+        return None
+    try:
+        files.check_folder(file)
+    except StoreUnavailable as error:
+        return str(error)
+    return None
+
+
+def still_away(url: str) -> str | None:
+    """Try to connect: None if the database answers, or else why it does not yet.
+
+    Raises `StoreUnavailable` where waiting helps nothing; the text has the cure.
+    """
+    if database_file(url) is not None:
+        return None
+    engine = create_lease_engine(url)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except sa.exc.DBAPIError as error:
+        said = " ".join(str(error.orig).split())
+        for pattern, cure in _CURES:
+            if re.search(pattern, said):
+                raise StoreUnavailable(f"Cannot open the store {redacted(url)}: {said}. {cure}") from error
+        if _ON_ITS_WAY.search(said) is None:
+            raise StoreUnavailable(f"Cannot open the store {redacted(url)}: {said}.") from error
+        return said
+    finally:
+        engine.dispose()
+    return None
