@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.globs import any_matches, matches
+from patrolserver_exporter.globs import LIKE_ESCAPE, any_matches, like, matches
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,27 @@ def test_a_name_chooses_itself(name: str) -> None:
     """Whatever is in a name, as a glob it chooses the name, and its capitals."""
     assert matches(name, name)
     assert matches(name.upper(), name) or name.upper().lower() != name.lower()
+
+
+_NAMES = st.text(st.sampled_from("aAkKsSiIzZ\u212a\u017f\u0130\u0131éÉßµ[]%_|\\-.!09"), max_size=6)
+_GLOBS = st.text(st.sampled_from("aAkKsSiI\u212a\u017f\u0130éÉß[]!%_|\\-.09*?*?"), max_size=6)
+
+
+@given(st.tuples(_GLOBS, _NAMES) | _NAMES.map(lambda name: (name, name)))
+def test_what_a_glob_chooses_the_database_finds(pair: tuple[str, str]) -> None:
+    """Its pattern may choose more, and never less: one that is not found would pass for one that is not there."""
+    glob, name = pair
+    if not matches(glob, name):
+        return
+    with closing(sqlite3.connect(":memory:")) as database:
+        (found,) = database.execute("SELECT ? LIKE ? ESCAPE ?", (name, like(glob), LIKE_ESCAPE)).fetchone()
+    assert found
+
+
+@pytest.mark.parametrize(
+    ("glob", "pattern"),
+    [("web-*", "web-%"), ("WEB?.x", "web_.x"), ("a[12]b", "a%"), ("50%_|", "50|%|_||"), ("kiss", "____"), ("é", "_")],
+)
+def test_a_pattern_says_no_more_than_it_may(glob: str, pattern: str) -> None:
+    """Letters that have others like them stand for any, and what stands behind a bracket is left to us."""
+    assert like(glob) == pattern
