@@ -83,8 +83,8 @@ class Exporter(Program):
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def start(self, *, wait: bool = True) -> None:
-        """Start it; by default, wait until it listens."""
+    def start(self, *, wait: bool = True, within: float = 30.0) -> None:
+        """Start it; by default, wait until it listens, for so many seconds."""
         offset = self.log_file.stat().st_size if self.log_file.exists() else 0
         command = [
             *self.wrap,
@@ -104,7 +104,7 @@ class Exporter(Program):
                     raise RuntimeError(f"the exporter ended:\n{self.log()}")
                 return found if len(found) >= expected else []
 
-            self.urls = self.await_start(listening)
+            self.urls = self.await_start(listening, within=within)
 
     @property
     def url(self) -> str:
