@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from patrolserver_exporter.web.api.endpoint import Operation
 
 ROOT = "/api/v1"
-COMMON_PROBLEMS = (400, 401, 403, 429, 503)
-"""What any operation may answer: a wrong parameter, no right, the rate limit, a store or a check that is too busy."""
+COMMON_PROBLEMS = (400, 401, 403, 429, 431, 503)
+"""What any operation may answer: a wrong parameter, no right, the rate limit, too long a URL, a store or a check that
+is too busy."""
 
 _REF = "#/components/schemas/{name}"
 _VARIABLE = re.compile(r"\{(\w+)(?::path)?\}")
@@ -120,6 +121,7 @@ _DETAILS = {
     413: "The body is over 262144 bytes.",
     415: "Send JSON, with Content-Type: application/json.",
     429: "Too many requests; try again later.",
+    431: "The request line and headers are over 32768 bytes, or too many.",
     503: "The store cannot serve right now; the exporter's log has the reason. Try again later.",
 }
 
