@@ -31,16 +31,21 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def once(tmp_path: Path, simulator: Simulator) -> Callable[[], Once]:
-    config = tmp_path / "patrolserver.yml"
-    config.touch(mode=0o600)
-    config.write_text(
-        CONFIG.format(
-            api_url=simulator.base_url, interval="1h", settle="1s", store_url=f"sqlite:///{tmp_path / 'state.db'}"
-        )
-    )
-    command = [sys.executable, "-m", "patrolserver_exporter", "--once", f"--config.file={config}"]
-    return lambda: subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def once_of(tmp_path: Path) -> Callable[[str], Once]:
+    def run(api_url: str) -> Once:
+        store_url = f"sqlite:///{tmp_path / 'state.db'}"
+        config = tmp_path / "patrolserver.yml"
+        config.touch(mode=0o600)
+        config.write_text(CONFIG.format(api_url=api_url, interval="1h", settle="1s", store_url=store_url))
+        command = [sys.executable, "-m", "patrolserver_exporter", "--once", f"--config.file={config}"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+@pytest.fixture
+def once(once_of: Callable[[str], Once], simulator: Simulator) -> Callable[[], Once]:
+    return lambda: once_of(simulator.base_url)
 
 
 def test_it_polls_everything_and_prints_the_metrics(once: Callable[[], Once]) -> None:
@@ -104,3 +109,11 @@ def test_it_needs_the_state_for_itself(once: Callable[[], Once], tmp_path: Path,
         ended = once()
     assert ended.returncode == 3
     assert "in use" in ended.stderr
+
+
+def test_it_waits_until_the_list_is_kept(once_of: Callable[[str], Once]) -> None:
+    """A list that takes a while to store is not taken for an account without servers."""
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=1000, software=1)) as large:
+        ended = once_of(large.base_url)
+    assert ended.returncode == 0, ended.stderr
+    assert len(samples(ended.stdout, LAST_POLL)) == 1000

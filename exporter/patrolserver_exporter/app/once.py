@@ -80,7 +80,7 @@ def _poll_everything(accounts: Accounts, store: Store) -> list[str]:
     failures: list[str] = []
     accounts.list_now()
     end = time.monotonic() + _LONGEST_LIST
-    while not all(status.list_was_tried for status in accounts.statuses()) and time.monotonic() < end:
+    while not accounts.have_listed() and time.monotonic() < end:
         time.sleep(_LOOK_EVERY)
     waiting = _Waiting(failures)
     in_trouble = {status.name for status in accounts.statuses() if status.trouble}

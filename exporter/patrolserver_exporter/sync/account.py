@@ -467,6 +467,12 @@ class RunningAccount:
                 self._again.discard(task)
                 self.plan(task)
 
+    @property
+    def has_listed(self) -> bool:
+        """A list call has ended since the start, and what it brought is kept, or could not be; none is under way."""
+        with self._lock:
+            return self._health.list_was_tried and not self._listing
+
     def list_ended(self) -> None:
         """The list call from `take_due` ended, well or not."""
         with self._lock:

@@ -363,6 +363,10 @@ class Accounts:
         for pair in list(self._running.values()):
             pair.poller.list_now()
 
+    def have_listed(self) -> bool:
+        """Whether a list call of each account has ended since the start, its effects included."""
+        return all(pair.account.has_listed for pair in list(self._running.values()))
+
     def server_ids(self) -> dict[str, tuple[int, ...]]:
         """The servers that are polled, by account."""
         return {name: tuple(sorted(pair.account.server_ids)) for name, pair in list(self._running.items())}
