@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. They do all the set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check lint format bench mutants lowest bare lock dashboards pictures ansible dist audit clean
+.PHONY: help setup demo test faults check lint format bench mutants lowest bare lock dashboards pictures docs ansible dist audit clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -57,6 +57,9 @@ dashboards: $(READY) ## Write rules, PrometheusRule and dashboards again, from g
 pictures: dashboards ## Redraw docs/pictures; RENDER_DASHBOARD_DIR is a renderer of dashboards, ready to run
 	@$(PYTHON) -m grafana.pictures --renderer $${RENDER_DASHBOARD_DIR:?name the folder of the renderer}
 	@$(PYTHON) -m tests.harness.page_pictures
+
+docs: $(READY) ## Build the documentation as a site into build/docs, every warning an error
+	@scripts/docs
 
 lock: $(READY) ## Resolve the lock again
 	@scripts/lock
