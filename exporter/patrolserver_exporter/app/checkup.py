@@ -216,7 +216,7 @@ def _mib(size: int) -> str:
 
 
 def _running(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    folder = operator_token.folder_for(config.store.url, environ)
+    folder = operator_token.folder_for(database_file(config.store.url), environ)
     path = folder / operator_token.FILE_NAME
     try:
         url, token = path.read_text("utf-8", "replace").splitlines()

@@ -25,6 +25,7 @@ from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import LeaseLost, Store
+from patrolserver_exporter.store.database import database_file
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 from patrolserver_exporter.web import operator_token
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.load import Loaded
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.logs import Redactor
-    from patrolserver_exporter.web.http.server import Address
+    from patrolserver_exporter.web.http.addresses import Address
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +275,7 @@ class Service:
         options = self._options
         main = self._server.addresses[: len(self._main)]
         url = operator_token.local_url(main, self._server.scheme, options.route_prefix)
-        folder = operator_token.folder_for(self._config.config.store.url, options.environ)
+        folder = operator_token.folder_for(database_file(self._config.config.store.url), options.environ)
         try:
             operator_token.write(folder, url, self._operator_token)
         except OSError as error:

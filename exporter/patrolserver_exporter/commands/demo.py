@@ -24,7 +24,7 @@ from patrolserver_exporter.web.operator_token import local_url
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from patrolserver_exporter.web.http.server import Address
+    from patrolserver_exporter.web.http.addresses import Address
 
 _DESCRIPTION = """\
 Starts a simulated PatrolServer and an exporter that watches it, and tells what happens: a scan, a new critical issue

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.config.load import Loaded
     from patrolserver_exporter.logs import Redactor
-    from patrolserver_exporter.web.http.server import Address
+    from patrolserver_exporter.web.http.addresses import Address
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ import bcrypt
 
 from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.web.http.addresses import is_loopback
 from patrolserver_exporter.web.http.requests import Problem
-from patrolserver_exporter.web.http.server import LOOPBACK_STATE, is_loopback, parse_address
+from patrolserver_exporter.web.http.server import LOOPBACK_STATE, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

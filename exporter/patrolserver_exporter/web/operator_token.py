@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.store.database import database_file
-from patrolserver_exporter.web.http.server import Address, is_loopback
+from patrolserver_exporter.web.http.addresses import Address, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,11 +37,10 @@ def new_token() -> Secret:
     return Secret.literal(secrets.token_urlsafe(32))
 
 
-def folder_for(store_url: str, environ: Mapping[str, str]) -> Path:
+def folder_for(state_file: Path | None, environ: Mapping[str, str]) -> Path:
     """Where the file belongs: beside the state file; with a database, where the machine keeps state, or here."""
-    file = database_file(store_url)
-    if file is not None:
-        return file.parent
+    if state_file is not None:
+        return state_file.parent
     return next(iter(_state_directories(environ)), Path())
 
 
@@ -68,7 +66,7 @@ def write(folder: Path, url: str, token: Secret) -> Path:
     return path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """What a search for the file of an exporter brought."""
 

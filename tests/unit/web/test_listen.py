@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.web.http.server import Address, ListenError, parse_address
+from patrolserver_exporter.web.http.addresses import Address
+from patrolserver_exporter.web.http.server import ListenError, parse_address
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.web import operator_token
-from patrolserver_exporter.web.http.server import Address
+from patrolserver_exporter.web.http.addresses import Address
 from patrolserver_exporter.web.operator_token import FILE_NAME, find, folder_for, local_url, new_token, write
 
 URL = "http://127.0.0.1:10058"
@@ -37,10 +37,9 @@ def test_tokens_are_long_and_new() -> None:
 
 def test_it_belongs_beside_the_state(tmp_path: Path, environ: dict[str, str]) -> None:
     """The state file's folder; with a database, the folder of the unit's state, or the working directory."""
-    assert folder_for(f"sqlite:///{tmp_path / 'a' / 'state.db'}", environ) == tmp_path / "a"
-    assert folder_for("sqlite:///state.db", {}) == Path.cwd()
-    assert folder_for("postgresql+psycopg://u@h/d", environ) == tmp_path / "state"
-    assert folder_for("postgresql+psycopg://u@h/d", {}) == Path()
+    assert folder_for(tmp_path / "a" / "state.db", environ) == tmp_path / "a"
+    assert folder_for(None, environ) == tmp_path / "state"
+    assert folder_for(None, {}) == Path()
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import socket
 import time
 from dataclasses import dataclass, replace
 from email.utils import formatdate
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from patrolserver_exporter.web.http.addresses import Address, is_loopback
 from patrolserver_exporter.web.http.protocol import ConnectionLimits, GuardedProtocol, WebEvent
 from patrolserver_exporter.web.http.requests import Problem
 from patrolserver_exporter.web.http.tls import ServerTls, TlsServer
@@ -41,17 +41,6 @@ class ListenError(Exception):
     """An address cannot be listened on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host, empty for all of the machine's addresses, and a port, 0 for any that is free."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 def parse_address(text: str) -> Address:
     """Read ``:10058``, ``127.0.0.1:10058``, ``[::1]:10058`` or ``host:10058``; raises `ListenError`."""
     host, colon, port = text.strip().rpartition(":")
@@ -66,18 +55,6 @@ def parse_address(text: str) -> Address:
     if not host.isprintable() or " " in host:
         raise ListenError(f"cannot listen on {text!r}: the host is no name and no address")
     return Address(host, int(port))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, as a name or an address, is only reached from the machine itself; an empty one is not."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 async def open_socket(address: Address) -> socket.socket:

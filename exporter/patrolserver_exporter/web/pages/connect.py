@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from patrolserver_exporter.web.access import header
-from patrolserver_exporter.web.http.server import is_loopback
+from patrolserver_exporter.web.http.addresses import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import Scope
