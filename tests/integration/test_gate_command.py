@@ -27,7 +27,7 @@ from tests.unit.issues.builders import issue
 from patrolserver_exporter.cli import main
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.commands import flags
-from patrolserver_exporter.commands.gate import parser
+from patrolserver_exporter.commands.gate import EDITION, parser
 from patrolserver_exporter.commands.gate_policy import policy_of
 from patrolserver_exporter.commands.output import is_same
 from patrolserver_exporter.config.schema import Gate, Scope
@@ -456,7 +456,7 @@ def test_another_policy_can_be_named(tmp_path: Path) -> None:
 )
 def test_what_is_given_is_sent_and_nothing_else(arguments: list[str], policy: dict[str, Any]) -> None:
     """A default that is sent would count as asked for."""
-    assert policy_of(flags.read(parser(), [DB, *arguments])) == policy
+    assert policy_of(flags.read(parser(), [DB, *arguments]), EDITION) == policy
 
 
 @pytest.mark.parametrize("grace", ["high", "high=", "=7d", "urgent=7d", "high=soon", "high=7d --grace=high=8d"])
@@ -481,7 +481,7 @@ def test_a_waiver_of_a_file_is_passed_on_whole(tmp_path: Path) -> None:
     assert set(waiver) == set(Waiver.__struct_fields__)
     file = tmp_path / "waivers.json"
     file.write_text(json.dumps([waiver]))
-    assert policy_of(flags.read(parser(), [DB, f"--waivers={file}"])) == {"waivers": [waiver]}
+    assert policy_of(flags.read(parser(), [DB, f"--waivers={file}"]), EDITION) == {"waivers": [waiver]}
 
 
 def test_a_large_fleet_is_told_in_twenty_lines(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:

@@ -1,4 +1,4 @@
-"""The JSON API of a running exporter, for the commands that ask it.
+"""The JSON API of a running exporter, for the commands that ask it. Python's own library is all it needs.
 
 ExporterError          the exporter did not give an answer that can be used; the text says why and what to do
 └── Refused            it answered with an error of its own; ``status`` is the HTTP status
@@ -6,22 +6,24 @@ ExporterError          the exporter did not give an answer that can be used; the
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import re
+import select
+import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-import msgspec
-import requests
-import urllib3
+from urllib.parse import quote, urlencode, urlsplit
 
 from patrolserver_exporter import __version__
-from patrolserver_exporter.commands import flags
+from patrolserver_exporter.commands import documents, flags
 from patrolserver_exporter.config.duration import format_duration, parse_duration
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.config.secret import Secret
@@ -42,6 +44,9 @@ _GRACE = 1.0
 """Seconds beyond the timeout, in which a late answer still gets its own reason."""
 _SHORTEST = 0.05
 """Seconds."""
+_WRONG_NAME = {62, 64}
+"""OpenSSL's codes for a certificate of another host or address."""
+_IN_PATHS = "/%:@!$&'()*+,;=~"
 _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 _PROXIED = "a proxy or a login page may stand in front of it; give the exporter's own address in --exporter-url"
 
@@ -85,9 +90,10 @@ def from_flags(parser: Parser, values: Mapping[str, Any], environ: Mapping[str, 
     url = str(values["exporter-url"])
     try:
         parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        parts, sound = urlsplit(""), False
+    if not sound or parts.query or parts.fragment:
         parser.error("--exporter-url has to be like http://127.0.0.1:10058")
     if "@" in parts.netloc:
         parser.error("--exporter-url holds a name or password, which everybody on this machine could read; use a token")
@@ -103,7 +109,10 @@ def from_flags(parser: Parser, values: Mapping[str, Any], environ: Mapping[str, 
     if token is None:
         found = operator_token.find(url, environ)
         token, hint = found.token, found.hint
-    return ExporterClient(url, token=token, token_hint=hint, ca_file=ca_file, timeout=timeout)
+    try:
+        return ExporterClient(url, token=token, token_hint=hint, ca_file=ca_file, timeout=timeout)
+    except (OSError, ValueError):
+        parser.refuse(f"--ca-file: {ca_file} cannot be read, or holds no certificates in PEM")
 
 
 def duration(parser: Parser, flag: str, text: str) -> float:
@@ -124,7 +133,7 @@ def _token(file: str | None, environ: Mapping[str, str]) -> Secret | None:
     return Secret.from_env(TOKEN_VARIABLE, environ) if environ.get(TOKEN_VARIABLE) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Answer:
     status: int
     media_type: str
@@ -161,10 +170,14 @@ class ExporterClient:
         self._token = token
         self._token_hint = token_hint
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = ca_file or True
-        self._session.headers["user-agent"] = f"patrolserver-exporter/{__version__}"
+        self._kept: http.client.HTTPConnection | None = None
+        """A connection that nobody uses, for the next request."""
+        self._parts = urlsplit(url)
+        self._tls = _tls(ca_file) if self._parts.scheme == "https" else None
+
+    def __del__(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         """What GET answers, decoded."""
@@ -215,8 +228,8 @@ class ExporterClient:
                 f"exporter does; {_PROXIED}."
             )
         try:
-            return msgspec.json.decode(answer.body)
-        except (msgspec.DecodeError, RecursionError):
+            return documents.decode(answer.body)
+        except ValueError:
             raise ExporterError(f"{self.url} answered with broken JSON.") from None
 
     def _answer(self, send: Callable[[float], _Answer], *, patient: bool) -> _Answer:
@@ -230,7 +243,7 @@ class ExporterClient:
             time.sleep(wait)
 
     def _within_timeout(self, send: Callable[[], _Answer], end: float) -> _Answer:
-        """Send, with a limit for the whole answer: requests limits only the wait for each byte."""
+        """Send, with a limit for the whole answer: a socket limits only the wait for each byte."""
         outcome: SimpleQueue[_Answer | Exception] = SimpleQueue()
 
         def work() -> None:
@@ -249,62 +262,100 @@ class ExporterClient:
         return answer
 
     def _send(self, method: str, path: str, query: Sequence[tuple[str, str]], body: Any, end: float) -> _Answer:
-        headers = {"accept": "application/json"}
+        headers: dict[str, str | bytes] = {
+            "accept": "application/json",
+            "user-agent": f"patrolserver-exporter/{__version__}",
+        }
         if self._token is not None:
-            headers["authorization"] = f"Bearer {self._token.reveal()}"
+            headers["authorization"] = f"Bearer {self._token.reveal()}".encode()
         data = None
         if body is not None:
             headers["content-type"] = "application/json"
-            data = msgspec.json.encode(body)
+            data = json.dumps(body, allow_nan=False).encode()
+        target = f"{quote(self._parts.path, _IN_PATHS)}/api/v1{path}" + (f"?{urlencode(query)}" if query else "")
+        connection = self._connection(end)
         try:
-            with self._session.request(
-                method,
-                f"{self.url}/api/v1{path}",
-                params=list(query),
-                data=data,
-                headers=headers,
-                timeout=max(end - time.monotonic(), _SHORTEST),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            # An exporter that does not want so much hangs up, but says why before.
+            with contextlib.suppress(BrokenPipeError):
+                connection.request(method, target, data, headers)
+            with connection.getresponse() as response:
                 media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 retry_after = response.headers.get("retry-after", "")
-                return _Answer(response.status_code, media_type, self._read(response, end), retry_after)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise ExporterError(self._unreachable(error)) from None
+                answer = _Answer(response.status, media_type, self._read(response, end), retry_after)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise ExporterError(self._broken_off(error)) from None
+        except BaseException:
+            connection.close()
+            raise
+        if response.will_close:
+            connection.close()
+        else:
+            self._kept = connection
+        return answer
 
-    def _read(self, response: requests.Response, end: float) -> bytes:
+    def _connection(self, end: float) -> http.client.HTTPConnection:
+        """The one that was kept, unless the exporter has closed it, or a new one. Raises `ExporterError`."""
+        left = max(end - time.monotonic(), _SHORTEST)
+        kept, self._kept = self._kept, None
+        if kept is not None and not _has_something_to_say(kept.sock):
+            kept.sock.settimeout(left)
+            return kept
+        if kept is not None:
+            kept.close()
+        host, port = self._parts.hostname or "", self._parts.port
+        connection = (
+            http.client.HTTPConnection(host, port, timeout=left)
+            if self._tls is None
+            else http.client.HTTPSConnection(host, port, timeout=left, context=self._tls)
+        )
+        try:
+            connection.connect()
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise ExporterError(self._unreachable(error)) from None
+        return connection
+
+    def _read(self, response: http.client.HTTPResponse, end: float) -> bytes:
         body = bytearray()
-        # Chunk by chunk as they come: iter_content would wait for each to be full, however slowly that goes.
-        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        # As it comes: read would wait for the whole, however slowly that goes.
+        while chunk := response.read1(_CHUNK_BYTES):
             body += chunk
             if len(body) > MAX_REPLY_BYTES:
                 raise ExporterError(f"The answer of {self.url} is too large.")
             if time.monotonic() > end:
                 raise ExporterError(f"The answer of {self.url} took over {format_duration(self._timeout)} (--timeout).")
+        if response.length:
+            raise http.client.IncompleteRead(bytes(body), response.length)
         return bytes(body)
 
     def _unreachable(self, error: Exception) -> str:
-        match error:
-            case requests.exceptions.SSLError():
-                return self._no_tls(error)
-            case requests.Timeout() | urllib3.exceptions.TimeoutError():
-                return self._too_late()
-            case requests.ConnectionError() if "ProtocolError" in repr(error):
-                return f"{self.url} hung up without an answer in HTTP; is it an exporter, and does it want https://?"
-            case requests.ConnectionError() if "NameResolutionError" in repr(error):
-                host = urlsplit(self.url).hostname
-                return f"The host {host} of the exporter cannot be resolved; is --exporter-url right?"
-            case requests.ConnectionError():
-                return f"Nothing answers at {self.url}; is the exporter running, and --exporter-url right?"
-            case _:
-                return f"{self.url} could not be asked ({type(error).__name__}); is it an exporter?"
+        """Why there is no connection."""
+        if isinstance(error, ssl.SSLError):
+            return self._no_tls(error)
+        if isinstance(error, socket.timeout):
+            return self._too_late()
+        if isinstance(error, (socket.gaierror, ValueError)):
+            return f"The host {self._parts.hostname} of the exporter cannot be resolved; is --exporter-url right?"
+        if isinstance(error, ConnectionResetError):
+            return self._hung_up()
+        return f"Nothing answers at {self.url}; is the exporter running, and --exporter-url right?"
 
-    def _no_tls(self, error: Exception) -> str:
-        reason = str(error)
-        if "CERTIFICATE_VERIFY_FAILED" not in reason:
+    def _broken_off(self, error: Exception) -> str:
+        """Why there is no answer on a connection."""
+        if isinstance(error, socket.timeout):
+            return self._too_late()
+        if isinstance(error, http.client.IncompleteRead):
+            return f"{self.url} hung up in the middle of its answer."
+        return self._no_tls(error) if isinstance(error, ssl.SSLError) else self._hung_up()
+
+    def _hung_up(self) -> str:
+        return f"{self.url} hung up without an answer in HTTP; is it an exporter, and does it want https://?"
+
+    def _no_tls(self, error: ssl.SSLError) -> str:
+        if not isinstance(error, ssl.SSLCertVerificationError):
             return f"{self.url} does not speak TLS as it should; is it http:// there?"
-        if "match" in reason:
+        if error.verify_code in _WRONG_NAME:
             return f"The certificate of {self.url} is for another name; ask by the name that it has."
         return f"The certificate of {self.url} is not trusted; give its authority in --ca-file."
 
@@ -313,8 +364,10 @@ class ExporterClient:
 
     def _refusal(self, answer: _Answer) -> Refused:
         try:
-            problem = msgspec.json.decode(answer.body, type=dict[str, Any])
-        except (msgspec.MsgspecError, RecursionError):
+            problem = documents.decode(answer.body)
+        except ValueError:
+            problem = None
+        if not isinstance(problem, dict):
             problem = {}
         detail = str(problem.get("detail") or problem.get("title") or "it did not say why")
         hint = ""
@@ -324,3 +377,20 @@ class ExporterClient:
         at = problem.get("at")
         message = f"The exporter refused with status {answer.status}: {detail}{hint}"
         return Refused(answer.status, message, at if isinstance(at, str) else None)
+
+
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    """Raises ``OSError`` when the file holds no certificates."""
+    context = ssl.create_default_context(cafile=ca_file)
+    # Python 3.13 would refuse what openssl makes of "req -x509", and others take it.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _has_something_to_say(kept: socket.socket | None) -> bool:
+    """Whether more came after the last answer: its end, as a rule."""
+    if kept is None:
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        return bool(select.select([kept], [], [], 0)[0])
+    return True

@@ -74,9 +74,9 @@ class Parser(argparse.ArgumentParser):
             "--log.format", choices=FORMATS, default="logfmt", help="of the log on stderr (default: logfmt)"
         )
 
-    def version_flag(self) -> None:
-        """Add ``--version``."""
-        text = f"patrolserver-exporter, version {__version__}, Python {platform.python_version()}"
+    def version_flag(self, distribution: str = "patrolserver-exporter") -> None:
+        """Add ``--version``, of what is installed."""
+        text = f"{distribution}, version {__version__}, Python {platform.python_version()}"
         self.add_argument("--version", action="version", version=text)
 
 

@@ -1,6 +1,7 @@
 """The gate's policy on the command line: flags and files in, the body's policy out.
 
-The flags are those of the fields of `Policy`; a field of a usual type needs its words in ``_HELP`` and nothing else.
+The flags are those of the fields of `Policy`, as an `Edition` of the command knows them; a field of a usual type needs
+its words in ``_HELP`` and nothing else.
 """
 
 from __future__ import annotations
@@ -8,37 +9,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
-from patrolserver_exporter.commands import flags
+from patrolserver_exporter.commands import documents, flags
 from patrolserver_exporter.config.duration import parse_duration
-from patrolserver_exporter.config.load import parse_waivers
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.gate.policy import (
-    AcceptedIssue,
-    Count,
-    Duration,
-    Grace,
-    KindLimits,
-    Policy,
-    Risk,
-    SeverityLimits,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from patrolserver_exporter.commands.flags import Parser
 
+FlagKind = Literal["count", "risk", "duration", "switch", "grace"]
+"""How a member of the policy is written."""
 BASELINE_VERSION = 2
 KEPT = ("fingerprint", "account", "server", "canonical_name", "kind", "severity", "risk")
 """Members of an issue that a baseline keeps, as the Ansible collection does, beside its exploits."""
 KEPT_OF_EXPLOITS = ("id", "cve", "title", "risk")
-WRITE_AGAIN = "Write it again: patrolserver-exporter gate SERVER… --write-baseline=FILE."
+_MAX_FINGERPRINT = 1024
 
 _HELP = {
     "max_by_severity.critical": "issues that are critical (default: 0)",
@@ -64,46 +54,88 @@ class BadPolicy(Exception):
     """A flag or file of the policy is wrong; the text says which, and how."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PolicyFlag:
     """A flag and the member of the policy that it sets."""
 
     flag: str
     member: str
     """As ``max_total`` or ``max_by_severity.high``."""
-    type: Any
-    """Of the member, without null."""
+    kind: FlagKind
 
 
-def policy_flags() -> Iterator[PolicyFlag]:
-    """A flag for each member of the policy; waivers come in a file."""
-    for name, hint in get_type_hints(Policy, include_extras=True).items():
-        if hint in (SeverityLimits, KindLimits):
-            for member, limit in get_type_hints(hint, include_extras=True).items():
-                yield PolicyFlag(f"--max-{member}", f"{name}.{member}", _without_null(limit))
-        elif name != "waivers":
-            yield PolicyFlag(f"--{name.replace('_', '-')}", name, _without_null(hint))
+@dataclass(frozen=True)
+class Edition:
+    """What the command of the package and the file for CI machines differ in."""
+
+    program: str
+    """How it is called, for messages."""
+    policy_flags: tuple[PolicyFlag, ...]
+    waivers: str
+    """In which form it takes them."""
+    read_waivers: Callable[[bytes, str], list[dict[str, Any]]]
+    """A file's content and its name in; raises `ConfigError`."""
+
+    @property
+    def distribution(self) -> str:
+        """The name under which it is installed."""
+        return self.program.partition(" ")[0]
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """Return those within a member of the policy, as ``critical`` to ``low`` within ``max_by_severity``."""
+        found = (one.member.partition(".") for one in self.policy_flags)
+        return tuple(inner for outer, _, inner in found if outer == name)
+
+    @property
+    def severities(self) -> tuple[str, ...]:
+        """All that there are, worst first."""
+        return self.members("max_by_severity")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All kinds of issues."""
+        return self.members("max_by_kind")
 
 
-def _without_null(hint: Any) -> Any:
-    inner = [one for one in get_args(hint) if one is not type(None)]
-    return inner[0] if type(None) in get_args(hint) else hint
+@dataclass(frozen=True)
+class KeptExploit:
+    """An exploit in a baseline."""
+
+    id: str | None = None
+    cve: str | None = None
+    title: str | None = None
+    risk: float | None = None
 
 
-def add_flags(parser: Parser) -> None:
+@dataclass(frozen=True)
+class KeptIssue:
+    """An issue in a baseline."""
+
+    fingerprint: str
+    kind: str
+    severity: str
+    risk: float | None = None
+    exploits: tuple[KeptExploit, ...] = ()
+    account: str | None = None
+    server: str | None = None
+    canonical_name: str | None = None
+
+
+def add_flags(parser: Parser, edition: Edition) -> None:
     """Add the flags of the policy. One that is not given has no value, so that it is not sent."""
     group = parser.add_argument_group("policy", "limits count over all servers that are asked for together")
     group.add_argument(
         "--policy", metavar="NAME", type=flags.text, help="of gate.policies of the exporter's configuration"
     )
-    for one in policy_flags():
+    for one in edition.policy_flags:
         text = _HELP[one.member]
-        if one.type is bool:
+        if one.kind == "switch":
             group.add_argument(one.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        elif one.type is Grace:
-            group.add_argument(one.flag, metavar="SEVERITY=DURATION", action="append", type=_grace, help=text)
+        elif one.kind == "grace":
+            read_grace = _grace_of(edition.severities)
+            group.add_argument(one.flag, metavar="SEVERITY=DURATION", action="append", type=read_grace, help=text)
         else:
-            metavar, read = _READ[one.type]
+            metavar, read = _READ[one.kind]
             group.add_argument(one.flag, metavar=metavar, type=read, help=text)
     group.add_argument(
         "--baseline", metavar="FILE", help="issues that do not count: a baseline, or an earlier report in JSON"
@@ -111,29 +143,29 @@ def add_flags(parser: Parser) -> None:
     group.add_argument(
         "--write-baseline", metavar="FILE", help="write all open issues of the servers as a baseline, unless in doubt"
     )
-    group.add_argument("--waivers", metavar="FILE", help="accepted issues, YAML or JSON, as in the configuration")
+    group.add_argument("--waivers", metavar="FILE", help=f"accepted issues, {edition.waivers}, as in the configuration")
 
 
-def policy_of(values: Mapping[str, Any]) -> dict[str, Any]:
+def policy_of(values: Mapping[str, Any], edition: Edition) -> dict[str, Any]:
     """The policy for the body; what is not given is left out. Raises `BadPolicy`."""
     policy: dict[str, Any] = {}
     if values["policy"] is not None:
         policy["policy"] = values["policy"]
-    for one in policy_flags():
+    for one in edition.policy_flags:
         value = values[one.flag.removeprefix("--")]
         if value is None:
             continue
         name, _, member = one.member.partition(".")
-        if one.type is Grace:
+        if one.kind == "grace":
             policy[name] = _graces(value)
         elif member:
             policy.setdefault(name, {})[member] = value
         else:
             policy[name] = value
     if values["baseline"] is not None:
-        policy["baseline"] = read_baseline(Path(values["baseline"]))
+        policy["baseline"] = read_baseline(Path(values["baseline"]), edition)
     if values["waivers"] is not None:
-        policy["waivers"] = _waivers(Path(values["waivers"]))
+        policy["waivers"] = _waivers(Path(values["waivers"]), edition)
     return policy
 
 
@@ -146,28 +178,37 @@ def _graces(given: Iterable[tuple[str, float]]) -> dict[str, float]:
     return graces
 
 
-def read_baseline(path: Path) -> list[dict[str, Any]]:
+def read_baseline(path: Path, edition: Edition) -> list[dict[str, Any]]:
     """Issues as they were accepted, of a baseline or of an earlier report. Raises `BadPolicy`."""
+    write_again = f"Write it again: {edition.program} SERVER… --write-baseline=FILE."
     try:
-        data = json.loads(_read("--baseline", path))
-    except (ValueError, RecursionError):
+        data = documents.decode(_read("--baseline", path))
+    except ValueError:
         raise BadPolicy(f"--baseline {path}: it is not JSON.") from None
     if isinstance(data, list) or (isinstance(data, dict) and data.get("version") == 1):
         message = "it does not tell how bad the issues were when they were accepted, so what got worse would pass"
-        raise BadPolicy(f"--baseline {path}: {message}. {WRITE_AGAIN}")
+        raise BadPolicy(f"--baseline {path}: {message}. {write_again}")
     issues: Any = None
     if isinstance(data, dict) and data.get("version") == BASELINE_VERSION:
         issues = data.get("issues")
     elif isinstance(data, dict) and "verdict" in data and isinstance(data.get("violations"), list):
         issues = [issue for limit in data["violations"] for issue in _issues(limit)]
     try:
-        found = {issue.fingerprint: issue for issue in msgspec.convert(_kept_of(issues), tuple[AcceptedIssue, ...])}
-    except (msgspec.ValidationError, TypeError, AttributeError):
+        found = {issue.fingerprint: issue for issue in (_accepted(one, edition) for one in _kept_of(issues))}
+    except (documents.Misfit, TypeError, AttributeError):
         raise BadPolicy(
             f"--baseline {path}: it is neither a baseline of version {BASELINE_VERSION} nor a report of this command "
-            f"in JSON. {WRITE_AGAIN}"
+            f"in JSON. {write_again}"
         ) from None
-    return [msgspec.to_builtins(found[fingerprint]) for fingerprint in sorted(found)]
+    return [asdict(found[fingerprint]) for fingerprint in sorted(found)]
+
+
+def _accepted(kept: dict[str, Any], edition: Edition) -> KeptIssue:
+    issue = documents.read(KeptIssue, kept)
+    sound = 0 < len(issue.fingerprint) <= _MAX_FINGERPRINT
+    if not sound or issue.kind not in edition.kinds or issue.severity not in edition.severities:
+        raise documents.Misfit("an issue of a fingerprint, kind or severity that there is not")
+    return issue
 
 
 def _issues(limit: Any) -> list[Any]:
@@ -192,12 +233,11 @@ def baseline_of(issues: Iterable[Mapping[str, Any]]) -> str:
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
-def _waivers(path: Path) -> list[dict[str, Any]]:
+def _waivers(path: Path, edition: Edition) -> list[dict[str, Any]]:
     try:
-        waivers = parse_waivers(_read("--waivers", path), source=str(path))
+        return edition.read_waivers(_read("--waivers", path), str(path))
     except ConfigError as error:
         raise BadPolicy(f"--waivers: {error}") from None
-    return [msgspec.to_builtins(waiver) for waiver in waivers]
 
 
 def _read(flag: str, path: Path) -> bytes:
@@ -224,18 +264,20 @@ def _duration(text: str) -> float:
 _duration.__name__ = "duration such as 30m or 24h"
 
 
-def _grace(text: str) -> tuple[str, float]:
-    severity, _, duration = text.partition("=")
-    if severity not in Grace.__struct_fields__:
-        raise ValueError
-    return severity, parse_duration(duration)
+def _grace_of(severities: Sequence[str]) -> Callable[[str], tuple[str, float]]:
+    def read(text: str) -> tuple[str, float]:
+        severity, _, duration = text.partition("=")
+        if severity not in severities:
+            raise ValueError
+        return severity, parse_duration(duration)
+
+    read.__name__ = "severity and duration, such as high=7d"
+    return read
 
 
-_grace.__name__ = "severity and duration, such as high=7d"
-
-_READ: dict[Any, tuple[str, Callable[[str], object]]] = {
-    Count: ("N", flags.count),
-    Risk: ("RISK", _risk),
-    Duration: ("DURATION", _duration),
+_READ: dict[str, tuple[str, Callable[[str], object]]] = {
+    "count": ("N", flags.count),
+    "risk": ("RISK", _risk),
+    "duration": ("DURATION", _duration),
 }
-"""How the usual types of a member are written, and read."""
+"""How the usual kinds of a member are written, and read."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-import msgspec
-
 from patrolserver_exporter import __version__
-from patrolserver_exporter.gate.doubts import spoken
+from patrolserver_exporter.commands import documents
+from patrolserver_exporter.gate.telling import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 PASS, FAIL, UNKNOWN = "pass", "fail", "unknown"
 
 
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Reason:
     """One thing that led to the verdict, or is worth knowing."""
 
     code: str
@@ -30,14 +31,16 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     server: str | None = None
 
 
-class IssueWaiver(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class IssueWaiver:
     """The waiver that covers an issue."""
 
     until: str
     reason: str
 
 
-class Issue(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Issue:
     """An issue."""
 
     fingerprint: str
@@ -63,7 +66,8 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
         return f"{software}{where} is {self.kind}{risk}{update}"
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Counts:
     """Open issues."""
 
     critical: int = 0
@@ -76,10 +80,11 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     unfixable: int = 0
 
 
-class ServersByVerdict(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class ServersByVerdict:
     """All servers that were judged, listed or not."""
 
-    passing: int = msgspec.field(name="pass")
+    passing: int = field(metadata={"name": "pass"})
     fail: int
     unknown: int
 
@@ -89,7 +94,8 @@ class ServersByVerdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.passing + self.fail + self.unknown
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Server:
     """One server's part."""
 
     name: str
@@ -101,7 +107,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[Reason, ...] = ()
 
 
-class Violation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Violation:
     """A limit that is exceeded."""
 
     limit: str
@@ -110,7 +117,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     issues: tuple[Issue, ...] = ()
 
 
-class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Waiver:
     """A waiver."""
 
     server: str
@@ -119,7 +127,8 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class Reply:
     """The verdict. What a list leaves out is counted in its ``…_not_listed``."""
 
     verdict: str
@@ -158,8 +167,8 @@ class NoVerdict(Exception):
 def read(data: Any) -> Reply:
     """The answer; raises `NoVerdict` when it is not one, or contradicts itself."""
     try:
-        reply = msgspec.convert(data, Reply)
-    except msgspec.ValidationError as error:
+        reply = documents.read(Reply, data)
+    except documents.Misfit as error:
         raise NoVerdict(f"The exporter's answer holds no verdict ({error}).") from None
     if reply.verdict not in {PASS, FAIL, UNKNOWN} or reply.passed is not (reply.verdict == PASS):
         raise NoVerdict("The exporter's answer contradicts itself on whether the gate passed.")
@@ -221,15 +230,16 @@ _WORST_FIRST = (FAIL, UNKNOWN, PASS)
 _SEVERITIES = ("critical", "high", "medium", "low")
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class _Section:
     """A part of the table."""
 
     title: str
     lines: list[str]
-    more: int = 0
-    """How many lines the answer itself leaves out."""
     rest: str
     """What the lines that are left out are."""
+    more: int = 0
+    """How many lines the answer itself leaves out."""
     kept_when_short: bool = True
 
 
@@ -261,14 +271,13 @@ def _short(reply: Reply, sections: Sequence[_Section]) -> list[str]:
     # The verdict, a blank line, the title and what is left out of each, and at the end what is left out at all.
     room = MAX_LINES - 1 - 3 * len(kept) - 2
     shown = [0] * len(kept)
-    while room and any(count < len(one.lines) for count, one in zip(shown, kept, strict=True)):
+    while room and any(count < len(one.lines) for count, one in zip(shown, kept)):
         for place, one in enumerate(kept):
             if room and shown[place] < len(one.lines):
                 shown[place] += 1
                 room -= 1
     cut = [
-        msgspec.structs.replace(one, lines=one.lines[:count], more=one.more + len(one.lines) - count)
-        for count, one in zip(shown, kept, strict=True)
+        replace(one, lines=one.lines[:count], more=one.more + len(one.lines) - count) for count, one in zip(shown, kept)
     ]
     also = f"also {', '.join(left_out)}; " if left_out else ""
     return [*_lines(reply, cut), "", f"{also}--detail=all shows everything"]
@@ -348,7 +357,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows in columns that are as wide as they need to be; the first row is the head."""
     clean = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in clean) for column in range(len(clean[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in clean]
 
 
 _SUITE = "patrolserver gate"

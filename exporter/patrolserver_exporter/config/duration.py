@@ -24,7 +24,7 @@ def parse_duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if not text or match is None:
         raise Unfit("needs a duration such as 500ms, 30s, 15m, 1h30m or 90d: whole numbers, the largest unit first")
-    milliseconds = sum(int(number) * unit for number, unit in zip(match.groups("0"), _UNITS_MS.values(), strict=True))
+    milliseconds = sum(int(number) * unit for number, unit in zip(match.groups("0"), _UNITS_MS.values()))
     if milliseconds > 100 * _UNITS_MS["y"]:
         raise Unfit("needs a duration of at most 100y")
     return milliseconds / 1000

@@ -10,7 +10,7 @@ class Unfit(ValueError):
     """A value does not fit. The message says what fits and does not repeat the value; the reader adds the place."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mistake:
     """One thing that is wrong. Lines and columns count from 1; ``key`` is a path such as ``accounts[0].key``."""
 

@@ -8,12 +8,13 @@ import re
 import stat
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Never, Self, final
+from typing import TYPE_CHECKING, final
 
 from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit, refuse_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Never, Self
 
 MAX_VALUE_BYTES = 65_536
 

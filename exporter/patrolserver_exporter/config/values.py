@@ -10,7 +10,7 @@ import datetime as dt
 import importlib.util
 import ipaddress
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, Union
 from urllib.parse import urlsplit
 
 from patrolserver_exporter.config.duration import format_duration, parse_duration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 T = TypeVar("T")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 MAX_NAME = 64
 MAX_NUMBER = 1_000_000_000

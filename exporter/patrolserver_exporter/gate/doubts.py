@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.gate.telling import spoken
 from patrolserver_exporter.gate.verdict import Reason, ReasonCode
 from patrolserver_exporter.issues.model import STATES, State
 
@@ -192,17 +193,3 @@ def _notes(evidence: ServerEvidence) -> Iterator[_Doubt]:
             ReasonCode.ACCOUNT_UNREACHABLE,
             f"the last call for the server list of account {evidence.account} failed; see the log for the cause.",
         )
-
-
-def spoken(seconds: float) -> str:
-    """A duration for people, in its two largest units."""
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    rest = seconds
-    if not 0 <= rest < 10**12:
-        return f"{seconds} s"
-    parts = []
-    for unit, size in units:
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{int(count)} {unit}")
-    return " ".join(parts[:2]) or "0 s"

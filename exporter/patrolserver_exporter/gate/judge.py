@@ -15,9 +15,8 @@ from msgspec.structs import replace
 from patrolserver_exporter.gate.doubts import CLOCK_TOLERANCE, doubt_of_unknown, doubts
 from patrolserver_exporter.gate.evidence import Evidence, ServerEvidence, UnknownServer
 from patrolserver_exporter.gate.policy import Limit, limits_of
+from patrolserver_exporter.gate.telling import LISTED_WHOLE, MAX_LISTED
 from patrolserver_exporter.gate.verdict import (
-    LISTED_WHOLE,
-    MAX_LISTED,
     Breach,
     Counts,
     Detail,

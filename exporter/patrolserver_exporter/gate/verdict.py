@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from patrolserver_exporter.gate import telling
 from patrolserver_exporter.issues.classify import severity_of
 from patrolserver_exporter.issues.model import SEVERITIES, Issue, IssueExploit, Kind, Severity, Waiver
 from patrolserver_exporter.issues.waive import uncovered
@@ -129,18 +130,11 @@ class JudgedIssue(msgspec.Struct, frozen=True, kw_only=True):
     """Names in the policy, as ``max_by_severity.high``."""
 
 
-LISTED_WHOLE = 500
-"""Servers up to which everything is listed unless it is asked for otherwise."""
-MAX_LISTED = 1_000
-"""Entries of a list of problems."""
-
-
 class Detail(StrEnum):
     """What an answer lists."""
 
-    PROBLEMS = "problems"
-    """What does not pass, the worst first, up to 1,000 of each list."""
-    ALL = "all"
+    PROBLEMS = telling.PROBLEMS
+    ALL = telling.ALL
 
 
 class Omitted(msgspec.Struct, frozen=True, kw_only=True):

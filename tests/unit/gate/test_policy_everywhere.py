@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -15,8 +16,14 @@ import pytest
 import yaml
 from tests.harness.reference import reference
 
-from patrolserver_exporter.commands.gate import parser
-from patrolserver_exporter.commands.gate_policy import KEPT, KEPT_OF_EXPLOITS, baseline_of, policy_flags
+from patrolserver_exporter.commands.gate import EDITION, parser, policy_flags
+from patrolserver_exporter.commands.gate_policy import (
+    KEPT,
+    KEPT_OF_EXPLOITS,
+    KeptExploit,
+    KeptIssue,
+    baseline_of,
+)
 from patrolserver_exporter.gate.policy import (
     LOOSENING,
     AcceptedExploit,
@@ -180,6 +187,9 @@ def test_the_command_and_the_collection_write_the_same_baseline(collection: Any)
     assert [exploit.id for issue in accepted for exploit in issue.exploits] == ["1"]
     assert set(KEPT) | {"exploits"} == set(AcceptedIssue.__struct_fields__)
     assert set(KEPT_OF_EXPLOITS) == set(AcceptedExploit.__struct_fields__)
+    for kept, type_ in ((KeptIssue, AcceptedIssue), (KeptExploit, AcceptedExploit)):
+        assert [one.name for one in dataclasses.fields(kept)] == list(type_.__struct_fields__)
+    assert (EDITION.severities, EDITION.kinds) == (tuple(Severity), tuple(Kind))
 
 
 def test_the_pages_know_each_reason_and_no_other(collection: Any) -> None:
