@@ -218,6 +218,36 @@ def taking_turns(*answers: bytes) -> Iterator[tuple[str, list[float]]]:
             thread.join()
 
 
+def test_a_connection_that_was_closed_meanwhile_is_opened_again() -> None:
+    """An exporter that restarts between two questions is no failure."""
+    with taking_turns(GRANTED.replace(b"connection: close\r\n", b"")) as (url, moments):
+        asking = client(url)
+        for _ in range(5):
+            assert asking.get("/status") == {"accounts": []}
+    assert len(moments) == 5
+
+
+def test_a_connection_is_kept_for_the_next_question() -> None:
+    """A list of many pages takes one."""
+    asked: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as client:
+            while question := client.recv(65536):
+                asked.append(question)
+                client.sendall(GRANTED.replace(b"connection: close\r\n", b""))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        asking = client(f"http://127.0.0.1:{listener.getsockname()[1]}/prefix/")
+        for _ in range(3):
+            asking.get("/status", [("a", "b c")])
+        del asking
+        thread.join(30)
+    assert [one.partition(b"\r\n")[0] for one in asked] == [b"GET /prefix//api/v1/status?a=b+c HTTP/1.1"] * 3
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_one_that_is_too_busy_is_asked_again_when_it_says(status: int) -> None:
     """After the seconds of Retry-After, as often as it takes."""

@@ -134,6 +134,14 @@ def _token(file: str | None, environ: Mapping[str, str]) -> Secret | None:
 
 
 @dataclass(frozen=True)
+class _Request:
+    method: str
+    target: str
+    data: bytes | None
+    headers: dict[str, str | bytes]
+
+
+@dataclass(frozen=True)
 class _Answer:
     status: int
     media_type: str
@@ -273,18 +281,28 @@ class ExporterClient:
             headers["content-type"] = "application/json"
             data = json.dumps(body, allow_nan=False).encode()
         target = f"{quote(self._parts.path, _IN_PATHS)}/api/v1{path}" + (f"?{urlencode(query)}" if query else "")
-        connection = self._connection(end)
+        request = _Request(method, target, data, headers)
+        # What a kept connection lost may have arrived, and must not be done twice.
+        kept = None if method == "DELETE" else self._still_open(end)
+        try:
+            if kept is not None:
+                # The exporter may have closed it at this moment, which tells nothing.
+                with contextlib.suppress(ConnectionError):
+                    return self._exchange(kept, request, end)
+            return self._exchange(self._connected(end), request, end)
+        except (OSError, http.client.HTTPException) as error:
+            raise ExporterError(self._broken_off(error)) from None
+
+    def _exchange(self, connection: http.client.HTTPConnection, request: _Request, end: float) -> _Answer:
+        """Ask on this connection, and keep it if it stays open."""
         try:
             # An exporter that does not want so much hangs up, but says why before.
             with contextlib.suppress(BrokenPipeError):
-                connection.request(method, target, data, headers)
+                connection.request(request.method, request.target, request.data, request.headers)
             with connection.getresponse() as response:
                 media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 retry_after = response.headers.get("retry-after", "")
                 answer = _Answer(response.status, media_type, self._read(response, end), retry_after)
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise ExporterError(self._broken_off(error)) from None
         except BaseException:
             connection.close()
             raise
@@ -294,15 +312,20 @@ class ExporterClient:
             self._kept = connection
         return answer
 
-    def _connection(self, end: float) -> http.client.HTTPConnection:
-        """The one that was kept, unless the exporter has closed it, or a new one. Raises `ExporterError`."""
-        left = max(end - time.monotonic(), _SHORTEST)
+    def _still_open(self, end: float) -> http.client.HTTPConnection | None:
+        """The connection that was kept, unless the exporter has closed it."""
         kept, self._kept = self._kept, None
-        if kept is not None and not _has_something_to_say(kept.sock):
-            kept.sock.settimeout(left)
-            return kept
-        if kept is not None:
+        if kept is None or kept.sock is None:
+            return None
+        if _has_something_to_say(kept.sock):
             kept.close()
+            return None
+        kept.sock.settimeout(max(end - time.monotonic(), _SHORTEST))
+        return kept
+
+    def _connected(self, end: float) -> http.client.HTTPConnection:
+        """Return a new connection. Raises `ExporterError`."""
+        left = max(end - time.monotonic(), _SHORTEST)
         host, port = self._parts.hostname or "", self._parts.port
         connection = (
             http.client.HTTPConnection(host, port, timeout=left)
@@ -387,10 +410,8 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _has_something_to_say(kept: socket.socket | None) -> bool:
+def _has_something_to_say(kept: socket.socket) -> bool:
     """Whether more came after the last answer: its end, as a rule."""
-    if kept is None:
-        return True
     with contextlib.suppress(OSError, ValueError):
         return bool(select.select([kept], [], [], 0)[0])
     return True
