@@ -64,7 +64,7 @@ docs: $(READY) ## Build the documentation as a site into build/docs, every warni
 lock: $(READY) ## Resolve the lock again
 	@scripts/lock
 
-dist: $(READY) ## Build what is given out into dist/: wheel, source, Debian package, manual, collection, bill of materials, sums
+dist: $(READY) ## Build what is given out into dist/: wheel, source, Debian package, gate, manual, collection, bill of materials, sums
 	@scripts/dist
 
 audit: $(READY) ## Ask whether vulnerabilities of the libraries are known; needs the network

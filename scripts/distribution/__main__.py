@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from scripts.distribution import debian, manual
+from scripts.distribution import debian, gate_file, manual
 from scripts.distribution.archives import normalise_tarball, write_sums
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ def _debian_package(output: Path, epoch: int) -> None:
         sys.stderr.write("dist: no Debian package: dpkg-deb is not installed here\n")
         return
     debian.build(next(output.glob("*.whl")), output, epoch)
+
+
+def _gate_file(output: Path, epoch: int) -> None:
+    gate_file.build(output, epoch)
 
 
 def _manual(output: Path, epoch: int) -> None:
@@ -81,6 +85,7 @@ def _bill_of_materials(output: Path, epoch: int) -> None:
 
 PARTS: Final[dict[str, Callable[[Path, int], None]]] = {
     "python": _python_packages,
+    "gate": _gate_file,
     "manual": _manual,
     "debian": _debian_package,
     "collection": _collection,

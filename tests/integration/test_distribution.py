@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]
 EPOCH = 1_790_000_000
 NAME = "patrolserver-exporter"
+GATE = "patrolserver-gate"
 
 
 def build(folder: Path, *parts: str, umask: int = 0o022) -> dict[str, str]:
@@ -63,7 +64,8 @@ def test_a_second_build_gives_the_same_bytes(dist: Path, tmp_path: Path) -> None
     first = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in dist.iterdir()}
     first.pop("SHA256SUMS")
     assert again == first
-    assert {name.partition(".")[2].rpartition(".")[2] for name in first} == {"whl", "gz", "deb", "json"}
+    assert {name.partition(".")[2].rpartition(".")[2] for name in first} == {"whl", "gz", "deb", "json", ""}
+    assert GATE in first
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
@@ -109,6 +111,16 @@ def test_the_source_makes_the_same_wheel(dist: Path, tmp_path: Path) -> None:
         zipfile.ZipFile(next((tmp_path / "built").iterdir())) as its,
     ):
         assert {one.filename: one.CRC for one in ours.infolist()} == {one.filename: one.CRC for one in its.infolist()}
+
+
+def test_the_gate_as_one_file_is_the_same_wherever_it_is_built(tmp_path: Path) -> None:
+    """In the sums, and executable whatever the umask."""
+    for name, umask in (("first", 0o022), ("second", 0o077)):
+        build(tmp_path / name, "gate", umask=umask)
+    first, second = tmp_path / "first" / GATE, tmp_path / "second" / GATE
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_mode == second.stat().st_mode == 0o100755
+    assert f"{hashlib.sha256(first.read_bytes()).hexdigest()}  {GATE}\n" in (first.parent / "SHA256SUMS").read_text()
 
 
 def test_the_bill_of_materials_names_every_library(dist: Path) -> None:

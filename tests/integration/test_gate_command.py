@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.harness.api import ServedApi
+    from tests.harness.gate_editions import GateEdition, Ran
 
     from patrolserver_exporter.store import Unit
 
@@ -76,6 +77,13 @@ def api(tmp_path: Path) -> Iterator[ServedApi]:
     with serving_api(f"sqlite:///{tmp_path / 'state.db'}") as served:
         served.store.run(fill)
         yield served
+
+
+@pytest.fixture
+def gate(edition: GateEdition, api: ServedApi, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Runs each edition of the gate on the API, with a token that may do everything."""
+    monkeypatch.setenv("PATROLSERVER_EXPORTER_TOKEN", OPERATOR_TOKEN)
+    return lambda *arguments: edition(*arguments, f"--exporter-url={api.url}")
 
 
 @pytest.fixture
@@ -114,11 +122,9 @@ def run(
         ([DB, "--account=main"], 0),
     ],
 )
-def test_the_exit_code_is_the_verdict(
-    run: Callable[..., tuple[int, str, str]], arguments: list[str], code: int
-) -> None:
+def test_the_exit_code_is_the_verdict(gate: Callable[..., Ran], arguments: list[str], code: int) -> None:
     """0 pass, 1 fail, 4 unknown, and each flag of the policy counts."""
-    assert run("gate", *arguments)[0] == code
+    assert gate(*arguments)[0] == code
 
 
 @pytest.mark.parametrize(
@@ -141,49 +147,43 @@ def test_the_exit_code_is_the_verdict(
         [WEB, "--exporter-url=http://user:canary-password@127.0.0.1"],
     ],
 )
-def test_a_bad_flag_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_flag_ends_with_2(edition: GateEdition, arguments: list[str]) -> None:
     """What cannot be meant is told on standard error, and no secret is repeated."""
-    with pytest.raises(SystemExit) as ended:
-        main(["gate", *arguments])
-    assert ended.value.code == 2
-    captured = capsys.readouterr()
-    assert "error:" in captured.err
-    assert "canary" not in captured.err
+    code, _, told = edition(*arguments)
+    assert code == 2
+    assert "error:" in told
+    assert "canary" not in told
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[1]", "{}", '{"version": 3, "issues": []}', '{"version": 2, "issues": [{}]}']
 )
-def test_a_broken_baseline_is_never_an_empty_one(tmp_path: Path, text: str) -> None:
+def test_a_broken_baseline_is_never_an_empty_one(edition: GateEdition, tmp_path: Path, text: str) -> None:
     """It ends with 2, because an empty one would let known issues through as new, or new ones as known."""
     file = tmp_path / "baseline.json"
     file.write_text(text)
-    with pytest.raises(SystemExit) as ended:
-        main(["gate", WEB, f"--baseline={file}"])
-    assert ended.value.code == 2
+    assert edition(WEB, f"--baseline={file}").code == 2
 
 
 def test_a_baseline_lets_known_issues_pass_and_new_ones_not(
-    run: Callable[..., tuple[int, str, str]], api: ServedApi, tmp_path: Path
+    gate: Callable[..., Ran], api: ServedApi, tmp_path: Path
 ) -> None:
     """Written once, it covers what was there; what comes later counts. An earlier report will do, too."""
     baseline = tmp_path / "baseline.json"
-    code, report, _ = run("gate", WEB, f"--write-baseline={baseline}", "--format=json")
+    code, report, _ = gate(WEB, f"--write-baseline={baseline}", "--format=json")
     assert code == 1
     assert [one["fingerprint"] for one in json.loads(baseline.read_text())["issues"]] == ["a" * 16, "b" * 16]
     (tmp_path / "report.json").write_text(report)
     for name in ("baseline.json", "report.json"):
-        assert run("gate", WEB, f"--baseline={tmp_path / name}")[0] == 0
+        assert gate(WEB, f"--baseline={tmp_path / name}")[0] == 0
     new = issue("bash", Kind.EXPLOITABLE, risk=9.9, severity=Severity.CRITICAL, fingerprint="c" * 16)
     now = SystemClock().now()
     api.store.run(lambda unit: put_server(unit, 1, WEB, issues=[new], polled_at=now))
-    code, report, _ = run("gate", WEB, f"--baseline={baseline}", "--format=json")
+    code, report, _ = gate(WEB, f"--baseline={baseline}", "--format=json")
     assert (code, [one["fingerprint"] for one in json.loads(report)["violations"][0]["issues"]]) == (1, ["c" * 16])
 
 
-def test_a_baseline_covers_an_issue_as_it_was(
-    run: Callable[..., tuple[int, str, str]], api: ServedApi, tmp_path: Path
-) -> None:
+def test_a_baseline_covers_an_issue_as_it_was(gate: Callable[..., Ran], api: ServedApi, tmp_path: Path) -> None:
     """It has the exploits that were known; one more counts, and the same ones at a lower risk do not."""
 
     def known(*exploits: IssueExploit) -> None:
@@ -198,53 +198,52 @@ def test_a_baseline_covers_an_issue_as_it_was(
     second = IssueExploit(id="EDB-2", cve="CVE-2026-0002", title="Second", risk=9.0, first_seen=2.0)
     known(first)
     baseline = tmp_path / "baseline.json"
-    assert run("gate", "app", f"--write-baseline={baseline}")[0] == 1
+    assert gate("app", f"--write-baseline={baseline}")[0] == 1
     (kept,) = json.loads(baseline.read_text())["issues"]
     assert kept["exploits"] == [{"id": "EDB-1", "cve": "CVE-2026-0001", "title": "First", "risk": 9.1}]
-    assert run("gate", "app", f"--baseline={baseline}")[0] == 0
+    assert gate("app", f"--baseline={baseline}")[0] == 0
     known(first, second)
-    assert run("gate", "app", f"--baseline={baseline}")[0] == 1
+    assert gate("app", f"--baseline={baseline}")[0] == 1
     known(msgspec.structs.replace(first, risk=9.0))
-    assert run("gate", "app", f"--baseline={baseline}")[0] == 0
+    assert gate("app", f"--baseline={baseline}")[0] == 0
 
 
 @pytest.mark.parametrize(
     "text", ['["aaaaaaaaaaaaaaaa"]', '{"version": 1, "issues": [{"fingerprint": "aaaaaaaaaaaaaaaa"}]}']
 )
 def test_a_baseline_that_does_not_tell_how_bad_it_was_is_refused(
-    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+    edition: GateEdition, tmp_path: Path, text: str
 ) -> None:
     """With it, what became worse would pass; the error names the command that writes a new one."""
     file = tmp_path / "baseline.json"
     file.write_text(text)
-    with pytest.raises(SystemExit) as ended:
-        main(["gate", WEB, f"--baseline={file}"])
-    assert ended.value.code == 2
-    assert "--write-baseline=FILE" in capsys.readouterr().err
+    code, _, told = edition(WEB, f"--baseline={file}")
+    assert code == 2
+    assert "--write-baseline=FILE" in told
 
 
-def test_no_baseline_is_written_from_doubtful_data(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_no_baseline_is_written_from_doubtful_data(gate: Callable[..., Ran], tmp_path: Path) -> None:
     """While the verdict is unknown nothing is written, and the command says so."""
-    code, _, told = run("gate", DB, "nosuch", f"--write-baseline={tmp_path / 'baseline.json'}")
+    code, _, told = gate(DB, "nosuch", f"--write-baseline={tmp_path / 'baseline.json'}")
     assert code == 4
     assert "was not written" in told
     assert not list(tmp_path.glob("baseline*"))
 
 
-def test_the_table_says_why(run: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_table_says_why(gate: Callable[..., Ran]) -> None:
     """The verdict first, then the reasons, each server, and the issues over a limit."""
-    _, table, _ = run("gate", WEB, DB, "nosuch")
+    _, table, _ = gate(WEB, DB, "nosuch")
     assert table.startswith("gate: fail\n")
     for said in ("max_by_severity.critical allows 0", "nosuch: no such server", "openssl", "risk 9.8", "a" * 16):
         assert said.lower() in table.lower()
 
 
-def test_the_report_goes_to_a_file(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_the_report_goes_to_a_file(gate: Callable[..., Ran], tmp_path: Path) -> None:
     """Whole, and nothing on standard output, unless the file is called ``-``."""
     file = tmp_path / "gate.json"
-    assert run("gate", DB, "--format=json", f"--output={file}")[:2] == (0, "")
+    assert gate(DB, "--format=json", f"--output={file}")[:2] == (0, "")
     assert json.loads(file.read_text())["passed"] is True
-    code, shown, _ = run("gate", DB, "--output=-")
+    code, shown, _ = gate(DB, "--output=-")
     assert (code, shown[:10]) == (0, "gate: pass")
 
 
@@ -252,19 +251,24 @@ def test_the_report_goes_to_a_file(run: Callable[..., tuple[int, str, str]], tmp
 @pytest.mark.parametrize("flag", ["--output", "--write-baseline"])
 @pytest.mark.parametrize(("servers", "code"), [([DB], 1), ([WEB], 1), ([DB, "nosuch"], 4)])
 def test_a_file_that_was_asked_for_and_not_written_turns_a_pass_into_1(
-    run: Callable[..., tuple[int, str, str]], tmp_path: Path, flag: str, servers: list[str], code: int
+    gate: Callable[..., Ran], tmp_path: Path, flag: str, servers: list[str], code: int
 ) -> None:
     """Other verdicts keep their code, and it is told."""
     for file in ("/dev/full", str(tmp_path / "nosuch" / "file")):
-        ended, _, told = run("gate", *servers, f"{flag}={file}")
+        ended, _, told = gate(*servers, f"{flag}={file}")
         assert ended == code
         assert "not written" in told or "could not be written" in told
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 
 
-def command(api: ServedApi, *arguments: str, shell: str = '"$@"', **options: Any) -> subprocess.CompletedProcess[str]:
+GATE, INBOX = ([sys.executable, "-m", "patrolserver_exporter", name] for name in ("gate", "inbox"))
+
+
+def command(
+    api: ServedApi, program: list[str], *arguments: str, shell: str = '"$@"', **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run the command as a shell does."""
-    program = [sys.executable, "-m", "patrolserver_exporter", *arguments, f"--exporter-url={api.url}"]
+    program = [*program, *arguments, f"--exporter-url={api.url}"]
     return subprocess.run(
         ["bash", "-c", shell, "bash", *program], capture_output=True, text=True, timeout=60, check=False, **options
     )
@@ -283,9 +287,11 @@ STATUS = "; exit ${PIPESTATUS[0]}"
         (["nosuch"], 4, '"$@" >&-'),
     ],
 )
-def test_standard_output_never_changes_the_verdict(api: ServedApi, servers: list[str], code: int, shell: str) -> None:
+def test_standard_output_never_changes_the_verdict(
+    edition: GateEdition, api: ServedApi, servers: list[str], code: int, shell: str
+) -> None:
     """The reader may stop early; there is no traceback, and the exit code is the verdict's."""
-    ended = command(api, "gate", *servers, "--format=json", shell=shell)
+    ended = command(api, edition.program, *servers, "--format=json", shell=shell)
     assert (ended.returncode, ended.stderr) == (code, "")
 
 
@@ -294,7 +300,7 @@ def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
     """``inbox list | head`` ends well, and so does ``inbox --help | head``."""
     environ = os.environ | {"PATROLSERVER_EXPORTER_TOKEN": OPERATOR_TOKEN}
     for arguments in (["list"], ["--help"]):
-        ended = command(api, "inbox", *arguments, shell='"$@" | true' + STATUS, env=environ)
+        ended = command(api, INBOX, *arguments, shell='"$@" | true' + STATUS, env=environ)
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -302,7 +308,7 @@ def test_inbox_does_not_mind_a_closed_pipe_either(api: ServedApi) -> None:
 def test_an_ascii_terminal_gets_what_it_can_show(api: ServedApi) -> None:
     """What it cannot is replaced."""
     environ = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
-    ended = command(api, "gate", "nosuch", DB, env=environ)
+    ended = command(api, GATE, "nosuch", DB, env=environ)
     assert (ended.returncode, ended.stderr) == (4, "")
     assert "nosuch" in ended.stdout
 
@@ -334,11 +340,20 @@ def silent() -> Iterator[tuple[str, threading.Event]]:
 
 
 @pytest.mark.promise("outputs")
-@pytest.mark.parametrize(("arguments", "code"), [(["gate", DB], 4), (["inbox", "list"], 1)])
-def test_ctrl_c_ends_without_a_traceback(arguments: list[str], code: int) -> None:
+def test_ctrl_c_ends_the_gate_without_a_traceback(edition: GateEdition) -> None:
     """A gate that was not answered is unknown."""
+    interrupt([*edition.program, DB], 4)
+
+
+@pytest.mark.promise("outputs")
+def test_ctrl_c_ends_inbox_without_a_traceback() -> None:
+    """It did not do what it was asked for."""
+    interrupt([*INBOX, "list"], 1)
+
+
+def interrupt(command: list[str], code: int) -> None:
     with silent() as (url, asked):
-        program = [sys.executable, "-m", "patrolserver_exporter", *arguments, f"--exporter-url={url}"]
+        program = [*command, f"--exporter-url={url}"]
         with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert asked.wait(30)
             process.send_signal(signal.SIGINT)
@@ -358,23 +373,19 @@ def test_a_late_ctrl_c_does_not_change_the_exit_code() -> None:
 
 
 @pytest.mark.promise("outputs")
-def test_dev_stdout_is_standard_output(api: ServedApi, tmp_path: Path) -> None:
+def test_dev_stdout_is_standard_output(edition: GateEdition, api: ServedApi, tmp_path: Path) -> None:
     """What the shell sent there before stays, and what it sends there later follows."""
     file = tmp_path / "all"
     shell = f'{{ echo before; "$@" --output=/dev/stdout; echo after; }} > {file}'
-    assert command(api, "gate", DB, shell=shell).returncode == 0
+    assert command(api, edition.program, DB, shell=shell).returncode == 0
     lines = file.read_text().splitlines()
     assert (lines[0], lines[1], lines[-1]) == ("before", "gate: pass", "after")
 
 
-def test_two_things_do_not_share_standard_output(tmp_path: Path) -> None:
+def test_two_things_do_not_share_standard_output(edition: GateEdition) -> None:
     """A baseline in the middle of a report would be neither."""
-    with pytest.raises(SystemExit) as ended:
-        main(["gate", DB, "--write-baseline=-"])
-    assert ended.value.code == 2
-    with pytest.raises(SystemExit) as ended:
-        main(["gate", DB, "--write-baseline=/dev/stdout", "--output=-"])
-    assert ended.value.code == 2
+    assert edition(DB, "--write-baseline=-").code == 2
+    assert edition(DB, "--write-baseline=/dev/stdout", "--output=-").code == 2
 
 
 def test_two_things_do_not_share_a_file(tmp_path: Path) -> None:
@@ -392,13 +403,13 @@ def strict(**policy: Any) -> Gate:
     return Gate(policies={"strict": NamedPolicy(**policy), "other": NamedPolicy()}, default_policy="strict")
 
 
-def asked_of(settings: Gate, tmp_path: Path, *arguments: str) -> int:
+def asked_of(settings: Gate, edition: GateEdition, tmp_path: Path, *arguments: str) -> Ran:
     with serving_api(f"sqlite:///{tmp_path / 'state.db'}", gate=settings) as served:
         served.store.run(fill)
-        return main(["gate", *arguments, f"--exporter-url={served.url}"])
+        return edition(*arguments, f"--exporter-url={served.url}")
 
 
-def test_a_flag_that_is_not_given_changes_no_named_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_that_is_not_given_changes_no_named_policy(edition: GateEdition, tmp_path: Path) -> None:
     """The policy of the configuration holds as it is, with every member that loosens."""
     loose = strict(
         max_by_severity=SeverityLimits(critical=5),
@@ -407,8 +418,8 @@ def test_a_flag_that_is_not_given_changes_no_named_policy(tmp_path: Path, capsys
         allow_empty=True,
         max_unknown_software=3,
     )
-    assert asked_of(loose, tmp_path, WEB, "--format=json") == 0
-    assert json.loads(capsys.readouterr().out)["policy"] == "strict"
+    code, report, _ = asked_of(loose, edition, tmp_path, WEB, "--format=json")
+    assert (code, json.loads(report)["policy"]) == (0, "strict")
 
 
 @pytest.mark.parametrize(
@@ -422,25 +433,23 @@ def test_a_flag_that_is_not_given_changes_no_named_policy(tmp_path: Path, capsys
     ],
 )
 def test_a_policy_that_the_exporter_refuses_ends_with_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], key: str
+    edition: GateEdition, tmp_path: Path, arguments: list[str], key: str
 ) -> None:
     """It is no verdict: nothing was judged, and the sentence names the key."""
-    waivers = tmp_path / "waivers.yml"
-    waivers.write_text('- { server: "*", software: openssl, until: 2099-01-01, reason: "accepted" }\n')
-    with pytest.raises(SystemExit) as ended:
-        asked_of(strict(), tmp_path, DB, *(one.replace("FILE", str(waivers)) for one in arguments))
-    assert ended.value.code == 2
-    captured = capsys.readouterr()
-    assert key in captured.err
-    assert captured.out == ""
+    waivers = tmp_path / "waivers.json"
+    waivers.write_text('[{"server": "*", "software": "openssl", "until": "2099-01-01", "reason": "accepted"}]')
+    given = [one.replace("FILE", str(waivers)) for one in arguments]
+    code, out, told = asked_of(strict(), edition, tmp_path, DB, *given)
+    assert (code, out) == (2, "")
+    assert key in told
 
 
-def test_another_policy_can_be_named(tmp_path: Path) -> None:
+def test_another_policy_can_be_named(edition: GateEdition, tmp_path: Path) -> None:
     """With ``--policy``; flags beside it make it stricter."""
     settings = strict(max_by_severity=SeverityLimits(critical=5))
-    assert asked_of(settings, tmp_path, WEB) == 0
-    assert asked_of(settings, tmp_path, WEB, "--policy=other") == 1
-    assert asked_of(settings, tmp_path, WEB, "--max-critical=0") == 1
+    assert asked_of(settings, edition, tmp_path, WEB).code == 0
+    assert asked_of(settings, edition, tmp_path, WEB, "--policy=other").code == 1
+    assert asked_of(settings, edition, tmp_path, WEB, "--max-critical=0").code == 1
 
 
 @pytest.mark.parametrize(
@@ -460,11 +469,9 @@ def test_what_is_given_is_sent_and_nothing_else(arguments: list[str], policy: di
 
 
 @pytest.mark.parametrize("grace", ["high", "high=", "=7d", "urgent=7d", "high=soon", "high=7d --grace=high=8d"])
-def test_a_grace_that_cannot_be_meant_ends_with_2(grace: str) -> None:
+def test_a_grace_that_cannot_be_meant_ends_with_2(edition: GateEdition, grace: str) -> None:
     """A severity, and how long."""
-    with pytest.raises(SystemExit) as ended:
-        main(["gate", DB, *f"--grace={grace}".split()])
-    assert ended.value.code == 2
+    assert edition(DB, *f"--grace={grace}".split()).code == 2
 
 
 def test_a_waiver_of_a_file_is_passed_on_whole(tmp_path: Path) -> None:
@@ -484,7 +491,7 @@ def test_a_waiver_of_a_file_is_passed_on_whole(tmp_path: Path) -> None:
     assert policy_of(flags.read(parser(), [DB, f"--waivers={file}"]), EDITION) == {"waivers": [waiver]}
 
 
-def test_a_large_fleet_is_told_in_twenty_lines(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:
+def test_a_large_fleet_is_told_in_twenty_lines(gate: Callable[..., Ran], api: ServedApi) -> None:
     """The worst first and the rest counted; ``--detail=all`` shows it all, and the files say what they do not list."""
     now = SystemClock().now()
 
@@ -496,32 +503,29 @@ def test_a_large_fleet_is_told_in_twenty_lines(run: Callable[..., tuple[int, str
         put_server(unit, 620, "app620", issues=[worst], polled_at=now)
 
     api.store.run(work)
-    code, table, _ = run("gate", "app*", "--max-medium=0")
+    code, table, _ = gate("app*", "--max-medium=0")
     lines = table.splitlines()
     assert code == 1
     assert len(lines) <= 20
     assert next(line for line in lines if line.startswith("app")).startswith("app620 ")
     assert "(of all, 53 fail, 0 are unknown, 468 pass)" in table
     assert "app620: bash" in table.lower()
-    _, whole, _ = run("gate", "app*", "--max-medium=0", "--detail=all")
+    _, whole, _ = gate("app*", "--max-medium=0", "--detail=all")
     assert whole.count("\napp") == 521
-    reply = json.loads(run("gate", "app*", "--max-medium=0", "--format=json")[1])
+    reply = json.loads(gate("app*", "--max-medium=0", "--format=json")[1])
     assert (len(reply["servers"]), reply["servers_not_listed"]) == (53, 468)
     for form in ("junit", "sarif"):
-        assert (
-            "Not listed: 468 servers, 0 issues over a limit"
-            in run("gate", "app*", "--max-medium=0", f"--format={form}")[1]
-        )
-        assert "Not listed" not in run("gate", "app*", "--max-medium=0", f"--format={form}", "--detail=all")[1]
-    code, table, _ = run("gate", "app*", "--max-critical=1")
+        assert "Not listed: 468 servers, 0 issues over a limit" in gate("app*", "--max-medium=0", f"--format={form}")[1]
+        assert "Not listed" not in gate("app*", "--max-medium=0", f"--format={form}", "--detail=all")[1]
+    code, table, _ = gate("app*", "--max-critical=1")
     assert (code, table.splitlines()[0]) == (0, "gate: pass")
     assert "521 more servers (of all, 0 fail, 0 are unknown, 521 pass)" in table
 
 
-def test_nobody_knows_is_no_zero(run: Callable[..., tuple[int, str, str]]) -> None:
+def test_nobody_knows_is_no_zero(gate: Callable[..., Ran]) -> None:
     """Counts that nobody knows are a dash, and null."""
-    assert "nosuch  -        unknown  –" in run("gate", "nosuch")[1]
-    assert json.loads(run("gate", "nosuch", "--format=json")[1])["counts"] is None
+    assert "nosuch  -        unknown  –" in gate("nosuch")[1]
+    assert json.loads(gate("nosuch", "--format=json")[1])["counts"] is None
 
 
 def odd_server(api: ServedApi) -> None:
@@ -532,11 +536,11 @@ def odd_server(api: ServedApi) -> None:
     api.store.run(lambda unit: put_server(unit, 3, ODD, issues=found, polled_at=now))
 
 
-def test_junit_is_sound_and_red_unless_all_pass(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:
+def test_junit_is_sound_and_red_unless_all_pass(gate: Callable[..., Ran], api: ServedApi) -> None:
     """Counts, failures and errors are where the common schema has them, and odd names break nothing."""
     odd_server(api)
     for servers, failures, errors in (([DB], 0, 0), ([WEB, "3", DB], 3, 0), ([DB, "nosuch"], 0, 2)):
-        _, text, _ = run("gate", *servers, "--format=junit")
+        _, text, _ = gate(*servers, "--format=junit")
         root = ET.fromstring(text)  # noqa: S314  # It is our own.
         (suite,) = root
         cases = suite.findall("testcase")
@@ -552,12 +556,12 @@ def test_junit_is_sound_and_red_unless_all_pass(run: Callable[..., tuple[int, st
             assert all({"message", "type"} <= set(child.attrib) for child in case if child.tag != "system-out")
 
 
-def test_sarif_is_sound(run: Callable[..., tuple[int, str, str]], api: ServedApi, tmp_path: Path) -> None:
+def test_sarif_is_sound(gate: Callable[..., Ran], api: ServedApi, tmp_path: Path) -> None:
     """Each issue over a limit is a result with a rule, a place and a fingerprint; a waived one is suppressed."""
     odd_server(api)
-    waivers = tmp_path / "waivers.yml"
-    waivers.write_text('- { server: "web*", software: openssl, until: 2099-01-01, reason: "accepted" }\n')
-    code, text, _ = run("gate", WEB, "3", "nosuch", "--format=sarif", f"--waivers={waivers}")
+    waivers = tmp_path / "waivers.json"
+    waivers.write_text('[{"server": "web*", "software": "openssl", "until": "2099-01-01", "reason": "accepted"}]')
+    code, text, _ = gate(WEB, "3", "nosuch", "--format=sarif", f"--waivers={waivers}")
     log = json.loads(text)
     (sarif_run,) = log["runs"]
     assert (code, log["version"], log["$schema"].rpartition("/")[2]) == (1, "2.1.0", "sarif-schema-2.1.0.json")
@@ -584,14 +588,14 @@ def test_sarif_is_sound(run: Callable[..., tuple[int, str, str]], api: ServedApi
     assert "unknown_server" in {one["descriptor"]["id"] for one in invocation["toolExecutionNotifications"]}
 
 
-def test_a_terminal_is_never_moved_by_a_name(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:
+def test_a_terminal_is_never_moved_by_a_name(gate: Callable[..., Ran], api: ServedApi) -> None:
     """What is not printable is replaced in what people read."""
     odd_server(api)
-    _, table, _ = run("gate", "3")
+    _, table, _ = gate("3")
     assert all(letter.isprintable() for letter in table.replace("\n", ""))
 
 
-def test_a_refresh_is_waited_for(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:
+def test_a_refresh_is_waited_for(gate: Callable[..., Ran], api: ServedApi) -> None:
     """The verdict comes after the poll; one that fails, or takes too long, is unknown."""
 
     def poller(error: str | None) -> threading.Thread:
@@ -605,27 +609,29 @@ def test_a_refresh_is_waited_for(run: Callable[..., tuple[int, str, str]], api: 
 
     for error, code in ((None, 0), ("PatrolServer does not answer.", 4)):
         thread = poller(error)
-        ran = run("gate", DB, "--refresh", "--format=json")
+        ran = gate(DB, "--refresh", "--format=json")
         thread.join()
         assert ran[0] == code
         assert ("refresh_failed" in ran[1]) is (error is not None)
-    assert run("gate", DB, "--refresh", "--refresh-timeout=300ms")[0] == 4
+    assert gate(DB, "--refresh", "--refresh-timeout=300ms")[0] == 4
 
 
-def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_comes_from_a_file_or_the_environment(
+    edition: GateEdition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without one, or with a wrong one, the verdict is unknown and says what is missing."""
     url = f"sqlite:///{tmp_path / 'state.db'}"
     with serving_api(url, tokens=[token("ci", Scope.READ)], address="0.0.0.0:0") as api:
         api.store.run(fill)
         file = tmp_path / "token"
         file.write_text("token-of-ci\n")
-        command = ["gate", DB, f"--exporter-url={api.url}"]
-        assert main(command) == 4
-        assert main([*command, f"--token-file={file}"]) == 0
+        command = [DB, f"--exporter-url={api.url}"]
+        assert edition(*command).code == 4
+        assert edition(*command, f"--token-file={file}").code == 0
         monkeypatch.setenv("PATROLSERVER_EXPORTER_TOKEN", "token-of-nobody")
-        assert main(command) == 4
+        assert edition(*command).code == 4
         monkeypatch.setenv("PATROLSERVER_EXPORTER_TOKEN_FILE", str(file))
-        assert main(command) == 0
+        assert edition(*command).code == 0
 
 
 @contextmanager
@@ -664,6 +670,21 @@ NO_PASS: tuple[dict[str, Any], ...] = (
     {"servers": [{"name": DB, "verdict": "fail"}]},
 )
 JSON = {"content_type": "application/json"}
+NO_JSON = (
+    json.dumps(PASS | {"policy": "half a character: \ud800"}).encode(),
+    json.dumps(PASS | {"policy": "x"}).encode().replace(b'"x"', b"NaN"),
+    json.dumps(PASS).encode().replace(b"web", b"\xff").replace(b"db", b"\xff"),
+)
+OTHER_TYPES: tuple[dict[str, Any], ...] = (
+    {"passed": 1},
+    {"servers": {}},
+    {"servers": [{"name": DB, "verdict": "pass", "counts": {"high": 10**400, "critical": 0.5}}]},
+    {"servers": [{"name": DB, "verdict": "pass", "data_age_seconds": 10**400}]},
+    {"servers": [{"name": 1, "verdict": "pass"}]},
+    {"servers": [{"verdict": "pass"}]},
+    {"servers_not_listed": True},
+    {"reasons": [None]},
+)
 
 
 @pytest.mark.parametrize(
@@ -675,6 +696,8 @@ JSON = {"content_type": "application/json"}
         (200, b"{", {"content_type": "application/json"}, "broken JSON"),
         (200, b"[" * 100_000, {"content_type": "application/json"}, "broken JSON"),
         (200, b"{}", {"content_type": "application/json"}, "no verdict"),
+        *((200, odd, {"content_type": "application/json"}, "broken JSON") for odd in NO_JSON),
+        *((200, json.dumps(PASS | wrong).encode(), JSON, "no verdict") for wrong in OTHER_TYPES),
         (200, json.dumps(PASS | {"passed": False}).encode(), {"content_type": "application/json"}, "contradicts"),
         (200, json.dumps(PASS | {"verdict": "fail"}).encode(), {"content_type": "application/json"}, "contradicts"),
         (200, json.dumps(PASS | {"verdict": "fine"}).encode(), {"content_type": "application/json"}, "contradicts"),
@@ -687,19 +710,20 @@ JSON = {"content_type": "application/json"}
     ],
 )
 def test_what_only_looks_like_an_exporter_is_unknown(
-    capsys: pytest.CaptureFixture[str], status: int, body: bytes, headers: dict[str, str], said: str
+    edition: GateEdition, status: int, body: bytes, headers: dict[str, str], said: str
 ) -> None:
     """A redirect, a page, a broken or contradictory answer is never a pass, and the report says what came."""
     with answering(status, body, **headers) as url:
-        assert main(["gate", DB, f"--exporter-url={url}"]) == 4
-    assert said in capsys.readouterr().out
+        code, out, _ = edition(DB, f"--exporter-url={url}")
+    assert code == 4
+    assert said in out
 
 
-def test_nobody_there_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_there_is_unknown(edition: GateEdition) -> None:
     """A port where nothing listens gives a report, too."""
-    assert main(["gate", DB, "--exporter-url=http://127.0.0.1:1", "--format=json"]) == 4
-    report = json.loads(capsys.readouterr().out)
-    assert (report["verdict"], report["reasons"][0]["code"]) == ("unknown", "exporter_unavailable")
+    code, out, _ = edition(DB, "--exporter-url=http://127.0.0.1:1", "--format=json")
+    report = json.loads(out)
+    assert (code, report["verdict"], report["reasons"][0]["code"]) == (4, "unknown", "exporter_unavailable")
 
 
 def test_inbox_lists_shows_replays_and_drops(run: Callable[..., tuple[int, str, str]], api: ServedApi) -> None:
