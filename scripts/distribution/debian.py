@@ -32,6 +32,7 @@ Architecture: {architecture}
 Maintainer: {name} contributors <noreply@example.org>
 Installed-Size: {size}
 Depends: python3 (>= {python}), python3 (<< {next_python}), procps, systemd
+Recommends: ca-certificates
 Section: net
 Priority: optional
 Homepage: https://github.com/patrolserver-exporter/patrolserver-exporter

@@ -148,7 +148,19 @@ def test_a_certificate_has_to_be_trusted(tmp_path: Path) -> None:
             client(url, ca_file=str(tmp_path / "ca.pem")).get("/status")
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://", "nothing", "http://127.0.0.1/?a=b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://",
+        "nothing",
+        "http://127.0.0.1/?a=b",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:99999",
+        "http://exporter example",
+        "http://exporter\x7f",
+    ],
+)
 def test_what_is_no_url_ends_with_2(url: str) -> None:
     """A URL that cannot be asked is a bad flag."""
     with pytest.raises(SystemExit) as ended:

@@ -91,6 +91,7 @@ def from_flags(parser: Parser, values: Mapping[str, Any], environ: Mapping[str, 
     try:
         parts = urlsplit(url)
         sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        sound = sound and parts.netloc.isprintable() and " " not in parts.netloc
     except ValueError:
         parts, sound = urlsplit(""), False
     if not sound or parts.query or parts.fragment:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from scripts.distribution.gate_file import NeedsLibrary, modules, waiver_members
 from patrolserver_exporter.commands import gate, gate_file
 from patrolserver_exporter.config.problem import ConfigError
 
+ROOT = Path(__file__).parents[3]
 FILE = gate_file.edition(gate.EDITION.policy_flags, tuple(waiver_members()))
 WAIVER: dict[str, Any] = {"server": "web*", "software": "openssl", "until": "2099-01-31", "reason": "accepted"}
 
@@ -86,6 +89,13 @@ def test_what_needs_a_library_cannot_be_built() -> None:
     """The module that imports it is named, and the library."""
     with pytest.raises(NeedsLibrary, match=r"gate\.py imports msgspec"):
         modules("patrolserver_exporter.commands.gate")
+
+
+def test_its_modules_are_checked_for_the_oldest_python() -> None:
+    """The style's rules ask for what newer ones have, unless they are told."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["per-file-target-version"]
+    modules_of_it = {str(path.relative_to(ROOT)) for path in modules() if path.name != "__init__.py"}
+    assert settings == dict.fromkeys(modules_of_it, "py39")
 
 
 def test_what_is_for_types_alone_is_not_in_it() -> None:
