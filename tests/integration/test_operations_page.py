@@ -70,8 +70,8 @@ class Operator:
 def test_what_was_backed_up_is_back(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest, require_program: Callable[[str], str]
 ) -> None:
-    """After a restore the series are those of the backup, with the age that they had."""
-    require_program("sqlite3" if kind == "sqlite" else "pg_dump")
+    """After a restore the series are those of the backup, as old as they were, and nobody vouches for them."""
+    require_program("sqlite3" if kind == "sqlite" else "pg_restore")
     url = f"sqlite:///{tmp_path}/patrolserver.db"
     if kind == "postgresql":
         url = request.getfixturevalue("postgres").create_database()
@@ -84,6 +84,7 @@ def test_what_was_backed_up_is_back(
         printed = operator.types(f"{kind} back up")
         assert printed == ("ok\n" if kind == "sqlite" else "")
         after = exporter.samples(LAST_POLL)
+        cursor = exporter.get("/api/v1/changes?after=latest").json()["next_cursor"]
         wait_for_polls(exporter, SERVERS, after=max(after.values()))
         simulator.stop()
         assert operator.types(f"{kind} restore")
@@ -92,6 +93,8 @@ def test_what_was_backed_up_is_back(
         assert all(before[server] <= at <= after[server] for server, at in back.items())
         assert fleet_lines(exporter.metrics())
         assert {one["fingerprint"]: one["first_seen"] for one in issues(exporter)} == first_seen
+        assert exporter.value("patrolserver_account_servers_affected", severity="unknown") == SERVERS
+        assert exporter.get(f"/api/v1/changes?after={cursor}").status_code == 410
 
 
 def issues(exporter: Exporter) -> list[dict[str, str]]:

@@ -120,7 +120,7 @@ class SqliteHome(Home):
         """Leave the store, and open what it left."""
         before = self._file
         self._lives += 1
-        for end in ("", "-wal"):
+        for end in (".sum", "", "-wal"):
             with suppress(FileNotFoundError):
                 shutil.copy(before.with_name(before.name + end), self._file.with_name(before.name + end))
         store.close()

@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.store import files, history, sums, tables
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
-from patrolserver_exporter.store.guard import FileGuard, check_file, open_reader
+from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
 from patrolserver_exporter.store.lease import Lease
 from patrolserver_exporter.store.tables import check
 from patrolserver_exporter.store.threads import READERS, TURN_TIMEOUT, Readers, StoreThread, StoreTrouble, Unit
@@ -375,11 +375,12 @@ class Store:
         self._max_log_bytes = max_log_bytes
         self._guard = None if self._file is None else FileGuard(self._file)
         self._lease = Lease(runs_out=self._file is None, name=name, on_setback=_begin_again)
-        sound = False
+        sound = alone = False
         with contextlib.ExitStack() as undo:
             if self._file is not None and self._guard is not None:
                 self._guard.claim()
                 undo.callback(self._guard.release)
+                alone = is_alone(self._file)
                 sound = check_file(self._file, HEAD)
             self._engine = create_engine(url)
             undo.callback(self._engine.dispose)
@@ -390,6 +391,13 @@ class Store:
                     check_documents(self._engine, self._file)
                 self._guard.keep_sums(self._engine)
                 self._lease.acquire(self._engine, f"The state file {self._file}")
+                if alone and sound:
+                    with self._engine.begin() as connection:
+                        _begin_again(connection)
+                    log.warning(
+                        "The state file is a backup, or its .sum was removed, so it may be old: all servers are "
+                        "polled, and are unknown to the gate until then"
+                    )
             else:
                 self._lease_engine = create_lease_engine(url)
                 undo.callback(self._lease_engine.dispose)

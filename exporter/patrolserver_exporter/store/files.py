@@ -208,7 +208,7 @@ class CommitMarks:
     """
 
     def __init__(self, database: Path) -> None:
-        self._path = _sum_file(database)
+        self._path = sum_file(database)
         self._descriptor = -1
 
     def open(self, state: int, count: int) -> None:
@@ -240,7 +240,7 @@ class CommitMarks:
 def marked_commits(database: Path) -> tuple[int, int] | None:
     """The state and its commits by the newest whole mark; None where there is none."""
     try:
-        content = _sum_file(database).read_bytes()
+        content = sum_file(database).read_bytes()
     except OSError:
         return None
     found = [
@@ -273,7 +273,7 @@ def _lost(commits: int) -> str:
 
 
 def _on_purpose(database: Path) -> str:
-    return f"(If you put another file there on purpose, remove {_sum_file(database).name}.)"
+    return f"(If you put another file there on purpose, remove {sum_file(database).name}.)"
 
 
 def _digest(path: Path) -> str:
@@ -281,7 +281,8 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
-def _sum_file(database: Path) -> Path:
+def sum_file(database: Path) -> Path:
+    """What the last process left beside the file, so that the next one knows that nothing is lost."""
     return database.with_name(database.name + ".sum")
 
 
@@ -292,7 +293,7 @@ def check_sum(database: Path) -> None:
     process was killed there is none, but its `CommitMarks`.
     """
     try:
-        expected = _sum_file(database).read_bytes()
+        expected = sum_file(database).read_bytes()
     except FileNotFoundError:
         return
     if _looks_like_marks(expected):
@@ -309,21 +310,21 @@ def _looks_like_marks(content: bytes) -> bool:
 
 def forget_sum(database: Path) -> None:
     """Where the file starts again: a digest of one that was removed would condemn this one after a crash."""
-    _sum_file(database).unlink(missing_ok=True)
+    sum_file(database).unlink(missing_ok=True)
 
 
 def leave_sum(database: Path) -> None:
     """After a clean stop: leave the file's digest beside it, durably."""
     if any(database.with_name(database.name + end).exists() for end in ("-wal", "-journal")):
         return
-    sum_file = _sum_file(database)
-    temporary = sum_file.with_name(sum_file.name + ".new")
+    left = sum_file(database)
+    temporary = left.with_name(left.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _OWNER_ONLY)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(_digest(database) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(sum_file)
+    temporary.replace(left)
 
 
 def set_aside(database: Path) -> list[Path]:

@@ -44,6 +44,11 @@ def check_file(database: Path, head: str) -> bool:
     return commits not in (None, sums.NO_SUMS)
 
 
+def is_alone(database: Path) -> bool:
+    """Whether nothing beside the file tells what was committed last, as beside a backup: it may lack commits."""
+    return database.stat().st_size > 0 and not files.sum_file(database).exists()
+
+
 def _sentence(told: str) -> str:
     return f"{told.rstrip('.')}."
 

@@ -308,6 +308,23 @@ def test_a_database_that_lost_commits_is_noticed(url: str) -> None:
         assert standing(store) == (after, [catch_up])
 
 
+def test_a_backup_of_a_file_is_noticed(tmp_path: Path) -> None:
+    """A state file with nothing beside it may be old: another history, and a catch-up of all accounts; once."""
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    with Store(url) as store:
+        store.run(adding("main"))
+        before = standing(store)
+    with Store(url) as store:
+        assert standing(store) == before
+    (tmp_path / "state.db.sum").unlink()
+    with Store(url) as store:
+        after, (catch_up,) = standing(store)
+        assert after != before[0]
+        assert catch_up == pytest.approx(time.time(), abs=60.0)
+    with Store(url) as store:
+        assert standing(store) == (after, [catch_up])
+
+
 def test_a_commit_whose_end_was_not_heard_is_noticed(url: str) -> None:
     """It took effect, so the state has to be shown again; nothing was lost, so nothing begins again."""
     with Store(url) as store:
