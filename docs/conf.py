@@ -34,7 +34,7 @@ include_patterns = [
     "*.md",
     "docs/**.md",
     "grafana/runbooks.md",
-    "ansible_collection/README.md",
+    "ansible_collection/*.md",
     "ansible_collection/roles/*/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "**/node_modules"]

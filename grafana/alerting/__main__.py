@@ -1,4 +1,4 @@
-"""Writes the rules, and the same for the Prometheus operator."""
+"""Writes the rules, the same for the Prometheus operator, and the page that lists the alerts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from grafana.alerting.files import OPERATORS, RULES, operators_rules, rules
+from grafana.alerting.files import OPERATORS, PAGE, RULES, operators_rules, page, rules
 from grafana.settings import load
 
 
@@ -25,6 +25,8 @@ def main() -> int:
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         own, operators = arguments.out / RULES.name, arguments.out / OPERATORS.name
+    else:
+        PAGE.write_text(page(settings))
     own.write_text(rules(settings))
     operators.write_text(operators_rules(settings))
     return 0

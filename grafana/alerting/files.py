@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from grafana.alerting import recorded
 from grafana.alerting.exporter_alerts import exporter_alerts
 from grafana.alerting.fleet_alerts import fleet_alerts
-from grafana.alerting.rule import Group, written
+from grafana.alerting.rule import Alert, Group, written
 
 if TYPE_CHECKING:
     from grafana.settings import Settings
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "grafana" / "rules" / "patrolserver.yml"
 OPERATORS = ROOT / "packaging" / "kubernetes" / "prometheusrule.yml"
+PAGE = ROOT / "docs" / "alerts.md"
 
 _HEAD = """\
 # Written by python -m grafana.alerting from grafana/alerting and grafana/settings.yml: change those, and run it again.
@@ -32,6 +33,22 @@ spec:
 """
 
 
+_PAGE_HEAD = """\
+# Alerts
+
+<!-- Written by make dashboards, from grafana/alerting and grafana/settings.yml. -->
+
+Every alert of [grafana/rules/patrolserver.yml](../grafana/rules/patrolserver.yml), the worst first; each name leads to
+its runbook. One with two severities fires with one of them at a time. *Waits* is how long it has to be so before it
+fires; where that is empty, it fires at once, or the time is in the condition. [grafana.md](grafana.md#the-alerts)
+says in words when each fires, who should be told, and how thresholds are changed.
+
+| alert | severity | waits | what it tells |
+| --- | --- | --- | --- |
+"""
+_SEVERITIES = ("critical", "warning", "info")
+
+
 def rules(settings: Settings) -> str:
     """Prometheus' file."""
     return _HEAD + _groups(settings)
@@ -42,9 +59,24 @@ def operators_rules(settings: Settings) -> str:
     return _HEAD + _OPERATORS_HEAD + textwrap.indent(_groups(settings), "  ")
 
 
+def page(settings: Settings) -> str:
+    """The page of the documentation that lists every alert."""
+    alerts = [rule for group in _all(settings) for rule in group.rules if isinstance(rule, Alert)]
+    alerts.sort(key=lambda alert: (_SEVERITIES.index(alert.severity), alert.alert))
+    return _PAGE_HEAD + "".join(
+        f"| [{alert.alert}](../grafana/runbooks.md#{alert.alert.lower()}) "
+        f"| {alert.severity} | {alert.wait} | {alert.summary} |\n"
+        for alert in alerts
+    )
+
+
 def _groups(settings: Settings) -> str:
+    return written(_all(settings), grafana_url=settings.grafana_url, runbook_url=settings.runbook_url)
+
+
+def _all(settings: Settings) -> tuple[Group, ...]:
     # One group for all that leads to an alert, so that nothing waits for the turn of another group.
-    groups = (
+    return (
         Group(
             "patrolserver",
             (
@@ -56,4 +88,3 @@ def _groups(settings: Settings) -> str:
         ),
         Group("patrolserver.trends", recorded.trends(settings), "1m"),
     )
-    return written(groups, grafana_url=settings.grafana_url, runbook_url=settings.runbook_url)

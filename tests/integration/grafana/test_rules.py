@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from grafana.alerting.files import OPERATORS, ROOT, RULES, operators_rules, rules
+from grafana.alerting.files import OPERATORS, PAGE, ROOT, RULES, operators_rules, page, rules
 from grafana.alerting.recorded import ISSUES
 from grafana.dashboards.files import FOLDER
 from grafana.settings import load
@@ -257,9 +257,10 @@ def test_the_runbooks_find_the_line_however_long_the_trouble_lasts() -> None:
 
 
 def test_the_files_are_fresh() -> None:
-    """Rules and PrometheusRule are what the generator writes; else run ``make dashboards``."""
+    """Rules, PrometheusRule and the page of the alerts are what the generator writes; else run ``make dashboards``."""
     assert RULES.read_text() == rules(load())
     assert OPERATORS.read_text() == operators_rules(load())
+    assert PAGE.read_text() == page(load())
     assert yaml.safe_load(OPERATORS.read_text())["spec"] == yaml.safe_load(RULES.read_text())
 
 
