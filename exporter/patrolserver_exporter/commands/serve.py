@@ -177,7 +177,7 @@ _SWITCH_INTERVAL = 0.001
 def _checked(loaded: Loaded, web_warnings: Sequence[str], redactor: Redactor) -> int:
     for warning in (*loaded.warnings, *web_warnings):
         output.remark(f"warning: {redactor.redact(warning)}")
-    if (why := why_unusable(loaded.config.store.url)) is not None:
+    if (why := why_unusable(loaded.config.store.url, os.environ.get("STATE_DIRECTORY", ""))) is not None:
         output.remark(redactor.redact(why))
         return BAD_CONFIG
     accounts = ", ".join(account.name for account in loaded.config.accounts)

@@ -42,14 +42,17 @@ _MADE_AT_THE_START: Final = Path("/var/lib")
 """Folders in it are systemd's to make (``StateDirectory=``), when the service starts for the first time."""
 
 
-def why_unusable(url: str) -> str | None:
-    """What keeps a state file from being opened, with the cure; nothing is written."""
+def why_unusable(url: str, state_directory: str = "") -> str | None:
+    """What keeps a state file from being opened, with the cure; nothing is written.
+
+    ``state_directory`` is systemd's variable ``STATE_DIRECTORY``: folders, with colons between them, that it makes.
+    """
     file = database_file(url)
     if file is None:
         return None
     if file.is_dir():
         return f"The state file {file} (store.url) is a folder. Name a file in it."
-    if file.parent.parent == _MADE_AT_THE_START:
+    if file.parent.parent == _MADE_AT_THE_START or str(file.parent) in state_directory.split(":"):
         return None
     try:
         files.check_folder(file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from patrolserver_exporter.store import Store, files
+from patrolserver_exporter.store import Store, files, why_unusable
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 
 _HOLDER = """\
@@ -153,3 +153,11 @@ def test_a_damaged_file_is_set_aside_with_all_its_parts(tmp_path: Path) -> None:
     moved = files.set_aside(database)
     assert [path.read_text() for path in moved] == ["", "-wal", "-shm", "-journal", ".sum"]
     assert sorted(path.name for path in tmp_path.iterdir() if "set-aside" not in path.name) == ["state.db.lock"]
+
+
+def test_a_folder_that_systemd_makes_at_the_start_is_not_missed(tmp_path: Path) -> None:
+    """--config.check runs before it; any other folder that is not there is a mistake."""
+    url = f"sqlite:///{tmp_path}/state/patrolserver.db"
+    assert "does not exist" in (why_unusable(url) or "")
+    assert "does not exist" in (why_unusable(url, f"{tmp_path}/other") or "")
+    assert why_unusable(url, f"{tmp_path}/other:{tmp_path}/state") is None
