@@ -28,6 +28,7 @@ _MAX_ENTRY: Final = 256 * 1024
 _MAX_BESIDE: Final = 1024 * 1024
 """Characters beside a reply's lists."""
 _MAX_BLANK: Final = 64 * 1024
+_SLICE: Final = 64 * 1024
 _MAX_DEPTH: Final = 8
 _MAX_MEMBERS: Final = 1_000
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
@@ -94,12 +95,19 @@ def decode_pieces(
     raise Unreadable("the reply is nested too deeply")
 
 
+def _sliced(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces that are small: one that holds the whole reply would be decoded as one value."""
+    for piece in pieces:
+        for begin in range(0, len(piece), _SLICE):
+            yield piece[begin : begin + _SLICE]
+
+
 class _Reader:
     """Goes through a text that is read as far as it is needed."""
 
     def __init__(self, pieces: Iterable[bytes], max_entries: int, masked: tuple[str, ...], window: int) -> None:
         self._window = window
-        self._pieces = iter(pieces)
+        self._pieces = _sliced(pieces)
         self._text_of = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
         self._scan = json.JSONDecoder(strict=False, parse_int=read_int).raw_decode
         self._text = ""

@@ -188,3 +188,11 @@ def test_a_long_list_of_servers_costs_little_more_than_its_servers() -> None:
     parsed = read_servers(pages)
     assert (parsed.complete, len(parsed.value)) == (True, 50_000)
     assert most < 16 * 2**20
+
+
+def test_a_long_list_that_comes_in_one_piece_is_a_list() -> None:
+    """A body that arrives at once, as over loopback, is not taken for one large value beside its entries."""
+    entries = [{"id": number, "name": f"software-{number}", "location": "/usr/bin" * 10} for number in range(12_000)]
+    body = json.dumps({"data": entries}).encode()
+    assert len(body) > 1024 * 1024
+    assert len(decode_pieces(iter([body]), 100_000).value["data"]) == len(entries)
