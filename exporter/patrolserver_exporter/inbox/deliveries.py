@@ -204,18 +204,27 @@ LONGEST_LEASE = 3600.0
 """Seconds that a claim is valid, at most."""
 
 
+def _is_due(now: float) -> sa.ColumnElement[bool]:
+    """Those that may be claimed; a claim that ran out is due again."""
+    return sa.or_(
+        sa.and_(inbox.c.state.in_(DUE), sa.or_(inbox.c.next_attempt_at.is_(None), inbox.c.next_attempt_at <= now)),
+        sa.and_(inbox.c.state == DeliveryState.FETCHING, inbox.c.lease_until <= now),
+    )
+
+
+def due_accounts(connection: sa.Connection, *, now: float) -> list[str]:
+    """Accounts with deliveries that may be claimed now."""
+    return list(connection.execute(sa.select(inbox.c.account).where(_is_due(now)).distinct()).scalars())
+
+
 def claim(unit: Unit, account: str, *, now: float, lease: float, limit: int) -> list[Delivery]:
     """Take up to ``limit`` due deliveries of an account: those never tried go first.
 
     Each gets a fresh claim that fences later writes, valid for ``lease`` seconds. A claim that ran out is due again.
     """
-    due = sa.or_(
-        sa.and_(inbox.c.state.in_(DUE), sa.or_(inbox.c.next_attempt_at.is_(None), inbox.c.next_attempt_at <= now)),
-        sa.and_(inbox.c.state == DeliveryState.FETCHING, inbox.c.lease_until <= now),
-    )
     query = (
         sa.select(*COLUMNS)
-        .where(inbox.c.account == account, due)
+        .where(inbox.c.account == account, _is_due(now))
         .order_by(inbox.c.attempts > 0, inbox.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVENT_THREADS = 4
+EVENTS_AT_ONCE = 4
 """Events of one account that are fetched at the same time, at most."""
 _POLLS_SHARE = 0.8
 """Part of the budget that the regular polls may plan with; the rest is for lists, scans and events."""
@@ -46,6 +46,11 @@ _PATIENCE = 60.0
 
 OnPolled: TypeAlias = "Callable[[str | None], None]"
 """What is called when a poll has ended, with the error or ``None``."""
+
+
+def calls_at_once(config: Config) -> int:
+    """Calls of one account under way at the same time, at most: polls and scans, events, and the list's."""
+    return config.poll.concurrency + EVENTS_AT_ONCE + 1
 
 
 class Budgets(NamedTuple):
@@ -168,7 +173,7 @@ class RunningAccount:
             timeout=config.poll.timeout,
             proxy_url=settings.proxy_url.reveal() if settings.proxy_url else None,
             ca_file=settings.ca_file,
-            pool_size=config.poll.concurrency + EVENT_THREADS + 1,
+            pool_size=calls_at_once(config),
             observer=self._observe,
             before_call=check_held,
             before_page=self._wait_for_page,

@@ -16,13 +16,14 @@ from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store import Store, StoreError
 from patrolserver_exporter.sync import restore
-from patrolserver_exporter.sync.account import Budgets, ListStanding, Pause, RunningAccount
+from patrolserver_exporter.sync.account import Budgets, ListStanding, Pause, RunningAccount, calls_at_once
 from patrolserver_exporter.sync.clock_steps import ClockFollower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.rules import Rules
-from patrolserver_exporter.sync.worker import AccountWorker
+from patrolserver_exporter.sync.threads import CallThreads
+from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
@@ -128,8 +129,7 @@ class PollerAndWorker(msgspec.Struct, frozen=True):
 
     def join(self, patience: float) -> None:
         """Wait for the calls under way, at most ``patience`` seconds."""
-        self.worker.join(patience)
-        self.poller.join(patience)
+        self.poller.threads.join(patience)
 
 
 def _stop(pairs: Sequence[PollerAndWorker], patience: float, clock: SteadyClock) -> None:
@@ -177,7 +177,9 @@ class Accounts:
         self._clock_follower = ClockFollower(store, telemetry, clock)
         self._housekeeping = Housekeeping(store, telemetry, clock)
         self._inbox_gauges = InboxGauges(store, publisher, telemetry)
-        publisher.on_inbox(self._wake_workers)
+        self._threads = CallThreads()
+        self._inbox = InboxDispatcher(store, telemetry, clock)
+        publisher.on_inbox(self._inbox.wake)
 
     def start(self, config: Config) -> None:
         """Restore the series from the store and run the accounts."""
@@ -264,7 +266,10 @@ class Accounts:
 
     def _stop_all_but(self, kept: Container[str]) -> None:
         ended = [name for name in self._running if name not in kept]
-        _stop([self._running.pop(name) for name in ended], _PATIENCE, self._clock)
+        pairs = [self._running.pop(name) for name in ended]
+        for pair in pairs:
+            self._inbox.remove(pair.worker)
+        _stop(pairs, _PATIENCE, self._clock)
         for name in ended:
             if name not in self._names:
                 self._telemetry.forget_account(name)
@@ -284,7 +289,8 @@ class Accounts:
             check_held=self._store.check_held,
         )
         self._budgets[settings.name] = account.budgets
-        poller = AccountPoller(account, self._store, self._clock, self._telemetry)
+        threads = self._threads.of(settings.name, calls_at_once(config))
+        poller = AccountPoller(account, threads, self._store, self._clock, self._telemetry)
         account.list_was_read(
             ListStanding(
                 record.state.list_complete,
@@ -296,7 +302,8 @@ class Accounts:
             pause = Pause(record.state.paused_until, record.state.pause_reason or "the API asked to wait")
             account.go_on_pausing(pause, without_list=record.up is False)
         poller.resume(servers)
-        worker = AccountWorker(poller, self._store, self._clock, self._telemetry)
+        worker = AccountWorker(poller, self._store, self._clock, self._telemetry, self._inbox.wake)
+        self._inbox.put(worker)
         return PollerAndWorker(poller, worker)
 
     def _observe(self, call: ApiCall) -> None:
@@ -311,8 +318,12 @@ class Accounts:
         What such a call brings is not kept: its delivery is due again at the next start.
         """
         with self._lock:
+            self._inbox.begin_stop()
+            end = self._clock.monotonic() + grace
             _stop(list(self._running.values()), grace, self._clock)
+            self._inbox.join(max(end - self._clock.monotonic(), 0.0))
             self._running.clear()
+            self._threads.close()
 
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
@@ -333,10 +344,6 @@ class Accounts:
         self._housekeeping.tick([pair.account for pair in running.values()])
         self.last_tick = self._clock.monotonic()
 
-    def _wake_workers(self) -> None:
-        for pair in list(self._running.values()):
-            pair.worker.wake()
-
     # What the web layer asks
 
     @property
@@ -346,9 +353,13 @@ class Accounts:
 
     @property
     def last_worker_progress(self) -> float:
-        """When the slowest account's worker last went round (monotonic seconds)."""
-        times = [pair.worker.last_progress for pair in list(self._running.values())]
-        return min(times, default=self._clock.monotonic())
+        """When the inbox was last gone through (monotonic seconds), or the calls last went on, whichever is longer ago.
+
+        While a thread is lacking, that may take as long as a call.
+        """
+        if not self._running or self._config is None:
+            return self._clock.monotonic()
+        return min(self._inbox.last_progress, self._threads.last_progress + self._config.poll.timeout)
 
     def refresh(self, account: str, server_id: int, done: Callable[[str | None], None]) -> None:
         """Poll a server now; ``done`` hears the error, or ``None``, perhaps at once and perhaps in another thread."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.retry import back_off
@@ -28,40 +26,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Store, Unit, fleet
     from patrolserver_exporter.store.fleet import ServerState
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
-
-
-class Threads:
-    """Like ``ThreadPoolExecutor``, but a call to a silent API cannot hold up a stop for its whole time-out."""
-
-    def __init__(self, count: int, name: str) -> None:
-        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
-        self._idle = threading.Condition()
-        self._running = 0
-
-    def submit(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Have a thread do it; does nothing after `shutdown`."""
-        with self._idle:
-            self._running += 1
-        try:
-            future = self._executor.submit(work, *arguments)
-        except RuntimeError:
-            self._done()
-            return
-        future.add_done_callback(lambda _: self._done())
-
-    def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
-        """Take no more work."""
-        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
-
-    def join(self, patience: float) -> bool:
-        """Wait until nothing runs, at most ``patience`` seconds; False if something still does."""
-        with self._idle:
-            return self._idle.wait_for(lambda: self._running == 0, patience)
-
-    def _done(self) -> None:
-        with self._idle:
-            self._running -= 1
-            self._idle.notify_all()
+    from patrolserver_exporter.sync.threads import AccountThreads
 
 
 log = logging.getLogger(__name__)
@@ -413,16 +378,18 @@ class ServerCalls:
 
 
 class AccountPoller:
-    """Polls one account's servers with a few threads.
+    """Polls one account's servers.
 
     ``pump`` starts what is due; a thread that finishes a call pumps again, so the threads never wait for a tick.
     """
 
-    def __init__(self, account: RunningAccount, store: Store, clock: SteadyClock, telemetry: Telemetry) -> None:
+    def __init__(
+        self, account: RunningAccount, threads: AccountThreads, store: Store, clock: SteadyClock, telemetry: Telemetry
+    ) -> None:
         self.account = account
         self._clock = clock
         self._telemetry = telemetry
-        self._threads = Threads(account.config.poll.concurrency + 1, f"poll-{account.name}")
+        self.threads = threads
         self._results = Results(account, store, telemetry)
         self._list = ServerList(account, self._results, clock)
         self._calls = ServerCalls(account, self._results, clock)
@@ -473,22 +440,18 @@ class AccountPoller:
     def begin_stop(self) -> None:
         """Start nothing more, and keep nothing of what is under way."""
         in_vain = self.account.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.drop_waiting()
         self._results.polled(in_vain, stopped(self.account.name))
-
-    def join(self, patience: float) -> None:
-        """Wait for the calls under way, at most ``patience`` seconds."""
-        self._threads.join(patience)
 
     def pump(self) -> None:
         """Start what is due, as far as health, budget and threads allow."""
         due = self.account.take_due()
         if due.list_servers:
-            self._threads.submit(self._run, self._list_servers)
+            self.threads.submit(self._run, self._list_servers)
         for task in due.tasks:
-            self._threads.submit(self._run, self._finish, task, self._call_of[task.job])
+            self.threads.submit(self._run, self._finish, task, self._call_of[task.job])
         if due.passed_over:
-            self._threads.submit(self._run, self._calls.mark_unpolled, due.passed_over)
+            self.threads.submit(self._run, self._calls.mark_unpolled, due.passed_over)
         self._results.polled(due.refused, f"The account {self.account.name} cannot be polled now: {due.why}")
 
     def _run(self, work: Callable[..., None], *arguments: object) -> None:

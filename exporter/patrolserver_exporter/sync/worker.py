@@ -13,12 +13,14 @@ from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
 from patrolserver_exporter.store import ClaimLost, StoreError, StoreUnavailable
-from patrolserver_exporter.sync.account import EVENT_THREADS
-from patrolserver_exporter.sync.poller import Results, StoppedError, Threads
+from patrolserver_exporter.sync.account import EVENTS_AT_ONCE
+from patrolserver_exporter.sync.poller import Results, StoppedError
 from patrolserver_exporter.sync.schedule import Job
 from patrolserver_exporter.sync.server_updates import FollowUp, conclude, needs_server, note_failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.live.own_metrics import Telemetry
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IDLE = 1.0
-"""Seconds after which the worker looks again even if nobody woke it."""
+"""Seconds after which the inbox is looked at again even if nobody said that something moved."""
+_TRIED_AGAIN = "The delivery will be tried again when its lease runs out"
 _LIST_TRUSTED_FOR = 10.0
 """Seconds in which a successful list call shows that the credentials are good.
 
@@ -37,101 +40,187 @@ Shorter than the tries of a delivery take before it is rejected: at one of them 
 """
 
 
+class InboxDispatcher:
+    """Claims what is due, for all accounts, on a thread of its own; their workers have it fetched."""
+
+    def __init__(self, store: Store, telemetry: Telemetry, clock: Clock) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._clock = clock
+        self._workers: dict[str, AccountWorker] = {}
+        self._condition = threading.Condition()
+        self._woken = False
+        self._stopping = False
+        self.last_progress = clock.monotonic()
+        """When it last went round (monotonic seconds); the watchdog looks at it."""
+        self._thread: threading.Thread | None = None
+
+    def put(self, worker: AccountWorker) -> None:
+        """Claim for this account from now on, in the place of an earlier worker of it."""
+        with self._condition:
+            self._workers[worker.name] = worker
+            if self._thread is None and not self._stopping:
+                self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
+                self._thread.start()
+        self.wake()
+
+    def remove(self, worker: AccountWorker) -> None:
+        """Claim for it no more."""
+        with self._condition:
+            if self._workers.get(worker.name) is worker:
+                del self._workers[worker.name]
+
+    def wake(self) -> None:
+        """Something may be due, or can be taken again."""
+        with self._condition:
+            self._woken = True
+            self._condition.notify()
+
+    def begin_stop(self) -> None:
+        """Claim nothing more."""
+        self._stopping = True
+        self.wake()
+
+    def join(self, patience: float) -> None:
+        """Wait for the thread's end; a store that is silent would keep it for ever."""
+        if self._thread is not None:
+            self._thread.join(patience)
+
+    def _run(self) -> None:
+        wait = 0.0
+        while not self._stopping:
+            with self._condition:
+                if not self._woken:
+                    self._condition.wait(wait)
+                self._woken = False
+                workers = dict(self._workers)
+            try:
+                wait = self._dispatch(workers)
+            except StoreError as error:
+                wait = self._failed("The inbox cannot be read", error)
+            except Exception as error:
+                log.exception("The inbox could not be worked; this is a bug")
+                wait = self._failed("The inbox is worked on", error)
+            self.last_progress = self._clock.monotonic()
+
+    def _failed(self, what: str, error: Exception) -> float:
+        _failed(self._telemetry, what, error)
+        return _IDLE
+
+    def _dispatch(self, workers: Mapping[str, AccountWorker]) -> float:
+        """Claim what is due and can be fetched now; returns how long there is nothing to do, in seconds."""
+        idle = {name: worker.idle_for() for name, worker in workers.items()}
+        able = [name for name, seconds in idle.items() if not seconds]
+        claimed: dict[str, list[Delivery]] = {}
+        if able and not self._stopping:
+
+            def work(unit: Unit) -> None:
+                # Asked only where it may be one of many: it looks at all that waits.
+                due = able if len(able) == 1 else deliveries.due_accounts(unit.connection, now=self._clock.now())
+                for name in due:
+                    if name in able:
+                        claimed[name] = workers[name].claim(unit)
+
+            try:
+                self._store.run(work)
+            except BaseException:
+                for name, taken in claimed.items():
+                    workers[name].let_go(len(taken))
+                raise
+        for name, taken in claimed.items():
+            workers[name].fetch(taken)
+        if any(claimed.values()):
+            # There may be more.
+            return 0.0
+        return min((seconds for seconds in idle.values() if seconds), default=_IDLE)
+
+
+def _failed(telemetry: Telemetry, what: str, error: Exception, account: str | None = None) -> None:
+    telemetry.error("store" if isinstance(error, StoreError) else "worker")
+    # What the store cannot do, it has said itself, once and not for each delivery.
+    level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
+    of_account = {} if account is None else {"account": account}
+    log.log(level, what, extra=log_fields(**of_account, err=str(error)))
+
+
 class AccountWorker:
-    """Works one account's inbox with a few threads.
+    """Works one account's inbox, a few deliveries at the same time.
 
     A claim fences every write: what comes back after its lease ran out changes nothing.
     """
 
-    def __init__(self, poller: AccountPoller, store: Store, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        poller: AccountPoller,
+        store: Store,
+        clock: Clock,
+        telemetry: Telemetry,
+        wake: Callable[[], None],
+    ) -> None:
+        """``wake`` is called when it could take another delivery."""
         self._poller = poller
         self._account = poller.account
         self._results = Results(self._account, store, telemetry)
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
+        self._wake = wake
         self._lease = 4 * self._account.config.poll.timeout + 30.0
-        self._free = EVENT_THREADS
-        self._wake = threading.Condition()
-        self._woken = True
+        self._lock = threading.Lock()
+        self._free = EVENTS_AT_ONCE
         self._stopping = False
         self._trusted_at: float | None = None
         """Start of the last list call of ours that succeeded (monotonic seconds)."""
-        self._threads = Threads(EVENT_THREADS, f"event-{self._account.name}")
-        self.last_progress = clock.monotonic()
-        """When the worker last went round (monotonic seconds); the watchdog looks at it."""
-        self._dispatcher = threading.Thread(target=self._run, name=f"inbox-{self._account.name}", daemon=True)
-        self._dispatcher.start()
+        self._threads = poller.threads
 
-    def wake(self) -> None:
-        """Something may be due."""
-        with self._wake:
-            self._woken = True
-            self._wake.notify()
+    @property
+    def name(self) -> str:
+        """The account's."""
+        return self._account.name
 
     def begin_stop(self) -> None:
-        """Take nothing more."""
+        """Take nothing more. What is claimed already is let go by its thread."""
         self._stopping = True
-        self.wake()
 
-    def join(self, patience: float) -> None:
-        """Wait for the calls under way, at most ``patience`` seconds."""
-        end = self._clock.monotonic() + patience
-        # A store that is silent would keep it for ever.
-        self._dispatcher.join(patience)
-        # What is claimed already is let go by its thread, so no thread is cancelled.
-        self._threads.shutdown(wait=False, cancel_futures=False)
-        self._threads.join(max(end - self._clock.monotonic(), 0.0))
-
-    def _run(self) -> None:
-        wait = 0.0
-        while not self._stopping:
-            with self._wake:
-                if not self._woken:
-                    self._wake.wait(wait)
-                self._woken = False
-            try:
-                wait = self._dispatch()
-            except StoreError as error:
-                wait = self._failed("The inbox cannot be read", error)
-            except Exception as error:
-                log.exception("The worker failed; this is a bug", extra=log_fields(account=self._account.name))
-                wait = self._failed("The worker goes on", error)
-            self.last_progress = self._clock.monotonic()
-
-    def _failed(self, what: str, error: Exception) -> float:
-        self._telemetry.error("store" if isinstance(error, StoreError) else "worker")
-        # What the store cannot do, it has said itself, once and not for each delivery.
-        level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
-        log.log(level, what, extra=log_fields(account=self._account.name, err=str(error)))
-        return _IDLE
-
-    def _dispatch(self) -> float:
-        """Claim what is due and can be fetched now; returns how long there is nothing to do, in seconds."""
-        account = self._account
-        if not account.allows_events():
+    def idle_for(self) -> float:
+        """Seconds for which it can take no delivery, as far as that is known; 0 if it can."""
+        if self._stopping or not self._account.allows_events():
             return _IDLE
-        with self._wake:
-            wanted = self._free
-        granted = 0
-        while granted < wanted and account.budgets.events.try_take():
-            granted += 1
-        if not granted:
-            # With no thread free, the next free one wakes us up.
-            return _IDLE if not wanted else min(account.budgets.events.seconds_until_available(), _IDLE)
+        with self._lock:
+            if not self._free:
+                # The next one that ends wakes us up.
+                return _IDLE
+        return min(self._account.budgets.events.seconds_until_available(), _IDLE)
+
+    def claim(self, unit: Unit) -> list[Delivery]:
+        """Claim what is due and can be fetched now; `let_go` if that cannot be committed, else `fetch`."""
+        if self._stopping or not self._account.allows_events():
+            return []
+        budget = self._account.budgets.events
+        with self._lock:
+            granted = 0
+            while granted < self._free and budget.try_take():
+                granted += 1
+            self._free -= granted
         claimed: list[Delivery] = []
         try:
-            now = self._clock.now()
-            claimed = self._store.run(
-                lambda unit: deliveries.claim(unit, account.name, now=now, lease=self._lease, limit=granted)
-            )
+            if granted:
+                claimed = deliveries.claim(unit, self.name, now=self._clock.now(), lease=self._lease, limit=granted)
         finally:
-            account.budgets.events.give_back(granted - len(claimed))
-        with self._wake:
-            self._free -= len(claimed)
+            self.let_go(granted - len(claimed))
+        return claimed
+
+    def let_go(self, count: int) -> None:
+        """So many were granted, and are not fetched."""
+        if count:
+            self._account.budgets.events.give_back(count)
+            with self._lock:
+                self._free += count
+
+    def fetch(self, claimed: Iterable[Delivery]) -> None:
+        """Have these fetched, and let them take effect."""
         for delivery in claimed:
-            self._threads.submit(self._handle, delivery)
-        return 0.0 if len(claimed) == granted else _IDLE
+            self._threads.submit_urgent(self._handle, delivery)
 
     def _handle(self, delivery: Delivery) -> None:
         parsed = None
@@ -145,15 +234,15 @@ class AccountWorker:
             log.warning("A late result was left out", extra=log_fields(account=delivery.account, err=str(error)))
         except StoreError as error:
             # The row keeps its claim; when the lease runs out it is due again.
-            self._failed("An event could not be kept; it will be fetched again", error)
+            _failed(self._telemetry, "An event could not be kept; it will be fetched again", error, delivery.account)
         except Exception as error:
             log.exception("An event could not be applied; this is a bug", extra=log_fields(delivery=delivery.id))
             self._telemetry.error("worker")
             self._put_off(delivery, error, None if parsed is None else parsed.body)
         finally:
-            with self._wake:
+            with self._lock:
                 self._free += 1
-            self.wake()
+            self._wake()
 
     def _put_off(self, delivery: Delivery, error: Exception, body: bytes | None) -> None:
         """Try a delivery again that met a bug, or leave it to the operator; else it would be tried at each lease."""
@@ -167,7 +256,7 @@ class AccountWorker:
                 )
             )
         except StoreError as unkept:
-            self._failed("The delivery will be tried again when its lease runs out", unkept)
+            _failed(self._telemetry, _TRIED_AGAIN, unkept, delivery.account)
 
     def _let_go(self, delivery: Delivery) -> None:
         """Leave a delivery to the account's next run: what it asks for may need another configuration."""
@@ -179,7 +268,7 @@ class AccountWorker:
         try:
             self._store.run(work)
         except StoreError as unkept:
-            self._failed("The delivery will be tried again when its lease runs out", unkept)
+            _failed(self._telemetry, _TRIED_AGAIN, unkept, delivery.account)
 
     def _fetch(self, delivery: Delivery) -> Parsed[Event] | None:
         """What the API says of a delivery's event; ``None`` if it did not confirm it, and then its end is written."""

@@ -22,6 +22,7 @@ from patrolserver_exporter.sync.account import RunningAccount
 from patrolserver_exporter.sync.housekeeping import Housekeeping
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.rules import Rules
+from patrolserver_exporter.sync.threads import CallThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class Keeping:
         self.store, self.clock = store, clock
         telemetry = Telemetry(version="0", revision="0", process_metrics=False)
         self.account = RunningAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
-        self.poller = AccountPoller(self.account, store, SteadyClock(clock), telemetry)
+        self.poller = AccountPoller(self.account, CallThreads().of(MAIN, 10), store, SteadyClock(clock), telemetry)
         self.driver = Driver(store, clock, Rules.of(config, config.accounts[0]))
         self.housekeeping = Housekeeping(store, telemetry, clock)
         self.housekeeping.configure(config, {MAIN: self.driver.rules})

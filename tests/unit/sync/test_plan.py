@@ -16,6 +16,7 @@ from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
 from patrolserver_exporter.sync.account import RunningAccount
 from patrolserver_exporter.sync.poller import AccountPoller
+from patrolserver_exporter.sync.threads import CallThreads
 
 if TYPE_CHECKING:
     from patrolserver_exporter.store import Store
@@ -37,7 +38,7 @@ def planned(store: Store, clock: HeldClock, *records: ServerRecord) -> dict[int,
     config = configured(poll=Poll(interval=900.0))
     running = RunningAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)
     telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-    poller = AccountPoller(running, store, SteadyClock(clock), telemetry)
+    poller = AccountPoller(running, CallThreads().of("main", 10), store, SteadyClock(clock), telemetry)
     poller.resume(records)
     waits = take_planned(running, clock)
     poller.begin_stop()
