@@ -27,7 +27,7 @@ from patrolserver_exporter.web.webhook import WebhookApp
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DELIVERY_AT_MOST = 48
+DELIVERY_AT_MOST = 49
 GATE_AT_MOST = 32
 """What is reached. Each module more is one more place to look for those who follow them: join what is one subject."""
 OPEN_ISSUES = "patrolserver_server_issues"
