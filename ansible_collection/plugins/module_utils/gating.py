@@ -81,7 +81,7 @@ class Gate:
 
     def _check_options(self) -> None:
         params = self._params
-        if params["max_listed"] < 1:
+        if params["max_listed"] is not None and params["max_listed"] < 1:
             raise InvalidInput("max_listed: it has to be 1 or more, not {0}".format(params["max_listed"]))
         if params["scanned_after"] and not params["wait_for_scan"]:
             raise InvalidInput("scanned_after: it means nothing without wait_for_scan: true")

@@ -15,7 +15,15 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
 )
 
 ALWAYS_LISTS = ("reasons", "servers", "violations", "waived", "expired_waivers", "unused_waivers", "expiring_waivers")
-NOT_LISTED = ("reasons_not_listed", "servers_not_listed", "issues_not_listed", "waived_not_listed")
+NOT_LISTED = (
+    "reasons_not_listed",
+    "servers_not_listed",
+    "issues_not_listed",
+    "waived_not_listed",
+    "expired_waivers_not_listed",
+    "unused_waivers_not_listed",
+    "expiring_waivers_not_listed",
+)
 # The module's own codes of reasons; the exporter has others.
 CODES = {
     ConnectionFailed: "unreachable",

@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import is_blocking
+import json
+
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import NOT_LISTED, is_blocking
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import SEVERITIES
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.reports import sentence, violating
 
 LISTED = 20
+# Characters of JSON that all lists of a failed task may have together, and each of them where that is not enough.
+SCREEN, ROOM = 6000, 1500
+# What may be cut; "issues" are those of the violations.
+CUT = tuple(name.replace("_not_listed", "") for name in NOT_LISTED)
 # Lines that doubts get at least, where there are issues as well.
 DOUBTS = 5
 ISSUES_IN_A_LINE = 2
@@ -43,6 +49,14 @@ def summary(verdict: dict, listed: int = LISTED) -> str:
     return "\n".join([_heading(word, verdict), *lines, *tail])
 
 
+def of_expired(verdict: dict, listed: int) -> list:
+    """Return a warning for each waiver that is over, in at most ``listed`` of them."""
+    told = ["the waiver for {software} on {server} ended on {until}".format(**one) for one in verdict["expired_waivers"]]
+    if len(told) <= listed:
+        return told
+    return [*told[: listed - 1], "{0} more waivers have ended; expired_waivers lists them".format(len(told) - listed + 1)]
+
+
 def server_lines(verdict: dict) -> list:
     """Return a line for each server with issues over a limit, the worst first, with its worst software."""
     return [_line(name, issues) for name, issues in worst_servers(verdict)]
@@ -58,22 +72,59 @@ def worst_servers(verdict: dict) -> list:
 
 def shortened(verdict: dict, listed: int) -> dict:
     """Return the verdict with lists of at most ``listed`` entries. Of one that is longer the worst stay; the rest is counted."""
-    short = dict(verdict)
+    return _cut_to(verdict, _worst_first(verdict), dict.fromkeys(CUT, listed))
+
+
+def compact(verdict: dict) -> dict:
+    """Return the verdict as a failed task prints it: short lists, and where even these would fill a screen, the very worst only."""
+    ordered = _worst_first(verdict)
+    if sum(len(json.dumps(entries[:LISTED])) for entries in ordered.values()) <= SCREEN:
+        return _cut_to(verdict, ordered, dict.fromkeys(CUT, LISTED))
+    return _cut_to(verdict, ordered, {name: _fitting(entries) for name, entries in ordered.items()})
+
+
+def _worst_first(verdict: dict) -> dict:
+    """Return the lists that may be cut, by the names under which the rest is counted."""
     servers = sorted(verdict["servers"], key=place)
-    issues = _in_turn(verdict, servers)
-    if len(issues) > listed:
-        kept = {issue["fingerprint"] for issue in issues[:listed]}
-        short["violations"] = [
-            {**one, "issues": [issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept]}
-            for one in verdict["violations"]
-        ]
-        short["issues_not_listed"] += len(issues) - listed
-    reasons = sorted(verdict["reasons"], key=lambda one: (not _is_own(one), not is_blocking(one)))
-    for name, worst_first in (("reasons", reasons), ("servers", servers), ("waived", verdict["waived"])):
-        if len(worst_first) > listed:
-            short[name] = worst_first[:listed]
-            short[name + "_not_listed"] += len(worst_first) - listed
+    own_first = sorted(verdict["reasons"], key=lambda one: (not _is_own(one), not is_blocking(one)))
+    return {
+        **{name: verdict[name] for name in CUT if name in verdict},
+        "reasons": own_first,
+        "servers": servers,
+        "issues": _in_turn(verdict, servers),
+    }
+
+
+def _fitting(entries: list) -> int:
+    """Return how many of the first entries have room in a part of a screen; one at least."""
+    room, count = ROOM, 0
+    for entry in entries[:LISTED]:
+        room -= len(json.dumps(entry))
+        if room < 0:
+            break
+        count += 1
+    return max(count, 1)
+
+
+def _cut_to(verdict: dict, ordered: dict, listed: dict) -> dict:
+    short = dict(verdict)
+    for name, entries in ordered.items():
+        more = len(entries) - listed[name]
+        if more <= 0:
+            continue
+        short[name + "_not_listed"] += more
+        if name == "issues":
+            short["violations"] = _with_issues(verdict, {one["fingerprint"] for one in entries[: listed[name]]})
+        else:
+            short[name] = entries[: listed[name]]
     return short
+
+
+def _with_issues(verdict: dict, kept: set) -> list:
+    return [
+        {**one, "issues": [issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept]}
+        for one in verdict["violations"]
+    ]
 
 
 def _in_turn(verdict: dict, servers: list) -> list:

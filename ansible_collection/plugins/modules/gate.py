@@ -35,11 +35,12 @@ attributes:
 options:
   max_listed:
     description:
-      - How many lines the message has at most, and how many servers, issues and reasons a failed task returns at most, the worst first. What is left out
-        is counted in RV(servers_not_listed) and the like, and stands in O(report_file).
+      - How many lines the message has at most, and how many servers, issues, reasons and waivers a failed task returns at most, the worst first. What is
+        left out is counted in RV(servers_not_listed) and the like, and stands in O(report_file).
+      - Unset, the message has 20 lines, and a failed task returns no more than fits on a screen, however large the fleet is. With O(detail) it returns
+        what that says.
       - A task that does not fail returns all of them, as O(detail) says.
     type: int
-    default: 20
   policy:
     description:
       - The name of a policy of the exporter's configuration (C(gate.policies)). Unset, its C(gate.default_policy) holds, or the built-in one.
@@ -285,7 +286,7 @@ EXAMPLES = r"""
 RETURN = r"""
 msg:
   description:
-    - The verdict, why it is so, and the worst servers with their worst software, in at most O(max_listed) lines.
+    - The verdict, why it is so, and the worst servers with their worst software, in at most 20 lines, or O(max_listed).
     - A report or baseline that could not be written is told first.
   returned: always
   type: str
@@ -405,18 +406,33 @@ expired_waivers:
   type: list
   elements: dict
   sample: []
+expired_waivers_not_listed:
+  description: How many waivers RV(expired_waivers) leaves out.
+  returned: always
+  type: int
+  sample: 0
 unused_waivers:
   description: Waivers that cover no issue.
   returned: always
   type: list
   elements: dict
   sample: []
+unused_waivers_not_listed:
+  description: How many waivers RV(unused_waivers) leaves out.
+  returned: always
+  type: int
+  sample: 0
 expiring_waivers:
   description: Waivers that cover an open issue and end within 14 days.
   returned: always
   type: list
   elements: dict
   sample: []
+expiring_waivers_not_listed:
+  description: How many waivers RV(expiring_waivers) leaves out.
+  returned: always
+  type: int
+  sample: 0
 data_age_seconds:
   description: The age of the oldest data; none if it is not known.
   returned: always
@@ -471,7 +487,7 @@ def argument_spec() -> dict:
         "report_file": {"type": "path"},
         "report_format": {"type": "str", "choices": reports.FORMATS},
         "detail": {"type": "str", "choices": ["problems", "all"]},
-        "max_listed": {"type": "int", "default": messages.LISTED},
+        "max_listed": {"type": "int"},
     }
 
 
@@ -482,16 +498,23 @@ def main() -> None:
     gate = Gate(module.params, dry=module.check_mode, diff=module._diff)
     gate.run()
     result = gate.result
-    listed = max(module.params["max_listed"], 1)
+    listed = max(module.params["max_listed"] or messages.LISTED, 1)
     result["msg"] = messages.summary(result, listed)
     mode, on_unknown = module.params["mode"], module.params["on_unknown"]
     if gate.misconfigured or judging.blocks(result["verdict"], mode, on_unknown):
-        module.fail_json(**messages.shortened(result, listed))
+        module.fail_json(**failed(result, module.params))
     if judging.warns(result["verdict"], mode, on_unknown):
         module.warn(result["msg"])
-    for waiver in result["expired_waivers"]:
-        module.warn("the waiver for {software} on {server} ended on {until}".format(**waiver))
+    for warning in messages.of_expired(result, listed):
+        module.warn(warning)
     module.exit_json(**result)
+
+
+def failed(result: dict, params: dict) -> dict:
+    """Return what a failed task returns, which Ansible prints in one piece: short, unless the task asks for more."""
+    if params["max_listed"] is not None:
+        return messages.shortened(result, max(params["max_listed"], 1))
+    return messages.compact(result) if params["detail"] is None else result
 
 
 if __name__ == "__main__":

@@ -128,3 +128,38 @@ def test_a_short_verdict_has_the_same_keys_and_counts_what_it_leaves_out():
         assert len(json.dumps(short)) < 40_000
     all_of_it = messages.shortened(whole, 5000)
     assert [all_of_it[name + "_not_listed"] for name in ("servers", "issues", "reasons", "waived")] == [0, 0, 0, 0]
+
+
+def test_what_a_failed_task_prints_is_no_longer_for_a_larger_fleet():
+    """A few of the very worst of each list, and the rest counted; what is short anyhow stays whole."""
+    sizes = []
+    for size in (100, 1000):
+        whole = fleet(size)
+        whole["unused_waivers"] = [{"server": "web{0}".format(number), "software": "php"} for number in range(size)]
+        short = messages.compact(whole)
+        assert set(short) == set(whole)
+        for name in ("servers", "reasons", "waived", "unused_waivers"):
+            assert 1 <= len(short[name]) <= 20
+            assert len(short[name]) + short[name + "_not_listed"] == len(whole[name])
+        listed = {one["fingerprint"] for violation in short["violations"] for one in violation["issues"]}
+        assert len(listed) + short["issues_not_listed"] == whole["violations"][1]["found"]
+        assert short["servers"][0]["counts"]["critical"] == 3
+        sizes.append(len(json.dumps(short)))
+    assert sizes[1] < sizes[0] + 100 < 10_000
+    assert messages.compact(fleet(3)) == messages.shortened(fleet(3), 20)
+
+
+def test_an_entry_longer_than_a_screen_is_listed_all_the_same():
+    """An empty list beside a count would tell nothing."""
+    whole = fleet(2)
+    whole["reasons"] = [judging.reason("limit_exceeded", "x" * 9000), judging.reason("data_too_old", "y")]
+    short = messages.compact(whole)
+    assert (len(short["reasons"]), short["reasons_not_listed"]) == (1, 1)
+
+
+def test_of_many_waivers_that_ended_there_are_no_more_warnings_than_lines():
+    """The last one says how many it leaves out."""
+    ended = [{"software": "php", "server": "web{0}".format(number), "until": "2020-01-31"} for number in range(50)]
+    warnings = messages.of_expired(verdict(expired_waivers=ended), 20)
+    assert (len(warnings), warnings[-1]) == (20, "31 more waivers have ended; expired_waivers lists them")
+    assert messages.of_expired(verdict(expired_waivers=ended[:1]), 20) == ["the waiver for php on web0 ended on 2020-01-31"]
