@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOFTWARE = "openssl"
+# An inventory may have a group of this name.
+GROUP = "web"
 # No machine that runs this test has a package of this name.
 SHOP, SHOP_SOFTWARE = "shop.example.org", "the-shop-of-the-tests"
 REMEDIATE = """
@@ -40,7 +42,8 @@ REMEDIATE = """
 def simulator() -> Iterator[Simulator]:
     with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=3, software=6)) as running:
         software = {"id": 1, "name": "Shop", "canonical_name": SHOP_SOFTWARE, "version": "1", "supported": "yes"}
-        order(running, "/servers", name=SHOP, software=[software])
+        for name in (SHOP, GROUP):
+            order(running, "/servers", name=name, software=[software])
         yield running
 
 
@@ -52,7 +55,7 @@ def exporter(tmp_path: Path, simulator: Simulator) -> Iterator[Exporter]:
     flag = f"--web.listen-address=127.0.0.1:{port}"
     with Exporter.watching(tmp_path, simulator.base_url, flag, interval="10m") as running:
         eventually(
-            lambda: len(running.samples("patrolserver_server_last_poll_timestamp_seconds")) == 4, what="the first polls"
+            lambda: len(running.samples("patrolserver_server_last_poll_timestamp_seconds")) == 5, what="the first polls"
         )
         order(simulator, "/webhooks", url=f"{running.url}/webhook/{TOKEN}")
         yield running
@@ -247,7 +250,7 @@ def test_a_severity_that_does_not_exist_ends_the_rulebook_at_its_start(ansible: 
 def test_with_feedback_the_cursor_follows_what_the_engine_acknowledged(
     tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible
 ) -> None:
-    """A rulebook of one's own: each event carries its host, is acknowledged, and the cursor moves behind it."""
+    """A rulebook of one's own: each event carries its host and no group, and the cursor follows what is taken."""
     cursor, path, output = tmp_path / "cursor", ansible.folder / "rulebook.yml", ansible.folder / "rulebook.log"
     options = {"exporter_url": exporter.url, "cursor_file": str(cursor), "feedback": True, "confirm_timeout": 0}
     rule = {
@@ -257,7 +260,8 @@ def test_with_feedback_the_cursor_follows_what_the_engine_acknowledged(
     }
     sources = [{"name": "the feed", "patrolserver.monitoring.issues": options}]
     path.write_text(json.dumps([{"name": "Own", "hosts": "all", "sources": sources, "rules": [rule]}]))
-    inventory = ansible.inventory({})
+    inventory = ansible.folder / "grouped.json"
+    inventory.write_text(json.dumps({"all": {"children": {GROUP: {"hosts": {SHOP: None}}}}}))
     command = ("ansible-rulebook", f"--rulebook={path}", f"--inventory={inventory}", "--persistence-id=tests")
     process = ansible.start(*command, "--verbose", output=output)
     try:
@@ -266,6 +270,8 @@ def test_with_feedback_the_cursor_follows_what_the_engine_acknowledged(
         order(simulator, "/break", server=SHOP, kind="exploitable", risk=9.8)
         eventually(lambda: f"for ['{SHOP}']" in output.read_text(), within=60, what="the event")
         eventually(lambda: cursor.read_text() != start, within=30, what="the cursor behind it")
+        order(simulator, "/break", server=GROUP, kind="exploitable", risk=9.8)
+        eventually(lambda: "for ['~(?!)']" in output.read_text(), within=60, what="an event for no host")
         assert "did not acknowledge" not in output.read_text()
     finally:
         process.send_signal(signal.SIGINT)

@@ -74,7 +74,7 @@ _raw:
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import EXPORTER_VARIABLES
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import EXPORTER_VARIABLES
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import PatrolServerError
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter
 from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.connection import connection_of, variables_of

@@ -7,31 +7,11 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import env_fallback
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import KINDS, SEVERITIES
-
-
-EXPORTER_OPTIONS = ("exporter_url", "token", "username", "password")
-API_OPTIONS = ("api_url", "api_key", "api_secret")
-HTTP_OPTIONS = (
-    "validate_certs",
-    "ca_file",
-    "client_cert",
-    "client_key",
-    "use_proxy",
-    "proxy_url",
-    "timeout",
-    "retries",
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import (
+    API_VARIABLES,
+    EXPORTER_VARIABLES,
 )
-# The variable that each option of a connection is taken from; in capitals, it is the environment's.
-EXPORTER_VARIABLES = {
-    option: "patrolserver_exporter_" + option.replace("exporter_", "", 1) for option in EXPORTER_OPTIONS + HTTP_OPTIONS
-}
-API_VARIABLES = {
-    **{option: "patrolserver_api_" + option for option in HTTP_OPTIONS},
-    "api_url": "patrolserver_api_url",
-    "api_key": "patrolserver_key",
-    "api_secret": "patrolserver_secret",
-}
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import KINDS, SEVERITIES
 
 
 def _with_environment(options: dict, variables: dict) -> dict:

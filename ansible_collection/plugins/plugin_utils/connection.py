@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import EXPORTER_VARIABLES, HTTP_OPTIONS
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import EXPORTER_VARIABLES, HTTP_OPTIONS
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 
 # Names that plugins took before modules took variables, too.

@@ -19,6 +19,8 @@ spec = importlib.util.spec_from_file_location("issues_source", PATH)
 source = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(source)
 
+from ansible_collections.patrolserver.monitoring.plugins.plugin_utils import event_engine, event_hosts  # noqa: E402
+
 
 def issue(fingerprint="f1", severity="critical", **more):
     """Return an issue."""
@@ -105,16 +107,16 @@ class Engine:
 def events(feed, monkeypatch, engine=None, **args):
     """Run the source until its feed is dry and nothing is held back; returns the events that the engine took."""
     monkeypatch.setattr(source, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(source, "LOOK_EVERY", 0.001)
-    monkeypatch.setattr(source, "TAKEN_TIMEOUT", 0.1)
-    monkeypatch.setattr(source, "FEEDBACK_TIMEOUT", 0.1)
+    monkeypatch.setattr(event_engine, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(event_engine, "TAKEN_TIMEOUT", 0.1)
+    monkeypatch.setattr(event_engine, "FEEDBACK_TIMEOUT", 0.1)
 
     async def run():
         rules = engine or Engine()
         running = source.Source(source.checked({"max_backoff": 0.01, **args}), feed, rules, rules.feedback)
         tasks = [asyncio.create_task(running.run()), asyncio.create_task(rules.run())]
         if rules._dies_after is None:
-            await asyncio.wait_for(feed.dry.wait(), 5)
+            await asyncio.wait_for(feed.dry.wait(), 60)
             while running._held and args.get("confirm_timeout") != 5:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.3 if rules._dies_after is not None else 0.05)
@@ -245,10 +247,10 @@ def test_what_a_filter_drops_is_not_waited_for(monkeypatch, tmp_path, feedback):
     [
         ("web1.example.org", "web1.example.org"),
         ("10.0.0.1", "10.0.0.1"),
-        ("all", source.NO_HOST),
-        ("ungrouped", source.NO_HOST),
-        ("", source.NO_HOST),
-        (None, source.NO_HOST),
+        ("all", event_hosts.NO_HOST),
+        ("ungrouped", event_hosts.NO_HOST),
+        ("", event_hosts.NO_HOST),
+        (None, event_hosts.NO_HOST),
     ],
 )
 def test_events_are_limited_to_the_host_of_the_servers_name(monkeypatch, name, pattern):
@@ -279,12 +281,65 @@ def test_events_are_limited_to_the_host_of_the_servers_name(monkeypatch, name, p
 def test_a_name_that_is_a_pattern_of_ansibles_matches_only_itself(name):
     """As Ansible reads it: what stands in a limit is split at commas and colons, and globs are matched."""
     inventory = pytest.importorskip("ansible.inventory.manager")
-    pattern = source.host_pattern(name)
+    pattern = event_hosts.host_pattern(name)
     assert inventory.split_host_pattern(pattern) == [pattern]
     assert pattern.startswith("~")
     expression = re.compile(pattern[1:])
     assert expression.match(name)
     assert not any(expression.match(other) for other in ("web1", "web2", "web", "all", name + "x"))
+
+
+GROUPED = {
+    "all": {
+        "hosts": {"a": None, "db": None, "c d": None, "web1.example.org": None},
+        "children": {"web": {"hosts": {"a": None}}, "db": {"hosts": {"a": None}}, "c d": {"hosts": {"a": None}}},
+    }
+}
+
+
+def test_a_name_is_never_taken_for_a_group(monkeypatch, tmp_path):
+    """Ansible itself says which hosts the limit means, in an inventory that has groups of such names."""
+    manager = pytest.importorskip("ansible.inventory.manager")
+    loader = pytest.importorskip("ansible.parsing.dataloader")
+    monkeypatch.setattr(manager.C, "HOST_PATTERN_MISMATCH", "ignore")
+    path = tmp_path / "hosts.json"
+    path.write_text(json.dumps(GROUPED))
+    meant = {"web": [], "db": ["db"], "c d": [], "a": ["a"], "nobody": [], "all": []}
+    meant["web1.example.org"] = ["web1.example.org"]
+
+    async def patterns():
+        looked_up = event_hosts.Inventory(str(path))
+        return {name: await looked_up.pattern_for(name) for name in meant}
+
+    inventory, found = manager.InventoryManager(loader.DataLoader(), sources=[str(path)]), {}
+    for name, pattern in asyncio.run(patterns()).items():
+        inventory.subset(pattern)
+        found[name] = [host.name for host in inventory.list_hosts("all")]
+    assert found == meant
+
+
+@pytest.mark.parametrize("inventory", [None, "/no/such/hosts.yml"])
+def test_without_an_inventory_a_name_that_could_be_a_groups_means_no_host(monkeypatch, inventory):
+    """One with a dot in it is none that Ansible takes for a group without a warning."""
+    for name, pattern in (("web", event_hosts.NO_HOST), ("web1.example.org", "web1.example.org")):
+        (event,) = events(Feed(page("c1", change(1, server=name))), monkeypatch, inventory=inventory)
+        assert event["meta"]["hosts"] == [pattern]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["/usr/bin/ansible-rulebook", "-r", "x.yml", "-i", "hosts.yml", "--verbose"], "hosts.yml"),
+        (["/venv/site-packages/ansible_rulebook/__main__.py", "--rulebook=x.yml", "--inventory=hosts.yml"], "hosts.yml"),
+        (["ansible-rulebook", "--worker", "--id", "7"], None),
+        (["ansible-rulebook", "-i"], None),
+        (["pytest", "-i", "hosts.yml"], None),
+        ([], None),
+    ],
+)
+def test_the_inventory_is_the_one_of_the_command_line(arguments, found):
+    """Of ansible-rulebook's, and of no other program's."""
+    assert event_hosts.inventory_of_command_line(arguments) == found
 
 
 def test_no_limit_for_who_looks_for_the_host_himself(monkeypatch):
@@ -385,17 +440,19 @@ def test_an_issue_that_nobody_confirms_comes_at_last(monkeypatch):
         ({"token": "a", "username": "b"}, "exclude"),
         ({"exporter_url": "exporter:10058"}, "exporter_url"),
         ({"exporter_url": "http://exporter:10058/api/v1"}, "exporter_url"),
-        ({"exporter_url": "http://exporter:10058/api"}, "exporter_url"),
+        ({"exporter_url": "http://exporter:10058?x"}, "exporter_url"),
+        ({"proxy_url": "socks5://proxy:1080"}, "proxy_url"),
         ({"exporter_url": "http://me:word@exporter:10058"}, "exporter_url"),
         ({"username": "a"}, "username and password go together"),
         ({"client_cert": __file__}, "client_cert and client_key go together"),
-        ({"ca_file": "/no/ca.pem"}, "ca_file: /no/ca.pem is not there"),
+        ({"ca_file": "/no/ca.pem"}, "ca_file: /no/ca.pem cannot be read"),
         ({"cursor_file": "/no/folder/cursor"}, "cursor_file: /no/folder/cursor has to be a file in a folder"),
         ({"cursor_file": "/"}, "cursor_file: / has to be a file"),
-        ({"token": "a\tb"}, "token has a control character"),
+        ({"token": "a\tb"}, "token: it holds a control character, U.0009"),
         ({"token": 1.5}, "token has to be text"),
         ({"feedback": "perhaps"}, "feedback has to be true or false"),
-        ({"retries": -1}, "retries has to be from 0"),
+        ({"retries": -1}, "retries: it has to be 0 or more"),
+        ({"timeout": 0}, "timeout: it has to be more than 0"),
         ({"exporter_url": 10058}, "exporter_url has to be text"),
         ({"wait": "soon"}, "wait has to be a number"),
         ({"confirm_timeout": "nan"}, "confirm_timeout has to be from"),
@@ -461,5 +518,7 @@ def test_a_token_of_digits_is_a_token():
 
 def test_a_certificate_that_is_none_ends_the_rulebook_at_its_start():
     """And the message names the options, not what is in the file."""
+    with pytest.raises(ValueError, match="ca_file: .* holds no certificate in PEM"):
+        source.checked({"ca_file": __file__, "exporter_url": "https://exporter.example.org"})
     with pytest.raises(ValueError, match="ca_file, client_cert and client_key have to be files in PEM"):
-        source.session_of(source.checked({"ca_file": __file__}))
+        source.session_of(source.checked({"client_cert": __file__, "client_key": __file__}))

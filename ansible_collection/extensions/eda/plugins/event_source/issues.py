@@ -9,17 +9,33 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import random
 import re
 import ssl
-import tempfile
+import sys
 import time
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import yaml
+
+# ansible-rulebook loads this file by its path and knows no collections; what is shared with modules stands beside it.
+sys.path.append(str(Path(__file__).absolute().parents[7]))
+
+from ansible_collections.patrolserver.monitoring.plugins.doc_fragments import exporter, transport  # noqa: E402
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import EXPORTER_VARIABLES  # noqa: E402
+from ansible_collections.patrolserver.monitoring.plugins.plugin_utils import event_options  # noqa: E402
+from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.event_engine import (  # noqa: E402
+    CursorFile,
+    CursorUnreadable,
+    Engine,
+    NotTaken,
+)
+from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.event_hosts import (  # noqa: E402
+    Inventory,
+    inventory_of_command_line,
+)
 
 DOCUMENTATION = r"""
 ---
@@ -43,52 +59,12 @@ description:
   - An option that is unknown or has a wrong value ends the rulebook at its start, with an error that names it.
   - What is not set of the connection is taken from the environment, under the names that modules and plugins have for it. These are
     C(PATROLSERVER_EXPORTER_) and the option's name in capitals, like E(PATROLSERVER_EXPORTER_TOKEN), and E(PATROLSERVER_EXPORTER_URL).
+  - The options of the connection are those of the modules. C(timeout) is the seconds to wait for an answer beyond O(wait), and C(retries) is taken so
+    that a connection can be written once for all; this source tries again for ever.
+extends_documentation_fragment:
+  - patrolserver.monitoring.exporter
+  - patrolserver.monitoring.transport
 options:
-  exporter_url:
-    description: Where the exporter listens, without the path of its API.
-    type: str
-    default: http://127.0.0.1:10058
-  token:
-    description: An API token of the exporter.
-    type: str
-  username:
-    description: A user of the exporter's basic authentication. Excludes O(token).
-    type: str
-  password:
-    description: The password of O(username).
-    type: str
-  validate_certs:
-    description: Whether the certificate of an C(https) URL has to be trusted.
-    type: bool
-    default: true
-  ca_file:
-    description: A file with the CA certificates to trust, in PEM, instead of the system's.
-    type: path
-  client_cert:
-    description: A client certificate in PEM, for an exporter that asks for one.
-    type: path
-  client_key:
-    description: The key of O(client_cert).
-    type: path
-  use_proxy:
-    description: Whether the proxies of the environment (C(http_proxy), C(https_proxy), C(no_proxy)) are used.
-    type: bool
-    default: true
-  proxy_url:
-    description: The proxy to use, whatever the environment says.
-    type: str
-  timeout:
-    description: Seconds to wait for an answer, beyond O(wait).
-    type: float
-    default: 15
-    minimum: 0.1
-    maximum: 86400
-  retries:
-    description: Taken so that a connection can be written once for all. This source tries again for ever.
-    type: int
-    default: 2
-    minimum: 0
-    maximum: 1000
   start:
     description: Where to start without a saved cursor, V(latest) for what is new from now on, V(oldest) for all that is kept, or a cursor.
     type: str
@@ -107,9 +83,17 @@ options:
     description:
       - Whether events carry C(meta.hosts), to which ansible-rulebook limits the playbook that an event starts. It is the server's name as
         PatrolServer has it, and where that is no plain name a pattern that can only match a host of exactly this name.
+      - Ansible would take the name of a group for the group. So O(inventory) is looked up, and an event of a server that is called like a group, and
+        not like a host, is limited to no host at all.
       - Turn it off if the inventory has other names, and let the playbook look for the host itself, as C(patrolserver.monitoring.remediate) does.
     type: bool
     default: true
+  inventory:
+    description:
+      - The inventory that playbooks get, for O(limit_hosts); read by C(ansible-inventory), once a minute at most. If unset, the one that
+        ansible-rulebook was started with (C(--inventory)).
+      - Where there is none, or it cannot be read, an event of a server whose name could be a group's, like V(web), is limited to no host.
+    type: path
   change:
     description:
       - The changes that make events.
@@ -172,33 +156,15 @@ EXAMPLES = r"""
 log = logging.getLogger("patrolserver.monitoring.issues")
 
 # The options exist once: what is documented is what is taken.
-SCHEMA: dict[str, dict[str, Any]] = yaml.safe_load(DOCUMENTATION)["options"]
-CREDENTIALS = ("token", "username", "password")
-CONNECTION = (
-    "exporter_url",
-    *CREDENTIALS,
-    "validate_certs",
-    "ca_file",
-    "client_cert",
-    "client_key",
-    "use_proxy",
-    "proxy_url",
-    "timeout",
-    "retries",
-)
+SCHEMA: dict[str, dict[str, Any]] = {
+    name: option
+    for text in (exporter.ModuleDocFragment.DOCUMENTATION, transport.ModuleDocFragment.DOCUMENTATION, DOCUMENTATION)
+    for name, option in yaml.safe_load(text)["options"].items()
+}
 MAX_WAIT = 60
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 JUDGED_ANEW = ("worsened", "eased")
 FIRST_PAUSE = 0.5
 WAIT_WHILE_HOLDING = 2
-TAKEN_TIMEOUT = 5.0
-FEEDBACK_TIMEOUT = 30.0
-LOOK_EVERY = 0.05
-FEEDBACK_QUEUES = ("eda_feedback_queue", "feedback_queue")
-NO_ARGUMENTS_OF_OURS = ("_source_name", "source_name", *FEEDBACK_QUEUES)
-PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-GROUPS_OF_ALL = ("all", "ungrouped")
-NO_HOST = "~(?!)"
 TEMPLATE_BEGINS = re.compile(r"\{(?=[{%#])")
 
 
@@ -212,103 +178,6 @@ class CursorLost(Exception):
 
 class Refused(Exception):
     """The exporter answered with an error, or with what is no page of changes."""
-
-
-class CursorUnreadable(Exception):
-    """The file of the cursor is there and holds none."""
-
-
-class CursorFile:
-    """Keeps the cursor, so that a restart goes on where it was; without a path it keeps nothing."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-
-    def read(self) -> str | None:
-        """Return the saved cursor, if there is one.
-
-        :raises CursorUnreadable: if nobody can tell what was saved.
-        """
-        if not self._path:
-            return None
-        try:
-            with open(self._path, encoding="utf-8") as file:
-                cursor = json.load(file)["cursor"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
-            raise CursorUnreadable from None
-        if not isinstance(cursor, str):
-            raise CursorUnreadable
-        return cursor
-
-    def write(self, cursor: str) -> None:
-        """Save the cursor atomically. A failure is logged: events matter more than their bookmark."""
-        if not self._path:
-            return
-        folder = os.path.dirname(os.path.abspath(self._path))
-        try:
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=".cursor-")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump({"cursor": cursor}, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, self._path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
-        except OSError as error:
-            log.warning("The cursor cannot be written to %s: %s", self._path, error.strerror)
-
-
-class Engine:
-    """The rule engine: hands it events, and tells which it took.
-
-    ansible-rulebook wraps its queue, for filters, and fetches from the inner one in the same step in which it matches the rules.
-    """
-
-    def __init__(self, queue: Any, feedback: Any) -> None:
-        self._queue = queue
-        self._inner = getattr(queue, "queue", queue)
-        self._feedback = feedback
-
-    async def give(self, event: dict[str, Any]) -> None:
-        """Put the event into the queue; waits while that is full. With feedback, waits for the engine's answer, too."""
-        if self._feedback is None:
-            await self._queue.put(event)
-            return
-        while not self._feedback.empty():
-            self._feedback.get_nowait()
-        await self._queue.put(event)
-        # A filter may have dropped it: nothing was put into the queue, and nobody will answer.
-        if not self._fetched():
-            await self._answer()
-
-    async def took_all(self) -> bool:
-        """Whether the engine took all that it was given; waits a moment for it."""
-        ends = time.monotonic() + TAKEN_TIMEOUT
-        while not self._fetched():
-            if time.monotonic() > ends:
-                return False
-            await asyncio.sleep(LOOK_EVERY)
-        return True
-
-    def _fetched(self) -> bool:
-        return bool(self._inner.empty()) if hasattr(self._inner, "empty") else True
-
-    async def _answer(self) -> None:
-        while not self._fetched() and self._feedback.empty():
-            await asyncio.sleep(LOOK_EVERY)
-        try:
-            await asyncio.wait_for(self._feedback.get(), FEEDBACK_TIMEOUT)
-        except asyncio.TimeoutError:
-            raise NotTaken from None
-
-
-class NotTaken(Exception):
-    """The engine fetched an event and did not acknowledge it."""
 
 
 class Feed:
@@ -394,6 +263,7 @@ class Source:
         self._options = options
         self._feed = feed
         self._engine = Engine(queue, feedback)
+        self._inventory = Inventory(options["inventory"] or inventory_of_command_line(sys.argv))
         self._file = CursorFile(options["cursor_file"])
         self._at = Bookmark(0, None)
         self._saved: str | None = None
@@ -505,7 +375,7 @@ class Source:
         if self._is_wanted(change):
             event = {**without_templates(change), "exporter_url": self._options["exporter_url"]}
             if self._options["limit_hosts"]:
-                event["meta"] = {"hosts": [host_pattern(change["issue"].get("server"))]}
+                event["meta"] = {"hosts": [await self._inventory.pattern_for(change["issue"].get("server"))]}
             await self._give(event, before)
 
     async def _give(self, event: dict[str, Any], before: Bookmark) -> None:
@@ -572,127 +442,14 @@ def without_templates(value: Any) -> Any:
     return value
 
 
-def host_pattern(name: Any) -> str:
-    """Return a pattern of Ansible's that matches the host of this name: a plain name stands for itself."""
-    if not isinstance(name, str) or not name or name in GROUPS_OF_ALL:
-        return NO_HOST
-    if PLAIN_NAME.fullmatch(name):
-        return name
-    # Each other character by its number: commas and colons would end the pattern.
-    escaped = "".join(
-        one if one.isascii() and (one.isalnum() or one in "_-") else "\\U{0:08x}".format(ord(one)) for one in name
-    )
-    return "~^{0}\\Z".format(escaped)
-
-
 def checked(args: dict[str, Any]) -> dict[str, Any]:
     """Return the options with their defaults.
 
     :raises ValueError: for one that is unknown or makes no sense; that ends the rulebook at its start.
     """
-    given = {name: value for name, value in args.items() if name not in NO_ARGUMENTS_OF_OURS}
-    unknown = sorted(set(given) - set(SCHEMA))
-    if unknown:
-        raise ValueError("patrolserver.monitoring.issues does not know {0}".format(", ".join(unknown)))
-    given = {**_environment(given), **{name: value for name, value in given.items() if not _is_unset(value)}}
-    options = {
-        name: _typed(name, option, given[name]) if name in given else option.get("default")
-        for name, option in SCHEMA.items()
-    }
-    if isinstance(args.get("change"), (list, str)) and not options["change"]:
-        raise ValueError("change is empty, so that nothing would ever make an event; leave it out for its default")
-    _check_connection(options)
-    _check_files(options)
+    options = event_options.checked(args, SCHEMA, EXPORTER_VARIABLES)
     options["wait"] = min(options["wait"], MAX_WAIT)
     return options
-
-
-def _is_unset(value: Any) -> bool:
-    return value is None or value == ""
-
-
-def _environment(given: dict[str, Any]) -> dict[str, str]:
-    """Return what the environment says of the connection. Who names credentials wants no others."""
-    named = any(not _is_unset(given.get(name)) for name in CREDENTIALS)
-    found = {}
-    for name in CONNECTION:
-        value = os.environ.get("PATROLSERVER_EXPORTER_{0}".format(name.replace("exporter_", "", 1).upper()))
-        if value and not (named and name in CREDENTIALS):
-            found[name] = value
-    return found
-
-
-def _check_connection(options: dict[str, Any]) -> None:
-    url = urlsplit(options["exporter_url"])
-    if url.scheme not in ("http", "https") or not url.hostname or "/api/" in url.path + "/" or "@" in url.netloc:
-        raise ValueError(
-            "exporter_url has to be like https://exporter.example.org, without the path of the API; credentials have options of their own"
-        )
-    if options["username"] and options["token"]:
-        raise ValueError("token and username exclude each other")
-    for one, other in (("username", "password"), ("client_cert", "client_key")):
-        if bool(options[one]) != bool(options[other]):
-            raise ValueError("{0} and {1} go together".format(one, other))
-
-
-def _check_files(options: dict[str, Any]) -> None:
-    for name in ("ca_file", "client_cert", "client_key"):
-        if options[name] and not os.access(options[name], os.R_OK):
-            raise ValueError("{0}: {1} is not there, or cannot be read".format(name, options[name]))
-    folder = os.path.dirname(os.path.abspath(options["cursor_file"] or "."))
-    if options["cursor_file"] and (os.path.isdir(options["cursor_file"]) or not os.access(folder, os.W_OK | os.X_OK)):
-        raise ValueError(
-            "cursor_file: {0} has to be a file in a folder that is there and writable".format(options["cursor_file"])
-        )
-
-
-def _typed(name: str, option: dict[str, Any], value: Any) -> Any:
-    """Return the value in the option's type; what a variable brings may be written as text.
-
-    :raises ValueError: if it is none of that type, out of bounds, or none of the choices.
-    """
-    kind = option["type"]
-    if kind == "list":
-        return _chosen(name, option["choices"], value)
-    if kind == "bool":
-        word = str(value).lower()
-        if word not in TRUE + FALSE:
-            raise ValueError("{0} has to be true or false, not {1!r}".format(name, value))
-        return word in TRUE
-    if kind in ("str", "path"):
-        return _text(name, kind, value)
-    try:
-        number = (int if kind == "int" else float)(str(value))
-    except ValueError:
-        raise ValueError("{0} has to be a number, not {1!r}".format(name, value)) from None
-    if not option["minimum"] <= number <= option["maximum"]:  # Neither holds for NaN.
-        raise ValueError(
-            "{0} has to be from {1} to {2}, not {3}".format(name, option["minimum"], option["maximum"], value)
-        )
-    return number
-
-
-def _text(name: str, kind: str, value: Any) -> str:
-    # ansible-rulebook makes numbers of variables that look like one.
-    if isinstance(value, int) and not isinstance(value, bool) and name in CREDENTIALS:
-        value = str(value)
-    if not isinstance(value, str):
-        raise ValueError("{0} has to be text".format(name))
-    # Files and vaulted texts end in a line break.
-    text = value.strip() if name in ("exporter_url", "token") else value.rstrip("\r\n")
-    if any(ord(one) < 32 or ord(one) == 127 for one in text):
-        raise ValueError("{0} has a control character in it".format(name))
-    return os.path.expanduser(text) if kind == "path" else text
-
-
-def _chosen(name: str, choices: list[str], value: Any) -> list[str]:
-    values = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(values, (list, tuple)):
-        raise ValueError("{0} has to be a list".format(name))
-    wrong = [str(one) for one in values if one not in choices]
-    if wrong:
-        raise ValueError("{0} knows {1}, not {2}".format(name, ", ".join(choices), ", ".join(wrong)))
-    return list(values)
 
 
 def trust_of(options: dict[str, Any]) -> ssl.SSLContext:
@@ -730,7 +487,7 @@ def session_of(options: dict[str, Any]) -> aiohttp.ClientSession:
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
     """Follow the feed; ansible-rulebook calls this."""
     options = checked(args)
-    feedback = next((args[name] for name in FEEDBACK_QUEUES if args.get(name) is not None), None)
+    feedback = next((args[name] for name in event_options.FEEDBACK_QUEUES if args.get(name) is not None), None)
     async with session_of(options) as session:
         await Source(options, Feed(options, session), queue, feedback).run()
 
