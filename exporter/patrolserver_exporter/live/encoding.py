@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from isal import isal_zlib
@@ -197,7 +198,7 @@ def encodable(value: str) -> str:
     return value.encode("utf-8", "replace").decode()
 
 
-class SnapshotCollector(Generic[T]):
+class SnapshotCollector(ABC, Generic[T]):
     """Shows what is so at the time of a scrape: it asks, and a subclass makes ``families`` of the answer."""
 
     def __init__(self, snapshot: Callable[[], Iterable[T]]) -> None:
@@ -211,6 +212,6 @@ class SnapshotCollector(Generic[T]):
         """Give the families."""
         return iter(self.families(self._snapshot()))
 
+    @abstractmethod
     def families(self, found: Iterable[T]) -> Iterable[Metric]:
         """Make families of it."""
-        raise NotImplementedError
