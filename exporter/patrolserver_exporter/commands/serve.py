@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 
 OK, FAILED, BAD_CONFIG, BAD_STATE = 0, 1, 2, 3
 SWITCH_INTERVAL = 0.0005
-"""Seconds that a thread may compute while others wait for the interpreter. A delivery waits some ten times for it, and a
-gate over the fleet, lists and pages compute for seconds; Python's own 5 ms would make that a tenth of a second."""
+"""Seconds that a thread may compute while others wait for the interpreter. A delivery waits some ten times for it while
+a gate judges the fleet for seconds; Python's own 5 ms would make that a tenth of a second."""
 
 _DESCRIPTION = """\
 Takes PatrolServer's webhooks, polls its API, and shows open issues and outdated software of every server to Prometheus.

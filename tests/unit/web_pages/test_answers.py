@@ -35,8 +35,9 @@ class Seen(HTMLParser):
         self.text += data
 
 
-def answered(detail: str, accept_encoding: str = "identity") -> tuple[dict[str, str], bytes]:
-    request = Request({"type": "http", "headers": [(b"accept-encoding", accept_encoding.encode())]})
+def answered(detail: str, accept_encoding: str = "identity", scheme: str = "http") -> tuple[dict[str, str], bytes]:
+    headers = [(b"accept-encoding", accept_encoding.encode())]
+    request = Request({"type": "http", "scheme": scheme, "headers": headers})
     values = {"status": 404, "title": "Not Found", "detail": detail, "paths": Paths(), "made": moment(0, 0)}
     response = asyncio.run(TEMPLATES.answer(request, "problem.html", values))
     return dict(response.headers), bytes(response.body)
@@ -90,6 +91,13 @@ def test_a_page_is_zipped_for_who_takes_it() -> None:
     assert headers["content-encoding"] == "gzip"
     assert headers["content-length"] == str(len(body))
     assert gzip.decompress(body) == answered("x")[1]
+
+
+def test_within_tls_a_page_has_its_own_length() -> None:
+    """Compressed, its length would tell a listener what it holds, a guess at a time."""
+    headers, body = answered("x", "gzip, br", "https")
+    assert "content-encoding" not in headers
+    assert body == answered("x")[1]
 
 
 @pytest.mark.parametrize(

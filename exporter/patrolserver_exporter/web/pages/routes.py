@@ -118,7 +118,8 @@ class Templates:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Render a page in a thread."""
-        zipped = accepts_gzip(request.headers.get("accept-encoding"))
+        # Within TLS the length of a compressed page would tell of its content who can make a browser ask (BREACH).
+        zipped = request.scope.get("scheme") != "https" and accepts_gzip(request.headers.get("accept-encoding"))
         body = await asyncio.to_thread(self._render, name, values, zipped=zipped)
         coding = {"content-encoding": "gzip"} if zipped else {}
         return Response(body, status, {**self._headers, **coding, **(headers or {})}, "text/html")
