@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.web.http.protocol import WebEvent
     from patrolserver_exporter.web.http.web_config import WebConfigFile
 
+_TLS = b"\x16"
 QUICK = Timeouts(idle=0.4, header=0.4, body=0.4, write=0.4, handshake=0.4, half_closed=0.2, sweep=0.05)
 
 
@@ -80,6 +82,23 @@ def serving(
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+
+
+def read_request(sock: socket.socket) -> bytes:
+    """Return a request with its body, which comes apart from the head; of one that begins with TLS, what came first.
+
+    A connection that is closed with bytes unread is reset, and what was answered on it may be lost.
+    """
+    received = sock.recv(65536)
+    while b"\r\n\r\n" not in received and not received.startswith(_TLS) and (data := sock.recv(65536)):
+        received += data
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)^content-length: *(\d+)", head, re.MULTILINE)
+    left = (int(length[1]) if length else 0) - len(body)
+    while left > 0 and (data := sock.recv(left)):
+        received += data
+        left -= len(data)
+    return received
 
 
 def read_to_end(sock: socket.socket) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 from tests.harness.api import OPERATOR_TOKEN, put_server, serving_api
-from tests.serving import serving
+from tests.serving import read_request, serving
 
 from patrolserver_exporter.cli import main
 from patrolserver_exporter.commands.exporter_client import ExporterClient, ExporterError, Refused
@@ -37,7 +37,7 @@ def speaking(*parts: bytes, pause: float = 0.0) -> Iterator[str]:
             except OSError:
                 return
             with client:
-                client.recv(65536)
+                read_request(client)
                 _speak(client, parts, pause, stop)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -216,7 +216,7 @@ def taking_turns(*answers: bytes) -> Iterator[tuple[str, list[float]]]:
             except OSError:
                 return
             with client:
-                client.recv(65536)
+                read_request(client)
                 client.sendall(answers[min(len(moments), len(answers) - 1)])
                 moments.append(time.monotonic())
 
@@ -245,7 +245,7 @@ def test_a_connection_is_kept_for_the_next_question() -> None:
 
     def serve(listener: socket.socket) -> None:
         with listener.accept()[0] as client:
-            while question := client.recv(65536):
+            while question := read_request(client):
                 asked.append(question)
                 client.sendall(GRANTED.replace(b"connection: close\r\n", b""))
 

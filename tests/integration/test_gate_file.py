@@ -15,7 +15,7 @@ import pytest
 import trustme
 from tests.harness.api import SetTime, put_server, serving_api, token
 from tests.harness.gate_editions import IN_FILE, IN_PACKAGE, GateEdition, pythons
-from tests.serving import serving
+from tests.serving import read_request, serving
 from tests.unit.issues.builders import issue
 
 from patrolserver_exporter import __version__
@@ -219,7 +219,7 @@ def busy_once(answer: bytes) -> Iterator[str]:
             except OSError:
                 return
             with client:
-                client.recv(65536)
+                read_request(client)
                 client.sendall(answers[0] if len(answers) == 1 else answers.pop(0))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
