@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 import pytest
 from scripts.distribution import debian
 from tests.harness.chroot import DebianRoot
+from tests.harness.process import samples
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.cli import COMMANDS
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 EPOCH = 1_790_000_000
 NAME = "patrolserver-exporter"
 GATE = "patrolserver-gate"
+SERVERS = 5
 
 
 def build(folder: Path, *parts: str, umask: int = 0o022) -> dict[str, str]:
@@ -175,7 +179,7 @@ def test_the_life_of_the_debian_package(dist: Path, machine: DebianRoot, tmp_pat
         (credentials / name).write_text("demo\n")
     check = (NAME, "--config.check", f"--config.file=/etc/{NAME}/patrolserver.yml")
     assert "sound" in machine.run(*check, CREDENTIALS_DIRECTORY=f"/etc/{NAME}/credentials").stdout
-    assert _polls_once(machine, user) == 25
+    assert _polls_once(machine, user) == SERVERS
 
     configuration.write_text(configuration.read_text() + "# mine\n")
     machine.run("apt-get", "install", "-y", "-q", f"/root/{second.name}")
@@ -194,20 +198,15 @@ def test_the_life_of_the_debian_package(dist: Path, machine: DebianRoot, tmp_pat
 
 
 def _polls_once(machine: DebianRoot, user: str) -> int:
-    """As the service's user, against a simulator of the package's own; how many servers it shows."""
-    script = f"""
-        {NAME} simulator --web.listen-address=127.0.0.1:10059 >/dev/null 2>&1 &
-        until {NAME} --once > /tmp/metrics 2> /tmp/log; do sleep 0.2; n=$((n + 1)); [ $n -lt 50 ] || break; done
-        kill $!
-        grep -c '^patrolserver_server_last_poll_timestamp_seconds' /tmp/metrics
-    """
-    shown = machine.run(
-        "/bin/sh",
-        "-c",
-        f"cd /var/lib/{NAME} && {script}",
-        user=user,
-        PATROLSERVER_KEY="demo",
-        PATROLSERVER_SECRET="demo",
-        PATROLSERVER_API_URL="http://127.0.0.1:10059",
-    )
-    return int(shown.stdout.strip())
+    """As the service's user, in its folder, against a simulator of this machine; how many servers it shows."""
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=SERVERS)) as simulator:
+        shown = machine.run(
+            "/bin/sh",
+            "-c",
+            f"cd /var/lib/{NAME} && exec {NAME} --once",
+            user=user,
+            PATROLSERVER_KEY="demo",
+            PATROLSERVER_SECRET="demo",
+            PATROLSERVER_API_URL=simulator.base_url,
+        )
+    return len(samples(shown.stdout, "patrolserver_server_last_poll_timestamp_seconds"))
