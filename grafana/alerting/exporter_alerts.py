@@ -164,7 +164,11 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
         ),
         Alert(
             alert="PatrolServerListIncomplete",
-            expr=f"min by ({EXPORTERS_ACCOUNT}) (last_over_time(patrolserver_list_complete[{limits.gap}])) == 0",
+            # A list that cannot be read at all is PatrolServerApiUnreachable's.
+            expr=f"""
+                min by ({EXPORTERS_ACCOUNT}) (last_over_time(patrolserver_list_complete[{limits.gap}])) == 0
+                unless on ({EXPORTERS_ACCOUNT}) {fails}
+                """,
             wait="30m",
             severity="warning",
             summary="PatrolServer gives only a part of the server list of an account.",

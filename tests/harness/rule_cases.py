@@ -364,6 +364,13 @@ CASES = (
         each=True,
     ),
     Case(
+        "PatrolServerListIncomplete",
+        "is silent when no list can be read, of which another alert tells",
+        {("patrolserver_list_complete", MAIN): "1x5 0x60", API: "1x5 0x60"},
+        {40: 0},
+        each=True,
+    ),
+    Case(
         "PatrolServerWireOddities",
         "fires while they come, through a restart, and ends an hour after the last",
         {("patrolserver_exporter_wire_oddities_total", MAIN): "0x10 1+1x20 stale _x3 0+1x10 10x120"},
