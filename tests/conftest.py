@@ -36,7 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the mark that tells which promise of docs/guarantees.md a test proves."""
+    """Know the marks."""
+    config.addinivalue_line("markers", "alone: measures time, so nothing else may run (scripts/test-all)")
     config.addinivalue_line("markers", f"{MARK}(key…): proves these rows of docs/guarantees.md")
     config.pluginmanager.register(PromiseTable(whole=bool(config.getoption("--promises"))))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.promise("forged")
+pytestmark = [pytest.mark.alone, pytest.mark.promise("forged")]
 
 log = logging.getLogger(__name__)
 

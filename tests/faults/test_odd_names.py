@@ -115,6 +115,7 @@ def bomb(simulator: Simulator, server: int, count: int) -> None:
     ).raise_for_status()
 
 
+@pytest.mark.alone
 @pytest.mark.promise("cardinality")
 def test_a_bomb_of_software_is_capped_and_counted(tmp_path: Path, simulator: Simulator) -> None:
     """10,000 software on a server: so many series as allowed, the rest counted as dropped, and a scrape under 1 s."""
@@ -142,6 +143,7 @@ def test_a_bomb_of_software_is_capped_and_counted(tmp_path: Path, simulator: Sim
         assert total(text, "patrolserver_server_issues", server_id="1") >= 10_000.0
 
 
+@pytest.mark.alone
 @pytest.mark.promise("upstream")
 def test_a_reply_that_is_too_large_fails_honestly(tmp_path: Path) -> None:
     """100,000 software are over the limit on replies: that server's poll fails and says why, the others go on."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.promise("readers")
+pytestmark = [pytest.mark.alone, pytest.mark.promise("readers")]
 
 CLIENTS = 24
 MOST_SECONDS = 0.1 if FULL else 2.0

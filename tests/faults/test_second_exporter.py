@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = pytest.mark.promise("second-exporter")
+pytestmark = [pytest.mark.alone, pytest.mark.promise("second-exporter")]
 
 LEASE = 10.0
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-pytestmark = pytest.mark.promise("slow-clients")
+pytestmark = [pytest.mark.alone, pytest.mark.promise("slow-clients")]
 
 CLIENTS = 2000
 FULL_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

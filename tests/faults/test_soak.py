@@ -24,7 +24,7 @@ from patrolserver_exporter.simulator.server import Simulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.promise("soak")
+pytestmark = [pytest.mark.alone, pytest.mark.promise("soak")]
 
 SERVERS = 50
 POLLS_A_DAY = 96

@@ -77,6 +77,7 @@ def test_latest_skips_what_was_before(api: ServedApi) -> None:
     assert names(api.get(f"/changes?after={latest['next_cursor']}").json()) == ["b"]
 
 
+@pytest.mark.alone
 def test_a_wait_ends_with_the_change(api: ServedApi) -> None:
     """A waiting client gets a change at once, and not only when the wait is over."""
     heard: list[Any] = []
@@ -92,6 +93,7 @@ def test_a_wait_ends_with_the_change(api: ServedApi) -> None:
     assert names(heard[0].json()) == ["a"]
 
 
+@pytest.mark.alone
 def test_a_wait_without_a_change_ends_empty(api: ServedApi) -> None:
     """After the seconds that were asked for, with the cursor as it was."""
     begin = time.monotonic()
@@ -100,6 +102,7 @@ def test_a_wait_without_a_change_ends_empty(api: ServedApi) -> None:
     assert reply["items"] == []
 
 
+@pytest.mark.alone
 def test_a_stop_does_not_wait_for_those_who_wait(store_url: str) -> None:
     """They get their empty answer, and the server stops at once."""
     with serving_api(store_url) as api:

@@ -271,6 +271,7 @@ def test_one_that_is_too_busy_is_asked_again_when_it_says(status: int) -> None:
     assert third - second > 0.9
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "answer",
     [
@@ -291,6 +292,7 @@ def test_where_waiting_does_not_help_it_is_told_at_once(answer: bytes) -> None:
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.alone
 def test_waiting_ends_within_the_timeout() -> None:
     """However often the exporter puts one off."""
     began = time.monotonic()

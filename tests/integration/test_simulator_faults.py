@@ -122,6 +122,7 @@ def test_no_answer(simulator: Simulator) -> None:
         assert time.monotonic() - started >= 0.3
 
 
+@pytest.mark.alone
 def test_no_answer_does_not_keep_the_simulator_from_stopping() -> None:
     """A client that waits is let go."""
     simulator = Simulator(SimulatorOptions(listen_address="127.0.0.1:0"))

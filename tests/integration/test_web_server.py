@@ -254,6 +254,7 @@ def drip(sock: socket.socket, first: bytes, then: bytes) -> float:
     return time.monotonic() - start
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("first", "then", "event"),
     [
@@ -295,6 +296,7 @@ def test_stall_is_told(echoing: Served, start: bytes) -> None:
     assert status_of(echoing.exchange(start)) == 408
 
 
+@pytest.mark.alone
 def test_many_slow_clients() -> None:
     """Hundreds of slow clients neither delay the others nor stay."""
     with serving(echo) as served, ExitStack() as stack:
@@ -462,6 +464,7 @@ def test_no_such_address(address: str, message: str) -> None:
         pass
 
 
+@pytest.mark.alone
 def test_graceful_stop() -> None:
     """A stop lets the requests in flight finish, closes what idles, and takes no more."""
 
@@ -484,6 +487,7 @@ def test_graceful_stop() -> None:
             served.connect()
 
 
+@pytest.mark.alone
 def test_stop_without_patience(caplog: pytest.LogCaptureFixture) -> None:
     """A stop cuts off what is not done in time, without a traceback."""
 

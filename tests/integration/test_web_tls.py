@@ -386,6 +386,7 @@ def test_without_an_authority_the_systems_count(
         assert is_refused(served, context)
 
 
+@pytest.mark.alone
 def test_stalled_handshake(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A client that does not finish the handshake is closed in time; rubbish at once; neither is worth a log line."""
     with serving(scheme, web_config=web_config(folder), limits=PATIENT) as served:
@@ -403,6 +404,7 @@ def test_stalled_handshake(folder: Path, caplog: pytest.LogCaptureFixture) -> No
     assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
 
 
+@pytest.mark.alone
 def test_slow_clients_within_tls(folder: Path, authority: trustme.CA) -> None:
     """Behind the handshake the limits are those of plain HTTP."""
     with serving(scheme, web_config=web_config(folder)) as served:

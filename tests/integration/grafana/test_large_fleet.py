@@ -5,6 +5,7 @@ from __future__ import annotations
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import requests
 from grafana.alerting.files import RULES
 from tests.harness.daemons import ServerThread
@@ -66,6 +67,7 @@ def groups(prometheus: Prometheus) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.alone
 def test_one_exploit_on_all_servers_is_one_page_and_is_evaluated_in_time(
     tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:

@@ -465,6 +465,7 @@ def test_a_reply_over_the_limit_is_given_up(serve: Callable[..., RawServer], cal
     assert error.reason is FailureReason.TOO_LARGE
 
 
+@pytest.mark.alone
 def test_no_answer_times_out(serve: Callable[..., RawServer], calls: Calls) -> None:
     """A server that takes the request and stays silent costs one time-out."""
     started = time.monotonic()
@@ -473,6 +474,7 @@ def test_no_answer_times_out(serve: Callable[..., RawServer], calls: Calls) -> N
     assert time.monotonic() - started < 3
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "beginning",
     [
