@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.issues.model import Waiver
-from patrolserver_exporter.live.account_series import AccountNow, AccountNowCollector
-from patrolserver_exporter.live.gate_series import GateCollector
+from patrolserver_exporter.live.account_series import AccountNow, accounts_now
+from patrolserver_exporter.live.gate_series import gate_series
 from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
@@ -47,9 +47,9 @@ class Machine:
         self.telemetry.watch_inbox(self._inbox)
         self.telemetry.register(_Process(self))
         self.telemetry.watch_store(writable=lambda: True, last_follow_at=lambda: self._now)
-        self.telemetry.register(AccountNowCollector(self._account_now))
-        self.telemetry.register(GateCollector(lambda: self.judged))
-        self.telemetry.register(WaiverCollector(lambda: WAIVERS))
+        self.telemetry.show(accounts_now(self._account_now))
+        self.telemetry.show(gate_series(lambda: self.judged))
+        self.telemetry.show(WaiverCollector(lambda: WAIVERS))
         self.telemetry.config_loaded(started)
         self.telemetry.poll_interval(account, POLL_INTERVAL)
 

@@ -265,9 +265,9 @@ class Week:
             servers=len(self._servers),
             list_complete=True,
         )
-        self._fleet.set_accounts([series])
+        self._fleet.show_account(series)
         machine.judged = tuple(self._judged())
-        self._fleet.set_tallies(self._tallies.values())
+        self._fleet.show_tallies(self._tallies.values())
 
 
 def _read(software: simulated.Software) -> Software:

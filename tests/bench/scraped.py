@@ -20,16 +20,20 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from tests.unit.live.oracle import OracleCollector
+from tests.unit.live.oracle import CountersOracle, OracleCollector
 
 from patrolserver_exporter.issues.summary import ServerSummary, SoftwareInfo
 from patrolserver_exporter.live.account_series import AccountSeries
+from patrolserver_exporter.live.encoding import AlwaysRendered, KeptMetric
 from patrolserver_exporter.live.fleet import FleetExposition
-from patrolserver_exporter.live.own_metrics import Telemetry
+from patrolserver_exporter.live.own_metrics import ENDPOINTS, Telemetry
 from patrolserver_exporter.live.publisher import Scrape
+from patrolserver_exporter.patrolserver.errors import FailureReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.registry import Collector
 
 NOW = 1_760_000_000.0
 SOFTWARE = (
@@ -82,7 +86,7 @@ class Fleet:
         pieces = FleetExposition(software_enabled=True, software_limit_total=10 * size)
         accounts = (AccountSeries(account="main", up=True, last_success_at=NOW, servers=size),)
         before = _resident_bytes()
-        pieces.set_accounts(accounts)
+        pieces.show_account(*accounts)
         pieces.replace_all(polled(number, self.chance) for number in range(size))
         self.pieces = pieces
         self.scrape = Scrape(pieces, telemetry)
@@ -93,7 +97,7 @@ class Fleet:
         pieces.replace_all(self.summaries)
         self.plain = CollectorRegistry()
         self.plain.register(OracleCollector(self.summaries, accounts=accounts))
-        for collector in _telemetry().collectors:
+        for collector in _library_metrics():
             self.plain.register(collector)
 
     def change(self, how: str) -> float:
@@ -117,12 +121,27 @@ class Fleet:
         return polled(number, self.chance)
 
 
+_CALLED = ("servers", "software", "is_scanning", "event")
+
+
 def _telemetry() -> Telemetry:
     telemetry = Telemetry(version="1.0.0", revision="bench")
     telemetry.watch_account("main")
-    for endpoint in ("servers", "software", "is_scanning", "event"):
+    for endpoint in _CALLED:
         telemetry.api_call("main", endpoint, 0.2, None)
     return telemetry
+
+
+def _library_metrics() -> Iterator[Collector]:
+    """The same as the client library's own metrics."""
+    for shown in _telemetry().shown:
+        if isinstance(shown, (KeptMetric, AlwaysRendered)):
+            yield shown.metric
+    counters = CountersOracle()
+    counters.watch("main", ENDPOINTS, [reason.value for reason in FailureReason])
+    for endpoint in _CALLED:
+        counters.call("main", endpoint, 0.2, None)
+    yield counters
 
 
 def _resident_bytes() -> int:

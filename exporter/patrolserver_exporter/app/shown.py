@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from patrolserver_exporter.live.account_series import AccountNow, AccountNowCollector
-from patrolserver_exporter.live.gate_series import GateCollector
+from patrolserver_exporter.live.account_series import AccountNow, accounts_now
+from patrolserver_exporter.live.gate_series import gate_series
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
 ) -> None:
     """Register them."""
 
-    def accounts_now() -> Iterator[AccountNow]:
+    def known_accounts() -> Iterator[AccountNow]:
         for status in statuses():
             yield AccountNow(
                 account=status.name,
@@ -44,9 +44,9 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
                 clock_offset=status.clock_offset,
             )
 
-    telemetry.register(AccountNowCollector(accounts_now))
-    telemetry.register(GateCollector(lambda: sweep.judged))
-    telemetry.register(WaiverCollector(lambda: config().issues.waivers))
+    telemetry.show(accounts_now(known_accounts))
+    telemetry.show(gate_series(lambda: sweep.judged))
+    telemetry.show(WaiverCollector(lambda: config().issues.waivers))
     telemetry.watch_store(
         writable=lambda: store.trouble is None,
         # Whatever the store's thread has committed by then, it has shown as well. A store that is away or another

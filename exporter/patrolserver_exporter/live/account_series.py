@@ -1,28 +1,27 @@
 """The series of the accounts and of their fleets as a whole, and the sums of servers that they show.
 
-They are few, so the client library renders them. The sums are kept while servers change: a scrape counts nothing.
+There may be hundreds of accounts, so the lines are kept finished. The sums are kept while servers change: a scrape
+counts nothing.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
-from patrolserver_exporter.issues.model import SEVERITIES, STATES, State
-from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
+from patrolserver_exporter.issues.model import SEVERITIES, STATES, Severity, State
+from patrolserver_exporter.live.blocks import Rows, SnapshotRows
+from patrolserver_exporter.live.families import SeriesFamily, escape, histogram_lines, number
 from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from prometheus_client.core import Metric
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from patrolserver_exporter.issues.summary import ServerSummary
+    from patrolserver_exporter.live.encoding import Format, Piece
 
 
 OLD = 86_400.0
@@ -122,20 +121,31 @@ class SumsOfAccounts:
 
     def __init__(self) -> None:
         self._accounts: dict[str, _Account] = {}
+        self.changed: set[str] = set()
+        """Accounts that were counted again since `take_changed`."""
+
+    def take_changed(self, now: float) -> set[str]:
+        """Accounts whose sums may be others than before, also because what is known has become old."""
+        changed = self.changed | {name for name, account in self._accounts.items() if now - account.oldest > OLD}
+        self.changed = set()
+        return changed
 
     def put(self, summary: ServerSummary) -> None:
         """Count a server as it is now."""
+        self.changed.add(summary.account)
         self._accounts.setdefault(summary.account, _Account()).put(summary.server_id, _Server.of(summary))
 
     def doubt(self, account: str, server_id: int) -> None:
         """Trust a server's data no more until it is counted again."""
         found = self._accounts.get(account)
         if found is not None and server_id in found.servers:
+            self.changed.add(account)
             found.put(server_id, found.servers[server_id]._replace(vouched_at=None))
 
     def remove(self, account: str, server_id: int) -> None:
         """Count a server no more."""
         if account in self._accounts:
+            self.changed.add(account)
             self._accounts[account].take(server_id)
 
     def of(self, account: str, now: float, *, reachable: bool) -> AccountSums:
@@ -164,101 +174,131 @@ class AccountSeries(msgspec.Struct, frozen=True, kw_only=True):
     """The last successful server list was whole; ``None`` before the first."""
 
 
-class AccountCollector:
-    """Makes the client library's families of a snapshot. Tallies of accounts that are not listed are not shown."""
+FAMILIES = (
+    SeriesFamily("patrolserver_up", "Whether the last call for the account's server list succeeded (1) or not (0)."),
+    SeriesFamily("patrolserver_last_success_timestamp_seconds", "When the account's server list was last read."),
+    SeriesFamily("patrolserver_servers", "Watched servers of the account."),
+    SeriesFamily(
+        "patrolserver_list_complete",
+        "Whether the last successful server list of the account was whole (1) or only a part (0).",
+    ),
+    SeriesFamily("patrolserver_account_issues", "Open issues of all servers of the account that no waiver covers."),
+    SeriesFamily(
+        "patrolserver_account_servers_affected",
+        "Servers by their worst open issue: none are known and clean, unknown are those that nobody can vouch for.",
+    ),
+    SeriesFamily("patrolserver_issues_opened", "Issues that were opened or re-opened.", "counter"),
+    SeriesFamily("patrolserver_issues_fixed", "Issues that were fixed.", "counter"),
+    SeriesFamily(
+        "patrolserver_issues_worsened",
+        "Issues that became more severe, or got another exploit, by the severity reached.",
+        "counter",
+    ),
+    SeriesFamily("patrolserver_issue_fix_duration_seconds", "From first seen to fixed.", "histogram"),
+)
+_OF_SUMS, _OF_TALLIES = 4, 6
+"""Places in ``FAMILIES`` where those begin that show the sums, and those of the tallies."""
 
-    def __init__(
-        self,
-        accounts: Iterable[AccountSeries] = (),
-        tallies: Iterable[Tally] = (),
-        sums: Mapping[str, AccountSums] | None = None,
-    ) -> None:
-        self._accounts = tuple(accounts)
-        self._tallies = {(tally.account, tally.severity): tally for tally in tallies}
-        self._sums = sums or {}
 
-    def collect(self) -> Iterator[Metric]:
-        """Give the families; the headers come even without an account."""
-        yield from self._account_gauges()
-        yield from self._sum_families()
-        yield from self._tally_families()
+def _series_lines(series: AccountSeries) -> list[str]:
+    account = escape(series.account)
+    values = (series.up, series.last_success_at, series.servers, series.list_complete)
+    return [
+        "" if value is None else f'{family.name}{{account="{account}"}} {number(float(value))}\n'
+        for family, value in zip(FAMILIES[:_OF_SUMS], values, strict=True)
+    ]
 
-    def _account_gauges(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily(
-            "patrolserver_up",
-            "Whether the last call for the account's server list succeeded (1) or not (0).",
-            labels=["account"],
-        )
-        success = GaugeMetricFamily(
-            "patrolserver_last_success_timestamp_seconds",
-            "When the account's server list was last read.",
-            labels=["account"],
-        )
-        servers = GaugeMetricFamily("patrolserver_servers", "Watched servers of the account.", labels=["account"])
-        complete = GaugeMetricFamily(
-            "patrolserver_list_complete",
-            "Whether the last successful server list of the account was whole (1) or only a part (0).",
-            labels=["account"],
-        )
-        for series in self._accounts:
-            for family, value in (
-                (up, series.up),
-                (success, series.last_success_at),
-                (servers, series.servers),
-                (complete, series.list_complete),
-            ):
-                if value is not None:
-                    family.add_metric([encodable(series.account)], value)
-        return iter((up, success, servers, complete))
 
-    def _sum_families(self) -> Iterator[Metric]:
-        labels = ["account", "severity"]
-        issues = GaugeMetricFamily(
-            "patrolserver_account_issues",
-            "Open issues of all servers of the account that no waiver covers.",
-            labels=labels,
+def _sums_lines(account: str, sums: AccountSums) -> list[str]:
+    account = escape(account)
+    shown = ((SEVERITIES, sums.issues), (STANDINGS, sums.servers))
+    return [
+        "".join(
+            [
+                f'{family.name}{{account="{account}",severity="{label}"}} {number(count)}\n'
+                for label, count in zip(labels, counts, strict=True)
+            ]
         )
-        affected = GaugeMetricFamily(
-            "patrolserver_account_servers_affected",
-            "Servers by their worst open issue: none are known and clean, unknown are those that nobody can vouch for.",
-            labels=labels,
-        )
-        for series in self._accounts:
-            sums = self._sums.get(series.account, AccountSums())
-            for severity, count in zip(SEVERITIES, sums.issues, strict=True):
-                issues.add_metric([encodable(series.account), severity.value], count)
-            for standing, count in zip(STANDINGS, sums.servers, strict=True):
-                affected.add_metric([encodable(series.account), standing], count)
-        return iter((issues, affected))
+        for family, (labels, counts) in zip(FAMILIES[_OF_SUMS:_OF_TALLIES], shown, strict=True)
+    ]
 
-    def _tally_families(self) -> Iterator[Metric]:
-        labels = ["account", "severity"]
-        opened = CounterMetricFamily(
-            "patrolserver_issues_opened", "Issues that were opened or re-opened.", labels=labels
-        )
-        fixed = CounterMetricFamily("patrolserver_issues_fixed", "Issues that were fixed.", labels=labels)
-        worsened = CounterMetricFamily(
-            "patrolserver_issues_worsened",
-            "Issues that became more severe, or got another exploit, by the severity reached.",
-            labels=labels,
-        )
-        duration = HistogramMetricFamily(
-            "patrolserver_issue_fix_duration_seconds", "From first seen to fixed.", labels=labels
-        )
-        for tally in self._zero_filled():
-            values = [encodable(tally.account), tally.severity.value]
-            opened.add_metric(values, tally.opened)
-            fixed.add_metric(values, tally.fixed)
-            worsened.add_metric(values, tally.worsened)
-            cumulative = accumulate(tally.buckets)
-            duration.add_metric(values, list(zip(_BOUND_LABELS, cumulative, strict=True)), tally.duration_sum)
-        return iter((opened, fixed, worsened, duration))
 
-    def _zero_filled(self) -> Iterator[Tally]:
-        for series in self._accounts:
-            for severity in SEVERITIES:
-                key = (series.account, severity)
-                yield self._tallies.get(key) or Tally(account=series.account, severity=severity)
+def _tallies_lines(account: str, tallies: Sequence[Tally]) -> list[str]:
+    opened, fixed, worsened, duration = FAMILIES[_OF_TALLIES:]
+    before = f'account="{escape(account)}"'
+    counted = [
+        "".join(
+            [
+                f'{family.name}_total{{{before},severity="{tally.severity}"}} {number(getattr(tally, counter))}\n'
+                for tally in tallies
+            ]
+        )
+        for family, counter in ((opened, "opened"), (fixed, "fixed"), (worsened, "worsened"))
+    ]
+    durations = [
+        histogram_lines(
+            duration.name, (before, f'severity="{tally.severity}"'), _BOUND_LABELS, tally.buckets, tally.duration_sum
+        )
+        for tally in tallies
+    ]
+    return [*counted, "".join(durations)]
+
+
+class AccountExposition:
+    """The accounts' series, kept finished. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, AccountSeries] = {}
+        self._tallies: dict[str, dict[Severity, Tally]] = {}
+        self._rows: Rows[str] = Rows(FAMILIES)
+        self._sums = SumsOfAccounts()
+
+    def show(self, series: AccountSeries) -> None:
+        """Show an account as it is now."""
+        known = self._accounts.get(series.account)
+        if series == known:
+            return
+        self._accounts[series.account] = series
+        self._rows.put(series.account, _series_lines(series))
+        self._sums.changed.add(series.account)
+        if known is None:
+            self._put_tallies(series.account)
+
+    def tally(self, tallies: Iterable[Tally]) -> None:
+        """Show these counters, once their account is shown; severities without one are zero."""
+        changed = set()
+        for tally in tallies:
+            of_account = self._tallies.setdefault(tally.account, {})
+            if of_account.get(tally.severity) != tally:
+                of_account[tally.severity] = tally
+                changed.add(tally.account)
+        for account in changed & self._accounts.keys():
+            self._put_tallies(account)
+
+    def _put_tallies(self, account: str) -> None:
+        known = self._tallies.get(account, {})
+        tallies = [known.get(severity) or Tally(account=account, severity=severity) for severity in SEVERITIES]
+        self._rows.put(account, _tallies_lines(account, tallies), first=_OF_TALLIES)
+
+    def count(self, summary: ServerSummary) -> None:
+        """Count a server as it is now."""
+        self._sums.put(summary)
+
+    def doubt(self, account: str, server_id: int) -> None:
+        """Trust a server's data no more until it is counted again."""
+        self._sums.doubt(account, server_id)
+
+    def uncount(self, account: str, server_id: int) -> None:
+        """Count a server no more."""
+        self._sums.remove(account, server_id)
+
+    def pieces(self, chosen: Format, names: frozenset[str] | None, now: float) -> Iterator[Piece]:
+        """All series; with ``names`` only samples so named."""
+        for account in self._sums.take_changed(now):
+            if (series := self._accounts.get(account)) is not None:
+                sums = self._sums.of(account, now, reachable=series.up is not False)
+                self._rows.put(account, _sums_lines(account, sums), first=_OF_SUMS)
+        return self._rows.pieces(chosen, names)
 
 
 class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,44 +317,38 @@ class AccountNow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by which the own clock is ahead of the API's."""
 
 
-class AccountNowCollector(SnapshotCollector[AccountNow]):
-    """Shows accounts as they are in memory."""
+NOW_FAMILIES = (
+    SeriesFamily(
+        "patrolserver_webhook_enabled",
+        "Whether deliveries can reach the account (1) or it has no webhook token (0).",
+    ),
+    SeriesFamily(
+        "patrolserver_webhook_last_delivery_timestamp_seconds",
+        "When a delivery of the account was last accepted, duplicates included.",
+    ),
+    SeriesFamily(
+        "patrolserver_exporter_api_pause_end_timestamp_seconds",
+        "Until when the API asked the whole account to wait; absent without a pause.",
+    ),
+    SeriesFamily(
+        "patrolserver_exporter_clock_offset_seconds", "Own clock minus the clock of the account's API, to the second."
+    ),
+    SeriesFamily(
+        "patrolserver_exporter_account_owner",
+        "Whether this exporter polls the account (1) or another one does or may (0).",
+    ),
+)
 
-    def families(self, found: Iterable[AccountNow]) -> tuple[Metric, ...]:
-        """Give their families."""
-        enabled = GaugeMetricFamily(
-            "patrolserver_webhook_enabled",
-            "Whether deliveries can reach the account (1) or it has no webhook token (0).",
-            labels=["account"],
-        )
-        delivery = GaugeMetricFamily(
-            "patrolserver_webhook_last_delivery_timestamp_seconds",
-            "When a delivery of the account was last accepted, duplicates included.",
-            labels=["account"],
-        )
-        pause = GaugeMetricFamily(
-            "patrolserver_exporter_api_pause_end_timestamp_seconds",
-            "Until when the API asked the whole account to wait; absent without a pause.",
-            labels=["account"],
-        )
-        offset = GaugeMetricFamily(
-            "patrolserver_exporter_clock_offset_seconds",
-            "Own clock minus the clock of the account's API, to the second.",
-            labels=["account"],
-        )
-        owner = GaugeMetricFamily(
-            "patrolserver_exporter_account_owner",
-            "Whether this exporter polls the account (1) or another one does or may (0).",
-            labels=["account"],
-        )
-        for one in found:
-            labels = [encodable(one.account)]
-            owner.add_metric(labels, int(one.owned))
-            enabled.add_metric(labels, int(one.webhook_enabled))
-            if one.last_delivery_at is not None:
-                delivery.add_metric(labels, one.last_delivery_at)
-            if one.pause_until is not None:
-                pause.add_metric(labels, one.pause_until)
-            if one.clock_offset is not None:
-                offset.add_metric(labels, one.clock_offset)
-        return enabled, delivery, pause, offset, owner
+
+def accounts_now(snapshot: Callable[[], Iterable[AccountNow]]) -> SnapshotRows[AccountNow]:
+    """Show accounts as they are in memory."""
+    return SnapshotRows(NOW_FAMILIES, snapshot, key=lambda one: one.account, lines=_now_lines)
+
+
+def _now_lines(one: AccountNow) -> list[str]:
+    account = escape(one.account)
+    values = (one.webhook_enabled, one.last_delivery_at, one.pause_until, one.clock_offset, one.owned)
+    return [
+        "" if value is None else f'{family.name}{{account="{account}"}} {number(float(value))}\n'
+        for family, value in zip(NOW_FAMILIES, values, strict=True)
+    ]

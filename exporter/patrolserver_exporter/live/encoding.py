@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from isal import isal_zlib
 from prometheus_client.core import Metric
@@ -198,20 +198,89 @@ def encodable(value: str) -> str:
     return value.encode("utf-8", "replace").decode()
 
 
+class Shown(Protocol):
+    """Families that are scraped."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Give the families without samples, whose names nobody else may use."""
+
+    def pieces(self, chosen: Format, names: frozenset[str] | None) -> list[Piece]:
+        """Give them as they are now; with ``names`` only samples so named. May be called from several threads."""
+
+
 class SnapshotCollector(ABC, Generic[T]):
-    """Shows what is so at the time of a scrape: it asks, and a subclass makes ``families`` of the answer."""
+    """Shows what is so at the time of a scrape: it asks, and a subclass makes ``families`` of the answer.
+
+    They are made and rendered anew when the answer is another one than the last time.
+    """
 
     def __init__(self, snapshot: Callable[[], Iterable[T]]) -> None:
         self._snapshot = snapshot
+        self._kept: dict[bool, tuple[tuple[T, ...], Piece]] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Give the families without samples."""
         return self.families(())
 
-    def collect(self) -> Iterator[Metric]:
-        """Give the families."""
-        return iter(self.families(self._snapshot()))
+    def pieces(self, chosen: Format, names: frozenset[str] | None) -> list[Piece]:
+        """Give the families as they are now."""
+        found = tuple(self._snapshot())
+        if names is not None:
+            return [deflate(encode(self.families(found), chosen, names))]
+        kept = self._kept.get(chosen.openmetrics)
+        if kept is None or kept[0] != found:
+            kept = self._kept[chosen.openmetrics] = found, deflate(encode(self.families(found), chosen, None))
+        return [kept[1]]
 
     @abstractmethod
     def families(self, found: Iterable[T]) -> Iterable[Metric]:
         """Make families of it."""
+
+
+class KeptMetric:
+    """A metric of the client library that is rendered anew when somebody said that it has `changed`."""
+
+    def __init__(self, metric: Collector) -> None:
+        self.metric = metric
+        self._state = object()
+        """Another object after each change."""
+        self._kept: dict[bool, tuple[object, Piece]] = {}
+
+    def describe(self) -> Iterable[Metric]:
+        """Give the family without samples."""
+        return _described(self.metric)
+
+    def changed(self) -> None:
+        """Values were changed, just before this call."""
+        self._state = object()
+
+    def pieces(self, chosen: Format, names: frozenset[str] | None) -> list[Piece]:
+        """Give the family as it is now."""
+        if names is not None:
+            return [deflate(encode(self.metric.collect(), chosen, names))]
+        state = self._state
+        kept = self._kept.get(chosen.openmetrics)
+        if kept is None or kept[0] is not state:
+            kept = self._kept[chosen.openmetrics] = state, deflate(encode(self.metric.collect(), chosen, None))
+        return [kept[1]]
+
+
+class AlwaysRendered:
+    """Collectors of the client library whose values are others at each scrape."""
+
+    def __init__(self, metric: Collector) -> None:
+        self.metric = metric
+
+    def describe(self) -> Iterable[Metric]:
+        """Give the families without samples."""
+        return _described(self.metric)
+
+    def pieces(self, chosen: Format, names: frozenset[str] | None) -> list[Piece]:
+        """Give the families as they are now."""
+        return [deflate(encode(self.metric.collect(), chosen, names))]
+
+
+def _described(collector: Collector) -> Iterable[Metric]:
+    # Some of the library's cannot say what they would collect.
+    describe: Callable[[], Iterable[Metric]] = getattr(collector, "describe", collector.collect)
+    return describe()

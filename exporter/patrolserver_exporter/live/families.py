@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
 from patrolserver_exporter.issues.model import SEVERITIES, STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
 
@@ -27,6 +27,49 @@ class ServerLabels(NamedTuple):
     server: str
     configured: Mapping[str, str]
     """Those that the configuration gives the server, not rendered: only the info series has them."""
+
+
+_SAMPLES = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+
+
+class SeriesFamily(NamedTuple):
+    """A family of which more is known than its lines. Its name is that of OpenMetrics: without ``_total``."""
+
+    name: str
+    help: str
+    kind: Literal["gauge", "counter", "histogram"] = "gauge"
+
+    def header(self, *, openmetrics: bool) -> bytes:
+        """The lines before the samples: the two formats differ in how a counter is called there."""
+        name = self.name if openmetrics else self.sample_name
+        return f"# HELP {name} {self.help}\n# TYPE {name} {self.kind}\n".encode()
+
+    @property
+    def sample_name(self) -> str:
+        """What the samples of a gauge or a counter are called."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+    @property
+    def sample_names(self) -> frozenset[str]:
+        """What its samples are called."""
+        return frozenset(self.name + suffix for suffix in _SAMPLES[self.kind])
+
+
+def histogram_lines(
+    name: str, labels: tuple[str, str], bounds: Sequence[str], counts: Iterable[int], total: float
+) -> str:
+    """A histogram's lines. ``labels`` are rendered: those that sort before ``le``, and those that sort behind it.
+
+    ``counts`` are those of each bucket alone; the last of the ``bounds`` is infinite.
+    """
+    before, behind = labels
+    end = f",{behind}" if behind else ""
+    count, lines = 0, []
+    for bound, more in zip(bounds, counts, strict=True):
+        count += more
+        lines.append(f'{name}_bucket{{{before},le="{bound}"{end}}} {number(count)}\n')
+    lines.append(f"{name}_count{{{before}{end}}} {number(count)}\n{name}_sum{{{before}{end}}} {number(total)}\n")
+    return "".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +93,8 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 def server_labels(summary: ServerSummary, configured: Mapping[str, str] = NO_LABELS) -> ServerLabels:
     """Render the labels that all series of a server share."""
     return ServerLabels(
-        f'account="{_escape(summary.account)}"',
-        f'server="{_escape(summary.name)}",server_id="{summary.server_id}"',
+        f'account="{escape(summary.account)}"',
+        f'server="{escape(summary.name)}",server_id="{summary.server_id}"',
         configured,
     )
 
@@ -67,14 +110,16 @@ def render(
     return [family.lines(summary, labels).encode("utf-8", "replace") for family in families]
 
 
-def _escape(value: str) -> str:
+def escape(value: str) -> str:
+    """A label's value as it stands between quotes."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 _SMALL_NUMBERS = tuple(f"{number}.0" for number in range(1024))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A value as Go writes it."""
     # Most values are small counts, and the library's function takes a microsecond.
     if isinstance(value, int) and 0 <= value < len(_SMALL_NUMBERS):
         return _SMALL_NUMBERS[value]
@@ -87,7 +132,7 @@ def _single(name: str, text: str, read: Callable[[ServerSummary], float | None])
 
     def lines(summary: ServerSummary, labels: ServerLabels) -> str:
         value = read(summary)
-        return "" if value is None else f"{name}{{{labels.account},{labels.server}}} {_number(value)}\n"
+        return "" if value is None else f"{name}{{{labels.account},{labels.server}}} {number(value)}\n"
 
     return Family(name, text, lines)
 
@@ -108,7 +153,7 @@ def _labelled(
             return ""
         begin = f"{name}{{{labels.account},{labels.server}"
         return "".join(
-            [f"{begin}{end}{_number(value)}\n" for end, value in zip(ends, values, strict=True) if value is not None]
+            [f"{begin}{end}{number(value)}\n" for end, value in zip(ends, values, strict=True) if value is not None]
         )
 
     return Family(name, text, lines)
@@ -120,7 +165,7 @@ _VERIFIED = {True: "true", False: "false", None: "unknown"}
 def _server_info(summary: ServerSummary, labels: ServerLabels) -> str:
     verified = _VERIFIED[summary.verified]
     if labels.configured:
-        rendered = {name: f'{name}="{_escape(value)}"' for name, value in labels.configured.items()}
+        rendered = {name: f'{name}="{escape(value)}"' for name, value in labels.configured.items()}
         rendered |= {"account": labels.account, "server": labels.server, "verified": f'verified="{verified}"'}
         return f"patrolserver_server_info{{{','.join(rendered[name] for name in sorted(rendered))}}} 1.0\n"
     return f'patrolserver_server_info{{{labels.account},{labels.server},verified="{verified}"}} 1.0\n'
@@ -133,10 +178,10 @@ def _software_info(summary: ServerSummary, labels: ServerLabels) -> str:
 def _software_line(info: SoftwareInfo, labels: ServerLabels) -> str:
     return (
         f"patrolserver_server_software_info{{{labels.account}"
-        f',location="{_escape(info.location)}",parent="{_escape(info.parent)}",risk="{_escape(info.risk)}"'
-        f',{labels.server},severity="{_escape(info.severity)}"'
-        f',software="{_escape(info.software)}",state="{_escape(info.state)}"'
-        f',update_to="{_escape(info.update_to)}",version="{_escape(info.version)}"}} 1.0\n'
+        f',location="{escape(info.location)}",parent="{escape(info.parent)}",risk="{escape(info.risk)}"'
+        f',{labels.server},severity="{escape(info.severity)}"'
+        f',software="{escape(info.software)}",state="{escape(info.state)}"'
+        f',update_to="{escape(info.update_to)}",version="{escape(info.version)}"}} 1.0\n'
     )
 
 
@@ -147,8 +192,8 @@ def _exploit_info(summary: ServerSummary, labels: ServerLabels) -> str:
 def _exploit_line(info: ExploitInfo, labels: ServerLabels) -> str:
     return (
         f"patrolserver_server_exploit_info{{{labels.account}"
-        f',exploit="{_escape(info.exploit)}",risk="{_escape(info.risk)}",{labels.server}'
-        f',software="{_escape(info.software)}"}} 1.0\n'
+        f',exploit="{escape(info.exploit)}",risk="{escape(info.risk)}",{labels.server}'
+        f',software="{escape(info.software)}"}} 1.0\n'
     )
 
 

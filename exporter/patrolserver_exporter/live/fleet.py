@@ -1,9 +1,4 @@
-"""The fleet's series, kept finished: a change costs the columns it touches, a scrape what changed since the last.
-
-A block is up to 256 servers side by side, family by family, kept only as deflated text. A column is one family in one
-block. It keeps no line that is in its piece: with the lengths of the lines it finds them again in the inflated text.
-Inflating adds about half to what deflating costs anyway, and saves most of the memory that kept lines take.
-"""
+"""The series of the fleet: those of all servers and accounts, kept finished in blocks."""
 
 from __future__ import annotations
 
@@ -15,8 +10,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 
 from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.live.account_series import AccountCollector, AccountSums, SumsOfAccounts
-from patrolserver_exporter.live.encoding import EMPTY, Piece, deflate, encode, inflate
+from patrolserver_exporter.live.account_series import AccountExposition
+from patrolserver_exporter.live.blocks import Block
+from patrolserver_exporter.live.encoding import Piece, deflate
 from patrolserver_exporter.live.families import (
     EXPLOIT_INFO,
     NO_LABELS,
@@ -28,7 +24,7 @@ from patrolserver_exporter.live.families import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.issues.summary import ServerSummary
@@ -42,105 +38,6 @@ BLOCK_ROWS = 256
 """Measured: the texts of larger blocks leave the sizes that malloc keeps at hand, which makes a scrape a third slower
 after changes all over the fleet; smaller ones compress worse, and cost more when nothing changed.
 """
-
-_HASH_OF_NOTHING = hash(b"")
-
-
-class Column:
-    """One family's lines in one block, a row a server. A row may be empty, or hold several lines."""
-
-    __slots__ = ("_changed", "_hashes", "_lengths", "_piece")
-
-    def __init__(self) -> None:
-        self._lengths = array("I")
-        self._hashes = array("q")
-        self._changed: dict[int, bytes] = {}
-        self._piece = EMPTY
-
-    def grow(self) -> None:
-        """Add an empty row."""
-        self._hashes.append(_HASH_OF_NOTHING)
-        self._lengths.append(0)
-
-    def put(self, row: int, lines: bytes) -> bool:
-        """Set a row, and tell whether that changed it.
-
-        What was there is known by its 64-bit hash, keyed at random in each process: a change goes unseen once in 2⁶⁴.
-        """
-        fingerprint = hash(lines)
-        if self._hashes[row] == fingerprint:
-            return False
-        self._hashes[row] = fingerprint
-        self._changed[row] = lines
-        return True
-
-    def lines(self, row: int) -> bytes:
-        """What a row holds."""
-        if row in self._changed:
-            return self._changed[row]
-        begin = sum(self._lengths[:row])
-        return inflate(self._piece)[begin : begin + self._lengths[row]]
-
-    def piece(self) -> Piece:
-        """All rows, deflated."""
-        if self._changed:
-            self._piece = deflate(self._text())
-            self._changed = {}
-        return self._piece
-
-    def _text(self) -> bytes:
-        lengths, changed = self._lengths, self._changed
-        kept = memoryview(inflate(self._piece))
-        parts: list[bytes | memoryview] = []
-        begin = next_row = 0
-        for row in sorted(changed):
-            end = begin + sum(lengths[next_row:row])
-            parts += (kept[begin:end], changed[row])
-            begin = end + lengths[row]
-            next_row = row + 1
-            lengths[row] = len(changed[row])
-        parts.append(kept[begin:])
-        return b"".join(parts)
-
-
-class Block:
-    """Some servers' lines in all families."""
-
-    __slots__ = ("_columns",)
-
-    def __init__(self, families: int) -> None:
-        self._columns = tuple(Column() for _ in range(families))
-
-    def grow(self) -> None:
-        """Add an empty row to each family."""
-        for column in self._columns:
-            column.grow()
-
-    def put(self, row: int, lines: Sequence[bytes]) -> int:
-        """Set a server's lines, one item a family; how many families that changed."""
-        return sum([column.put(row, text) for column, text in zip(self._columns, lines, strict=True)])
-
-    def put_one(self, row: int, family: int, lines: bytes) -> bool:
-        """Set a server's lines in one family, and tell whether that changed them."""
-        return self._columns[family].put(row, lines)
-
-    def lines(self, row: int, family: int) -> bytes:
-        """A server's lines in one family."""
-        return self._columns[family].lines(row)
-
-    def clear(self, row: int) -> int:
-        """Take a server's lines out; from how many families."""
-        return sum([column.put(row, b"") for column in self._columns])
-
-    def piece(self, family: int) -> Piece:
-        """One family's lines of all servers here."""
-        return self._columns[family].piece()
-
-    def deflate_changed(self) -> None:
-        """Deflate what changed, so that no line is kept beside."""
-        for column in self._columns:
-            column.piece()
-
 
 _PENDING_LIMIT = 10_000
 """Changed rows that may wait for a scrape, each a few hundred bytes: bounds the memory while nobody scrapes."""
@@ -192,11 +89,7 @@ class FleetExposition:
         self._free: list[int] = []
         self._used = 0
         self._pending = 0
-        self._sums = SumsOfAccounts()
-        self._shown_sums: dict[str, AccountSums] = {}
-        self._accounts: tuple[AccountSeries, ...] = ()
-        self._tallies: tuple[Tally, ...] = ()
-        self._account_pieces: dict[bool, Piece] = {}
+        self._accounts = AccountExposition()
 
     def replace_all(self, summaries: Iterable[ServerSummary]) -> None:
         """Show exactly these servers. A scrape sees all of it or nothing."""
@@ -224,36 +117,25 @@ class FleetExposition:
         with self._lock:
             slot = self._slots.get(account, {}).get(server_id)
             if slot is not None:
-                self._sums.doubt(account, server_id)
+                self._accounts.doubt(account, server_id)
                 block, row = self._blocks[slot // BLOCK_ROWS], slot % BLOCK_ROWS
                 line = block.lines(row, self._poll_success)
                 self._count(int(block.put_one(row, self._poll_success, line.rpartition(b" ")[0] + b" 0.0\n")))
 
-    def set_accounts(self, accounts: Iterable[AccountSeries]) -> None:
-        """Show exactly these accounts, whose servers are distinguished from this."""
+    def show_account(self, series: AccountSeries) -> None:
+        """Show one account as it is now; its servers are distinguished from this."""
         with self._lock:
-            self._set_accounts(tuple(accounts), self._tallies)
+            self._accounts.show(series)
 
-    def set_tallies(self, tallies: Iterable[Tally]) -> None:
-        """Show these tallies, for the accounts that are set; severities without one are zero."""
+    def show_tallies(self, tallies: Iterable[Tally]) -> None:
+        """Show these tallies, for the accounts that are shown; severities without one are zero."""
         with self._lock:
-            self._set_accounts(self._accounts, tuple(tallies))
+            self._accounts.tally(tallies)
 
     def pieces(self, chosen: Format, names: frozenset[str] | None = None) -> list[Piece]:
         """Give all series, with their headers, in the format chosen; with ``names`` only samples so named."""
         with self._lock:
-            self._follow_sums()
-            return [self._account_piece(chosen, names), *self._server_pieces(names)]
-
-    def _follow_sums(self) -> None:
-        now = self._clock.now()
-        sums = {
-            series.account: self._sums.of(series.account, now, reachable=series.up is not False)
-            for series in self._accounts
-        }
-        if sums != self._shown_sums:
-            self._shown_sums = sums
-            self._account_pieces = {}
+            return [*self._accounts.pieces(chosen, names, self._clock.now()), *self._server_pieces(names)]
 
     def _server_pieces(self, names: frozenset[str] | None) -> Iterator[Piece]:
         for index, family in enumerate(self._families):
@@ -267,28 +149,12 @@ class FleetExposition:
         if names is None:
             self._pending = 0
 
-    def _account_piece(self, chosen: Format, names: frozenset[str] | None) -> Piece:
-        if names is not None:
-            return deflate(encode(self._account_collector().collect(), chosen, names))
-        if chosen.openmetrics not in self._account_pieces:
-            text = encode(self._account_collector().collect(), chosen, None)
-            self._account_pieces[chosen.openmetrics] = deflate(text)
-        return self._account_pieces[chosen.openmetrics]
-
-    def _account_collector(self) -> AccountCollector:
-        return AccountCollector(self._accounts, self._tallies, self._shown_sums)
-
-    def _set_accounts(self, accounts: tuple[AccountSeries, ...], tallies: tuple[Tally, ...]) -> None:
-        if (accounts, tallies) != (self._accounts, self._tallies):
-            self._accounts, self._tallies = accounts, tallies
-            self._account_pieces = {}
-
     def _update(self, summary: ServerSummary) -> None:
         slots = self._slots.setdefault(summary.account, {})
         slot = slots.get(summary.server_id)
         if slot is None:
             slot = slots[summary.server_id] = self._take_slot()
-        self._sums.put(summary)
+        self._accounts.count(summary)
         for cap in self._caps:
             summary = cap.apply(slot, summary)
         lines = render(self._families, summary, self._labels_of(summary))
@@ -301,7 +167,7 @@ class FleetExposition:
             return
         if not slots:
             del self._slots[account]
-        self._sums.remove(account, server_id)
+        self._accounts.uncount(account, server_id)
         for cap in self._caps:
             cap.release(slot)
         self._count(self._blocks[slot // BLOCK_ROWS].clear(slot % BLOCK_ROWS))

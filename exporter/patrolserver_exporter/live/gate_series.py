@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client.core import GaugeMetricFamily
 
 from patrolserver_exporter.gate.verdict import Verdict
-from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
+from patrolserver_exporter.live.blocks import SnapshotRows
+from patrolserver_exporter.live.families import SeriesFamily, escape, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from prometheus_client.core import Metric
+    from collections.abc import Callable, Iterable
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,18 +23,14 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     servers: Mapping[Verdict, int]
 
 
-class GateCollector(SnapshotCollector[Judged]):
-    """Shows the verdicts that were found last."""
+_FAMILY = SeriesFamily("patrolserver_gate_servers", "Servers by what the gate would say now of each of them alone.")
 
-    def families(self, found: Iterable[Judged]) -> tuple[Metric, ...]:
-        """Give every verdict of every policy, those without a server too."""
-        family = GaugeMetricFamily(
-            "patrolserver_gate_servers",
-            "Servers by what the gate would say now of each of them alone.",
-            labels=("account", "policy", "verdict"),
-        )
-        for judged in found:
-            for verdict in Verdict:
-                labels = (encodable(judged.account), encodable(judged.policy), verdict.value)
-                family.add_metric(labels, judged.servers.get(verdict, 0))
-        return (family,)
+
+def gate_series(snapshot: Callable[[], Iterable[Judged]]) -> SnapshotRows[Judged]:
+    """Show the verdicts that were found last, every verdict of every policy, those without a server too."""
+    return SnapshotRows((_FAMILY,), snapshot, key=lambda judged: (judged.account, judged.policy), lines=_lines)
+
+
+def _lines(judged: Judged) -> list[str]:
+    begin = f'{_FAMILY.name}{{account="{escape(judged.account)}",policy="{escape(judged.policy)}",verdict="'
+    return ["".join([f'{begin}{verdict}"}} {number(judged.servers.get(verdict, 0))}\n' for verdict in Verdict])]

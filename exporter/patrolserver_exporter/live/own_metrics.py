@@ -17,7 +17,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 
-from patrolserver_exporter.live.encoding import SnapshotCollector, encodable
+from patrolserver_exporter.live.account_counters import AccountCounters
+from patrolserver_exporter.live.encoding import AlwaysRendered, KeptMetric, SnapshotCollector
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.patrolserver.models import Identifier
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
+
+    from patrolserver_exporter.live.encoding import Shown
 
 Outcome = Literal["accepted", "duplicate", "rejected", "refused", "failed"]
 Endpoint = Literal["servers", "server", "software", "is_scanning", "event", "other"]
@@ -39,7 +42,6 @@ ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
-_REQUEST_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAG_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 
 
@@ -58,73 +60,64 @@ class Telemetry:
     def __init__(self, *, version: str, revision: str, process_metrics: bool = True) -> None:
         """Take what ``build_info`` tells; ``process_metrics`` are the ``process_*`` and ``python_*`` families."""
         self._registry = CollectorRegistry(auto_describe=True)
-        self._collectors: list[Collector] = []
-        build = self._gauge("build_info", "The running build; always 1.", ("version", "revision", "pythonversion"))
+        self._shown: list[Shown] = []
+        build = Gauge(
+            "patrolserver_exporter_build_info",
+            "The running build; always 1.",
+            ("version", "revision", "pythonversion"),
+            registry=None,
+        )
         build.labels(version, revision, platform.python_version()).set(1)
-        self._deliveries = self._counter(
+        self._keep(build)
+        self._deliveries, self._deliveries_kept = self._counter(
             "webhook_deliveries", "Webhook deliveries by what became of them.", ("identifier", "outcome")
         )
-        self._requests = self._counter("api_requests", "Calls of the PatrolServer API.", ("account", "endpoint"))
-        self._failures = self._counter(
-            "api_request_failures", "Calls of the PatrolServer API that failed.", ("account", "endpoint", "reason")
-        )
-        self._durations = self._histogram(
-            "api_request_duration_seconds",
-            "Duration of PatrolServer API calls.",
-            ("account", "endpoint"),
-            _REQUEST_BOUNDS,
-        )
-        self._budget = self._gauge(
-            "api_budget_available_requests", "Calls that the account's budget allows right now.", ("account",)
-        )
-        self._interval = self._gauge(
-            "poll_interval_seconds", "Effective interval between two polls of a server.", ("account",)
-        )
-        self._reloaded = self._gauge(
+        self._accounts = AccountCounters()
+        self.show(self._accounts)
+        self._reloaded, self._reloaded_kept = self._kept_gauge(
             "config_last_reload_successful", "Whether the last reload of the configuration succeeded (1) or not (0)."
         )
-        self._reloaded_at = self._gauge(
+        self._reloaded_at, self._reloaded_at_kept = self._kept_gauge(
             "config_last_reload_success_timestamp_seconds", "When the configuration was last loaded successfully."
         )
-        self._lag = self._histogram(
-            "event_lag_seconds",
+        self._lag = Histogram(
+            "patrolserver_exporter_event_lag_seconds",
             "From the reception of a delivery until its effect shows in the metrics.",
-            (),
-            _LAG_BOUNDS,
+            buckets=_LAG_BOUNDS,
+            registry=None,
         )
-        self._dropped = self._counter(
+        self._lag_kept = self._keep(self._lag)
+        self._dropped, self._dropped_kept = self._counter(
             "series_dropped",
             "Series of software and exploits that a limit cut off, counted again with each poll of their server.",
             ("reason",),
         )
-        self._overflows = self._counter(
-            "inbox_overflows",
-            "Deliveries accepted without room in the inbox; a catch-up poll takes their place.",
-            ("account",),
-        )
-        self._errors = self._counter("errors", "Unexpected errors; the log tells more.", ("component",))
-        self._oddities = self._counter(
-            "wire_oddities", "Values in PatrolServer's replies that could not be read and were left out.", ("account",)
+        self._errors, self._errors_kept = self._counter(
+            "errors", "Unexpected errors; the log tells more.", ("component",)
         )
         self._fill_closed_sets()
         if process_metrics:
             self.register(ProcessCollector(registry=None))
-            self.register(PlatformCollector(registry=None))
+            self._keep(PlatformCollector(registry=None))
             self.register(_garbage_collector())
 
+    def show(self, shown: Shown) -> None:
+        """Show some more families; ``ValueError`` when a name is taken."""
+        self._registry.register(_Names(shown))
+        self._shown.append(shown)
+
     def register(self, collector: Collector) -> None:
-        """Show one more collector's families; ``ValueError`` when a name is taken."""
-        self._registry.register(collector)
-        self._collectors.append(collector)
+        """Show one more collector's families, rendered at each scrape; ``ValueError`` when a name is taken."""
+        self.show(AlwaysRendered(collector))
 
     @property
-    def collectors(self) -> tuple[Collector, ...]:
-        """All that is to be rendered."""
-        return tuple(self._collectors)
+    def shown(self) -> tuple[Shown, ...]:
+        """All that is to be scraped."""
+        return tuple(self._shown)
 
     def watch_inbox(self, snapshot: Callable[[], Iterable[InboxState]]) -> None:
         """Ask for the inbox's states at each scrape, from the scraping thread; the snapshot zero-fills them."""
-        self.register(_InboxCollector(snapshot))
+        self.show(_InboxCollector(snapshot))
 
     def watch_store(self, *, writable: Callable[[], bool], last_follow_at: Callable[[], float]) -> None:
         """Ask at each scrape whether the store can write, and up to when its commits are shown."""
@@ -142,76 +135,63 @@ class Telemetry:
 
     def watch_account(self, account: str) -> None:
         """Start an account's closed sets at zero."""
-        for endpoint in ENDPOINTS:
-            self._requests.labels(encodable(account), endpoint)
-            self._durations.labels(encodable(account), endpoint)
-            for reason in FailureReason:
-                # From zero on, or the first failure of its kind would be no increase.
-                self._failures.labels(encodable(account), endpoint, reason.value)
-        self._overflows.labels(encodable(account))
-        self._oddities.labels(encodable(account))
+        self._accounts.watch(account, ENDPOINTS, [reason.value for reason in FailureReason])
 
     def forget_account(self, account: str) -> None:
         """End all series of an account that is no longer configured."""
-        for metric in (
-            self._requests,
-            self._failures,
-            self._durations,
-            self._budget,
-            self._interval,
-            self._overflows,
-            self._oddities,
-        ):
-            metric.remove_by_labels({"account": encodable(account)})
+        self._accounts.forget(account)
 
     def delivery(self, identifier: str, outcome: Outcome) -> None:
         """Count a webhook delivery; an identifier outside the closed set counts as ``other``."""
         self._delivered[identifier if identifier in IDENTIFIERS else OTHER, outcome].inc()
+        self._deliveries_kept.changed()
 
     def api_call(self, account: str, endpoint: str, seconds: float, reason: str | None) -> None:
         """Count a call of the PatrolServer API and its duration; ``reason`` is why it failed, if it did."""
-        labels = (encodable(account), endpoint if endpoint in ENDPOINTS else OTHER)
-        self._requests.labels(*labels).inc()
-        self._durations.labels(*labels).observe(seconds)
-        if reason is not None:
-            self._failures.labels(*labels, encodable(reason)).inc()
+        self._accounts.call(account, endpoint if endpoint in ENDPOINTS else OTHER, seconds, reason)
 
     def api_budget(self, account: str, requests: float) -> None:
         """Tell how many calls an account's budget allows right now."""
-        self._budget.labels(encodable(account)).set(requests)
+        self._accounts.set_budget(account, requests)
 
     def poll_interval(self, account: str, seconds: float) -> None:
         """Tell the effective interval between two polls of a server."""
-        self._interval.labels(encodable(account)).set(seconds)
+        self._accounts.set_interval(account, seconds)
 
     def config_loaded(self, at: float) -> None:
         """Tell that the configuration was loaded, at seconds since the epoch."""
         self._reloaded.set(1)
         self._reloaded_at.set(at)
+        self._reloaded_kept.changed()
+        self._reloaded_at_kept.changed()
 
     def config_failed(self) -> None:
         """Tell that loading the configuration failed, so that the old one stays in force."""
         self._reloaded.set(0)
+        self._reloaded_kept.changed()
 
     def event_visible(self, lag: float) -> None:
         """Observe the seconds from a delivery's reception until its effect shows in the metrics."""
         self._lag.observe(lag)
+        self._lag_kept.changed()
 
     def series_dropped(self, reason: DropReason, count: int) -> None:
         """Count series of software or exploits that a limit cut off, each time it does."""
         self._dropped.labels(reason).inc(count)
+        self._dropped_kept.changed()
 
     def inbox_overflow(self, account: str) -> None:
         """Count a delivery that was accepted without room in the inbox."""
-        self._overflows.labels(encodable(account)).inc()
+        self._accounts.overflow(account)
 
     def error(self, component: Component) -> None:
         """Count an unexpected error, which the caller has logged."""
         self._errors.labels(component).inc()
+        self._errors_kept.changed()
 
     def wire_oddity(self, account: str, count: int = 1) -> None:
         """Count values in PatrolServer's replies that could not be read."""
-        self._oddities.labels(encodable(account)).inc(count)
+        self._accounts.oddity(account, count)
 
     def _fill_closed_sets(self) -> None:
         # Kept, because finding a child by its labels costs more than counting.
@@ -225,20 +205,37 @@ class Telemetry:
         for component in COMPONENTS:
             self._errors.labels(component)
 
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        counter = Counter(f"patrolserver_exporter_{name}_total", text, labels, registry=None)
-        self.register(counter)
-        return counter
+    def _keep(self, metric: Collector) -> KeptMetric:
+        kept = KeptMetric(metric)
+        self.show(kept)
+        return kept
 
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
-        gauge = Gauge(f"patrolserver_exporter_{name}", text, labels, registry=None)
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> tuple[Counter, KeptMetric]:
+        counter = Counter(f"patrolserver_exporter_{name}_total", text, labels, registry=None)
+        return counter, self._keep(counter)
+
+    def _kept_gauge(self, name: str, text: str) -> tuple[Gauge, KeptMetric]:
+        gauge = Gauge(f"patrolserver_exporter_{name}", text, registry=None)
+        return gauge, self._keep(gauge)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        """One that is asked at each scrape."""
+        gauge = Gauge(f"patrolserver_exporter_{name}", text, registry=None)
         self.register(gauge)
         return gauge
 
-    def _histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...]) -> Histogram:
-        histogram = Histogram(f"patrolserver_exporter_{name}", text, labels, buckets=bounds, registry=None)
-        self.register(histogram)
-        return histogram
+
+class _Names:
+    """Families as the client library's registry has to know them: it finds names that are taken."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+
+    def describe(self) -> Iterable[Metric]:
+        return self._shown.describe()
+
+    def collect(self) -> Iterable[Metric]:
+        return self._shown.describe()
 
 
 class _InboxCollector(SnapshotCollector[InboxState]):

@@ -27,7 +27,6 @@ from patrolserver_exporter.live.encoding import (
     accepts_gzip,
     batches,
     deflate,
-    encode,
     gzip_member,
     negotiate,
     plain,
@@ -38,18 +37,16 @@ from patrolserver_exporter.live.fleet import FleetExposition
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from prometheus_client.registry import Collector
-
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Metrics
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.live.encoding import Format
+    from patrolserver_exporter.live.encoding import Format, Piece, Shown
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store.fleet import AccountRecord
-    from patrolserver_exporter.store.history import Tally
 
 
 _log = logging.getLogger(__name__)
+_EOF = deflate(EOF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +74,24 @@ class Scrape:
         """Render for the request's Accept and Accept-Encoding headers; ``names`` are its ``name[]`` parameters."""
         chosen = negotiate(accept)
         wanted = frozenset(names) or None
-        end = EOF if chosen.openmetrics else b""
         pieces = self._fleet.pieces(chosen, wanted)
-        pieces.append(deflate(self._own_metrics(chosen, wanted) + end))
+        for shown in self._telemetry.shown:
+            pieces += self._pieces_of(shown, chosen, wanted)
+        if chosen.openmetrics:
+            pieces.append(_EOF)
         if accepts_gzip(accept_encoding):
             body = gzip_member(pieces)
             return ScrapeResponse(chosen.content_type, "gzip", sum(map(len, body)), batches(body))
         length = sum([piece.length for piece in pieces])
         return ScrapeResponse(chosen.content_type, None, length, batches(plain(pieces)))
 
-    def _own_metrics(self, chosen: Format, names: frozenset[str] | None) -> bytes:
-        return b"".join([self._collected(collector, chosen, names) for collector in self._telemetry.collectors])
-
-    def _collected(self, collector: Collector, chosen: Format, names: frozenset[str] | None) -> bytes:
+    def _pieces_of(self, shown: Shown, chosen: Format, names: frozenset[str] | None) -> list[Piece]:
         try:
-            return encode(collector.collect(), chosen, names)
+            return shown.pieces(chosen, names)
         except Exception:  # noqa: BLE001  # whatever one raises, the others go on; it is logged and counted
-            _log.exception("the exporter's own metrics are incomplete: %s raised", type(collector).__name__)
+            _log.exception("the exporter's own metrics are incomplete: %s raised", type(shown).__name__)
             self._telemetry.error("exposition")
-            return b""
+            return []
 
 
 class Publisher:
@@ -104,8 +100,6 @@ class Publisher:
     def __init__(self, telemetry: Telemetry, clock: Clock, metrics: Metrics) -> None:
         self._telemetry = telemetry
         self._clock = clock
-        self._accounts: dict[str, AccountSeries] = {}
-        self._tallies: dict[tuple[str, str], Tally] = {}
         self._listeners: dict[type, list[Callable[[], None]]] = {FeedGrew: [], InboxMoved: []}
         self._labels: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
         """By account, its globs on servers' names, each with labels."""
@@ -152,7 +146,7 @@ class Publisher:
             case AccountShown(record, servers):
                 self._show_accounts([(record, servers)])
             case TalliesShown(tallies):
-                self._show_tallies(tallies)
+                self._fleet.show_tallies(tallies)
             case FleetRestored():
                 self._restore(effect)
             case FeedGrew() | InboxMoved():
@@ -169,27 +163,21 @@ class Publisher:
         for record, servers in shown:
             # Before the first list nobody knows how many there are, and a zero would say that there are none.
             known = bool(servers) or record.last_success_at is not None
-            self._accounts[record.name] = AccountSeries(
-                account=record.name,
-                up=record.up,
-                last_success_at=record.last_success_at,
-                servers=servers if known else None,
-                list_complete=record.state.list_complete,
+            self._fleet.show_account(
+                AccountSeries(
+                    account=record.name,
+                    up=record.up,
+                    last_success_at=record.last_success_at,
+                    servers=servers if known else None,
+                    list_complete=record.state.list_complete,
+                )
             )
-        self._fleet.set_accounts(self._accounts.values())
-
-    def _show_tallies(self, tallies: Iterable[Tally]) -> None:
-        for tally in tallies:
-            self._tallies[tally.account, tally.severity] = tally
-        self._fleet.set_tallies(self._tallies.values())
 
     def _restore(self, effect: FleetRestored) -> None:
         self._labels, self._max_label_length = effect.labels, effect.metrics.max_label_length
         self._fleet = self._new_fleet(effect.metrics)
-        self._accounts.clear()
-        self._tallies.clear()
         self._show_accounts(effect.accounts)
-        self._show_tallies(effect.tallies)
+        self._fleet.show_tallies(effect.tallies)
         self._fleet.replace_all(effect.summaries)
         self._scrape = Scrape(self._fleet, self._telemetry)
 

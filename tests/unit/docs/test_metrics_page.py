@@ -6,36 +6,42 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
-from patrolserver_exporter.live.account_series import AccountCollector, AccountNow, AccountNowCollector, AccountSeries
+from patrolserver_exporter.live.account_series import AccountExposition, AccountNow, AccountSeries, accounts_now
+from patrolserver_exporter.live.encoding import negotiate, plain
 from patrolserver_exporter.live.families import EXPLOIT_INFO, SERVER_FAMILIES, SOFTWARE_INFO
-from patrolserver_exporter.live.gate_series import GateCollector, Judged
+from patrolserver_exporter.live.gate_series import Judged, gate_series
 from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from prometheus_client.core import Metric
+    from patrolserver_exporter.live.encoding import Piece
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "metrics.md"
 TABLE = re.compile(r"(<!-- metrics: (\w+) -->\n)(?:\n\|[^\n]*(?:\n\|[^\n]*)*\n)?")
 ALWAYS = {"account", "server", "server_id"}
+TEXT = negotiate(None)
 
 
 def account_rows() -> Iterator[tuple[str, str, list[str], str]]:
     shown = AccountSeries(account="a", up=True, last_success_at=1.0, servers=1, list_complete=True)
     waiver = Waiver(server="*", software="*", until=dt.date(2027, 1, 31), reason="r")
-    yield from rows_of(AccountCollector([shown]).collect())
-    yield from rows_of(GateCollector(lambda: [Judged(account="a", policy="builtin", servers={})]).collect())
-    yield from rows_of(WaiverCollector(lambda: [waiver]).collect())
+    accounts = AccountExposition()
+    accounts.show(shown)
+    yield from rows_of(accounts.pieces(TEXT, None, 0.0))
+    yield from rows_of(gate_series(lambda: [Judged(account="a", policy="builtin", servers={})]).pieces(TEXT, None))
+    yield from rows_of(WaiverCollector(lambda: [waiver]).pieces(TEXT, None))
     now = AccountNow(
         account="a", webhook_enabled=True, owned=True, last_delivery_at=1.0, pause_until=1.0, clock_offset=0.1
     )
-    yield from rows_of(AccountNowCollector(lambda: [now]).collect())
+    yield from rows_of(accounts_now(lambda: [now]).pieces(TEXT, None))
 
 
 def exporter_rows() -> Iterator[tuple[str, str, list[str], str]]:
@@ -48,12 +54,12 @@ def exporter_rows() -> Iterator[tuple[str, str, list[str], str]]:
     telemetry.watch_store(writable=lambda: True, last_follow_at=lambda: 1.0)
     telemetry.inbox_overflow("a")
     telemetry.wire_oddity("a")
-    for collector in telemetry.collectors:
-        yield from rows_of(collector.collect())
+    for shown in telemetry.shown:
+        yield from rows_of(shown.pieces(TEXT, None))
 
 
-def rows_of(metrics: Iterable[Metric]) -> Iterator[tuple[str, str, list[str], str]]:
-    for metric in metrics:
+def rows_of(pieces: Iterable[Piece]) -> Iterator[tuple[str, str, list[str], str]]:
+    for metric in text_string_to_metric_families(b"".join(plain(pieces)).decode()):
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         labels = {label for sample in metric.samples for label in sample.labels} - {"le"}
         yield name, metric.type, sorted(labels), metric.documentation

@@ -13,9 +13,9 @@ from grafana.dashboards.files import FOLDER
 from grafana.lint import expressions, nodes
 from grafana.pictures.week import Week
 
-from patrolserver_exporter.live.account_series import AccountNowCollector
+from patrolserver_exporter.live.account_series import accounts_now
 from patrolserver_exporter.live.fleet import FleetExposition
-from patrolserver_exporter.live.gate_series import GateCollector
+from patrolserver_exporter.live.gate_series import gate_series
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Scrape
 from patrolserver_exporter.live.waiver_series import WaiverCollector
@@ -42,8 +42,9 @@ def shown() -> dict[str, str]:
     telemetry = Telemetry(version="1", revision="r")
     telemetry.watch_inbox(lambda: ())
     telemetry.watch_store(writable=lambda: True, last_follow_at=lambda: 0.0)
-    for collector in (AccountNowCollector(tuple), GateCollector(tuple), WaiverCollector(tuple)):
-        telemetry.register(collector)
+    telemetry.show(accounts_now(tuple))
+    telemetry.show(gate_series(tuple))
+    telemetry.show(WaiverCollector(tuple))
     fleet = FleetExposition(software_enabled=True, software_limit_total=1000)
     text = b"".join(Scrape(fleet, telemetry).render("text/plain", None).body).decode()
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
-from patrolserver_exporter.live.account_series import AccountCollector, AccountSums
+from patrolserver_exporter.gate.verdict import Verdict
+from patrolserver_exporter.issues.model import SEVERITIES as ALL_SEVERITIES
+from patrolserver_exporter.live.account_counters import REQUEST_BOUNDS
+from patrolserver_exporter.live.account_series import STANDINGS, AccountSums
+from patrolserver_exporter.live.encoding import encodable
+from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
     from patrolserver_exporter.issues.summary import ServerSummary
-    from patrolserver_exporter.live.account_series import AccountSeries
-    from patrolserver_exporter.store.history import Tally
+    from patrolserver_exporter.live.account_series import AccountNow, AccountSeries
+    from patrolserver_exporter.live.gate_series import Judged
 
 SEVERITIES = ("critical", "high", "medium", "low")
 STATES = ("supported", "outdated", "unsupported", "unknown")
@@ -159,3 +167,243 @@ def _is_vouched_for(summary: ServerSummary, now: float) -> bool:
     if summary.exploits is None:
         return False
     return now - summary.last_poll_at <= 86_400.0 and sum(installed) > 0 and installed[3] == 0
+
+
+_BOUND_LABELS = tuple(floatToGoString(bound) for bound in (*FIX_DURATION_BOUNDS, float("inf")))  # type: ignore[no-untyped-call]
+
+
+class AccountCollector:
+    """Makes the client library's families of a snapshot. Tallies of accounts that are not listed are not shown."""
+
+    def __init__(
+        self,
+        accounts: Iterable[AccountSeries] = (),
+        tallies: Iterable[Tally] = (),
+        sums: Mapping[str, AccountSums] | None = None,
+    ) -> None:
+        self._accounts = tuple(accounts)
+        self._tallies = {(tally.account, tally.severity): tally for tally in tallies}
+        self._sums = sums or {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the families; the headers come even without an account."""
+        yield from self._account_gauges()
+        yield from self._sum_families()
+        yield from self._tally_families()
+
+    def _account_gauges(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily(
+            "patrolserver_up",
+            "Whether the last call for the account's server list succeeded (1) or not (0).",
+            labels=["account"],
+        )
+        success = GaugeMetricFamily(
+            "patrolserver_last_success_timestamp_seconds",
+            "When the account's server list was last read.",
+            labels=["account"],
+        )
+        servers = GaugeMetricFamily("patrolserver_servers", "Watched servers of the account.", labels=["account"])
+        complete = GaugeMetricFamily(
+            "patrolserver_list_complete",
+            "Whether the last successful server list of the account was whole (1) or only a part (0).",
+            labels=["account"],
+        )
+        for series in self._accounts:
+            for family, value in (
+                (up, series.up),
+                (success, series.last_success_at),
+                (servers, series.servers),
+                (complete, series.list_complete),
+            ):
+                if value is not None:
+                    family.add_metric([encodable(series.account)], value)
+        return iter((up, success, servers, complete))
+
+    def _sum_families(self) -> Iterator[Metric]:
+        labels = ["account", "severity"]
+        issues = GaugeMetricFamily(
+            "patrolserver_account_issues",
+            "Open issues of all servers of the account that no waiver covers.",
+            labels=labels,
+        )
+        affected = GaugeMetricFamily(
+            "patrolserver_account_servers_affected",
+            "Servers by their worst open issue: none are known and clean, unknown are those that nobody can vouch for.",
+            labels=labels,
+        )
+        for series in self._accounts:
+            sums = self._sums.get(series.account, AccountSums())
+            for severity, count in zip(ALL_SEVERITIES, sums.issues, strict=True):
+                issues.add_metric([encodable(series.account), severity.value], count)
+            for standing, count in zip(STANDINGS, sums.servers, strict=True):
+                affected.add_metric([encodable(series.account), standing], count)
+        return iter((issues, affected))
+
+    def _tally_families(self) -> Iterator[Metric]:
+        labels = ["account", "severity"]
+        opened = CounterMetricFamily(
+            "patrolserver_issues_opened", "Issues that were opened or re-opened.", labels=labels
+        )
+        fixed = CounterMetricFamily("patrolserver_issues_fixed", "Issues that were fixed.", labels=labels)
+        worsened = CounterMetricFamily(
+            "patrolserver_issues_worsened",
+            "Issues that became more severe, or got another exploit, by the severity reached.",
+            labels=labels,
+        )
+        duration = HistogramMetricFamily(
+            "patrolserver_issue_fix_duration_seconds", "From first seen to fixed.", labels=labels
+        )
+        for tally in self._zero_filled():
+            values = [encodable(tally.account), tally.severity.value]
+            opened.add_metric(values, tally.opened)
+            fixed.add_metric(values, tally.fixed)
+            worsened.add_metric(values, tally.worsened)
+            cumulative = accumulate(tally.buckets)
+            duration.add_metric(values, list(zip(_BOUND_LABELS, cumulative, strict=True)), tally.duration_sum)
+        return iter((opened, fixed, worsened, duration))
+
+    def _zero_filled(self) -> Iterator[Tally]:
+        for series in self._accounts:
+            for severity in ALL_SEVERITIES:
+                key = (series.account, severity)
+                yield self._tallies.get(key) or Tally(account=series.account, severity=severity)
+
+
+def now_families(found: Iterable[AccountNow]) -> tuple[Metric, ...]:
+    """Accounts as they are in memory."""
+    enabled = GaugeMetricFamily(
+        "patrolserver_webhook_enabled",
+        "Whether deliveries can reach the account (1) or it has no webhook token (0).",
+        labels=["account"],
+    )
+    delivery = GaugeMetricFamily(
+        "patrolserver_webhook_last_delivery_timestamp_seconds",
+        "When a delivery of the account was last accepted, duplicates included.",
+        labels=["account"],
+    )
+    pause = GaugeMetricFamily(
+        "patrolserver_exporter_api_pause_end_timestamp_seconds",
+        "Until when the API asked the whole account to wait; absent without a pause.",
+        labels=["account"],
+    )
+    offset = GaugeMetricFamily(
+        "patrolserver_exporter_clock_offset_seconds",
+        "Own clock minus the clock of the account's API, to the second.",
+        labels=["account"],
+    )
+    owner = GaugeMetricFamily(
+        "patrolserver_exporter_account_owner",
+        "Whether this exporter polls the account (1) or another one does or may (0).",
+        labels=["account"],
+    )
+    for one in found:
+        labels = [encodable(one.account)]
+        owner.add_metric(labels, int(one.owned))
+        enabled.add_metric(labels, int(one.webhook_enabled))
+        if one.last_delivery_at is not None:
+            delivery.add_metric(labels, one.last_delivery_at)
+        if one.pause_until is not None:
+            pause.add_metric(labels, one.pause_until)
+        if one.clock_offset is not None:
+            offset.add_metric(labels, one.clock_offset)
+    return enabled, delivery, pause, offset, owner
+
+
+def gate_families(found: Iterable[Judged]) -> tuple[Metric, ...]:
+    """What the gate would say."""
+    family = GaugeMetricFamily(
+        "patrolserver_gate_servers",
+        "Servers by what the gate would say now of each of them alone.",
+        labels=("account", "policy", "verdict"),
+    )
+    for judged in found:
+        for verdict in Verdict:
+            labels = (encodable(judged.account), encodable(judged.policy), verdict.value)
+            family.add_metric(labels, judged.servers.get(verdict, 0))
+    return (family,)
+
+
+class CountersOracle:
+    """What `AccountCounters` counts, in the client library's own metrics."""
+
+    def __init__(self) -> None:
+        account, endpoint = ("account",), ("account", "endpoint")
+        name = "patrolserver_exporter"
+        self.requests = Counter(f"{name}_api_requests", "Calls of the PatrolServer API.", endpoint, registry=None)
+        self.failures = Counter(
+            f"{name}_api_request_failures",
+            "Calls of the PatrolServer API that failed.",
+            (*endpoint, "reason"),
+            registry=None,
+        )
+        self.durations = Histogram(
+            f"{name}_api_request_duration_seconds",
+            "Duration of PatrolServer API calls.",
+            endpoint,
+            buckets=REQUEST_BOUNDS,
+            registry=None,
+        )
+        self.budget = Gauge(
+            f"{name}_api_budget_available_requests",
+            "Calls that the account's budget allows right now.",
+            account,
+            registry=None,
+        )
+        self.interval = Gauge(
+            f"{name}_poll_interval_seconds", "Effective interval between two polls of a server.", account, registry=None
+        )
+        self.overflows = Counter(
+            f"{name}_inbox_overflows",
+            "Deliveries accepted without room in the inbox; a catch-up poll takes their place.",
+            account,
+            registry=None,
+        )
+        self.oddities = Counter(
+            f"{name}_wire_oddities",
+            "Values in PatrolServer's replies that could not be read and were left out.",
+            account,
+            registry=None,
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the families."""
+        for metric in (
+            self.requests,
+            self.failures,
+            self.durations,
+            self.budget,
+            self.interval,
+            self.overflows,
+            self.oddities,
+        ):
+            yield from metric.collect()
+
+    def watch(self, account: str, endpoints: Iterable[str], reasons: Iterable[str]) -> None:
+        """Start at zero."""
+        for endpoint in endpoints:
+            self.requests.labels(account, endpoint)
+            self.durations.labels(account, endpoint)
+            for reason in reasons:
+                self.failures.labels(account, endpoint, reason)
+        self.overflows.labels(account)
+        self.oddities.labels(account)
+
+    def call(self, account: str, endpoint: str, seconds: float, reason: str | None) -> None:
+        """Count a call."""
+        self.requests.labels(account, endpoint).inc()
+        self.durations.labels(account, endpoint).observe(seconds)
+        if reason is not None:
+            self.failures.labels(account, endpoint, reason).inc()
+
+    def forget(self, account: str) -> None:
+        """End an account's series."""
+        for metric in (
+            self.requests,
+            self.failures,
+            self.durations,
+            self.budget,
+            self.interval,
+            self.overflows,
+            self.oddities,
+        ):
+            metric.remove_by_labels({"account": account})

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patrolserver_exporter.live.blocks import Block, Column
 from patrolserver_exporter.live.encoding import inflate
-from patrolserver_exporter.live.fleet import Block, Column
 
 ROWS = 7
 

@@ -155,7 +155,7 @@ def test_headers_without_servers() -> None:
 def test_names_restrict() -> None:
     """Asked for names, only samples so named come, and families without any stay away with their headers."""
     exposition = fleet()
-    exposition.set_accounts([AccountSeries(account="default", up=True)])
+    exposition.show_account(AccountSeries(account="default", up=True))
     assert lines(exposition, frozenset({"patrolserver_server_info"})) == [""]
     exposition.update(fleets.server(1))
     names = frozenset({"patrolserver_server_info", "patrolserver_up", "patrolserver_issues_fixed", "other"})
@@ -240,10 +240,11 @@ def test_accounts_render_in_either_format() -> None:
         AccountSeries(account="default", up=True, last_success_at=1.75e9, servers=2),
         AccountSeries(account="b"),
     ]
-    exposition.set_accounts(accounts)
+    for series in accounts:
+        exposition.show_account(series)
     for fixed in (1, 2):
         tallies = [Tally(account="default", severity=Severity.HIGH, opened=3, fixed=fixed)]
-        exposition.set_tallies(tallies)
+        exposition.show_tallies(tallies)
         for chosen in (TEXT, OPENMETRICS):
             oracle = OracleCollector([], accounts=accounts, tallies=tallies)
             text = b"".join(plain(exposition.pieces(chosen)))

@@ -16,9 +16,9 @@ from patrolserver_exporter.gate.verdict import Verdict
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.model import Severity, Waiver
 from patrolserver_exporter.issues.summary import ExploitInfo, ServerSummary, SoftwareInfo
-from patrolserver_exporter.live.account_series import AccountNow, AccountNowCollector
+from patrolserver_exporter.live.account_series import AccountNow, accounts_now
 from patrolserver_exporter.live.effects import AccountShown, PollLost, ServerShown, TalliesShown
-from patrolserver_exporter.live.gate_series import GateCollector, Judged
+from patrolserver_exporter.live.gate_series import Judged, gate_series
 from patrolserver_exporter.live.own_metrics import InboxState, Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.live.waiver_series import WaiverCollector
@@ -98,9 +98,9 @@ def exposition() -> str:
     )
     waiver = Waiver(server="*.lab.example.org", software="php", until=dt.date(2027, 1, 31), reason="replaced")
     judged = Judged(account="main", policy="builtin", servers={Verdict.PASS: 1, Verdict.UNKNOWN: 2})
-    telemetry.register(AccountNowCollector(lambda: [account]))
-    telemetry.register(GateCollector(lambda: [judged]))
-    telemetry.register(WaiverCollector(lambda: [waiver]))
+    telemetry.show(accounts_now(lambda: [account]))
+    telemetry.show(gate_series(lambda: [judged]))
+    telemetry.show(WaiverCollector(lambda: [waiver]))
     publisher = Publisher(telemetry, HeldClock(NOW), configured().metrics)
     record = AccountRecord(name="main", up=True, last_success_at=NOW - 20, state=AccountState(list_complete=False))
     tally = Tally(

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
 
-from patrolserver_exporter.live.encoding import encode, negotiate
+from patrolserver_exporter.live.encoding import negotiate, plain
 from patrolserver_exporter.live.own_metrics import COMPONENTS, ENDPOINTS, IDENTIFIERS, OUTCOMES, InboxState, Telemetry
 
 if TYPE_CHECKING:
@@ -24,17 +25,16 @@ def telemetry() -> Telemetry:
 
 def value(telemetry: Telemetry, name: str, **labels: str) -> float | None:
     """The value of one series, found by name and labels."""
-    for collector in telemetry.collectors:
-        for metric in collector.collect():
-            for sample in metric.samples:
-                if sample.name == name and sample.labels == labels:
-                    return sample.value
+    for metric in text_string_to_metric_families(text(telemetry)):
+        for sample in metric.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
     return None
 
 
 def text(telemetry: Telemetry) -> str:
     chosen = negotiate(None)
-    return b"".join(encode(collector.collect(), chosen, None) for collector in telemetry.collectors).decode()
+    return b"".join(b"".join(plain(shown.pieces(chosen, None))) for shown in telemetry.shown).decode()
 
 
 def test_build_info(telemetry: Telemetry) -> None:

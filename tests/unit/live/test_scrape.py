@@ -40,8 +40,9 @@ def scrape_of(summaries: Iterable[ServerSummary], telemetry: Telemetry | None = 
     fleet = FleetExposition(
         software_enabled=True, software_limit_total=10_000, clock=HeldClock(0.0), on_dropped=telemetry.series_dropped
     )
-    fleet.set_accounts(ACCOUNTS)
-    fleet.set_tallies(TALLIES)
+    for series in ACCOUNTS:
+        fleet.show_account(series)
+    fleet.show_tallies(TALLIES)
     fleet.replace_all(summaries)
     return Scrape(fleet, telemetry)
 

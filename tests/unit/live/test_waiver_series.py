@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import datetime as dt
 
-from prometheus_client import generate_latest
-
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
+from patrolserver_exporter.live.encoding import negotiate, plain
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 NAME = "patrolserver_waiver_expiry_timestamp_seconds"
 
 
 def shown(*waivers: Waiver) -> list[str]:
-    text = generate_latest(WaiverCollector(lambda: waivers)).decode()
+    text = b"".join(plain(WaiverCollector(lambda: waivers).pieces(negotiate(None), None))).decode()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
