@@ -118,6 +118,31 @@ def test_a_gate_over_200_servers_is_one_request_and_costs_less_than_half_a_secon
     assert costs[-1] < 0.5, costs
 
 
+def test_a_refresh_of_200_servers_is_one_request_and_one_for_each_look(
+    tmp_path: Path, simulator: Simulator, exporter: Exporter
+) -> None:
+    """And each of them was polled when the task ends."""
+    ansible = Ansible(virtual_environments() / "core" / "bin", tmp_path / "controller")
+    names = [server.name for server in simulator.world.servers(simulator.world.demo)]
+    relay = Relay(int(exporter.url.rpartition(":")[2]))
+    token = exporter.operator["Authorization"].removeprefix("Bearer ")
+    polled = "patrolserver_server_last_poll_timestamp_seconds"
+    before = max(exporter.samples(polled).values())
+    refresh = {"servers": "{{ servers }}", "exporter_url": relay.url, "token": token, "wait_timeout": "2m"}
+    try:
+        tasks: list[dict[str, Any]] = [
+            {"patrolserver.monitoring.refresh": refresh, "register": "done"},
+            {"ansible.builtin.assert": {"that": f"done.refreshed == {SERVERS}"}},
+        ]
+        run = ansible.playbook(play(names, tasks))
+        assert run.ok, run.output
+    finally:
+        relay.close()
+    assert relay.requests[0] == "POST /api/v1/refresh"
+    assert {request.rpartition("/")[0] for request in relay.requests[1:]} == {"GET /api/v1/refresh"}
+    eventually(lambda: min(exporter.samples(polled).values()) > before, what="the polls in the metrics")
+
+
 def test_a_gate_over_200_servers_that_fails_prints_no_more_than_a_screen(
     tmp_path: Path, simulator: Simulator, exporter: Exporter
 ) -> None:

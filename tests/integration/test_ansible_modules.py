@@ -43,7 +43,9 @@ def exporter(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> 
     """It has a policy, and wants a token from everybody; no webhook reaches it."""
     folder = tmp_path_factory.mktemp("exporter")
     made = Exporter.watching(folder, simulator.base_url, interval="10m", extra=EXTRA)
-    made.write_config(made.config_file.read_text().replace("    webhook_tokens: [test-token-0123456789]\n", ""))
+    idle = '{server: "*", software: nothing-has-it, until: 2098-01-31, reason: forgotten}'
+    text = made.config_file.read_text().replace("    webhook_tokens: [test-token-0123456789]\n", "")
+    made.write_config(text.replace("issues: {", f"issues: {{waivers: [{idle}], "))
     with made as running:
         eventually(lambda: len(running.samples(POLLED)) == SERVERS, within=60, what="the first polls")
         yield running
@@ -295,7 +297,7 @@ def test_the_connection_comes_from_variables_or_the_environment(
 
 
 def test_waived_issues_are_reported_and_suppressed(ansible: Ansible, exporter: Exporter) -> None:
-    """A report of waivers sorts them by state; SARIF has what they cover as suppressed results."""
+    """A report sorts all waivers by state, the configuration's too; SARIF has what they cover as suppressed."""
     waivers = [
         {**WAIVER, "software": "*", "kind": "outdated", "reason": "all | of it"},
         {**WAIVER, "software": "nosuch", "reason": "for nothing"},
@@ -314,10 +316,11 @@ def test_waived_issues_are_reported_and_suppressed(ansible: Ansible, exporter: E
         gate(**ALL_KNOWN, waivers=waivers, report_file="waived.sarif"),
     ]
     found, expiring, judged = results(ansible, exporter, tasks)
-    assert [one["state"] for one in found["waivers"]] == ["expired", "unused", "active"]
-    assert found["counts"] == {"expired": 1, "expiring": 0, "unused": 1, "active": 1}
-    assert found["waivers"][2]["issues"] == len(judged["waived"]) > 0
-    assert [one["state"] for one in expiring["waivers"]] == ["expired", "expiring", "unused"]
+    assert [one["state"] for one in found["waivers"]] == ["expired", "unused", "unused", "active"]
+    assert found["counts"] == {"expired": 1, "expiring": 0, "unused": 2, "active": 1}
+    assert (found["configuration_known"], found["waivers"][1]["reason"]) == (True, "forgotten")
+    assert found["waivers"][3]["issues"] == len(judged["waived"]) > 0
+    assert [one["state"] for one in expiring["waivers"]] == ["expired", "expiring", "unused", "unused"]
     text = (ansible.folder / "waivers.md").read_text()
     assert "all \\| of it" in text
     assert json.loads((ansible.folder / "waivers.json").read_text())["counts"] == expiring["counts"]

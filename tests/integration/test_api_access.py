@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -37,7 +37,9 @@ CALLS = [
     ("GET", "/status", Scope.READ),
     ("GET", "/openapi.json", Scope.READ),
     ("POST", "/gate", Scope.READ),
+    ("GET", "/waivers", Scope.READ),
     ("POST", "/servers/1/refresh", Scope.REFRESH),
+    ("POST", "/refresh", Scope.REFRESH),
     ("GET", "/inbox", Scope.INBOX),
     ("GET", "/inbox/1", Scope.INBOX),
     ("POST", "/inbox/1/replay", Scope.INBOX),
@@ -73,7 +75,7 @@ def guarded(store_url: str) -> Iterator[ServedApi]:
 def ask(api: ServedApi, method: str, path: str, name: str | None = None, **headers: str) -> requests.Response:
     if name is not None:
         headers["authorization"] = f"Bearer token-of-{name}"
-    body = {"servers": ["web1.example.org"]} if path == "/gate" else None
+    body = {"servers": ["web1.example.org"]} if path in {"/gate", "/refresh"} else None
     return requests.request(method, f"{api.url}/api/v1{path}", json=body, headers=headers, timeout=10)
 
 
@@ -143,6 +145,44 @@ def test_a_refresh_is_followed_to_its_end(store_url: str) -> None:
         assert ended["finished_at"] >= ended["created_at"]
         assert api.post("/servers/nosuch/refresh").status_code == 404
         assert api.get("/operations/nosuch").status_code == 404
+
+
+def test_a_refresh_of_many_servers_is_one_call_and_followed_to_its_end(store_url: str) -> None:
+    """By names, ids and globs, each server once; it is over when all are, and tells of each how its poll ended."""
+    with serving_api(store_url) as api:
+        api.store.run(fill)
+        api.store.run(lambda unit: put_server(unit, 2, "web2.example.org", polled_at=1000.0))
+        answer = api.post("/refresh", json={"servers": ["web*", "web2.example.org", 1], "account": "main"})
+        assert answer.status_code == 202
+        place = answer.headers["location"].removeprefix("/api/v1")
+        assert place == f"/refresh/{answer.json()['refresh']['id']}"
+        assert sorted(server_id for _, server_id, _ in api.accounts.waiting) == [1, 2]
+        for account, server_id, done in api.accounts.waiting:
+            under_way = api.get(place).json()["refresh"]
+            assert (under_way["state"], under_way["finished_at"], account) == ("running", None, "main")
+            done("PatrolServer does not answer." if server_id == 2 else None)
+        ended = api.get(place).json()["refresh"]
+        assert (ended["state"], ended["finished_at"] >= ended["created_at"]) == ("failed", True)
+        assert {(one["server"], one["state"], one["error"]) for one in ended["servers"]} == {
+            ("web1.example.org", "done", None),
+            ("web2.example.org", "failed", "PatrolServer does not answer."),
+        }
+        assert api.get("/refresh/nosuch").status_code == 404
+
+
+def test_a_refresh_with_a_server_that_nobody_knows_polls_none(store_url: str) -> None:
+    """A mistyped name is told, and so is an account; nothing and no list at all are refused."""
+    with serving_api(store_url) as api:
+        api.store.run(fill)
+        mistyped = api.post("/refresh", json={"servers": ["web1.example.org", "wbe*", "nosuch"]})
+        assert (mistyped.status_code, mistyped.json()["unknown"]) == (404, ["wbe*", "nosuch"])
+        assert "None was refreshed" in mistyped.json()["detail"]
+        elsewhere = api.post("/refresh", json={"servers": [1], "account": "nosuch"})
+        assert (elsewhere.status_code, elsewhere.json()["accounts"]) == (404, ["main"])
+        unclear: list[Any] = [{}, {"servers": []}, {"servers": "web1"}, {"servers": [1], "account": 1}]
+        for body in [*unclear, {"servers": [1], "unknown": 1}]:
+            assert api.post("/refresh", json=body).status_code == 400
+        assert api.accounts.waiting == []
 
 
 def test_deliveries_are_listed_shown_replayed_and_dropped(store_url: str) -> None:

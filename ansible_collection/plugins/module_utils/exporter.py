@@ -8,7 +8,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import filters
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, Unreadable
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, Refused, Unreadable
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import contradiction
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport
 
@@ -34,11 +34,7 @@ class Exporter:
         there = [account.get("name") for account in self.status()["accounts"]]
         missing = [name for name in names if name not in there]
         if missing:
-            raise InvalidInput(
-                "account: the exporter has no account {0}; it has {1}".format(
-                    ", ".join(map(repr, missing)), ", ".join(map(str, there)) or "none"
-                )
-            )
+            raise InvalidInput(unknown_accounts(missing, there))
 
     def unknown_of(self, selection: dict) -> list:
         """Return the names, ids and globs of a selection that no server has."""
@@ -61,9 +57,7 @@ class Exporter:
         named = [name for name in selection.get("servers") or [] if not is_glob(name)]
         missing = self.unknown_of({**selection, "servers": named})
         if missing:
-            raise InvalidInput(
-                "servers: the exporter has no server {0}; check the name".format(", ".join(map(repr, map(str, missing))))
-            )
+            raise InvalidInput(unknown_servers(missing))
 
     def servers(self, selection: dict, page: int = PAGE):
         """Yield the servers that the selection names, each once."""
@@ -85,6 +79,45 @@ class Exporter:
         if wrong is not None:
             raise Unreadable("exporter: {0}".format(wrong))
         return verdict
+
+    def refresh_many(self, selection: dict) -> dict | None:
+        """Ask the exporter, in one request, to poll all these servers now; returns the refresh to follow.
+
+        Nothing if it is an older exporter, which takes one server at a time only.
+
+        :raises InvalidInput: for a server or an account that it does not have; none was polled then.
+        """
+        body = {"servers": [server_reference(name) for name in selection["servers"]]}
+        for account in selection.get("account") or []:
+            body["account"] = account
+        try:
+            reply = self.transport.post_json("/api/v1/refresh", body)
+        except Refused as error:
+            if error.status == 404 and isinstance(error.problem.get("unknown"), list):
+                raise InvalidInput(unknown_servers(error.problem["unknown"])) from None
+            if error.status == 404 and isinstance(error.problem.get("accounts"), list):
+                raise InvalidInput(unknown_accounts(selection["account"], error.problem["accounts"])) from None
+            if error.status in (404, 405):
+                return None
+            raise
+        return _refresh_of(reply.body)
+
+    def refresh_of_many(self, refresh_id: str) -> dict:
+        """Return how a refresh of many servers stands."""
+        return _refresh_of(self.transport.get("/api/v1/refresh/{0}".format(quote(str(refresh_id), safe=""))).body)
+
+    def waivers(self) -> dict | None:
+        """Return the configuration's waivers, with what each covers; nothing if it is an older exporter, which does not tell."""
+        try:
+            body = self.transport.get("/api/v1/waivers").body
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+        for waiver in _member(body, "items", list):
+            if not isinstance(waiver, dict) or not isinstance(waiver.get("issues"), int):
+                raise Unreadable("exporter: a waiver of its list does not tell how many issues it covers")
+        return body
 
     def refresh(self, server: dict) -> dict:
         """Ask the exporter to poll the server now; returns the operation to follow."""
@@ -146,9 +179,30 @@ def server_reference(text: str) -> int | str:
     return int(written) if written.isascii() and written.isdigit() else written
 
 
+def unknown_servers(names: list) -> str:
+    """Return the sentence on servers that the exporter does not have."""
+    return "servers: the exporter has no server {0}; check the name".format(", ".join(map(repr, map(str, names))))
+
+
+def unknown_accounts(names: list, there: list) -> str:
+    """Return the sentence on accounts that the exporter does not have, with those that it has."""
+    told = "account: the exporter has no account {0}; it has {1}"
+    return told.format(", ".join(map(repr, names)), ", ".join(map(str, there)) or "none")
+
+
 def is_glob(text: object) -> bool:
     """Tell whether a text may stand for other names than itself."""
     return any(character in str(text) for character in "*?[")
+
+
+def _refresh_of(body: object) -> dict:
+    refresh = _member(body, "refresh")
+    servers = refresh.get("servers")
+    if not isinstance(refresh.get("id"), str) or not isinstance(servers, list) or not servers:
+        raise Unreadable("exporter: its answer to a refresh lacks the servers")
+    if not all(isinstance(one, dict) and isinstance(one.get("state"), str) for one in servers):
+        raise Unreadable("exporter: its answer to a refresh does not tell how each server stands")
+    return refresh
 
 
 def _member(body: object, name: str, kind: type = dict):

@@ -11,6 +11,7 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
     PatrolServerError,
     TimedOut,
 )
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import unknown_servers
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.scanning import PASSING, Clock
 
 
@@ -37,8 +38,27 @@ class Wait:
     def refresh_each(self, selection: dict) -> list:
         """Have every selected server polled now, and wait until each is done or has failed; returns pairs of server and operation.
 
+        It is one request, and one for each look, however many servers there are; an older exporter gets one for each server.
+
         :raises TimedOut: at the bound.
         """
+        refresh = self._exporter.refresh_many(selection)
+        if refresh is None:
+            return self._refresh_one_by_one(selection)
+        while True:
+            pending = sum(not _is_over(one) for one in refresh["servers"])
+            if not pending:
+                return [
+                    ({"account": one.get("account"), "id": one.get("server_id"), "name": one.get("server")}, one)
+                    for one in refresh["servers"]
+                ]
+            self._rest("{0} of {1} refreshes were not done".format(pending, len(refresh["servers"])))
+            refresh = self._looked_at(refresh, self._exporter.refresh_of_many)
+
+    def _refresh_one_by_one(self, selection: dict) -> list:
+        unknown = self._exporter.unknown_of(selection)
+        if unknown:
+            raise InvalidInput(unknown_servers(unknown))
         asked = []
         for server in list(self._exporter.servers(selection)):
             self._check("not every server could be asked for a refresh")
@@ -48,8 +68,10 @@ class Wait:
             if not pending:
                 return asked
             self._rest("{0} of {1} refreshes were not done".format(pending, len(asked)))
+            look = self._exporter.operation
             asked = [
-                (server, operation if _is_over(operation) else self._looked_at(operation)) for server, operation in asked
+                (server, operation if _is_over(operation) else self._looked_at(operation, look))
+                for server, operation in asked
             ]
 
     def for_scans(self, selection: dict, since: float | None) -> None:
@@ -77,9 +99,9 @@ class Wait:
                 reason = str(error)
             self._rest(reason)
 
-    def _looked_at(self, operation: dict) -> dict:
+    def _looked_at(self, operation: dict, look) -> dict:
         try:
-            return self._exporter.operation(operation["id"])
+            return look(operation["id"])
         except PatrolServerError as error:
             if getattr(error, "status", None) not in (None, *PASSING):
                 raise

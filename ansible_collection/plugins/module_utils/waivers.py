@@ -12,7 +12,10 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter, server_reference
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.files import read_text
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import waivers_of
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import (
+    WAIVER_OPTIONS,
+    waivers_of,
+)
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.reports import waivers_on
 
 STATES = ("expired", "expiring", "unused", "active")
@@ -20,7 +23,7 @@ STATES = ("expired", "expiring", "unused", "active")
 
 def nothing() -> dict:
     """Return the keys of a report that was not made."""
-    return {"waivers": [], "counts": dict.fromkeys(STATES, 0), "issues": []}
+    return {"waivers": [], "counts": dict.fromkeys(STATES, 0), "issues": [], "configuration_known": False, "unknown_servers": 0}
 
 
 def report(params: dict, today: dt.date | None = None) -> dict:
@@ -44,25 +47,33 @@ def report(params: dict, today: dt.date | None = None) -> dict:
     covered.update({issue["fingerprint"]: issue for issue in answer.get("waived") or []})
     today = today or dt.datetime.now(dt.timezone.utc).date()
     rows = _rows(list(covered.values()), today, within)
-    for state in ("expired", "unused"):
-        rows += [_of_waiver(state, waiver, today) for waiver in answer.get(state + "_waivers") or []]
+    configured = exporter.waivers()
+    for state, found in _idle(answer, configured).items():
+        rows += [_of_waiver(state, waiver, today) for waiver in found]
     rows.sort(key=lambda row: (STATES.index(row["state"]), row["until"] or "", row["reason"] or ""))
     return {
         "waivers": rows,
         "counts": {state: sum(row["state"] == state for row in rows) for state in STATES},
         "issues": list(covered.values()),
+        "configuration_known": configured is not None,
+        "unknown_servers": _unknown_servers(answer, configured),
     }
 
 
 def summary(result: dict) -> str:
     """Return the counts in a sentence."""
     told = ", ".join("{0} {1}".format(result["counts"][state], state) for state in reversed(STATES))
-    return "Waivers: {0}; they cover {1} issues.".format(told, len(result["issues"]))
+    text = "Waivers: {0}; they cover {1} issues.".format(told, len(result["issues"]))
+    if not result["configuration_known"]:
+        text += " Which of the configuration are unused is not known: the exporter is of an earlier version."
+    if result["unknown_servers"]:
+        text += " What they cover on {0} servers is not known for sure.".format(result["unknown_servers"])
+    return text
 
 
 def as_json(result: dict) -> str:
     """Return the report for programs."""
-    return json.dumps({name: result[name] for name in ("waivers", "counts", "issues")}, indent=2, sort_keys=True) + "\n"
+    return json.dumps({name: result[name] for name in nothing()}, indent=2, sort_keys=True) + "\n"
 
 
 def markdown(result: dict) -> str:
@@ -87,6 +98,28 @@ def _check_known(answer: dict) -> None:
     unknown = [one for one in answer.get("reasons") or [] if one.get("code") in ("unknown_server", "ambiguous_server")]
     if unknown:
         raise InvalidInput("servers: {0}".format("; ".join(one["message"] for one in unknown)))
+
+
+def _idle(answer: dict, configured: dict | None) -> dict:
+    """Return the waivers that are over, and those that hold and cover nothing; each once, of the task and of the configuration."""
+    found = {state: list(answer.get(state + "_waivers") or []) for state in ("expired", "unused")}
+    for waiver in (configured or {}).get("items", ()):
+        if waiver.get("expired"):
+            found["expired"].append(waiver)
+        elif waiver["issues"] == 0:
+            found["unused"].append(waiver)
+    return {state: list({_identity(one): one for one in waivers}.values()) for state, waivers in found.items()}
+
+
+def _identity(waiver: dict) -> tuple:
+    return tuple(waiver.get(name) for name in WAIVER_OPTIONS)
+
+
+def _unknown_servers(answer: dict, configured: dict | None) -> int:
+    """Return of how many servers nobody can vouch for what is open on them."""
+    if configured is not None and isinstance(configured.get("coverage"), dict):
+        return configured["coverage"].get("unknown") or 0
+    return sum(one.get("counts") is None for one in answer.get("servers") or [])
 
 
 def _is_covered(issue: dict) -> bool:

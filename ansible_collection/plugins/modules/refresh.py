@@ -12,6 +12,7 @@ short_description: Have the exporter poll many servers now
 version_added: 0.2.0
 description:
   - Asks the exporter to poll the servers at once, instead of when their turn comes, and waits until each was polled.
+  - It is one request, however many servers there are. An exporter of an earlier version takes one for each server.
   - It costs the exporter a few calls of its budget for each server, so name no more of them than you need.
   - A name, an id or a glob that no server has fails before anything is asked for.
 author:
@@ -88,7 +89,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import EXPORTER_RULES, exporter_options
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.durations import seconds
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, PatrolServerError
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import Exporter, unknown_servers
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.outcome import fail_on_trouble
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.waiting import Wait
 
@@ -104,17 +105,15 @@ def refresh(params: dict, dry: bool, result: dict) -> None:
         raise InvalidInput("servers: the list is empty")
     account = [params["account"]] if params["account"] is not None else []
     bound, pause = (seconds(params[name], name) for name in ("wait_timeout", "poll_interval"))
-    exporter = Exporter(params)
-    exporter.check_accounts(account)
-    wait, selection = Wait(exporter, bound, pause), {"servers": params["servers"], "account": account}
-    unknown = exporter.unknown_of(selection)
-    if unknown:
-        raise InvalidInput("servers: the exporter has no server {0}; check the name".format(", ".join(map(repr, unknown))))
+    exporter, selection = Exporter(params), {"servers": params["servers"], "account": account}
     if dry:
+        exporter.check_accounts(account)
+        unknown = exporter.unknown_of(selection)
+        if unknown:
+            raise InvalidInput(unknown_servers(unknown))
         pairs = [(server, {"state": "would_start"}) for server in exporter.servers(selection)]
     else:
-        result["changed"] = True
-        pairs = wait.refresh_each(selection)
+        pairs = _polled(Wait(exporter, bound, pause), selection, result)
     result["changed"] = True
     result["servers"] = [
         {**{name: server.get(name) for name in ("account", "id", "name")}, "state": one["state"], "error": one.get("error")}
@@ -126,6 +125,17 @@ def refresh(params: dict, dry: bool, result: dict) -> None:
     if failed:
         told = "; ".join("{0}: {1}".format(one["name"], one["error"] or "no reason given") for one in failed[:SHOWN])
         raise PatrolServerError("{0} of {1} servers could not be polled: {2}".format(len(failed), len(pairs), told))
+
+
+def _polled(wait: Wait, selection: dict, result: dict) -> list:
+    try:
+        return wait.refresh_each(selection)
+    except InvalidInput:
+        raise
+    except PatrolServerError:
+        # Some of them may be polled all the same.
+        result["changed"] = True
+        raise
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ short_description: Report which waivers cover what, which end soon, and which ar
 version_added: 0.2.0
 description:
   - Reads from the exporter which open issues are accepted, by the waivers of its configuration and by those that the task brings, and sorts them by waiver.
+    Waivers of either kind that are over or cover nothing are told, too.
   - It never fails for a waiver. Waivers that cannot be meant, and an exporter that refuses them or cannot be asked, fail it.
 author:
   - The patrolserver-exporter founders (!UNKNOWN)
@@ -117,8 +118,8 @@ msg:
 waivers:
   description:
     - Each waiver, those that need a decision first.
-    - C(state) is V(expired), V(expiring), V(unused) or V(active). V(unused) is known of the task's waivers only, and V(expired) of those of the
-      configuration only while there are issues that they would cover.
+    - C(state) is V(expired), V(expiring), V(unused) or V(active). Those of the configuration are V(unused) where they cover no open issue on any server,
+      whatever O(servers) says.
     - C(servers) and C(software) are those of the issues that it covers.
   returned: always
   type: list
@@ -142,6 +143,18 @@ issues:
   type: list
   elements: dict
   sample: []
+configuration_known:
+  description:
+    - Whether the exporter told of its configuration's waivers. One of an earlier version does not; then V(unused) is known of the task's waivers only, and
+      V(expired) of those of the configuration only while there are issues that they would cover.
+  returned: always
+  type: bool
+  sample: true
+unknown_servers:
+  description: On how many servers nobody can vouch for what is open, so that a waiver may cover more there.
+  returned: always
+  type: int
+  sample: 0
 report_file:
   description: The report that was written, or would be in check mode; none without O(report_file).
   returned: always

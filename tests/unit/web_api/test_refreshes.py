@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from tests.harness.api import Accounts, SetTime
 
-from patrolserver_exporter.web.api.refreshes import KEPT_FOR, MOST, Refreshes
+from patrolserver_exporter.store.queries import NamedServer
+from patrolserver_exporter.web.api.refreshes import KEPT_FOR, MOST, MOST_SERVERS, Refreshes
 from patrolserver_exporter.web.api.types import Operation, OperationState
 
 
@@ -60,3 +61,48 @@ def test_the_oldest_that_ended_makes_room() -> None:
     started(refreshes)
     assert refreshes.find(operations[5].id) is None
     assert refreshes.find(operations[0].id)
+
+
+def fleet(size: int) -> list[NamedServer]:
+    return [NamedServer("main", number, f"web{number}.example.org") for number in range(1, size + 1)]
+
+
+def test_a_refresh_of_many_is_over_when_all_polls_ended() -> None:
+    """Until then it runs; one that failed makes the whole a failure, and the others stay done."""
+    accounts, clock = Accounts(), SetTime(1000.0)
+    refreshes = Refreshes(accounts, clock)
+    begun = refreshes.start_many([*fleet(2), *fleet(2)])
+    assert begun is not None
+    first, second = (done for _, _, done in accounts.waiting)
+    first(None)
+    under_way = refreshes.find_many(begun.id)
+    assert under_way is not None
+    assert (under_way.state, under_way.finished_at) == (OperationState.RUNNING, None)
+    assert [one.state for one in under_way.servers] == [OperationState.DONE, OperationState.RUNNING]
+    clock.at += 2
+    second("PatrolServer does not answer.")
+    ended = refreshes.find_many(begun.id)
+    assert ended is not None
+    assert ended.finished_at is not None
+    assert (ended.state, (ended.finished_at - ended.created_at).total_seconds()) == (OperationState.FAILED, 2)
+    assert [one.error for one in ended.servers] == [None, "PatrolServer does not answer."]
+
+
+def test_refreshes_of_many_are_bounded_and_forgotten() -> None:
+    """Those that ended make room; what is under way is never forgotten for a new one, until an hour is over."""
+    accounts, clock = Accounts(), SetTime(0.0)
+    refreshes = Refreshes(accounts, clock)
+    half = fleet(MOST_SERVERS // 2)
+    first = refreshes.start_many(half)
+    ends = [done for _, _, done in accounts.waiting]
+    second = refreshes.start_many(half)
+    assert first is not None
+    assert second is not None
+    assert refreshes.start_many(fleet(1)) is None
+    for done in ends:
+        done(None)
+    assert refreshes.start_many(fleet(1)) is not None
+    assert refreshes.find_many(first.id) is None
+    assert refreshes.find_many(second.id) is not None
+    clock.at += KEPT_FOR
+    assert refreshes.find_many(second.id) is None

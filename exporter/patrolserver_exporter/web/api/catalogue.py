@@ -17,6 +17,7 @@ from patrolserver_exporter.web.api import (
     sheets,
     status,
     types,
+    waivers,
 )
 from patrolserver_exporter.web.api.endpoint import Operation, Reply
 
@@ -125,6 +126,15 @@ OPERATIONS = (
         example=examples.FLEET_EXPLOITS,
     ),
     Operation(
+        name="listWaivers",
+        method="GET",
+        path="/waivers",
+        summary="The waivers of the configuration, whole, each with the number of open issues that it covers",
+        handler=waivers.waivers,
+        answer=types.WaiverList,
+        example=examples.WAIVERS,
+    ),
+    Operation(
         name="listTargets",
         method="GET",
         path="/sd",
@@ -143,6 +153,30 @@ OPERATIONS = (
         answer=types.OperationReply,
         problems=(404,),
         example=examples.OPERATION_DONE,
+    ),
+    Operation(
+        name="refreshServers",
+        method="POST",
+        path="/refresh",
+        summary="Poll many servers now; follow the refresh at the Location",
+        handler=fleet.refresh_many,
+        right=Right.REFRESH,
+        body=fleet.RefreshBody,
+        status=202,
+        answer=types.FleetRefreshReply,
+        problems=(404, *_BODY, 429),
+        example=examples.REFRESH,
+        body_example=examples.REFRESH_BODY,
+    ),
+    Operation(
+        name="getRefresh",
+        method="GET",
+        path="/refresh/{refresh}",
+        summary="How a refresh of many servers stands; forgotten an hour after it was asked for, and at a restart",
+        handler=fleet.refresh_of_many,
+        answer=types.FleetRefreshReply,
+        problems=(404,),
+        example=examples.REFRESH_DONE,
     ),
     Operation(
         name="judge",

@@ -143,6 +143,40 @@ OPERATION_DONE = {
     "operation": OPERATION["operation"] | {"state": "done", "finished_at": "2026-11-24T09:04:01Z"},
 }
 
+WAIVERS = {
+    "items": [
+        {
+            "server": "*.staging.example.org",
+            "software": "php",
+            "exploit": None,
+            "kind": "outdated",
+            "max_severity": None,
+            "until": "2027-01-31",
+            "reason": "replaced in Q1",
+            "expired": False,
+            "issues": 0,
+            "servers": 0,
+        }
+    ],
+    "coverage": {"servers": 25, "unknown": 1, "never_polled": 0},
+}
+
+REFRESH_BODY = {"servers": ["web1.example.org", "db*.example.org", 42]}
+_REFRESHED = {"account": "main", "server_id": 42, "server": "web1.example.org", "state": "running", "error": None}
+REFRESH = {
+    "refresh": {
+        "id": "0c6d1f4b28e97a35",
+        "state": "running",
+        "created_at": "2026-11-24T09:04:00Z",
+        "finished_at": None,
+        "servers": [_REFRESHED],
+    }
+}
+REFRESH_DONE = {
+    "refresh": REFRESH["refresh"]
+    | {"state": "done", "finished_at": "2026-11-24T09:04:01Z", "servers": [_REFRESHED | {"state": "done"}]},
+}
+
 GATE_BODY = {
     "servers": ["web1.example.org", "db*.example.org", 42],
     "policy": {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from patrolserver_exporter.inbox import deliveries
-from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store import fleet, queries
 from patrolserver_exporter.web.api import cursors, endpoint, sheets, types
 from patrolserver_exporter.web.api.endpoint import (
     Api,
@@ -20,6 +20,7 @@ from patrolserver_exporter.web.api.endpoint import (
     servers_chosen_by,
 )
 from patrolserver_exporter.web.api.lists import Lists
+from patrolserver_exporter.web.api.types import Asked
 from patrolserver_exporter.web.http.requests import ApiError
 from patrolserver_exporter.web.spreadsheet import MEDIA_TYPE, begun
 
@@ -152,6 +153,54 @@ async def refresh(api: Api, call: Call[Any]) -> Reply:
         raise ApiError(429, "Too many refreshes are under way; try again later.", headers={"retry-after": "10"})
     location = f"{api.context.route_prefix}/api/v1/operations/{operation.id}"
     return Reply(types.OperationReply(operation=operation), 202, {"location": location})
+
+
+MAX_REFRESHED = 10_000
+MAX_REFRESH_BYTES = 2 * 1024 * 1024
+_NAMED_AT_MOST = 100
+
+
+class RefreshBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which servers are to be polled now."""
+
+    servers: Annotated[tuple[Asked, ...], msgspec.Meta(min_length=1, max_length=MAX_REFRESHED)]
+    """Ids, names or globs on names, at most 100 of them globs. Each has to mean a server."""
+    account: str | None = None
+
+
+async def refresh_many(api: Api, call: Call[Any]) -> Reply:
+    """Have many servers polled now: all that are meant, or, where one is not known, none."""
+    body = endpoint.convert(await endpoint.read_json(call.scope, call.receive, MAX_REFRESH_BYTES), RefreshBody)
+    watched = api.accounts()
+    if body.account is not None and body.account not in watched:
+        there = ", ".join(watched)
+        raise ApiError(404, f"There is no account {body.account!r}; there are: {there}.", accounts=list(watched))
+    selectors = endpoint.selectors_of(body.servers)
+    accounts = watched if body.account is None else (body.account,)
+    found = await api.read(lambda connection: queries.servers_meant(connection, selectors, accounts))
+    unknown = [selector.asked for selector, servers in found.items() if not servers]
+    if unknown:
+        more = f" and {len(unknown) - _NAMED_AT_MOST} more" if len(unknown) > _NAMED_AT_MOST else ""
+        named = ", ".join(map(repr, unknown[:_NAMED_AT_MOST])) + more
+        detail = f"There is no server {named}; /api/v1/servers lists them. None was refreshed."
+        raise ApiError(404, detail, unknown=unknown[:_NAMED_AT_MOST])
+    meant = {server.key: server for servers in found.values() for server in servers}
+    if len(meant) > MAX_REFRESHED:
+        raise ApiError(400, f"These are {len(meant)} servers, and {MAX_REFRESHED} may be refreshed at once.")
+    started = await endpoint.in_thread(api.refreshes.start_many, meant.values())
+    if started is None:
+        raise ApiError(429, "Too many refreshes are under way; try again later.", headers={"retry-after": "10"})
+    location = f"{api.context.route_prefix}/api/v1/refresh/{started.id}"
+    encoded = await endpoint.in_thread(msgspec.json.encode, types.FleetRefreshReply(refresh=started))
+    return Reply(encoded, 202, {"location": location})
+
+
+async def refresh_of_many(api: Api, call: Call[Any]) -> Reply:
+    """How a refresh of many servers stands."""
+    found = await endpoint.in_thread(api.refreshes.find_many, call.path["refresh"])
+    if found is None:
+        raise ApiError(404, "There is no such refresh; one is forgotten an hour after it was asked for.")
+    return Reply(await endpoint.in_thread(msgspec.json.encode, types.FleetRefreshReply(refresh=found)))
 
 
 async def operation(api: Api, call: Call[Any]) -> Reply:

@@ -20,7 +20,7 @@ from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.web.api import types
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply, convert, read_json, selectors_of
-from patrolserver_exporter.web.api.types import Id, Issue
+from patrolserver_exporter.web.api.types import Asked, Issue
 from patrolserver_exporter.web.http.requests import ApiError
 
 if TYPE_CHECKING:
@@ -35,12 +35,10 @@ if TYPE_CHECKING:
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 MAX_SELECTED = 10_000
-MAX_TEXT = 1024
 _ENCODED_AT_ONCE = 50
 FEW = 100
 """Servers, named one by one."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
-Asked = Id | Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
 class GateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,6 +27,7 @@ _VARIABLE = re.compile(r"\{(\w+)(?::path)?\}")
 _VARIABLES: dict[str, dict[str, Any]] = {
     "server": {"description": "Id or name; what is no letter or digit percent-encoded", "schema": {"type": "string"}},
     "operation": {"description": "From the answer to a refresh", "schema": {"type": "string"}},
+    "refresh": {"description": "From the answer to a refresh of many servers", "schema": {"type": "string"}},
     "delivery": {"description": "Id", "schema": {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}},
 }
 _DESCRIPTION = """\
@@ -97,7 +98,7 @@ def _success(operation: Operation) -> dict[str, Any]:
         answer["content"] = content
     elif operation.status != 204:
         answer["content"] = {"application/json": {"schema": {"type": "object"}}}
-    if operation.status == 202 and operation.answer is types.OperationReply:
+    if operation.status == 202 and operation.answer in {types.OperationReply, types.FleetRefreshReply}:
         answer["headers"] = {"Location": {"description": "Where to follow it", "schema": {"type": "string"}}}
     return answer
 

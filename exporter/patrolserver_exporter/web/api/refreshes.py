@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import secrets
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.web.api.types import Operation, OperationState, time_of
+from patrolserver_exporter.web.api.types import FleetRefresh, Operation, OperationState, RefreshedServer, time_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.store.queries import NamedServer, ServerKey
     from patrolserver_exporter.web.context import Accounts
 
 KEPT_FOR = 3600.0
 MOST = 1000
+MOST_SERVERS = 20_000
+"""Of all refreshes of many."""
 _OPEN = (OperationState.PENDING, OperationState.RUNNING)
 
 
@@ -27,6 +33,7 @@ class Refreshes:
         self._clock = clock
         self._lock = threading.Lock()
         self._operations: dict[str, tuple[float, Operation]] = {}
+        self._of_many: dict[str, _Many] = {}
 
     def start(self, account: str, server_id: int) -> Operation | None:
         """Have a server polled now; ``None`` when too many refreshes are under way."""
@@ -56,6 +63,39 @@ class Refreshes:
             found = self._operations.get(operation_id)
         return None if found is None else found[1]
 
+    def start_many(self, servers: Iterable[NamedServer]) -> FleetRefresh | None:
+        """Have servers polled now, each once; ``None`` when too many are under way. Takes a while for a fleet."""
+        many = _Many(secrets.token_hex(8), {server.key: server.name for server in servers}, self._clock)
+        with self._lock:
+            if not self._make_room_for_many(len(many.names)):
+                return None
+            self._of_many[many.id] = many
+        for key in many.names:
+            self._accounts.refresh(key.account, key.server_id, partial(self._finish_one, many, key))
+        with self._lock:
+            return many.stands()
+
+    def find_many(self, refresh_id: str) -> FleetRefresh | None:
+        """How it stands; ``None`` if there never was such a one, or it is forgotten."""
+        with self._lock:
+            self._forget_old()
+            found = self._of_many.get(refresh_id)
+            return None if found is None else found.stands()
+
+    def _finish_one(self, many: _Many, key: ServerKey, error: str | None) -> None:
+        with self._lock:
+            many.finish(key, error, self._clock.now())
+
+    def _make_room_for_many(self, wanted: int) -> bool:
+        self._forget_old()
+        kept = sum(len(one.names) for one in self._of_many.values())
+        for one in [one for one in self._of_many.values() if one.is_over]:
+            if kept + wanted <= MOST_SERVERS:
+                break
+            kept -= len(one.names)
+            del self._of_many[one.id]
+        return kept + wanted <= MOST_SERVERS
+
     def _finish(self, operation_id: str, error: str | None) -> None:
         with self._lock:
             found = self._operations.get(operation_id)
@@ -79,8 +119,53 @@ class Refreshes:
 
     def _forget_old(self) -> None:
         before = self._clock.monotonic() - KEPT_FOR
-        while self._operations:
-            first = next(iter(self._operations))
-            if self._operations[first][0] > before:
-                return
-            del self._operations[first]
+        for old in [id_ for id_, (began, _) in self._operations.items() if began <= before]:
+            del self._operations[old]
+        for old in [id_ for id_, many in self._of_many.items() if many.began <= before]:
+            del self._of_many[old]
+
+
+class _Many:
+    """A refresh of many servers; the lock of `Refreshes` guards it."""
+
+    def __init__(self, id_: str, names: dict[ServerKey, str], clock: Clock) -> None:
+        self.id = id_
+        self.names = names
+        self.began = clock.monotonic()
+        self._created_at = clock.now()
+        self._finished_at = self._created_at
+        self._ended: dict[ServerKey, str | None] = {}
+
+    @property
+    def is_over(self) -> bool:
+        return len(self._ended) == len(self.names)
+
+    def finish(self, key: ServerKey, error: str | None, now: float) -> None:
+        self._ended[key] = error
+        self._finished_at = now
+
+    def stands(self) -> FleetRefresh:
+        servers = tuple(
+            RefreshedServer(
+                account=key.account,
+                server_id=key.server_id,
+                server=name,
+                state=self._state_of(key),
+                error=self._ended.get(key),
+            )
+            for key, name in self.names.items()
+        )
+        failed = any(error is not None for error in self._ended.values())
+        over = OperationState.FAILED if failed else OperationState.DONE
+        return FleetRefresh(
+            id=self.id,
+            state=over if self.is_over else OperationState.RUNNING,
+            created_at=time_of(self._created_at),
+            finished_at=time_of(self._finished_at) if self.is_over else None,
+            servers=servers,
+        )
+
+    def _state_of(self, key: ServerKey) -> OperationState:
+        if key not in self._ended:
+            return OperationState.RUNNING
+        return OperationState.DONE if self._ended[key] is None else OperationState.FAILED

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
+Asked = Id | Annotated[str, msgspec.Meta(max_length=1024)]
+"""A server as a body names it: an id, a name or a glob on names."""
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Time = dt.datetime
 
@@ -284,6 +286,31 @@ class FleetExploitPage(msgspec.Struct, frozen=True, kw_only=True):
     coverage: Coverage
 
 
+class ConfiguredWaiver(msgspec.Struct, frozen=True, kw_only=True):
+    """A waiver of `issues.waivers`, and what it covers."""
+
+    server: str
+    software: str
+    exploit: str | None
+    kind: Kind | None
+    max_severity: Severity | None
+    until: dt.date
+    reason: str
+    expired: bool
+    """Its last day is over, so that it covers nothing any more."""
+    issues: _Count
+    """Open issues that it covers wholly or in part, or would cover if it had not expired."""
+    servers: _Count
+    """On which these are."""
+
+
+class WaiverList(msgspec.Struct, frozen=True, kw_only=True):
+    """The waivers of the configuration, in its order."""
+
+    items: tuple[ConfiguredWaiver, ...]
+    coverage: Coverage
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A server as a target of Prometheus (http_sd)."""
 
@@ -317,6 +344,32 @@ class OperationReply(msgspec.Struct, frozen=True, kw_only=True):
     """An operation."""
 
     operation: Operation
+
+
+class RefreshedServer(msgspec.Struct, frozen=True, kw_only=True):
+    """How the poll of one of the servers stands."""
+
+    account: str
+    server_id: Id
+    server: str
+    state: OperationState
+    error: str | None = None
+
+
+class FleetRefresh(msgspec.Struct, frozen=True, kw_only=True):
+    """A refresh of many servers. It is over once each of them is; failed when one of them is."""
+
+    id: str
+    state: OperationState
+    created_at: _Time
+    finished_at: _Time | None = None
+    servers: tuple[RefreshedServer, ...]
+
+
+class FleetRefreshReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A refresh of many servers."""
+
+    refresh: FleetRefresh
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

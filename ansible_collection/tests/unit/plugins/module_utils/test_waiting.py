@@ -108,11 +108,34 @@ def test_a_scan_that_runs_already_is_not_started_again():
 
 
 class Exporter:
-    """Has lists of servers and operations, one after the other; the last one for ever."""
+    """Has lists of servers and operations, one after the other; the last one for ever.
 
-    def __init__(self, servers: list, states: tuple = ("done",)) -> None:
+    An older one takes refreshes of single servers only.
+    """
+
+    def __init__(self, servers: list, states: tuple = ("done",), older: bool = False) -> None:
         self._servers = servers
         self._states = list(states)
+        self._older = older
+        self.requests = 0
+
+    def unknown_of(self, _selection: dict) -> list:
+        """Return none: it knows all."""
+        return []
+
+    def refresh_many(self, _selection: dict) -> dict:
+        """Return a refresh that has begun."""
+        self.requests += 1
+        return None if self._older else self._refresh("pending")
+
+    def refresh_of_many(self, _id: str) -> dict:
+        """Return or raise its next state."""
+        self.requests += 1
+        return self._refresh(next_of(self._states))
+
+    def _refresh(self, state: str) -> dict:
+        told = {"account": "main", "error": "it broke" if state == "failed" else None, "state": state}
+        return {"id": "r", "servers": [{**told, "server_id": one["id"], "server": one["name"]} for one in self._servers[0]]}
 
     def servers(self, _selection: dict) -> list:
         """Return or raise the next list."""
@@ -181,13 +204,23 @@ def test_waiting_does_not_hide_a_refusal():
         Wait(Exporter([Refused("x", 401)]), 60, 1, Clock()).for_scans({}, None)
 
 
-def test_refreshes_are_followed_to_their_end():
+@pytest.mark.parametrize("older", [False, True])
+def test_refreshes_are_followed_to_their_end(older):
     """Over passing errors."""
-    assert Wait(Exporter([[server(T1, T2)]], ("running", GONE, "done")), 60, 1, Clock()).refresh({}) == 1
+    exporter = Exporter([[server(T1, T2)]], ("running", GONE, "done"), older)
+    assert Wait(exporter, 60, 1, Clock()).refresh({}) == 1
 
 
+def test_a_refresh_of_many_servers_is_one_request_and_one_for_each_look():
+    """However many there are."""
+    exporter = Exporter([[server(T1, T2)] * 3000], ("running", "running", "done"))
+    assert Wait(exporter, 60, 1, Clock()).refresh({}) == 3000
+    assert exporter.requests == 4
+
+
+@pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize(("states", "error"), [(("failed",), PatrolServerError), (("running",), TimedOut), ((Refused("x", 404),), Refused)])
-def test_a_refresh_that_was_not_seen_done_is_an_error(states, error):
+def test_a_refresh_that_was_not_seen_done_is_an_error(states, error, older):
     """Failed, hanging, or forgotten."""
     with pytest.raises(error):
-        Wait(Exporter([[server(T1, T2)]], states), 60, 1, Clock()).refresh({})
+        Wait(Exporter([[server(T1, T2)]], states, older), 60, 1, Clock()).refresh({})

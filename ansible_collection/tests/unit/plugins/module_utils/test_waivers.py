@@ -10,7 +10,7 @@ import datetime as dt
 import pytest
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils import waivers
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, Unreadable
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import waivers_of
 
 TODAY = dt.date(2026, 11, 24)
@@ -49,6 +49,33 @@ def test_waivers_of_the_task_are_asked_for(stand):
     """The exporter says which are over."""
     report = waivers.report(params(stand, waivers=[{**WAIVER, "until": "2020-01-31"}]), TODAY)
     assert [(row["state"], row["servers"]) for row in report["waivers"]] == [("expired", ["web*"])]
+
+
+def test_waivers_of_the_configuration_that_match_nothing_are_unused(stand):
+    """Those that are over are told, too, and one that the task brings as well is told once."""
+    told = {**WAIVER, "kind": None, "exploit": None, "max_severity": None, "expired": False, "issues": 0, "servers": 0}
+    configured = [
+        {**told, "software": "nosuch"},
+        {**told, "issues": 3, "servers": 2},
+        {**told, "software": "old", "until": "2020-01-31", "expired": True, "issues": 1},
+    ]
+    stand.control(configured_waivers=configured)
+    own = [{**WAIVER, "software": "nosuch"}]
+    report = waivers.report(params(stand, waivers=own), TODAY)
+    assert [(row["state"], row["software"]) for row in report["waivers"]] == [("expired", ["old"]), ("unused", ["nosuch"])]
+    assert report["configuration_known"] is True
+    assert "not known" not in waivers.summary(report)
+
+
+def test_an_older_exporter_does_not_tell_which_are_unused(stand):
+    """And the report says that nobody knows."""
+    stand.control(configured_waivers=None)
+    report = waivers.report(params(stand), TODAY)
+    assert report["configuration_known"] is False
+    assert "Which of the configuration are unused is not known" in waivers.summary(report)
+    stand.control(configured_waivers=[{**WAIVER, "expired": False}])
+    with pytest.raises(Unreadable, match="does not tell how many issues it covers"):
+        waivers.report(params(stand), TODAY)
 
 
 def test_servers_that_nobody_knows_are_refused(stand):

@@ -128,6 +128,9 @@ def fresh():
         "verdict": None,
         "policies": ["builtin", "production"],
         "refreshes": {},
+        # An exporter of an earlier version has neither.
+        "refreshes_many": True,
+        "configured_waivers": [],
         "changes": [],
         "api_servers": [{"id": "7", "name": "web7.example.org", "verified": "no"}],
         "buckets": {},
@@ -215,6 +218,13 @@ class Handler(BaseHTTPRequestHandler):
             return page([item for item in STATE["issues"] if issue_matches(item, query)], query)
         if path == "gate" and method == "POST":
             return judge(json.loads(body))
+        if path == "waivers" and STATE["configured_waivers"] is not None:
+            coverage = {"servers": len(STATE["fleet"]), "unknown": 0, "never_polled": 0}
+            return 200, {}, {"items": STATE["configured_waivers"], "coverage": coverage}
+        if path == "refresh" and method == "POST" and STATE["refreshes_many"]:
+            return refresh_many(json.loads(body))
+        if path.startswith("refresh/"):
+            return 200, {}, {"refresh": STATE["refreshes_of_many"].pop(0)}
         if path.startswith("servers/") and path.endswith("/refresh"):
             number = path.split("/")[1]
             STATE["refreshes"][number] = STATE["refreshes"].get(number, []) or ["pending", "done"]
@@ -292,6 +302,27 @@ def data(value):
 def problem(status, detail, **more):
     """Return a problem document."""
     return status, {}, {"type": "about:blank", "title": "trouble", "status": status, "detail": detail, **more}
+
+
+def refresh_many(body):
+    """Start a refresh of many servers; each is running at the first look, and done at the second."""
+    fleet, wanted = STATE["fleet"], body["servers"]
+    found = {glob: [one for one in fleet if is_called(one["name"], one["id"], str(glob))] for glob in wanted}
+    unknown = [str(glob) for glob, servers in found.items() if not servers]
+    if unknown:
+        return problem(404, "There is no server " + ", ".join(map(repr, unknown)), unknown=unknown)
+    servers = {one["id"]: one for some in found.values() for one in some}.values()
+    STATE["refreshes_of_many"] = [refresh(servers, "running"), refresh(servers, "done")]
+    return 202, {"Location": "/api/v1/refresh/1"}, {"refresh": refresh(servers, "running")}
+
+
+def refresh(servers, state):
+    """Return a refresh of many servers."""
+    told = [
+        {"account": one["account"], "server_id": one["id"], "server": one["name"], "state": state, "error": None} for one in servers
+    ]
+    at = {"created_at": NOW, "finished_at": NOW if state == "done" else None}
+    return {"id": "1", "state": state, "servers": told, **at}
 
 
 def operation(number, state):
