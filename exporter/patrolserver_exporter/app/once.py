@@ -55,7 +55,7 @@ def poll_once(config: Config, clock: Clock, *, revision: str = "unknown", proces
             telemetry,
             clock,
             store=store,
-            statuses=accounts.statuses,
+            glimpses=accounts.glimpses,
             intake=intake,
             sweep=sweep,
             config=lambda: config,

@@ -153,7 +153,7 @@ class Service:
             self._telemetry,
             clock,
             store=self._store,
-            statuses=self._accounts.statuses,
+            glimpses=self._accounts.glimpses,
             intake=self._intake,
             sweep=self._gate_sweep,
             config=lambda: self._config.config,

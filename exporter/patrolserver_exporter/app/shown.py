@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.inbox.intake import Intake
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.sync.accounts import AccountStatus
+    from patrolserver_exporter.sync.accounts import Glimpse
 
 
 def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
@@ -26,7 +26,7 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
     clock: Clock,
     *,
     store: Store,
-    statuses: Callable[[], tuple[AccountStatus, ...]],
+    glimpses: Callable[[], tuple[Glimpse, ...]],
     intake: Intake,
     sweep: GateSweep,
     config: Callable[[], Config],
@@ -34,14 +34,15 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
     """Register them."""
 
     def known_accounts() -> Iterator[AccountNow]:
-        for status in statuses():
+        owned = store.is_held
+        for one in glimpses():
             yield AccountNow(
-                account=status.name,
-                webhook_enabled=status.webhook,
-                owned=store.is_held,
-                last_delivery_at=intake.last_delivery_at(status.name),
-                pause_until=status.pause_until,
-                clock_offset=status.clock_offset,
+                account=one.name,
+                webhook_enabled=one.webhook,
+                owned=owned,
+                last_delivery_at=intake.last_delivery_at(one.name),
+                pause_until=one.pause_until,
+                clock_offset=one.clock_offset,
             )
 
     telemetry.show(accounts_now(known_accounts))

@@ -37,7 +37,8 @@ class AccountShown(msgspec.Struct, frozen=True):
     """An account's reachability or the number of its servers changed."""
 
     record: AccountRecord
-    servers: int
+    servers: int | None = None
+    """``None``: those that are shown by then."""
 
 
 class TalliesShown(msgspec.Struct, frozen=True):

@@ -122,6 +122,11 @@ class FleetExposition:
                 line = block.lines(row, self._poll_success)
                 self._count(int(block.put_one(row, self._poll_success, line.rpartition(b" ")[0] + b" 0.0\n")))
 
+    def count_servers(self, account: str) -> int:
+        """How many of an account's servers are shown."""
+        with self._lock:
+            return len(self._slots.get(account, ()))
+
     def show_account(self, series: AccountSeries) -> None:
         """Show one account as it is now; its servers are distinguished from this."""
         with self._lock:

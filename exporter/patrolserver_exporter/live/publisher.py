@@ -159,8 +159,9 @@ class Publisher:
         if effect.received_at is not None:
             self._telemetry.event_visible(max(self._clock.now() - effect.received_at, 0.0))
 
-    def _show_accounts(self, shown: Iterable[tuple[AccountRecord, int]]) -> None:
-        for record, servers in shown:
+    def _show_accounts(self, shown: Iterable[tuple[AccountRecord, int | None]]) -> None:
+        for record, given in shown:
+            servers = self._fleet.count_servers(record.name) if given is None else given
             # Before the first list nobody knows how many there are, and a zero would say that there are none.
             known = bool(servers) or record.last_success_at is not None
             self._fleet.show_account(

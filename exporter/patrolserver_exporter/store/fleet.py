@@ -166,14 +166,29 @@ _ISSUES_OF = (
 )
 
 
+_ACCOUNT_FIELDS = AccountRecord.__struct_fields__
+_ACCOUNTS = sa.select(*(accounts.c[name] for name in _ACCOUNT_FIELDS))
+_FIND_ACCOUNT = _ACCOUNTS.where(accounts.c.name == sa.bindparam("account"))
+
+
 def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
     """Every account that the store knows, by name."""
-    names = AccountRecord.__struct_fields__
-    rows = connection.execute(sa.select(*(accounts.c[name] for name in names)))
-    return {row[0]: _account_of(dict(zip(names, row, strict=True))) for row in rows}
+    return {row[0]: _account_of(row) for row in connection.execute(_ACCOUNTS)}
 
 
-def _account_of(row: dict[str, Any]) -> AccountRecord:
+def find_account(connection: sa.Connection, name: str) -> AccountRecord | None:
+    """One account."""
+    row = connection.execute(_FIND_ACCOUNT, {"account": name}).one_or_none()
+    return None if row is None else _account_of(row)
+
+
+def to_be_caught_up(connection: sa.Connection, now: float) -> list[str]:
+    """Accounts that want a catch-up poll of their servers by now."""
+    return list(connection.execute(sa.select(accounts.c.name).where(accounts.c.catch_up_since <= now)).scalars())
+
+
+def _account_of(values: Sequence[Any]) -> AccountRecord:
+    row = dict(zip(_ACCOUNT_FIELDS, values, strict=True))
     document = row.pop("state")
     return AccountRecord(**row, state=AccountState() if document is None else unseal(document, AccountState))
 
@@ -221,14 +236,6 @@ def some_servers(connection: sa.Connection, account: str, *, after: int, limit: 
         .limit(limit)
     )
     return list(map(record_of, connection.execute(query)))
-
-
-def count_servers(connection: sa.Connection) -> dict[str, int]:
-    """How many servers each account has, gone ones left out."""
-    rows = connection.execute(
-        sa.select(servers.c.account, sa.func.count()).where(servers.c.gone_at.is_(None)).group_by(servers.c.account)
-    )
-    return {row[0]: row[1] for row in rows}
 
 
 def software_of(connection: sa.Connection, account: str, server_id: int) -> tuple[Software, ...] | None:

@@ -76,7 +76,7 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
     were new.
     """
     stored = {record.server_id: record for record in fleet.server_records(unit.connection, account, gone=True)}
-    state = fleet.account_records(unit.connection).get(account, AccountRecord(name=account)).state
+    state = account_of(unit, account).state
     chosen = {server.id: server for server in listed if rules.watches(server.name)}
     there = {i for i, record in stored.items() if record.gone_at is None}
     not_chosen = {i for i in there - chosen.keys() if not rules.watches(stored[i].name)}
@@ -127,6 +127,11 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
         missing=len(waits_for),
         confirm_in=since + rules.settle - now if waits_for and since is not None else None,
     )
+
+
+def account_of(unit: Unit, account: str) -> AccountRecord:
+    """The account's row; one of which nothing is known if there is none."""
+    return fleet.find_account(unit.connection, account) or AccountRecord(name=account)
 
 
 def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord:
@@ -220,7 +225,7 @@ def save_reachability(  # noqa: PLR0913  # What a list call tells, by keyword.
 
     ``answer`` is what the API said instead of the list, where it answered.
     """
-    record = fleet.account_records(unit.connection).get(account, AccountRecord(name=account))
+    record = account_of(unit, account)
     state = _with_pause(state or record.state, pause)
     if answer is not None:
         state = replace(state, list_complete=False, list_partial_because=(answer,))
@@ -229,7 +234,7 @@ def save_reachability(  # noqa: PLR0913  # What a list call tells, by keyword.
 
 def save_pause(unit: Unit, account: str, pause: Pause | None) -> None:
     """Note until when the API asked the whole account to wait."""
-    record = fleet.account_records(unit.connection).get(account, AccountRecord(name=account))
+    record = account_of(unit, account)
     save_account(unit, replace(record, state=_with_pause(record.state, pause)))
 
 
@@ -241,7 +246,7 @@ def _with_pause(state: AccountState, pause: Pause | None) -> AccountState:
 def save_account(unit: Unit, record: AccountRecord) -> None:
     """Write an account's row and note that it changed."""
     fleet.save_account(unit.connection, record)
-    unit.effects.append(AccountShown(record, fleet.count_servers(unit.connection).get(record.name, 0)))
+    unit.effects.append(AccountShown(record))
 
 
 def sweep_waivers(unit: Unit, account: str, *, after: int = 0, now: float, rules: Rules) -> int | None:
@@ -286,7 +291,7 @@ def finish_catch_up(unit: Unit, account: str) -> bool:
     A server that cannot be polled, or not completely, does not keep the catch-up going: from then on it is in
     doubt by itself, as if an event of its own waited for its next complete poll.
     """
-    record = fleet.account_records(unit.connection).get(account)
+    record = fleet.find_account(unit.connection, account)
     if record is None or record.catch_up_since is None:
         return True
     since, doubtful = record.catch_up_since, []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -73,6 +74,8 @@ class InboxGauges:
 
 
 log = logging.getLogger(__name__)
+_TELL_EVERY = 1.0
+"""Seconds from telling the accounts' budgets and intervals to the next time, for hundreds of accounts take a while."""
 _PATIENCE = 5.0
 """Seconds that a reload waits for the calls of accounts that it stops."""
 
@@ -109,6 +112,18 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Where key and secret come from: ``configuration``, ``variable`` or ``file``."""
     clock_offset: float | None = None
     """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
+
+
+class Glimpse(NamedTuple):
+    """What each scrape asks of an account; `AccountStatus` takes much longer to make."""
+
+    name: str
+    webhook: bool
+    """It has a token, so deliveries can reach it."""
+    pause_until: float | None
+    """As in `AccountStatus`."""
+    clock_offset: float | None
+    """As in `AccountStatus`."""
 
 
 class PollerAndWorker(msgspec.Struct, frozen=True):
@@ -172,6 +187,7 @@ class Accounts:
         """What the accounts run by."""
         self._unfinished: Config | None = None
         """What to go back to after a reload that the store did not let happen."""
+        self._told_at = -math.inf
         self.last_tick = clock.monotonic()
         """When the dispatcher last ticked (monotonic seconds); the watchdog looks at it."""
         self._clock_follower = ClockFollower(store, telemetry, clock)
@@ -333,10 +349,13 @@ class Accounts:
             self._go_back()
         running = dict(self._running)
         self._clock_follower.tick([pair.account for pair in running.values()])
+        tells = self._clock.monotonic() - self._told_at >= _TELL_EVERY
+        if tells:
+            self._told_at = self._clock.monotonic()
         for name, pair in running.items():
             account = pair.account
             pair.poller.pump()
-            if name in self._names:
+            if tells and name in self._names:
                 self._telemetry.api_budget(name, account.budgets.polls.available())
                 self._telemetry.poll_interval(name, account.interval)
             self._ready = self._ready or account.list_standing.complete is not None
@@ -382,9 +401,18 @@ class Accounts:
         """The servers that are polled, by account."""
         return {name: tuple(sorted(pair.account.server_ids)) for name, pair in list(self._running.items())}
 
+    def glimpses(self) -> tuple[Glimpse, ...]:
+        """What each scrape asks of each account."""
+        return tuple(_glimpse(pair.account) for pair in list(self._running.values()))
+
     def statuses(self) -> tuple[AccountStatus, ...]:
         """How each account stands."""
         return tuple(_status(pair.account) for pair in list(self._running.values()))
+
+
+def _glimpse(account: RunningAccount) -> Glimpse:
+    pause = account.pause
+    return Glimpse(account.name, bool(account.settings.webhook_tokens), pause and pause.until, account.clock_offset)
 
 
 def _status(account: RunningAccount) -> AccountStatus:

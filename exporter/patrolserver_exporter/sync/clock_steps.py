@@ -86,7 +86,7 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
 
 
 def _forget_future_of_account(unit: Unit, account: str, now: float, settle: float) -> None:
-    record = fleet.account_records(unit.connection).get(account)
+    record = fleet.find_account(unit.connection, account)
     # A catch-up may be due up to `settle` from now.
     if record is None or ((record.last_success_at or 0.0) <= now and (record.catch_up_since or 0.0) <= now + settle):
         return

@@ -189,21 +189,19 @@ class Housekeeping:
 
     def _catch_up(self, accounts: Collection[RunningAccount]) -> None:
         """Poll all servers of an account that wants a catch-up, at most once an interval."""
-        for account in accounts:
+        running = {account.name: account for account in accounts}
 
-            def work(unit: Unit, name: str = account.name) -> bool:
-                record = fleet.account_records(unit.connection).get(name)
-                if record is None or record.catch_up_since is None or record.catch_up_since > self._clock.now():
-                    return False
-                return not account_updates.finish_catch_up(unit, name)
+        def work(unit: Unit) -> list[str]:
+            wanted = fleet.to_be_caught_up(unit.connection, self._clock.now())
+            return [name for name in wanted if name in running and not account_updates.finish_catch_up(unit, name)]
 
-            self._store.submit(work).add_done_callback(
-                lambda future, account=account: self._plan_catch_up(account, future)  # type: ignore[misc]
-            )
+        def plan(future: Future[list[str]]) -> None:
+            for name in future.result() if future.exception() is None else ():
+                self._plan_catch_up(running[name])
 
-    def _plan_catch_up(self, account: RunningAccount, future: Future[bool]) -> None:
-        if future.exception() is not None or not future.result():
-            return
+        self._store.submit(work).add_done_callback(plan)
+
+    def _plan_catch_up(self, account: RunningAccount) -> None:
         now = self._clock.monotonic()
         if now < self._caught_up_at.get(account.name, 0.0):
             return

@@ -112,6 +112,16 @@ def test_a_fix_is_shown_in_the_bucket_in_which_it_is_counted(
     assert [float(count) for _, count in shown] == [float(bound + beyond <= le) for le in (*BOUNDS, math.inf)]
 
 
+def test_an_account_has_as_many_servers_as_are_shown(publisher: Publisher) -> None:
+    """Those that a commit brought or took away before are counted; the store need not be."""
+    record = AccountRecord(name="main", up=True, last_success_at=1.5)
+    server = ServerSummary(account="main", server_id=1, name="web")
+    publisher.publish([ServerShown(server), ServerShown(replace(server, server_id=2)), AccountShown(record)])
+    assert 'patrolserver_servers{account="main"} 2.0' in scrape(publisher)
+    publisher.publish([ServerGone("main", 1), AccountShown(record)])
+    assert 'patrolserver_servers{account="main"} 1.0' in scrape(publisher)
+
+
 def test_an_account_that_was_never_listed_has_no_number_of_servers(publisher: Publisher) -> None:
     """Zero is what a list without servers shows; before the first one nothing is known."""
     for record in (AccountRecord(name="main"), AccountRecord(name="main", up=False)):
