@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 COLLECTION = ROOT / "ansible_collection"
 TOO_LONG = 300.0
+TARGETS = range(8, 14)
+"""Minor versions of the Pythons that the oldest core reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,22 @@ def pythons() -> list[str]:
     """The Pythons of this machine that can have them: the oldest has the oldest core, the newest the newest."""
     script = [str(ROOT / "scripts" / "ansible-pythons")]
     return subprocess.run(script, check=True, stdout=subprocess.PIPE, timeout=60).stdout.decode().split()
+
+
+def target_pythons() -> dict[int, str]:
+    """The Pythons of this machine on which modules may run, by their minor version: of the system, of pyenv, of uv."""
+    home = Path.home()
+    found: dict[int, str] = {}
+    pyenv = Path(os.environ.get("PYENV_ROOT", home / ".pyenv"))
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", home / ".local" / "share" / "uv" / "python"))
+    for minor in TARGETS:
+        name = f"python3.{minor}"
+        places = [Path("/usr/bin", name), Path("/usr/local/bin", name), Path("/opt", f"{name}/bin/python3")]
+        places += [*pyenv.glob(f"versions/3.{minor}.*/bin/python3"), *uv.glob(f"cpython-3.{minor}.*/bin/{name}")]
+        there = [str(place) for place in places if os.access(place, os.X_OK)]
+        if there:
+            found[minor] = there[0]
+    return found
 
 
 def java_home(java: str) -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
-import threading
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bcrypt
 import pytest
 import requests
 import trustme
-from tests.harness.ansible import Ansible, virtual_environments
+from tests.harness.ansible import Ansible, target_pythons, virtual_environments
+from tests.harness.forward_proxy import PASSWORD_IN_URL, ForwardProxy
 from tests.harness.process import Exporter
 from tests.harness.waiting import eventually
 
@@ -23,66 +20,11 @@ from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SERVERS = 2
 USER, PASSWORD = "deploy", "canary pass/word+ü"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-PROXY_USER, PROXY_PASSWORD = "proxy", "canary%2Fproxy"
-TARGETS = range(8, 14)
-
-
-class Proxy:
-    """A proxy that asks for credentials, and keeps what it is asked to connect to."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.asked: list[str] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head and (data := client.recv(65536)):
-            head += data
-        lines = head.decode().split("\r\n")
-        self.asked.append(lines[0])
-        pair = base64.b64encode(f"{PROXY_USER}:canary/proxy".encode()).decode()
-        if f"Proxy-Authorization: Basic {pair}" not in (line.title().replace(pair.title(), pair) for line in lines):
-            client.sendall(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
-            client.close()
-            return
-        host, _, port = lines[0].split()[1].partition(":")
-        server = socket.create_connection((host, int(port)))
-        client.sendall(b"HTTP/1.1 200 Yes\r\n\r\n")
-        threading.Thread(target=self._pass, args=(server, client), daemon=True).start()
-        self._pass(client, server)
-
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
-
-
-@contextmanager
-def proxy() -> Iterator[Proxy]:
-    made = Proxy()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -176,13 +118,13 @@ def play(**variables: Any) -> list[dict[str, Any]]:
 
 def test_variables_carry_certificates_user_and_proxy(ansible: Ansible, exporter: Exporter) -> None:
     """Modules and lookup go through the proxy with its credentials, and what is wrong is told without any secret."""
-    with proxy() as there:
-        url = f"http://{PROXY_USER}:{PROXY_PASSWORD}@{there.address}"
+    with ForwardProxy() as there:
+        url = there.url
         run = ansible.playbook(play(**connection(exporter), patrolserver_exporter_proxy_url=url), "-vvvv")
         assert run.ok, run.output
         assert len(there.asked) >= 3
         assert {line.split()[1] for line in there.asked} == {exporter.url.removeprefix("https://")}
-        wrong = url.replace(PROXY_PASSWORD, "canary-wrong")
+        wrong = url.replace(PASSWORD_IN_URL, "canary-wrong")
         refused = ansible.playbook(play(**connection(exporter), patrolserver_exporter_proxy_url=wrong), "-vvvv")
         assert f"through the proxy {there.address}: " in refused.output
     for output in (run.output, refused.output):
@@ -199,23 +141,37 @@ def test_the_environment_carries_the_same(ansible: Ansible, exporter: Exporter) 
     assert "ca_file: /no/such/ca.pem cannot be read: No such file" in ansible.playbook(play()).output
 
 
-def interpreters() -> list[str]:
-    """The Pythons of this machine on which modules may run."""
-    found = []
-    for minor in TARGETS:
-        places = [Path(f"/usr/bin/python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3")]
-        found += [str(place) for place in places if place.exists()][:1]
-    return found
-
-
 def test_modules_run_on_each_python_of_a_target(ansible: Ansible, exporter: Exporter) -> None:
-    """From 3.8 to 3.13, those that this machine has."""
-    found = interpreters()
+    """From 3.8 to 3.13, those that this machine has: all that ask the exporter, with files, waivers and a baseline."""
+    found = target_pythons()
     assert found
-    plays = [
-        {**play(**connection(exporter), ansible_python_interpreter=interpreter)[0], "name": interpreter}
-        for interpreter in found
-    ]
+    plays = []
+    for minor, interpreter in found.items():
+        files: dict[str, Any] = {"report_file": f"{minor}.xml", "baseline_file": f"{minor}.json"}
+        waiver = {"server": "*", "software": "php", "until": "2099-01-31", "reason": "x"}
+        lenient = {"mode": "report", "on_unknown": "warn", "max_unknown_software": 1000}
+        tasks: list[dict[str, Any]] = [
+            {"ansible.builtin.setup": {"gather_subset": ["!all", "!min", "python"]}},
+            {"ansible.builtin.assert": {"that": f"ansible_facts.python.version.minor == {minor}"}},
+            *TASKS,
+            {
+                "patrolserver.monitoring.gate": {
+                    "servers": ["*"],
+                    **lenient,
+                    **files,
+                    "baseline_mode": "create",
+                    "waivers": [waiver],
+                    "grace": {"high": "7d"},
+                    "max_age": "12h",
+                }
+            },
+            {"patrolserver.monitoring.issues_info": {}},
+            {"patrolserver.monitoring.refresh": {"servers": ["*"], "poll_interval": "200ms"}},
+            {"patrolserver.monitoring.waiver_report": {"waivers": [waiver], "report_file": f"{minor}.md"}},
+        ]
+        variables = connection(exporter) | {"ansible_python_interpreter": interpreter}
+        plays.append({"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": tasks})
     run = ansible.playbook(plays)
     assert run.ok, run.output
-    assert all(f"PLAY [{interpreter}]" in run.output for interpreter in found)
+    for minor in found:
+        assert {path.suffix for path in ansible.folder.glob(f"{minor}.*")} == {".xml", ".json", ".md"}

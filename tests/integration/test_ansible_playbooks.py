@@ -1,4 +1,4 @@
-"""One set of variables, or of the environment, connects all of the collection: TLS both ways, and a user."""
+"""One set of variables, or of the environment, connects all of the collection: TLS both ways, a user, and proxies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import bcrypt
 import pytest
 import trustme
 from tests.harness.ansible import Ansible, java_home, rulebook, virtual_environments
+from tests.harness.forward_proxy import PASSWORD_IN_URL, ForwardProxy
+from tests.harness.fronts import TlsFront
 from tests.harness.process import Exporter
 from tests.harness.waiting import eventually
 
@@ -79,9 +81,18 @@ def ansible(tmp_path: Path) -> Ansible:
     return Ansible(virtual_environments() / "core" / "bin", tmp_path / "controller")
 
 
-@pytest.mark.parametrize("how", ["variables", "environment"])
-def test_the_playbooks_connect(closed: Closed, ansible: Ansible, tmp_path: Path, how: str) -> None:
-    """The report is written and the deploy done; with no connection to it, neither."""
+@pytest.fixture
+def proxy() -> Iterator[ForwardProxy]:
+    with ForwardProxy() as running:
+        yield running
+
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("how", ["variables", "environment", "proxy", "no_proxy"])
+def test_the_playbooks_connect(closed: Closed, ansible: Ansible, proxy: ForwardProxy, tmp_path: Path, how: str) -> None:
+    """The report is written and the deploy done: directly, through a proxy, and past one that no_proxy rules out."""
     inventory = ansible.inventory({name: {} for name in closed.names})
     deploy = tmp_path / "deploy.yml"
     deploy.write_text("- ansible.builtin.debug:\n    msg: deployed\n")
@@ -90,35 +101,78 @@ def test_the_playbooks_connect(closed: Closed, ansible: Ansible, tmp_path: Path,
         "nightly_report": {"report_folder": str(tmp_path)},
         "rolling_deploy": {"deploy_tasks": str(deploy), **limits},
     }
-    variables = closed.variables if how == "variables" else {}
-    ansible.environ = closed.environ if how == "environment" else {}
+    variables = closed.variables if how in {"variables", "proxy"} else {}
+    ansible.environ = closed.environ if how in {"environment", "no_proxy"} else {}
+    if how == "proxy":
+        variables |= {"patrolserver_exporter_proxy_url": proxy.url}
+    if how == "no_proxy":
+        ansible.environ |= {"HTTPS_PROXY": NOBODY, "https_proxy": NOBODY, "NO_PROXY": "127.0.0.1"}
     for name, more in runs.items():
         run = ansible.playbook(f"patrolserver.monitoring.{name}", f"--inventory={inventory}", **more, **variables)
         assert run.ok, run.output
         assert PASSWORD not in run.output
+        assert PASSWORD_IN_URL not in run.output
+        assert bool(proxy.asked) is (how == "proxy")
+        proxy.asked.clear()
     assert "# Open issues" in (tmp_path / "report.md").read_text()
 
 
-def test_the_inventory_connects_by_the_environment(closed: Closed, ansible: Ansible) -> None:
+def test_packages_are_pushed_by_tls_and_through_a_proxy(ansible: Ansible, proxy: ForwardProxy, tmp_path: Path) -> None:
+    """To PatrolServer itself; a certificate that nobody trusts ends it, whatever the proxy says."""
+    facts = {"php": [{"name": "php", "version": "5.6.40", "arch": "amd64", "source": "apt"}]}
+    inventory = ansible.inventory({"inside.example.org": {"push_package_facts": facts}})
+    with (
+        Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=1)) as simulator,
+        TlsFront(tmp_path, int(simulator.base_url.rpartition(":")[2])) as front,
+    ):
+        where = {"url": front.url, "proxy_url": proxy.url, "ca_file": str(front.ca_file), "retries": 0}
+        variables = {f"patrolserver_api_{name}": value for name, value in where.items()}
+        variables |= {"patrolserver_key": "demo", "patrolserver_secret": "demo", "push_wait": False}
+        playbook, flag = "patrolserver.monitoring.push_packages", f"--inventory={inventory}"
+        run = ansible.playbook(playbook, flag, **variables)
+        assert run.ok, run.output
+        assert {line.split()[0] for line in proxy.asked} == {"CONNECT"}
+        assert len(simulator.world.servers(simulator.world.demo)) == 2
+        distrusted = ansible.playbook(playbook, flag, **(variables | {"patrolserver_api_ca_file": "{{ omit }}"}))
+        assert not distrusted.ok
+        assert "CERTIFICATE_VERIFY_FAILED" in distrusted.output
+        # Not encrypted, by the environment.
+        ansible.environ = {"http_proxy": proxy.url}
+        proxy.asked.clear()
+        plain = {"patrolserver_api_url": simulator.base_url, "patrolserver_api_proxy_url": "{{ omit }}"}
+        run = ansible.playbook(playbook, flag, **(variables | plain))
+        assert run.ok, run.output
+        assert proxy.asked
+        assert all("http://" in line for line in proxy.asked)
+
+
+def test_the_inventory_connects_by_the_environment(closed: Closed, ansible: Ansible, proxy: ForwardProxy) -> None:
     """Its file says nothing of the connection; hosts of other names know theirs at PatrolServer."""
     source = ansible.folder / "servers.patrolserver.yml"
     hostnames = ["patrolserver_name | split('.') | first"]
     source.write_text(json.dumps({"plugin": "patrolserver.monitoring.servers", "hostnames": hostnames}))
-    ansible.environ = {**closed.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true"}
+    ansible.environ = {**closed.environ, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "https_proxy": proxy.url}
     name = closed.names[0]
     run = ansible.run("ansible-inventory", "-i", str(source), "--host", name.split(".")[0])
     assert run.ok, run.output
+    assert proxy.asked
     assert f'"patrolserver_server": "{name}"' in run.output.replace('{\n            "__ansible_unsafe": ', "")
 
 
+@pytest.mark.parametrize("how", ["proxy", "no_proxy"])
 def test_a_rulebook_connects_by_its_variables(
-    closed: Closed, tmp_path: Path, require_program: Callable[[str], str]
+    closed: Closed, proxy: ForwardProxy, tmp_path: Path, require_program: Callable[[str], str], how: str
 ) -> None:
-    """It has its place in the feed, and keeps it."""
+    """It has its place in the feed, and keeps it: through a proxy, and past one that no_proxy rules out."""
     environ = {"JAVA_HOME": java_home(require_program("java"))}
+    if how == "no_proxy":
+        environ |= {"HTTPS_PROXY": NOBODY, "https_proxy": NOBODY, "NO_PROXY": "127.0.0.1"}
     ansible = Ansible(virtual_environments() / "tools" / "bin", tmp_path / "controller", environ)
     cursor = tmp_path / "cursor"
     inventory = ansible.inventory({name: {} for name in closed.names})
-    with rulebook(ansible, inventory, cursor_file=str(cursor), **closed.variables) as log:
+    variables = closed.variables | ({"patrolserver_exporter_proxy_url": proxy.url} if how == "proxy" else {})
+    with rulebook(ansible, inventory, cursor_file=str(cursor), **variables) as log:
         eventually(cursor.exists, within=60, what="the feed's cursor")
+        assert bool(proxy.asked) is (how == "proxy")
         assert PASSWORD not in log.read_text()
+        assert PASSWORD_IN_URL not in log.read_text()

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - patrolserver.monitoring.exporter
   - patrolserver.monitoring.exporter.actiongroup
   - patrolserver.monitoring.transport
+  - patrolserver.monitoring.waivers
 attributes:
   check_mode:
     support: full
@@ -130,44 +131,6 @@ options:
   max_scan_age:
     description: How old the last scan of a server may be. Unset means that it does not matter.
     type: str
-  waivers:
-    description: Issues that are accepted, for a reason and up to a date.
-    type: list
-    elements: dict
-    suboptions:
-      server:
-        description: A glob on the server's name, as one text.
-        type: raw
-        required: true
-      software:
-        description: A glob on the software's canonical name.
-        type: raw
-        required: true
-      kind:
-        description: The kind of issue. Unset means any.
-        type: str
-        choices: [unsupported, outdated, exploitable, reported]
-      exploit:
-        description: A glob on an exploit's id or CVE. Unset means all exploits of the software.
-        type: raw
-      max_severity:
-        description: The severity up to which it holds; what becomes worse is not covered. Unset means any.
-        type: str
-        choices: [critical, high, medium, low]
-      until:
-        description: The last day on which the waiver holds, in UTC, like V(2027-01-31).
-        type: raw
-        required: true
-      reason:
-        description: Why the issue is accepted.
-        type: raw
-        required: true
-  waivers_file:
-    description:
-      - A YAML or JSON file with a list of waivers, or with a dictionary that has it under C(waivers).
-      - It adds to O(waivers). A waiver without reason or date fails the task, and so does a date that does not exist.
-      - YAML needs PyYAML where the task runs.
-    type: path
   baseline_file:
     description:
       - A file with the issues that were there before, as they were. They do not count, so that only new ones do, and those that have become worse.

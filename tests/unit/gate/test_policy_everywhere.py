@@ -78,10 +78,10 @@ def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return imported
 
 
-def documentation(name: str) -> Any:
-    """DOCUMENTATION, RETURN or EXAMPLES of the collection's gate."""
-    tree = ast.parse((COLLECTION / "plugins" / "modules" / "gate.py").read_text())
-    for node in tree.body:
+def documentation(name: str, path: str = "modules/gate.py") -> Any:
+    """DOCUMENTATION, RETURN or EXAMPLES of the collection's gate, or of another of its files."""
+    tree = ast.parse((COLLECTION / "plugins" / path).read_text())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
             return yaml.safe_load(ast.literal_eval(node.value))
     raise LookupError(name)
@@ -145,7 +145,8 @@ def test_the_page_of_the_gate_has_each_member_and_flag() -> None:
 def test_the_collection_has_an_option_for_each_member(collection: Any) -> None:
     """In its argument specification and its documentation, with the members within."""
     policy = collection("policy")
-    described = documentation("DOCUMENTATION")["options"]
+    fragment = documentation("DOCUMENTATION", "doc_fragments/waivers.py")["options"]
+    described = documentation("DOCUMENTATION")["options"] | fragment
     for options, inner in ((policy.OPTIONS, "options"), (described, "suboptions")):
         assert MEMBERS | {"policy"} <= set(options)
         for name, kind in (*INNER.items(), ("waivers", Waiver)):

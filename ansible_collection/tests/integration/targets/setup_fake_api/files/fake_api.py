@@ -130,6 +130,7 @@ def fresh():
         "refreshes": {},
         # An exporter of an earlier version has neither.
         "refreshes_many": True,
+        "refresh_states": ["running", "done"],
         "configured_waivers": [],
         "changes": [],
         "api_servers": [{"id": "7", "name": "web7.example.org", "verified": "no"}],
@@ -224,7 +225,9 @@ class Handler(BaseHTTPRequestHandler):
         if path == "refresh" and method == "POST" and STATE["refreshes_many"]:
             return refresh_many(json.loads(body))
         if path.startswith("refresh/"):
-            return 200, {}, {"refresh": STATE["refreshes_of_many"].pop(0)}
+            states = STATE["refresh_states"]
+            state = states.pop(0) if len(states) > 1 else states[0]
+            return 200, {}, {"refresh": refresh(STATE["refreshed"], state)}
         if path.startswith("servers/") and path.endswith("/refresh"):
             number = path.split("/")[1]
             STATE["refreshes"][number] = STATE["refreshes"].get(number, []) or ["pending", "done"]
@@ -305,23 +308,21 @@ def problem(status, detail, **more):
 
 
 def refresh_many(body):
-    """Start a refresh of many servers; each is running at the first look, and done at the second."""
+    """Start a refresh of many servers; what is seen of it then stands in ``refresh_states``, the last one for ever."""
     fleet, wanted = STATE["fleet"], body["servers"]
     found = {glob: [one for one in fleet if is_called(one["name"], one["id"], str(glob))] for glob in wanted}
     unknown = [str(glob) for glob, servers in found.items() if not servers]
     if unknown:
         return problem(404, "There is no server " + ", ".join(map(repr, unknown)), unknown=unknown)
-    servers = {one["id"]: one for some in found.values() for one in some}.values()
-    STATE["refreshes_of_many"] = [refresh(servers, "running"), refresh(servers, "done")]
-    return 202, {"Location": "/api/v1/refresh/1"}, {"refresh": refresh(servers, "running")}
+    STATE["refreshed"] = list({one["id"]: one for some in found.values() for one in some}.values())
+    return 202, {"Location": "/api/v1/refresh/1"}, {"refresh": refresh(STATE["refreshed"], "running")}
 
 
 def refresh(servers, state):
     """Return a refresh of many servers."""
-    told = [
-        {"account": one["account"], "server_id": one["id"], "server": one["name"], "state": state, "error": None} for one in servers
-    ]
-    at = {"created_at": NOW, "finished_at": NOW if state == "done" else None}
+    how = {"state": state, "error": "PatrolServer answered 503" if state == "failed" else None}
+    told = [{"account": one["account"], "server_id": one["id"], "server": one["name"], **how} for one in servers]
+    at = {"created_at": NOW, "finished_at": NOW if state in ("done", "failed") else None}
     return {"id": "1", "state": state, "servers": told, **at}
 
 
