@@ -155,6 +155,44 @@ def test_a_file_that_goes_away_stops_deliveries(
     assert exporter.terminate() == 0
 
 
+@pytest.fixture
+def linked(tmp_path: Path, simulator: Simulator) -> Iterator[Exporter]:
+    """Its state file is elsewhere, and in its folder stands a link."""
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked" / "state.db").symlink_to("../elsewhere/kept.db")
+    with Exporter.watching(tmp_path / "linked", simulator.base_url) as running:
+        wait_for_polls(running, 3)
+        yield running
+
+
+@pytest.mark.parametrize("lost", ["linked/state.db", "elsewhere/kept.db", "elsewhere/kept.db-wal"])
+def test_a_file_behind_a_link_goes_away_as_one_without(tmp_path: Path, linked: Exporter, lost: str) -> None:
+    """Link, file or log: what nobody could keep is not acknowledged."""
+    assert linked.deliver(1).status_code == 202
+    (tmp_path / lost).rename(tmp_path / "aside")
+    assert linked.deliver(2).status_code == 503
+    (tmp_path / "aside").rename(tmp_path / lost)
+    eventually(lambda: linked.deliver(2).status_code == 202, what="another delivery")
+
+
+def test_what_a_killed_file_behind_a_link_lost_is_found_and_set_aside(tmp_path: Path, linked: Exporter) -> None:
+    """All that belongs to it lies beside the file itself, and `--store.rebuild` moves it; the link stays."""
+    assert linked.deliver(1).status_code == 202
+    linked.kill()
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "kept.db-wal").unlink()
+    linked.start(wait=False)
+    assert linked.wait() == 3
+    assert "it lacks the last" in linked.log()
+    linked.flags += ("--store.rebuild",)
+    linked.start()
+    assert sum(file.name.startswith("kept.db.set-aside-") for file in elsewhere.iterdir()) >= 2
+    assert (tmp_path / "linked" / "state.db").is_symlink()
+    assert sorted(file.name for file in (tmp_path / "linked").glob("state.db*")) == ["state.db", "state.db.lock"]
+    assert linked.deliver(2).status_code == 202
+
+
 def test_nothing_is_written_beside_a_file_that_took_its_place(tmp_path: Path, exporter: Exporter) -> None:
     """The exporter ends without a word about a file that is not its own: no digest, and no log of it is removed."""
     file = exporter.folder / "state.db"

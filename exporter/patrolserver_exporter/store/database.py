@@ -564,6 +564,6 @@ class Store:
 def _log_size(database: Path) -> int:
     """Bytes of SQLite's log beside the file; 0 where there is none to be seen."""
     try:
-        return database.with_name(database.name + "-wal").stat().st_size
+        return files.beside(database, "-wal").stat().st_size
     except OSError:
         return 0

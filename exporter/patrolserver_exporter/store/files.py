@@ -45,6 +45,19 @@ def check_folder(database: Path) -> None:
         )
 
 
+_MAX_LINKS = 40
+"""As many as Linux follows."""
+
+
+def beside(database: Path, end: str) -> Path:
+    """What belongs to the file: it lies beside the file itself and not beside a link to it, as SQLite has it."""
+    for _ in range(_MAX_LINKS):
+        if not database.is_symlink():
+            break
+        database = database.parent / database.readlink()
+    return database.with_name(database.name + end)
+
+
 class FileLock:
     """Keeps a second process off the state file, for as long as this one lives, and says which one it is.
 
@@ -105,7 +118,7 @@ class FileHold:
 
     def __init__(self, database: Path) -> None:
         self._path = database
-        self._log = database.with_name(database.name + "-wal")
+        self._log = beside(database, "-wal")
         self._descriptor = -1
         self._file = (0, 0)
         self._log_file: tuple[int, int] | None = None
@@ -283,7 +296,7 @@ def _digest(path: Path) -> str:
 
 def sum_file(database: Path) -> Path:
     """What the last process left beside the file, so that the next one knows that nothing is lost."""
-    return database.with_name(database.name + ".sum")
+    return beside(database, ".sum")
 
 
 def check_sum(database: Path) -> None:
@@ -315,7 +328,7 @@ def forget_sum(database: Path) -> None:
 
 def leave_sum(database: Path) -> None:
     """After a clean stop: leave the file's digest beside it, durably."""
-    if any(database.with_name(database.name + end).exists() for end in ("-wal", "-journal")):
+    if any(beside(database, end).exists() for end in ("-wal", "-journal")):
         return
     left = sum_file(database)
     temporary = left.with_name(left.name + ".new")
@@ -332,7 +345,7 @@ def set_aside(database: Path) -> list[Path]:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []
     for end in ("", "-wal", "-shm", "-journal", ".sum"):
-        path = database.with_name(database.name + end)
+        path = beside(database, end)
         if path.exists():
-            moved.append(path.rename(path.with_name(f"{database.name}.set-aside-{stamp}{end}")))
+            moved.append(path.rename(beside(database, f".set-aside-{stamp}{end}")))
     return moved
