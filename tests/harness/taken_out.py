@@ -78,6 +78,13 @@ TABLE = (
         "tests/integration/store/test_database.py",
     ),
     TakenOut(
+        "one-writer",
+        "store/guard.py",
+        "?mode=ro",
+        "?mode=rw",
+        "tests/integration/store/test_database.py",
+    ),
+    TakenOut(
         "disk-full",
         "web/webhook.py",
         "except (StoreError, TimeoutError):",

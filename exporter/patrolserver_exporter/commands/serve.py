@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -195,10 +196,15 @@ def serve(
 ) -> int:
     """Run the service to its end; returns the exit code."""
 
+    def started(addresses: tuple[Address, ...]) -> None:
+        # What is there now stays. To look through it again and again would stop everything for a tenth of a second.
+        gc.freeze()
+        on_started(addresses)
+
     def run() -> int:
         sys.setswitchinterval(SWITCH_INTERVAL)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(options, loaded, redactor, on_started))
+            runner.run(_run(options, loaded, redactor, started))
         return OK
 
     return _exit_code(run, loaded, rebuild_state=rebuild_state)

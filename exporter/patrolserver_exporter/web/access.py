@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -202,11 +203,13 @@ def _external_name(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.%]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]*)?")
+
+
 def _host_name(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    """The name without the port; empty for what is no Host: a URL's parser would find names within other text."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else (found["address"] or found["name"]).lower()
 
 
 def _is_cross_site(scope: Scope) -> bool:

@@ -100,10 +100,12 @@ def test_sqlite_gets_one_connection_that_writes_and_readers_that_cannot(tmp_path
                     for name in ("journal_mode", "synchronous")
                 ]
             )
+            told_to_read = sum(connection.execute("PRAGMA query_only").fetchone()[0] for connection in opened)
             writers = [connection for connection in opened if can_write(connection)]
     finally:
         sa.event.remove(sa.Engine, "connect", note)
     assert pragmas == ["wal", 2]
+    assert told_to_read == READERS
     assert (len(writers), len(opened)) == (1, 1 + READERS)
 
 

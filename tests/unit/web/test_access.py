@@ -240,6 +240,12 @@ def test_rights() -> None:
         ("localhost.attacker.example.org", False),
         ("192.0.2.1:10058", False),
         ("[::1", False),
+        ("attacker.example.org@127.0.0.1", False),
+        ("attacker.example.org\\@localhost", False),
+        ("localhost/attacker.example.org", False),
+        ("localhost#attacker.example.org", False),
+        ("127.0.0.1:attacker", False),
+        ("127.0.0.1, attacker.example.org", False),
     ],
 )
 def test_the_host_of_a_loopback_listener(host: str | None, allowed: bool) -> None:  # noqa: FBT001 - what is expected
