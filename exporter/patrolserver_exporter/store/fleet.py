@@ -209,6 +209,17 @@ def find_server(connection: sa.Connection, account: str, server_id: int) -> Serv
     return None if row is None else record_of(row)
 
 
+_FIND_SERVERS = sa.select(*RECORD_COLUMNS).where(
+    servers.c.account == sa.bindparam("account"), servers.c.server_id.in_(sa.bindparam("server_ids", expanding=True))
+)
+
+
+def find_servers(connection: sa.Connection, account: str, server_ids: Sequence[int]) -> dict[int, ServerRecord]:
+    """Some servers by id, gone ones included; at most a few hundred."""
+    rows = connection.execute(_FIND_SERVERS, {"account": account, "server_ids": list(server_ids)})
+    return {record.server_id: record for record in map(record_of, rows)}
+
+
 def server_records(
     connection: sa.Connection, account: str | None = None, *, gone: bool = False
 ) -> Iterator[ServerRecord]:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from patrolserver_exporter.issues import waive
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.effects import AccountShown, ServerGone, ServerShown
+from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord, AccountState, ServerRecord, ServerState
 from patrolserver_exporter.sync.server_updates import append_changes, summary_of, with_state
@@ -20,14 +21,17 @@ from patrolserver_exporter.sync.server_updates import append_changes, summary_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    import sqlalchemy as sa
+
     from patrolserver_exporter.issues.model import Issue
-    from patrolserver_exporter.patrolserver.models import Server
     from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.account import Pause
     from patrolserver_exporter.sync.rules import Rules
 
 
 SWEPT_AT_ONCE = 200
+LISTED_AT_ONCE = 500
+"""Servers of a list that one unit writes."""
 _MANY = 4
 """Servers of which one list may not lose more than half without another one that says the same."""
 _OTHER_GLOBS = "the account's include and exclude lists have changed since it was read"
@@ -54,6 +58,145 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.added or self.gone or self.renamed)
 
 
+class ListPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server list is going to change, as the store was when it was read."""
+
+    account: str
+    complete: bool
+    partial_because: tuple[str, ...]
+    length: int
+    """Servers in the list, watched or not."""
+    servers: dict[int, Server]
+    """Those of the list that are new or have changed."""
+    missing: dict[int, float]
+    """Those that it lacks and that another list has to confirm, and since when."""
+    gone: frozenset[int]
+    added: tuple[int, ...]
+    lost: tuple[int, ...]
+    """Those whose series end: beside the gone ones, what was shown and is not in the store."""
+    renamed: tuple[int, ...]
+
+    @property
+    def server_ids(self) -> tuple[int, ...]:
+        """All that are to be written, shown or no longer shown."""
+        return tuple(dict.fromkeys((*self.servers, *self.added, *self.missing, *self.lost)))
+
+
+def plan_list(  # noqa: PLR0913  # What a list brings, by keyword.
+    connection: sa.Connection,
+    account: str,
+    listed: Sequence[Server],
+    *,
+    complete: bool,
+    partial_because: tuple[str, ...] = (),
+    now: float,
+    rules: Rules,
+    watched: Collection[int] | None = None,
+) -> ListPlan:
+    """Hold a successful call for the account's server list against the store; the arguments are `apply_list`'s.
+
+    A fleet of 100,000 servers is gone through here, so it is for a connection that only reads.
+    """
+    chosen = {server.id: server for server in listed if rules.watches(server.name)}
+    there: set[int] = set()
+    unchanged: set[int] = set()
+    not_chosen: set[int] = set()
+    lacking: dict[int, float] = {}
+    renamed: list[int] = []
+    for record in fleet.server_records(connection, account, gone=True):
+        server_id, server, is_there = record.server_id, chosen.get(record.server_id), record.gone_at is None
+        if is_there:
+            there.add(server_id)
+        if server is not None:
+            if not _is_changed_by(server, record):
+                unchanged.add(server_id)
+            elif is_there and server.name != record.name:
+                renamed.append(server_id)
+        elif is_there and rules.watches(record.name):
+            lacking[server_id] = _missing_since(record, now)
+        elif is_there:
+            not_chosen.add(server_id)
+    waits_for: dict[int, float] = {}
+    if not complete:
+        gone = not_chosen
+    elif is_sudden(listed, _account_at(connection, account).state, lacking=len(lacking), there=len(there)):
+        waits_for = {i: at for i, at in lacking.items() if at > now - rules.settle}
+        gone = not_chosen | (lacking.keys() - waits_for.keys())
+    else:
+        gone = not_chosen | lacking.keys()
+    seen = there if watched is None else set(watched)
+    return ListPlan(
+        account=account,
+        complete=complete,
+        partial_because=partial_because,
+        length=len(listed),
+        servers={i: server for i, server in chosen.items() if i not in unchanged},
+        missing=waits_for,
+        gone=frozenset(gone),
+        added=tuple(i for i in chosen if i not in seen or i not in there),
+        lost=tuple(sorted(gone | (seen - there - chosen.keys()))),
+        renamed=tuple(renamed),
+    )
+
+
+def apply_part(unit: Unit, plan: ListPlan, server_ids: Sequence[int], *, now: float, rules: Rules) -> None:
+    """Let a list take effect on some of its servers, at most a few hundred.
+
+    Until `end_list` the list counts as not read. What is written of a server before makes nothing pass: one that is new
+    is unknown, and one that the list lacks was there until now.
+    """
+    account, added, lost, renamed = plan.account, set(plan.added), set(plan.lost), set(plan.renamed)
+    stored = fleet.find_servers(unit.connection, account, server_ids)
+    rows = {i: row for i in server_ids if (row := _row_by(unit, plan, i, stored.get(i), now)) is not None}
+    fleet.save_servers(unit.connection, list(rows.values()))
+    for server_id in server_ids:
+        record = rows.get(server_id) if server_id in plan.servers else None
+        if record is None and server_id in added:
+            record = stored.get(server_id)
+        if record is not None:
+            unit.effects.append(ServerShown(record.summary))
+    unit.effects.extend(ServerGone(account, server_id) for server_id in server_ids if server_id in lost)
+    for server_id in renamed & rows.keys():
+        _waive(unit, rows[server_id], fleet.issues_of(unit.connection, account, server_id), now, rules)
+
+
+def _row_by(unit: Unit, plan: ListPlan, server_id: int, known: ServerRecord | None, now: float) -> ServerRecord | None:
+    """The server's row after the list; ``None`` if nothing changed."""
+    server = plan.servers.get(server_id)
+    if server is not None:
+        return _listed(unit, plan.account, server, known, now)
+    if known is None:
+        return None
+    if server_id in plan.missing:
+        record = _with_missing(known, plan.missing[server_id])
+        return None if record == known else record
+    if server_id in plan.gone:
+        return replace(_with_missing(known, None), gone_at=now)
+    return None
+
+
+def end_list(unit: Unit, plan: ListPlan, *, now: float, rules: Rules, pause: Pause | None = None) -> Listed:
+    """Let a list count as read, after all its parts took effect."""
+    state = account_of(unit, plan.account).state
+    since = min(plan.missing.values(), default=None) if plan.complete else state.shrunk_since
+    state = replace(
+        state,
+        list_complete=plan.complete,
+        list_partial_because=plan.partial_because,
+        list_chosen_by=rules.choosing,
+        list_length=plan.length if plan.complete and not plan.missing else state.list_length,
+        shrunk_since=since,
+    )
+    save_reachability(unit, plan.account, up=True, now=now, pause=pause, state=state)
+    return Listed(
+        added=plan.added,
+        gone=plan.lost,
+        renamed=plan.renamed,
+        missing=len(plan.missing),
+        confirm_in=since + rules.settle - now if plan.missing and since is not None else None,
+    )
+
+
 def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
     unit: Unit,
     account: str,
@@ -66,7 +209,7 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
     watched: Collection[int] | None = None,
     pause: Pause | None = None,
 ) -> Listed:
-    """Merge a successful call for the account's server list.
+    """Merge a successful call for the account's server list, in one unit.
 
     A server that is missing from a whole list is gone, and so is one that the globs no longer choose. A partial list
     removes nothing; ``partial_because`` says what shows that it is one. A list that is suddenly empty, or lost more
@@ -75,63 +218,33 @@ def apply_list(  # noqa: PLR0913  # What a list brings, by keyword.
     a commit that the store could not confirm, they may differ from what it holds, and what they lack is added as if it
     were new.
     """
-    stored = {record.server_id: record for record in fleet.server_records(unit.connection, account, gone=True)}
-    state = account_of(unit, account).state
-    chosen = {server.id: server for server in listed if rules.watches(server.name)}
-    there = {i for i, record in stored.items() if record.gone_at is None}
-    not_chosen = {i for i in there - chosen.keys() if not rules.watches(stored[i].name)}
-    lacking = there - chosen.keys() - not_chosen
-    waits_for: dict[int, float] = {}
-    if not complete:
-        gone = not_chosen
-    elif is_sudden(listed, state, lacking=len(lacking), there=len(there)):
-        waits_for = {i: at for i in lacking if (at := _missing_since(stored[i], now)) > now - rules.settle}
-        gone = not_chosen | (lacking - waits_for.keys())
-    else:
-        gone = not_chosen | lacking
-    rows = {i: _listed(unit, account, server, stored.get(i), now) for i, server in chosen.items()}
-    changed = {i: record for i, record in rows.items() if record is not None}
-    missing = {i: _with_missing(stored[i], at) for i, at in waits_for.items()}
-    fleet.save_servers(
+    plan = plan_list(
         unit.connection,
-        [
-            *changed.values(),
-            *(record for i, record in missing.items() if record != stored[i]),
-            *(replace(_with_missing(stored[i], None), gone_at=now) for i in gone),
-        ],
+        account,
+        listed,
+        complete=complete,
+        partial_because=partial_because,
+        now=now,
+        rules=rules,
+        watched=watched,
     )
-    seen = there if watched is None else set(watched)
-    added = tuple(i for i in chosen if i not in seen or i not in there)
-    lost = tuple(sorted(gone | (seen - there - chosen.keys())))
-    shown = dict.fromkeys((*changed, *added))
-    unit.effects.extend(ServerShown(changed[i].summary if i in changed else stored[i].summary) for i in shown)
-    unit.effects.extend(ServerGone(account, i) for i in lost)
-    renamed = tuple(i for i in changed if i in there and changed[i].name != stored[i].name)
-    for server_id in renamed:
-        _waive(unit, changed[server_id], fleet.issues_of(unit.connection, account, server_id), now, rules)
-    believed = complete and not waits_for
-    since = min(waits_for.values(), default=None) if complete else state.shrunk_since
-    state = replace(
-        state,
-        list_complete=complete,
-        list_partial_because=partial_because,
-        list_chosen_by=rules.choosing,
-        list_length=len(listed) if believed else state.list_length,
-        shrunk_since=since,
-    )
-    save_reachability(unit, account, up=True, now=now, pause=pause, state=state)
-    return Listed(
-        added=added,
-        gone=lost,
-        renamed=renamed,
-        missing=len(waits_for),
-        confirm_in=since + rules.settle - now if waits_for and since is not None else None,
-    )
+    for part in parts_of(plan.server_ids):
+        apply_part(unit, plan, part, now=now, rules=rules)
+    return end_list(unit, plan, now=now, rules=rules, pause=pause)
+
+
+def parts_of(server_ids: Sequence[int]) -> list[Sequence[int]]:
+    """As many at a time as one unit may write, for it holds up deliveries."""
+    return [server_ids[start : start + LISTED_AT_ONCE] for start in range(0, len(server_ids), LISTED_AT_ONCE)]
 
 
 def account_of(unit: Unit, account: str) -> AccountRecord:
     """The account's row; one of which nothing is known if there is none."""
-    return fleet.find_account(unit.connection, account) or AccountRecord(name=account)
+    return _account_at(unit.connection, account)
+
+
+def _account_at(connection: sa.Connection, account: str) -> AccountRecord:
+    return fleet.find_account(connection, account) or AccountRecord(name=account)
 
 
 def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord:
@@ -166,6 +279,12 @@ def _missing_since(record: ServerRecord, now: float) -> float:
 
 def _with_missing(record: ServerRecord, since: float | None) -> ServerRecord:
     return replace(record, state=replace(record.state, missing_since=since))
+
+
+def _is_changed_by(server: Server, known: ServerRecord) -> bool:
+    """Whether `_listed` makes another row of it."""
+    mine = (known.gone_at, known.name, known.state.verified, known.state.missing_since)
+    return mine != (None, server.name, server.verified, None)
 
 
 def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None, now: float) -> ServerRecord | None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
+    from patrolserver_exporter.store.fleet import AccountRecord
 
 
 class InboxGauges:
@@ -292,7 +292,7 @@ class Accounts:
                 self._budgets.pop(name, None)
 
     def _run(
-        self, config: Config, settings: Account, record: AccountRecord, servers: list[ServerRecord]
+        self, config: Config, settings: Account, record: AccountRecord, servers: list[restore.Planned]
     ) -> PollerAndWorker:
         self._telemetry.watch_account(settings.name)
         account = RunningAccount(

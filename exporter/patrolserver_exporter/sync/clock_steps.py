@@ -73,16 +73,30 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
     A poll that seems to be from the future cannot tell how old its data is, so the server counts as never polled until
     its next poll.
     """
+    follow_clock_but_servers(unit, step, now=now, rules=rules)
+    for account, of_account in rules.items():
+        for record in fleet.server_records(unit.connection, account, gone=True):
+            keep_up(unit, record, step, now=now, rules=of_account)
+
+
+def follow_clock_but_servers(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:
+    """The same for the inbox and for the accounts themselves."""
     deliveries.shift_times(unit, step, now=now)
     for account, of_account in rules.items():
         _forget_future_of_account(unit, account, now, of_account.settle)
-        for record in list(fleet.server_records(unit.connection, account, gone=True)):
-            if _is_from_future(record, now):
-                _forget_future(unit, record, now, of_account)
-            elif record.state.missing_since is not None and step > 0:
-                # A clock that is set ahead confirms no list.
-                state = replace(record.state, missing_since=min(record.state.missing_since + step, now))
-                fleet.save_servers(unit.connection, [replace(record, state=state)])
+
+
+def keep_up(unit: Unit, record: ServerRecord, step: float, *, now: float, rules: Rules) -> ServerRecord:
+    """The same for one server; its row as it is then."""
+    if _is_from_future(record, now):
+        _forget_future(unit, record, now, rules)
+        return fleet.find_server(unit.connection, record.account, record.server_id) or record
+    if record.state.missing_since is not None and step > 0:
+        # A clock that is set ahead confirms no list.
+        state = replace(record.state, missing_since=min(record.state.missing_since + step, now))
+        record = replace(record, state=state)
+        fleet.save_servers(unit.connection, [record])
+    return record
 
 
 def _forget_future_of_account(unit: Unit, account: str, now: float, settle: float) -> None:

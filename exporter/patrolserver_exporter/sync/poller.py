@@ -21,11 +21,16 @@ from patrolserver_exporter.sync.schedule import Job, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    import sqlalchemy as sa
+
     from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
-    from patrolserver_exporter.store import Store, Unit, fleet
+    from patrolserver_exporter.patrolserver.models import Parsed, Server
+    from patrolserver_exporter.store import Store, Unit
     from patrolserver_exporter.store.fleet import ServerState
     from patrolserver_exporter.sync.account import OnPolled, RunningAccount
+    from patrolserver_exporter.sync.restore import Planned
+    from patrolserver_exporter.sync.rules import Rules
     from patrolserver_exporter.sync.threads import AccountThreads
 
 
@@ -56,6 +61,13 @@ class Results:
             return work(unit)
 
         return self._store.run(unless_stopped)
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Read the store; `StoppedError` if the account was restarted or removed meanwhile."""
+        found = self._store.read_patiently(work)
+        if self._account.is_stopping:
+            raise StoppedError
+        return found
 
     def lost(self, server_id: int) -> None:
         """Show that what the server's turn brought could not be kept, unless it is tried again at once."""
@@ -110,30 +122,9 @@ class ServerList:
         rules = account.rules
         because = parsed.partial_because
         news = (parsed.value, because, rules)
-
-        def work(unit: Unit) -> account_updates.Listed:
-            if deliveries.unblock(unit, account.name):
-                unit.effects.append(InboxMoved())
-            if news == self._last:
-                # Nearly always: the whole fleet need not be read to see that nothing changed.
-                now = self._clock.now()
-                account_updates.save_reachability(unit, account.name, up=True, now=now, pause=account.pause)
-                return account_updates.Listed()
-            return account_updates.apply_list(
-                unit,
-                account.name,
-                parsed.value,
-                complete=parsed.complete,
-                partial_because=because,
-                now=self._clock.now(),
-                rules=rules,
-                watched=account.server_ids,
-                pause=account.pause,
-            )
-
         # Noted before the write, so that a store that cannot write does not turn into a storm of calls.
         recovered = account.list_succeeded()
-        listed = self._results.keep(work)
+        listed = self._keep(parsed, rules) if news != self._last else self._keep_unchanged()
         self._last = news if listed.confirm_in is None else None
         account.list_was_read(ListStanding(parsed.complete, because, listed.missing), self._clock.time_of(began))
         self._say(because, listed)
@@ -143,6 +134,51 @@ class ServerList:
         self._down.is_over("The API answers again", account=account.name)
         if recovered:
             self._results.keep(self._hasten_deliveries)
+
+    def _keep_unchanged(self) -> account_updates.Listed:
+        # Nearly always: the whole fleet need not be read to see that nothing changed.
+        def work(unit: Unit) -> account_updates.Listed:
+            self._unblock_deliveries(unit)
+            account_updates.save_reachability(
+                unit, self._account.name, up=True, now=self._clock.now(), pause=self._account.pause
+            )
+            return account_updates.Listed()
+
+        return self._results.keep(work)
+
+    def _keep(self, parsed: Parsed[tuple[Server, ...]], rules: Rules) -> account_updates.Listed:
+        """Let a list take effect: some of its servers at a time, for a large fleet in one unit holds up deliveries."""
+        account, now = self._account, self._clock.now()
+        plan = self._results.read(
+            lambda connection: account_updates.plan_list(
+                connection,
+                account.name,
+                parsed.value,
+                complete=parsed.complete,
+                partial_because=parsed.partial_because,
+                now=now,
+                rules=rules,
+                watched=account.server_ids,
+            )
+        )
+        # Should it end in the middle, the next list is held against the state even if it is the one before this.
+        self._last = None
+        *parts, last = account_updates.parts_of(plan.server_ids) or [()]
+        for part in parts:
+            self._results.keep(
+                functools.partial(account_updates.apply_part, plan=plan, server_ids=part, now=now, rules=rules)
+            )
+
+        def end(unit: Unit) -> account_updates.Listed:
+            self._unblock_deliveries(unit)
+            account_updates.apply_part(unit, plan, last, now=now, rules=rules)
+            return account_updates.end_list(unit, plan, now=now, rules=rules, pause=account.pause)
+
+        return self._results.keep(end)
+
+    def _unblock_deliveries(self, unit: Unit) -> None:
+        if deliveries.unblock(unit, self._account.name):
+            unit.effects.append(InboxMoved())
 
     def _hasten_deliveries(self, unit: Unit) -> None:
         if deliveries.hasten(unit, self._account.name):
@@ -399,7 +435,7 @@ class AccountPoller:
             Job.LOOK_FOR_SCAN: self._calls.look_for_scan,
         }
 
-    def resume(self, records: Sequence[fleet.ServerRecord]) -> None:
+    def resume(self, records: Sequence[Planned]) -> None:
         """Plan the servers of the restored state as they were planned; what is overdue is spread over time."""
         account, now = self.account, self._clock.now()
         account.set_servers(record.server_id for record in records)
@@ -490,7 +526,7 @@ class AccountPoller:
             self.account.task_ended(task)
 
 
-def _waits(records: Sequence[fleet.ServerRecord], now: float, interval: float, max_pause: float) -> dict[int, float]:
+def _waits(records: Sequence[Planned], now: float, interval: float, max_pause: float) -> dict[int, float]:
     """Seconds to the next poll of each server.
 
     What is overdue is spread over its part of the interval, and so is what seems to be planned for later than any poll

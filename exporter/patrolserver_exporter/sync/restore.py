@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from patrolserver_exporter.inbox import deliveries
-from patrolserver_exporter.live.effects import FleetRestored, InboxMoved, ServerGone, ServerShown
+from patrolserver_exporter.live.effects import FleetRestored, InboxMoved, ServerGone, ServerShown, Summaries
 from patrolserver_exporter.store import fleet, history
-from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord
+from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
 from patrolserver_exporter.sync import account_updates, server_updates
-from patrolserver_exporter.sync.clock_steps import follow_clock
+from patrolserver_exporter.sync.clock_steps import follow_clock_but_servers, keep_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,11 +28,19 @@ RECLASSIFIED_AT_ONCE = 200
 """Servers that are classified again in one unit of work: a tenth of a second, in which no delivery can be taken in."""
 
 
+class Planned(NamedTuple):
+    """What of a server says when it is polled next."""
+
+    server_id: int
+    next_poll_at: float | None
+    state: ServerState
+
+
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What the store knew of the configured accounts."""
 
     accounts: dict[str, AccountRecord]
-    servers: dict[str, list[ServerRecord]]
+    servers: dict[str, list[Planned]]
     set_aside: int
     """Deliveries of other accounts, which nobody can look at now."""
     stale: tuple[Key, ...]
@@ -44,7 +52,7 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
 
     Where ``rules`` are others than before, the first servers are classified by them, and the others are named as stale.
     """
-    follow_clock(unit, 0.0, now=now, rules=rules)
+    follow_clock_but_servers(unit, 0.0, now=now, rules=rules)
     set_aside = deliveries.follow_accounts(unit, tuple(rules), now=now)
     unit.effects.append(InboxMoved())
     names = tuple(rules)
@@ -54,28 +62,33 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
     accounts = {
         name: account_updates.doubt_list(unit, known.get(name, AccountRecord(name=name)), rules[name]) for name in names
     }
-    servers = {name: list(fleet.server_records(unit.connection, name)) for name in names}
-    stale = [record for records in servers.values() for record in records if is_stale(record, rules)]
-    classified = {
-        (one.account, one.server_id): one for one in _classified(unit, stale[:RECLASSIFIED_AT_ONCE], rules, now)
-    }
-    if classified:
-        servers = {
-            name: [classified.get((name, record.server_id), record) for record in records]
-            for name, records in servers.items()
-        }
+    servers: dict[str, list[Planned]] = {name: [] for name in names}
+    summaries, stale, classified = Summaries(), [], 0
+    for name, of_account in rules.items():
+        # One after the other: all servers of a large fleet together would take more memory than is ever needed again.
+        for found in fleet.server_records(unit.connection, name, gone=True):
+            record = keep_up(unit, found, 0.0, now=now, rules=of_account)
+            if record.gone_at is not None:
+                continue
+            if is_stale(record, rules):
+                if classified < RECLASSIFIED_AT_ONCE:
+                    (record,) = _classified(unit, [record], rules, now)
+                    classified += 1
+                else:
+                    stale.append((name, record.server_id))
+            servers[name].append(Planned(record.server_id, record.next_poll_at, record.state))
+            summaries.append(record.summary)
     tallies = [tally for name in names for tally in history.tallies_of(unit.connection, name)]
     unit.effects.append(
         FleetRestored(
             metrics,
             tuple((record, len(servers[name])) for name, record in accounts.items()),
-            tuple(record.summary for records in servers.values() for record in records),
+            summaries,
             tuple(tallies),
             {name: rules[name].labels for name in names},
         )
     )
-    left = tuple((record.account, record.server_id) for record in stale[RECLASSIFIED_AT_ONCE:])
-    return Restored(accounts=accounts, servers=servers, set_aside=set_aside, stale=left)
+    return Restored(accounts=accounts, servers=servers, set_aside=set_aside, stale=tuple(stale))
 
 
 def retire(unit: Unit, account: str, *, now: float) -> None:

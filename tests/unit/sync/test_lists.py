@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.harness.ticking import HeldClock
 from tests.unit.issues.builders import outdated
 from tests.unit.sync.accounts import SETTLE
 from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.live.effects import AccountShown, ServerGone
 from patrolserver_exporter.patrolserver.models import Server
-from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.store.fleet import AccountState
-from patrolserver_exporter.sync.account_updates import Listed, is_sudden
+from patrolserver_exporter.sync.account_updates import (
+    LISTED_AT_ONCE,
+    Listed,
+    apply_part,
+    end_list,
+    is_sudden,
+    parts_of,
+    plan_list,
+)
 from patrolserver_exporter.sync.clock_steps import follow_clock
-
-if TYPE_CHECKING:
-    from tests.harness.ticking import HeldClock
-
-    from patrolserver_exporter.store import Store
 
 
 @pytest.fixture
@@ -213,3 +218,80 @@ def test_an_event_of_a_server_in_doubt_shows_no_numbers(driver: Driver, clock: H
     driver.take_list("new")
     driver.apply(driver.deliver(), list_is_fresh=True)
     assert driver.server().summary.open_issues is None
+
+
+def listed_in_parts(driver: Driver, servers: list[Server], *, complete: bool = True, upto: int | None = None) -> Listed:
+    """As `Driver.take_list`, each server in a unit of its own, and the end in the last; ``upto`` stops before it."""
+    now = driver.time.now()
+    plan = driver.store.read(
+        lambda connection: plan_list(
+            connection, "main", servers, complete=complete, now=now, rules=driver.rules, watched=there(driver)
+        )
+    )
+    for server_id in plan.server_ids[:upto]:
+        driver.store.run(lambda unit, i=server_id: apply_part(unit, plan, [i], now=now, rules=driver.rules))  # type: ignore[misc]
+    if upto is not None:
+        return Listed()
+    return driver.store.run(lambda unit: end_list(unit, plan, now=now, rules=driver.rules))
+
+
+def named(*names: str) -> list[Server]:
+    return [Server(id=n, name=name, verified=True) for n, name in enumerate(names, 1) if name]
+
+
+LISTS = st.lists(
+    st.tuples(st.lists(st.sampled_from(["", "a", "b", "A"]), max_size=6), st.booleans(), st.booleans()), max_size=5
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LISTS)
+def test_a_list_in_parts_comes_to_the_same(
+    tmp_path_factory: pytest.TempPathFactory, lists: list[tuple[list[str], bool, bool]]
+) -> None:
+    """Rows, account and what is told are those of a list that takes effect in one unit, whatever the lists say."""
+    folder = tmp_path_factory.mktemp("parts")
+    clock = HeldClock()
+    shown: tuple[list[object], list[object]] = [], []
+    with (
+        Store(f"sqlite:///{folder / 'whole.db'}", shown[0].extend) as one,
+        Store(f"sqlite:///{folder / 'parts.db'}", shown[1].extend) as other,
+    ):
+        whole, parts = Driver(one, clock), Driver(other, clock)
+        for names, complete, soon in lists:
+            assert listed_in_parts(parts, named(*names), complete=complete) == whole.take_list(
+                *names, complete=complete
+            )
+            clock.advance(1.0 if soon else SETTLE)
+        rows = [
+            driver.store.run(lambda unit: list(fleet.server_records(unit.connection, "main", gone=True)))
+            for driver in (whole, parts)
+        ]
+        assert rows[0] == rows[1]
+        if lists:
+            assert whole.account_record() == parts.account_record()
+    for effects in shown:
+        effects.sort(key=repr)
+    assert shown[0] == shown[1]
+
+
+def test_a_list_that_ends_in_the_middle_counts_as_not_read(driver: Driver, clock: HeldClock) -> None:
+    """What was written by then is in doubt or was true before; the account still says what the last list was worth."""
+    driver.take_list("a", "b", "c", "d")
+    before = driver.account_record()
+    clock.advance(60.0)
+    listed_in_parts(driver, named("a", "x", "", "d", "new"), upto=2)
+    assert driver.account_record() == before
+    assert driver.server(2).state.in_doubt
+    assert there(driver) == [1, 2, 3, 4, 5]
+    assert driver.server(5).state.last_poll_at is None
+    listed = listed_in_parts(driver, named("a", "x", "", "d", "new"))
+    assert (listed.gone, there(driver)) == ((3,), [1, 2, 4, 5])
+    assert driver.account_record().last_success_at == clock.now()
+
+
+def test_no_unit_writes_more_of_a_list_than_a_few_hundred_servers() -> None:
+    """Deliveries go between the parts of a long list; each server is in one of them."""
+    parts = parts_of(range(3 * LISTED_AT_ONCE + 1))
+    assert [len(part) for part in parts] == [LISTED_AT_ONCE] * 3 + [1]
+    assert [i for part in parts for i in part] == list(range(3 * LISTED_AT_ONCE + 1))

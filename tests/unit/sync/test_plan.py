@@ -11,29 +11,22 @@ from tests.unit.sync.accounts import configured, take_planned
 
 from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.config.schema import Poll
-from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.own_metrics import Telemetry
-from patrolserver_exporter.store.fleet import ServerRecord, ServerState
+from patrolserver_exporter.store.fleet import ServerState
 from patrolserver_exporter.sync.account import RunningAccount
 from patrolserver_exporter.sync.poller import AccountPoller
+from patrolserver_exporter.sync.restore import Planned
 from patrolserver_exporter.sync.threads import CallThreads
 
 if TYPE_CHECKING:
     from patrolserver_exporter.store import Store
 
 
-def record(server_id: int, next_poll_at: float | None, **state: object) -> ServerRecord:
-    return ServerRecord(
-        account="main",
-        server_id=server_id,
-        name=f"s{server_id}",
-        state=ServerState(**state),  # type: ignore[arg-type]
-        summary=ServerSummary(account="main", server_id=server_id, name=f"s{server_id}"),
-        next_poll_at=next_poll_at,
-    )
+def record(server_id: int, next_poll_at: float | None, **state: object) -> Planned:
+    return Planned(server_id, next_poll_at, ServerState(**state))  # type: ignore[arg-type]
 
 
-def planned(store: Store, clock: HeldClock, *records: ServerRecord) -> dict[int, float]:
+def planned(store: Store, clock: HeldClock, *records: Planned) -> dict[int, float]:
     """Seconds to each server's next poll after a restart."""
     config = configured(poll=Poll(interval=900.0))
     running = RunningAccount(config, config.accounts[0], clock=clock, observer=lambda _: None)

@@ -52,7 +52,7 @@ def test_everything_is_shown_as_it_was(driver: Driver, clock: HeldClock, effects
     restored = start(driver)
     assert [record.server_id for record in restored.servers["main"]] == [1, 2]
     (effect,) = [effect for effect in effects if isinstance(effect, FleetRestored)]
-    assert effect.summaries[0] == before
+    assert next(iter(effect.summaries)) == before
     assert [(record.name, servers) for record, servers in effect.accounts] == [("main", 2)]
     assert sum(tally.opened for tally in effect.tallies) == 1
 
@@ -85,7 +85,7 @@ def test_a_large_fleet_is_judged_in_batches(driver: Driver, clock: HeldClock, ef
         driver.poll(outdated("php"), server_id=server_id)
     driver.rules = rules(metrics=Metrics(software=False))
     restored = start(driver)
-    assert restored.servers["main"][0].summary.software_info == ()
+    assert driver.server().summary.software_info == ()
     left = (restore.RECLASSIFIED_AT_ONCE + 1, restore.RECLASSIFIED_AT_ONCE + 2)
     assert restored.stale == tuple(("main", server_id) for server_id in left)
     clock.advance(1.0)
@@ -116,9 +116,9 @@ def test_a_restart_shows_software_by_the_settings_in_force(
     driver.rules = rules(metrics=metrics)
     start(driver)
     (effect,) = [effect for effect in effects if isinstance(effect, FleetRestored)]
-    assert [info.software for info in effect.summaries[0].software_info] == shown
-    assert effect.summaries[0].open_issues == (0, 0, 2, 0)
-    assert effect.summaries[0] == driver.server().summary
+    assert [info.software for info in next(iter(effect.summaries)).software_info] == shown
+    assert next(iter(effect.summaries)).open_issues == (0, 0, 2, 0)
+    assert next(iter(effect.summaries)) == driver.server().summary
 
 
 def test_a_restart_judges_by_the_exploit_risk_in_force(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
@@ -132,10 +132,10 @@ def test_a_restart_judges_by_the_exploit_risk_in_force(driver: Driver, clock: He
         effects.clear()
         start(driver)
         (effect,) = [effect for effect in effects if isinstance(effect, FleetRestored)]
-        assert effect.summaries[0].exploits == 2
-        assert effect.summaries[0].open_issues == (0, 1, 1, 0)
-        assert effect.summaries[0].oldest_issue == (None, polled_at, polled_at, None)
-        assert effect.summaries[0].last_poll_at == polled_at
+        assert next(iter(effect.summaries)).exploits == 2
+        assert next(iter(effect.summaries)).open_issues == (0, 1, 1, 0)
+        assert next(iter(effect.summaries)).oldest_issue == (None, polled_at, polled_at, None)
+        assert next(iter(effect.summaries)).last_poll_at == polled_at
         assert sum(tally.opened for tally in effect.tallies) == 2
     assert driver.told() == [("opened", "ssh"), ("opened", "php")]
     driver.rules = rules(issues=Issues(exploit_risk=9.0, settle=SETTLE))
