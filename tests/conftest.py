@@ -30,6 +30,19 @@ settings.register_profile(
 )
 
 
+class FailuresAtOnce:
+    """Names what failed when it fails: a run of many minutes may never come to its summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Say it on a line of its own."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write_line(f"\nfailed: {report.nodeid} ({report.when})", red=True)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The table of promises belongs to every run; all of it is asked for by ``make faults``."""
     parser.addoption("--promises", action="store_true", help="fail if a promise of docs/guarantees.md was not tried")
@@ -38,8 +51,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Know the marks."""
     config.addinivalue_line("markers", "alone: measures time, so nothing else may run (scripts/test-all)")
+    config.addinivalue_line("markers", "long: its file takes minutes, so it begins first (scripts/test-all)")
     config.addinivalue_line("markers", f"{MARK}(key…): proves these rows of docs/guarantees.md")
     config.pluginmanager.register(PromiseTable(whole=bool(config.getoption("--promises"))))
+    config.pluginmanager.register(FailuresAtOnce(config))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that the last ones to end are short."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-pytestmark = pytest.mark.promise("never-fine")
+pytestmark = [pytest.mark.long, pytest.mark.promise("never-fine")]
 
 
 PASS, FAIL, UNKNOWN = (frozenset({verdict}) for verdict in ("pass", "fail", "unknown"))

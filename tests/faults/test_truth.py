@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 SEED = int(os.environ.get("PATROLSERVER_SEED", "1"))
 """Another one tells another story."""
 QUESTIONS, A_SECOND, ROUND = (10_000, 30.0, 3.0) if FULL else (500, 9.0, 2.5)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -19,12 +22,19 @@ scrape_configs:
 """
 
 
+_PORTS = range(20_000, 32_000)
+"""Below those that the system gives away by itself, so that nobody who asks it for any port gets one of these."""
+_tries = itertools.count(random.randrange(len(_PORTS)))
+
+
 def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of loopback that is free, and that neither this nor another process of the tests is likely to take."""
+    for number in _tries:
+        port = _PORTS[number % len(_PORTS)]
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("it counts for ever")
 
 
 class Prometheus(Daemon):

@@ -27,7 +27,7 @@ from patrolserver_exporter.simulator.server import Simulator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 EPOCH = 1_790_000_000
