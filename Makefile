@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. They do all the set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check lint format bench mutants lowest bare lock dashboards pictures docs ansible dist audit clean
+.PHONY: help setup demo test faults check lint format bench mutants taken-out lowest bare lock dashboards pictures docs ansible dist audit clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -40,6 +40,9 @@ bench: $(READY) ## Measure, and print ratios against peers that are measured in 
 
 mutants: $(READY) ## Change the code in small ways, and list the changes that no test notices
 	@scripts/mutants $(MODULES)
+
+taken-out: $(READY) ## Take the code that keeps each promise out, and show that its test fails: half an hour
+	@$(PYTHON) -m tests.harness.taken_out $(PROMISES)
 
 lowest: $(READY) ## Run the fast tests with the lowest versions that pyproject.toml allows
 	@scripts/lowest $(TESTS)
