@@ -141,6 +141,11 @@ def test_a_bomb_of_software_is_capped_and_counted(tmp_path: Path, simulator: Sim
         assert total(text, dropped, reason="total_limit") >= 90.0
         # What is counted is not what is shown: no issue is lost by a limit on series.
         assert total(text, "patrolserver_server_issues", server_id="1") >= 10_000.0
+        # Where there is room for all of them, each server has as many as it may have.
+        exporter.write_config(config + limits.replace("400", "200000"))
+        assert requests.post(f"{exporter.url}/-/reload", headers=exporter.operator, timeout=30).status_code == 200
+        roomy = exporter.metrics().splitlines()
+        assert sum(line.startswith(INFO + "{") and 'server_id="1"' in line for line in roomy) == 200
 
 
 @pytest.mark.alone

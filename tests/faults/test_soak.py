@@ -85,8 +85,10 @@ class Day:
         draw, exporter = self._draw, self._exporter
         server = draw.randint(1, SERVERS)
         change = draw.choice(("exploitable", "outdated"))
-        where = f"{self._simulator.base_url}/-/simulator/break"
-        requests.post(where, json={"server": str(server), "kind": change}, timeout=10).raise_for_status()
+        control = f"{self._simulator.base_url}/-/simulator"
+        # Mended first: a server on which all is broken has nothing to break.
+        for what, order in (("mend", {"server": str(server)}), ("break", {"server": str(server), "kind": change})):
+            requests.post(f"{control}/{what}", json=order, timeout=10).raise_for_status()
         # Few names, so that issues come again and the state is not meant to grow.
         event = report(self._simulator, server, f"pkg-{draw.randrange(20)}")
         for event_id in (event.id, event.id, draw.randrange(10**9, 10**10)):
