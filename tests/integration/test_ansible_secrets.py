@@ -13,13 +13,14 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import requests
-from tests.harness.ansible import Ansible, virtual_environments
+from tests.harness.ansible import Ansible, java_home, virtual_environments
+from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KEY, SECRET, TOKEN = "canary key/+1ä", "canary&secret=2%", "canary+token/3 x"
@@ -270,3 +271,32 @@ def test_an_inventory_that_fails_shows_no_secret(ansible: Ansible) -> None:
                 output = ansible.run("ansible-inventory", "-vvvv", "-i", str(source), "--list").output
                 assert_hidden(output)
                 assert "patrolserver.monitoring.servers: exporter" in output
+
+
+@pytest.mark.parametrize("login", ["token", "user"])
+def test_a_rulebook_whose_exporter_repeats_what_it_was_sent_shows_no_secret(
+    tmp_path: Path, require_program: Callable[[str], str], login: str
+) -> None:
+    """The event source tells what it was refused with, and goes on; directly, and at a proxy."""
+    environ = {"JAVA_HOME": java_home(require_program("java"))}
+    ansible = Ansible(virtual_environments() / "tools" / "bin", tmp_path / "controller", environ)
+    credentials = {"token": TOKEN + "\n"} if login == "token" else {"username": USER, "password": PASSWORD + "\n"}
+    rule = {"name": "Any", "condition": "event.change is defined", "actions": [{"debug": {"msg": "An event"}}]}
+    path, output = ansible.folder / "rulebook.yml", ansible.folder / "rulebook.log"
+    with echo() as url:
+        proxy = url.replace("//", f"//user:{PROXY_PASSWORD}@")
+        through = {"exporter_url": "http://patrolserver.invalid", "proxy_url": proxy}
+        sources = [
+            {"name": name, "patrolserver.monitoring.issues": {**credentials, "max_backoff": 0.05, **where}}
+            for name, where in (("directly", {"exporter_url": url}), ("through a proxy", through))
+        ]
+        path.write_text(json.dumps([{"name": "Own", "hosts": "all", "sources": sources, "rules": [rule]}]))
+        command = ("ansible-rulebook", f"--rulebook={path}", f"--inventory={ansible.inventory({})}", "--verbose")
+        process = ansible.start(*command, output=output)
+        try:
+            # More often than there are forms, from each of the two.
+            eventually(lambda: output.read_text().count("HTTP 400") >= 40, within=90, what="refusals")
+        finally:
+            process.kill()
+            process.wait()
+    assert_hidden(output.read_text())

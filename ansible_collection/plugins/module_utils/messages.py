@@ -12,8 +12,9 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy imp
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.reports import sentence, violating
 
 LISTED = 20
-# Characters of JSON that all lists of a failed task may have together, and each of them where that is not enough.
-SCREEN, ROOM = 6000, 1500
+# Characters of JSON that all lists of a failed task may have together, and each of them where that is not enough. An issue is
+# longer than a server, and there should be the worst one of each server that is listed.
+SCREEN, ROOM, ROOM_FOR_ISSUES = 6000, 1500, 2500
 # What may be cut; "issues" are those of the violations.
 CUT = tuple(name.replace("_not_listed", "") for name in NOT_LISTED)
 # Lines that doubts get at least, where there are issues as well.
@@ -80,7 +81,7 @@ def compact(verdict: dict) -> dict:
     ordered = _worst_first(verdict)
     if sum(len(json.dumps(entries[:LISTED])) for entries in ordered.values()) <= SCREEN:
         return _cut_to(verdict, ordered, dict.fromkeys(CUT, LISTED))
-    return _cut_to(verdict, ordered, {name: _fitting(entries) for name, entries in ordered.items()})
+    return _cut_to(verdict, ordered, {name: _fitting(name, entries) for name, entries in ordered.items()})
 
 
 def _worst_first(verdict: dict) -> dict:
@@ -95,9 +96,9 @@ def _worst_first(verdict: dict) -> dict:
     }
 
 
-def _fitting(entries: list) -> int:
+def _fitting(name: str, entries: list) -> int:
     """Return how many of the first entries have room in a part of a screen; one at least."""
-    room, count = ROOM, 0
+    room, count = ROOM_FOR_ISSUES if name == "issues" else ROOM, 0
     for entry in entries[:LISTED]:
         room -= len(json.dumps(entry))
         if room < 0:

@@ -27,7 +27,7 @@ def table(result: dict, rows: int) -> list:
         widths = [max(len(row[column]) for row in [HEAD, *body]) for column in range(len(HEAD))]
         lines += [_formatted(row, widths) for row in [HEAD, *body]]
     more = len(servers) - len(body) + (result.get("servers_not_listed") or 0)
-    if more:
+    if more and body:
         lines.append("and {0} more".format(more))
     if not body:
         # Nobody was judged: the reasons are all that there is.

@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).absolute().parents[7]))
 
 from ansible_collections.patrolserver.monitoring.plugins.doc_fragments import exporter, transport  # noqa: E402
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import EXPORTER_VARIABLES  # noqa: E402
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.redaction import Redactor, secrets_of  # noqa: E402
 from ansible_collections.patrolserver.monitoring.plugins.plugin_utils import event_options  # noqa: E402
 from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.event_engine import (  # noqa: E402
     CursorFile,
@@ -162,6 +163,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     for name, option in yaml.safe_load(text)["options"].items()
 }
 MAX_WAIT = 60
+LONGEST_DETAIL = 1000
 JUDGED_ANEW = ("worsened", "eased")
 FIRST_PAUSE = 0.5
 WAIT_WHILE_HOLDING = 2
@@ -187,6 +189,7 @@ class Feed:
         self._options = options
         self._session = session
         self._root = options["exporter_url"].rstrip("/") + "/api/v1"
+        self._redact = Redactor(secrets_of(options))
 
     async def page(self, after: str | None, wait: int) -> dict[str, Any]:
         """Return the next changes; waits for one.
@@ -201,7 +204,9 @@ class Feed:
         if status == 410 or (status == 400 and after not in (None, "latest")):
             raise CursorLost(page.get("oldest_cursor"))
         if status != 200:
-            raise Refused("HTTP {0} {1}".format(status, page.get("detail") or "").strip())
+            # What the other side says may be what it was sent.
+            detail = " ".join(self._redact(page.get("detail") or "").split())[:LONGEST_DETAIL]
+            raise Refused("HTTP {0} {1}".format(status, detail).strip())
         if not isinstance(page.get("items"), list) or not page.get("next_cursor"):
             raise Refused("an answer without changes and cursor")
         return page

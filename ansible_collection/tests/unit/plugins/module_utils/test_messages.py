@@ -145,7 +145,7 @@ def test_what_a_failed_task_prints_is_no_longer_for_a_larger_fleet():
         assert len(listed) + short["issues_not_listed"] == whole["violations"][1]["found"]
         assert short["servers"][0]["counts"]["critical"] == 3
         sizes.append(len(json.dumps(short)))
-    assert sizes[1] < sizes[0] + 100 < 10_000
+    assert sizes[1] < sizes[0] + 100 < 12_000
     assert messages.compact(fleet(3)) == messages.shortened(fleet(3), 20)
 
 

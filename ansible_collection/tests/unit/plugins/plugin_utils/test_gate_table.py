@@ -53,3 +53,10 @@ def test_a_gate_that_judged_nobody_tells_why():
     result = judging.nothing_known()
     result["reasons"] = [judging.reason("unreachable", "exporter: no answer")]
     assert table(result, 15) == ["gate: UNKNOWN (0 pass, 0 fail, 0 unknown)", "exporter: no answer"]
+
+
+def test_a_large_fleet_that_passed_is_one_line():
+    """Of what passed the exporter lists nothing, and nobody wants to read how many it left out."""
+    result = {**judging.nothing_known(), "verdict": "pass", "passed": True, "servers_not_listed": 3000}
+    result["servers_by_verdict"] = {"pass": 3000, "fail": 0, "unknown": 0}
+    assert table(result, 15) == ["gate: PASS (3000 pass, 0 fail, 0 unknown)"]
