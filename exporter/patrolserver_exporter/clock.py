@@ -50,17 +50,21 @@ class SteadyClock:
     What is set by less than `TOLERANCE` seconds is followed: ahead at once, back by going slower. A larger step is
     only told, by `step`; the time goes on as it was until `adopt` is called, in the transaction in which the state
     follows the step. Else a poll could seem to have started after an event that came in later.
+
+    ``strict``: the clock may be late by a moment and is never early, and no `moment` may be, either.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, strict: bool = False) -> None:
         self._clock = clock
+        self._strict = strict
         self._lock = threading.Lock()
         self._read_at = clock.monotonic()
         self._offset = clock.now() - self._read_at
 
     def now(self) -> float:
         """Seconds since the epoch, UTC."""
-        return self.moment().at
+        moment, _ = self._read()
+        return moment.at
 
     def monotonic(self) -> float:
         """Seconds since some moment; never goes back."""
@@ -68,6 +72,11 @@ class SteadyClock:
 
     def moment(self) -> Moment:
         """This moment."""
+        moment, ahead = self._read()
+        return moment._replace(at=moment.at - ahead) if self._strict else moment
+
+    def _read(self) -> tuple[Moment, float]:
+        """This moment, and by how much it is ahead of the clock, which it waits for."""
         with self._lock:
             monotonic = self._clock.monotonic()
             offset = self._clock.now() - monotonic
@@ -77,7 +86,8 @@ class SteadyClock:
             elif 0.0 < ahead < TOLERANCE:
                 self._offset = max(offset, self._offset - _SLEW * (monotonic - self._read_at))
             self._read_at = monotonic
-            return Moment(monotonic + self._offset, monotonic)
+            left = self._offset - offset
+            return Moment(monotonic + self._offset, monotonic), left if 0.0 < left < TOLERANCE else 0.0
 
     def time_of(self, moment: Moment) -> float:
         """When a moment was, by the clock as it is now, and not later than it was thought to be then."""

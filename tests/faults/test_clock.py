@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+import requests
 from tests.harness.events import report
 from tests.harness.faketime import faked_clock
 from tests.harness.fleet import LAST_POLL, total, wait_for_polls
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.harness.faketime import FakedClock
+    from tests.harness.postgres import PostgresCluster
 
     from patrolserver_exporter.simulator.server import Simulator
 
@@ -35,7 +38,7 @@ class Clock:
         self._faked = faked
         self.environ = faked.environ
 
-    def jump(self, days: int) -> None:
+    def jump(self, days: float) -> None:
         """Set it so many days off."""
         self._faked.set(days * DAY)
 
@@ -104,3 +107,31 @@ def test_a_jump_expires_no_event(tmp_path: Path, simulator: Simulator, clock: Cl
         )
         simulator.faults.clear()
         eventually(lambda: inbox_has(exporter, "applied", 1.0), within=60.0, what="the event's effect")
+
+
+@pytest.mark.parametrize("minutes", [-7, 7])
+def test_a_shared_database_tells_the_time(
+    tmp_path: Path, simulator: Simulator, clock: Clock, postgres: PostgresCluster, minutes: int
+) -> None:
+    """With a clock that is minutes off, polls and deliveries are dated by PostgreSQL's, and the gate judges by it."""
+    url = postgres.create_database()
+    clock.jump(minutes / (24 * 60))
+    config = CONFIG.format(api_url=simulator.base_url, interval="2s", settle="1s", store_url=url)
+    with Exporter(tmp_path, config, environ=clock.environ) as exporter:
+        wait_for_polls(exporter, SERVERS, after=time.time() - 60.0)
+        assert all(-1.0 < time.time() - at < 60.0 for at in exporter.samples(LAST_POLL).values())
+        event = report(simulator, 1, "surprising")
+        assert exporter.deliver(event.id).status_code == 202
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            query = b"SELECT extract(epoch FROM clock_timestamp()) - received_at FROM inbox"
+            assert 0.0 <= float((connection.execute(query).fetchone() or (-1.0,))[0]) < 30.0
+        eventually(lambda: inbox_has(exporter, "applied", 1.0), within=20.0, what="the delivery's effect")
+        body = {"servers": [1], "policy": {"max_age": "1m", "max_unknown_software": 999}}
+        url_of_gate = f"{exporter.url}/api/v1/gate"
+
+        def judged() -> str:
+            reply = requests.post(url_of_gate, json=body, headers=exporter.operator, timeout=10)
+            return str(reply.json()["verdict"])
+
+        eventually(lambda: judged() == "fail", what="a verdict on data that is fresh")
+    postgres.drop_database(url)

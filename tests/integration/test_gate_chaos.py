@@ -14,10 +14,11 @@ from tests.harness.api import SetTime, put_server, serving_api
 from tests.unit.issues.builders import issue, software
 
 from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import BoundedInbox, request_catch_up
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord
+from patrolserver_exporter.store.history import request_catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,6 +16,8 @@ from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import LeaseLost, Store
+from patrolserver_exporter.store.database import database_file
+from patrolserver_exporter.store.database_time import DatabaseTime
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 
@@ -44,10 +46,13 @@ def poll_once(config: Config, clock: Clock, *, revision: str = "unknown", proces
 
     State is kept as the service keeps it, so that times and counters go on from one run to the next.
     """
-    clock = SteadyClock(clock)
+    is_shared = database_file(config.store.url) is None
+    time_of_database = DatabaseTime(clock) if is_shared else None
+    clock = SteadyClock(clock) if time_of_database is None else SteadyClock(time_of_database, strict=True)
     telemetry = Telemetry(version=__version__, revision=revision, process_metrics=process_metrics)
     publisher = Publisher(telemetry, clock, config.metrics)
-    with Store(config.store.url, publisher.publish, name=config.store.replica_name or "") as store:
+    name = config.store.replica_name or ""
+    with Store(config.store.url, publisher.publish, name=name, time=time_of_database) as store:
         accounts = Accounts(store, publisher, telemetry, clock)
         sweep = GateSweep(store, accounts, lambda: config, clock=clock, telemetry=telemetry, rest=0.0)
         intake = Intake(store, telemetry)

@@ -24,8 +24,9 @@ from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import LeaseLost, Store
+from patrolserver_exporter.store import LeaseLost, Store, database_time
 from patrolserver_exporter.store.database import database_file
+from patrolserver_exporter.store.database_time import DatabaseTime
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 from patrolserver_exporter.web import operator_token
@@ -115,7 +116,9 @@ class Service:
         on_started: Callable[[tuple[Address, ...]], None] = lambda _: None,
     ) -> None:
         self._options = options
-        clock = self._clock = SteadyClock(clock)
+        is_shared = database_file(loaded.config.store.url) is None
+        time = DatabaseTime(clock) if is_shared else None
+        clock = self._clock = SteadyClock(clock) if time is None else SteadyClock(time, strict=True)
         self._redactor = redactor
         self._on_started = on_started
         self._main, self._webhooks = _places(options)
@@ -124,11 +127,15 @@ class Service:
         self._telemetry = Telemetry(version=__version__, revision=revision, process_metrics=options.exporter_metrics)
         self._publisher = Publisher(self._telemetry, clock, loaded.config.metrics)
         self._store = Store(
-            loaded.config.store.url, self._publisher.publish, name=loaded.config.store.replica_name or ""
+            loaded.config.store.url,
+            self._publisher.publish,
+            name=loaded.config.store.replica_name or "",
+            time=time,
         )
         self._accounts = Accounts(self._store, self._publisher, self._telemetry, clock, redactor.known)
         self._dispatcher = Dispatcher(self._accounts.tick, lambda: self._telemetry.error("poller"))
-        self._intake = Intake(self._store, self._telemetry)
+        self._intake = Intake(self._store, self._telemetry, dated_by_database=is_shared)
+        self._database_time = database_time.read if is_shared else None
         self._webhook = WebhookApp(self._intake, self._telemetry, clock)
         self._operator_token = operator_token.new_token()
         redactor.register(self._operator_token.reveal())
@@ -224,6 +231,7 @@ class Service:
             accounts=self._accounts,
             tokens=self._tokens,
             clock=self._clock,
+            database_time=self._database_time,
             config=lambda: self._config.config,
             reload_failure=lambda: self._config.failure,
             troubles=self._tell_troubles,

@@ -20,7 +20,7 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.store.errors import ClaimLost
-from patrolserver_exporter.store.tables import accounts, inbox
+from patrolserver_exporter.store.tables import catch_ups, inbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,9 +160,7 @@ def doubts(connection: sa.Connection) -> Doubts:
     """
     states = (DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.RETRY, DeliveryState.BLOCKED)
     waiting = connection.execute(sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct())
-    flagged = connection.execute(
-        sa.select(accounts.c.name, accounts.c.catch_up_since).where(accounts.c.catch_up_since.is_not(None))
-    )
+    flagged = connection.execute(sa.select(catch_ups.c.account, catch_ups.c.since))
     # What a dead delivery was about, only a poll that started after its reception can tell.
     dead = connection.execute(
         sa.select(inbox.c.account, sa.func.max(inbox.c.received_at))

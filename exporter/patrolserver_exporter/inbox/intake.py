@@ -23,7 +23,9 @@ import sqlalchemy as sa
 from patrolserver_exporter.inbox.deliveries import WAITING, Acceptance, DeliveryState, NewDelivery
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.patrolserver.models import MAX_ID
-from patrolserver_exporter.store.tables import accounts, inbox, insert
+from patrolserver_exporter.store.database_time import now_in
+from patrolserver_exporter.store.history import request_catch_up
+from patrolserver_exporter.store.tables import inbox, insert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,10 +154,11 @@ STORE_TIMEOUT = 8.0
 class Intake:
     """Takes deliveries in, together with all that arrive meanwhile."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, limit: int = 0) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, limit: int = 0, *, dated_by_database: bool = False) -> None:
         self._store = store
         self._telemetry = telemetry
-        self._inbox = BoundedInbox(limit)
+        self._dated_by_database = dated_by_database
+        self.set_limit(limit)
         self._last_delivery_at: dict[str, float] = {}
 
     def last_delivery_at(self, account: str) -> float | None:
@@ -172,7 +175,7 @@ class Intake:
 
     def set_limit(self, limit: int) -> None:
         """Let so many deliveries wait at most."""
-        self._inbox = BoundedInbox(limit)
+        self._inbox = BoundedInbox(limit, dated_by_database=self._dated_by_database)
 
     async def take_in(self, delivery: NewDelivery) -> Acceptance:
         """Write a delivery; ends after the disk has it.
@@ -196,10 +199,12 @@ class BoundedInbox:
     """Writes deliveries, as long as fewer than ``limit`` wait.
 
     It remembers an upper bound of how many wait, so that not every delivery pays for counting them.
+    ``dated_by_database``: a delivery was received when the database's clock says so as it is written.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, dated_by_database: bool = False) -> None:
         self.limit = limit
+        self._dated_by_database = dated_by_database
         self._waiting_at_most = limit
 
     def accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
@@ -211,22 +216,27 @@ class BoundedInbox:
         known = _known(unit.connection, deliveries)
         if self._waiting_at_most + len(deliveries) > self.limit:
             self._waiting_at_most = count_waiting(unit.connection)
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         outcomes: list[Acceptance] = []
         for delivery in deliveries:
             key = (delivery.account, delivery.webhook_id, delivery.event_id)
             if known.get(key) == delivery.identifier:
                 outcomes.append(Acceptance.DUPLICATE)
             elif self._waiting_at_most >= self.limit:
-                request_catch_up(unit.connection, delivery.account, delivery.received_at)
+                dialect = unit.connection.dialect.name
+                at = now_in(dialect) if self._dated_by_database else delivery.received_at
+                request_catch_up(unit.connection, delivery.account, at)
                 outcomes.append(Acceptance.OVERFLOW)
             else:
                 known[key] = delivery.identifier
                 self._waiting_at_most += 1
-                rows.append(_new_row(delivery))
+                rows.append(_new_row(delivery, dated=not self._dated_by_database))
                 outcomes.append(Acceptance.ACCEPTED)
         if rows:
-            unit.connection.execute(_entry(unit.connection.dialect.name), rows)
+            # In one order everywhere, so that two that write at the same time cannot wait for each other.
+            rows.sort(key=lambda row: (row["account"], row["webhook_id"], row["event_id"]))
+            statement = _entry(unit.connection.dialect.name, dated_by_database=self._dated_by_database)
+            unit.connection.execute(statement, rows)
         return outcomes
 
 
@@ -250,8 +260,10 @@ _UNTRIED = {
 
 
 @functools.cache
-def _entry(dialect: str) -> sa.Insert:
+def _entry(dialect: str, *, dated_by_database: bool) -> sa.Insert:
     statement = insert(dialect, inbox)
+    if dated_by_database:
+        statement = statement.values(received_at=now_in(dialect), updated_at=now_in(dialect))
     # An event that was confirmed before takes effect as of then: sent again under another name, it opens nothing again.
     received_at = sa.case(
         (inbox.c.state == DeliveryState.APPLIED, inbox.c.received_at), else_=statement.excluded.received_at
@@ -263,16 +275,17 @@ def _entry(dialect: str) -> sa.Insert:
     )
 
 
-def _new_row(delivery: NewDelivery) -> dict[str, object]:
-    return {
+def _new_row(delivery: NewDelivery, *, dated: bool) -> dict[str, object]:
+    row: dict[str, object] = {
         "account": delivery.account,
         "webhook_id": delivery.webhook_id,
         "event_id": delivery.event_id,
         "identifier": delivery.identifier,
         "state": DeliveryState.RECEIVED.value,
-        "received_at": delivery.received_at,
-        "updated_at": delivery.received_at,
     }
+    if dated:
+        row |= {"received_at": delivery.received_at, "updated_at": delivery.received_at}
+    return row
 
 
 def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> dict[tuple[str, int, int], str]:
@@ -294,20 +307,3 @@ def newest_receptions(connection: sa.Connection) -> dict[str, float]:
 def count_waiting(connection: sa.Connection) -> int:
     """How many deliveries wait."""
     return connection.execute(sa.select(sa.func.count()).where(inbox.c.state.in_(WAITING))).scalar_one()
-
-
-def request_catch_up(connection: sa.Connection, account: str, at: float) -> None:
-    """Note durably that this account's servers must be polled at ``at`` or later.
-
-    A poll finds what a delivery would have told that did not fit into the inbox, or whose event nobody confirmed.
-    """
-    statement = insert(connection.dialect.name, accounts).values(name=account, catch_up_since=at)
-    newest = statement.excluded.catch_up_since
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"],
-            set_={
-                "catch_up_since": sa.case((accounts.c.catch_up_since > newest, accounts.c.catch_up_since), else_=newest)
-            },
-        )
-    )

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.store import files, history, sums, tables
+from patrolserver_exporter.store import database_time, files, history, sums, tables
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
 from patrolserver_exporter.store.lease import Lease
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from patrolserver_exporter.store.database_time import DatabaseTime
 
-HEAD = "0005"
+
+HEAD = "0006"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")
@@ -159,7 +160,15 @@ def _begin_reading_sqlite(connection: sa.Connection) -> None:
 
 
 def _begin_writing_postgresql(connection: sa.Connection) -> None:
-    _limit_waits(connection, _WRITER_WAITS)
+    connection.exec_driver_sql(_BEGIN_WRITING)
+
+
+_BEGIN_WRITING: Final = (
+    f"SELECT set_config('lock_timeout', '{_WRITER_WAITS}', true), "
+    f"set_config('idle_in_transaction_session_timeout', '{_WRITER_WAITS}', true), "
+    # What a sender is told is on disk has to be there, whatever the role does for speed.
+    "CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END"
+)
 
 
 def _begin_reading_postgresql(connection: sa.Connection) -> None:
@@ -246,7 +255,7 @@ def _take_over(engine: sa.Engine, lease: Lease) -> None:
         migrate(engine)
         with engine.begin() as connection:
             committed = lease.fence(connection)
-            if history.follow_cluster(connection, _cluster(connection), SystemClock().now()):
+            if history.follow_cluster(connection, _cluster(connection), database_time.read(connection)):
                 log.warning(
                     "The database is another one than before, or was failed over: all servers are polled, and are "
                     "unknown to the gate until then"
@@ -267,7 +276,7 @@ def _cluster(connection: sa.Connection) -> str:
 
 
 def _begin_again(connection: sa.Connection) -> None:
-    history.begin_again(connection, SystemClock().now())
+    history.begin_again(connection, database_time.read(connection))
 
 
 def _is_at(head: str, connection: sa.Connection) -> bool:
@@ -359,10 +368,11 @@ class Store:
     ``on_commit`` gets the effects of every committed group of units, in the order of the commits (see ``StoreThread``).
     ``turn_timeout`` is how many seconds a read waits until it may begin. ``max_log_bytes`` is what SQLite's log may
     grow to before it is emptied in a moment without reads. ``name`` tells people who holds the lease (see ``lease``).
+    ``time`` is kept as the database's clock shows it.
     Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # What tests shorten, beside what it is opened with.
         self,
         url: str,
         on_commit: Callable[[list[object]], None] = lambda _: None,
@@ -370,11 +380,12 @@ class Store:
         turn_timeout: float = TURN_TIMEOUT,
         max_log_bytes: int = _MAX_LOG_BYTES,
         name: str = "",
+        time: DatabaseTime | None = None,
     ) -> None:
         self._file = database_file(url)
         self._max_log_bytes = max_log_bytes
         self._guard = None if self._file is None else FileGuard(self._file)
-        self._lease = Lease(runs_out=self._file is None, name=name, on_setback=_begin_again)
+        self._lease = Lease(runs_out=self._file is None, name=name, on_setback=_begin_again, time=time)
         sound = alone = False
         with contextlib.ExitStack() as undo:
             if self._file is not None and self._guard is not None:
@@ -406,7 +417,13 @@ class Store:
             self._readers = self._open_readers(url, turn_timeout)
             undo.pop_all()
         self._thread = StoreThread(self._engine, on_commit, after_group=self._bound_log, fence=self._lease.fence)
+        self._intake_engine, self._intake = self._engine, self._thread
         if self._file is None:
+            self._intake_engine = create_engine(url)
+            # It needs no fence: a delivery that is on disk is worked by whoever has the lease.
+            self._intake = StoreThread(
+                self._intake_engine, self._thread.emit, name="store-intake", tries_again=True, level=logging.DEBUG
+            )
             self._lease.keep(self._lease_engine)
 
     def _open_readers(self, url: str, turn_timeout: float) -> Readers:
@@ -433,8 +450,8 @@ class Store:
 
     @property
     def last_progress(self) -> float:
-        """When the store's thread last finished something (monotonic seconds)."""
-        return self._thread.last_progress
+        """When the slowest of the store's threads last finished something (monotonic seconds)."""
+        return min(self._thread.last_progress, self._intake.last_progress)
 
     @property
     def last_success(self) -> float:
@@ -454,7 +471,7 @@ class Store:
         failing = self._lease.failing
         if self._thread.trouble is None and failing is not None:
             return StoreTrouble(failing[0], f"The lease on the database cannot be renewed: {failing[1]}")
-        return self._thread.trouble
+        return self._thread.trouble or self._intake.trouble
 
     def take_moved(self) -> bool:
         """Whether the state is not what our commits made of it, so that it has to be read again; said once."""
@@ -481,6 +498,8 @@ class Store:
     def prove(self) -> None:
         """Have the store show that it makes progress; while it cannot write, this finds out when it can again."""
         self._thread.prove()
+        if self._intake is not self._thread:
+            self._intake.prove()
 
     def emit(self, effects: Sequence[object]) -> None:
         """Give effects that need no commit to ``on_commit``, behind those of what was queued before."""
@@ -514,21 +533,26 @@ class Store:
         return self._thread.submit(work)
 
     async def run_together(self, item: Item, work: Callable[[Unit, list[Item]], list[T]]) -> T:
-        """Do ``work`` on this item and all others that wait for the same work; ends after the disk has it."""
+        """Do ``work`` on this item and all others that wait for the same work; ends after the disk has it.
+
+        On PostgreSQL beside all other units, on a connection of its own. There the work may be done a second time.
+        """
         # Where nobody knows whether the lease still holds, a sender need not wait for a database that is silent.
         self._lease.check()
-        result: T = await self._thread.submit_item(work, item)
+        result: T = await self._intake.submit_item(work, item)
         return result
 
     def close(self) -> None:
         """End the reads, finish what is queued, leave the file sealed, and give it free."""
         # Only the last connection of all takes the log away, and it has to be the one that may write.
         self._readers.close()
+        self._intake.close(self._patience())
         self._thread.close(self._patience())
         self._lease.close(self._lease_engine)
         if self._file is not None:
             self._empty_log()
         self._engine.dispose()
+        self._intake_engine.dispose()
         self._lease_engine.dispose()
         if self._guard is not None:
             self._guard.leave_sum()

@@ -12,7 +12,7 @@ from patrolserver_exporter.issues.model import Issue
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.issues.trust import Collapse
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
-from patrolserver_exporter.store.tables import accounts, issues, seal, servers, unseal, upsert
+from patrolserver_exporter.store.tables import accounts, catch_ups, issues, seal, servers, unseal, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -166,41 +166,67 @@ _ISSUES_OF = (
 )
 
 
-_ACCOUNT_FIELDS = AccountRecord.__struct_fields__
-_ACCOUNTS = sa.select(*(accounts.c[name] for name in _ACCOUNT_FIELDS))
-_FIND_ACCOUNT = _ACCOUNTS.where(accounts.c.name == sa.bindparam("account"))
+_ACCOUNT_ROWS = sa.select(accounts.c.name, accounts.c.up, accounts.c.last_success_at, accounts.c.state)
+_FIND_ACCOUNT = _ACCOUNT_ROWS.where(accounts.c.name == sa.bindparam("account"))
+_CATCH_UPS = sa.select(catch_ups.c.account, catch_ups.c.since)
+_FIND_CATCH_UP = _CATCH_UPS.where(catch_ups.c.account == sa.bindparam("account"))
 
 
 def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
-    """Every account that the store knows, by name."""
-    return {row[0]: _account_of(row) for row in connection.execute(_ACCOUNTS)}
+    """Every account that the store knows, by name; one whose list was never read may want a catch-up already."""
+    waiting = {row.account: row.since for row in connection.execute(_CATCH_UPS)}
+    found = {row.name: _account_of(row, waiting.get(row.name)) for row in connection.execute(_ACCOUNT_ROWS)}
+    return {name: AccountRecord(name=name, catch_up_since=since) for name, since in waiting.items()} | found
 
 
 def find_account(connection: sa.Connection, name: str) -> AccountRecord | None:
     """One account."""
     row = connection.execute(_FIND_ACCOUNT, {"account": name}).one_or_none()
-    return None if row is None else _account_of(row)
+    catch_up = connection.execute(_FIND_CATCH_UP, {"account": name}).one_or_none()
+    if row is not None:
+        return _account_of(row, None if catch_up is None else catch_up.since)
+    return None if catch_up is None else AccountRecord(name=name, catch_up_since=catch_up.since)
 
 
 def to_be_caught_up(connection: sa.Connection, now: float) -> list[str]:
     """Accounts that want a catch-up poll of their servers by now."""
-    return list(connection.execute(sa.select(accounts.c.name).where(accounts.c.catch_up_since <= now)).scalars())
+    return list(connection.execute(sa.select(catch_ups.c.account).where(catch_ups.c.since <= now)).scalars())
 
 
-def _account_of(values: Sequence[Any]) -> AccountRecord:
-    row = dict(zip(_ACCOUNT_FIELDS, values, strict=True))
-    document = row.pop("state")
-    return AccountRecord(**row, state=AccountState() if document is None else unseal(document, AccountState))
+def _account_of(row: sa.Row[*tuple[Any, ...]], catch_up_since: float | None) -> AccountRecord:
+    return AccountRecord(
+        name=row.name,
+        up=row.up,
+        last_success_at=row.last_success_at,
+        catch_up_since=catch_up_since,
+        state=AccountState() if row.state is None else unseal(row.state, AccountState),
+    )
 
 
 def save_account(connection: sa.Connection, record: AccountRecord) -> None:
-    """Write an account's row."""
-    upsert(connection, accounts, [{**msgspec.structs.asdict(record), "state": seal(record.state)}], "name")
+    """Write an account's row; its catch-up is left alone."""
+    row = {
+        "name": record.name,
+        "up": record.up,
+        "last_success_at": record.last_success_at,
+        "state": seal(record.state),
+    }
+    upsert(connection, accounts, [row], "name")
+
+
+def set_catch_up(connection: sa.Connection, account: str, since: float | None, *, instead_of: float | None) -> None:
+    """Move an account's catch-up or end it, if it still is the one that was read: nobody must lose a newer one."""
+    mine = catch_ups.c.account == account, catch_ups.c.since == instead_of
+    if since is None:
+        connection.execute(catch_ups.delete().where(*mine))
+    else:
+        connection.execute(catch_ups.update().where(*mine).values(since=since))
 
 
 def delete_account(connection: sa.Connection, name: str) -> None:
-    """Forget an account's own row."""
+    """Forget an account's own row, and that it wants a catch-up."""
     connection.execute(accounts.delete().where(accounts.c.name == name))
+    connection.execute(catch_ups.delete().where(catch_ups.c.account == name))
 
 
 def find_server(connection: sa.Connection, account: str, server_id: int) -> ServerRecord | None:

@@ -10,11 +10,12 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
-from patrolserver_exporter.store.tables import accounts, changes, feed, seal, tallies, unseal, upsert
+from patrolserver_exporter.store.tables import accounts, catch_ups, changes, feed, insert, seal, tallies, unseal, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_FEED_LOCK = int.from_bytes(b"feed", "big")
 HOUR = 3600.0
 FIX_DURATION_BOUNDS = tuple(h * HOUR for h in (1, 6, 24, 72, 168, 336, 720, 1440, 2160, 4320))
 """Upper bounds, in seconds, of the buckets of ``patrolserver_issue_fix_duration_seconds``: 1 h to 180 d."""
@@ -59,6 +60,9 @@ def record(connection: sa.Connection, server: str, happened: Sequence[Change]) -
     """Append changes to the feed and count them; returns the tallies that changed."""
     if not happened:
         return []
+    if connection.dialect.name == "postgresql":
+        # Until the commit: who reads the feed must not find an entry before one with a lower id is there.
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_FEED_LOCK})")
     connection.execute(
         changes.insert(),
         [
@@ -183,7 +187,19 @@ def begin_again(connection: sa.Connection, at: float) -> None:
     Deliveries that were acknowledged may be gone with them, and so may issues, as long as nothing was polled again.
     """
     connection.execute(feed.update().values(history=secrets.token_hex(4)))
-    connection.execute(accounts.update().values(catch_up_since=at))
+    for name in connection.execute(sa.select(accounts.c.name).order_by(accounts.c.name)).scalars().all():
+        request_catch_up(connection, name, at)
+
+
+def request_catch_up(connection: sa.Connection, account: str, at: float | sa.ColumnElement[float]) -> None:
+    """Note durably that this account's servers must be polled at ``at`` or later.
+
+    A poll finds what a delivery would have told that did not fit into the inbox, or whose event nobody confirmed.
+    """
+    statement = insert(connection.dialect.name, catch_ups).values(account=account, since=at)
+    newest = statement.excluded.since
+    later = sa.case((catch_ups.c.since > newest, catch_ups.c.since), else_=newest)
+    connection.execute(statement.on_conflict_do_update(index_elements=["account"], set_={"since": later}))
 
 
 def follow_cluster(connection: sa.Connection, cluster: str, at: float) -> bool:

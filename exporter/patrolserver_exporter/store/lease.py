@@ -27,11 +27,14 @@ import sqlalchemy as sa
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.store.database_time import NOW, boot_time, now_in
 from patrolserver_exporter.store.errors import LeaseLost, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.tables import insert, leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from patrolserver_exporter.store.database_time import DatabaseTime
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +50,6 @@ _GIVE_UP: Final = 3 * LEASE
 _JOIN: Final = 2.0
 STORE: Final = ""
 """The lease's name in the row: an account's, or none for all that belongs to no account. This one guards everything."""
-
-_NOW: Final = {
-    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
-    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
-}
-"""The database's clock, in seconds since the epoch. On SQLite it is this process'."""
 
 
 class Holder(NamedTuple):
@@ -79,20 +76,21 @@ class Holder(NamedTuple):
         return f"{named}process {self.pid} on host {self.host}, since {since}"
 
 
-def boot_time() -> float:
-    """Seconds since the machine started, those in which it was suspended included."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Lease:
     """This process' lease on a database. Build it, `acquire` it, and `keep` it.
 
     ``runs_out``: others may take it when it was not renewed for `LEASE` seconds. ``name`` is for people. ``on_setback``
-    is called in the first transaction after the database lost commits of ours.
+    is called in the first transaction after the database lost commits of ours. ``time`` hears of the database's clock
+    with each renewal.
     """
 
     def __init__(
-        self, *, runs_out: bool, name: str = "", on_setback: Callable[[sa.Connection], None] = lambda _: None
+        self,
+        *,
+        runs_out: bool,
+        name: str = "",
+        on_setback: Callable[[sa.Connection], None] = lambda _: None,
+        time: DatabaseTime | None = None,
     ) -> None:
         self.owner = secrets.token_hex(16)
         self._runs_out = runs_out
@@ -103,6 +101,7 @@ class Lease:
         self._renewed_at = float("-inf")
         """When the last renewal that succeeded began, in seconds of `boot_time`."""
         self._on_setback = on_setback
+        self._time = time
         self._moved = False
         self._lost: str | None = None
         self._failing: tuple[float, str] | None = None
@@ -163,6 +162,7 @@ class Lease:
             # Whoever holds the row is writing, or was stopped in the middle of it.
             with engine.begin() as connection:
                 return _read(connection)
+        self._heard(found.now, began)
         if not taken:
             return found
         self._epoch, self._version = found.epoch, found.version
@@ -208,10 +208,15 @@ class Lease:
         began = boot_time()
         with engine.begin() as connection:
             _limit_waits(connection, lock="1s")
-            mine = connection.execute(_statements(connection.dialect.name).renew, self._mine).rowcount
-            if not mine:
+            now = connection.execute(_statements(connection.dialect.name).renew, self._mine).scalar_one_or_none()
+            if now is None:
                 raise self._told_lost(_read(connection))
+            self._heard(now, began)
         self._renewed_at = max(self._renewed_at, began)
+
+    def _heard(self, now: float, asked_at: float) -> None:
+        if self._time is not None:
+            self._time.heard(now, asked_at=asked_at)
 
     def _cannot_renew(self, reason: str) -> None:
         since = time.monotonic() if self._failing is None else self._failing[0]
@@ -235,8 +240,12 @@ class Lease:
         began = boot_time()
         statement = _statements(connection.dialect.name).fence
         found = self._version
-        if not connection.execute(statement, {**self._mine, "version": found}).rowcount:
+        now = connection.execute(statement, {**self._mine, "version": found}).scalar_one_or_none()
+        if now is None:
             found = self._follow(connection)
+        else:
+            # Whatever this transaction finds came in before, so what it is dated by must not be earlier.
+            self._heard(now, began)
 
         def committed() -> None:
             self._moved = self._moved or found != self._version
@@ -250,9 +259,12 @@ class Lease:
         found = _read(connection)
         if (found.owner, found.epoch) != (self.owner, self._epoch):
             raise self._told_lost(found)
+        began = boot_time()
         statement = _statements(connection.dialect.name).fence
-        if not connection.execute(statement, {**self._mine, "version": found.version}).rowcount:
+        now = connection.execute(statement, {**self._mine, "version": found.version}).scalar_one_or_none()
+        if now is None:
             raise self._told_lost(_read(connection))
+        self._heard(now, began)
         if found.version < self._version:
             log.error(
                 "The database went back to an earlier state, as after a failover to a standby that lacked the last "
@@ -364,7 +376,7 @@ class _Statements(NamedTuple):
 
 @functools.cache
 def _statements(dialect: str) -> _Statements:
-    now = _NOW[dialect]
+    now = NOW[dialect]
     mine = "WHERE account = :account AND owner = :owner AND epoch = :epoch"
     renewed = f"until = {now} + {LEASE}"
     return _Statements(
@@ -374,14 +386,16 @@ def _statements(dialect: str) -> _Statements:
             # Farther ahead than a renewal reaches: the database's clock was set back since.
             f"OR :by_force OR until <= {now} OR until > {now} + {2 * LEASE})"
         ),
-        renew=sa.text(f"UPDATE leases SET {renewed} {mine}"),  # noqa: S608
-        fence=sa.text(f"UPDATE leases SET version = version + 1, {renewed} {mine} AND version = :version"),  # noqa: S608
+        renew=sa.text(f"UPDATE leases SET {renewed} {mine} RETURNING {now}"),  # noqa: S608
+        fence=sa.text(
+            f"UPDATE leases SET version = version + 1, {renewed} {mine} AND version = :version RETURNING {now}"  # noqa: S608
+        ),
         give_back=sa.text(f"UPDATE leases SET owner = NULL, until = NULL {mine}"),  # noqa: S608
     )
 
 
 def _read(connection: sa.Connection) -> Holder:
-    now: sa.ColumnElement[float] = sa.literal_column(_NOW[connection.dialect.name])
+    now = now_in(connection.dialect.name)
     row = connection.execute(sa.select(*leases.c, now.label("now")).where(leases.c.account == STORE)).one()
     return Holder(
         owner=row.owner,

@@ -36,9 +36,16 @@ accounts = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("up", sa.Boolean),
     sa.Column("last_success_at", sa.Double),
-    sa.Column("catch_up_since", sa.Double),
     sa.Column("state", sa.LargeBinary),
 )
+
+catch_ups = sa.Table(
+    "catch_ups",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("since", sa.Double, nullable=False),
+)
+"""Accounts whose servers have to be polled at that time or later. Whoever takes deliveries in writes it."""
 
 servers = sa.Table(
     "servers",

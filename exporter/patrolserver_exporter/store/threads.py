@@ -46,6 +46,8 @@ _STEADY: Final = 3.0
 """Seconds without a failure after which a write that succeeds shows that the store can write."""
 _SLOW: Final = 10.0
 """Seconds after which a group that is still under way is a trouble: the disk or the database is silent."""
+_AGAIN_FOR: Final = 4.0
+"""Seconds in which batches that failed are done once more; whoever sends deliveries waits for twice as long."""
 _CANNOT_COMMIT: Final = (
     "The store cannot commit: deliveries get a 503 and old data stays; make room on its disk, or bring the database "
     "back, and it goes on by itself"
@@ -115,11 +117,16 @@ class _Item:
 class _Batch:
     """The items of one group that share their work: done by one statement, told with one wake-up of the loop."""
 
-    __slots__ = ("items", "work")
+    __slots__ = ("_of_all", "items", "work")
 
     def __init__(self, work: BatchWork, items: list[_Item]) -> None:
         self.items = items
         self.work = lambda unit: work(unit, [item.item for item in items])
+        self._of_all = work
+
+    def one_by_one(self) -> list[_Batch]:
+        """A batch for each item."""
+        return [_Batch(self._of_all, [item]) for item in self.items]
 
     def finish(self, results: Sequence[Any] | None, error: BaseException | None) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(list)
@@ -152,7 +159,8 @@ class StoreThread:
     ``on_commit`` is called on this thread with the effects of a committed group, before a caller that waits for one
     of its units goes on; so with the answer its effect is seen everywhere. ``after_group`` is called on it whenever
     nothing is under way. ``fence`` begins each transaction that may write: it raises `LeaseLost` if we may not, and
-    returns what is to be called after the commit.
+    returns what is to be called after the commit. ``tries_again``: batches of a group that failed, by a deadlock or a
+    connection that was cut, are done once more, item by item; who waits for them must not mind doing them twice.
     """
 
     def __init__(  # noqa: PLR0913  # What tests shorten, beside what it works with.
@@ -165,8 +173,12 @@ class StoreThread:
         slow: float = _SLOW,
         after_group: Callable[[], None] = lambda: None,
         fence: Callable[[sa.Connection], Callable[[], None]] = _unfenced,
+        name: str = "store",
+        tries_again: bool = False,
+        level: int = logging.ERROR,
     ) -> None:
         self._engine = engine
+        self._tries_again = tries_again
         self._fence = fence
         self._calm = calm
         self._steady = steady
@@ -176,7 +188,7 @@ class StoreThread:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._queue_lock = threading.Lock()
         """Nothing may be queued behind the stop: it would never be answered."""
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._stopping = threading.Event()
         self.last_progress = time.monotonic()
         """When the thread last finished a group (monotonic seconds); the watchdog looks at it."""
@@ -186,7 +198,7 @@ class StoreThread:
         """When a group last could not be committed (monotonic seconds), and why."""
         self._reason: str | None = None
         """Why nothing can be committed; ``None`` while it can."""
-        self._trouble = LastingTrouble(log, SystemClock(), logging.ERROR)
+        self._trouble = LastingTrouble(log, SystemClock(), level)
         self._failing_since: float | None = None
         """Since when nothing could be written; monotonic seconds. ``None`` while the store can write."""
         self._busy_since: float | None = None
@@ -256,7 +268,7 @@ class StoreThread:
             tasks, told, stop = self._next_group()
             self._busy_since = time.monotonic()
             if tasks:
-                self._commit(tasks)
+                self._commit(tasks, tries_again=self._tries_again)
                 self._after_group()
             if told:
                 self._publish(told)
@@ -287,9 +299,11 @@ class StoreThread:
         tasks += [_Batch(work, batch) for work, batch in items.items()]
         return tasks, told, entry is _STOP
 
-    def _commit(self, tasks: list[_Task | _Batch]) -> None:
+    def _commit(self, tasks: list[_Task | _Batch], *, tries_again: bool = False) -> bool:
+        """Do them in one transaction, or once more one by one; whether the store is fine."""
         finished: list[tuple[_Task | _Batch, Any, BaseException | None]]
         effects: list[object] = []
+        failure: StoreUnavailable | None = None
         try:
             with self._engine.begin() as connection:
                 # Before the first savepoint: in one, the fence would vanish when its unit is rolled back. A proof that
@@ -308,6 +322,8 @@ class StoreThread:
             finished = [(task, None, lost) for task in tasks]
             effects = []
         except (sa.exc.SQLAlchemyError, OSError) as error:
+            if tries_again:
+                return self._commit_one_by_one(tasks)
             failure = self._failed(error, len(tasks))
             finished = [(task, None, failure) for task in tasks]
             effects = []
@@ -316,6 +332,20 @@ class StoreThread:
             self._wrote()
         for task, result, problem in finished:
             task.finish(result, problem)
+        return failure is None
+
+    def _commit_one_by_one(self, tasks: list[_Task | _Batch]) -> bool:
+        """Whether all could be done. Where one cannot, the others are not tried any more: the database is away."""
+        end = time.monotonic() + _AGAIN_FOR
+        left: list[_Task | _Batch] = []
+        for task in tasks:
+            left += task.one_by_one() if isinstance(task, _Batch) else [task]
+        while left and time.monotonic() < end:
+            if not self._commit([left.pop(0)]):
+                break
+        for task in left:
+            task.finish(None, StoreUnavailable("The store cannot write now."))
+        return not left
 
     def _failed(self, error: Exception, units: int) -> StoreUnavailable:
         """Remember the failure, and say it now and then: it may last for hours, and the log may be on the full disk."""

@@ -422,5 +422,5 @@ def finish_catch_up(unit: Unit, account: str) -> bool:
             waits_since = max(server.state.event_received_at or 0.0, since)
             doubtful.append(replace(server, state=replace(server.state, event_received_at=waits_since)))
     fleet.save_servers(unit.connection, doubtful)
-    save_account(unit, replace(record, catch_up_since=None))
+    fleet.set_catch_up(unit.connection, account, None, instead_of=since)
     return True

@@ -105,8 +105,9 @@ def _forget_future_of_account(unit: Unit, account: str, now: float, settle: floa
     if record is None or ((record.last_success_at or 0.0) <= now and (record.catch_up_since or 0.0) <= now + settle):
         return
     since = record.catch_up_since
-    since = None if since is None else min(since, now + settle)
-    save_account(unit, replace(record, last_success_at=_past(record.last_success_at, now), catch_up_since=since))
+    if since is not None and since > now + settle:
+        fleet.set_catch_up(unit.connection, account, now + settle, instead_of=since)
+    save_account(unit, replace(record, last_success_at=_past(record.last_success_at, now)))
 
 
 def _past(at: float | None, now: float) -> float | None:

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
-from patrolserver_exporter.inbox.intake import request_catch_up
 from patrolserver_exporter.inbox.retry import NextStep
 from patrolserver_exporter.issues import merge, trust, waive
 from patrolserver_exporter.issues.summary import summarise
@@ -505,7 +504,7 @@ def conclude(  # noqa: PLR0913  # What a fetch brings, by keyword.
 
 def _catch_up(unit: Unit, delivery: Delivery, now: float, settle: float) -> None:
     # The clock may have been set back while the event was fetched, and nothing was received in the future.
-    request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + settle)
+    history.request_catch_up(unit.connection, delivery.account, min(delivery.received_at, now) + settle)
 
 
 def needs_server(identifier: str) -> bool:

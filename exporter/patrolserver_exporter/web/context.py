@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    import sqlalchemy as sa
+
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.logs import Redactor
@@ -46,6 +48,8 @@ class WebContext:
     accounts: Accounts
     tokens: BearerTokens
     clock: Clock
+    database_time: Callable[[sa.Connection], float] | None = None
+    """What the database's clock says; ``None`` where that is this process' own."""
     config: Callable[[], Config]
     """The configuration in force."""
     reload_failure: Callable[[], str | None] = lambda: None
@@ -68,3 +72,7 @@ class WebContext:
     telemetry_path: str = "/metrics"
     webhook_here: bool = True
     """Webhooks come in on the main listener; otherwise on one of their own, whose address nobody here knows."""
+
+    def time_in(self, connection: sa.Connection) -> float:
+        """The time at which something is read, in seconds since the epoch, by the clock that dated what is read."""
+        return self.clock.now() if self.database_time is None else self.database_time(connection)

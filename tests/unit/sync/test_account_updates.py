@@ -9,11 +9,11 @@ from tests.unit.sync.accounts import SETTLE, rules
 from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.config.schema import Issues, ServerFilter
-from patrolserver_exporter.inbox.intake import request_catch_up
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.live.effects import AccountShown, ServerGone, ServerShown
 from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import Store, fleet
+from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.sync import account_updates
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from tests.unit.sync.driving import Driver
 from patrolserver_exporter.clock import SteadyClock
 from patrolserver_exporter.config.schema import Issues, Metrics
 from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
-from patrolserver_exporter.inbox.intake import BoundedInbox, request_catch_up
+from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store import Store, StoreUnavailable
+from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.store.tables import inbox
 from patrolserver_exporter.sync import account_updates, restore
 from patrolserver_exporter.sync.account import RunningAccount

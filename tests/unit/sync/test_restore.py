@@ -8,10 +8,10 @@ from tests.unit.sync.accounts import SETTLE, configured, rules
 from tests.unit.sync.driving import FINISHED, Driver
 
 from patrolserver_exporter.config.schema import Issues, Metrics, ServerFilter
-from patrolserver_exporter.inbox.intake import request_catch_up
 from patrolserver_exporter.issues.summary import cut_label
 from patrolserver_exporter.live.effects import FleetRestored, ServerGone, ServerShown
 from patrolserver_exporter.store import Store, fleet
+from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.sync import restore
 from patrolserver_exporter.sync.clock_steps import follow_clock
 

@@ -162,7 +162,7 @@ async def _judged(api: Api, asked: GateRequest, config: Config) -> bytes:
         # One server after the other, so that never the whole fleet is in memory.
         news = deliveries.doubts(connection)
         evidence = gather_each(connection, asked.selectors, asked.account, watched, news.concern)
-        return answer(evidence, asked, config.issues, api.now())
+        return answer(evidence, asked, config.issues, api.context.time_in(connection))
 
     return await api.read(work)
 
