@@ -27,6 +27,7 @@ _WHAT: Final = {
     "gate": "asks whether servers may be deployed to",
     "inbox": "lists, shows, replays or drops webhook deliveries",
     "doctor": "says what is wrong with an exporter, and what to do",
+    "store": "copies a state from one store to another",
 }
 _SHELLS: Final = {"bash": PROGRAM, "zsh": f"_{PROGRAM}"}
 

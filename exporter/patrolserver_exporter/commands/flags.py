@@ -23,6 +23,7 @@ COMMANDS = {
     "gate": "ask the running exporter whether servers may be deployed to",
     "inbox": "list, show, replay or drop webhook deliveries of the running exporter",
     "doctor": "look at everything that the exporter needs, and say what is wrong",
+    "store": "copy a state from one store to another, as from SQLite to PostgreSQL",
 }
 """Each is a module of this package; the one without a name is ``serve``."""
 LEVELS = ("debug", "info", "warn", "error")

@@ -1,5 +1,6 @@
 """The state of the service: one schema for SQLite and PostgreSQL, one thread that writes, readers beside it."""
 
+from patrolserver_exporter.store.copying import copy_store
 from patrolserver_exporter.store.database import Store, rebuild
 from patrolserver_exporter.store.errors import (
     ClaimLost,
@@ -23,6 +24,7 @@ __all__ = [
     "StoreLocked",
     "StoreUnavailable",
     "Unit",
+    "copy_store",
     "rebuild",
     "still_away",
     "why_unusable",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from patrolserver_exporter.store import database_time, files, history, sums, tables
+from patrolserver_exporter.store import copying, database_time, files, history, sums, tables
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
 from patrolserver_exporter.store.lease import Lease
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.database_time import DatabaseTime
 
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")
@@ -368,7 +368,7 @@ class Store:
     ``on_commit`` gets the effects of every committed group of units, in the order of the commits (see ``StoreThread``).
     ``turn_timeout`` is how many seconds a read waits until it may begin. ``max_log_bytes`` is what SQLite's log may
     grow to before it is emptied in a moment without reads. ``name`` tells people who holds the lease (see ``lease``).
-    ``time`` is kept as the database's clock shows it.
+    ``time`` is kept as the database's clock shows it. ``even_moved``: open it even if its state goes on elsewhere.
     Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
     """
 
@@ -381,7 +381,10 @@ class Store:
         max_log_bytes: int = _MAX_LOG_BYTES,
         name: str = "",
         time: DatabaseTime | None = None,
+        even_moved: bool = False,
     ) -> None:
+        self.shown = redacted(url)
+        """Its URL, as people may see it."""
         self._file = database_file(url)
         self._max_log_bytes = max_log_bytes
         self._guard = None if self._file is None else FileGuard(self._file)
@@ -414,6 +417,9 @@ class Store:
                 undo.callback(self._lease_engine.dispose)
                 _take_over(self._lease_engine, self._lease)
             undo.callback(self._lease.give_back, self._lease_engine)
+            if not even_moved:
+                with self._lease_engine.begin() as connection:
+                    copying.refuse_moved(connection, self.shown)
             self._readers = self._open_readers(url, turn_timeout)
             undo.pop_all()
         self._thread = StoreThread(self._engine, on_commit, after_group=self._bound_log, fence=self._lease.fence)

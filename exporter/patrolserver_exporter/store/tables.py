@@ -160,6 +160,7 @@ feed = sa.Table(
     sa.Column("history", sa.Text, nullable=False),
     sa.Column("purged_to", sa.BigInteger, nullable=False),
     sa.Column("cluster", sa.Text),
+    sa.Column("moved_to", sa.Text),
 )
 """Where the change feed stands: one row."""
 
