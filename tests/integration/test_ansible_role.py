@@ -214,7 +214,7 @@ def put_package(debian: Debian, version: str) -> Path:
 
 
 def test_only_an_installed_package_is_updated(debian: Debian, ansible: Ansible) -> None:
-    """To what its repositories have; one that is there and not installed is refused, and stays away."""
+    """To what its repositories have, and not in check mode; one that is not installed is refused, and stays away."""
     source = debian.root / "etc/apt/sources.list.d/of-the-tests.list"
     source.write_text("deb [trusted=yes] file:/srv/packages ./\n")
     put_package(debian, "1.0")
@@ -228,18 +228,23 @@ def test_only_an_installed_package_is_updated(debian: Debian, ansible: Ansible) 
     }
     issue |= {"kind": "exploitable", "location": "/", "exploits": []}
 
-    def remedy() -> Run:
-        return ansible.playbook("patrolserver.monitoring.remediate", f"--inventory={inventory}", remediate_issue=issue)
+    def remedy(*flags: str) -> Run:
+        playbook = "patrolserver.monitoring.remediate"
+        return ansible.playbook(playbook, f"--inventory={inventory}", *flags, remediate_issue=issue)
 
     def version() -> str:
         return debian.run("dpkg-query", "--show", "--showformat=${Version}", PACKAGE)
 
-    refused = remedy()
-    assert (refused.ok, f"No package {PACKAGE} is installed" in refused.output) == (False, True), refused.output
+    for flags in (["--check"], []):
+        refused = remedy(*flags)
+        assert (refused.ok, f"No package {PACKAGE} is installed" in refused.output) == (False, True), refused.output
     assert "no packages found" in version()
     debian.run("dpkg", "--install", f"/srv/packages/{PACKAGE}_1.0.deb")
     assert version() == "1.0"
     put_package(debian, "1.1")
+    checked = remedy("--check")
+    assert (checked.ok, version()) == (True, "1.0"), checked.output
+    assert "check mode changes nothing" in checked.output
     remedied = remedy()
     assert (remedied.ok, version()) == (True, "1.1"), remedied.output
     assert "updated from 1.0 to 1.1" in remedied.output

@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -522,3 +525,17 @@ def test_a_certificate_that_is_none_ends_the_rulebook_at_its_start():
         source.checked({"ca_file": __file__, "exporter_url": "https://exporter.example.org"})
     with pytest.raises(ValueError, match="ca_file, client_cert and client_key have to be files in PEM"):
         source.session_of(source.checked({"client_cert": __file__, "client_key": __file__}))
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_the_source_is_loaded_by_its_path_alone(tmp_path, package):
+    """As ansible-rulebook does: without Ansible, and where another package is called ansible_collections."""
+    if package:
+        (tmp_path / "ansible_collections").mkdir()
+        (tmp_path / "ansible_collections" / "__init__.py").touch()
+    code = "import runpy, sys; sys.modules['ansible'] = None; print(callable(runpy.run_path(sys.argv[1])['main']))"
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(PATH)], env=environ, cwd=str(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr

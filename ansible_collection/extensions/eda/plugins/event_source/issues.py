@@ -20,8 +20,15 @@ from typing import Any
 import aiohttp
 import yaml
 
-# ansible-rulebook loads this file by its path and knows no collections; what is shared with modules stands beside it.
-sys.path.append(str(Path(__file__).absolute().parents[7]))
+# ansible-rulebook loads this file by its path and knows no collections; what is shared with modules stands beside it. Where the
+# package "ansible" is installed, ansible_collections is a package of its own, which has to be told where this collection is.
+COLLECTIONS = Path(__file__).absolute().parents[6]
+sys.path.append(str(COLLECTIONS.parent))
+
+import ansible_collections  # noqa: E402
+
+if str(COLLECTIONS) not in ansible_collections.__path__:
+    ansible_collections.__path__.append(str(COLLECTIONS))
 
 from ansible_collections.patrolserver.monitoring.plugins.doc_fragments import exporter, transport  # noqa: E402
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import EXPORTER_VARIABLES  # noqa: E402
