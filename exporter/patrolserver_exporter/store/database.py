@@ -16,7 +16,15 @@ from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreU
 from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
 from patrolserver_exporter.store.lease import Lease
 from patrolserver_exporter.store.tables import check
-from patrolserver_exporter.store.threads import READERS, TURN_TIMEOUT, Readers, StoreThread, StoreTrouble, Unit
+from patrolserver_exporter.store.threads import (
+    OF_THE_INTAKE,
+    READERS,
+    TURN_TIMEOUT,
+    Readers,
+    StoreThread,
+    StoreTrouble,
+    Unit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -428,7 +436,7 @@ class Store:
             self._intake_engine = create_engine(url)
             # It needs no fence: a delivery that is on disk is worked by whoever has the lease.
             self._intake = StoreThread(
-                self._intake_engine, self._thread.emit, name="store-intake", tries_again=True, level=logging.DEBUG
+                self._intake_engine, self._thread.emit, name="store-intake", tries_again=True, said=OF_THE_INTAKE
             )
             self._lease.keep(self._lease_engine)
 

@@ -48,9 +48,23 @@ _SLOW: Final = 10.0
 """Seconds after which a group that is still under way is a trouble: the disk or the database is silent."""
 _AGAIN_FOR: Final = 4.0
 """Seconds in which batches that failed are done once more; whoever sends deliveries waits for twice as long."""
-_CANNOT_COMMIT: Final = (
+
+
+class Said(NamedTuple):
+    """What the log says of a thread's trouble."""
+
+    begins: str
+    ends: str
+
+
+_OF_THE_STORE: Final = Said(
     "The store cannot commit: deliveries get a 503 and old data stays; make room on its disk, or bring the database "
-    "back, and it goes on by itself"
+    "back, and it goes on by itself",
+    "The store commits again",
+)
+OF_THE_INTAKE: Final = Said(
+    "Deliveries cannot be written to the database and get a 503; once they can, it goes on by itself",
+    "Deliveries are written again",
 )
 _STOP: Final = object()
 
@@ -175,9 +189,10 @@ class StoreThread:
         fence: Callable[[sa.Connection], Callable[[], None]] = _unfenced,
         name: str = "store",
         tries_again: bool = False,
-        level: int = logging.ERROR,
+        said: Said = _OF_THE_STORE,
     ) -> None:
         self._engine = engine
+        self._said = said
         self._tries_again = tries_again
         self._fence = fence
         self._calm = calm
@@ -198,7 +213,7 @@ class StoreThread:
         """When a group last could not be committed (monotonic seconds), and why."""
         self._reason: str | None = None
         """Why nothing can be committed; ``None`` while it can."""
-        self._trouble = LastingTrouble(log, SystemClock(), level)
+        self._trouble = LastingTrouble(log, SystemClock(), logging.ERROR)
         self._failing_since: float | None = None
         """Since when nothing could be written; monotonic seconds. ``None`` while the store can write."""
         self._busy_since: float | None = None
@@ -353,7 +368,7 @@ class StoreThread:
         if reason != self._reason:
             self._trouble.forget()
         self._reason = reason
-        self._trouble.lasts(_CANNOT_COMMIT, err=reason, units=units)
+        self._trouble.lasts(self._said.begins, err=reason, units=units)
         failure = StoreUnavailable(f"The store cannot write: {reason}")
         now = time.monotonic()
         self.last_failure = (now, str(failure))
@@ -370,7 +385,7 @@ class StoreThread:
             self._failing_since = None if calm_for >= self._steady else now
         if calm_for >= self._calm:
             self._reason = None
-            self._trouble.is_over("The store commits again")
+            self._trouble.is_over(self._said.ends)
 
     def _attempt(
         self, connection: sa.Connection, task: _Task | _Batch, effects: list[object], *, alone: bool

@@ -15,7 +15,7 @@ from tests.harness.waiting import eventually
 from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.live.effects import InboxMoved
-from patrolserver_exporter.store import Store, StoreError, fleet, history
+from patrolserver_exporter.store import Store, StoreError, StoreUnavailable, fleet, history
 from patrolserver_exporter.store import database as engine
 from patrolserver_exporter.store.tables import inbox
 from patrolserver_exporter.store.threads import StoreThread
@@ -127,6 +127,20 @@ def test_a_connection_that_is_cut_costs_no_delivery(store: Store, url: str) -> N
             )
             assert asyncio.run(store.run_together(delivery(event_id), door.accept)) is Acceptance.ACCEPTED
     eventually(lambda: received(store).keys() == {1, 2, 3, 4, 5}, what="all of them")
+
+
+def test_that_deliveries_alone_cannot_be_written_is_said(
+    store: Store, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sends one hears it, the log says so, and the rest of the store goes on."""
+    with session(url) as other:
+        other.execute("LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            asyncio.run(store.run_together(delivery(1), Door().accept))
+        store.run(lambda unit: history.request_catch_up(unit.connection, "main", 1000.0))
+    assert "Deliveries cannot be written to the database" in caplog.text
+    assert "The store cannot commit" not in caplog.text
+    assert store.trouble is not None
 
 
 def test_opposite_orders_do_not_wait_for_each_other(store: Store, url: str) -> None:
