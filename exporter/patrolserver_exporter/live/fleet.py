@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from array import array
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, get_args
@@ -94,6 +95,9 @@ class FleetExposition:
     def replace_all(self, summaries: Iterable[ServerSummary]) -> None:
         """Show exactly these servers. A scrape sees all of it or nothing."""
         with self._lock:
+            if not self._blocks:
+                self._load(iter(summaries))
+                return
             gone = {account: set(slots) for account, slots in self._slots.items()}
             for summary in summaries:
                 gone.get(summary.account, set()).discard(summary.server_id)
@@ -101,6 +105,31 @@ class FleetExposition:
             for account, server_ids in gone.items():
                 for server_id in server_ids:
                     self._remove(account, server_id)
+
+    def _load(self, summaries: Iterator[ServerSummary]) -> None:
+        """Show these servers where none is shown: a block at a time."""
+        again = []
+        while some := list(itertools.islice(summaries, BLOCK_ROWS)):
+            rows = []
+            block = Block(len(self._families))
+            self._blocks.append(block)
+            for summary in some:
+                slots = self._slots.setdefault(summary.account, {})
+                if summary.server_id in slots:
+                    again.append(summary)
+                    continue
+                for cap in self._caps:
+                    cap.grow()
+                slots[summary.server_id] = self._used
+                rows.append(self._lines(self._used, summary))
+                self._used += 1
+            if rows:
+                block.load(rows)
+            if again:
+                # Its block is not full: the others go the usual way.
+                break
+        for summary in (*again, *summaries):
+            self._update(summary)
 
     def update(self, summary: ServerSummary) -> None:
         """Show one server as it is now; a new one comes to the others."""
@@ -159,11 +188,13 @@ class FleetExposition:
         slot = slots.get(summary.server_id)
         if slot is None:
             slot = slots[summary.server_id] = self._take_slot()
+        self._count(self._blocks[slot // BLOCK_ROWS].put(slot % BLOCK_ROWS, self._lines(slot, summary)))
+
+    def _lines(self, slot: int, summary: ServerSummary) -> list[bytes]:
         self._accounts.count(summary)
         for cap in self._caps:
             summary = cap.apply(slot, summary)
-        lines = render(self._families, summary, self._labels_of(summary))
-        self._count(self._blocks[slot // BLOCK_ROWS].put(slot % BLOCK_ROWS, lines))
+        return render(self._families, summary, self._labels_of(summary))
 
     def _remove(self, account: str, server_id: int) -> None:
         slots = self._slots.get(account, {})

@@ -45,3 +45,17 @@ def test_block_counts_the_families_that_changed() -> None:
     assert inflate(block.piece(2)) == b"d\n"
     assert block.clear(0) == 2
     assert [block.piece(family).length for family in range(3)] == [0, 0, 0]
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=ROWS), st.data())
+def test_a_column_that_was_loaded_is_one_that_was_filled(lines: list[bytes], data: st.DataObject) -> None:
+    """Its rows can be changed and found like those that came one by one."""
+    column = Column()
+    column.load(lines)
+    assert inflate(column.piece()) == b"".join(lines)
+    row = data.draw(st.integers(0, len(lines) - 1))
+    assert not column.put(row, lines[row])
+    assert column.lines(row) == lines[row]
+    assert column.put(row, b"other" + lines[row])
+    column.grow()
+    assert inflate(column.piece()) == b"".join([*lines[:row], b"other", *lines[row:]])

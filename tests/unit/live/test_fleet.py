@@ -123,6 +123,16 @@ def test_many_blocks() -> None:
     assert len(exposition.pieces(TEXT)) == pieces
 
 
+def test_a_server_that_is_restored_twice_is_there_once() -> None:
+    """The last one counts, and those behind it are complete."""
+    exposition = fleet()
+    servers = [fleets.server(server_id) for server_id in range(BLOCK_ROWS + 10)]
+    twice = fleets.server(3, issues=2)
+    exposition.replace_all([*servers[:5], twice, *servers[5:]])
+    servers[3] = twice
+    assert lines(exposition) == expected(servers)
+
+
 def test_only_changed_families_are_made_anew() -> None:
     """A poll without news costs one family of one block; all other bytes are those of the scrape before."""
     exposition = fleet()
