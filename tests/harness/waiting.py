@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], *, within: float = 20.0, what: str = "the condition") -> T:
+def eventually(probe: Callable[[], T], *, within: float = 20.0, every: float = 0.02, what: str = "the condition") -> T:
     """Call ``probe`` until it returns something true, and return that; an assertion fails after ``within`` seconds.
 
     A probe that raises ``OSError`` or ``AssertionError`` is called again: a server may still be starting.
@@ -27,4 +27,4 @@ def eventually(probe: Callable[[], T], *, within: float = 20.0, what: str = "the
             last = error
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not come about within {within:g} s; last seen: {last!r}")
-        time.sleep(0.02)
+        time.sleep(every)
