@@ -196,15 +196,12 @@ def serve(
 ) -> int:
     """Run the service to its end; returns the exit code."""
 
-    def started(addresses: tuple[Address, ...]) -> None:
-        # What is there now stays. To look through it again and again would stop everything for a tenth of a second.
-        gc.freeze()
-        on_started(addresses)
-
     def run() -> int:
         sys.setswitchinterval(SWITCH_INTERVAL)
+        # The code stays. To look through it again and again would stop all threads, each time for a tenth of a second.
+        gc.freeze()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(options, loaded, redactor, started))
+            runner.run(_run(options, loaded, redactor, on_started))
         return OK
 
     return _exit_code(run, loaded, rebuild_state=rebuild_state)
