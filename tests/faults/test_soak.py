@@ -141,7 +141,8 @@ def test_nothing_grows_over_a_day(tmp_path: Path, simulator: Simulator, request:
         # Rows of applied deliveries and of the change feed are kept for days, as they should be.
         rows = day.done["deliveries"] * (1 - WARM_UP)
         measured(request.node, sent=day.done["deliveries"], load=f"{load}, {polls:.0f} calls", bound=f"{warm} → {end}")
-        assert end.rss - warm.rss < (6 if FULL else 12) * MIB
+        # SQLite's caches hold what is added, those of readers, too, until they are full.
+        assert end.rss - warm.rss < (6 if FULL else 12) * MIB + 2 * (end.store - warm.store)
         assert end.threads <= warm.threads + 2
         assert end.descriptors <= warm.descriptors + 8
         assert end.store - warm.store < 2 * MIB + 2048 * rows

@@ -290,10 +290,11 @@ TABLE = (
         "tests/faults/test_watchdog.py::test_a_store_that_hangs_starves_the_watchdog",
     ),
     TakenOut(
+        # No code alone keeps memory flat: something is put in that leaks.
         "soak",
-        "sync/account.py",
-        "        self.client.close()\n",
-        "        pass\n",
+        "web/webhook.py",
+        "        self._note(delivery, acceptance)\n",
+        '        self._note(delivery, acceptance)\n        self.__dict__.setdefault("kept", []).append(b"x" * 9**6)\n',
         "tests/faults/test_soak.py",
     ),
 )
