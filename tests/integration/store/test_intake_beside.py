@@ -96,6 +96,7 @@ def test_a_unit_that_takes_long_holds_no_delivery_up(store: Store, effects: list
     eventually(lambda: InboxMoved() in effects, what="the effect")
 
 
+@pytest.mark.alone
 def test_a_batch_that_waited_for_a_lock_in_vain_is_tried_once_more(store: Store, url: str) -> None:
     """Each delivery by itself: the one that is free at once, the other as soon as its row is."""
     door = Door()
