@@ -38,7 +38,6 @@ def exporter_alerts(settings: Settings) -> tuple[Record | Alert, ...]:
         *_down(settings),
         *_api(settings),
         *_stale(settings),
-        *_stale_servers(settings),
         *_deliveries(settings),
         *_inbox(settings),
         *_process(settings),
@@ -223,7 +222,8 @@ def _stale(settings: Settings) -> tuple[Record | Alert, ...]:
     )
 
 
-def _stale_servers(settings: Settings) -> tuple[Record | Alert, ...]:
+def stale_servers(settings: Settings) -> tuple[Record | Alert, ...]:
+    """Servers that are not polled, though their account's list is read."""
     limits = settings.thresholds
     reachable = f"max by ({ACCOUNT}) (last_over_time(patrolserver_up[{limits.gap}])) == 0"
     polled = f"last_over_time(patrolserver_server_last_poll_timestamp_seconds[{limits.gap}])"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grafana.alerting import recorded
-from grafana.alerting.exporter_alerts import exporter_alerts
-from grafana.alerting.fleet_alerts import fleet_alerts
+from grafana.alerting.exporter_alerts import exporter_alerts, stale_servers
+from grafana.alerting.fleet_alerts import fleet_alerts, server_alerts
 from grafana.alerting.rule import Alert, Group, written
 
 if TYPE_CHECKING:
@@ -75,16 +75,22 @@ def _groups(settings: Settings) -> str:
 
 
 def _all(settings: Settings) -> tuple[Group, ...]:
-    # One group for all that leads to an alert, so that nothing waits for the turn of another group.
+    # What pages stands in one group, so that nothing waits for the turn of another one, and reads no series of servers
+    # that it can do without. What grows with the servers has more time: a ticket may come a minute later.
     return (
         Group(
             "patrolserver",
             (
                 *recorded.exporters(settings),
-                *recorded.servers(settings),
+                *recorded.critical_servers(settings),
                 *fleet_alerts(settings),
                 *exporter_alerts(settings),
             ),
+        ),
+        Group(
+            "patrolserver.servers",
+            (*recorded.servers(settings), *server_alerts(settings), *stale_servers(settings)),
+            "1m",
         ),
         Group("patrolserver.trends", recorded.trends(settings), "1m"),
     )

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from grafana.alerting.recorded import (
     ACCOUNT,
+    CRITICAL,
     CRITICAL_SERVERS,
     CRITICAL_SOFTWARE,
     EXPORTERS_ACCOUNT,
     EXPORTERS_SERVER,
-    ISSUES,
     LIST_CURRENT,
     OLDEST,
     OVERDUE,
@@ -35,11 +35,16 @@ NAMED = 5
 
 
 def fleet_alerts(settings: Settings) -> tuple[Alert, ...]:
-    """Issues, scans and servers."""
-    return (*_critical(settings), *_old(settings), *_software(settings), *_scans(settings), *_servers(settings))
+    """Of accounts: what wakes somebody up, and what is told once for all servers."""
+    return (*_critical(), *_servers(settings))
 
 
-def _critical(settings: Settings) -> tuple[Alert, ...]:
+def server_alerts(settings: Settings) -> tuple[Alert, ...]:
+    """Of single servers: issues, scans and polls. A large fleet may have tens of thousands."""
+    return (_critical_server(settings), *_old(settings), *_software(settings), *_scans(settings))
+
+
+def _critical() -> tuple[Alert, ...]:
     which = _which()
     return (
         Alert(
@@ -60,16 +65,19 @@ def _critical(settings: Settings) -> tuple[Alert, ...]:
             description=f"{which} That is more than ten minutes ago; it ends when the number has stood for as long.",
             dashboard=FLEET,
         ),
-        Alert(
-            alert="PatrolServerServerCritical",
-            expr=owned(f'(max by ({SERVER}) ({ISSUES}{{severity="critical"}}) > 0)', settings),
-            severity="warning",
-            labels={"issue_severity": "critical"},
-            summary="A server runs software with a critical exploit.",
-            description=f"""{THE_SERVER} has {{{{ $value }}}} open critical {{{{ if eq $value 1.0 }}}}issue{{{{ else
-                }}}}issues{{{{ end }}}}: installed software with a known exploit of risk 9 or more.""",
-            dashboard=ON_SERVER,
-        ),
+    )
+
+
+def _critical_server(settings: Settings) -> Alert:
+    return Alert(
+        alert="PatrolServerServerCritical",
+        expr=owned(f"max by ({SERVER}) ({CRITICAL})", settings),
+        severity="warning",
+        labels={"issue_severity": "critical"},
+        summary="A server runs software with a critical exploit.",
+        description=f"""{THE_SERVER} has {{{{ $value }}}} open critical {{{{ if eq $value 1.0 }}}}issue{{{{ else
+            }}}}issues{{{{ end }}}}: installed software with a known exploit of risk 9 or more.""",
+        dashboard=ON_SERVER,
     )
 
 
@@ -77,12 +85,12 @@ def _which() -> str:
     """How many servers, which software, and the worst servers by name."""
     account = "job=%q,account=%q"
     with_software = (
-        f'printf `topk({NAMED}, max by (server) ({ISSUES}{{severity="critical",{account}}}'
+        f"printf `topk({NAMED}, max by (server) ({CRITICAL}{{{account}}}"
         f" and on ({SERVER}) {CRITICAL_SOFTWARE}{{software=%q}}))`"
         " $labels.job $labels.account $labels.software"
     )
     without = (
-        f'printf `topk({NAMED}, max by (server) ({ISSUES}{{severity="critical",{account}}} > 0'
+        f"printf `topk({NAMED}, max by (server) ({CRITICAL}{{{account}}}"
         f" unless on ({SERVER}) {CRITICAL_SOFTWARE}))`"
         " $labels.job $labels.account"
     )

@@ -35,6 +35,7 @@ ISSUES = "account_server_severity:patrolserver_server_issues:freshest"
 OLDEST = "account_server_severity:patrolserver_server_oldest_issue_timestamp_seconds:freshest"
 SCAN = "account_server:patrolserver_server_last_scan_timestamp_seconds:freshest"
 WEIGHT = "account_server:patrolserver_server_issues:weight"
+CRITICAL = "account_server_severity:patrolserver_server_issues:critical"
 OVERDUE = "account_server_severity:patrolserver_overdue_issue_age_seconds:freshest"
 OVERDUE_SERVERS = "account:patrolserver_servers_overdue:count"
 CRITICAL_SOFTWARE = "account_server_software:patrolserver_server_software_info:critical"
@@ -59,6 +60,8 @@ PARTIAL = "account:patrolserver_servers_poll_incomplete:count"
 UNKNOWN_RISKS = "account:patrolserver_server_exploits_unknown_risk:sum"
 SCANS_LATE = "account:patrolserver_servers_scan_late:count"
 NEVER_SCANNED = "account:patrolserver_servers_never_scanned:count"
+OWNERS_ISSUES = "account_owner_severity:patrolserver_server_issues:sum"
+OWNERS_SERVERS = "account_owner:patrolserver_servers:count"
 WAIVED = "account:patrolserver_server_issues_waived:sum"
 FIRING = "alertname:patrolserver_alerts_firing:count"
 
@@ -101,12 +104,9 @@ def exporters(settings: Settings) -> tuple[Record, ...]:
     )
 
 
-def servers(settings: Settings) -> tuple[Record, ...]:
-    """Which exporter knows a server best, and what it says of the server's issues and scans."""
+def critical_servers(settings: Settings) -> tuple[Record, ...]:
+    """Which exporter knows a server best, and which servers are critical there: what a page waits for, and no more."""
     gap = settings.thresholds.gap
-    weighted = "\n              or ".join(
-        f'{weight} * {ISSUES}{{severity="{name}"}}' for name, weight in WEIGHTS.items()
-    )
     return (
         Record(
             POLL,
@@ -127,10 +127,33 @@ def servers(settings: Settings) -> tuple[Record, ...]:
             patrolserver_server_info and on ({EXPORTERS_SERVER}) {POLL}
             or on ({SERVER})
               topk by ({SERVER}) (1,
-                last_over_time(patrolserver_server_info[{gap}]) and on ({EXPORTERS_SERVER}) {POLL}
+                (
+                  last_over_time(patrolserver_server_info[{gap}])
+                  unless on ({EXPORTERS_SERVER}) patrolserver_server_info
+                )
+                and on ({EXPORTERS_SERVER}) {POLL}
               )
             """,
         ),
+        Record(
+            CRITICAL,
+            f"""
+            last_over_time(patrolserver_server_issues{{severity="critical"}}[{gap}]) > 0
+            and on ({EXPORTERS_SERVER}) {POLL}
+            """,
+        ),
+        Record(CRITICAL_SOFTWARE, _critical_software(settings)),
+        Record(CRITICAL_SERVERS, _critical_servers(settings)),
+    )
+
+
+def servers(settings: Settings) -> tuple[Record, ...]:
+    """What the exporter that knows a server best says of its issues and scans."""
+    gap = settings.thresholds.gap
+    weighted = "\n              or ".join(
+        f'{weight} * {ISSUES}{{severity="{name}"}}' for name, weight in WEIGHTS.items()
+    )
+    return (
         Record(ISSUES, f"last_over_time(patrolserver_server_issues[{gap}]) and on ({EXPORTERS_SERVER}) {POLL}"),
         Record(
             OLDEST,
@@ -155,8 +178,6 @@ def servers(settings: Settings) -> tuple[Record, ...]:
             """,
         ),
         Record(OVERDUE, overdue(settings)),
-        Record(CRITICAL_SOFTWARE, _critical_software(settings)),
-        Record(CRITICAL_SERVERS, _critical_servers(settings)),
     )
 
 
@@ -184,13 +205,13 @@ def _critical_software(settings: Settings) -> str:
           )
           and on ({EXPORTERS_SERVER}) {POLL}
         )
-        and on ({SERVER}) {ISSUES}{{severity="critical"}} > 0
+        and on ({SERVER}) {CRITICAL}
         """
 
 
 def _critical_servers(settings: Settings) -> str:
     named = owned(f"max by ({SERVER}, software) ({CRITICAL_SOFTWARE})", settings)
-    critical = f'max by ({SERVER}) ({ISSUES}{{severity="critical"}}) > 0'
+    critical = f"max by ({SERVER}) ({CRITICAL})"
     unnamed = owned(f"(\n  {critical}\n  unless on ({SERVER}) {CRITICAL_SOFTWARE}\n)", settings)
     labels = ", ".join((ACCOUNT, *settings.owner_labels))
     return f"count by ({labels}, software) (\n{_in(named)}\n)\nor\ncount by ({labels}) (\n{_in(unnamed)}\n)"
@@ -257,6 +278,7 @@ def trends(settings: Settings) -> tuple[Record, ...]:
             WAIVED,
             f"sum by ({EXPORTERS_ACCOUNT}) (last_over_time(patrolserver_server_issues_waived[{gap}]) {here})",
         ),
+        *_by_owner(settings),
         *_worst(gap),
         *_counts(settings),
         # Alerts of the fleet have no instance, and dashboards select by it.
@@ -268,6 +290,24 @@ def trends(settings: Settings) -> tuple[Record, ...]:
             )
             """,
         ),
+    )
+
+
+def _by_owner(settings: Settings) -> tuple[Record, ...]:
+    if not settings.owner_labels:
+        return ()
+    labels = ", ".join(settings.owner_labels)
+    return (
+        Record(
+            OWNERS_ISSUES,
+            f"""
+            sum by ({EXPORTERS_ACCOUNT}, {labels}, severity) (
+              {ISSUES}
+              * on ({EXPORTERS_SERVER}) group_left ({labels}) {INFO}
+            )
+            """,
+        ),
+        Record(OWNERS_SERVERS, f"count by ({EXPORTERS_ACCOUNT}, {labels}) ({INFO})"),
     )
 
 

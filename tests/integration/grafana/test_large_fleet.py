@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SERVERS = 10_000 if FULL else 1000
 INTERVAL = 15
 """Seconds from one evaluation to the next in packaging/prometheus/prometheus.yml."""
+PAGING = "patrolserver"
+"""The group with all that wakes somebody up."""
 
 
 class Target(ServerThread):
@@ -79,12 +81,13 @@ def test_one_exploit_on_all_servers_is_one_page_and_is_evaluated_in_time(
         program = require_program("prometheus")
         with Prometheus(tmp_path, program, targets, interval=f"{INTERVAL}s", extra=extra) as prometheus:
             tickets = 'count(ALERTS{alertname="PatrolServerServerCritical",alertstate="firing"})'
-            eventually(lambda: prometheus.value(tickets) == SERVERS, within=180, what="a ticket for each server")
+            eventually(lambda: prometheus.value(tickets) == SERVERS, within=300, what="a ticket for each server")
             (page,) = prometheus.query('ALERTS{alertname="PatrolServerCriticalIssueOpen",alertstate="firing"}')
             assert page["metric"]["team"] == "shop"
             assert page["metric"]["software"] == "openssl"
             found = groups(prometheus)
             assert {rule["lastError"] for group in found for rule in group["rules"] if rule.get("lastError")} == set()
-            took = {group["name"]: group["evaluationTime"] for group in found}
-            print(f"{SERVERS} servers on two exporters: {took}")  # noqa: T201  # what was measured
-            assert max(took.values()) < INTERVAL
+            took = {group["name"]: (group["evaluationTime"], group["interval"]) for group in found}
+            print(f"{SERVERS} servers on two exporters, seconds of interval: {took}")  # noqa: T201  # what was measured
+            assert {name for name, (seconds, interval) in took.items() if seconds >= interval} == set()
+            assert took[PAGING][0] < INTERVAL * 2 / 3
