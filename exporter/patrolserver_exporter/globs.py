@@ -52,6 +52,17 @@ def like(glob: str) -> str:
     return "".join(pattern) + ("%" if "[" in glob else "")
 
 
+_SURE = re.compile(r"[A-HJLM-RT-Za-hjlm-rt-z0-9.:/@+_ -]+")
+"""Letters that JSON writes as they are, and that are like no letter beyond ASCII."""
+
+
+@functools.lru_cache(maxsize=4096)
+def sure_part(glob: str) -> bytes:
+    """The longest text that stands, in small letters, in the JSON of each name that the glob chooses; may be empty."""
+    parts = _SURE.findall(glob.partition("[")[0])
+    return max(parts, key=len, default="").lower().encode()
+
+
 @functools.lru_cache(maxsize=4096)
 def _matcher(glob: str) -> Callable[[str], bool]:
     match = re.compile(fnmatch.translate(glob), re.IGNORECASE).match

@@ -3,11 +3,12 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.globs import LIKE_ESCAPE, any_matches, like, matches
+from patrolserver_exporter.globs import LIKE_ESCAPE, any_matches, like, matches, sure_part
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,22 @@ def test_what_a_glob_chooses_the_database_finds(pair: tuple[str, str]) -> None:
     with closing(sqlite3.connect(":memory:")) as database:
         (found,) = database.execute("SELECT ? LIKE ? ESCAPE ?", (name, like(glob), LIKE_ESCAPE)).fetchone()
     assert found
+
+
+@given(st.tuples(_GLOBS, _NAMES) | _NAMES.map(lambda name: (name, name)))
+def test_what_a_glob_is_sure_of_stands_in_the_json_of_what_it_chooses(pair: tuple[str, str]) -> None:
+    """Where that part is missing nobody has to read the document."""
+    glob, name = pair
+    if matches(glob, name):
+        assert sure_part(glob) in msgspec.json.encode(name).lower()
+
+
+@pytest.mark.parametrize(
+    ("glob", "part"), [("CVE-2099-*", b"cve-2099-"), ("*0001", b"0001"), ("a[12]bcd", b"a"), ("sik", b""), ("*", b"")]
+)
+def test_a_glob_is_sure_of_its_longest_part(glob: str, part: bytes) -> None:
+    """Without what may be another letter or be written otherwise."""
+    assert sure_part(glob) == part
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from patrolserver_exporter.globs import LIKE_ESCAPE, any_matches, like, matches
+from patrolserver_exporter.globs import LIKE_ESCAPE, any_matches, like, matches, sure_part
 from patrolserver_exporter.issues.model import Issue, IssueExploit, Kind
 from patrolserver_exporter.patrolserver.models import MAX_ID
 from patrolserver_exporter.store.fleet import RECORD_COLUMNS, ServerRecord, record_of
-from patrolserver_exporter.store.tables import issues, servers, unseal
+from patrolserver_exporter.store.tables import check, issues, servers, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -166,7 +166,15 @@ class IssuesWanted(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.names is not None and row.canonical_name not in self.names:
             return False
-        return not self.exploits or self._has_exploit(unseal(row.document, _Exploits))
+        if not self.exploits:
+            return True
+        check(row.document)
+        return self._may_have_exploit(row.document) and self._has_exploit(unseal(row.document, _Exploits))
+
+    def _may_have_exploit(self, document: bytes) -> bool:
+        """Whether a part of a name stands in the document: most have none, and looking costs less than reading."""
+        folded = document.lower()
+        return any(sure_part(glob) in folded for glob in self.exploits)
 
     def _has_exploit(self, issue: _Exploits) -> bool:
         matching = [one for one in issue.exploits if any_name_matches(self.exploits, one)]
