@@ -19,6 +19,7 @@ RATE_WINDOW = "9999s"
 _SAMPLES = {"__rate_interval": RATE_WINDOW, "__interval": "8888s", "__range": "7777s"}
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)[^}]*\}")
 _QUERY_FUNCTIONS = ("label_values(", "label_names(", "metrics(", "query_result(")
+_ALL = {".+", ".*"}
 _COUNTING = {"rate", "irate", "increase"}
 
 
@@ -81,8 +82,8 @@ def _variables(dashboard: Json) -> Iterator[str]:
     for name, variable in known.items():
         if variable["type"] == "datasource":
             continue
-        if not (variable.get("multi") and variable.get("includeAll") and variable.get("allValue") == ".+"):
-            yield f"variable {name} is not multi with an All of .+"
+        if not (variable.get("multi") and variable.get("includeAll") and variable.get("allValue") in _ALL):
+            yield f"variable {name} is not multi with an All of .+, or of .* for what servers need not have"
         if variable["type"] == "query":
             if variable["datasource"]["uid"] != SOURCE or variable["refresh"] != 2:
                 yield f"variable {name} does not ask the chosen source at each change of time"

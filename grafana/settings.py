@@ -17,7 +17,18 @@ FILE = Path(__file__).parent / "settings.yml"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"[1-9][0-9]*[smhd]")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_SERVERS_OWN = {"account", "server", "server_id", "job", "instance", "severity", "software", "verified", "alertname"}
+_TAKEN = {
+    "account",
+    "datasource",
+    "server",
+    "server_id",
+    "job",
+    "instance",
+    "severity",
+    "software",
+    "verified",
+    "alertname",
+}
 
 Duration = Annotated[str, msgspec.Meta(pattern=rf"^{_DURATION.pattern}$")]
 
@@ -85,7 +96,7 @@ def load(own: Path | None = None) -> Settings:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
         raise ValueError(f"{own or FILE}: {error}") from None
-    wrong = [name for name in settings.owner_labels if not _LABEL.fullmatch(name) or name in _SERVERS_OWN]
+    wrong = [name for name in settings.owner_labels if not _LABEL.fullmatch(name) or name in _TAKEN]
     if wrong:
         raise ValueError(f"{own or FILE}: owner_labels: {wrong[0]} is no label that a server may be given")
     re.compile(settings.job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models.dashboard import (
@@ -20,7 +21,10 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana.alerting.recorded import SCAN
 from grafana.dashboards.look import CALM, SEVERITIES
 from grafana.dashboards.panels import SOURCE, Placed
-from grafana.dashboards.promql import TARGET, by_server, own
+from grafana.dashboards.promql import OWNERS, TARGET, by_server, own
+
+if TYPE_CHECKING:
+    from grafana.settings import Settings
 
 TAG = "patrolserver"
 COLUMNS = 24
@@ -59,7 +63,7 @@ class Page:
     """Whether the marks of scans are drawn from the start."""
 
 
-def build(page: Page, exporter_url: str) -> Dashboard:
+def build(page: Page, settings: Settings) -> Dashboard:
     """The dashboard with everything that the others have too."""
     builder = (
         dashboard.Dashboard(page.title)
@@ -72,9 +76,9 @@ def build(page: Page, exporter_url: str) -> Dashboard:
         .refresh("1m")
         .timezone("browser")
         .link(_others())
-        .link(_pages(exporter_url))
+        .link(_pages(settings.exporter_url))
     )
-    for variable in _variables(page.hidden):
+    for variable in _variables(page.hidden, settings.owner_labels):
         builder.with_variable(variable)
     for annotation in _annotations(scans_marked=page.scans_marked):
         builder.annotation(annotation)
@@ -98,6 +102,12 @@ def to_server(server_field: str, account_field: str) -> str:
     server = f"var-server=${{__data.fields[{server_field}]:percentencode}}"
     account = f"var-account=${{__data.fields[{account_field}]:percentencode}}"
     return f"/d/{SERVER}?{account}&{server}&{KEPT}"
+
+
+def to_owner(fields: dict[str, str]) -> str:
+    """The link from a row of a table to the dashboard of an owner's servers; label → the column that shows it."""
+    owners = "&".join(f"var-{label}=${{__data.fields[{title}]:percentencode}}" for label, title in fields.items())
+    return f"/d/{SERVER}?var-account=${{__data.fields[Account]:percentencode}}&{owners}&{KEPT}"
 
 
 def _place(panels: tuple[Placed, ...], number: int, top: int) -> int:
@@ -124,10 +134,11 @@ def _pages(exporter_url: str) -> dashboard.DashboardLink:
 
 
 def _variables(
-    hidden: frozenset[str],
+    hidden: frozenset[str], owner_labels: tuple[str, ...]
 ) -> list[dashboard.DatasourceVariable | dashboard.QueryVariable | dashboard.CustomVariable]:
     source = dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
     servers = f'{TARGET}, account=~"$account"'
+    whole_accounts = "server" in hidden
     severities = dashboard.CustomVariable("severity").label("Severity").values(",".join(SEVERITIES))
     severities.multi(True).include_all(True).all_value(".+").current(_all())
     if "severity" in hidden:
@@ -137,16 +148,30 @@ def _variables(
         _choice("job", "Job", "label_values(patrolserver_exporter_build_info, job)"),
         _choice("instance", "Instance", 'label_values(patrolserver_exporter_build_info{job=~"$job"}, instance)'),
         _choice("account", "Account", f"label_values(patrolserver_up{{{TARGET}}}, account)"),
+        *(
+            # Servers without the label are among all.
+            _choice(
+                label,
+                label.replace("_", " ").capitalize(),
+                f"label_values(patrolserver_server_info{{{servers}}}, {label})",
+                hide=whole_accounts,
+                every=".*",
+            )
+            for label in owner_labels
+        ),
         _choice(
-            "server", "Server", f"label_values(patrolserver_server_info{{{servers}}}, server)", hide="server" in hidden
+            "server",
+            "Server",
+            f"label_values(patrolserver_server_info{{{servers}, {OWNERS}}}, server)",
+            hide=whole_accounts,
         ),
         severities,
     ]
 
 
-def _choice(name: str, label: str, query: str, *, hide: bool = False) -> dashboard.QueryVariable:
+def _choice(name: str, label: str, query: str, *, hide: bool = False, every: str = ".+") -> dashboard.QueryVariable:
     choice = dashboard.QueryVariable(name).label(label).query(query).datasource(SOURCE)
-    choice.multi(True).include_all(True).all_value(".+").current(_all())
+    choice.multi(True).include_all(True).all_value(every).current(_all())
     choice.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
     return choice.hide(VariableHide.HIDE_VARIABLE) if hide else choice
 

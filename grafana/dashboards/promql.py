@@ -6,7 +6,12 @@ pick it. Series of an exporter (``patrolserver_exporter_*``) are its own: they a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from grafana.alerting import recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TARGET = 'job=~"$job", instance=~"$instance"'
 SERVER_LABELS = ("account", "server_id", "server")
@@ -25,6 +30,15 @@ SERVERS = {
     "patrolserver_server_last_scan_timestamp_seconds": recorded.SCAN,
 }
 """The same of a server."""
+
+
+OWNERS = "OWNERS"
+"""Stands where the matchers of the owner's labels belong, since only the settings know those: `with_owners`."""
+
+
+def with_owners(text: str, labels: Sequence[str]) -> str:
+    """Put the variables of the owner's labels in; a server without such a label is among All."""
+    return text.replace(f", {OWNERS}", "".join(f', {label}=~"${label}"' for label in labels))
 
 
 def own(metric: str, *matchers: str) -> str:
@@ -69,6 +83,7 @@ def per_server(
         series = f"{series} > 0"
     elif metric not in SERVERS:
         series = f"{series} and on ({recorded.EXPORTERS_SERVER}) {by_server(recorded.POLL)}{at}"
+    series = f"{series} and on ({', '.join(SERVER_LABELS)}) {by_server(recorded.INFO, OWNERS)}{at}"
     return f"{pick} by ({', '.join((*SERVER_LABELS, *labels))}) ({series})"
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from grafana.alerting import recorded
 from grafana.dashboards.counts import NO_DATA
 from grafana.dashboards.fleet import increase
-from grafana.dashboards.frame import FLEET, KEPT, SOFTWARE, Page, Row
+from grafana.dashboards.frame import FLEET, KEPT, SOFTWARE, Page, Row, to_owner
 from grafana.dashboards.look import BAD, GOOD, MUTED, OUTCOMES, SEVERITIES, SOFTWARE_STATES, WARN, WORST, any_is, words
 from grafana.dashboards.panels import About, Column, Placed, Query, colored_cell, lines, link, rows, said, stats, unit
-from grafana.dashboards.promql import ANY_SEVERITY, by_account, own, per_account
+from grafana.dashboards.promql import ANY_SEVERITY, by_account, own, per_account, severity
 from grafana.dashboards.server import CVE_SEARCH, rank_words, ranked
 from grafana.settings import seconds
 from grafana.settings import words as told
@@ -34,7 +34,7 @@ def software(settings: Settings) -> Page:
         description="How the fleet stands and where it goes; by software and by exploit; gate, waivers, webhooks, "
         "alerts.",
         rows=(
-            Row("For managers", (*_shares(limits), _clean_trend(), _urgent_trend())),
+            Row("For managers", (*_shares(limits), _clean_trend(), _urgent_trend(), *_by_owner(settings.owner_labels))),
             Row("By software and exploit", (_by_software(), _by_exploit())),
             Row("What changed", (_by_severity(), _software_changes(), _states()), collapsed=True),
             Row(
@@ -157,6 +157,30 @@ def _urgent_trend() -> Placed:
     return lines(about, [Query(f"sum by (account) ({urgent})", "{{account}}")], decimals=0, step=True)
 
 
+def _by_owner(labels: tuple[str, ...]) -> tuple[Placed, ...]:
+    if not labels:
+        return ()
+    titles = {label: label.replace("_", " ").capitalize() for label in labels}
+    by = f"sum by (account, {', '.join(labels)})"
+    queries = [Query(f"{by} ({by_account(recorded.OWNERS_SERVERS)})")]
+    columns = [
+        *(Column(label, title, None, link("Their servers", to_owner(titles)), 140) for label, title in titles.items()),
+        Column("account", "Account", None, (), 140),
+        Column("Value #A", "Servers", 110),
+    ]
+    for name, color in SEVERITIES.items():
+        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 110, colored_cell(any_is(color))))
+        queries.append(Query(f"{by} ({by_account(recorded.OWNERS_ISSUES, *severity(name))})"))
+    about = About(
+        "By owner",
+        f"Open issues by {' and '.join(labels)}, as accounts[].labels of the configuration gives them; click one for "
+        "its servers. A row without a name is of the servers that the configuration gives no such label.",
+        24,
+        8,
+    )
+    return (rows(about, queries, columns, sort=[name.title() for name in SEVERITIES], key=titles[labels[0]]),)
+
+
 def _by_software() -> Placed:
     by = "software, state, severity"
     listed = by_account(recorded.SOFTWARE_SERVERS, 'severity="SEVERITY"', *ANY_SEVERITY)
@@ -257,7 +281,7 @@ def _by_severity() -> Placed:
         "Issues since yesterday and last week",
         "How many more are open than a day and a week before the end of the selected time, and what was opened, got "
         "worse and "
-        "was fixed since. Empty: Prometheus does not know what was then.",
+        "was fixed since. Empty, or no such column: Prometheus does not know what was then.",
         24,
         6,
     )
@@ -283,7 +307,7 @@ def _software_changes() -> Placed:
         "Software since yesterday and last week",
         "On how many more (or, below 0, fewer) servers each software is not fine than a day and a week before the end "
         "of the "
-        f"selected time. The {MOST_ROWS} with the most change.",
+        f"selected time. The {MOST_ROWS} with the most change. No such column: Prometheus does not know what was then.",
         24,
         9,
         "Nothing changed, or Prometheus does not know what was then",

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from grafana.pictures.machine import Machine
 from patrolserver_exporter.gate.verdict import Verdict
 from patrolserver_exporter.issues.merge import apply_poll
-from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind
+from patrolserver_exporter.issues.model import SEVERITIES, STATES, ChangeKind, State
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.live.account_series import AccountSeries
 from patrolserver_exporter.live.fleet import FleetExposition
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 ACCOUNT = "demo"
 STEP = 300
 """Seconds between two samples: Prometheus looks back no further for one."""
-HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
+HOUR, DAY = 3600, 86_400
+WEEK = 7 * DAY + HOUR
+"""With an hour more, so that it is known what was a week ago."""
 SERVERS, SOFTWARE, SEED = 25, 12, 1
 EXPLOIT_RISK = 5.0
 UNVERIFIED = 21
@@ -115,7 +117,9 @@ class Week:
         self._end = end
         self._chance = dice(SEED, "week")
         self._clock = _Clock(float(self.start))
-        self._fleet = FleetExposition(software_enabled=True, software_limit_total=200_000, clock=self._clock)
+        self._fleet = FleetExposition(
+            software_enabled=True, software_limit_total=200_000, clock=self._clock, labels_of=_owner
+        )
         self._summaries: dict[int, ServerSummary] = {}
         self._tallies = {severity: Tally(account=ACCOUNT, severity=severity) for severity in SEVERITIES}
         self._machine = Machine(ACCOUNT, self._chance, self.start - 9 * DAY, 412)
@@ -239,12 +243,9 @@ class Week:
         self._fleet.update(summary)
 
     def _judged(self) -> Iterator[Judged]:
-        """As the gate does it, where the worst severity that a policy allows is all there is to it."""
+        """As the gate does it, where a policy allows no issues of some severities, and no software of unknown state."""
         for policy, forbidden in (("builtin", 1), ("production", 2)):
-            found = Counter(
-                Verdict.FAIL if any((summary.open_issues or ())[:forbidden]) else Verdict.PASS
-                for summary in self._summaries.values()
-            )
+            found = Counter(_verdict(summary, forbidden) for summary in self._summaries.values())
             yield Judged(account=ACCOUNT, policy=policy, servers=found)
 
     def _account(self, now: int, polled: int, *, broken: bool) -> None:
@@ -268,6 +269,21 @@ class Week:
         self._fleet.show_account(series)
         machine.judged = tuple(self._judged())
         self._fleet.show_tallies(self._tallies.values())
+
+
+def _verdict(summary: ServerSummary, forbidden: int) -> Verdict:
+    if any((summary.open_issues or ())[:forbidden]):
+        return Verdict.FAIL
+    unknown = summary.software is None or summary.software[STATES.index(State.UNKNOWN)]
+    return Verdict.UNKNOWN if unknown else Verdict.PASS
+
+
+def _owner(summary: ServerSummary) -> dict[str, str]:
+    """The labels that a configuration might give: by the name's first word, and by its domain."""
+    teams = {"web": "shop", "shop": "shop", "cms": "content", "app": "content", "db": "platform", "ci": "platform"}
+    labels = {"environment": "staging" if ".staging." in summary.name else "production"}
+    team = teams.get(summary.name.partition("-")[0])
+    return labels if team is None else {**labels, "team": team}
 
 
 def _read(software: simulated.Software) -> Software:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from grafana.alerting.files import OPERATORS, PAGE, ROOT, RULES, operators_rules, page, rules
-from grafana.alerting.recorded import ISSUES
+from grafana.alerting.recorded import ISSUES, OWNERS_ISSUES, OWNERS_SERVERS
 from grafana.dashboards.files import FOLDER
 from grafana.settings import load
 from tests.harness.promtool import counted, firing, rules_hold, series
@@ -67,7 +67,10 @@ def timeline(case: Case, *, two: bool) -> dict[str, Any]:
         "name": f"{case.alert}: {case.what}",
         "interval": f"{case.step}m",
         "input_series": series(found),
-        "promql_expr_test": [counted(query, number * factor, minute) for minute, number in case.firing.items()],
+        "promql_expr_test": [
+            *(counted(query, number * factor, minute) for minute, number in case.firing.items()),
+            *(counted(firing(case.alert, case.not_as), 0, minute) for minute in case.firing if case.not_as),
+        ],
     }
 
 
@@ -84,12 +87,18 @@ def test_each_alert_fires_and_resolves(
         assert rules_hold(promtool, RULES, tests, tmp_path, step=f"{step}m") == ""
 
 
-def test_each_alert_is_tested_firing_silent_and_around_a_gap() -> None:
-    """Each has a time at which it fires, one at which it does not, and a case with series that go away and return."""
-    for alert in alerts():
+def resolves(case: Case) -> bool:
+    """It is silent, fires, and is silent again."""
+    return re.fullmatch("0+[1-9]+0+", "".join(str(number) for _, number in sorted(case.firing.items()))) is not None
+
+
+def test_each_alert_is_tested_firing_resolving_and_around_a_gap() -> None:
+    """Each, with each of its severities, is seen to begin and to end; and each has a case with series that return."""
+    for alert, all_ in alerts().items():
         mine = [case for case in CASES if case.alert == alert]
-        assert any(number for case in mine for number in case.firing.values()), alert
-        assert any(not number for case in mine for number in case.firing.values()), alert
+        for severity in (rule["labels"]["severity"] for rule in all_):
+            as_that = [case for case in mine if case.severity == severity or (len(all_) == 1 and not case.severity)]
+            assert any(map(resolves, as_that)), f"{alert}, {severity}"
         assert any(re.search(r"stale|_x|0x\d+ 1", values) for case in mine for values in case.series.values()), alert
     assert {case.alert for case in CASES} == alerts().keys()
 
@@ -220,6 +229,26 @@ def test_a_server_that_only_an_exporter_without_the_api_still_shows_is_gone(
         counted(firing("PatrolServerCriticalIssueOpen"), 0, 20),
     ]
     test = {"interval": "1m", "input_series": series(found), "promql_expr_test": tests}
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+def test_owners_have_the_issues_of_their_servers_once(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    """By the labels that the configuration gives, also where two exporters show each; some servers have none."""
+    found = {name("up"): "1x20", name("up", instance=SECOND): "1x20"}
+    for instance in (FIRST, SECOND):
+        found |= account_series(instance)
+        for number, (labels, critical) in enumerate([('team="shop"', 2), ('team="shop"', 1), ("", 4)]):
+            found |= server_series(instance, f"web-{number}", number, critical=critical, labels=labels)
+    test = {
+        "interval": "1m",
+        "input_series": series(found),
+        "promql_expr_test": [
+            counted(f'sum({OWNERS_ISSUES}{{team="shop",severity="critical"}})', 3, 10),
+            counted(f'sum({OWNERS_ISSUES}{{team="",severity="critical"}})', 4, 10),
+            counted(f'sum({OWNERS_SERVERS}{{team="shop"}})', 2, 10),
+            counted(f'sum({OWNERS_SERVERS}{{team=""}})', 1, 10),
+        ],
+    }
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 

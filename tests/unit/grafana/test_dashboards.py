@@ -172,6 +172,34 @@ def test_own_settings_change_limits_and_links(tmp_path: Path) -> None:
     assert "1 day for a critical one" in text["patrolserver-software.json"]
 
 
+def variables(found: Json) -> dict[str, Json]:
+    """By name."""
+    return {one["name"]: one for one in found["templating"]["list"]}
+
+
+def test_the_owners_labels_choose_servers() -> None:
+    """Each is a variable with an All that has servers without it; every number of the server dashboard follows it."""
+    found = dashboard("patrolserver-server")
+    for label in load().owner_labels:
+        assert variables(found)[label]["allValue"] == ".*"
+        assert f'{label}=~"${label}"' in variables(found)["server"]["query"]
+        for panel in drawn(found):
+            assert all(f'{label}=~"${label}"' in target["expr"] for target in panel["targets"]), panel["title"]
+    table = next(panel for panel in drawn(dashboard("patrolserver-software")) if panel["title"] == "By owner")
+    assert "var-team=${__data.fields[Team]:percentencode}&var-environment=" in json.dumps(table)
+
+
+def test_without_owners_labels_there_are_no_such_variables(tmp_path: Path) -> None:
+    """Then nothing asks for them, and the table of owners is not there."""
+    own = tmp_path / "own.yml"
+    own.write_text("owner_labels: []\n")
+    for text in rendered(load(own)).values():
+        assert "team" not in text
+        assert "OWNERS" not in text
+        assert "By owner" not in text
+        assert problems(json.loads(text)) == []
+
+
 def luminance(color: str) -> float:
     """Of ``#rrggbb``, as WCAG defines it."""
     parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
