@@ -228,7 +228,12 @@ def _memory() -> Placed:
         8,
         8,
     )
-    return lines(about, [Query(own("process_resident_memory_bytes"), "{{instance}}")], unit="bytes")
+    return lines(
+        about,
+        [Query(own("process_resident_memory_bytes"), "{{instance}}")],
+        unit="bytes",
+        legend_values=("lastNotNull",),
+    )
 
 
 def _descriptors() -> Placed:

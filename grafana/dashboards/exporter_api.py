@@ -91,7 +91,7 @@ def _poll_age() -> Placed:
         8,
     )
     queries = [
-        Query(f"time() - min({by_account(recorded.HALF_POLL)})", "half of the servers"),
+        Query(f"time() - min({by_account(recorded.HALF_POLL)})", "half"),
         Query(f"time() - min({by_account(recorded.OLDEST_POLL)})", "oldest"),
     ]
-    return lines(about, queries, unit="s", colors={"half of the servers": GOOD, "oldest": WORST}, decimals=1)
+    return lines(about, queries, unit="s", colors={"half": GOOD, "oldest": WORST}, decimals=1)

@@ -30,7 +30,9 @@ RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
-NOTHING_YET = "No data: no exporter was scraped, or Prometheus lacks the rules"
+NOTHING_YET = (
+    "No data in this time: no exporter was scraped, Prometheus lacks the rules, or it is too young for a time so long"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ def software(settings: Settings) -> Page:
         description="How the fleet stands and where it goes; by software and by exploit; gate, waivers, webhooks, "
         "alerts.",
         rows=(
-            Row("For managers", (*_shares(limits), _clean_trend(), _urgent_trend(), *_by_owner(settings.owner_labels))),
+            Row(
+                "For managers",
+                (*_shares(limits), _clean_trend(), _urgent_trend(), _time_to_fix(), *_by_owner(settings.owner_labels)),
+            ),
             Row("By software and exploit", (_by_software(), _by_exploit())),
             Row("What changed", (_by_severity(), _software_changes(), _states()), collapsed=True),
             Row(
@@ -58,8 +61,6 @@ def _shares(limits: Thresholds) -> tuple[Placed, ...]:
     labels = "server, software, exploit, kind, max_severity"
     end = f"max by ({labels}) ({waivers}) - time()"
     ending = f"count(({end} > 0) < {seconds(limits.waiver_ending)})"
-    took = increase("patrolserver_issue_fix_duration_seconds_sum", "30d")
-    number = increase("patrolserver_issue_fix_duration_seconds_count", "30d")
     return (
         _share(
             "Clean",
@@ -85,45 +86,50 @@ def _shares(limits: Thresholds) -> tuple[Placed, ...]:
             ((0.000001, BAD), (0.1, WORST)),
         ),
         stats(
-            About("Servers", "Watched servers of the chosen accounts.", 3, 4, NO_DATA),
+            About("Servers", "Watched servers of the chosen accounts.", 4, 4, NO_DATA),
             [Query(SERVERS, "servers")],
             base="transparent",
         ),
         stats(
-            About("Waived", "Issues that are accepted in the configuration until a date.", 3, 4, NO_DATA),
+            About("Waived", "Issues that are accepted in the configuration until a date.", 4, 4, NO_DATA),
             [Query(f"sum({by_account(recorded.WAIVED)})", "issues")],
             limits=any_is(MUTED),
         ),
         stats(
             About(
-                "Waivers ending",
+                "Ending soon",
                 f"Waivers that end within {told(limits.waiver_ending)}: what they cover is open from then on.",
-                3,
+                4,
                 4,
                 NO_DATA,
             ),
             [Query(f"{ending} or on () 0 * {SERVERS}", "waivers")],
             limits=any_is(WARN),
         ),
-        stats(
-            About(
-                "Time to fix, 30 days",
-                "How long what was fixed in the 30 days before took on average, by severity.",
-                6,
-                4,
-                "nothing fixed",
-            ),
-            [Query(f"{took} / ({number} > 0.5)", "{{severity}}")],
-            unit="s",
-            decimals=1,
-            base="transparent",
+    )
+
+
+def _time_to_fix() -> Placed:
+    took = increase("patrolserver_issue_fix_duration_seconds_sum", "30d")
+    number = increase("patrolserver_issue_fix_duration_seconds_count", "30d")
+    return stats(
+        About(
+            "Time to fix, 30 days",
+            "How long what was fixed in the 30 days before took on average, by severity.",
+            6,
+            8,
+            "nothing fixed",
         ),
+        [Query(f"{took} / ({number} > 0.5)", "{{severity}}")],
+        unit="s",
+        decimals=1,
+        base="transparent",
     )
 
 
 def _share(title: str, text: str, expr: str, limits: tuple[tuple[float, str], ...], base: str = GOOD) -> Placed:
     return stats(
-        About(title, text, 3, 4, NO_DATA),
+        About(title, text, 4, 4, NO_DATA),
         [Query(f"{expr} >= 0", title.lower())],
         unit="percentunit",
         decimals=1,
@@ -139,7 +145,7 @@ def _clean_trend() -> Placed:
         "Share of each account's servers that are known and clean. It should rise; a fall is a new release or "
         "exploit, or "
         "servers that are not known any more.",
-        12,
+        9,
         8,
     )
     share = f"{clean} / ({per_account('patrolserver_servers')} > 0)"
@@ -151,7 +157,7 @@ def _urgent_trend() -> Placed:
     about = About(
         "Critical and high issues by account",
         "Open issues that are critical or high, by account: who needs help with patching.",
-        12,
+        9,
         8,
     )
     return lines(about, [Query(f"sum by (account) ({urgent})", "{{account}}")], decimals=0, step=True)
@@ -164,12 +170,12 @@ def _by_owner(labels: tuple[str, ...]) -> tuple[Placed, ...]:
     by = f"sum by (account, {', '.join(labels)})"
     queries = [Query(f"{by} ({by_account(recorded.OWNERS_SERVERS)})")]
     columns = [
-        *(Column(label, title, None, link("Their servers", to_owner(titles)), 140) for label, title in titles.items()),
-        Column("account", "Account", None, (), 140),
-        Column("Value #A", "Servers", 110),
+        *(Column(label, title, None, link("Their servers", to_owner(titles)), 110) for label, title in titles.items()),
+        Column("account", "Account", None, (), 90),
+        Column("Value #A", "Servers", 85),
     ]
     for name, color in SEVERITIES.items():
-        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 110, colored_cell(any_is(color))))
+        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 90, colored_cell(any_is(color))))
         queries.append(Query(f"{by} ({by_account(recorded.OWNERS_ISSUES, *severity(name))})"))
     about = About(
         "By owner",
@@ -267,15 +273,15 @@ def _before(series: str, window: str) -> str:
 def _by_severity() -> Placed:
     series = f"sum by (severity) ({by_account(recorded.ACCOUNT_ISSUES, *ANY_SEVERITY)}AT)"
     queries = [Query(series.replace("AT", "")), Query(_before(series, DAY)), Query(_before(series, WEEK))]
-    titles = ["Open now", "Since yesterday", "Since last week"]
-    for window, word in ((DAY, "1 day"), (WEEK, "7 days")):
+    titles = ["Open now", "Change, 1 d", "Change, 7 d"]
+    for window in (DAY, WEEK):
         for metric in ("opened", "worsened", "fixed"):
             queries.append(Query(f"round({increase(f'patrolserver_issues_{metric}_total', window)})"))
-            titles.append(f"{metric.title()}, {word}")
-    columns = [Column("severity", "Severity", 90)]
+            titles.append(f"{metric.title()}, {window[0]} d")
+    columns = [Column("severity", "Severity", 75)]
     changed = colored_cell(((0.5, WARN),))
     for index, title in enumerate(titles):
-        look = changed if title.startswith("Since") else ()
+        look = changed if title.startswith("Change") else ()
         columns.append(Column(f"Value #{chr(ord('A') + index)}", title, None, look, 80))
     about = About(
         "Issues since yesterday and last week",
@@ -429,10 +435,10 @@ def _firing() -> Placed:
         f"{rank} * (max by (alertname, severity, account) ({series}) * 0 + 1)" for rank, series in by_rank.items()
     )
     columns = [
-        Column("Value #B", "Severity", 90, said(severities)),
-        Column("alertname", "Alert", None, link("Fleet overview", f"/d/{FLEET}?{KEPT}"), 240),
-        Column("account", "Account"),
-        Column("Value #A", "Firing", 80),
+        Column("Value #B", "Severity", 80, said(severities)),
+        Column("alertname", "Alert", None, link("Fleet overview", f"/d/{FLEET}?{KEPT}"), 220),
+        Column("account", "Account", 80),
+        Column("Value #A", "Firing", 70),
     ]
     about = About(
         "Firing alerts",

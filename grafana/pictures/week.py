@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 ACCOUNT = "demo"
 STEP = 300
 """Seconds between two samples: Prometheus looks back no further for one."""
-HOUR, DAY = 3600, 86_400
-WEEK = 7 * DAY + HOUR
-"""With an hour more, so that it is known what was a week ago."""
+HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 SERVERS, SOFTWARE, SEED = 25, 12, 1
 EXPLOIT_RISK = 5.0
 UNVERIFIED = 21

@@ -216,11 +216,11 @@ CASES = (
         "PatrolServerNeverScanned",
         "fires two days after the server appeared, through a restart, and ends with the first scan",
         {
-            SCANNED: "_x680 200000+300x60",
-            ("patrolserver_server_info", f'{WEB},verified="true"'): "1x300 stale _x1 1x439",
+            SCANNED: "_x610 183300+300x30",
+            ("patrolserver_server_info", f'{WEB},verified="true"'): "1x300 stale _x1 1x339",
         },
-        {47 * 60: 0, 49 * 60: 1, 55 * 60: 1, 58 * 60: 0},
-        minutes=60 * 60,
+        {47 * 60: 0, 49 * 60: 1, 52 * 60: 0},
+        minutes=53 * 60,
         step=5,
     ),
     Case(

@@ -100,7 +100,7 @@ def shortened(folder: Path) -> Path:
     own = folder / "settings.yml"
     own.write_text(SHORTER)
     file = folder / "rules.yml"
-    file.write_text(re.sub(r"^( +for: \d+)m$", r"\1s", rules(load(own)), flags=re.MULTILINE))
+    file.write_text(re.sub(r"^( +(?:for|interval): \d+)m$", r"\1s", rules(load(own)), flags=re.MULTILINE))
     return file
 
 

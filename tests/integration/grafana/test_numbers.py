@@ -1,0 +1,156 @@
+"""What the dashboards show is what the API says: their own queries, asked of a real Prometheus with the rules."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from grafana.alerting.files import RULES
+from grafana.dashboards.files import FOLDER
+from grafana.lint import drawn
+from tests.harness.process import Exporter
+from tests.harness.prometheus import Prometheus
+from tests.harness.waiting import eventually
+
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SERVERS = 12
+Labelled = dict[tuple[str, ...], float]
+
+
+def asked(dashboard: str, title: str, place: int = 0) -> str:
+    """The query of a panel, with All chosen everywhere."""
+    page = json.loads((FOLDER / f"patrolserver-{dashboard}.json").read_text())
+    (panel,) = (panel for panel in drawn(page) if panel["title"] == title)
+    expr: str = panel["targets"][place]["expr"]
+    for variable in page["templating"]["list"]:
+        expr = expr.replace(f'"${variable["name"]}"', f'"{variable.get("allValue")}"')
+    return expr
+
+
+class Shown:
+    """The fleet as Prometheus and the API show it."""
+
+    def __init__(self, prometheus: Prometheus, exporter: Exporter) -> None:
+        self._prometheus = prometheus
+        self._exporter = exporter
+
+    def numbers(self, dashboard: str, title: str, *labels: str, place: int = 0) -> Labelled:
+        """What a panel shows: the values of labels → the number; what is 0 is left out."""
+        found = self._prometheus.query(asked(dashboard, title, place))
+        return {
+            tuple(one["metric"].get(label, "") for label in labels): float(one["value"][1])
+            for one in found
+            if float(one["value"][1])
+        }
+
+    def listed(self, path: str, **asked_for: Any) -> list[dict[str, Any]]:
+        """All items of a list of the API."""
+        items: list[dict[str, Any]] = self._exporter.get(f"/api/v1/{path}", params={"limit": 1000, **asked_for}).json()[
+            "items"
+        ]
+        return items
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Shown]:
+    """A fleet with an exploit of each severity, seen by an exporter, scraped by a Prometheus whose rules hurry."""
+    folder = tmp_path_factory.mktemp("numbers")
+    rules = folder / "rules.yml"
+    rules.write_text(RULES.read_text().replace("    interval: 1m\n", "    interval: 1s\n"))
+    options = SimulatorOptions(listen_address="127.0.0.1:0", servers=SERVERS, software=12)
+    with Simulator(options) as simulator:
+        names = [server.name for server in simulator.world.servers(simulator.world.demo)]
+        for name, risk in zip(names, (9.8, 9.1, 7.5, 5.1), strict=False):
+            body = {"server": name, "kind": "exploitable", "risk": risk}
+            assert requests.post(f"{simulator.base_url}/-/simulator/break", json=body, timeout=10).ok
+        with (
+            Exporter.watching(folder, simulator.base_url, interval="5s") as exporter,
+            Prometheus(
+                folder,
+                require_program("prometheus"),
+                exporter.url.removeprefix("http://"),
+                extra=f'rule_files: ["{rules}"]\n',
+            ) as prometheus,
+        ):
+            polled = "count(patrolserver_server_last_poll_timestamp_seconds > 0)"
+            eventually(lambda: prometheus.value(polled) == SERVERS, within=120, what="a poll of each server")
+            yield Shown(prometheus, exporter)
+
+
+def agree(one: Callable[[], Labelled], other: Callable[[], Labelled]) -> None:
+    """Both come to the same, and it is not nothing."""
+    found: list[Labelled] = []
+
+    def same() -> bool:
+        found[:] = [one(), other()]
+        return found[0] == found[1] != {}
+
+    try:
+        eventually(same, within=120, what="the same numbers")
+    except AssertionError:
+        assert found[0] == found[1]
+        raise
+
+
+@pytest.mark.parametrize("dashboard", ["fleet", "server"])
+@pytest.mark.parametrize(("place", "severity"), [(0, "critical"), (1, "high"), (2, "medium")])
+def test_open_issues_are_those_of_the_api(shown: Shown, dashboard: str, place: int, severity: str) -> None:
+    """Of each severity, on the fleet's dashboard as on the servers' own."""
+    agree(
+        lambda: shown.numbers(dashboard, "Open issues", place=place),
+        lambda: {(): float(len(shown.listed("issues", severity=severity, waived="false")))},
+    )
+
+
+def test_servers_are_those_of_the_api(shown: Shown) -> None:
+    """All of them, those to act on, and those that nobody can vouch for."""
+    agree(lambda: shown.numbers("fleet", "Servers"), lambda: {(): float(len(shown.listed("servers")))})
+    urgent = {"severity": ["critical", "high"], "waived": "false"}
+    agree(lambda: shown.numbers("fleet", "To act on"), lambda: {(): float(len(shown.listed("servers", **urgent)))})
+    agree(
+        lambda: shown.numbers("fleet", "Unknown"),
+        lambda: {(): float(sum(bool(one["unknown_because"]) for one in shown.listed("servers")))},
+    )
+
+
+def test_the_worst_servers_have_the_issues_of_the_api(shown: Shown) -> None:
+    """The critical column, server by server."""
+    agree(
+        lambda: shown.numbers("fleet", "Worst servers", "server"),
+        lambda: {
+            key: float(number)
+            for key, number in Counter((one["server"],) for one in shown.listed("issues", severity="critical")).items()
+        },
+    )
+
+
+def test_exploits_are_on_as_many_servers_as_the_api_says(shown: Shown) -> None:
+    """Each known exploit, by what it is called."""
+    agree(
+        lambda: shown.numbers("software", "By exploit", "exploit", "software"),
+        lambda: {
+            (one["cve"] or one["id"] or one["title"], software): float(one["servers"])
+            for one in shown.listed("exploits")
+            for software in one["software"]
+        },
+    )
+
+
+def test_the_software_to_update_is_that_of_the_api(shown: Shown) -> None:
+    """On the server dashboard each software of each server that has a critical issue."""
+    agree(
+        lambda: {
+            key: 1.0
+            for key, rank in shown.numbers("server", "What to update, the worst first", "server", "software").items()
+            if rank == 4.0  # Critical.
+        },
+        lambda: {(one["server"], one["canonical_name"]): 1.0 for one in shown.listed("issues", severity="critical")},
+    )
