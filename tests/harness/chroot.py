@@ -44,6 +44,11 @@ class DebianRoot:
             (self.path / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
             shutil.copy(bundle, self.path / "etc/ssl/certs")
 
+    def take_over_pip(self) -> None:
+        """Let pip in it reach its index the way this machine's pip does."""
+        if (configured := Path("/etc/pip.conf")).is_file():
+            shutil.copy(configured, self.path / "etc/pip.conf")
+
     def run(
         self, *command: str, check: bool = True, user: str | None = None, **environ: str
     ) -> subprocess.CompletedProcess[str]:
