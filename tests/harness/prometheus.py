@@ -42,6 +42,7 @@ class Prometheus(Daemon):
 
     def __init__(self, folder: Path, program: str, target: str, *, interval: str = "1s", extra: str = "") -> None:
         self._folder = folder
+        self.configuration = folder / "prometheus.yml"
         self._program = program
         self._config = _CONFIG.format(interval=interval, target=target) + extra
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -49,11 +50,10 @@ class Prometheus(Daemon):
 
     def command(self) -> list[str]:
         """Write its configuration, and return how it is started."""
-        config = self._folder / "prometheus.yml"
-        config.write_text(self._config)
+        self.configuration.write_text(self._config)
         return [
             self._program,
-            f"--config.file={config}",
+            f"--config.file={self.configuration}",
             f"--storage.tsdb.path={self._folder / 'tsdb'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
         ]
