@@ -1,7 +1,7 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. They do all the set-up.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check lint format bench mutants taken-out lowest bare lock dashboards pictures docs ansible dist audit clean
+.PHONY: help setup demo test faults check lint format bench mutants taken-out lowest pythons bare lock dashboards pictures docs ansible dist audit clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -46,6 +46,9 @@ taken-out: $(READY) ## Take the code that keeps each promise out, and show that 
 
 lowest: $(READY) ## Run the fast tests with the lowest versions that pyproject.toml allows
 	@scripts/lowest $(TESTS)
+
+pythons: $(READY) ## Run the fast tests on each Python from 3.11 on that is installed, or that Debian has
+	@scripts/pythons $(TESTS)
 
 bare: ## Run the two commands of the README on a bare Debian; takes root and mmdebstrap
 	@scripts/bare-machine $(TESTS)

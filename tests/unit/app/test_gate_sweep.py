@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.harness.api import put_server
 from tests.harness.pages import CONFIG, NOW, Accounts, StillClock, status
-from tests.harness.waiting import eventually
 from tests.unit.issues.builders import issue, software
 
 from patrolserver_exporter.app.gate_sweep import GateSweep
@@ -31,12 +31,25 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def sweep_of(store: Store, *, refused: bool = False) -> GateSweep:
+class Told(GateSweep):
+    """Tells when a sweep is done."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.done = threading.Event()
+
+    def sweep(self) -> None:
+        """As ever."""
+        super().sweep()
+        self.done.set()
+
+
+def sweep_of(store: Store, *, refused: bool = False) -> Told:
     policies = {"relaxed": NamedPolicy(max_by_severity=SeverityLimits(critical=5))}
     config = dataclasses.replace(CONFIG, gate=Gate(policies=policies))
     accounts = Accounts((status("main", 3, credentials_refused=refused), status("empty", 0)))
     telemetry = Telemetry(version="0", revision="0", process_metrics=False)
-    return GateSweep(store, accounts, lambda: config, clock=StillClock(NOW), telemetry=telemetry)
+    return Told(store, accounts, lambda: config, clock=StillClock(NOW), telemetry=telemetry)
 
 
 def fill(store: Store) -> None:
@@ -82,7 +95,7 @@ def test_the_sweep_goes_on_by_itself_and_ends_when_told(store: Store) -> None:
     sweep = sweep_of(store)
     sweep.start()
     try:
-        eventually(lambda: sweep.judged, what="a first sweep")
+        assert sweep.done.wait(20)
     finally:
         sweep.stop()
     assert {one.account for one in sweep.judged} == {"main", "empty"}
