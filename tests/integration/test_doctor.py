@@ -14,6 +14,7 @@ from tests.harness.fleet import total, wait_for_polls
 from tests.harness.process import CONFIG, TOKEN, Exporter
 from tests.harness.prometheus import free_port
 from tests.harness.rawapi import RawApi
+from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -189,6 +190,38 @@ def test_a_database(tmp_path: Path, simulator: Simulator, postgres: PostgresClus
     ended = doctor(write(tmp_path, simulator.base_url, away))
     assert grades(findings(ended))["store"] == {"trouble"}
     assert "s3cr3t-canary" not in ended.stdout
+
+
+def test_a_folder_that_systemd_makes(tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first start it is not there yet: that is as it should be, and said."""
+    state = tmp_path / "state"
+    config = write(tmp_path, simulator.base_url, f"sqlite:///{state}/state.db")
+    assert grades(findings(doctor(config)))["store"] == {"trouble"}
+    monkeypatch.setenv("STATE_DIRECTORY", f"/elsewhere:{state}")
+    (store,) = findings(doctor(config))["store"]
+    assert store["grade"] == "ok"
+    assert "systemd makes" in store["found"]
+
+
+def test_who_works_on_a_database(tmp_path: Path, simulator: Simulator, postgres: PostgresCluster) -> None:
+    """Nobody yet; then the one whose lease holds, named with its process; one that was killed, once it is late."""
+    url = postgres.create_database()
+    config = write(tmp_path, simulator.base_url, url)
+    (nobody,) = findings(doctor(config))["replicas"]
+    assert (nobody["grade"], nobody["found"]) == ("ok", "no exporter has used this database yet")
+    (tmp_path / "running").mkdir()
+    with Exporter.watching(tmp_path / "running", simulator.base_url, store_url=url) as exporter:
+        assert exporter.process is not None
+        named = f"process {exporter.process.pid} on host"
+        held = findings(doctor(config))["replicas"]
+        assert {one["grade"] for one in held} == {"ok"}
+        assert all(named in one["found"] for one in held)
+        exporter.kill()
+        late = eventually(
+            lambda: [one for one in findings(doctor(config))["replicas"] if one["grade"] == "warning"], within=60
+        )
+        assert all(named in one["found"] and "ran out" in one["found"] for one in late)
+    postgres.drop_database(url)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ import urllib3
 from patrolserver_exporter.inbox.intake import CHECKUP
 from patrolserver_exporter.patrolserver.client import PatrolServerClient
 from patrolserver_exporter.patrolserver.errors import PatrolServerError
+from patrolserver_exporter.store import why_unusable
 from patrolserver_exporter.store.database import create_reading_engine, database_file, redacted
+from patrolserver_exporter.store.lease import lease_holders
+from patrolserver_exporter.store.tables import leases
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.web import operator_token
 
@@ -73,7 +76,7 @@ def check_up(
     """Look at everything, in the order in which trouble would spread. Calls the API once or twice an account."""
     for account in config.accounts:
         yield from _account(config, account)
-    yield from _store(config.store.url)
+    yield from _store(config, environ)
     yield from _running(config, environ)
     for account in config.accounts:
         yield from _webhook(account, external_url, ca_file)
@@ -167,18 +170,20 @@ def _clock(offset: float) -> Finding:
 # The store
 
 
-def _store(url: str) -> Iterator[Finding]:
-    file = database_file(url)
+def _store(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    file = database_file(config.store.url)
     if file is None:
-        yield _postgresql(url)
+        yield from _postgresql(config)
     else:
-        yield _sqlite(file)
+        yield _sqlite(config.store.url, file, environ.get("STATE_DIRECTORY", ""))
 
 
-def _sqlite(file: Path) -> Finding:
+def _sqlite(url: str, file: Path, state_directory: str) -> Finding:
     folder = file.parent
+    if (why := why_unusable(url, state_directory)) is not None:
+        return _trouble("store", why)
     if not folder.is_dir():
-        return _trouble("store", f"the folder {folder} does not exist", "create it for the exporter's user")
+        return _ok("store", f"{file} is not there yet; systemd makes its folder when the service starts first")
     target = file if file.exists() else folder
     if not os.access(target, os.W_OK):
         advice = "run doctor as the exporter's user, or let that user write it"
@@ -192,20 +197,47 @@ def _sqlite(file: Path) -> Finding:
     return _ok("store", found if size else f"{file} is not there yet, {_mib(free)} are free for it")
 
 
-def _postgresql(url: str) -> Finding:
+def _postgresql(config: Config) -> Iterator[Finding]:
+    url = config.store.url
     try:
         engine = create_reading_engine(url)
         try:
             with engine.connect() as connection:
                 version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
+                found = list(_holders(connection))
         finally:
             engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        return _trouble("store", f"{redacted(url)} does not answer: {reason}", "correct store.url, or start it")
+        yield _trouble("store", f"{redacted(url)} does not answer: {reason}", "correct store.url, or start it")
+        return
     if version < _POSTGRESQL:
-        return _trouble("store", f"{redacted(url)} is PostgreSQL {version}", "PostgreSQL 14 or newer is needed")
-    return _ok("store", f"{redacted(url)} answers: PostgreSQL {version}")
+        yield _trouble("store", f"{redacted(url)} is PostgreSQL {version}", "PostgreSQL 14 or newer is needed")
+    else:
+        yield _ok("store", f"{redacted(url)} answers: PostgreSQL {version}")
+    yield from found
+
+
+def _holders(connection: sa.Connection) -> Iterator[Finding]:
+    """Which exporters work on the database, as their leases say."""
+    if not sa.inspect(connection).has_table(leases.name):
+        yield _ok("replicas", "no exporter has used this database yet")
+        return
+    held = False
+    for account, holder in lease_holders(connection):
+        what = f"account {account}" if account else "the store"
+        if holder.owner is None:
+            continue
+        held = True
+        found = f"{what} is held by {holder.described}"
+        if holder.until > holder.now:
+            yield _ok("replicas", found)
+        else:
+            ago = f"but the lease ran out {holder.now - holder.until:.0f} s ago"
+            advice = "it was killed, or is cut off from the database: start it again, unless another one is to go on"
+            yield _warning("replicas", f"{found}, {ago}", advice)
+    if not held:
+        yield _ok("replicas", "no exporter works on this database now")
 
 
 def _mib(size: int) -> str:

@@ -425,3 +425,11 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 def _is_lock_timeout(error: sa.exc.DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+
+
+def lease_holders(connection: sa.Connection) -> list[tuple[str, Holder]]:
+    """Every lease that was ever taken: whose it is (``STORE`` or an account's name), and who has or had it."""
+    now = sa.text(f"{_NOW[connection.dialect.name]} AS now")
+    names = (leases.c[name] for name in Holder._fields if name != "now")
+    taken = sa.select(leases.c.account, *names, now).where(leases.c.since.is_not(None)).order_by(leases.c.account)
+    return [(account, Holder(*fields)) for account, *fields in connection.execute(taken)]
