@@ -217,10 +217,12 @@ def test_who_works_on_a_database(tmp_path: Path, simulator: Simulator, postgres:
         assert {one["grade"] for one in held} == {"ok"}
         assert all(named in one["found"] for one in held)
         exporter.kill()
-        late = eventually(
-            lambda: [one for one in findings(doctor(config))["replicas"] if one["grade"] == "warning"], within=60
-        )
-        assert all(named in one["found"] and "ran out" in one["found"] for one in late)
+
+        def late() -> Any:
+            return [one for one in findings(doctor(config)).get("replicas", []) if one["grade"] == "warning"]
+
+        told = eventually(late, within=60)
+        assert all(named in one["found"] and "ran out" in one["found"] for one in told)
     postgres.drop_database(url)
 
 

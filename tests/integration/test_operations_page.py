@@ -7,11 +7,11 @@ import grp
 import os
 import re
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.harness.fleet import LAST_POLL, fleet_lines, wait_for_polls
+from tests.harness.page_blocks import block
 from tests.harness.process import Exporter
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -19,15 +19,13 @@ from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 SERVERS = 3
-
-
-def block(name: str) -> str:
-    found = re.findall(rf"<!-- run: {name} -->\n```sh\n(.*?)```", PAGE, re.DOTALL)
-    assert len(found) == 1, f"the page has {len(found)} blocks for {name}"
-    return str(found[0])
+KINDS = {
+    "sqlite": ("sqlite back up", "sqlite restore"),
+    "postgresql": ("postgresql back up", "postgresql restore"),
+}
 
 
 class Operator:
@@ -43,7 +41,7 @@ class Operator:
         """Run a block; what it printed. systemd's part is done by the test."""
         text = (
             block(name)
-            .replace("/var/lib/patrolserver-exporter", str(self._exporter.folder))
+            .commands.replace("/var/lib/patrolserver-exporter", str(self._exporter.folder))
             .replace("/var/backups", str(self._backups))
             .replace("-o patrolserver-exporter", f"-o {getpass.getuser()}")
             .replace("-g patrolserver-exporter", f"-g {grp.getgrgid(os.getgid()).gr_name}")
@@ -66,11 +64,12 @@ class Operator:
         return done.stdout
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_was_backed_up_is_back(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest, require_program: Callable[[str], str]
 ) -> None:
     """After a restore the series are those of the backup, as old as they were, and nobody vouches for them."""
+    back_up, restore = KINDS[kind]
     require_program("sqlite3" if kind == "sqlite" else "pg_restore")
     url = f"sqlite:///{tmp_path}/patrolserver.db"
     if kind == "postgresql":
@@ -81,13 +80,13 @@ def test_what_was_backed_up_is_back(
         wait_for_polls(exporter, SERVERS)
         first_seen = {one["fingerprint"]: one["first_seen"] for one in issues(exporter)}
         before = exporter.samples(LAST_POLL)
-        printed = operator.types(f"{kind} back up")
+        printed = operator.types(back_up)
         assert printed == ("ok\n" if kind == "sqlite" else "")
         after = exporter.samples(LAST_POLL)
         cursor = exporter.get("/api/v1/changes?after=latest").json()["next_cursor"]
         wait_for_polls(exporter, SERVERS, after=max(after.values()))
         simulator.stop()
-        assert operator.types(f"{kind} restore")
+        assert operator.types(restore)
         back = exporter.samples(LAST_POLL)
         assert before.keys() == back.keys()
         assert all(before[server] <= at <= after[server] for server, at in back.items())

@@ -429,7 +429,7 @@ def _is_lock_timeout(error: sa.exc.DBAPIError) -> bool:
 
 def lease_holders(connection: sa.Connection) -> list[tuple[str, Holder]]:
     """Every lease that was ever taken: whose it is (``STORE`` or an account's name), and who has or had it."""
-    now = sa.text(f"{_NOW[connection.dialect.name]} AS now")
+    now = now_in(connection.dialect.name).label("now")
     names = (leases.c[name] for name in Holder._fields if name != "now")
     taken = sa.select(leases.c.account, *names, now).where(leases.c.since.is_not(None)).order_by(leases.c.account)
     return [(account, Holder(*fields)) for account, *fields in connection.execute(taken)]
