@@ -28,7 +28,7 @@ from patrolserver_exporter.store.queries import Selector
 from patrolserver_exporter.store.tables import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Config
@@ -99,69 +99,86 @@ class GateSweep:
         policies: dict[str, Policy] = {BUILTIN: Policy(), **config.gate.policies}
         accounts = [status.name for status in self._accounts.statuses()]
         found: dict[tuple[str, str], Counter[Verdict]] = defaultdict(Counter)
-        for account in accounts:
-            for step in self._steps(account):
-                began = time.thread_time()
-                for one in step.evidence:
-                    for name, policy in policies.items():
-                        verdict = judge(
-                            [one],
-                            policy,
-                            self._clock.now(),
-                            waivers=config.issues.waivers,
-                            exploit_risk=config.issues.exploit_risk,
-                        ).verdict
-                        found[account, name][verdict] += 1
-                if self._stop.wait((step.cost + time.thread_time() - began) * self._rest):
-                    return
+        for step in self._steps(accounts):
+            began = time.thread_time()
+            for one in step.evidence:
+                for name, policy in policies.items():
+                    verdict = judge(
+                        [one],
+                        policy,
+                        self._clock.now(),
+                        waivers=config.issues.waivers,
+                        exploit_risk=config.issues.exploit_risk,
+                    ).verdict
+                    found[str(one.account), name][verdict] += 1
+            if self._stop.wait((step.cost + time.thread_time() - began) * self._rest):
+                return
         self.judged = tuple(
             Judged(account=account, policy=policy, servers=found[account, policy])
             for account in accounts
             for policy in policies
         )
 
-    def _steps(self, account: str) -> Iterator[_Step]:
-        """Evidence on the account's servers, some at a time."""
-        after = 0
-        while True:
+    def _steps(self, accounts: Sequence[str]) -> Iterator[_Step]:
+        """Evidence on the servers of these accounts, some at a time."""
+        place: _Place | None = _Place(0, 0)
+        while place is not None and accounts:
             health = {
                 one.name: AccountHealth(
                     name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
                 )
                 for one in self._accounts.statuses()
             }
-            read = functools.partial(_read, account=account, after=after, health=health)
-            step = self._store.read_patiently(read)
-            if step.last_id is None:
-                return
+            step = self._store.read_patiently(functools.partial(_read, accounts=accounts, place=place, health=health))
             yield step
-            after = step.last_id
+            place = step.behind
 
 
 def _unknown(judged: Judged) -> Judged:
     return replace(judged, servers=Counter({Verdict.UNKNOWN: sum(judged.servers.values())}))
 
 
+class _Place(NamedTuple):
+    """How far a sweep has come."""
+
+    account: int
+    """Place of the account among those that are gone through."""
+    after: int
+    """Its last server."""
+
+
 class _Step(NamedTuple):
     """Some servers."""
 
-    last_id: int | None
-    """``None`` when there are no more."""
+    behind: _Place | None
+    """Where the next step begins; ``None`` if this was the last one."""
     evidence: list[Evidence]
     cost: float
     """Seconds of a core that reading them took."""
 
 
-def _read(connection: sa.Connection, *, account: str, after: int, health: Mapping[str, AccountHealth]) -> _Step:
+def _read(
+    connection: sa.Connection, *, accounts: Sequence[str], place: _Place, health: Mapping[str, AccountHealth]
+) -> _Step:
+    """Servers of one account, or of as many small ones as come together."""
     began = time.thread_time()
-    ids = list(
-        connection.execute(
-            sa.select(servers.c.server_id)
-            .where(servers.c.account == account, servers.c.gone_at.is_(None), servers.c.server_id > after)
-            .order_by(servers.c.server_id)
-            .limit(_AT_ONCE)
-        ).scalars()
-    )
-    selectors = [Selector.of(server_id) for server_id in ids]
-    evidence = gather(connection, selectors, account, health, deliveries.doubts(connection).concern)
-    return _Step(ids[-1] if ids else None, evidence, time.thread_time() - began)
+    has_news = deliveries.doubts(connection).concern
+    evidence: list[Evidence] = []
+    behind: _Place | None = place
+    while behind is not None and len(evidence) < _AT_ONCE:
+        account = accounts[behind.account]
+        ids = list(
+            connection.execute(
+                sa.select(servers.c.server_id)
+                .where(servers.c.account == account, servers.c.gone_at.is_(None), servers.c.server_id > behind.after)
+                .order_by(servers.c.server_id)
+                .limit(_AT_ONCE)
+            ).scalars()
+        )
+        watched = {account: health[account]} if account in health else {}
+        evidence += gather(connection, [Selector.of(server_id) for server_id in ids], account, watched, has_news)
+        if len(ids) == _AT_ONCE:
+            behind = _Place(behind.account, ids[-1])
+        else:
+            behind = _Place(behind.account + 1, 0) if behind.account + 1 < len(accounts) else None
+    return _Step(behind, evidence, time.thread_time() - began)

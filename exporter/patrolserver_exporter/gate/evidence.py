@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Identity, Issue, IssueClass
-from patrolserver_exporter.store.fleet import AccountRecord, ServerState, account_records
+from patrolserver_exporter.store.fleet import AccountRecord, ServerState, account_records, find_account
 from patrolserver_exporter.store.queries import CHUNK, HERE, NamedServer, ServerKey, is_one_of
 from patrolserver_exporter.store.queries import servers_meant as find
 from patrolserver_exporter.store.tables import issues, servers, unseal
@@ -164,7 +164,8 @@ def gather_each(
     has_unconfirmed_news: HasUnconfirmedNews,
 ) -> Iterator[Evidence]:
     """As `gather`, some at a time: what is not known first, then the servers by account and name."""
-    records = account_records(connection)
+    # One alone where one is meant: there may be hundreds.
+    records = account_records(connection) if account is None else {account: find_account(connection, account)}
     names = tuple(name for name in watched if account in {None, name})
     standing = {name: Standing.of(watched[name], records.get(name)) for name in names}
     found = find(connection, selectors, names) if names else {}

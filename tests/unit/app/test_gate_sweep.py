@@ -82,6 +82,26 @@ def test_every_server_is_judged_alone_by_every_policy(store: Store) -> None:
     }
 
 
+def test_many_small_accounts_and_a_large_one_are_all_gone_through(store: Store) -> None:
+    """Servers of several accounts are read together, those of a large one in several steps; the same ids are others."""
+    sizes = {"small": 3, "large": 250, "exact": 100, "none": 0, "last": 1}
+
+    def work(unit: Unit) -> None:
+        for name, size in sizes.items():
+            save_account(unit.connection, AccountRecord(name=name, up=True, last_success_at=NOW))
+            for number in range(1, size + 1):
+                polled_at = NOW - 5 if number % 2 else None
+                put_server(unit, number, f"s{number}", account=name, software=(software(),), polled_at=polled_at)
+
+    store.run(work)
+    accounts = Accounts(tuple(status(name, size) for name, size in sizes.items()))
+    telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+    sweep = GateSweep(store, accounts, lambda: CONFIG, clock=StillClock(NOW), telemetry=telemetry, rest=0.0)
+    assert verdicts(sweep) == {
+        (name, "builtin"): {"pass": (size + 1) // 2, "fail": 0, "unknown": size // 2} for name, size in sizes.items()
+    }
+
+
 def test_nothing_passes_with_refused_credentials(store: Store) -> None:
     """The sweep asks the gate, with all that the gate knows."""
     fill(store)
