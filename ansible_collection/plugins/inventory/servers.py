@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Makes a host of each server, with its counts, states and the age of its data as variables.
   - Makes a group of each label that the exporter's C(accounts[].labels) gives a server, called after its name and its value, such as C(team_web).
+    The labels are in the variable C(patrolserver_labels), too.
   - Each host has its name at PatrolServer in the variable C(patrolserver_server), whatever the host is called. All playbooks of this collection go by
     that variable. Hosts of other inventories that PatrolServer calls otherwise need it, too.
   - Its source is a file whose name ends in C(patrolserver.yml) or C(patrolserver.yaml).
