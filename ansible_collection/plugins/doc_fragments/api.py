@@ -27,8 +27,8 @@ options:
     required: true
 notes:
   - What the task does not set of its connection is taken from variables, C(patrolserver_api_url), C(patrolserver_key), C(patrolserver_secret), and for the
-    others C(patrolserver_api_) and the option's name, like C(patrolserver_api_proxy_url). What these do not set either is taken from the environment where the task runs, under
-    the same names in capitals, like E(PATROLSERVER_SECRET).
+    others C(patrolserver_api_) and the option's name, like C(patrolserver_api_proxy_url). What these do not set either is taken from the
+    environment where the task runs, under the same names in capitals, like E(PATROLSERVER_SECRET).
 """
 
     ACTIONGROUP = r"""
