@@ -240,7 +240,7 @@ def test_a_backup_takes_the_place_of_a_killed_state(tmp_path: Path, folders: dic
         Store(f"sqlite:///{file}")
     file.with_name("state.db.sum").unlink()
     restored, kept = shown(file), shown(backup)
-    assert {name for name in kept if restored[name] != kept[name]} == {"accounts", "feed"}
+    assert {name for name in kept if restored[name] != kept[name]} == {"catch_ups", "feed"}
     assert restored["issues"]
 
 
