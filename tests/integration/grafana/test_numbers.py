@@ -12,7 +12,7 @@ from grafana.alerting.files import RULES
 from grafana.dashboards.files import FOLDER
 from grafana.lint import drawn
 from tests.harness.process import Exporter
-from tests.harness.prometheus import Prometheus
+from tests.harness.prometheus import Prometheus, hurried
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -63,8 +63,6 @@ class Shown:
 def shown(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Shown]:
     """A fleet with an exploit of each severity, seen by an exporter, scraped by a Prometheus whose rules hurry."""
     folder = tmp_path_factory.mktemp("numbers")
-    rules = folder / "rules.yml"
-    rules.write_text(RULES.read_text().replace("    interval: 1m\n", "    interval: 1s\n"))
     options = SimulatorOptions(listen_address="127.0.0.1:0", servers=SERVERS, software=12)
     with Simulator(options) as simulator:
         names = [server.name for server in simulator.world.servers(simulator.world.demo)]
@@ -77,7 +75,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[s
                 folder,
                 require_program("prometheus"),
                 exporter.url.removeprefix("http://"),
-                extra=f'rule_files: ["{rules}"]\n',
+                extra=f'rule_files: ["{hurried(RULES, folder)}"]\n',
             ) as prometheus,
         ):
             polled = "count(patrolserver_server_last_poll_timestamp_seconds > 0)"
