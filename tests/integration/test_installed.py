@@ -1,4 +1,4 @@
-"""The commands of docs/install.md and docs/operations.md on a fresh Debian with systemd, as they stand there."""
+"""The commands of docs/install.md on a fresh Debian with systemd, as they stand there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from scripts.distribution import debian as package
 from tests.harness.debian import Debian
-from tests.harness.page_blocks import ROOT, block, checkout
+from tests.harness.page_blocks import ROOT, block, blocks, checkout
 from tests.harness.prometheus import free_port
+
+from patrolserver_exporter.simulator.options import SimulatorOptions
+from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +59,26 @@ class Machine:
             pytest.fail(f"{text}ended with {done.returncode}:\n{done.stdout}\n{done.stderr}\n{log.stdout}")
         return done.stdout
 
+    def awaits_ready(self) -> None:
+        """Wait until the exporter says that it works."""
+        self.types(f"for i in $(seq 150); do curl -sf {self.address}/-/ready && exit; sleep 0.2; done; exit 1")
+
+
+def shown(page: str, language: str, beginning: str) -> str:
+    """What a page shows of a file."""
+    (found,) = (
+        one.text
+        for one in blocks(ROOT / "docs" / page)
+        if one.language == language and one.text.lstrip().startswith(beginning)
+    )
+    return found
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=2, software=4)) as running:
+        yield running
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
@@ -94,3 +117,43 @@ def test_the_debian_package_as_the_page_says(machine: Machine, dist: Path) -> No
     # Debian keeps the user of a package that is gone.
     machine.types(f"apt-get purge --yes {UNIT} && userdel {UNIT}")
     assert not (machine.root / "var/lib" / UNIT).exists()
+
+
+def test_from_a_checkout_to_a_service(machine: Machine, simulator: Simulator, tmp_path: Path) -> None:
+    """Installed, configured, checked, started; a webhook; the gate of a CI machine."""
+    for name in ("key", "secret"):
+        (machine.checkout / name).write_text("demo\n")
+    machine.types(block("install with systemd").commands)
+    configuration = machine.root / "etc" / UNIT / "patrolserver.yml"
+    text = configuration.read_text().replace("https://api.patrolserver.com", simulator.base_url)
+    for line in shown("install.md", "yaml", "key:").splitlines():
+        key = line.partition(":")[0]
+        text, replaced = re.subn(rf"^{key}: .*$", line.replace("\\", r"\\"), text, flags=re.MULTILINE)
+        assert replaced == 1, f"the page's {line} has no place in the file"
+    configuration.write_text(text)
+    said = machine.types(block("check, start and look").commands)
+    assert "is sound" in said
+    assert "active (running)" in said
+    machine.awaits_ready()
+
+    token = machine.root / "etc" / UNIT / "credentials" / "webhook-token"
+    token.write_text("test-token-0123456789")
+    configuration.write_text(
+        text.replace("webhook_tokens: []", 'webhook_tokens: [!file "${CREDENTIALS_DIRECTORY}/webhook-token"]')
+    )
+    drop_in = machine.root / f"etc/systemd/system/{UNIT}.service.d/override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(shown("install.md", "ini", "[Service]"))
+    machine.types(f"systemctl daemon-reload; systemctl restart {UNIT}")
+    machine.awaits_ready()
+    post = f"curl -s http://{machine.address}/webhook/test-token-0123456789 -H 'Content-Type: application/json'"
+    event = '{"webhook_patrolserver": 1, "identifier": "webhook.test", "webhook_id": 1, "event_id": 1}'
+    assert "accepted" in machine.types(f"{post} -d '{event}'")
+
+    build(tmp_path / "dist", "gate")
+    shutil.copy(tmp_path / "dist" / "patrolserver-gate", machine.checkout)
+    machine.types(block("install the gate").commands)
+    judged = machine.types(
+        f"patrolserver-gate 'web-*' --max-age=1h --exporter-url=http://{machine.address} --format=json || test $? = 4"
+    )
+    assert '"verdict"' in judged
