@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from scripts.distribution import debian, gate_file, manual
-from scripts.distribution.archives import normalise_tarball, write_sums
+from scripts.distribution.archives import SUMS, normalise_tarball, write_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,12 +96,16 @@ PARTS: Final[dict[str, Callable[[Path, int], None]]] = {
 def main() -> None:
     """Build the parts, all of them unless some are named, and their sums."""
     parser = argparse.ArgumentParser(prog="dist", description="Build what is given out, the same bytes each time.")
-    parser.add_argument("folder", type=Path, help="where to put it; what lies there goes")
+    parser.add_argument("folder", type=Path, help="where to put it, in place of an earlier build")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="python always comes first (default: all)")
     values = parser.parse_args()
     output: Path = values.folder.absolute()
+    if output.exists() and any(output.iterdir()) and not (output / SUMS).exists():
+        parser.error(f"{output} holds other things than an earlier build, and what lies there would go; name another")
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
+    # A build that breaks off is one, too.
+    (output / SUMS).touch()
     os.umask(0o022)
     epoch = _epoch()
     for part in dict.fromkeys(("python", *(values.parts or PARTS))):

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+SUMS = "SHA256SUMS"
+"""The file that tells a build's folder from others."""
+
 
 def normalise_tarball(path: Path, epoch: int) -> None:
     """Write a ``.tar.gz`` anew, with the same files."""
@@ -28,8 +31,8 @@ def normalise_tarball(path: Path, epoch: int) -> None:
 
 def write_sums(folder: Path) -> Path:
     """``SHA256SUMS`` of everything in the folder, as ``sha256sum --check`` reads it."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != "SHA256SUMS")
+    names = sorted(path.name for path in folder.iterdir() if path.name != SUMS)
     lines = (f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
-    sums = folder / "SHA256SUMS"
+    sums = folder / SUMS
     sums.write_text("".join(lines))
     return sums

@@ -53,6 +53,16 @@ def build(folder: Path, *parts: str, umask: int = 0o022) -> dict[str, str]:
     return {name: digest for digest, name in (line.split("  ") for line in lines)}
 
 
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    """What is built takes the place of an earlier build, and of nothing else."""
+    (tmp_path / "thesis.txt").write_text("two years of work")
+    command = [sys.executable, "-m", "scripts.distribution", str(tmp_path), "gate"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "other things than an earlier build" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("dpkg-deb") is None:

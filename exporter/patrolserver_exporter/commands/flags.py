@@ -125,22 +125,19 @@ def telemetry_path(parser: Parser, path: str) -> str:
 def count(text: str) -> int:
     """A whole number, 0 or more."""
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError
+        raise argparse.ArgumentTypeError("needs a whole number, 0 or more")
     return int(text)
-
-
-count.__name__ = "number, 0 or more"
 
 
 def above_zero(text: str) -> float:
     """A number, more than 0."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < math.inf:
-        raise ValueError
+        raise argparse.ArgumentTypeError("needs a number, more than 0")
     return number
-
-
-above_zero.__name__ = "number, more than 0"
 
 
 def text(written: str) -> str:

@@ -28,7 +28,7 @@ from patrolserver_exporter.commands.serve import BAD_CONFIG, main
         ("--web.external-url=http://host/?a=b", "has to be like https://exporter.example.org"),
         ("--web.route-prefix=/a b", "has to be a path like /exporter"),
         ("--web.route-prefix=/a//b", "has to be a path like /exporter"),
-        ("--web.max-requests=-1", "--web.max-requests: invalid number, 0 or more"),
+        ("--web.max-requests=-1", "--web.max-requests: needs a whole number, 0 or more"),
         ("--web.listen-address=nowhere", "write it as host:port or :port"),
         ("--webhook.listen-address=::1:1", "put an IPv6 address in brackets"),
     ],
