@@ -6,12 +6,14 @@ both go on: the target is still empty, and the same copy can be made again.
 
 from __future__ import annotations
 
+import concurrent.futures
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from patrolserver_exporter.store import database_time, history, tables
-from patrolserver_exporter.store.errors import StoreLocked
+from patrolserver_exporter.store.errors import StoreError, StoreLocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,20 +42,40 @@ def copy_store(source: Store, target: Store) -> dict[str, int]:
     `StoreLocked`, and nothing is changed, if the target has a state already, or the source's went elsewhere. A target
     that was itself moved away is emptied first: so a state comes back.
     """
-    moved_to = source.read(_moved_to)
+    moved_to, target_moved_to = source.read(_moved_to), target.read(_moved_to)
     if moved_to not in {None, target.shown}:
         raise StoreLocked(_gone(source.shown, moved_to))
-    if target.read(_moved_to) is None and target.read(_has_rows):
+    # What was copied there before may have gone on from there to a third one.
+    comes_back = target_moved_to is not None and (moved_to is None or target_moved_to == source.shown)
+    if not comes_back and target.read(_has_rows):
         raise StoreLocked(
             f"The store {target.shown} has a state already, so nothing was copied. Name an empty one, or remove that "
             "state first."
         )
     source.run(lambda unit: _mark(unit, target.shown))
+    given_up = threading.Event()
+    copied = target.submit(lambda unit: _copy(source, unit, given_up))
     try:
-        return target.run(lambda unit: _copy(source, unit))
+        return copied.result()
     except BaseException:
-        source.run(lambda unit: _mark(unit, None))
+        # An interrupt ends the waiting, and not the copy; and a commit may hold whose end was not heard.
+        given_up.set()
+        concurrent.futures.wait([copied])
+        if _is_empty(target):
+            source.run(lambda unit: _mark(unit, None))
         raise
+
+
+class _GivenUp(Exception):  # Named for what happened.
+    """Nobody waits for the copy any more."""
+
+
+def _is_empty(target: Store) -> bool:
+    """Whether it is sure that nothing was committed there."""
+    try:
+        return not target.read(lambda connection: _moved_to(connection) is None and _has_rows(connection))
+    except StoreError:
+        return False
 
 
 def refuse_moved(connection: sa.Connection, shown: str) -> None:
@@ -82,7 +104,7 @@ def _mark(unit: Unit, moved_to: str | None) -> None:
     unit.connection.execute(tables.feed.update().values(moved_to=moved_to))
 
 
-def _copy(source: Store, unit: Unit) -> dict[str, int]:
+def _copy(source: Store, unit: Unit, given_up: threading.Event) -> dict[str, int]:
     """One transaction of the target. Nobody writes to the source meanwhile: its lease is ours."""
     connection = unit.connection
     copied = {}
@@ -92,12 +114,16 @@ def _copy(source: Store, unit: Unit) -> dict[str, int]:
         for rows in _pages(source, table):
             connection.execute(table.insert(), rows)
             copied[table.name] += len(rows)
+            if given_up.is_set():
+                raise _GivenUp
         if "id" in table.c:
             _go_on_counting(connection, table, source.read(lambda one, table=table: _last_id(one, table)))  # type: ignore[misc]
     purged_to = source.read(lambda one: one.execute(sa.select(tables.feed.c.purged_to)).scalar_one())
     connection.execute(tables.feed.update().values(purged_to=purged_to, moved_to=None))
     # Another feed, whose clients begin again; and what was acknowledged and not copied is found by a poll.
     history.begin_again(connection, database_time.read(connection))
+    if given_up.is_set():
+        raise _GivenUp
     return copied
 
 

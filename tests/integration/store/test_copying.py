@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,8 +150,10 @@ def test_a_copy_that_fails_leaves_the_source_as_it_was(both: tuple[str, str]) ->
     class Full(Store):
         """A store whose disk is full."""
 
-        def run(self, _: Any) -> Any:
-            raise StoreUnavailable("The store cannot write: database or disk is full")
+        def submit(self, _: Any) -> Any:
+            failed: Future[Any] = Future()
+            failed.set_exception(StoreUnavailable("The store cannot write: database or disk is full"))
+            return failed
 
     source, target = both
     fill(source)
@@ -159,6 +164,71 @@ def test_a_copy_that_fails_leaves_the_source_as_it_was(both: tuple[str, str]) ->
     ):
         copy_store(one, other)
     Store(source).close()
+
+
+class Interrupting(Store):
+    """A store whose reader presses Ctrl-C in the middle of a copy."""
+
+    reads = 0
+
+    def read(self, work: Any) -> Any:
+        """Read, and interrupt the main thread once."""
+        self.reads += 1
+        if self.reads == 4:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return super().read(work)
+
+
+def test_a_copy_that_is_interrupted_leaves_one_state(both: tuple[str, str]) -> None:
+    """The copy does not go on behind the back of who gave it up, to a second state that is used as well."""
+    source, target = both
+    fill(source)
+    with Interrupting(source, even_moved=True) as one, Store(target, even_moved=True) as other:
+        with pytest.raises(KeyboardInterrupt):
+            copy_store(one, other)
+        assert one.reads >= 4
+    with Store(target) as store:
+        assert not any(rows(store).values())
+    with Store(source) as store:
+        assert len(rows(store)["servers"]) == 600
+
+
+def test_a_commit_whose_end_was_not_heard_leaves_one_state(both: tuple[str, str]) -> None:
+    """The target has the state, so the source is not used again, although the copy seems to have failed."""
+
+    class Unheard(Store):
+        """A store whose commits hold, and whose database does not tell."""
+
+        def submit(self, work: Any) -> Any:
+            super().submit(work).result()
+            failed: Future[Any] = Future()
+            failed.set_exception(StoreUnavailable("The store cannot write: server closed the connection"))
+            return failed
+
+    source, target = both
+    fill(source)
+    with (
+        Store(source, even_moved=True) as one,
+        Unheard(target, even_moved=True) as other,
+        pytest.raises(StoreUnavailable),
+    ):
+        copy_store(one, other)
+    with Store(target) as store:
+        assert len(rows(store)["servers"]) == 600
+    with pytest.raises(StoreLocked, match="goes on there"):
+        Store(source)
+
+
+def test_an_old_copy_does_not_take_the_place_of_what_went_on(both: tuple[str, str], tmp_path: Path) -> None:
+    """A state that went on to a third store is not overwritten where it was by what it was made of."""
+    first, second = both
+    third = f"sqlite:///{tmp_path / 'third.db'}"
+    fill(first)
+    assert main(["copy", first, second]) == 0
+    assert main(["copy", second, third]) == 0
+    assert main(["copy", first, second]) == 3
+    with pytest.raises(StoreLocked, match=r"third\.db and goes on there"):
+        Store(second)
 
 
 def test_a_target_with_a_state_is_left_alone(both: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
