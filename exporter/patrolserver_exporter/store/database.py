@@ -434,9 +434,13 @@ class Store:
         self._intake_engine, self._intake = self._engine, self._thread
         if self._file is None:
             self._intake_engine = create_engine(url)
-            # It needs no fence: a delivery that is on disk is worked by whoever has the lease.
             self._intake = StoreThread(
-                self._intake_engine, self._thread.emit, name="store-intake", tries_again=True, said=OF_THE_INTAKE
+                self._intake_engine,
+                self._thread.emit,
+                name="store-intake",
+                tries_again=True,
+                said=OF_THE_INTAKE,
+                fence=self._lease.count_intake,
             )
             self._lease.keep(self._lease_engine)
 

@@ -5,6 +5,9 @@ seconds, on a connection of its own, as long as it makes progress. Each transact
 one statement that only the holder's row lets through. So who was stopped or cut off until another one took the lease
 over writes nothing more, whatever it still has in hand.
 
+Who takes deliveries in beside these transactions counts his own in a row that nobody else locks. A database that went
+back behind either of the two has lost what was acknowledged, and that is said before anything is read from it.
+
 With SQLite the same row is taken and each transaction is fenced by it. The lock on the file keeps others off, so it
 does not run out and is not renewed. The fence finds those who got around the lock.
 """
@@ -50,6 +53,12 @@ _GIVE_UP: Final = 3 * LEASE
 _JOIN: Final = 2.0
 STORE: Final = ""
 """The lease's name in the row: an account's, or none for all that belongs to no account. This one guards everything."""
+
+
+INTAKE: Final = "/intake"
+"""The row that counts the transactions of who takes deliveries in; no account can have this name. Nobody holds it."""
+_WENT_BACK: Final = 2**62
+"""More than is ever counted: whatever the row says, the database went back."""
 
 
 class Holder(NamedTuple):
@@ -98,6 +107,8 @@ class Lease:
         self._epoch = 0
         self._version = 0
         """Of the last transaction of ours."""
+        self._taken_in = 0
+        """The last transaction of ours that took deliveries in."""
         self._renewed_at = float("-inf")
         """When the last renewal that succeeded began, in seconds of `boot_time`."""
         self._on_setback = on_setback
@@ -239,42 +250,57 @@ class Lease:
             raise LeaseLost(self._lost)
         began = boot_time()
         statement = _statements(connection.dialect.name).fence
-        found = self._version
-        now = connection.execute(statement, {**self._mine, "version": found}).scalar_one_or_none()
+        found, followed = self._version, None
+        position = {"version": found, "taken_in": self._taken_in}
+        now = connection.execute(statement, {**self._mine, **position}).scalar_one_or_none()
         if now is None:
-            found = self._follow(connection)
+            found, followed = self._follow(connection)
         else:
             # Whatever this transaction finds came in before, so what it is dated by must not be earlier.
             self._heard(now, began)
 
         def committed() -> None:
-            self._moved = self._moved or found != self._version
+            if followed is not None:
+                self._moved, self._taken_in = True, followed
             self._version = found + 1
             self._renewed_at = max(self._renewed_at, began)
 
         return committed
 
-    def _follow(self, connection: sa.Connection) -> int:
-        """The row is not as we left it: go on from there if it is still ours. Returns its version."""
-        found = _read(connection)
+    def count_intake(self, connection: sa.Connection) -> Callable[[], None]:
+        """Begin a transaction that takes deliveries in beside the others; as `fence`, but whoever holds the lease may.
+
+        A delivery that is on disk is worked by whoever that is.
+        """
+        counted = connection.execute(_COUNT_INTAKE, {"account": INTAKE}).scalar_one()
+
+        def committed() -> None:
+            self._taken_in = counted if counted > self._taken_in else _WENT_BACK
+
+        return committed
+
+    def _follow(self, connection: sa.Connection) -> tuple[int, int]:
+        """The rows are not as we left them: go on from there if the lease is still ours. Returns what they count."""
+        found, taken_in = _read(connection), connection.execute(_TAKEN_IN).scalar_one()
         if (found.owner, found.epoch) != (self.owner, self._epoch):
             raise self._told_lost(found)
         began = boot_time()
         statement = _statements(connection.dialect.name).fence
-        now = connection.execute(statement, {**self._mine, "version": found.version}).scalar_one_or_none()
+        position = {"version": found.version, "taken_in": 0}
+        now = connection.execute(statement, {**self._mine, **position}).scalar_one_or_none()
         if now is None:
             raise self._told_lost(_read(connection))
         self._heard(now, began)
-        if found.version < self._version:
+        if found.version < self._version or taken_in < self._taken_in:
             log.error(
                 "The database went back to an earlier state, as after a failover to a standby that lacked the last "
                 "commits, or a restored backup: all servers are polled, and are unknown to the gate until then",
-                extra=log_fields(commits=self._version - found.version),
+                extra=log_fields(commits=max(self._version - found.version, 0)),
             )
             self._on_setback(connection)
         else:
             log.warning("A commit whose end was not heard took effect; everything is shown again")
-        return found.version
+        return found.version, taken_in
 
     def take_moved(self) -> bool:
         """Whether the state is not what our commits made of it, so that it has to be read again; said once."""
@@ -288,13 +314,13 @@ class Lease:
 
         That raises `LeaseLost`, or `StoreUnavailable` where the snapshot lacks something that we have committed.
         """
-        least = self._version
+        least, taken_in = self._version, self._taken_in
 
         def vouch(connection: sa.Connection) -> None:
-            owner, epoch, version = connection.execute(_POSITION).one()
+            owner, epoch, version, counted = connection.execute(_POSITION).one()
             if (owner, epoch) != (self.owner, self._epoch):
                 raise self._told_lost(_read(connection))
-            if version < least:
+            if version < least or counted < taken_in:
                 raise StoreUnavailable("The database went back to an earlier state, which is being read again.")
 
         return vouch
@@ -374,6 +400,14 @@ class _Statements(NamedTuple):
     give_back: sa.TextClause
 
 
+_COUNTED: Final = f"coalesce((SELECT version FROM leases WHERE account = '{INTAKE}'), 0)"  # noqa: S608
+_TAKEN_IN = sa.text(f"SELECT {_COUNTED}")
+_COUNT_INTAKE = sa.text(
+    "INSERT INTO leases (account, epoch, version) VALUES (:account, 0, 1) "
+    "ON CONFLICT (account) DO UPDATE SET version = leases.version + 1 RETURNING version"
+)
+
+
 @functools.cache
 def _statements(dialect: str) -> _Statements:
     now = NOW[dialect]
@@ -388,7 +422,8 @@ def _statements(dialect: str) -> _Statements:
         ),
         renew=sa.text(f"UPDATE leases SET {renewed} {mine} RETURNING {now}"),  # noqa: S608
         fence=sa.text(
-            f"UPDATE leases SET version = version + 1, {renewed} {mine} AND version = :version RETURNING {now}"  # noqa: S608
+            f"UPDATE leases SET version = version + 1, {renewed} {mine} AND version = :version "  # noqa: S608
+            f"AND {_COUNTED} >= CAST(:taken_in AS bigint) RETURNING {now}"
         ),
         give_back=sa.text(f"UPDATE leases SET owner = NULL, until = NULL {mine}"),  # noqa: S608
     )
@@ -419,7 +454,9 @@ def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
         )
 
 
-_POSITION = sa.select(leases.c.owner, leases.c.epoch, leases.c.version).where(leases.c.account == STORE)
+_POSITION = sa.select(
+    leases.c.owner, leases.c.epoch, leases.c.version, sa.literal_column(_COUNTED, sa.BigInteger())
+).where(leases.c.account == STORE)
 _LOCK_NOT_AVAILABLE = "55P03"
 
 

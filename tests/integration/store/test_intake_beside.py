@@ -76,6 +76,36 @@ def session(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url.replace("+psycopg", ""))
 
 
+@pytest.mark.parametrize("then", ["a unit", "a delivery"])
+def test_a_delivery_that_the_database_lost_is_noticed(store: Store, url: str, then: str) -> None:
+    """As after a failover right behind its acknowledgement: nothing is read, and a poll finds what it told of."""
+    door = Door()
+    store.run(lambda unit: fleet.save_account(unit.connection, fleet.AccountRecord(name="main")))
+    asyncio.run(store.run_together(delivery(1), door.accept))
+    store.run(lambda unit: fleet.save_account(unit.connection, fleet.AccountRecord(name="main", up=True)))
+    with session(url) as other:
+        other.execute("CREATE TABLE standby AS SELECT * FROM leases")
+    asyncio.run(store.run_together(delivery(2), door.accept))
+    assert sorted(received(store)) == [1, 2]
+    with session(url) as other:
+        other.execute("DELETE FROM inbox WHERE event_id = 2")
+        other.execute("DELETE FROM leases")
+        other.execute("INSERT INTO leases SELECT * FROM standby")
+        other.execute("DROP TABLE standby")
+    if then == "a delivery":
+        asyncio.run(store.run_together(delivery(3), door.accept))
+    with pytest.raises(StoreUnavailable, match="went back to an earlier state"):
+        received(store)
+    store.run(lambda unit: fleet.save_account(unit.connection, fleet.AccountRecord(name="main", up=True)))
+    caught_up = store.read(lambda connection: fleet.account_records(connection)["main"].catch_up_since)
+    assert caught_up == pytest.approx(time.time(), abs=60.0)
+    assert store.take_moved()
+    asyncio.run(store.run_together(delivery(4), door.accept))
+    store.run(lambda unit: fleet.save_account(unit.connection, fleet.AccountRecord(name="main", up=True)))
+    assert 4 in received(store)
+    assert not store.take_moved()
+
+
 def test_a_unit_that_takes_long_holds_no_delivery_up(store: Store, effects: list[object], url: str) -> None:
     """It is on disk and acknowledged while the unit is under way, and the database's clock tells when it came."""
     began, go_on = threading.Event(), threading.Event()
