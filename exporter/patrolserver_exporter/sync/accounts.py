@@ -323,6 +323,7 @@ class Accounts:
         return PollerAndWorker(poller, worker)
 
     def _observe(self, call: ApiCall) -> None:
+        self._threads.note_call()
         if call.account not in self._names:
             return
         reason = None if call.reason is None else call.reason.value

@@ -73,9 +73,14 @@ class CallThreads:
 
     @property
     def last_progress(self) -> float:
-        """When a job last began or ended (monotonic seconds); now, while none waits."""
+        """When a job last went on (monotonic seconds): began, made a call, or ended; now, while none waits."""
         with self._lock:
             return self._moved_at if self._waiting else time.monotonic()
+
+    def note_call(self) -> None:
+        """A job made a call. One that reads a list page by page may take minutes, and hangs no more than a short one."""
+        with self._lock:
+            self._moved_at = time.monotonic()
 
     def close(self) -> None:
         """Take no more jobs; threads end when they have nothing to do."""

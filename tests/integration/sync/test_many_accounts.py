@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from tests.harness.watching import QUICK, Watching
@@ -13,6 +14,8 @@ from patrolserver_exporter.config.schema import Webhook
 from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.live.effects import InboxMoved
+from patrolserver_exporter.simulator.faults import Fault, FaultKind
+from patrolserver_exporter.simulator.replies import Endpoint, PartForm, ReplyRule
 from patrolserver_exporter.store import fleet
 
 if TYPE_CHECKING:
@@ -76,6 +79,24 @@ def test_a_silent_api_starves_no_other_account(watching: Watching, silent_api: s
     watching.until(lambda: polled(watching) == dict.fromkeys(names(), 3), "the first polls", within=60.0)
     watching.until(lambda: {s.name: s.trouble for s in watching.accounts.statuses()}[SILENT])
     assert not any(s.trouble for s in watching.accounts.statuses() if s.name != SILENT)
+
+
+def test_long_lists_that_many_accounts_read_are_no_hang(prepared_url: str) -> None:
+    """While all threads read page by page and other accounts wait, each page is progress: nobody ends the service."""
+    with Watching(prepared_url, servers=40) as watching:
+        watching.simulator.replies.add(
+            ReplyRule(endpoint=Endpoint.SERVERS, form=PartForm.TOTAL_PAGES, per_page=4),
+        )
+        watching.simulator.faults.add(Fault(kind=FaultKind.LATENCY, seconds=0.6))
+        watching.accounts.start(many(watching))
+        stood_still = []
+
+        def has_listed() -> bool:
+            stood_still.append(time.monotonic() - watching.accounts.last_worker_progress)
+            return any(one.list_complete for one in watching.accounts.statuses())
+
+        watching.until(has_listed, "the first list", within=60.0)
+        assert max(stood_still) < 2.5
 
 
 def test_deliveries_of_many_accounts_are_all_worked(watching: Watching) -> None:

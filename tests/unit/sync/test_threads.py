@@ -206,7 +206,7 @@ def test_a_bug_in_a_call_costs_no_thread(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_that_nothing_goes_on_can_be_seen(hanging: Calls) -> None:
-    """While calls wait and none begins or ends, the time of the last progress stands still; else it is now."""
+    """While jobs wait, the time of the last progress stands still until one begins, makes a call or ends."""
     pool = CallThreads(1, reserved=0)
     account = pool.of("a", 1)
     fill(account, hanging, 1)
@@ -215,6 +215,9 @@ def test_that_nothing_goes_on_can_be_seen(hanging: Calls) -> None:
     fill(account, hanging, 1)
     stood_still = pool.last_progress
     assert pool.last_progress == stood_still
+    pool.note_call()
+    assert pool.last_progress > stood_still
+    stood_still = pool.last_progress
     hanging.end()
     assert account.join(10.0)
     assert pool.last_progress > stood_still
