@@ -78,7 +78,7 @@ class CallThreads:
             return self._moved_at if self._waiting else time.monotonic()
 
     def note_call(self) -> None:
-        """A job made a call. One that reads a list page by page may take minutes, and hangs no more than a short one."""
+        """A job made a call. One that reads a list page by page may take minutes, and does not hang."""
         with self._lock:
             self._moved_at = time.monotonic()
 
