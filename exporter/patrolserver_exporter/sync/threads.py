@@ -46,9 +46,17 @@ class CallThreads:
     ``size`` grows when an account is let in that may have more under way at once (``at_most``).
     """
 
-    def __init__(self, size: int = THREADS, *, reserved: int = RESERVED, slow: float = SLOW) -> None:
+    def __init__(
+        self,
+        size: int = THREADS,
+        *,
+        reserved: int = RESERVED,
+        slow: float = SLOW,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._size = size
         self._reserved = reserved
+        self._monotonic = monotonic
         self._slow = slow
         self._slow_at_most = size // 2
         self._lock = threading.Lock()
@@ -62,7 +70,7 @@ class CallThreads:
         self._idle = 0
         self._threads = 0
         self._closed = False
-        self._moved_at = time.monotonic()
+        self._moved_at = self._monotonic()
 
     def of(self, account: str, at_most: int) -> AccountThreads:
         """Let an account in, which never has more than ``at_most`` jobs under way at the same time."""
@@ -75,12 +83,12 @@ class CallThreads:
     def last_progress(self) -> float:
         """When a job last went on (monotonic seconds): began, made a call, or ended; now, while none waits."""
         with self._lock:
-            return self._moved_at if self._waiting else time.monotonic()
+            return self._moved_at if self._waiting else self._monotonic()
 
     def note_call(self) -> None:
         """A job made a call. One that reads a list page by page may take minutes, and does not hang."""
         with self._lock:
-            self._moved_at = time.monotonic()
+            self._moved_at = self._monotonic()
 
     def close(self) -> None:
         """Take no more jobs; threads end when they have nothing to do."""
@@ -95,7 +103,7 @@ class CallThreads:
             (account.urgent if job.urgent else account.waiting).append(job)
             if account not in self._waiting:
                 if not self._waiting:
-                    self._moved_at = time.monotonic()
+                    self._moved_at = self._monotonic()
                 self._waiting[account] = None
             self._call_a_thread()
 
@@ -147,7 +155,7 @@ class CallThreads:
             if account.has_waiting:
                 # Behind those that wait already.
                 self._waiting[account] = None
-            began = self._moved_at = time.monotonic()
+            began = self._moved_at = self._monotonic()
             account.under_way.append(began)
             self._accounts[account] = None
             self._busy += 1
@@ -157,7 +165,7 @@ class CallThreads:
 
     def _end(self, account: AccountThreads, began: float) -> None:
         with self._lock:
-            self._moved_at = time.monotonic()
+            self._moved_at = self._monotonic()
             account.was_slow = self._moved_at - began >= self._slow
             account.under_way.remove(began)
             if not account.under_way:
@@ -170,7 +178,7 @@ class CallThreads:
         """Whose turn it is; ``None`` if nobody may have the thread."""
         if not self._waiting:
             return None
-        now = time.monotonic()
+        now = self._monotonic()
         slow = None
         if self._busy >= self._slow_at_most:
             slow = sum(len(account.under_way) for account in self._accounts if account.is_slow(now, self._slow))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.harness.waiting import eventually
+from tests.harness.ticking import HeldClock
 
 from patrolserver_exporter.sync.threads import CallThreads
 
@@ -23,24 +22,29 @@ class Calls:
     """Calls that end when the test says so."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._began = threading.Condition()
         self._may_end = threading.Event()
         self.began: list[str] = []
 
     def make(self, name: str) -> None:
         """One call, for as long as they hang."""
-        with self._lock:
-            self.began.append(name)
+        self.note(name)
         assert self._may_end.wait(30.0)
 
     def note(self, name: str) -> None:
         """One that is answered at once."""
-        with self._lock:
+        with self._began:
             self.began.append(name)
+            self._began.notify_all()
 
     def end(self) -> None:
         """The API answers."""
         self._may_end.set()
+
+    def wait_for(self, count: int) -> None:
+        """Until so many have begun."""
+        with self._began:
+            assert self._began.wait_for(lambda: len(self.began) >= count, 10.0)
 
     def has_begun(self, *names: str) -> bool:
         """Whether exactly these began, in whatever order."""
@@ -55,8 +59,8 @@ def hanging() -> Iterator[Calls]:
     calls.end()
 
 
-def running() -> int:
-    return sum(thread.name.startswith(("call", "poll-", "event-")) for thread in threading.enumerate())
+def running() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith(("call", "poll-", "event-"))}
 
 
 def fill(account: AccountThreads, calls: Calls, count: int) -> None:
@@ -73,14 +77,17 @@ def test_threads_come_as_they_are_needed_and_go_at_the_end(hanging: Calls) -> No
         account.submit(quick.note, str(number))
         assert account.join(10.0)
     assert quick.began == list("01234")
-    assert running() == before + 1
+    assert len(running() - before) == 1
     fill(account, hanging, 2)
-    eventually(lambda: hanging.has_begun("a", "a"))
-    assert running() == before + 2
+    hanging.wait_for(2)
+    ours = running() - before
+    assert len(ours) == 2
     pool.close()
     account.submit(quick.note, "too late")
     hanging.end()
-    eventually(lambda: running() == before)
+    for thread in ours:
+        thread.join(10.0)
+    assert not running() & ours
     assert quick.began == list("01234")
 
 
@@ -89,7 +96,7 @@ def test_a_silent_api_leaves_threads_to_the_other_accounts(hanging: Calls) -> No
     pool = CallThreads(6, reserved=2, slow=LONG)
     silent, other = pool.of("silent", 4), pool.of("other", 4)
     fill(silent, hanging, 20)
-    eventually(lambda: hanging.has_begun(*["silent"] * 4))
+    hanging.wait_for(4)
     quick = Calls()
     for number in range(10):
         other.submit(quick.note, str(number))
@@ -104,7 +111,7 @@ def test_an_account_gets_all_that_it_may_have_under_way(hanging: Calls) -> None:
     pool = CallThreads(4, reserved=2, slow=0.0)
     large, small = pool.of("large", 9), pool.of("small", 2)
     fill(large, hanging, 9)
-    eventually(lambda: hanging.has_begun(*["large"] * 9))
+    hanging.wait_for(9)
     quick = Calls()
     small.submit(quick.note, "small")
     assert small.join(10.0)
@@ -113,16 +120,17 @@ def test_an_account_gets_all_that_it_may_have_under_way(hanging: Calls) -> None:
 
 def test_slow_accounts_together_take_half_of_the_threads(hanging: Calls) -> None:
     """Many silent APIs leave the other half to accounts that answer."""
-    pool = CallThreads(8, reserved=1, slow=0.05)
+    clock = HeldClock()
+    pool = CallThreads(8, reserved=1, slow=2.0, monotonic=clock.monotonic)
     silent = [pool.of(f"silent{number}", 1) for number in range(8)]
     for account in silent[:4]:
         fill(account, hanging, 1)
-    eventually(lambda: len(hanging.began) == 4)
+    hanging.wait_for(4)
     for account in silent[4:]:
         # Nobody knows yet that they are silent.
         fill(account, hanging, 1)
-    eventually(lambda: len(hanging.began) == 8)
-    time.sleep(0.1)  # the calls take long enough to be slow
+    hanging.wait_for(8)
+    clock.advance(2.0)
     hanging.end()
     for account in silent:
         assert account.join(10.0)
@@ -148,7 +156,8 @@ def test_who_has_less_under_way_goes_first() -> None:
     busy, one, two = (pool.of(name, 3) for name in ("busy", "one", "two"))
     for hanging in calls:
         busy.submit(hanging.make, "busy")
-    eventually(lambda: all(hanging.began for hanging in calls))
+    for hanging in calls:
+        hanging.wait_for(1)
     seen = Calls()
     busy.submit(seen.note, "busy")
     two.submit(seen.note, "two")
@@ -157,7 +166,7 @@ def test_who_has_less_under_way_goes_first() -> None:
     calls[0].end()
     for account in (one, two):
         assert account.join(10.0)
-    eventually(lambda: len(seen.began) == 4)
+    seen.wait_for(4)
     assert seen.began == ["two", "one", "two", "busy"]
     for hanging in calls:
         hanging.end()
@@ -169,7 +178,7 @@ def test_what_is_urgent_goes_first_and_is_done_in_any_case(hanging: Calls) -> No
     pool = CallThreads(1, reserved=0)
     account, seen = pool.of("a", 1), Calls()
     fill(account, hanging, 1)
-    eventually(lambda: hanging.has_begun("a"))
+    hanging.wait_for(1)
     account.submit(seen.note, "poll")
     account.submit_urgent(seen.note, "event")
     assert not account.join(0.01)
@@ -179,7 +188,7 @@ def test_what_is_urgent_goes_first_and_is_done_in_any_case(hanging: Calls) -> No
 
     held = Calls()
     fill(account, held, 1)
-    eventually(lambda: held.has_begun("a"))
+    held.wait_for(1)
     account.submit(seen.note, "poll")
     account.submit_urgent(seen.note, "event")
     account.drop_waiting()
@@ -207,18 +216,21 @@ def test_a_bug_in_a_call_costs_no_thread(caplog: pytest.LogCaptureFixture) -> No
 
 def test_that_nothing_goes_on_can_be_seen(hanging: Calls) -> None:
     """While jobs wait, the time of the last progress stands still until one begins, makes a call or ends."""
-    pool = CallThreads(1, reserved=0)
+    clock = HeldClock()
+    pool = CallThreads(1, reserved=0, monotonic=clock.monotonic)
     account = pool.of("a", 1)
     fill(account, hanging, 1)
-    eventually(lambda: hanging.has_begun("a"))
-    assert pool.last_progress >= time.monotonic() - 0.01
+    hanging.wait_for(1)
+    clock.advance(5.0)
+    assert pool.last_progress == clock.monotonic()
     fill(account, hanging, 1)
-    stood_still = pool.last_progress
+    stood_still = clock.monotonic()
+    clock.advance(5.0)
     assert pool.last_progress == stood_still
     pool.note_call()
-    assert pool.last_progress > stood_still
-    stood_still = pool.last_progress
+    assert pool.last_progress == clock.monotonic()
+    clock.advance(5.0)
     hanging.end()
     assert account.join(10.0)
-    assert pool.last_progress > stood_still
+    assert pool.last_progress == clock.monotonic()
     pool.close()
