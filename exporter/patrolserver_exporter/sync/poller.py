@@ -148,7 +148,7 @@ class ServerList:
 
     def _keep(self, parsed: Parsed[tuple[Server, ...]], rules: Rules) -> account_updates.Listed:
         """Let a list take effect: some of its servers at a time, for a large fleet in one unit holds up deliveries."""
-        account, now = self._account, self._clock.now()
+        account, began = self._account, self._clock.moment()
         plan = self._results.read(
             lambda connection: account_updates.plan_list(
                 connection,
@@ -156,7 +156,7 @@ class ServerList:
                 parsed.value,
                 complete=parsed.complete,
                 partial_because=parsed.partial_because,
-                now=now,
+                now=began.at,
                 rules=rules,
                 watched=account.server_ids,
             )
@@ -164,14 +164,19 @@ class ServerList:
         # Should it end in the middle, the next list is held against the state even if it is the one before this.
         self._last = None
         *parts, last = account_updates.parts_of(plan.server_ids) or [()]
+
+        def apply(unit: Unit, part: Sequence[int]) -> float:
+            # The clock may be set between two units, and the state follows it.
+            now = self._clock.time_of(began)
+            account_updates.apply_part(unit, plan, part, now=now, rules=rules)
+            return now
+
         for part in parts:
-            self._results.keep(
-                functools.partial(account_updates.apply_part, plan=plan, server_ids=part, now=now, rules=rules)
-            )
+            self._results.keep(functools.partial(apply, part=part))
 
         def end(unit: Unit) -> account_updates.Listed:
             self._unblock_deliveries(unit)
-            account_updates.apply_part(unit, plan, last, now=now, rules=rules)
+            now = apply(unit, last)
             return account_updates.end_list(unit, plan, now=now, rules=rules, pause=account.pause)
 
         return self._results.keep(end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.harness.watching import LIST, QUICK, Watching
@@ -10,6 +10,7 @@ from tests.unit.sync.accounts import MAIN
 
 from patrolserver_exporter.gate.evidence import AccountHealth, ServerEvidence, UnknownServer, gather
 from patrolserver_exporter.simulator.replies import Endpoint, PartForm, ReplyRule
+from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.store.queries import Selector
 
 if TYPE_CHECKING:
@@ -123,6 +124,28 @@ def test_a_list_that_is_an_error_in_other_words_is_no_list(
         watching.simulator.replies.clear(rule)
         ask_for_list(watching)
         assert not [one for one in seen_by_gate(watching) if isinstance(one, UnknownServer) and one.list_incomplete]
+
+
+def test_a_list_that_takes_effect_while_the_clock_is_set_back_is_not_of_the_future(
+    prepared_url: str, clock: HeldClock
+) -> None:
+    """Large lists take effect in parts, and the state follows the clock between two of them."""
+
+    class Setting(Store):
+        """A store beside which the clock is set back, once the list was held against the state."""
+
+        def read_patiently(self, work: Any) -> Any:
+            found = super().read_patiently(work)
+            clock.set(clock.now() - 86_400.0)
+            watching.until(lambda: not watching.clock.step(), "the state that follows it")
+            return found
+
+    with Watching(prepared_url, clock=clock, store=Setting) as watching:
+        watching.accounts.start(watching.config())
+        watching.until(lambda: watching.accounts.statuses()[0].list_complete)
+        record = watching.store.run(lambda unit: fleet.account_records(unit.connection))[MAIN]
+        assert record.last_success_at is not None
+        assert record.last_success_at <= clock.now()
 
 
 def test_pages_of_a_list_keep_to_the_budget(prepared_url: str, clock: HeldClock) -> None:
