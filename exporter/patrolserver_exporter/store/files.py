@@ -321,6 +321,12 @@ def _looks_like_marks(content: bytes) -> bool:
     return len(content) <= _MARKS * _MARK_LENGTH
 
 
+def try_sum(database: Path) -> None:
+    """``OSError`` if it is there and may not be read and written, as when root copied the state."""
+    with contextlib.suppress(FileNotFoundError), sum_file(database).open("r+b"):
+        pass
+
+
 def forget_sum(database: Path) -> None:
     """Where the file starts again: a digest of one that was removed would condemn this one after a crash."""
     sum_file(database).unlink(missing_ok=True)

@@ -75,12 +75,13 @@ class FileGuard:
             self._lock.acquire(f"The state file {self._file}")
             if not self._file.exists():
                 files.forget_sum(self._file)
+            files.try_sum(self._file)
             self._hold.acquire()
         except OSError as error:
             self._lock.release()
             raise StoreUnavailable(
-                f"Cannot use the state file {self._file}: {error.strerror}. Let the exporter's user write it and its "
-                "folder, or correct store.url."
+                f"Cannot use the state file {error.filename or self._file}: {error.strerror}. Let the exporter's user "
+                "write it, the files beside it and their folder, or correct store.url."
             ) from error
         except StoreLocked:
             self._lock.release()

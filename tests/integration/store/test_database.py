@@ -137,6 +137,20 @@ def test_a_file_that_cannot_be_used_is_not_called_damaged(tmp_path: Path) -> Non
             Store(f"sqlite:///{tmp_path / 'state.db'}")
 
 
+def test_a_sum_that_is_not_ours_to_read_is_no_riddle(tmp_path: Path) -> None:
+    """As where root copied a state: the message names the file and says what to do, and the state stays as it is."""
+    (tmp_path / "state.db.sum").mkdir()
+    (tmp_path / "state.db").touch()
+    with (
+        pytest.raises(StoreUnavailable, match=r"state\.db\.sum: Is a directory\. Let the exporter's user write it"),
+        Store(f"sqlite:///{tmp_path}/state.db"),
+    ):
+        pass
+    (tmp_path / "state.db.sum").rmdir()
+    with Store(f"sqlite:///{tmp_path}/state.db"):
+        pass
+
+
 def test_a_database_that_is_away_is_told_without_its_password(postgres: PostgresCluster) -> None:
     """An unreachable PostgreSQL is `StoreUnavailable`, and the message holds no password."""
     with pytest.raises(StoreUnavailable) as caught:
