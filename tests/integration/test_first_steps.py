@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.harness.page_blocks import ROOT, checkout
+from tests.harness.page_blocks import ROOT, blocks, checkout
 from tests.harness.prometheus import free_port
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-PORTS = ("10058", "10059", "9090")
+PORTS = ("10058", "10059", "19090")
 
 
 def script(page: str) -> str:
@@ -60,3 +61,22 @@ def test_a_newcomer_gets_from_nothing_to_a_green_deploy(tmp_path: Path, require_
         ["bash", "-c", text], cwd=checkout(tmp_path / "checkout"), capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
+
+
+def test_the_pages_prometheus_keeps_off_the_one_that_debians_package_starts() -> None:
+    """On its port the page would wait for ever: for an alert that the other one does not know."""
+    assert not re.search(r"127\.0\.0\.1:9090\b", (ROOT / "docs" / "first-steps.md").read_text("utf-8"))
+
+
+def test_the_readmes_scrape_configuration_is_refused_without_its_rules(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """To Prometheus itself a rule file that is not there is no error, nor a pattern that finds none to promtool."""
+    (text,) = (one.text for one in blocks(ROOT / "README.md") if one.text.startswith("scrape_configs:"))
+    config, rules = tmp_path / "prometheus.yml", tmp_path / "patrolserver.yml"
+    config.write_text(text.replace("/etc/prometheus/", f"{tmp_path}/"))
+    check = [require_program("promtool"), "check", "config", str(config)]
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 1
+    shutil.copy(ROOT / "grafana" / "rules" / rules.name, rules)
+    done = subprocess.run(check, capture_output=True, text=True, check=True)
+    assert f"Checking {rules}" in done.stdout

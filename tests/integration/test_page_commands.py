@@ -168,9 +168,18 @@ def test_a_state_is_taken_along(shell: Shell, postgres: PostgresCluster) -> None
     options = {"cwd": shell.folder, "env": shell.environ, "capture_output": True, "timeout": 120}
     assert subprocess.run(once, check=False, **options).returncode == 0  # type: ignore[call-overload]
     url = postgres.create_database()
-    (shell.folder / "new.yml").write_text(f"accounts: [{{key: demo, secret: demo}}]\nstore: {{url: '{url}'}}\n")
+    (shell.folder / "new.yml").write_text(
+        "accounts: [{key: !file '${CREDENTIALS_DIRECTORY}/key', secret: !file '${CREDENTIALS_DIRECTORY}/secret'}]\n"
+        f"store: {{url: '{url}'}}\n"
+    )
+    (shell.folder / "credentials").mkdir()
+    for name in ("key", "secret"):
+        (shell.folder / "credentials" / name).write_text("demo\n")
+    (shell.folder / "bin" / "chown").write_text("#!/bin/sh\necho given to $2 $3\n")
+    (shell.folder / "bin" / "chown").chmod(0o755)
     done = shell.types("take the state along")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"given to patrolserver-exporter: {shell.folder}" in done.stdout
     assert subprocess.run(once, check=False, **options).returncode == 3  # type: ignore[call-overload]
     postgres.drop_database(url)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tests.harness.page_blocks import PAGES, ROOT, SHELL, Block, blocks
 
@@ -35,6 +37,13 @@ def test_a_block_of_commands_is_run_or_says_why_not(block: Block) -> None:
     assert path.is_file(), f"{path} is not there"
     assert block.name in path.read_text("utf-8"), f"{path} does not name {block.name}"
     assert block.name, "say by which name the test finds it"
+
+
+@pytest.mark.parametrize("page", sorted({one.page for one in COMMANDS if "-m venv" in one.text}))
+def test_a_page_that_makes_an_environment_names_what_debian_lacks_for_it(page: str) -> None:
+    """Debian's Python has no ensurepip, and a bare Debian has no curl."""
+    text = (ROOT / page).read_text("utf-8")
+    assert re.search(r"apt-get install .*\bpython3-venv\b.*\bcurl\b", text)
 
 
 @pytest.mark.parametrize("block", [one for one in ALL if one.language == "text"], ids=str)
