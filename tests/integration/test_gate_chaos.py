@@ -225,7 +225,7 @@ def random_world(draw: random.Random) -> World:
 
 def play(api: ServedApi, world: World) -> Any:
     def work(unit: Unit) -> None:
-        for table in (tables.inbox, tables.issues, tables.servers, tables.accounts):
+        for table in (tables.inbox, tables.catch_ups, tables.issues, tables.servers, tables.accounts):
             unit.connection.execute(sa.delete(table))
         for account in ("main", "other"):
             fleet.save_account(unit.connection, AccountRecord(name=account, up=True, last_success_at=NOON))
