@@ -17,6 +17,7 @@ from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, ReportedSoftware, Server, Software
 from patrolserver_exporter.simulator.fleet import PRODUCTS, ROLES, SITES, SLOTS
 from patrolserver_exporter.store import Store, fleet
+from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.sync.account_updates import apply_list, save_account
 from patrolserver_exporter.sync.accounts import AccountStatus
 from patrolserver_exporter.sync.rules import Rules
@@ -285,7 +286,8 @@ def _trouble(unit: Unit) -> None:
         assert record is not None
         show(unit, with_state(record, msgspec.structs.replace(record.state, last_poll_at=NOW - 3 * DAY)))
     known = fleet.account_records(unit.connection)["main"]
-    save_account(unit, msgspec.structs.replace(known, up=False, catch_up_since=NOW - HOUR))
+    save_account(unit, msgspec.structs.replace(known, up=False))
+    request_catch_up(unit.connection, "main", NOW - HOUR)
 
 
 def hostile(store: Store) -> Accounts:
