@@ -199,7 +199,7 @@ class Housekeeping:
             for name in future.result() if future.exception() is None else ():
                 self._plan_catch_up(running[name])
 
-        self._store.submit(work).add_done_callback(plan)
+        self._submit(work).add_done_callback(plan)
 
     def _plan_catch_up(self, account: RunningAccount) -> None:
         now = self._clock.monotonic()

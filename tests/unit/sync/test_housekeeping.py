@@ -17,7 +17,7 @@ from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.history import request_catch_up
-from patrolserver_exporter.store.tables import inbox
+from patrolserver_exporter.store.tables import inbox, servers
 from patrolserver_exporter.sync import account_updates, restore
 from patrolserver_exporter.sync.account import RunningAccount
 from patrolserver_exporter.sync.housekeeping import Housekeeping
@@ -185,6 +185,17 @@ def test_a_catch_up_polls_the_fleet_once_an_interval_and_ends(keeping: Keeping) 
     clock.advance(11.0)
     keeping.tick()
     assert driver.account_record().catch_up_since is None
+
+
+def test_a_catch_up_that_fails_is_told_and_goes_on(keeping: Keeping, caplog: pytest.LogCaptureFixture) -> None:
+    """A damaged row of one server keeps the doubt about its account, and the log says why."""
+    keeping.tick()
+    keeping.store.run(lambda unit: request_catch_up(unit.connection, MAIN, keeping.clock.now()))
+    keeping.store.run(lambda unit: unit.connection.execute(servers.update().values(state=b"{damaged")))
+    keeping.clock.advance(60.0)
+    keeping.tick()
+    assert "Housekeeping failed and will be tried again" in caplog.text
+    assert keeping.driver.account_record().catch_up_since is not None
 
 
 def test_old_rows_go_in_time(keeping: Keeping) -> None:
