@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Two busy cores make single examples slow now and then; what is too slow is for the benchmarks to find.
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
-# For scripts/check, before each commit, and for further runs of the same tests in CI; all other runs draw as many as ever.
+# For scripts/check, before each commit, and for further runs in CI of what it ran; all others draw as many as ever.
 settings.register_profile("check", deadline=None, max_examples=25)
 # scripts/mutants runs each test many times in one process, and compares the runs.
 settings.register_profile(
