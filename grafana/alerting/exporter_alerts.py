@@ -163,10 +163,11 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
         ),
         Alert(
             alert="PatrolServerListIncomplete",
-            # A list that cannot be read at all is PatrolServerApiUnreachable's.
+            # A list that cannot be read at all is PatrolServerApiUnreachable's; a call that fails between parts of a
+            # list does not end it.
             expr=f"""
                 min by ({EXPORTERS_ACCOUNT}) (last_over_time(patrolserver_list_complete[{limits.gap}])) == 0
-                unless on ({EXPORTERS_ACCOUNT}) {fails}
+                unless on ({EXPORTERS_ACCOUNT}) max_over_time(patrolserver_up[{limits.gap}]) == 0
                 """,
             wait="30m",
             severity="warning",

@@ -176,9 +176,10 @@ def _software(settings: Settings) -> tuple[Alert, ...]:
             ),
             wait="1h",
             severity="warning",
-            summary="A server's polls succeed, and show only a part or nothing.",
-            description=f"""For an hour the polls of {THE_SERVER} have been partial, or without any software. Its
-                issues are not closed, others may be unseen, and the gate answers "unknown".""",
+            summary="A server's polls show only a part or nothing.",
+            description=f"""For an hour no poll of {THE_SERVER} was whole: the last that brought anything was partial,
+                or without any software. Its issues are not closed, others may be unseen, and the gate answers
+                "unknown".""",
             dashboard=ON_SERVER,
         ),
     )

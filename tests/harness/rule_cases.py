@@ -207,6 +207,16 @@ CASES = (
         {59: 0, 62: 1, 102: 0},
     ),
     Case(
+        "PatrolServerPollIncomplete",
+        "goes on while polls fail, since nobody knows better, and ends with a whole poll",
+        {
+            ("patrolserver_server_poll_complete", WEB): "0x120 1x60",
+            ("patrolserver_server_poll_success", WEB): "1x30 0x90 1x60",
+            POLLED: "0+60x30 1800x90 7200+60x60",
+        },
+        {59: 0, 62: 1, 119: 1, 122: 0},
+    ),
+    Case(
         "PatrolServerScanOverdue",
         "fires after two days, outlasts a gap, and ends with a scan",
         {SCANNED: "-171000x30 stale _x8 -171000x30 4800x100"},
@@ -362,6 +372,13 @@ CASES = (
         "is silent when no list can be read, of which another alert tells",
         {("patrolserver_list_complete", MAIN): "1x5 0x60", API: "1x5 0x60"},
         {40: 0},
+        each=True,
+    ),
+    Case(
+        "PatrolServerListIncomplete",
+        "fires where every second call fails and the others bring a part",
+        {("patrolserver_list_complete", MAIN): "1x5 0x60", API: f"1x5 {'0x1 1x1 ' * 15}1x5"},
+        {34: 0, 37: 1, 60: 1},
         each=True,
     ),
     Case(

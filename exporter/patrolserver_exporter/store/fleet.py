@@ -94,11 +94,14 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Those of other servers that had this id before; they are not given again."""
 
     @property
+    def last_poll_complete(self) -> bool:
+        """The last successful poll was whole and not empty, whatever the API answered since."""
+        return self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
+
+    @property
     def poll_complete(self) -> bool:
         """The last poll that was answered was whole and not empty."""
-        if self.incomplete_because is not None:
-            return False
-        return self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
+        return self.incomplete_because is None and self.last_poll_complete
 
     @property
     def answered_at(self) -> float | None:

@@ -65,7 +65,7 @@ def summary_of(
         last_scan_at=record.state.last_scan_at,
         last_poll_at=record.state.last_poll_at,
         poll_success=record.state.poll_success,
-        poll_complete=record.state.poll_complete,
+        poll_complete=record.state.last_poll_complete,
         software_series=rules.software_series,
         exploit_series=rules.exploit_series,
         software_limit_per_server=rules.software_limit_per_server,
@@ -89,7 +89,7 @@ def with_state(record: ServerRecord, state: ServerState) -> ServerRecord:
         last_scan_at=state.last_scan_at,
         last_poll_at=state.last_poll_at,
         poll_success=state.poll_success,
-        poll_complete=state.poll_complete,
+        poll_complete=state.last_poll_complete,
         in_doubt=state.in_doubt,
     )
     return replace(record, state=state, summary=summary)

@@ -573,7 +573,10 @@ def test_the_first_whole_poll_begins_the_history(driver: Driver, clock: HeldCloc
 
 
 def test_an_answer_that_is_an_error_in_other_words_leaves_the_server_in_doubt(driver: Driver, clock: HeldClock) -> None:
-    """What the API said instead of the list is kept as the reason until a whole poll; an outage leaves none."""
+    """What the API said instead of the list is kept as the reason until a whole poll; an outage leaves none.
+
+    The series tell that the poll failed. Of what it did not bring, whether it was whole, they do not tell.
+    """
     driver.poll(outdated("php"))
     clock.advance(900.0)
     driver.fail()
@@ -581,9 +584,20 @@ def test_an_answer_that_is_an_error_in_other_words_leaves_the_server_in_doubt(dr
     driver.fail(answer="success is false")
     state = driver.server().state
     assert (state.poll_success, state.poll_complete, state.incomplete_because) == (False, False, "success is false")
-    assert not driver.server().summary.poll_complete
+    summary = driver.server().summary
+    assert (summary.poll_success, summary.poll_complete) == (False, True)
     driver.fail()
     assert not driver.server().state.poll_complete
     clock.advance(1.0)
     driver.poll(outdated("php"))
     assert driver.server().state.poll_complete
+
+
+def test_a_partial_poll_stays_the_last_word_while_polls_fail(driver: Driver, clock: HeldClock) -> None:
+    """A call that fails after it, in whatever words, does not make it whole."""
+    driver.poll(outdated("php"))
+    clock.advance(900.0)
+    driver.poll(outdated("php"), complete=False)
+    for answer in (None, "success is false"):
+        driver.fail(answer=answer)
+        assert not driver.server().summary.poll_complete
