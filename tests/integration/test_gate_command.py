@@ -616,6 +616,47 @@ def test_a_refresh_is_waited_for(gate: Callable[..., Ran], api: ServedApi) -> No
     assert gate(DB, "--refresh", "--refresh-timeout=300ms")[0] == 4
 
 
+@contextmanager
+def polled(api: ServedApi, count: int) -> Iterator[None]:
+    """Ends that many refreshes, once all of them have been asked for."""
+
+    def work() -> None:
+        eventually(lambda: len(api.accounts.waiting) == count, what="all refreshes")
+        for _account, _server, done in api.accounts.waiting:
+            done(None)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_all_servers_are_asked_to_be_polled_at_once(gate: Callable[..., Ran], api: ServedApi) -> None:
+    """None waits for the poll of another one."""
+    now = SystemClock().now()
+    api.store.run(lambda unit: [put_server(unit, 100 + n, f"many{n}.example.org", polled_at=now) for n in range(150)])
+    with polled(api, 150):
+        assert gate("many*", "--refresh")[0] == 0
+    assert {server for _, server, _ in api.accounts.waiting} == set(range(100, 250))
+
+
+def test_a_server_that_nobody_knows_keeps_no_other_from_being_polled(gate: Callable[..., Ran], api: ServedApi) -> None:
+    """The verdict tells of it, and is the same as without a refresh."""
+    with polled(api, 1):
+        ended = gate("nosuch", DB, "4711", "no*such", "--refresh", "--format=json")
+    assert ended.code == 4
+    assert {one["server"] for one in json.loads(ended.out)["reasons"]} == {"nosuch", "4711", "no*such"}
+    assert [server for _, server, _ in api.accounts.waiting] == [2]
+    assert gate("nosuch", "--refresh") == gate("nosuch")
+
+
+def test_a_refresh_of_an_account_that_is_not_there_is_no_pass(gate: Callable[..., Ran]) -> None:
+    """Those that are there are named."""
+    ended = gate(DB, "--account=nosuch", "--refresh")
+    assert ended.code == 4
+    assert "main" in ended.out
+
+
 def test_a_token_comes_from_a_file_or_the_environment(
     edition: GateEdition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

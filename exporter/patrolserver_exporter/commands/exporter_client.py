@@ -56,12 +56,16 @@ class ExporterError(Exception):
 
 
 class Refused(ExporterError):
-    """The exporter answered with an error; ``at`` is the member of the body that is wrong, where it names one."""
+    """The exporter answered with an error.
 
-    def __init__(self, status: int, message: str, at: str | None = None) -> None:
+    ``at`` is the member of the body that is wrong, ``unknown`` are the servers that it does not have: where it says so.
+    """
+
+    def __init__(self, status: int, message: str, at: str | None = None, unknown: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.at = at
+        self.unknown = unknown
 
 
 def add_flags(parser: Parser) -> None:
@@ -192,9 +196,9 @@ class ExporterClient:
         """What GET answers, decoded."""
         return self._call("GET", path, query=query)
 
-    def post(self, path: str, body: Any = None, query: Sequence[tuple[str, str]] = (), *, patient: bool = True) -> Any:
-        """What POST answers, decoded. Unless ``patient``, it is raised at once that the exporter is too busy."""
-        return self._call("POST", path, query=query, body=body, patient=patient)
+    def post(self, path: str, body: Any = None, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """What POST answers, decoded."""
+        return self._call("POST", path, query=query, body=body)
 
     def delete(self, path: str) -> None:
         """DELETE something."""
@@ -222,9 +226,8 @@ class ExporterClient:
         *,
         query: Sequence[tuple[str, str]] = (),
         body: Any = None,
-        patient: bool = True,
     ) -> Any:
-        answer = self._answer(lambda end: self._send(method, path, query, body, end), patient=patient)
+        answer = self._answer(lambda end: self._send(method, path, query, body, end))
         if 300 <= answer.status < 400:
             raise ExporterError(f"{self.url} answered with a redirect, which is not followed; {_PROXIED}.")
         if answer.media_type == "application/problem+json":
@@ -241,12 +244,12 @@ class ExporterClient:
         except ValueError:
             raise ExporterError(f"{self.url} answered with broken JSON.") from None
 
-    def _answer(self, send: Callable[[float], _Answer], *, patient: bool) -> _Answer:
-        """Send; if ``patient``, again when the exporter says that it is too busy, as long as the timeout lasts."""
+    def _answer(self, send: Callable[[float], _Answer]) -> _Answer:
+        """Send; again when the exporter says that it is too busy, as long as the timeout lasts."""
         end = time.monotonic() + self._timeout
         while True:
             answer = self._within_timeout(lambda: send(end), end)
-            wait = answer.wait if patient else None
+            wait = answer.wait
             if wait is None or time.monotonic() + wait >= end:
                 return answer
             time.sleep(wait)
@@ -398,9 +401,10 @@ class ExporterClient:
         if answer.status in {401, 403}:
             hint = f" (the token is read from --token-file, {TOKEN_VARIABLE}_FILE or {TOKEN_VARIABLE}"
             hint += f"; {self._token_hint})" if self._token_hint else ")"
-        at = problem.get("at")
+        at, unknown = problem.get("at"), problem.get("unknown")
         message = f"The exporter refused with status {answer.status}: {detail}{hint}"
-        return Refused(answer.status, message, at if isinstance(at, str) else None)
+        named = tuple(map(str, unknown)) if isinstance(unknown, list) else ()
+        return Refused(answer.status, message, at if isinstance(at, str) else None, named)
 
 
 def _tls(ca_file: str | None) -> ssl.SSLContext:

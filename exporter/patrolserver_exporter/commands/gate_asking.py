@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 SELECTED_AT_ONCE = 50
 """Names in one request: a request line has its limits."""
-AT_ONCE = 100
-"""Refreshes under way; the exporter keeps account of a thousand."""
-_LOOK_EVERY = 0.2
+_LOOK_EVERY, _LOOK_EVERY_FOR_EACH = 0.2, 0.0005
+"""Seconds between two looks at a refresh: at least, and for each of its servers."""
+_OVER = {"done", "failed"}
 
 
 def selections(servers: Sequence[str], account: str | None) -> Iterator[list[tuple[str, str]]]:
@@ -39,47 +39,51 @@ def selections(servers: Sequence[str], account: str | None) -> Iterator[list[tup
 
 
 def refresh(client: ExporterClient, servers: Sequence[str], account: str | None, timeout: float) -> list[str]:
-    """Poll the servers and wait; returns a sentence for each that was not polled. Raises `ExporterError`."""
+    """Poll the servers, all by one request, and wait.
+
+    Returns a sentence for each that was not polled; of one that nobody knows the verdict tells. Raises `ExporterError`.
+    """
     end = time.monotonic() + timeout
-    found: dict[tuple[str, int], str] = {}
-    for query in selections(servers, account):
-        for server in client.items("/servers", query):
-            found[server["account"], server["id"]] = server["name"]
-    left = list(found)
-    running: dict[str, tuple[str, int]] = {}
-    failures: list[str] = []
-    while left or running:
+    found = _started(client, servers, account)
+    while found is not None and (late := [one for one in found["servers"] if one["state"] not in _OVER]):
         if time.monotonic() > end:
-            late = [found[key] for key in (*running.values(), *left)]
-            return [*failures, *(_too_late(name, timeout) for name in late)]
-        while left and len(running) < AT_ONCE and (operation := _start(client, *left[0])) is not None:
-            running[operation["id"]] = left.pop(0)
-        for operation_id, key in list(running.items()):
-            operation = _member(client.get(f"/operations/{operation_id}"))
-            if operation["state"] in {"done", "failed"}:
-                del running[operation_id]
-                if operation["state"] == "failed":
-                    failures.append(f"{found[key]}: it could not be polled before the verdict: {operation['error']}")
-        if running or left:
-            time.sleep(_LOOK_EVERY)
-    return failures
+            return [*_failures(found), *(_too_late(one["server"], timeout) for one in late)]
+        # Each look brings all of them.
+        time.sleep(max(_LOOK_EVERY, len(found["servers"]) * _LOOK_EVERY_FOR_EACH))
+        found = _refresh_of(client.get(f"/refresh/{found['id']}"))
+    return _failures(found) if found is not None else []
 
 
-def _start(client: ExporterClient, account: str, server_id: int) -> dict[str, Any] | None:
-    """The operation; ``None`` when the exporter has too many under way."""
+def _started(client: ExporterClient, servers: Sequence[str], account: str | None) -> dict[str, Any] | None:
+    """The refresh of those that the exporter knows; ``None`` where it knows none."""
+    of_account = {} if account is None else {"account": account}
     try:
-        return _member(client.post(f"/servers/{server_id}/refresh", query=[("account", account)], patient=False))
+        return _refresh_of(client.post("/refresh", {"servers": servers, **of_account}))
     except Refused as error:
-        if error.status == 429:
-            return None
-        raise
+        known = [one for one in servers if one not in error.unknown]
+        if len(known) == len(servers):
+            raise
+    return _started(client, known, account) if known else None
 
 
-def _member(answer: Any) -> dict[str, Any]:
-    operation = answer.get("operation") if isinstance(answer, dict) else None
-    if not isinstance(operation, dict) or not {"id", "state"} <= operation.keys():
-        raise ExporterError("The exporter's answer to a refresh holds no operation.")
-    return operation
+def _refresh_of(answer: Any) -> dict[str, Any]:
+    found = answer.get("refresh") if isinstance(answer, dict) else None
+    listed = found.get("servers") if isinstance(found, dict) else None
+    if isinstance(found, dict) and "id" in found and isinstance(listed, list) and listed and all(map(_tells, listed)):
+        return found
+    raise ExporterError("The exporter's answer to a refresh does not tell how each server stands.")
+
+
+def _tells(listed: Any) -> bool:
+    return isinstance(listed, dict) and "server" in listed and isinstance(listed.get("state"), str)
+
+
+def _failures(found: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{one['server']}: it could not be polled before the verdict: {one.get('error')}"
+        for one in found["servers"]
+        if one["state"] == "failed"
+    ]
 
 
 def _too_late(name: str, timeout: float) -> str:
