@@ -125,7 +125,7 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
             ReasonCode.NO_SOFTWARE,
             (
                 "PatrolServer lists no software of it, so nothing was looked at; have it scanned, or set allow_empty "
-                "(--allow-empty) if it really has none."
+                "(--allow-empty on the command line) if it really has none."
             ),
         )
     if not evidence.poll_complete and not evidence.empty:

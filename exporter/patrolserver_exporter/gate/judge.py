@@ -524,13 +524,14 @@ def _reasons_of_limits(found: Iterable[_Found]) -> Iterable[Reason]:
         if one.depends_on_unknown_risk:
             message = (
                 f"Open issues that {limit.wording}, if exploits whose risk nobody knows are taken for the worst: "
-                f"{count}, and {allows}; look at them, and waive those that are harmless ({limit.flag} is the limit)."
+                f"{count}, and {allows}; look at them, and waive those that are harmless "
+                f"(the limit is {limit.flag} on the command line)."
             )
             yield Reason(code=ReasonCode.EXPLOIT_RISK_UNKNOWN, message=message, blocking=True)
         else:
             message = (
                 f"Open issues that {limit.wording}: {count}, and {allows}; fix them, waive them, or raise the limit "
-                f"({limit.flag})."
+                f"({limit.flag} on the command line)."
             )
             yield Reason(code=ReasonCode.LIMIT_EXCEEDED, message=message, blocking=True)
 

@@ -424,7 +424,7 @@ class TestMessages:
         many = [exploit(9.0 + number / 10, f"p{number}") for number in range(7)]
         (reason,) = judge([server(*many)], Policy(), NOW).reasons
         assert "p6 on web1.example.org (critical, risk 9.6), p5 on" in reason.message
-        assert "and 2 more; fix them, waive them, or raise the limit (--max-critical)." in reason.message
+        assert "and 2 more; fix them, waive them, or raise the limit (--max-critical on the command" in reason.message
 
     def test_refused_credentials_are_called_that(self) -> None:
         """A fresh exporter with a wrong key never says that a server is not watched."""
