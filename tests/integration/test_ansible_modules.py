@@ -135,7 +135,12 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (gate(scanned_after="2026-01-01T00:00:00Z"), "scanned_after: it means nothing without wait_for_scan"),
     (gate(baseline_mode="create"), "baseline_mode: it means nothing without baseline_file"),
     (gate(policy="nosuch"), "nosuch"),
-    (gate(exporter_url="http://127.0.0.1:9", retries=0), "no answer: 127.0.0.1:9: "),
+    (
+        gate(exporter_url="http://127.0.0.1:9", retries=0),
+        "127.0.0.1:9: [Errno 111] Connection refused; check exporter_url",
+    ),
+    (gate(proxy_url="https://canary@127.0.0.1:9"), "proxy_url: it starts with https://, and a proxy is not spoken to"),
+    (lookup(", proxy_url='https://127.0.0.1:9'"), "proxy_url: it starts with https://, and a proxy is not spoken to"),
     ({"patrolserver.monitoring.refresh": {"servers": ["nosuch"]}}, "the exporter has no server 'nosuch'"),
     ({"patrolserver.monitoring.refresh": {"servers": []}}, "servers: the list is empty"),
     ({"patrolserver.monitoring.waiver_report": {"servers": ["nosuch"]}}, "nosuch: no such server is watched"),

@@ -137,7 +137,9 @@ options:
       - section: patrolserver
         key: use_proxy
   proxy_url:
-    description: The proxy to use, whatever the environment says.
+    description:
+      - The proxy to use, whatever the environment says, like V(http://proxy.example.org:3128), with credentials if it asks for them.
+      - It is spoken to in plain, also about an C(https) URL, whose traffic passes through it encrypted. So one with C(https://) is refused.
     type: str
     vars:
       - name: patrolserver_proxy_url

@@ -10,6 +10,7 @@ import os
 import ssl
 import unicodedata
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 
@@ -53,6 +54,10 @@ KEEP_BLANKS = ("username", "password", "api_secret")
 FILES = ("ca_file", "client_cert", "client_key")
 LONGEST = 86400
 API_PATH = "/api/v1"
+_NO_TLS_TO_A_PROXY = (
+    "it starts with https://, and a proxy is not spoken to in TLS from here, nor in plain where TLS was asked for; name one with http:// "
+    "in proxy_url"
+)
 
 
 def checked(params: dict, url_option: str) -> dict:
@@ -72,7 +77,10 @@ def checked(params: dict, url_option: str) -> dict:
     if ":" in (used.get("username") or ""):
         raise InvalidInput("username: it holds a colon, which basic authentication cannot carry")
     used[url_option] = _url(url_option, params.get(url_option) or "")
-    _check_proxy(used.get("proxy_url"))
+    if used.get("proxy_url"):
+        used["proxy_url"] = _proxy("proxy_url", used["proxy_url"])
+    elif used.get("use_proxy", True):
+        _check_environment(used[url_option])
     _check_numbers(params)
     _check_files(used, url_option)
     return used
@@ -81,8 +89,10 @@ def checked(params: dict, url_option: str) -> dict:
 def endpoint(url: str) -> str:
     """Return host and port of a URL, which hold no secret."""
     parts = urlsplit(url if "://" in url else "http://" + url)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return "(unreadable)"
     return ("[{0}]:{1}" if ":" in host else "{0}:{1}").format(host, port)
 
 
@@ -126,16 +136,31 @@ def _has_blanks(text: str) -> bool:
     return any(character.isspace() for character in text)
 
 
-def _check_proxy(url: str | None) -> None:
-    if not url:
-        return
+def proxy_of_environment(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL; nothing if there is none."""
+    parts = urlsplit(url)
+    return None if proxy_bypass_environment(parts.netloc) else getproxies_environment().get(parts.scheme) or None
+
+
+def _check_environment(url: str) -> None:
+    proxy = proxy_of_environment(url)
+    if proxy and proxy.strip().lower().startswith("https:"):
+        name = urlsplit(url).scheme + "_proxy"
+        raise InvalidInput("{0} of the environment: {1}, or set use_proxy: false".format(name, _NO_TLS_TO_A_PROXY))
+
+
+def _proxy(name: str, url: str) -> str:
+    url = url if "://" in url else "http://" + url
     try:
-        parts = urlsplit(url if "://" in url else "http://" + url)
+        parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not _has_blanks(url)
     except ValueError:
         usable = False
     if not usable:
-        raise InvalidInput("proxy_url: it has to start with http:// or https:// and name a host")
+        raise InvalidInput("{0}: it has to start with http:// and name a host".format(name))
+    if parts.scheme == "https":
+        raise InvalidInput("{0}: {1}".format(name, _NO_TLS_TO_A_PROXY))
+    return url
 
 
 def _check_numbers(params: dict) -> None:

@@ -23,7 +23,11 @@ from urllib.parse import urlencode
 from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
 from ansible.module_utils.urls import SSLValidationError, open_url
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import checked, endpoint
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import (
+    checked,
+    endpoint,
+    proxy_of_environment,
+)
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
     ConnectionFailed,
     InvalidInput,
@@ -42,6 +46,8 @@ RETRIED = (429, 502, 503, 504)
 BACKOFF_BASE = 0.5
 BACKOFF_CAP = 30.0
 LONGEST_DETAIL = 1000
+# OpenSSL's codes for a certificate of another host or address.
+WRONG_NAME = (62, 64)
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
 
 
@@ -68,6 +74,7 @@ class Transport:
         self.redact = Redactor(secrets_of(params))
         self._params = checked(params, url_option)
         self._hidden_query = {key: self._params[option] for key, option in (hidden_query or {}).items()}
+        self._url_option = url_option
         self._base = self._params[url_option]
         self._sleep = time.sleep
 
@@ -123,17 +130,22 @@ class Transport:
                 reply, error = outcome.get(timeout=max(deadline - time.monotonic(), 0.001))
             except queue.Empty:
                 told = "no whole answer within {0:g} seconds".format(self._params["timeout"])
-                raise ConnectionFailed(self._unanswered(method, path, told)) from None
+                raise ConnectionFailed(self._unanswered(method, path, told, socket.timeout())) from None
         if error is not None:
             raise error
         return reply
 
-    def _unanswered(self, method: str, path: str, why: str) -> str:
+    def _unanswered(self, method: str, path: str, why: str, error: BaseException) -> str:
         where = endpoint(self._base)
         proxy = self._params.get("proxy_url")
+        if not proxy and self._params.get("use_proxy", True):
+            proxy = proxy_of_environment(self._base)
         if proxy:
             where += " through the proxy " + endpoint(proxy)
-        return self.redact("{0}: {1} {2}: no answer: {3}: {4}".format(self.name, method, path, where, why))
+        told = "{0}: {1} {2}: no answer: {3}: {4}; {5}".format(
+            self.name, method, path, where, why.rstrip("."), advice(error, self._url_option, through_proxy=bool(proxy))
+        )
+        return self.redact(told)
 
     def _once(self, deadline: float, method: str, path: str, query: list, data: bytes | None, mime: str | None) -> Reply:
         pairs = list(query) + list(self._hidden_query.items())
@@ -159,9 +171,11 @@ class Transport:
         except HTTPError as error:
             raise self._refusal(what, error) from None
         except (URLError, UrlsConnectionError, SSLValidationError, ssl.SSLError, socket.timeout, OSError) as error:
-            raise ConnectionFailed(self._unanswered(method, path, one_line(_reason(error)))) from None
+            raise ConnectionFailed(self._unanswered(method, path, one_line(_reason(error)), error)) from None
         except http.client.HTTPException as error:
-            raise ConnectionFailed(self.redact("{0}: broken answer: {1}".format(what, type(error).__name__))) from None
+            raise ConnectionFailed(
+                self._unanswered(method, path, "a broken answer, {0}".format(type(error).__name__), error)
+            ) from None
         except ValueError as error:
             # Its text may hold a header, or the URL with the credentials in it.
             told = "{0}: this cannot be sent; check the URL, the proxy and the credentials ({1})"
@@ -195,7 +209,11 @@ class Transport:
         problem = _problem(error)
         text = "{0}: HTTP {1}".format(what, error.code)
         detail = one_line(self.redact(_detail(problem)))
-        return Refused(self.redact(text) + (": " + detail if detail else ""), error.code, problem)
+        if not detail:
+            # It has not said why, as the other side always does.
+            where = "the proxy" if error.code == 407 else self._url_option
+            detail = "whatever answers does not say why; check {0}".format(where)
+        return Refused("{0}: {1}".format(self.redact(text), detail), error.code, problem)
 
 
 def backoff(attempt: int, retry_after: float | None) -> float:
@@ -237,6 +255,28 @@ def explicit_proxy(proxy_url: str | None):
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def advice(error: BaseException, url_option: str, through_proxy: bool) -> str:
+    """Return what to do about an answer that did not come."""
+    cause = getattr(error, "reason", None)
+    cause = cause if isinstance(cause, BaseException) else error
+    options = url_option + (" and proxy_url" if through_proxy else "")
+    if isinstance(cause, (ssl.SSLCertVerificationError, SSLValidationError)):
+        if getattr(cause, "verify_code", None) in WRONG_NAME:
+            return "give in {0} the name that its certificate is for".format(url_option)
+        return "give the authority of its certificate in ca_file"
+    if isinstance(cause, ssl.SSLError):
+        return "check whether it takes http:// only, and client_cert"
+    if isinstance(cause, socket.timeout):
+        return "see whether it is overloaded or a firewall is between, or raise timeout"
+    if isinstance(cause, socket.gaierror):
+        return "check the host in {0}, and this machine's name service".format(options)
+    if isinstance(cause, (ConnectionResetError, http.client.HTTPException)):
+        return "check {0}, and whether it wants https://".format(options)
+    if str(cause).startswith("Tunnel connection failed"):
+        return "check the proxy, its credentials, and what it lets through"
+    return "check {0}, that it runs there, and that it can be reached from where the task runs".format(options)
 
 
 def _reason(error: BaseException) -> str:

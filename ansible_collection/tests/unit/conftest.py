@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
+# Whatever proxy a test has named, and open_url has made everybody's.
+DIRECT = build_opener(ProxyHandler({}))
 FAKE = Path(__file__).parents[1] / "integration" / "targets" / "setup_fake_api" / "files" / "fake_api.py"
 
 
@@ -25,12 +27,12 @@ class Stand:
 
     def control(self, **state: object) -> None:
         """Replace parts of its state."""
-        with urlopen(Request(self.url + "/control", data=json.dumps(state).encode(), method="POST")):
+        with DIRECT.open(Request(self.url + "/control", data=json.dumps(state).encode(), method="POST")):
             pass
 
     def requests(self) -> list:
         """Return what it was asked."""
-        with urlopen(self.url + "/requests") as reply:
+        with DIRECT.open(self.url + "/requests") as reply:
             return json.load(reply)
 
 

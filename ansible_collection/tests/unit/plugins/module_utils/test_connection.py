@@ -47,6 +47,8 @@ def test_another_control_character_is_refused_by_the_name_of_its_option(option, 
         ({"username": "a:b"}, "username: it holds a colon"),
         ({"proxy_url": "socks5://x"}, "proxy_url: it has to start with http"),
         ({"proxy_url": "http://"}, "proxy_url: it has to start with http"),
+        ({"proxy_url": "https://u:canary@proxy:3128"}, "proxy_url: it starts with https://, and a proxy is not spoken to in TLS"),
+        ({"proxy_url": "HTTPS://proxy"}, "proxy_url: it starts with https://, and a proxy is not spoken to in TLS"),
         ({"ca_file": "/no/such/ca.pem"}, "ca_file: /no/such/ca.pem cannot be read: No such file"),
         ({"ca_file": "/"}, "ca_file: / is a folder"),
         ({"ca_file": __file__, "exporter_url": "https://x"}, "ca_file: {0} holds no certificate".format(__file__)),
@@ -58,6 +60,26 @@ def test_what_cannot_be_meant_is_refused(options, sentence):
     with pytest.raises(InvalidInput) as caught:
         checked({**EXPORTER, **options}, "exporter_url")
     assert str(caught.value).startswith(sentence)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY"])
+def test_a_proxy_of_the_environment_that_wants_tls_is_refused(name, monkeypatch):
+    """Where it holds; it would be sent in plain what was meant to be secret."""
+    monkeypatch.setenv(name, "https://u:canary@proxy:3128")
+    given = {**EXPORTER, "exporter_url": "https://exporter.example.org"}
+    with pytest.raises(InvalidInput, match="^https_proxy of the environment: it starts with https://.*use_proxy: false") as caught:
+        checked(given, "exporter_url")
+    assert "canary" not in str(caught.value)
+    for other in ({"use_proxy": False}, {"proxy_url": "http://proxy"}, {"exporter_url": "http://exporter.example.org"}):
+        assert checked({**given, **other}, "exporter_url")
+    monkeypatch.setenv("no_proxy", "example.org")
+    assert checked(given, "exporter_url")
+
+
+def test_a_proxy_may_be_named_without_http():
+    """Host and port mean that."""
+    assert checked({**EXPORTER, "proxy_url": "u:p@proxy:3128"}, "exporter_url")["proxy_url"] == "http://u:p@proxy:3128"
 
 
 @pytest.mark.parametrize(
@@ -99,3 +121,4 @@ def test_an_endpoint_is_host_and_port():
     assert endpoint("https://user:pw@Exporter.example.org/x") == "exporter.example.org:443"
     assert endpoint("http://[::1]:10058") == "[::1]:10058"
     assert endpoint("proxy:3128") == "proxy:3128"
+    assert endpoint("http://u:canary@proxy:none") == "(unreadable)"

@@ -74,6 +74,60 @@ def test_nobody_there_is_told_without_the_url(stand):
     assert caught.value.__cause__ is None
 
 
+@contextlib.contextmanager
+def saying(answer):
+    """Something that says this to everybody and hangs up; yields host and port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _where = listener.accept()
+                client.recv(65536)
+                client.sendall(answer)
+                client.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield "127.0.0.1:{0}".format(listener.getsockname()[1])
+    finally:
+        listener.close()
+
+
+NO_TUNNEL = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "advice"),
+    [
+        (None, {"exporter_url": "http://127.0.0.1:9"}, "check exporter_url, that it runs there, and that it can be reached"),
+        (None, {"exporter_url": "http://nosuch.invalid"}, "check the host in exporter_url, and this machine's name service"),
+        (b"", {"exporter_url": "http://{0}"}, "check exporter_url, and whether it wants https://"),
+        (b"SSH-2.0-x\r\n", {"exporter_url": "http://{0}"}, "check exporter_url, and whether it wants https://"),
+        (b"HTTP/1.1 400 No\r\n\r\n", {"exporter_url": "https://{0}"}, "check whether it takes http:// only, and client_cert"),
+        (b"HTTP/1.1 404 No\r\n\r\n", {"exporter_url": "http://{0}"}, "HTTP 404: whatever answers does not say why; check exporter_url"),
+        (NO_TUNNEL, {"exporter_url": "http://x.invalid", "proxy_url": "http://{0}"}, "HTTP 407: whatever answers does not say why; check the proxy"),
+        (NO_TUNNEL, {"exporter_url": "https://x.invalid", "proxy_url": "http://{0}"}, "check the proxy, its credentials, and what it lets through"),
+        (None, {"exporter_url": "http://x.invalid", "proxy_url": "127.0.0.1:9"}, "check exporter_url and proxy_url, that it runs there"),
+    ],
+)  # fmt: skip
+def test_a_message_says_what_to_do(stand, answer, options, advice):
+    """Whatever it is that does not answer, or answers what no exporter does."""
+    with saying(answer or b"") as place:
+        params = {**stand.exporter_params, "retries": 0, **{name: value.format(place) for name, value in options.items()}}
+        with pytest.raises((ConnectionFailed, Refused)) as caught:
+            Exporter(params).status()
+    assert advice in str(caught.value)
+
+
+def test_the_proxy_of_the_environment_is_told(stand, monkeypatch):
+    """By host and port."""
+    monkeypatch.setenv("http_proxy", "http://someone:canary@127.0.0.1:9")
+    with pytest.raises(ConnectionFailed, match="x.invalid:80 through the proxy 127.0.0.1:9: ") as caught:
+        Exporter({**stand.exporter_params, "retries": 0, "exporter_url": "http://x.invalid"}).status()
+    assert "canary" not in str(caught.value)
+
+
 def test_an_error_with_status_200_is_one(stand):
     """PatrolServer may say so; its text may repeat the URL."""
     stand.control(fail=[{"body": '{"error": {"code": 15, "message": "secret=' + stand.api_params["api_secret"] + '"}}'}])
