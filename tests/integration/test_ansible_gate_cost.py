@@ -92,6 +92,7 @@ def gate(url: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.alone
 def test_a_gate_over_200_servers_is_one_request_and_costs_less_than_half_a_second_more_than_nothing(
     tmp_path: Path, simulator: Simulator, exporter: Exporter
 ) -> None:
