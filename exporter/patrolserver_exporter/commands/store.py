@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,10 @@ from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import setup_logging
 from patrolserver_exporter.store import Store, StoreCorrupt, StoreError, StoreLocked, copy_store
 from patrolserver_exporter.store.database import database_file
+from patrolserver_exporter.store.files import beside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 OK, FAILED, BAD_CONFIG, BAD_STATE = 0, 1, 2, 3
 
@@ -56,7 +59,12 @@ def main(arguments: Sequence[str]) -> int:
     if file is not None and not file.exists():
         flag_parser.error(f"there is no state file {file}")
     try:
-        with Store(source, even_moved=True) as one, Store(target, even_moved=True) as other:
+        with (
+            _owned(source),
+            _owned(target),
+            Store(source, even_moved=True) as one,
+            Store(target, even_moved=True) as other,
+        ):
             copied = copy_store(one, other)
             shown = other.shown
     except (StoreCorrupt, StoreLocked) as error:
@@ -88,6 +96,36 @@ def _url(flag_parser: flags.Parser, written: str) -> str:
             "it into PGPASSWORD or ~/.pgpass, or name a configuration file"
         )
     return written
+
+
+_OF_A_STATE = ("", "-wal", "-shm", ".sum")
+
+
+@contextlib.contextmanager
+def _owned(url: str) -> Iterator[None]:
+    """What root makes here of a state file belongs to whoever has the file, or, where it is new, its folder."""
+    file = database_file(url)
+    if file is None or os.geteuid() != 0 or not file.parent.is_dir():
+        yield
+        return
+    owner = (file if file.exists() else file.parent).stat()
+    try:
+        yield
+    finally:
+        for path in (*(beside(file, end) for end in _OF_A_STATE), file.with_name(f"{file.name}.lock")):
+            with contextlib.suppress(OSError):
+                _give(path, owner.st_uid, owner.st_gid)
+
+
+def _give(path: Path, user: int, group: int) -> None:
+    """By its descriptor, and no link: the folder's owner must not get another file by putting its name here."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            os.fchown(descriptor, user, group)
+    finally:
+        os.close(descriptor)
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from concurrent.futures import Future
@@ -108,6 +109,27 @@ def test_a_state_goes_on_where_it_was_copied_to(both: tuple[str, str]) -> None:
         records = store.run(lambda unit: fleet.account_records(unit.connection))
         assert all((record.catch_up_since or 0.0) > 1e9 for name, record in records.items() if name != "other")
         assert last_issue(store) > 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_what_root_copies_stays_whose_it_was(tmp_path: Path) -> None:
+    """Both states with all that lies beside them; a link that somebody put there gives nothing away."""
+    nobody = 65534
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old, new = (f"sqlite:///{tmp_path / name / 'state.db'}" for name in ("old", "new"))
+    fill(old)
+    for path in (tmp_path / "old", *(tmp_path / "old").iterdir(), tmp_path / "new"):
+        os.chown(path, nobody, nobody)
+    (tmp_path / "others").write_text("of root")
+    (tmp_path / "new" / "state.db.lock").symlink_to(tmp_path / "others")
+    assert main(["copy", old, new]) == 0
+    (tmp_path / "new" / "state.db.lock").unlink()
+    assert main(["copy", new, old]) == 0
+    files = [path for name in ("old", "new") for path in (tmp_path / name).iterdir()]
+    assert {path.name for path in files} == {"state.db", "state.db.sum", "state.db.lock"}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in files} == {(nobody, nobody)}
+    assert (tmp_path / "others").stat().st_uid == 0
 
 
 def test_a_state_that_was_copied_away_is_not_used_again_until_it_comes_back(both: tuple[str, str]) -> None:
