@@ -87,6 +87,7 @@ def test_a_machine_on_which_all_is_well(tmp_path: Path, simulator: Simulator) ->
     }
     assert all(grade == {"ok"} for grade in grades(found).values()), ended.stdout
     assert "3 servers are listed" in found["account main"][0]["found"]
+    assert "a second exporter on it ends with exit code 3" in found["store"][0]["found"]
     assert stored == [], "the made-up delivery was kept"
     assert total(metrics, "patrolserver_exporter_webhook_deliveries_total") == 0
 
@@ -216,6 +217,7 @@ def test_who_works_on_a_database(tmp_path: Path, simulator: Simulator, postgres:
         held = findings(doctor(config))["replicas"]
         assert {one["grade"] for one in held} == {"ok"}
         assert all(named in one["found"] for one in held)
+        assert "a second exporter on it ends with exit code 3" in held[0]["do"]
         exporter.kill()
 
         def late() -> Any:
