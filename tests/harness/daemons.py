@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 import signal
 import subprocess
@@ -87,15 +88,15 @@ class Program:
             self.kill()
 
 
-class Daemon(Program):
+class Daemon(Program, abc.ABC):
     """A program that says at ``url``/-/ready that it has started. A subclass gives its ``command``."""
 
     url: str
     log_file: Path
 
+    @abc.abstractmethod
     def command(self) -> list[str]:
         """Write its configuration, and return how it is started."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self.launch(self.command(), log_file=self.log_file)

@@ -6,12 +6,16 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+import pytest
 from tests.harness.skipping import NOT_OURS
 from tests.harness.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PLUGINS = Path(__file__).with_name("ansible_plugins")
 SUITE = "bookworm"
@@ -146,6 +150,20 @@ class Debian:
             "ansible_user": "root",
             "ansible_remote_tmp": "/root/.ansible/tmp",
         }
+
+
+@contextmanager
+def fresh_debian(folder: Path) -> Iterator[Debian]:
+    """A Debian that runs as long as the block lasts, and of which nothing is left; without one the test is skipped."""
+    missing = Debian.missing()
+    if missing:
+        pytest.skip(missing)
+    root = folder / "root"
+    try:
+        with Debian(root) as running:
+            yield running
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def _may_make_namespaces() -> bool:

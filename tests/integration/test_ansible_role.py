@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from tests.harness.ansible import ROOT, Ansible, Run, virtual_environments
-from tests.harness.debian import PLUGINS, Debian
+from tests.harness.debian import PLUGINS, fresh_debian
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -21,6 +21,8 @@ from patrolserver_exporter.simulator.server import Simulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.harness.debian import Debian
 
 UNIT = "patrolserver-exporter.service"
 NEWER = "99.0.0"
@@ -35,16 +37,9 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
-    missing = Debian.missing()
-    if missing:
-        pytest.skip(missing)
-    root = tmp_path_factory.mktemp("debian") / "root"
-    try:
-        with Debian(root) as running:
-            _put_wheels(root / "srv")
-            yield running
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    with fresh_debian(tmp_path_factory.mktemp("debian")) as running:
+        _put_wheels(running.root / "srv")
+        yield running
 
 
 def _put_wheels(folder: Path) -> None:

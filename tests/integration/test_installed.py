@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scripts.distribution import debian as package
-from tests.harness.debian import Debian
+from tests.harness.debian import fresh_debian
 from tests.harness.page_blocks import ROOT, block, blocks, checkout
 from tests.harness.prometheus import free_port
 
@@ -20,6 +20,8 @@ from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.harness.debian import Debian
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -82,15 +84,8 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    missing = Debian.missing()
-    if missing:
-        pytest.skip(missing)
-    root = tmp_path_factory.mktemp("debian") / "root"
-    try:
-        with Debian(root) as running:
-            yield Machine(running)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    with fresh_debian(tmp_path_factory.mktemp("debian")) as running:
+        yield Machine(running)
 
 
 def build(folder: Path, part: str) -> None:
