@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+_OF_THE_COLLECTION: Final = ("README.md", "roles/exporter/README.md")
+PAGES: Final = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / "ansible_collection" / page for page in _OF_THE_COLLECTION),
+)
 SHELL: Final = frozenset({"sh", "console", "bash", "shell"})
 _MARK = re.compile(r"^ *<!-- (run|not run): (.+?) -->$")
 _FENCE = re.compile(r"^( *)```(.*)$")

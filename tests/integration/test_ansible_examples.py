@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import requests
 import yaml
 from tests.harness.ansible import COLLECTION, Ansible, virtual_environments
+from tests.harness.daemons import Program
+from tests.harness.page_blocks import block, blocks, checkout
 from tests.harness.process import Exporter
+from tests.harness.prometheus import free_port
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -17,6 +23,7 @@ from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SERVERS = ["web1.example.org", "old.example.org", "a.shop.example.org"]
 PLUGINS = [
@@ -136,6 +143,56 @@ def test_the_example_of_the_inventory_is_one(
     assert run.ok, run.output
     hosts = {name.partition(".")[0] for name in (SERVERS[0], SERVERS[2])}
     assert {name for name in (*hosts, "@account_main") if f"--{name}\n" not in run.output.replace(":", "")} == set()
+
+
+class Demo(Program):
+    """What the collection's README begins with, in a checkout and a virtual environment of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = checkout(folder / "checkout")
+        self.url = f"http://127.0.0.1:{free_port()}"
+        venv = folder / "venv"
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, timeout=300)
+        self.environ = {"PATH": f"{venv}/bin:{os.environ['PATH']}", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+
+    def __enter__(self) -> Self:
+        before, _, command = block("install and start the demo").commands.rstrip().removesuffix(" &").rpartition("\n")
+        assert command == "patrolserver-exporter demo"
+        text = f"{before}\nexec {command} --web.listen-address={self.url.removeprefix('http://')}"
+        log = self.folder / "demo.log"
+        self.launch(["bash", "-e", "-c", text], log_file=log, folder=self.folder, environ=self.environ)
+        self.await_start(lambda: self._is_known() or (self.has_ended and pytest.fail(log.read_text())), within=300)
+        return self
+
+    def _is_known(self) -> bool:
+        try:
+            servers = requests.get(f"{self.url}/api/v1/servers", timeout=5).json()["items"]
+        except requests.ConnectionError:
+            return False
+        return bool(servers) and all(server["last_poll_at"] for server in servers)
+
+    def types(self, name: str) -> str:
+        """Run a block; what it printed."""
+        command = ["bash", "-e", "-c", block(name).commands]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+@pytest.mark.timeout(900)
+def test_the_readme_from_nothing_to_a_verdict(tmp_path: Path) -> None:
+    """The exporter, Ansible and the collection are installed, and the demo's fleet is judged."""
+    (example,) = (one.text for one in blocks(COLLECTION / "README.md") if "- name: Try the gate\n" in one.text)
+    with Demo(tmp_path) as demo:
+        (demo.folder / "try.yml").write_text(example.replace("http://127.0.0.1:10058", demo.url))
+        printed = demo.types("try the gate")
+    assert "The gate failed" in printed
+    assert "max_by_severity." in printed
 
 
 def test_the_role_installs_the_packaged_unit() -> None:
