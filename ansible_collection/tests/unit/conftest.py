@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -38,6 +39,13 @@ class Stand:
 
 def _transport() -> dict:
     return {"validate_certs": True, "timeout": 5, "retries": 2, "use_proxy": True}
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch):
+    """Forget the proxies of whoever runs the tests."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
