@@ -61,6 +61,15 @@ class Machine:
             pytest.fail(f"{text}ended with {done.returncode}:\n{done.stdout}\n{done.stderr}\n{log.stdout}")
         return done.stdout
 
+    def has_version(self, version: str) -> None:
+        """The checkout is of that version now."""
+        module = self.checkout / "exporter" / "patrolserver_exporter" / "__init__.py"
+        text, replaced = re.subn(
+            r'^__version__ = ".*"$', f'__version__ = "{version}"', module.read_text(), flags=re.MULTILINE
+        )
+        assert replaced == 1
+        module.write_text(text)
+
     def awaits_ready(self) -> None:
         """Wait until the exporter says that it works."""
         self.types(f"for i in $(seq 150); do curl -sf {self.address}/-/ready && exit; sleep 0.2; done; exit 1")
@@ -115,7 +124,7 @@ def test_the_debian_package_as_the_page_says(machine: Machine, dist: Path) -> No
 
 
 def test_from_a_checkout_to_a_service(machine: Machine, simulator: Simulator, tmp_path: Path) -> None:
-    """Installed, configured, checked, started; a webhook; the gate of a CI machine."""
+    """Installed, configured, checked, started; a webhook; the gate of a CI machine; upgraded, and a state set aside."""
     for name in ("key", "secret"):
         (machine.checkout / name).write_text("demo\n")
     machine.types(block("install with systemd").commands)
@@ -152,3 +161,14 @@ def test_from_a_checkout_to_a_service(machine: Machine, simulator: Simulator, tm
         f"patrolserver-gate 'web-*' --max-age=1h --exporter-url=http://{machine.address} --format=json || test $? = 4"
     )
     assert '"verdict"' in judged
+
+    for name, version in (("upgrade", "99.0.0"), ("upgrade by steps", "99.0.1")):
+        machine.has_version(version)
+        machine.types(block(name).commands)
+        machine.awaits_ready()
+        assert f'version="{version}"' in machine.types(f"curl -s {machine.address}/metrics")
+    state = machine.root / "var/lib" / UNIT
+    before = (state / "patrolserver.db").stat().st_ino
+    machine.types(block("set the newer state aside").commands)
+    machine.awaits_ready()
+    assert (state / "newer" / "patrolserver.db").stat().st_ino == before != (state / "patrolserver.db").stat().st_ino
