@@ -13,6 +13,7 @@ import pytest
 from tests.harness.fleet import LAST_POLL, fleet_lines, wait_for_polls
 from tests.harness.page_blocks import block
 from tests.harness.process import Exporter
+from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
@@ -92,7 +93,10 @@ def test_what_was_backed_up_is_back(
         assert all(before[server] <= at <= after[server] for server, at in back.items())
         assert fleet_lines(exporter.metrics())
         assert {one["fingerprint"]: one["first_seen"] for one in issues(exporter)} == first_seen
-        assert exporter.value("patrolserver_account_servers_affected", severity="unknown") == SERVERS
+        eventually(
+            lambda: exporter.value("patrolserver_account_servers_affected", severity="unknown") == SERVERS,
+            what="nobody vouching for any of them",
+        )
         assert exporter.get(f"/api/v1/changes?after={cursor}").status_code == 410
 
 
