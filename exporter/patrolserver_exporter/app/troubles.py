@@ -45,14 +45,14 @@ class Troubles:
         """The same for who may read the state: the worst are named."""
         return tuple(self._sentences(await self._read_freshness(), named=True))
 
-    async def _read_freshness(self) -> Mapping[str, Freshness]:
+    async def _read_freshness(self) -> Mapping[str, Freshness] | None:
         try:
             return (await asyncio.wait_for(self._freshness.read(), _PATIENCE)).fresh
         except (StoreError, TimeoutError) as error:
             log.debug("How fresh the servers are cannot be read", extra=log_fields(err=str(error)))
-            return {}
+            return None
 
-    def _sentences(self, fresh: Mapping[str, Freshness], *, named: bool) -> Iterator[str]:
+    def _sentences(self, fresh: Mapping[str, Freshness] | None, *, named: bool) -> Iterator[str]:
         context, now = self._context, self._context.clock.now()
         redact, trouble = context.redactor.redact, context.store.trouble
         if trouble is not None:
@@ -62,7 +62,7 @@ class Troubles:
         if context.reload_failure() is not None:
             # Without the reason: only readers of the log may see it.
             yield "The configuration was not reloaded, the old one stays in force; the log says what is wrong."
-        accounts = account_views(statuses, {}, (), fresh, redact=redact, now=now)
+        accounts = account_views(statuses, {}, (), fresh or {}, redact=redact, now=now)
         for notice in (
             *of_lists(accounts),
             *of_pauses(accounts),
@@ -71,6 +71,8 @@ class Troubles:
         ):
             which = f" ({notice.which})" if named and notice.which else ""
             yield f"{notice.what.removesuffix('.')}{which}. {_sentence(notice.detail)}".strip()
+        if fresh is None and trouble is None:
+            yield "How old the servers' data is could not be read in time, so nothing is told of it here."
 
 
 def _sentence(text: str) -> str:

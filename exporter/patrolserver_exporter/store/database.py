@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.database_time import DatabaseTime
 
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")

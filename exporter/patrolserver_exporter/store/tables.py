@@ -64,7 +64,9 @@ servers = sa.Table(
     sa.Column("low", sa.Integer, nullable=False, server_default="0"),
     sa.Column("waived", sa.Integer, nullable=False, server_default="0"),
     sa.Index(None, "name"),
-    sa.Index("ix_servers_worst", "critical", "high", "medium", "low", "account", "server_id"),
+    # All that the sums over the fleet read, and whether a server is gone. That comes last: else SQLite would take this
+    # index for every list of servers that are here.
+    sa.Index("ix_servers_totals", "critical", "high", "medium", "low", "account", "server_id", "waived", "gone_at"),
 )
 
 issues = sa.Table(
@@ -81,7 +83,8 @@ issues = sa.Table(
     sa.Column("fixed_at", sa.Double),
     sa.Column("document", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("account", "server_id", "fingerprint"),
-    sa.Index(None, "fixed_at", "id"),
+    # All that counts of issues over the fleet read.
+    sa.Index("ix_issues_counted", "fixed_at", "id", "account", "server_id", "severity", "waived"),
     sqlite_autoincrement=True,
 )
 
@@ -119,7 +122,8 @@ changes = sa.Table(
     sa.Column("server", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("document", sa.LargeBinary, nullable=False),
-    sa.Index(None, "at"),
+    # All that counts of changes over the fleet read.
+    sa.Index("ix_changes_counted", "at", "kind", "account", "server_id"),
     sqlite_autoincrement=True,
 )
 

@@ -93,8 +93,6 @@ class FleetTotals(msgspec.Struct, frozen=True, kw_only=True):
     issues: tuple[int, ...]
     affected: tuple[int, ...]
     """Servers with at least one such issue."""
-    clean: int
-    """Servers that were polled and have no open issue."""
     waived: int
 
 
@@ -237,6 +235,15 @@ def _condition(wanted: FleetFilter) -> sa.ColumnElement[bool]:
     return sa.and_(condition, sa.or_(*fitting))
 
 
+def _of_servers_here(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether the row of a server is of one that is not gone.
+
+    Few are gone, so their keys are looked at, and not the long row of each server that is here.
+    """
+    gone = sa.select(servers.c.account, servers.c.server_id).where(~HERE)
+    return sa.tuple_(table.c.account, table.c.server_id).not_in(gone)
+
+
 def as_server_id(text: str) -> int | None:
     """Return the id that a text is; ``None`` when it is none, or one that no server can have."""
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))):
@@ -250,21 +257,18 @@ def fleet_totals(connection: sa.Connection) -> FleetTotals:
     def total(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.coalesce(sa.func.sum(value), 0)
 
-    none_open = sa.and_(*(count == 0 for count in _COUNTS), servers.c.software.is_not(None))
+    # Only what stands in ix_servers_totals: a row is long, since a server's software stands in it.
     row = connection.execute(
         sa.select(
             sa.func.count(),
-            total(sa.case((none_open, 1), else_=0)),
             total(servers.c.waived),
             *(total(count) for count in _COUNTS),
             *(total(sa.case((count > 0, 1), else_=0)) for count in _COUNTS),
         ).where(HERE)
     ).one()
-    count, clean, waived, *rest = (int(value) for value in row)
+    count, waived, *rest = (int(value) for value in row)
     kinds = len(SEVERITIES)
-    return FleetTotals(
-        servers=count, clean=clean, waived=waived, issues=tuple(rest[:kinds]), affected=tuple(rest[kinds:])
-    )
+    return FleetTotals(servers=count, waived=waived, issues=tuple(rest[:kinds]), affected=tuple(rest[kinds:]))
 
 
 def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit: int) -> list[PollState]:
@@ -371,10 +375,13 @@ def issues_view(  # noqa: PLR0913  # what is wanted, how and how much of it, by 
     conditions = issue_conditions(wanted)
     ordering = _ISSUE_ORDERS[order][reverse]
     if wanted.is_plain:
-        count = sa.select(sa.func.count()).select_from(chosen).where(*conditions)
+        count = sa.select(sa.func.count()).where(*conditions, _of_servers_here(issues))
         matching = int(connection.execute(count).scalar_one())
         offset = _within(offset, matching, limit)
-        ids = sa.select(issues.c.id).select_from(chosen).where(*conditions).order_by(*ordering)
+        if order is IssueOrder.SERVER:
+            ids = sa.select(issues.c.id).select_from(chosen).where(*conditions).order_by(*ordering)
+        else:
+            ids = sa.select(issues.c.id).where(*conditions, _of_servers_here(issues)).order_by(*ordering)
         page = list(connection.execute(ids.limit(limit).offset(offset)).scalars())
     else:
         columns = (issues.c.id, issues.c.account, issues.c.server_id, issues.c.canonical_name)
@@ -408,17 +415,14 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
 def changed_since(connection: sa.Connection, since: float) -> Changed:
     """Count what happened to issues, in one pass of the database; those of servers that are gone are left out."""
     oldest = connection.execute(sa.select(sa.func.min(changes.c.at))).scalar()
-    here = sa.and_(servers.c.account == changes.c.account, servers.c.server_id == changes.c.server_id, HERE)
     hour: sa.ColumnElement[int] = sa.cast(changes.c.at, sa.BigInteger).op("/")(HOUR)
     rows = connection.execute(
         sa.select(hour, changes.c.kind, sa.func.count())
-        .select_from(changes.join(servers, here))
-        .where(changes.c.at >= since)
+        .where(changes.c.at >= since, _of_servers_here(changes))
         .group_by(hour, changes.c.kind)
     )
-    at_home = sa.and_(servers.c.account == issues.c.account, servers.c.server_id == issues.c.server_id, HERE)
     still_open = connection.execute(
-        sa.select(sa.func.count()).select_from(issues.join(servers, at_home)).where(issues.c.fixed_at.is_(None))
+        sa.select(sa.func.count()).where(issues.c.fixed_at.is_(None), _of_servers_here(issues))
     ).scalar_one()
     return Changed(
         since=since if oldest is None else max(since, oldest),

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from starlette.requests import Request
@@ -51,6 +51,18 @@ def troubles_of(store: Store, **changes: object) -> Troubles:
     context = Site(store, Accounts((status("main", 2, **changes),)), StillClock(NOW)).context()
     config = dataclasses.replace(CONFIG, issues=Issues(waivers=(waiver,)))
     return Troubles(dataclasses.replace(context, config=lambda: config))
+
+
+class SlowStore(StoreInTrouble):
+    """A store that does not answer a reader while it is told to wait."""
+
+    held: asyncio.Event | None = None
+
+    async def read_async(self, work: Any) -> Any:
+        """Wait first."""
+        if self.held is not None:
+            await self.held.wait()
+        return await super().read_async(work)
 
 
 def put_servers(unit: Unit) -> None:
@@ -107,3 +119,22 @@ def ready(troubles: Troubles) -> tuple[int, bool]:
     )
     answer = asyncio.run(lifecycle.ready(Request({"type": "http"})))
     return answer.status_code, b"The store cannot write: disk is full" in bytes(answer.body)
+
+
+def test_what_could_not_be_read_in_time_is_told(tmp_path: Path) -> None:
+    """Silence would pass for fine; the reading goes on, and who asks next has what it found."""
+
+    async def ask(store: SlowStore) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        store.held = asyncio.Event()
+        troubles = troubles_of(store)
+        first = await troubles.for_anybody()
+        store.held.set()
+        store.held = None
+        return first, await troubles.for_anybody()
+
+    with SlowStore(f"sqlite:///{tmp_path / 'state.db'}") as store:
+        store.run(put_servers)
+        first, second = asyncio.run(ask(store))
+    assert first[-1].startswith("How old the servers' data is could not be read in time")
+    assert "PatrolServer lists no software for 1 server." in second
+    assert first[-1] not in second

@@ -17,8 +17,8 @@ from patrolserver_exporter.web.pages.paths import Paths, Wanted
 from patrolserver_exporter.web.pages.words import moment
 
 NOW = 1_800_000_000.0
-NONE = FleetTotals(servers=0, issues=(0, 0, 0, 0), affected=(0, 0, 0, 0), clean=0, waived=0)
-FINE = replace(NONE, servers=3, clean=3)
+NONE = FleetTotals(servers=0, issues=(0, 0, 0, 0), affected=(0, 0, 0, 0), waived=0)
+FINE = replace(NONE, servers=3)
 POLLED = ServerSummary(
     account="main",
     server_id=7,
@@ -81,7 +81,7 @@ def test_data_with_gaps_is_never_good_news() -> None:
 
 def test_a_fleet_that_nobody_polled_is_unknown() -> None:
     """Servers that were only listed have no issue and no good news."""
-    assert fleet.verdict(replace(FINE, clean=0), [account(fresh=Freshness(never=3))], ()).tone == "unknown"
+    assert fleet.verdict(FINE, [account(fresh=Freshness(never=3))], ()).tone == "unknown"
 
 
 def test_no_server_is_told_apart_from_no_answer() -> None:

@@ -12,7 +12,7 @@ from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.views import PollState
-from patrolserver_exporter.web.pages.accounts import AccountView, Freshness, account_views, exporter_view, of_server
+from patrolserver_exporter.web.pages.accounts import AccountView, Freshness, account_views, by_account, exporter_view
 from patrolserver_exporter.web.pages.notices import notices
 from patrolserver_exporter.web.webhook import Refusal
 
@@ -161,7 +161,7 @@ def test_a_pause_is_told_with_its_end_and_its_reason() -> None:
 @pytest.mark.parametrize("field", ["partial", "empty", "unknown_risk"])
 def test_servers_of_which_too_little_is_known_are_counted_and_the_worst_named(field: str) -> None:
     """Those with the worst open issues come first."""
-    servers = sum((of_server(state(field, n), NOW) for n in range(5)), Freshness())
+    servers = by_account([state(field, n) for n in range(5)], NOW)["main"]
     (notice,) = notices(views(servers), (), now=NOW)
     assert "5 servers" in notice.what
     assert notice.which == "s4, s3, s2 and 2 more"

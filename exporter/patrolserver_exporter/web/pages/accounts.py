@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 
 _KEPT = 15.0
+_SHOWN = 60.0
+"""Seconds for which what was read is shown while it is read again."""
+_SOON = 0.5
+"""Seconds for which a new reading is waited for, where there is an older one."""
 _NAMED = 3
 
 
@@ -81,32 +86,51 @@ class Freshness:
         )
 
 
-def of_server(state: PollState, now: float) -> Freshness:
-    """Judge one server."""
-    if state.last_poll_at is None:
-        return Freshness(never=1)
-    named = Named(1, ((tuple(-count for count in state.open_issues or ()), state.name or str(state.server_id)),))
-    return Freshness(
-        failed=int(not state.poll_success),
-        old=int(now - state.last_poll_at > OLD),
-        oldest_at=state.last_poll_at,
-        partial=Named() if state.poll_complete or state.empty else named,
-        empty=named if state.empty else Named(),
-        unknown_risk=named if state.exploits_unknown_risk else Named(),
-    )
+class _Counted:
+    """The servers of one account while they are counted: of a large fleet most are fine, and cost one look each."""
+
+    def __init__(self) -> None:
+        self.never = self.failed = self.old = 0
+        self.oldest_at: float | None = None
+        self.partial = Named()
+        self.empty = Named()
+        self.unknown_risk = Named()
+
+    def add(self, state: PollState, now: float) -> None:
+        """Judge one server."""
+        if state.last_poll_at is None:
+            self.never += 1
+            return
+        self.failed += not state.poll_success
+        self.old += now - state.last_poll_at > OLD
+        if self.oldest_at is None or state.last_poll_at < self.oldest_at:
+            self.oldest_at = state.last_poll_at
+        if state.poll_complete and not state.empty and not state.exploits_unknown_risk:
+            return
+        named = Named(1, ((tuple(-count for count in state.open_issues or ()), state.name or str(state.server_id)),))
+        if state.empty:
+            self.empty += named
+        elif not state.poll_complete:
+            self.partial += named
+        if state.exploits_unknown_risk:
+            self.unknown_risk += named
+
+    def freshness(self) -> Freshness:
+        """What they are together."""
+        return Freshness(self.never, self.failed, self.old, self.oldest_at, self.partial, self.empty, self.unknown_risk)
 
 
 def by_account(states: Iterable[PollState], now: float) -> dict[str, Freshness]:
     """Judge servers, each for its account."""
-    found: dict[str, Freshness] = defaultdict(Freshness)
+    found: dict[str, _Counted] = defaultdict(_Counted)
     for state in states:
-        found[state.account] += of_server(state, now)
-    return dict(found)
+        found[state.account].add(state, now)
+    return {account: counted.freshness() for account, counted in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class FleetStates:
-    """Every server's standing, as it was at most `_KEPT` seconds ago."""
+    """Every server's standing, as it was a moment ago."""
 
     fresh: Mapping[str, Freshness] = field(default_factory=dict)
     """By account."""
@@ -115,33 +139,48 @@ class FleetStates:
 
 @dataclass(slots=True)
 class StatesReader:
-    """Reads the standing of all servers, at most every 15 seconds for all clients together, and then forgets it."""
+    """Reads the standing of all servers, at most every 15 seconds for all clients together, and then forgets it.
+
+    A reading goes on when who waits for it gives up: of a large fleet, on a busy machine, it takes longer than a client
+    waits, and the next one takes what it found. While a reading goes on, what is less than a minute old is shown.
+    """
 
     store: Store
     clock: Clock
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _read_at: float | None = None
     _found: FleetStates = field(default_factory=FleetStates)
+    _reading: asyncio.Task[FleetStates] | None = None
 
     async def read(self) -> FleetStates:
         """Return it; raises ``StoreError``."""
-        async with self._lock:
-            if self._read_at is None or self.clock.monotonic() - self._read_at > _KEPT:
-                self._found = await self._read_anew()
-                self._read_at = self.clock.monotonic()
-                # A large fleet's states are megabytes, which nobody needs while nobody looks.
-                asyncio.get_running_loop().call_later(4 * _KEPT, self._forget)
+        age = math.inf if self._read_at is None else self.clock.monotonic() - self._read_at
+        if age <= _KEPT:
             return self._found
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_anew())
+            self._reading.add_done_callback(_heard)
+        done, _ = await asyncio.wait({self._reading}, timeout=_SOON if age <= _SHOWN else None)
+        return done.pop().result() if done else self._found
 
     def _forget(self) -> None:
         if self._read_at is not None and self.clock.monotonic() - self._read_at > _KEPT:
             self._read_at, self._found = None, FleetStates()
 
     async def _read_anew(self) -> FleetStates:
-        now, read = self.clock.now(), self.store.read_async
+        began, now, read = self.clock.monotonic(), self.clock.now(), self.store.read_async
         accounts = await read(account_records)
         states = await read_states(read)
-        return await asyncio.to_thread(_judged, states, accounts, now)
+        self._found = await asyncio.to_thread(_judged, states, accounts, now)
+        self._read_at = began
+        # A large fleet's states are megabytes, which nobody needs while nobody looks.
+        asyncio.get_running_loop().call_later(_SHOWN, self._forget)
+        return self._found
+
+
+def _heard(reading: asyncio.Task[FleetStates]) -> None:
+    """Take the error of a reading that nobody waits for any more; the next one tells of it."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _judged(states: Sequence[PollState], accounts: Mapping[str, AccountRecord], now: float) -> FleetStates:

@@ -346,9 +346,10 @@ class Pages:
         begin = midnight(now, DAYS)
 
         async def read() -> Changed:
-            return await self._read(lambda connection: changed_since(connection, begin))
+            return await self._context.store.read_async(lambda connection: changed_since(connection, begin))
 
-        return what_changed(await self._changed.get(begin, read), self._paths, now)
+        changed = await asyncio.wait_for(self._changed.get(begin, read), _PATIENCE)
+        return what_changed(changed, self._paths, now)
 
     def _list_frame(self, wanted: Wanted, lists: Lists, name: str, states: Mapping[str, str]) -> dict[str, Any]:
         """What the filters and headings of every list take."""
