@@ -128,8 +128,12 @@ class Exporter(Program):
         return self.log_file.read_text(errors="replace")
 
     def get(self, path: str, **arguments: Any) -> requests.Response:
-        """GET from the main listener."""
-        return requests.get(self.url + path, timeout=10, **arguments)
+        """GET from the main listener; an error without an answer comes with the last words of the log."""
+        try:
+            return requests.get(self.url + path, timeout=10, **arguments)
+        except requests.RequestException as error:
+            error.add_note(f"{'It has ended' if self.has_ended else 'It runs'}; its log ends:\n{self.log()[-3000:]}")
+            raise
 
     def metrics(self) -> str:
         """The text that a scrape gets."""
