@@ -8,11 +8,14 @@ import re
 import socket
 import sqlite3
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, fleet, history
@@ -22,7 +25,6 @@ from patrolserver_exporter.store.tables import accounts, leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.harness.postgres import PostgresCluster
 
@@ -236,15 +238,13 @@ def test_a_writer_that_stops_in_a_transaction_is_ended(url: str) -> None:
 
 def test_a_database_in_use_by_an_older_version_is_not_migrated(url: str) -> None:
     """A version that knows no leases would write beside ours, so the start is refused and the schema stays."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(engine.__file__).parent / "migrations"))
     database = engine.create_engine(url)
-    engine.migrate(database)
+    with database.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
     database.dispose()
-    run_sql(
-        url,
-        "DROP TABLE leases, feed, sums, catch_ups; "
-        "ALTER TABLE accounts ADD COLUMN catch_up_since double precision; "
-        "UPDATE alembic_version SET version_num = '0002'",
-    )
     with psycopg.connect(url.replace("+psycopg", ""), application_name="patrolserver-exporter") as older:
         older.execute("SELECT 1")
         with pytest.raises(StoreLocked, match=r"in use by an older patrolserver-exporter .* connected since 2\d\d\d-"):
