@@ -62,6 +62,13 @@ SCANS_LATE = "account:patrolserver_servers_scan_late:count"
 NEVER_SCANNED = "account:patrolserver_servers_never_scanned:count"
 OWNERS_ISSUES = "account_owner_severity:patrolserver_server_issues:sum"
 OWNERS_SERVERS = "account_owner:patrolserver_servers:count"
+OWNERS_WAIVED = "account_owner:patrolserver_server_issues_waived:sum"
+OWNERS_SOFTWARE = "account_owner_state:patrolserver_server_software:sum"
+OWNERS_EXPLOITS = "account_owner:patrolserver_server_exploits:sum"
+OWNERS_RISK = "account_owner:patrolserver_server_exploit_risk_max:max"
+OWNERS_SCANNING = "account_owner:patrolserver_server_scanning:sum"
+OWNERS_POLL = "account_owner:patrolserver_server_last_poll_timestamp_seconds:min"
+OWNERS_SCAN = "account_owner:patrolserver_server_last_scan_timestamp_seconds:min"
 WAIVED = "account:patrolserver_server_issues_waived:sum"
 FIRING = "alertname:patrolserver_alerts_firing:count"
 
@@ -294,20 +301,46 @@ def trends(settings: Settings) -> tuple[Record, ...]:
 
 
 def _by_owner(settings: Settings) -> tuple[Record, ...]:
-    if not settings.owner_labels:
-        return ()
-    labels = ", ".join(settings.owner_labels)
+    """The sums of each owner's servers; those of all servers, where no labels say whose one is."""
+    gap = settings.thresholds.gap
+    by = ", ".join((EXPORTERS_ACCOUNT, *settings.owner_labels))
+    owner = f"group_left ({', '.join(settings.owner_labels)}) {INFO}"
+
+    def latest(metric: str) -> str:
+        return f"last_over_time({metric}[{gap}])"
+
     return (
+        *(
+            Record(
+                name,
+                f"""
+                {aggregation} by ({", ".join((by, *labels))}) (
+                  {series}
+                  * on ({EXPORTERS_SERVER}) {owner}
+                )
+                """,
+            )
+            for name, aggregation, series, *labels in (
+                (OWNERS_ISSUES, "sum", ISSUES, "severity"),
+                (OWNERS_WAIVED, "sum", latest("patrolserver_server_issues_waived")),
+                (OWNERS_SOFTWARE, "sum", latest("patrolserver_server_software"), "state"),
+                (OWNERS_EXPLOITS, "sum", latest("patrolserver_server_exploits")),
+                (OWNERS_RISK, "max", latest("patrolserver_server_exploit_risk_max")),
+                (OWNERS_SCANNING, "sum", latest("patrolserver_server_scanning")),
+                (OWNERS_POLL, "min", f"({POLL} > 0)"),
+            )
+        ),
+        # The end of a scan may be known to another exporter than the one that polled last.
         Record(
-            OWNERS_ISSUES,
+            OWNERS_SCAN,
             f"""
-            sum by ({EXPORTERS_ACCOUNT}, {labels}, severity) (
-              {ISSUES}
-              * on ({EXPORTERS_SERVER}) group_left ({labels}) {INFO}
+            min by ({by}) (
+              {SCAN}
+              * on ({SERVER}) {owner}
             )
             """,
         ),
-        Record(OWNERS_SERVERS, f"count by ({EXPORTERS_ACCOUNT}, {labels}) ({INFO})"),
+        Record(OWNERS_SERVERS, f"count by ({by}) ({INFO})"),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.alerting import recorded
 from grafana.dashboards.look import MUTED, RISK, SEVERITIES, SOFTWARE_STATES, any_is, issue_age, poll_age
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
-from grafana.dashboards.promql import SERVER_LABELS, by_account, per_server, severity, state_is
+from grafana.dashboards.promql import SERVER_LABELS, by_account, per_server, selected, severity, state_is
 from grafana.settings import words
 
 if TYPE_CHECKING:
@@ -18,17 +18,34 @@ BY_SERVER = f"sum by ({', '.join(SERVER_LABELS)})"
 NO_DATA = "no data"
 
 
+def _open(name: str) -> str:
+    """Open issues of a severity."""
+    matchers = severity(name)
+    return selected("sum", recorded.OWNERS_ISSUES, per_server(ISSUES, matchers=matchers), *matchers)
+
+
+def all_exploits() -> str:
+    """Known exploits that count."""
+    return selected("sum", recorded.OWNERS_EXPLOITS, per_server("patrolserver_server_exploits"))
+
+
+def worst_risk() -> str:
+    """The highest risk of any."""
+    return selected("max", recorded.OWNERS_RISK, per_server("patrolserver_server_exploit_risk_max"))
+
+
 def open_issues(width: int, what_to_do: str) -> Placed:
     """Four big numbers, worst first, and a fifth for what is waived."""
-    queries = [Query(f"sum({per_server(ISSUES, matchers=severity(name))})", name) for name in SEVERITIES]
-    queries.append(Query(f"sum({per_server('patrolserver_server_issues_waived')})", "waived"))
+    queries = [Query(_open(name), name) for name in SEVERITIES]
+    waived = selected("sum", recorded.OWNERS_WAIVED, per_server("patrolserver_server_issues_waived"))
+    queries.append(Query(waived, "waived"))
     limits = {name: any_is(color) for name, color in SEVERITIES.items()} | {"waived": any_is(MUTED)}
     return stats(About("Open issues", what_to_do, width, 4, NO_DATA), queries, each=limits)
 
 
 def issue_trend(width: int, what_to_do: str) -> Placed:
     """Open issues over time, stacked by severity, the worst at the bottom."""
-    queries = [Query(f"sum({per_server(ISSUES, matchers=severity(name))})", name) for name in SEVERITIES]
+    queries = [Query(_open(name), name) for name in SEVERITIES]
     return lines(
         About("Open issues by severity", what_to_do, width, 8), queries, colors=SEVERITIES, stacked=True, decimals=0
     )
@@ -36,9 +53,19 @@ def issue_trend(width: int, what_to_do: str) -> Placed:
 
 def software_trend(width: int) -> Placed:
     """Installed software that is not fine, over time."""
-    total = "patrolserver_server_software"
-    states = [name for name in SOFTWARE_STATES if name != "supported"]
-    queries = [Query(f"sum({per_server(total, matchers=(state_is(name),))})", name) for name in states]
+    queries = [
+        Query(
+            selected(
+                "sum",
+                recorded.OWNERS_SOFTWARE,
+                per_server("patrolserver_server_software", matchers=(state_is(name),)),
+                state_is(name),
+            ),
+            name,
+        )
+        for name in SOFTWARE_STATES
+        if name != "supported"
+    ]
     about = About(
         "Software that is not current",
         "Installed software that is outdated (update it), unsupported (move to another line) or of unknown state (its "
@@ -51,7 +78,7 @@ def software_trend(width: int) -> Placed:
 
 def exploits(width: int, what_to_do: str) -> Placed:
     """Known exploits that count."""
-    queries = [Query(f"sum({per_server('patrolserver_server_exploits')})", "exploits")]
+    queries = [Query(all_exploits(), "exploits")]
     return stats(About("Exploits", what_to_do, width, 4, NO_DATA), queries, limits=any_is(SEVERITIES["high"]))
 
 
@@ -64,7 +91,7 @@ def highest_risk(width: int) -> Placed:
         4,
         NO_DATA,
     )
-    queries = [Query(f"max({per_server('patrolserver_server_exploit_risk_max')})", "risk")]
+    queries = [Query(worst_risk(), "risk")]
     return stats(about, queries, limits=RISK, decimals=1, unit="none")
 
 
@@ -85,12 +112,13 @@ def oldest_urgent(width: int, limits: Thresholds) -> Placed:
 
 def oldest_poll(width: int, limits: Thresholds, height: int = 4) -> Placed:
     """How old the data of the fleet's oldest server is."""
-    return _age_of_polls(width, limits, height, by_account(recorded.OLDEST_POLL))
+    return _age_of_polls(width, limits, height, f"min({by_account(recorded.OLDEST_POLL)})")
 
 
 def data_age(width: int, limits: Thresholds) -> Placed:
     """How old the data of the oldest of the selected servers is."""
-    return _age_of_polls(width, limits, 4, per_server("patrolserver_server_last_poll_timestamp_seconds"))
+    polled = per_server("patrolserver_server_last_poll_timestamp_seconds")
+    return _age_of_polls(width, limits, 4, selected("min", recorded.OWNERS_POLL, polled))
 
 
 def _age_of_polls(width: int, limits: Thresholds, height: int, polled: str) -> Placed:
@@ -103,5 +131,5 @@ def _age_of_polls(width: int, limits: Thresholds, height: int, polled: str) -> P
         height,
         "never",
     )
-    queries = [Query(f"time() - min({polled})", "age")]
+    queries = [Query(f"time() - {polled}", "age")]
     return stats(about, queries, unit="s", limits=poll_age(limits), decimals=1)

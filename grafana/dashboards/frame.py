@@ -164,6 +164,8 @@ def _variables(
             "Server",
             f"label_values(patrolserver_server_info{{{servers}, {OWNERS}}}, server)",
             hide=whole_accounts,
+            # Where servers are chosen, the sums over all of them are told by it: see promql.ALL.
+            every=".+" if whole_accounts else ".*",
         ),
         severities,
     ]

@@ -46,6 +46,12 @@ def own(metric: str, *matchers: str) -> str:
     return f"{metric}{{{', '.join((TARGET, *matchers))}}}"
 
 
+ALL = 'every=~"$server"'
+NAMED = 'every!~"$server"'
+"""No series has this label. So the one fits where All servers are chosen, whose value is ``.*``, and the other where
+servers are named; and Prometheus finds nothing to read for the one that does not."""
+
+
 def by_account(metric: str, *matchers: str) -> str:
     """A series with an account label."""
     return own(metric, 'account=~"$account"', *matchers)
@@ -85,6 +91,21 @@ def per_server(
         series = f"{series} and on ({recorded.EXPORTERS_SERVER}) {by_server(recorded.POLL)}{at}"
     series = f"{series} and on ({', '.join(SERVER_LABELS)}) {by_server(recorded.INFO, OWNERS)}{at}"
     return f"{pick} by ({', '.join((*SERVER_LABELS, *labels))}) ({series})"
+
+
+def named(expr: str) -> str:
+    """The same, and nothing where All servers are chosen."""
+    chosen = 'server=~"$server"'
+    return expr.replace(chosen, f"{chosen}, {NAMED}")
+
+
+def selected(operation: str, owners: str, series: str, *matchers: str) -> str:
+    """One number of the selected servers: of All from what is recorded by owner, of named ones from their ``series``.
+
+    Of thousands of servers, their own series over weeks would take seconds.
+    """
+    everything = f"{operation}({by_account(owners, ALL, OWNERS, *matchers)})"
+    return f"({everything} or {operation}({named(series)}))"
 
 
 def most_now(number: int, over_time: str, now: str) -> str:

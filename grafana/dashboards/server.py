@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from grafana.alerting import recorded
 from grafana.dashboards import counts
 from grafana.dashboards.counts import BY_SERVER, ISSUES, NO_DATA
 from grafana.dashboards.frame import SERVER, Page, Row, to_server
@@ -32,7 +33,19 @@ from grafana.dashboards.panels import (
     stats,
     unit,
 )
-from grafana.dashboards.promql import ANY_SEVERITY, most_now, per_server
+from grafana.dashboards.promql import (
+    ALL,
+    ANY_SEVERITY,
+    OWNERS,
+    SERVER_LABELS,
+    by_account,
+    by_server,
+    most_now,
+    named,
+    per_server,
+    selected,
+    severity,
+)
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import ValueMap
@@ -66,7 +79,8 @@ def server(settings: Settings) -> Page:
 
 def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
     scanned = per_server("patrolserver_server_last_scan_timestamp_seconds")
-    info = per_server("patrolserver_server_info")
+    oldest = selected("min", recorded.OWNERS_SCAN, scanned)
+    servers = selected("sum", recorded.OWNERS_SERVERS, per_server("patrolserver_server_info"))
     return (
         counts.open_issues(
             8,
@@ -89,7 +103,7 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
                 4,
                 NO_DATA,
             ),
-            [Query(f"time() - min({scanned}) or on () -1 * (count({info}) > bool 0)", "age")],
+            [Query(f"time() - {oldest} or on () -1 * ({servers} > bool 0)", "age")],
             unit="s",
             limits=scan_age(limits),
             decimals=1,
@@ -100,8 +114,25 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
 
 MOST_ROWS = 200
 """Software that a table lists."""
+MOST_SERVERS = 50
+"""Servers whose software and exploits a table lists."""
 CVE_SEARCH = "https://www.cve.org/CVERecord/SearchResults?query="
 _ORDER = {"critical": "4", "high": "3", "medium": "2", "low": "1"}
+
+
+def worst_servers() -> str:
+    """Those of the selected servers whose open issues are the worst, each as the exporter knows it that polled it last.
+
+    What a table lists is looked up for them only: of thousands of servers all software would take seconds.
+    """
+    weight = f"max by ({recorded.EXPORTERS_SERVER}) ({by_server(recorded.WEIGHT)})"
+    return f"topk({MOST_SERVERS}, {weight} and on ({', '.join(SERVER_LABELS)}) {by_server(recorded.INFO, OWNERS)})"
+
+
+def of_worst_servers(series: str, labels: tuple[str, ...]) -> str:
+    """One value for each of these labels of the worst servers."""
+    by = ", ".join((*SERVER_LABELS, *labels))
+    return f"max by ({by}) (({series}) and on ({recorded.EXPORTERS_SERVER}) {worst_servers()})"
 
 
 def ranked(series: str) -> str:
@@ -128,33 +159,32 @@ def _software(settings: Settings) -> Placed:
             "unknown": ("exploitable", SEVERITIES["critical"]),
         }
     )
-    labels = ("software", "version", "update_to", "state", "severity", "risk", "location", "parent")
-    listed = per_server(
-        "patrolserver_server_software_info", *labels, matchers=('severity="SEVERITY"', 'severity=~"$severity"')
-    )
-    worst = f"topk({MOST_ROWS}, {ranked(listed)})"
-    exploit = (
-        f"topk by (account, server_id, server, software, risk) (1, "
-        f"{per_server('patrolserver_server_exploit_info', 'software', 'risk', 'exploit')})"
-    )
+    labels = ("software", "version", "update_to", "state", "severity", "risk", "location")
+    software = by_server("patrolserver_server_software_info", *severity("SEVERITY"))
+    listed = of_worst_servers(ranked(software), labels)
+    worst = f"topk({MOST_ROWS}, {listed})"
+    exploits = of_worst_servers(by_server("patrolserver_server_exploit_info"), ("software", "risk", "exploit"))
+    exploit = f"topk by (account, server_id, server, software, risk) (1, {exploits})"
     with_exploit = f"{worst} * on (account, server_id, server, software, risk) group_left (exploit) {exploit}"
     everything = f"{with_exploit} or on (account, server_id, server, software, version, location, severity) {worst}"
-    oldest = per_server("patrolserver_server_oldest_issue_timestamp_seconds", "severity", matchers=ANY_SEVERITY)
+    oldest = f"max by ({', '.join(SERVER_LABELS)}, severity) ({by_server(recorded.OLDEST, *ANY_SEVERITY)})"
     since = f"(time() - {oldest})"
-    age = f"({everything}) * 0 + on (account, server_id, server, severity) group_left () {since}"
+    # Without the exploit, which only the rows have: they are merged by what both have.
+    age = f"{worst} * 0 + on (account, server_id, server, severity) group_left () {since}"
     columns = [
-        Column("Value #A", "Severity", 112, said(rank_words())),
-        Column("server", "Server", 190, link("Only this server", to_server("Server", "Account"))),
-        Column("software", "Software", 170),
-        Column("risk", "Risk", 85),
-        Column("exploit", "Exploit", 140, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
-        Column("version", "Installed", None, (), 80),
-        Column("update_to", "Update to", None, (), 80),
-        Column("Value #B", "Since", 110, (*colored_cell(issue_age(settings.thresholds)), *unit("s", 1))),
+        # Together no wider than the panel on a page of 1000 pixels. Those without a width share the rest alike, so
+        # each of them has to be content with little.
+        Column("Value #A", "Severity", 82, said(rank_words())),
+        Column("server", "Server", 170, link("Only this server", to_server("Server", "Account"))),
+        Column("software", "Software", 115),
+        Column("risk", "Risk", 55),
+        Column("exploit", "Exploit", 128, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
+        Column("version", "Installed", None, (), 45),
+        Column("update_to", "Update to", None, (), 45),
+        Column("Value #B", "Since", 82, (*colored_cell(issue_age(settings.thresholds)), *unit("s", 1))),
         Column("state", "State", 100, said(states)),
-        Column("location", "Location"),
-        Column("parent", "Part of"),
-        Column("account", "Account", 110),
+        Column("location", "Location", None, (), 45),
+        Column("account", "Account", 65),
     ]
     about = About(
         "What to update, the worst first",
@@ -166,7 +196,8 @@ def _software(settings: Settings) -> Placed:
         "fix. "
         "reported: PatrolServer's event told of it, and the next poll tells more. Since: how long the server "
         "has had "
-        f"an issue of this severity. Waived software is listed, too. At most {MOST_ROWS} rows. An empty Installed "
+        f"an issue of this severity. Waived software is listed, too. At most {MOST_ROWS} rows, of the {MOST_SERVERS} "
+        "selected servers with the worst issues. An empty Installed "
         "means that "
         "the version was not detected.",
         24,
@@ -181,7 +212,7 @@ def _software(settings: Settings) -> Placed:
         columns,
         sort=["Severity", "Risk"],
         key="Server",
-        hidden=("server_id", "severity", "rank"),
+        hidden=("server_id", "severity"),
         filterable=True,
     )
 
@@ -191,7 +222,7 @@ def _each_exploit() -> Placed:
     about = About(
         "Known exploits",
         "Each known exploit at or above exploit_risk, on each of the selected servers. Click one for what is known of "
-        "it.",
+        f"it. At most {MOST_ROWS} rows, of the {MOST_SERVERS} selected servers with the worst issues.",
         24,
         8,
         "No known exploit in this selection",
@@ -203,7 +234,7 @@ def _each_exploit() -> Placed:
         Column("server", "Server", None, link("Only this server", to_server("Server", "Account"))),
         Column("account", "Account"),
     ]
-    listed = f"topk({MOST_ROWS}, {per_server('patrolserver_server_exploit_info', *labels)})"
+    listed = f"topk({MOST_ROWS}, {of_worst_servers(by_server('patrolserver_server_exploit_info'), labels)})"
     return rows(about, [Query(listed)], columns, sort=["Risk"], key="Server", hidden=("Value", "server_id"))
 
 
@@ -217,18 +248,28 @@ def _history() -> Placed:
 
 def _by_server() -> Placed:
     total, now = (
-        f"{BY_SERVER} ({per_server(ISSUES, 'severity', matchers=ANY_SEVERITY, at=at)})" for at in ("", " @ end()")
+        f"{BY_SERVER} ({named(per_server(ISSUES, 'severity', matchers=ANY_SEVERITY, at=at))})"
+        for at in ("", " @ end()")
     )
+    # What is recorded of the fleet's worst: the curves of thousands of servers would be read for a few.
+    worst = by_account(recorded.WORST_ISSUES, ALL, *ANY_SEVERITY)
+    labels = ", ".join(SERVER_LABELS)
+    owned = f"{worst} @ end() and on ({labels}) {by_account(recorded.INFO, ALL, OWNERS)} @ end()"
+    of_all, now_of_all = (f"{BY_SERVER} (max by ({labels}, severity) ({series}))" for series in (worst, owned))
     about = About(
         "Open issues by server",
         f"The {MOST_LINES} selected servers with the most open issues now. Servers that should be alike and are"
-        " not missed a roll-out.",
+        f" not missed a roll-out. With All servers: of the {recorded.SHOWN_SERVERS} worst of each account; a gap means "
+        "that a server was not among them.",
         12,
         8,
     )
     return lines(
         about,
-        [Query(most_now(MOST_LINES, total, now), "{{server}}")],
+        [
+            Query(most_now(MOST_LINES, total, now), "{{server}}"),
+            Query(most_now(MOST_LINES, of_all, now_of_all), "{{server}}"),
+        ],
         step=True,
         decimals=0,
         legend_values=(),
@@ -246,7 +287,7 @@ def _exploits() -> Placed:
     )
     return lines(
         about,
-        [Query(f"sum({per_server('patrolserver_server_exploits')})", "exploits")],
+        [Query(counts.all_exploits(), "exploits")],
         colors={"exploits": SEVERITIES["high"]},
         decimals=0,
         step=True,
@@ -263,7 +304,7 @@ def _risk() -> Placed:
     )
     return lines(
         about,
-        [Query(f"max({per_server('patrolserver_server_exploit_risk_max')})", "highest risk")],
+        [Query(counts.worst_risk(), "highest risk")],
         unit="none",
         colors={"highest risk": SEVERITIES["critical"]},
         highest=10,
@@ -282,7 +323,12 @@ def _scanning() -> Placed:
     )
     return lines(
         about,
-        [Query(f"sum({per_server('patrolserver_server_scanning')})", "scanning")],
+        [
+            Query(
+                selected("sum", recorded.OWNERS_SCANNING, per_server("patrolserver_server_scanning")),
+                "scanning",
+            )
+        ],
         colors={"scanning": CALM},
         decimals=0,
         step=True,
@@ -292,17 +338,20 @@ def _scanning() -> Placed:
 def _scan_age() -> Placed:
     ended = "patrolserver_server_last_scan_timestamp_seconds"
     oldest = f"-1 * {per_server(ended, at=' @ end()')}"
-    age = most_now(MOST_LINES, f"(time() - {per_server(ended)})", oldest)
+    age = named(most_now(MOST_LINES, f"(time() - {per_server(ended)})", oldest))
+    of_all = f"time() - min({by_account(recorded.OWNERS_SCAN, ALL, OWNERS)})"
     about = About(
         "Time since the last scan",
         f"Saw teeth of a day are right. The {MOST_LINES} servers scanned longest ago. A line that climbs for two "
         "days: "
-        "start a scan in PatrolServer, and see whether the server is verified there and can be reached from outside.",
+        "start a scan in PatrolServer, and see whether the server is verified there and can be reached from outside. "
+        "With All servers: the one that was scanned longest ago.",
         12,
         7,
         "No scan has been seen yet",
     )
-    return lines(about, [Query(age, "{{server}}")], unit="s", decimals=1, legend_values=(), fill=0)
+    queries = [Query(age, "{{server}}"), Query(of_all, "scanned longest ago")]
+    return lines(about, queries, unit="s", decimals=1, legend_values=(), fill=0)
 
 
 def _servers(settings: Settings) -> Placed:

@@ -25,11 +25,13 @@ SERVERS = 12
 Labelled = dict[tuple[str, ...], float]
 
 
-def asked(dashboard: str, title: str, place: int = 0) -> str:
-    """The query of a panel, with All chosen everywhere."""
+def asked(dashboard: str, title: str, place: int = 0, server: str = "") -> str:
+    """The query of a panel, with All chosen everywhere; ``server`` is what Grafana writes for servers by name."""
     page = json.loads((FOLDER / f"patrolserver-{dashboard}.json").read_text())
     (panel,) = (panel for panel in drawn(page) if panel["title"] == title)
     expr: str = panel["targets"][place]["expr"]
+    if server:
+        expr = expr.replace('"$server"', f'"{server}"')
     for variable in page["templating"]["list"]:
         expr = expr.replace(f'"${variable["name"]}"', f'"{variable.get("allValue")}"')
     return expr
@@ -42,9 +44,9 @@ class Shown:
         self._prometheus = prometheus
         self._exporter = exporter
 
-    def numbers(self, dashboard: str, title: str, *labels: str, place: int = 0) -> Labelled:
+    def numbers(self, dashboard: str, title: str, *labels: str, place: int = 0, server: str = "") -> Labelled:
         """What a panel shows: the values of labels → the number; what is 0 is left out."""
-        found = self._prometheus.query(asked(dashboard, title, place))
+        found = self._prometheus.query(asked(dashboard, title, place, server))
         return {
             tuple(one["metric"].get(label, "") for label in labels): float(one["value"][1])
             for one in found
@@ -105,6 +107,24 @@ def test_open_issues_are_those_of_the_api(shown: Shown, dashboard: str, place: i
     agree(
         lambda: shown.numbers(dashboard, "Open issues", place=place),
         lambda: {(): float(len(shown.listed("issues", severity=severity, waived="false")))},
+    )
+
+
+@pytest.mark.parametrize(
+    ("title", "place"),
+    [
+        *(("Open issues", place) for place in range(3)),
+        *(("Open issues by severity", place) for place in range(3)),
+        *(("Software that is not current", place) for place in range(2)),
+        *((title, 0) for title in ("Exploits", "Highest risk", "Exploits over time", "Highest risk over time")),
+    ],
+)
+def test_all_servers_are_those_that_can_be_named(shown: Shown, title: str, place: int) -> None:
+    """All is answered from sums of the fleet, and servers by name from their own series: both come to the same."""
+    named = "(" + "|".join(one["name"].replace(".", r"\\.") for one in shown.listed("servers")) + ")"
+    agree(
+        lambda: shown.numbers("server", title, place=place),
+        lambda: shown.numbers("server", title, place=place, server=named),
     )
 
 
