@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from patrolserver_exporter.commands import output
 from patrolserver_exporter.commands.flags import COMMANDS, list_of_commands
+from patrolserver_exporter.structs import prepare_structs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,7 @@ def _run(arguments: list[str]) -> int:
     try:
         # Imported by name, so that a gate need not import a server to start.
         command = importlib.import_module(f"patrolserver_exporter.commands.{name}")
+        prepare_structs()
         return int(command.main(arguments))
     except KeyboardInterrupt:
         # Ctrl-C needs no message. A gate without an answer is unknown.
