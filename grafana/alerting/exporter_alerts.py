@@ -453,6 +453,7 @@ def _process(settings: Settings) -> tuple[Alert, ...]:
 
 def _replicas(settings: Settings) -> tuple[Alert, ...]:
     follow = seconds(settings.thresholds.follow)
+    owner, replicas = "patrolserver_exporter_account_owner", "patrolserver_exporter_replicas"
     return (
         Alert(
             alert="PatrolServerExporterBehind",
@@ -473,5 +474,27 @@ def _replicas(settings: Settings) -> tuple[Alert, ...]:
             description=f"""{WHERE} sees that a replica on the same store has another configuration: which waivers,
                 policies and filters hold depends on who polls.""",
             dashboard=OF_INSTANCE,
+        ),
+        Alert(
+            alert="PatrolServerAccountOwners",
+            # Each exporter counts as its part of a store: those that share one are one together, and one with a store
+            # of its own is one by itself. A store of which some are not scraped counts whole. The hundredth is for
+            # parts whose sum is a little above one.
+            expr=f"""
+                sum by ({ACCOUNT}) ({owner})
+                != ceil(
+                  sum by ({ACCOUNT}) (
+                    ({owner} >= bool 0) / on (job, instance) group_left () {replicas}
+                  ) - 0.01
+                )
+                """,
+            wait="2m",
+            severity="warning",
+            summary="Not exactly one of the exporters that share a store polls an account.",
+            description=f"""{{{{ if eq $value 0.0 }}}}No exporter{{{{ else }}}}{{{{ $value }}}} of the
+                exporters{{{{ end }}}} of job {{{{ $labels.job }}}} that Prometheus can scrape {{{{ if gt $value 1.0
+                }}}}poll{{{{ else }}}}polls{{{{ end }}}} {WHOSE}. Of those that share a store exactly one should: not
+                polled, its data gets older; polled twice, PatrolServer gets twice the calls.""",
+            dashboard=OF_ACCOUNT,
         ),
     )

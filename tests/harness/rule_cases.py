@@ -29,6 +29,8 @@ HEALTHY = {
     ("patrolserver_exporter_store_writable", ""): "1x{n}",
     ("patrolserver_exporter_last_follow_timestamp_seconds", ""): "0+60x{n}",
     ("patrolserver_exporter_config_last_reload_successful", ""): "1x{n}",
+    ("patrolserver_exporter_replicas", ""): "1x{n}",
+    ("patrolserver_exporter_account_owner", MAIN): "1x{n}",
     ("patrolserver_server_info", f'{WEB},verified="true"'): "1x{n}",
     ("patrolserver_server_last_poll_timestamp_seconds", WEB): "0+60x{n}",
     ("patrolserver_server_last_scan_timestamp_seconds", WEB): "0+60x{n}",
@@ -90,6 +92,8 @@ READ = ("patrolserver_last_success_timestamp_seconds", MAIN)
 UP = ("up", "")
 API = ("patrolserver_up", MAIN)
 REFUSED = ("patrolserver_exporter_api_request_failures_total", f'{MAIN},endpoint="servers",reason="credentials"')
+OWNER = ("patrolserver_exporter_account_owner", MAIN)
+REPLICAS = ("patrolserver_exporter_replicas", "")
 DELIVERED = ("patrolserver_webhook_last_delivery_timestamp_seconds", MAIN)
 
 
@@ -585,6 +589,28 @@ CASES = (
         {("patrolserver_exporter_replicas_config_differs", ""): "0x10 1x10 _x2 1x10 0x30"},
         {19: 0, 22: 1, 30: 1, 36: 0},
         each=True,
+    ),
+    Case(
+        "PatrolServerAccountOwners",
+        "fires when nobody polls an account for two minutes, through a gap, and ends",
+        {OWNER: "1x9 0x3 _x2 0x3 1x30"},
+        {11: 0, 12: 1, 15: 1, 19: 1, 20: 0},
+    ),
+    Case(
+        "PatrolServerAccountOwners",
+        "says nothing while an account moves to the other of two that share a store, nor when its owner is killed",
+        {OWNER: "1x9 0x11 1x20", REPLICAS: "2x21 1x20"},
+        {9: 0, 10: 0, 12: 0, 20: 0, 21: 0, 22: 0, 23: 0, 35: 0},
+        second={OWNER: "0x10 1x9 stale", REPLICAS: "2x20 stale"},
+        alone=False,
+    ),
+    Case(
+        "PatrolServerAccountOwners",
+        "fires when both of two that share a store poll, and ends",
+        {OWNER: "1x40", REPLICAS: "2x40"},
+        {10: 0, 11: 0, 12: 1, 19: 1, 20: 0},
+        second={OWNER: "0x9 1x9 0x20", REPLICAS: "2x40"},
+        alone=False,
     ),
     Case(
         "PatrolServerSeriesDropped",

@@ -214,6 +214,41 @@ def test_a_value_is_that_of_the_exporter_that_polled_last(
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 
+@pytest.mark.parametrize(
+    ("replicas", "owners", "fires"),
+    [
+        pytest.param((1, 1, 1), (1, 1, 1), 0, id="each has a store of its own"),
+        pytest.param((3, 3, 3), (0, 1, 0), 0, id="one of three polls"),
+        pytest.param((3, 3, 3), (0, 1, 1), 1, id="two of three poll"),
+        pytest.param((3, 3, 3), (0, 0, 0), 1, id="none of three polls"),
+        pytest.param((3, 3), (0, 1), 0, id="one that does not poll is not scraped"),
+        pytest.param((3,), (1,), 0, id="only the one that polls is scraped"),
+        pytest.param((3, 3), (0, 0), 1, id="whether the one that is not scraped polls is not known"),
+        pytest.param((2, 2, 1), (1, 0, 1), 0, id="one of two polls, and one with a store of its own"),
+        pytest.param((2, 2, 1), (0, 0, 1), 1, id="none of two polls, beside one with a store of its own"),
+        pytest.param((2, 2, 1), (1, 1, 1), 1, id="both of two poll, beside one with a store of its own"),
+        pytest.param((2, 2, 2, 2), (1, 0, 0, 1), 0, id="one of two polls in each of two stores"),
+        *(pytest.param((n,) * n, (1, *(0,) * (n - 1)), 0, id=f"one of {n} polls") for n in (6, 7, 10, 11, 13)),
+    ],
+)
+def test_exactly_one_exporter_of_a_store_polls_an_account(
+    replicas: tuple[int, ...],
+    owners: tuple[int, ...],
+    fires: int,
+    tmp_path: Path,
+    require_program: Callable[[str], str],
+) -> None:
+    """Those that share a store are one together, which each of them tells by how many they are."""
+    found = {}
+    for number, (shared, owner) in enumerate(zip(replicas, owners, strict=True)):
+        instance = f"exporter-{number}:10058"
+        found[name("patrolserver_exporter_replicas", instance=instance)] = f"{shared}x10"
+        found[name("patrolserver_exporter_account_owner", MAIN, instance=instance)] = f"{owner}x10"
+    tests = [counted(firing("PatrolServerAccountOwners"), fires, 5)]
+    test = {"interval": "1m", "input_series": series(found), "promql_expr_test": tests}
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
 def test_a_server_that_only_an_exporter_without_the_api_still_shows_is_gone(
     tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:

@@ -22,8 +22,6 @@ from patrolserver_exporter.live.publisher import Scrape
 from patrolserver_exporter.live.waiver_series import WaiverCollector
 
 UNUSED = {
-    "patrolserver_exporter_account_owner": "one exporter owns all its accounts; that it lost them ends it",
-    "patrolserver_exporter_replicas": "always one, as a second exporter is refused",
     "patrolserver_exporter_config_last_reload_success_timestamp_seconds": "the time of a reload is in the log; that it "
     "failed has an alert and a panel",
     "process_virtual_memory_bytes": "says little on 64 bits; the resident memory is shown",
