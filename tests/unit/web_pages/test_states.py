@@ -31,6 +31,16 @@ class CountingStore(Store):
         return await super().read_async(work)
 
 
+class HurriedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time can be moved on."""
+
+    moved = 0.0
+
+    def time(self) -> float:
+        """Seconds since some moment."""
+        return super().time() + self.moved
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[CountingStore]:
     with CountingStore(f"sqlite:///{tmp_path / 'state.db'}") as store:
@@ -71,6 +81,35 @@ def test_what_was_read_a_moment_ago_is_shown_while_it_is_read_again(store: Count
         return shown
 
     assert asyncio.run(ask()) == [1, 1, 2]
+
+
+def test_what_was_read_is_kept_for_a_minute_and_then_forgotten(store: CountingStore) -> None:
+    """However long ago an earlier reading was: its minute is not that of the later one."""
+    loop, clock = HurriedLoop(), StillClock()
+
+    async def later(seconds: float) -> None:
+        loop.moved = clock.ticks = seconds
+        await asyncio.sleep(0.01)
+
+    async def ask() -> list[int]:
+        reader, shown = StatesReader(store, clock), []
+        shown.append(len((await reader.read()).servers.states))
+        store.run(lambda unit: put_server(unit, 2, "db", software=(software(),), polled_at=NOW - 5))
+        await later(30.0)
+        shown.append(len((await reader.read()).servers.states))
+        await later(61.0)
+        store.held = asyncio.Event()
+        shown.append(len((await asyncio.wait_for(reader.read(), 5.0)).servers.states))
+        await later(91.0)
+        late = asyncio.create_task(reader.read())
+        await asyncio.sleep(0.01)
+        assert not late.done()
+        store.held.set()
+        shown.append(len((await late).servers.states))
+        return shown
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        assert runner.run(ask()) == [1, 2, 2, 2]
 
 
 def test_what_is_kept_is_read_once_for_all_who_ask(store: CountingStore) -> None:

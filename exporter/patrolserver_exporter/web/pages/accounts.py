@@ -150,6 +150,7 @@ class StatesReader:
     _read_at: float | None = None
     _found: FleetStates = field(default_factory=FleetStates)
     _reading: asyncio.Task[FleetStates] | None = None
+    _forgetting: asyncio.TimerHandle | None = None
 
     async def read(self) -> FleetStates:
         """Return it; raises ``StoreError``."""
@@ -163,8 +164,7 @@ class StatesReader:
         return done.pop().result() if done else self._found
 
     def _forget(self) -> None:
-        if self._read_at is not None and self.clock.monotonic() - self._read_at > _KEPT:
-            self._read_at, self._found = None, FleetStates()
+        self._read_at, self._found = None, FleetStates()
 
     async def _read_anew(self) -> FleetStates:
         began, now, read = self.clock.monotonic(), self.clock.now(), self.store.read_async
@@ -173,7 +173,9 @@ class StatesReader:
         self._found = await asyncio.to_thread(_judged, states, accounts, now)
         self._read_at = began
         # A large fleet's states are megabytes, which nobody needs while nobody looks.
-        asyncio.get_running_loop().call_later(_SHOWN, self._forget)
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._forgetting = asyncio.get_running_loop().call_later(_SHOWN, self._forget)
         return self._found
 
 
