@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import platform
 import re
@@ -61,6 +62,17 @@ class Parser(argparse.ArgumentParser):
         output.remark(f"{self.prog}: error: {message}")
         raise SystemExit(2)
 
+    def meant_by(self, unknown: Sequence[str]) -> str:
+        """What to say of flags that are like one of ours; nothing where none is."""
+        written = [argument.partition("=")[0] for argument in unknown if argument.startswith("--")]
+        close = [difflib.get_close_matches(flag[:80], self._option_string_actions, 1) for flag in written]
+        meant = dict.fromkeys(flag for flags in close for flag in flags)
+        return f"; did you mean {' and '.join(meant)}?" if meant else ""
+
+    def actions(self, *names: str) -> None:
+        """Add the word that says what to do; where it is missing, argparse names what it may be."""
+        self.add_argument("action", metavar=f"{{{','.join(names)}}}", choices=names, help="what to do")
+
     def switch(self, flag: str, *, default: bool, help: str) -> None:  # noqa: A002  # argparse's own word
         """Add ``--flag`` and ``--no-flag``."""
         text = f"{help} (default: {'on' if default else 'off'})"
@@ -88,7 +100,10 @@ def list_of_commands() -> str:
 
 def read(parser: Parser, arguments: Sequence[str]) -> dict[str, object]:
     """Parse; the values by flag, without the dashes. Exits with 2 on a bad flag."""
-    return {name.replace("_", "-"): value for name, value in vars(parser.parse_args(list(arguments))).items()}
+    values, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{parser.meant_by(unknown)}")
+    return {name.replace("_", "-"): value for name, value in vars(values).items()}
 
 
 def external_url(parser: Parser, url: str) -> str:

@@ -35,8 +35,8 @@ drop    remove deliveries for good"""
 def parser() -> flags.Parser:
     """All flags of the inbox."""
     found = flags.Parser("patrolserver-exporter inbox", _DESCRIPTION)
-    found.add_argument("action", choices=["list", "show", "replay", "drop"], help="what to do")
-    found.add_argument("ids", metavar="ID", nargs="*", help="of deliveries, for show, replay and drop")
+    found.actions(*_ACTIONS)
+    found.add_argument("ids", metavar="ID", nargs="*", default=[], help="of deliveries, for show, replay and drop")
     found.add_argument(
         "--state", choices=_STATES, action="append", help="for list, and for replay without ids; may be repeated"
     )

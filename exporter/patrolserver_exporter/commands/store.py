@@ -36,7 +36,7 @@ PGPASSWORD or ~/.pgpass."""
 def parser() -> flags.Parser:
     """All flags of the store."""
     found = flags.Parser("patrolserver-exporter store", _DESCRIPTION)
-    found.add_argument("action", choices=["copy"], help="what to do")
+    found.actions("copy")
     found.add_argument("source", metavar="FROM", help="where the state is")
     found.add_argument("target", metavar="TO", help="where it shall go on")
     found.version_flag()

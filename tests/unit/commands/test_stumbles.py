@@ -102,6 +102,47 @@ def test_a_bad_flag_is_named(arguments: list[str], flag: str, capsys: pytest.Cap
     assert len(err.splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["--web.listen-addres=:1"], "--web.listen-address"),
+        (["--web-listen-address", ":1"], "--web.listen-address"),
+        (["gate", "web", "--max-hihg=0", "--no-allow-emtpy"], "--max-high and --no-allow-empty"),
+        (["doctor", "--config-file=x"], "--config.file"),
+        (["demo", "--story-speed=2"], "--story.speed"),
+    ],
+)
+def test_a_mistyped_flag_names_the_one_that_was_meant(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No flag may be abbreviated, so that nothing else is done by guess."""
+    code, err = told(arguments, capsys)
+    assert code == 2
+    assert f"; did you mean {meant}?" in err
+    assert len(err.splitlines()) == 2
+
+
+def test_a_flag_like_none_is_not_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is the value of one."""
+    _, err = told(["gate", "web", "--zzz", "-x", "max-high"], capsys)
+    assert "unrecognized arguments: --zzz -x" in err
+    assert "did you mean" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "actions"),
+    [(["inbox"], "{list,show,replay,drop}"), (["store"], "{copy}"), (["inbox", "lst"], "'list'")],
+)
+def test_a_command_without_its_action_names_them(
+    arguments: list[str], actions: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And asks for nothing that only some of them need."""
+    code, err = told(arguments, capsys)
+    assert code == 2
+    assert actions in err
+    assert " ID" not in err
+
+
 @pytest.mark.parametrize("address", ["\udcff:1", "a b:1", "\x1b[2J:1"])
 def test_a_host_that_is_none_is_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is looked up."""

@@ -73,6 +73,38 @@ def test_bad(case: Path, tmp_path: Path) -> None:
     assert CANARY not in errors
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("poll:\n  interval:15m\n  timeout: 10s\n", "2:11"),
+        ("poll:\n  interval: 15m\n  timeout:10s\nwebhook: {}\n", "3:10"),
+        ("poll:\n  interval:15m\n\n  # how long\n  timeout: 10s\n", "2:11"),
+        ("accounts:\n- key:canary\n  secret: b\n", "2:6"),
+        ("accounts:\n- key: a\n  secret:'canary'\n  name: c\n", "3:9"),
+        ('accounts: [{servers: {include:["canary"]}}]\n', "1:30"),
+        ("poll:\r\n  interval:15m\r\n  timeout: 10s\r\n", "2:11"),
+    ],
+)
+def test_a_colon_without_its_blank_is_shown(text: str, place: str, tmp_path: Path) -> None:
+    """YAML itself tells of the next line, or of an odd character; what stands behind the colon may be a secret."""
+    errors = errors_of(lay(tmp_path, text))
+    assert f":{place}: is not YAML: a colon behind a key needs a blank, as in KEY: VALUE" in errors
+    assert CANARY not in errors
+
+
+@pytest.mark.parametrize("text", ["key: a: b\n", "api_url: http://canary\n name: b\n", "a: [1, 2\nb: 3\n"])
+def test_another_mistake_is_not_taken_for_a_missing_blank(text: str, tmp_path: Path) -> None:
+    """A URL has no blank behind its colon."""
+    assert "KEY: VALUE" not in errors_of(lay(tmp_path, text))
+
+
+def test_a_tab_is_called_one(tmp_path: Path) -> None:
+    """Quotes would not help."""
+    assert ":3:1: is not YAML; indent with spaces, not tabs" in errors_of(
+        lay(tmp_path, "accounts:\n- key: a\n\tsecret: b\n")
+    )
+
+
 def test_pairs() -> None:
     """Every bad file has its good one."""
     names = {kind: {path.name.split(".")[0] for path in CASES.glob(f"*.{kind}.yml")} for kind in ("good", "bad")}
