@@ -234,7 +234,7 @@ def test_who_works_on_a_database(tmp_path: Path, simulator: Simulator, postgres:
         ("another token", "does not know this token"),
         ("another network", "allowed_networks"),
         ("another path", "prefix"),
-        ("nobody there", "nothing answers"),
+        ("nobody there", "/webhook/*** leads nowhere: nothing answers there"),
         ("something else", "something else answers"),
     ],
 )

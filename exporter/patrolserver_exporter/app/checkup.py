@@ -324,13 +324,13 @@ def _deliver(check: str, external_url: str, token: Secret, ca_file: str | None) 
         answer = _ask("POST", url, json={CHECKUP: nonce}, verify=ca_file or True)
     except requests.exceptions.SSLError:
         advice = "PatrolServer would refuse it, too: check name, chain and dates (--ca-file: your own authority)"
-        return _trouble(check, f"{shown}: its certificate is not trusted", advice)
+        return _trouble(check, f"{shown} shows a certificate that is not trusted", advice)
     except requests.Timeout:
         return _trouble(check, f"{shown} did not answer within {_TIMEOUT:.0f} s", "check firewall and proxy")
     except requests.RequestException as error:
         cause = "its host has no address" if "NameResolution" in repr(error) else "nothing answers there"
         advice = "check the URL, DNS, firewall and proxy"
-        return _trouble(check, f"{shown}: {cause}", advice)
+        return _trouble(check, f"{shown} leads nowhere: {cause}", advice)
     if answer.status_code == 200 and _member(answer, CHECKUP) == nonce:
         return _ok(check, f"{shown} leads to an exporter that knows the token")
     return _trouble(check, f"{shown} answered with status {answer.status_code}", _ADVICE.get(_kind(answer), ""))

@@ -174,7 +174,8 @@ class Reading:
                 raise
             raise Unfit(f"{error} (is {node.value[:40]!a})") from None
         if isinstance(value, Path) and not os.path.isfile(value := self.folder / value):  # noqa: PTH113 - it never raises
-            raise Unfit(f"is no file (is {node.value[:200]!a}); correct the path, which starts at {self.folder}")
+            start = self.folder.absolute()
+            raise Unfit(f"is no file (is {node.value[:200]!a}); correct the path, which starts at {start}")
         return source if is_secret else value
 
     def _source(self, node: ScalarNode) -> Secret:

@@ -105,6 +105,13 @@ def test_a_tab_is_called_one(tmp_path: Path) -> None:
     )
 
 
+def test_where_relative_paths_start_is_a_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the file itself was named without a folder."""
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path, "accounts: [{key: a, secret: b, ca_file: absent.pem}]\n")
+    assert f"which starts at {tmp_path}" in errors_of(Path("patrolserver.yml"))
+
+
 def test_pairs() -> None:
     """Every bad file has its good one."""
     names = {kind: {path.name.split(".")[0] for path in CASES.glob(f"*.{kind}.yml")} for kind in ("good", "bad")}
