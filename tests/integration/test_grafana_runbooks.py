@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from grafana.alerting.files import ROOT
 from tests.harness.fleet import wait_for_polls
-from tests.harness.process import Exporter
+from tests.harness.process import NEW_ISSUES, TOKEN, Exporter
 from tests.harness.prometheus import Prometheus
 from tests.harness.waiting import eventually
 
@@ -22,30 +24,58 @@ from patrolserver_exporter.simulator.server import Simulator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ELSEWHERE = ("https://api.patrolserver.com", "/etc/", "/var/", "journalctl", "systemctl", "$DELIVERY", "/-/reload")
-"""What needs the internet, an installation with systemd, or a delivery that is dead."""
+PLACES = ("/etc/patrolserver-exporter", "/var/lib/patrolserver-exporter")
+SYSTEMD = ("journalctl", "systemctl", "timedatectl")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the runbooks' commands run: their variables, and a folder that stands for the places of an installation."""
+
+    environ: dict[str, str]
+    folder: Path
+    exporter: Exporter
+    api_url: str
+
+    def located(self, command: str) -> str:
+        """The command, with the places of this machine."""
+        for place in PLACES:
+            command = command.replace(place, str(self.folder))
+        return command.replace("https://api.patrolserver.com/", f"{self.api_url}/")
+
+    def delivery(self) -> str:
+        """The id of a delivery whose event nobody has."""
+        delivered = {"webhook_patrolserver": 1, "identifier": NEW_ISSUES, "webhook_id": 1, "event_id": 999_999}
+        webhook = f"{self.exporter.url}/webhook/{TOKEN}"
+        assert requests.post(webhook, json=delivered, timeout=20).status_code == 202
+        return str(self.exporter.get("/api/v1/inbox", headers=self.exporter.operator).json()["items"][-1]["id"])
+
+
+def setup() -> str:
+    """The page's first block, which sets the variables."""
+    first: str = re.findall(r"```sh\n(.*?)```", (ROOT / "grafana" / "runbooks.md").read_text(), re.DOTALL)[0]
+    return first
 
 
 def commands() -> list[str]:
-    """Every command of the runbooks that can run here, without jq and comments."""
+    """Every other command of the runbooks, without jq and comments."""
     text = (ROOT / "grafana" / "runbooks.md").read_text()
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(
-        r"`((?:curl|patrolserver-exporter)[^`]*)`", text
-    )
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = {
-        re.sub(r"\s+#.*| \| jq.*", "", line) for line in lines if line.startswith(("curl", "patrolserver-exporter"))
-    }
-    return sorted(line for line in found if not any(place in line for place in ELSEWHERE))
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[1:]
+    sentences = re.findall(r"`((?:curl|patrolserver-exporter|systemctl) [^`]*)`", text)
+    lines = "\n".join([*blocks, *sentences]).replace("\\\n", " ").splitlines()
+    return sorted({re.sub(r"\s+#.*| \| jq.*", "", line) for line in lines if line})
 
 
 @pytest.fixture(scope="module")
-def environment(
-    tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]
-) -> Iterator[dict[str, str]]:
-    """The variables that the runbooks speak of, and the folder with the configuration."""
+def machine(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Machine]:
+    """A simulator, an exporter, a Prometheus, and the alert's labels."""
     folder = tmp_path_factory.mktemp("runbooks")
     require_program("curl")
+    (folder / "bin").mkdir()
+    for program in SYSTEMD:
+        # What systemd has to do with is tried on a machine of its own.
+        (folder / "bin" / program).write_text("#!/bin/sh\necho systemd was asked\n")
+        (folder / "bin" / program).chmod(0o755)
     with (
         Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=3, software=6)) as simulator,
         Exporter.watching(folder, simulator.base_url) as exporter,
@@ -53,33 +83,40 @@ def environment(
     ):
         wait_for_polls(exporter, 3)
         eventually(lambda: prometheus.value("count(patrolserver_server_info)") == 3.0, what="a scrape")
-        yield {
-            "FOLDER": str(folder),
-            "EXPORTER": exporter.url,
-            "PROMETHEUS": prometheus.url,
-            "AUTH": f"Authorization: {exporter.operator['Authorization']}",
+        environ = {
             "SERVER": simulator.world.servers(simulator.world.demo)[0].name,
             "ACCOUNT": "main",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
         }
+        given = re.sub("EXPORTER=.*", f"EXPORTER={exporter.url}", setup())
+        given = re.sub("PROMETHEUS=.*", f"PROMETHEUS={prometheus.url}", given)
+        (folder / "setup").write_text(Machine(environ, folder, exporter, "").located(given))
+        yield Machine(environ, folder, exporter, simulator.base_url)
 
 
 def test_there_are_commands() -> None:
     """The reading above finds them."""
-    assert len(commands()) >= 20
+    found = commands()
+    assert len(found) >= 40
+    assert {line.split()[0] for line in found} >= {"curl", "patrolserver-exporter", "journalctl", "df"}
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_runbooks_command_works(command: str, environment: dict[str, str]) -> None:
-    """It exits with 0, and curl gets no error of HTTP: neither a wrong path nor wrong PromQL."""
-    strict = re.sub(r"^curl ", "curl --fail ", command)
+def test_a_runbooks_command_works(command: str, machine: Machine) -> None:
+    """It exits with 0 after the first block, and curl gets no error of HTTP: neither a wrong path nor wrong PromQL."""
+    strict = machine.located(command)
+    if "%{http_code}" not in command:
+        strict = re.sub(r"^curl ", "curl --fail ", strict)
+    environ = {**os.environ, **machine.environ}
+    if "$DELIVERY" in command:
+        environ["DELIVERY"] = machine.delivery()
     done = subprocess.run(
-        ["bash", "-c", strict],
-        env={**os.environ, **environment},
+        ["bash", "-euc", f". ./setup\n{strict}"],
+        env=environ,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
-        cwd=environment["FOLDER"],
+        cwd=machine.folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
