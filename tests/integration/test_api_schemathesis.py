@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
 from tests.harness.api import put_server
+from tests.harness.locked import locked_program
 from tests.harness.process import Exporter
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.promise("bad-input")
 
-ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "requirements" / "schemathesis.txt"
 HOSTILE = [
     "web1.example.org",
     "*",
@@ -86,17 +83,7 @@ def fill(unit: Unit) -> None:
 
 @pytest.fixture(scope="session")
 def schemathesis() -> Path:
-    """Schemathesis in an environment of its own, kept for as long as its lock stays the same."""
-    key = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = ROOT / "build" / f"schemathesis-{key}"
-    program = folder / "bin" / "schemathesis"
-    if not program.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
-        installed = subprocess.run([*pip, "-r", str(LOCK)], check=False, capture_output=True, text=True)
-        if installed.returncode != 0:
-            pytest.skip(f"Schemathesis cannot be installed: {installed.stderr[-500:]}")
-    return program
+    return locked_program("schemathesis", "schemathesis")
 
 
 @pytest.fixture
