@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Self
@@ -13,8 +15,8 @@ import requests
 import yaml
 from tests.harness.ansible import COLLECTION, Ansible, virtual_environments
 from tests.harness.daemons import Program
-from tests.harness.page_blocks import block, blocks, checkout
-from tests.harness.process import Exporter
+from tests.harness.page_blocks import ROOT, block, blocks, checkout
+from tests.harness.process import CONFIG, Exporter
 from tests.harness.prometheus import free_port
 from tests.harness.waiting import eventually
 
@@ -143,6 +145,30 @@ def test_the_example_of_the_inventory_is_one(
     assert run.ok, run.output
     hosts = {name.partition(".")[0] for name in (SERVERS[0], SERVERS[2])}
     assert {name for name in (*hosts, "@account_main") if f"--{name}\n" not in run.output.replace(":", "")} == set()
+
+
+def test_the_pages_inventory_limits_a_playbook_by_labels(ansible: Ansible, tmp_path: Path) -> None:
+    """docs/ansible.md: its labels, its inventory and its command reach the one host that has both groups."""
+    page = [one.text for one in blocks(ROOT / "docs" / "ansible.md")]
+    (labelled,) = (text for text in page if text.startswith("# patrolserver.yml of the exporter\n"))
+    (source,) = (text for text in page if text.startswith("# servers.patrolserver.yml\n"))
+    labels = json.dumps(yaml.safe_load(labelled)["accounts"][0]["labels"])
+    both = "web-02.staging.example.org"
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=3, software=2)) as simulator:
+        url = simulator.base_url
+        assert requests.post(f"{url}/-/simulator/servers", json={"name": both, "software": []}, timeout=10).ok
+        config = CONFIG.format(api_url=url, interval="10m", settle="1s", store_url=f"sqlite:///{tmp_path / 'state.db'}")
+        config = config.replace("    webhook_tokens", f"    labels: {labels}\n    webhook_tokens")
+        with Exporter(tmp_path, config) as exporter:
+            eventually(lambda: len(exporter.samples("patrolserver_server_info")) == 4, what="the first list")
+            inventory = ansible.folder / "servers.patrolserver.yml"
+            inventory.write_text(source.replace("https://exporter.example.org", exporter.url))
+            tells = [{"ansible.builtin.debug": {"msg": "{{ patrolserver_name }} is reached"}}]
+            play = {"hosts": "all", "gather_facts": False, "tasks": tells}
+            (ansible.folder / "site.yml").write_text(json.dumps([play]))
+            run = ansible.run(*shlex.split(block("limit a playbook by labels").commands))
+    assert run.ok, run.output
+    assert re.findall(r"(\S+) is reached", run.output.replace('"', " ")) == [both]
 
 
 class Demo(Program):
