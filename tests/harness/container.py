@@ -19,6 +19,31 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/base"
+USUAL_BASE = "docker.io/library/python:3.13-slim"
+"""The container file's own; no registry is asked for it."""
+_STORAGE_CONF = """\
+[storage]
+driver = "{driver}"
+graphroot = "{folder}/store"
+runroot = "{folder}/run"
+"""
+# runc takes control groups of either version, and those that a machine has of both; crun does not.
+_CONTAINERS_CONF = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+log_driver = "k8s-file"
+
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+runtime = "runc"
+tmp_dir = "{folder}/libpod"
+
+[network]
+network_backend = "netavark"
+network_config_dir = "{folder}/networks"
+"""
 # As podman and Kubernetes do it: the image says which user, the one who runs it that nothing is written or gained.
 _ENTER = """
 root=$1 user=$2 volume=$3 state=$4
@@ -45,9 +70,9 @@ class Images:
         if shutil.which("buildah") is None:
             pytest.skip("buildah is not installed")
         # Overlay copies nothing, but not every file system can be below it.
-        self._driver = "overlay"
+        self.driver = "overlay"
         if self._ended("info").returncode:
-            self._driver = "vfs"
+            self.driver = "vfs"
         (folder / "base").mkdir()
         debian = DebianRoot(folder / "base" / "root", "python3", "python3-venv", "ca-certificates")
         debian.take_over_pip()
@@ -58,7 +83,7 @@ class Images:
     def build(self, tag: str, containerfile: Path, context: Path, **arguments: str) -> None:
         """Build an image; the chroot's isolation needs no runtime and no namespaces of users."""
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        how = ("--isolation=chroot", "--format=docker", f"--file={containerfile}", f"--tag={tag}")
+        how = ("--isolation=chroot", "--layers", "--format=docker", f"--file={containerfile}", f"--tag={tag}")
         self.buildah("bud", *how, *given, str(context))
 
     def buildah(self, *arguments: str) -> str:
@@ -70,7 +95,7 @@ class Images:
 
     def _ended(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         store = [f"--root={self.folder / 'store'}", f"--runroot={self.folder / 'run'}"]
-        command = ["buildah", *store, f"--storage-driver={self._driver}", *arguments]
+        command = ["buildah", *store, f"--storage-driver={self.driver}", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
     def remove(self) -> None:
@@ -112,3 +137,60 @@ class Container(Program):
         enter = ["sh", "-e", "-c", _ENTER, "sh", str(self.root), self.image["User"], volume, str(self.state)]
         set_variables = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
         return [*space, *enter, *set_variables, *command]
+
+
+class Engine:
+    """podman on such images, with configuration, networks and volumes of its own; ``environ`` leads commands to it."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        for program in ("podman", "podman-compose", "runc"):
+            if shutil.which(program) is None:
+                pytest.skip(f"{program} is not installed")
+        places = {"folder": images.folder, "driver": images.driver}
+        (images.folder / "containers.conf").write_text(_CONTAINERS_CONF.format(**places))
+        (images.folder / "storage.conf").write_text(_STORAGE_CONF.format(**places))
+        # docker compose, on a machine that has podman in its place.
+        (images.folder / "bin").mkdir()
+        (images.folder / "bin" / "docker").write_text(
+            '#!/bin/sh\n[ "$1" = compose ] && shift && exec podman-compose "$@"\n'
+        )
+        (images.folder / "bin" / "docker").chmod(0o755)
+        self.environ = {
+            **os.environ,
+            "CONTAINERS_CONF": str(images.folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(images.folder / "storage.conf"),
+            "PATH": f"{images.folder / 'bin'}:{os.environ['PATH']}",
+        }
+        images.buildah("tag", BASE, USUAL_BASE)
+        tried = self._ended("run", "--rm", USUAL_BASE, "true")
+        if tried.returncode:
+            pytest.skip(f"podman can run no container here: {tried.stderr.strip()}")
+
+    def podman(self, *arguments: str) -> str:
+        """What it printed."""
+        ended = self._ended(*arguments)
+        assert ended.returncode == 0, f"podman {arguments[0]}: {ended.stderr}"
+        return ended.stdout.strip()
+
+    def _ended(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["podman", *arguments]
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=300, check=False)
+
+    def build_program(self, tag: str, program: Path, *beside: Path) -> None:
+        """Build an image that runs a program of this machine, with the folders that it reads."""
+        context = self._images.folder / "programs" / program.name
+        lines = [f"FROM {BASE}"]
+        for source in (program, *beside):
+            target = context / source.relative_to("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+            lines.append(f"COPY {source.relative_to('/')} {source}")
+        (context / "Containerfile").write_text("\n".join([*lines, f'ENTRYPOINT ["{program}"]']) + "\n")
+        self._images.build(tag, context / "Containerfile", context)
+
+    def remove(self) -> None:
+        """End and remove all containers, volumes and networks."""
+        self._ended("rm", "--all", "--force", "--time=1")
+        self._ended("volume", "prune", "--force")
+        self._ended("network", "prune", "--force")

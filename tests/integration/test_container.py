@@ -1,26 +1,33 @@
-"""The container file: built on a Debian, and run with a root that is only read, by a user who may do nothing else."""
+"""The container file: built on a Debian, and run with a root that is only read, by a user who may do nothing else.
+
+The pages' commands for containers run as they stand there, by podman.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import requests
 import yaml
-from tests.harness.container import BASE, Container, Images
+from tests.harness.container import BASE, Container, Engine, Images
+from tests.harness.daemons import Program
+from tests.harness.page_blocks import block, checkout
 from tests.harness.prometheus import free_port
 from tests.harness.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "packaging" / "Containerfile"
+COMPOSE = ROOT / "packaging" / "compose.yml"
 IMAGE = "localhost/patrolserver-exporter"
 MIB = 2**20
 STATE, TEMPORARY = "/var/lib/patrolserver-exporter", "/tmp"  # noqa: S108  # In the container.
@@ -32,6 +39,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     built.build(IMAGE, CONTAINERFILE, ROOT, BASE=BASE, REVISION="0123abc")
     yield built
     built.remove()
+
+
+@pytest.fixture(scope="module")
+def engine(images: Images) -> Iterator[Engine]:
+    made = Engine(images)
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -135,5 +149,120 @@ def test_the_manifests_run_it_as_it_was_built() -> None:
     assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert {mount["mountPath"] for mount in one["volumeMounts"]} >= {STATE, TEMPORARY}
     assert one["ports"][0]["containerPort"] == 10058
-    service = yaml.safe_load((ROOT / "packaging" / "compose.yml").read_text())["services"]["exporter"]
+    service = yaml.safe_load(COMPOSE.read_text())["services"]["exporter"]
     assert (service["read_only"], service["cap_drop"], service["tmpfs"]) == (True, ["ALL"], [TEMPORARY])
+
+
+class Typed(Program):
+    """A block of a page whose last command goes on, typed in a checkout; each port is one that is free here."""
+
+    def __init__(self, engine: Engine, name: str, folder: Path, *, compose_file: str = "") -> None:
+        self._engine = engine
+        self.checkout = checkout(folder / "checkout")
+        self.urls: dict[int, str] = {}
+        self._text = self._on_free_ports(block(name).commands)
+        if compose_file:
+            file = self.checkout / compose_file
+            file.write_text(self._on_free_ports(file.read_text()))
+        self._log = folder / "log"
+
+    def _on_free_ports(self, text: str) -> str:
+        def free(found: re.Match[str]) -> str:
+            port = free_port()
+            self.urls[int(found[1])] = f"http://127.0.0.1:{port}"
+            return f"127.0.0.1:{port}:"
+
+        return re.sub(r"127\.0\.0\.1:(\d+):", free, text)
+
+    def __enter__(self) -> Self:
+        keys = {"PATROLSERVER_KEY": "demo", "PATROLSERVER_SECRET": "demo"}
+        command = ["bash", "-e", "-c", self._text]
+        self.launch(command, log_file=self._log, folder=self.checkout, environ={**self._engine.environ, **keys})
+        self.await_start(
+            lambda: self.answers(10058, "/-/healthy") or (self.has_ended and pytest.fail(self.log)), within=400
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.podman("stop", "--all", "--time=10")
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        """The end of what it printed."""
+        return self._log.read_text(errors="replace")[-5000:]
+
+    def answers(self, port: int, path: str) -> str:
+        """What is served there; nothing where nobody answers."""
+        try:
+            answer = requests.get(f"{self.urls[port]}{path}", timeout=5)
+        except requests.ConnectionError:
+            return ""
+        return answer.text if answer.ok else ""
+
+
+def test_podman_builds_and_runs_it(engine: Engine, tmp_path: Path) -> None:
+    """As the page has it: on loopback, a root that is only read, healthy, the state in the volume; it ends in peace."""
+    with Typed(engine, "build and run a container", tmp_path) as typed:
+        assert eventually(lambda: 'patrolserver_up{account="default"}' in typed.answers(10058, "/metrics"))
+        (name,) = engine.podman("ps", "--format={{.Names}}").splitlines()
+        (run,) = json.loads(engine.podman("inspect", name))
+        assert run["HostConfig"]["ReadonlyRootfs"]
+        assert run["EffectiveCaps"] in (None, [])
+        assert run["Config"]["User"] == "65532:65532"
+        engine.podman("healthcheck", "run", name)
+        engine.podman("stop", "--time=10", name)
+        assert typed.wait() == 0, typed.log
+    volume = Path(engine.podman("volume", "inspect", "--format={{.Mountpoint}}", "patrolserver"))
+    assert (volume / "patrolserver.db").stat().st_uid == 65532
+
+
+GRAFANA = """\
+#!/usr/bin/python3
+import http.server, os
+os.chdir("/")
+http.server.ThreadingHTTPServer(("", 3000), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+"""In Grafana's place, which is in none of Debian's packages: it shows what Grafana would read."""
+
+
+@pytest.fixture
+def everything(engine: Engine, tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Typed]:
+    """The compose file, with Debian's Prometheus and Alertmanager in their images' places."""
+    images = {one.partition(":")[0]: one for one in re.findall(r"image: (\S+)", COMPOSE.read_text())}
+    (tmp_path / "grafana").write_text(GRAFANA)
+    (tmp_path / "grafana").chmod(0o755)
+    engine.build_program(images["docker.io/prom/prometheus"], Path(require_program("prometheus")))
+    alertmanager = Path(require_program("prometheus-alertmanager"))
+    engine.build_program(
+        images["docker.io/prom/alertmanager"], alertmanager, Path("/usr/share/prometheus/alertmanager")
+    )
+    engine.build_program(images["docker.io/grafana/grafana"], tmp_path / "grafana")
+    with Typed(engine, "bring everything up", tmp_path, compose_file="packaging/compose.yml") as typed:
+        yield typed
+
+
+def test_compose_brings_everything_up(engine: Engine, everything: Typed) -> None:
+    """The demo is scraped by its name, its critical issue fires at the Alertmanager, and Grafana has what it shows."""
+
+    def alerts() -> set[str]:
+        return {one["labels"]["alertname"] for one in json.loads(everything.answers(9093, "/api/v2/alerts") or "[]")}
+
+    assert eventually(lambda: "PatrolServerCriticalIssueOpen" in alerts(), within=120)
+    (grafana,) = (one for one in engine.podman("ps", "--format={{.Names}}").splitlines() if "grafana" in one)
+    (run,) = json.loads(engine.podman("inspect", grafana))
+    environ = dict(one.split("=", 1) for one in run["Config"]["Env"])
+    home = json.loads(everything.answers(3000, environ["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]))
+    assert home["uid"] == "patrolserver-fleet"
+    (source,) = _provisioned(everything, "datasources")["datasources"]
+    asks = f"import urllib.request as u; print(u.urlopen('{source['url']}/-/ready').status)"
+    assert engine.podman("exec", grafana, "python3", "-c", asks) == "200"
+    (provider,) = _provisioned(everything, "dashboards")["providers"]
+    assert "patrolserver-server.json" in everything.answers(3000, f"{provider['options']['path']}/")
+
+
+def _provisioned(everything: Typed, what: str) -> dict[str, Any]:
+    """What Grafana is told at its start."""
+    (file,) = re.findall(r'href="(\w+\.ya?ml)"', everything.answers(3000, f"/etc/grafana/provisioning/{what}/"))
+    told: dict[str, Any] = yaml.safe_load(everything.answers(3000, f"/etc/grafana/provisioning/{what}/{file}"))
+    return told
