@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from tests.harness.daemons import ServerThread
+from tests.harness.kube_api import KubeApi
 from tests.harness.locked import locked_program
 from tests.harness.page_blocks import ROOT, block
 
@@ -51,6 +54,19 @@ def judged(validate: Path, manifest: Path, version: str) -> subprocess.Completed
     return subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
     )
+
+
+def test_kubectl_applies_the_folder(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    """The page's command sends each object once, into its namespace."""
+    require_program("kubectl")
+    with KubeApi() as api, ServerThread(api):
+        environ = {**os.environ, "KUBECONFIG": str(api.write_kubeconfig(tmp_path / "config")), "HOME": str(tmp_path)}
+        command = ["bash", "-ec", block("apply the manifests").commands]
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    objects = [one for manifest in MANIFESTS for one in yaml.safe_load_all(manifest.read_text())]
+    assert sorted(one["kind"] for one in api.applied) == sorted(one["kind"] for one in objects)
+    assert {one["metadata"]["namespace"] for one in api.applied} == {"monitoring"}
 
 
 def test_the_dashboards_fit_into_one_configmap(require_program: Callable[[str], str]) -> None:
