@@ -33,6 +33,22 @@ def test_a_slash_too_many_is_not_redirected(exporter: Exporter, path: str) -> No
     assert "location" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "detail"),
+    [
+        ("GET", "/nothing", 404, "first page leads"),
+        ("GET", "/-/reload", 405, "Allowed here: POST, PUT."),
+        ("DELETE", "/api/v1/gate", 405, "Allowed here: POST."),
+        ("POST", "/-/ready", 405, "Allowed here: "),
+    ],
+)
+def test_what_is_not_served_says_what_is(exporter: Exporter, method: str, path: str, status: int, detail: str) -> None:
+    """A status alone is no help."""
+    answer = requests.request(method, f"{exporter.url}/ps{path}", timeout=10)
+    assert answer.status_code == status
+    assert detail in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("listener", [0, 1])
 def test_a_token_on_a_wrong_path_is_not_repeated(exporter: Exporter, listener: int) -> None:
     """Who forgets the prefix is told of it, and the answer can be shown around."""

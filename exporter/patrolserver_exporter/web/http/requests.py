@@ -28,6 +28,8 @@ MEDIA_TYPE = "application/problem+json"
 PLAIN_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 """Of every answer that is no page: it tells how things are now, and is what its type says."""
 
+_NOTHING_HERE = "There is nothing here; the exporter's first page leads to what there is."
+
 
 class Problem(Response):
     """An error as an answer: Starlette's endpoints return it, bare ASGI code awaits ``problem(scope, receive, send)``.
@@ -190,7 +192,12 @@ def _not_found(detail: str) -> Problem:
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # Starlette only calls it with one.
-    return Problem(error.status_code, detail=error.detail, headers=error.headers)
+    detail = error.detail
+    if error.status_code == 404:
+        detail = _NOTHING_HERE
+    elif error.status_code == 405 and (allowed := (error.headers or {}).get("Allow")):
+        detail = f"Allowed here: {', '.join(sorted(allowed.split(', ')))}."
+    return Problem(error.status_code, detail=detail, headers=error.headers)
 
 
 async def not_found_app(scope: Scope, receive: Receive, send: Send) -> None:
