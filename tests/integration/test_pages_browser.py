@@ -106,6 +106,30 @@ def test_hostile_names_run_nothing_and_break_no_layout(store: Store, programs: t
     assert {page["status"] for page in found} == {200}
 
 
+def test_a_phone_names_what_the_heading_of_a_column_said(
+    store: Store, programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """Two exploits are no bare 2 there, nor a time one that nobody knows what of."""
+    cells = [f'.fleet td[data-label="{name}"]' for name in ("Exploits", "Data from")]
+    styles = [(cell, "content", "::before") for cell in cells]
+    looks = [(PHONE, "light"), (DESK, "light")]
+    site = Site(store, pages.realistic(store))
+    phone, desk = seen(programs, site, ["/"], tmp_path, looks, styles=styles, only_layout=True)
+    assert phone["styles"] == ['"Exploits "', '"Data from "']
+    assert desk["styles"] == ["none", "none"]
+
+
+def test_long_versions_leave_room_for_the_number_of_servers(
+    store: Store, programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """Not one word in each line."""
+    width = ('.list td[data-label="Servers"]', "width", "")
+    looks = [(DESK, "light")]
+    site = Site(store, pages.hostile(store))
+    (page,) = seen(programs, site, ["/software"], tmp_path, looks, styles=[width], only_layout=True)
+    assert float(page["styles"][0].removesuffix("px")) >= 120
+
+
 def test_the_keyboard_reaches_everything_visibly(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:
     """The first tab leads to the content, and whatever has the focus shows it."""
     page, *_ = seen(programs, Site(store, pages.realistic(store)), ["/"], tmp_path, [(WIDE, "light")], tabs=40)

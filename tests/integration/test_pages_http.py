@@ -153,6 +153,21 @@ def test_every_number_of_servers_leads_to_as_many(store: Store, browse: Callable
         assert shown_number(browser.text(html.unescape(link)), "server") == int((count or waived).replace(",", ""))
 
 
+def test_what_is_written_from_right_to_left_turns_nothing_else_around(
+    store: Store, browse: Callable[[Site], Browser]
+) -> None:
+    """A version, a name of an account and a label stand for themselves, apart from the words around them."""
+    labels = {"*": {"team": "\u05e9\u05e8\u05ea"}}
+    browser = browse(Site(store, pages.hostile(store), labels=labels))
+    software = browser.text("/software")
+    assert re.search(r"<bdi>\u05e9\u05e8\u05ea[^<]*</bdi> on 10<", software)
+    assert '<span class="label"><bdi>team: \u05e9\u05e8\u05ea</bdi></span>' in browser.text("/")
+    for path in ("/", "/issues", "/changes"):
+        assert re.search(
+            r'<span class="sub">(<span class="hidden">account </span>)?<bdi>main</bdi>', browser.text(path)
+        )
+
+
 @pytest.mark.parametrize("prepared_url", ["sqlite", "postgresql"], indirect=True)
 def test_what_changed_is_counted_and_listed(store: Store, browse: Callable[[Site], Browser]) -> None:
     """Today and in seven days, with a line; each number is that of the list behind it."""

@@ -1,6 +1,6 @@
 // Opens pages in Chromium and says what it saw.
-// In (stdin): {"chromium": path, "visits": [{"url", "width", "height", "scheme", "picture"?, "full"?, "media"?, "pdf"?, "only_layout"?, "tabs"?}]}
-// Out: one entry a visit: {"status", "title", "violations", "console", "overflow", "printed", "tabs"}
+// In (stdin): {"chromium": path, "visits": [{"url", "width", "height", "scheme", "picture"?, "full"?, "media"?, "pdf"?, "only_layout"?, "tabs"?, "styles"?}]}
+// Out: one entry a visit: {"status", "title", "violations", "console", "overflow", "printed", "styles", "tabs"}
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
@@ -56,6 +56,11 @@ async function look(visit) {
     const at = document.querySelector(".filter");
     return at && getComputedStyle(at).display;
   });
+  // Each of visit.styles is [selector, property, pseudo-element or ""].
+  const styles = await page.evaluate((asked) => asked.map(([selector, property, pseudo]) => {
+    const at = document.querySelector(selector);
+    return at && getComputedStyle(at, pseudo || null)[property];
+  }), visit.styles ?? []);
   const title = await page.title();
   const tabs = [];
   for (let i = 0; i < (visit.tabs ?? 0); i += 1) {
@@ -78,6 +83,7 @@ async function look(visit) {
     chip,
     filter,
     printed,
+    styles,
     tabs,
   };
 }

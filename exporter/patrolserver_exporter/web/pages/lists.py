@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -174,6 +174,13 @@ def issue_line(row: IssueRow, paths: Paths, now: float) -> IssueLine:
 # Software
 
 
+class VersionLine(NamedTuple):
+    """A version, and on how many servers it is."""
+
+    name: str
+    servers: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftwareLine:
     """A software over the fleet, all its versions together."""
@@ -181,7 +188,7 @@ class SoftwareLine:
     name: str
     severity: str
     kinds: str
-    versions: tuple[str, ...]
+    versions: tuple[VersionLine, ...]
     more_versions: int
     updates: str
     risk: str
@@ -250,8 +257,8 @@ def software_line(group: SoftwareGroup, servers: Servers, wanted: Wanted, paths:
     )
 
 
-def _version(one: SoftwareSpread) -> str:
-    return f"{one.version or 'version not known'} on {number(len(one.on) or len(one.waived))}"
+def _version(one: SoftwareSpread) -> VersionLine:
+    return VersionLine(one.version or "version not known", number(len(one.on) or len(one.waived)))
 
 
 def _risk(found: Iterable[SoftwareSpread | ExploitSpread]) -> str:
