@@ -148,6 +148,7 @@ def _what_is_unknown() -> tuple[Placed, ...]:
             [Query(f"sum by (policy, verdict) ({judged})", "{{policy}}: {{verdict}}")],
             unit="none",
             decimals=0,
+            legend_values=("lastNotNull",),
         ),
         stats(
             About(

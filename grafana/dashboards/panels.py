@@ -28,6 +28,8 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 SHORTEST_STEP = "15s"
 RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
+LEAST_END = {"s": 1, "percentunit": 0.01, "bytes": 1024}
+"""Where the axis of a unit ends at least, though all values are zero."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
 NOTHING_YET = (
@@ -120,8 +122,11 @@ def lines(
     legend_values: tuple[str, ...] = ("lastNotNull", "max"),
     fill: int = 8,
 ) -> Placed:
-    """Curves over time from zero upwards; ``colors`` are those of known names, the rest takes the palette by name."""
-    builder = timeseries.Panel().unit(unit).min(0).axis_soft_max(1 if decimals == 0 else 0)
+    """Curves over time from zero upwards; ``colors`` are those of known names, the rest takes the palette by name.
+
+    ``highest``: where the axis ends, whatever the values are.
+    """
+    builder = timeseries.Panel().unit(unit).min(0)
     builder.line_width(0 if stacked else 2).fill_opacity(70 if stacked else fill).show_points(
         kinds.VisibilityMode.NEVER
     )
@@ -132,7 +137,10 @@ def lines(
         builder.line_interpolation(kinds.LineInterpolation.STEP_AFTER)
     if decimals is not None:
         builder.decimals(decimals)
-    if highest is not None:
+    # Without any end an axis of nothing but zeros goes to 100; with a soft one it has none that is fixed.
+    if highest is None:
+        builder.axis_soft_max(1 if decimals == 0 else LEAST_END.get(unit, 0.1))
+    else:
         builder.max(highest)
     for name, color in (colors or {}).items():
         builder.override_by_name(name, [fixed_color(color)])
@@ -147,6 +155,7 @@ def bars(about: About, up: list[Query], down: list[Query], *, colors: dict[str, 
     """At most ``most`` bars over time, what came above the line and what went below it; the thinnest are 5 m."""
     builder = timeseries.Panel().unit("none").decimals(0).draw_style(kinds.GraphDrawStyle.BARS).fill_opacity(80)
     builder.line_width(0).bar_width_factor(0.8).max_data_points(most).axis_centered_zero(False)
+    builder.axis_soft_min(-1).axis_soft_max(1)
     builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
     builder.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
     for name, color in colors.items():

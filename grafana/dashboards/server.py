@@ -175,8 +175,8 @@ def _software(settings: Settings) -> Placed:
         # Together no wider than the panel on a page of 1000 pixels. Those without a width share the rest alike, so
         # each of them has to be content with little.
         Column("Value #A", "Severity", 82, said(rank_words())),
-        Column("server", "Server", 170, link("Only this server", to_server("Server", "Account"))),
-        Column("software", "Software", 115),
+        Column("server", "Server", None, link("Only this server", to_server("Server", "Account")), 170),
+        Column("software", "Software", None, (), 115),
         Column("risk", "Risk", 55),
         Column("exploit", "Exploit", 128, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
         Column("version", "Installed", None, (), 45),
@@ -369,15 +369,21 @@ def _servers(settings: Settings) -> Placed:
     about = About(
         "Servers",
         "The selected servers as PatrolServer knows them. Not verified: PatrolServer does not scan it before "
-        "its ownership is proved. Last scan empty: none was seen.",
+        "its ownership is proved. Last scan empty: none was seen. "
+        f"At most {MOST_SERVERS}, those with the worst issues.",
         24,
         8,
+        "No server of this selection is known",
     )
     queries = [
-        Query(per_server("patrolserver_server_info", "verified")),
-        Query(per_server("patrolserver_server_poll_success", pick="min")),
-        Query(f"time() - {per_server('patrolserver_server_last_poll_timestamp_seconds')}"),
-        Query(f"time() - {per_server('patrolserver_server_last_scan_timestamp_seconds')}"),
-        Query(per_server("patrolserver_server_exploit_risk_max")),
+        Query(_of_listed(per_server("patrolserver_server_info", "verified"))),
+        Query(_of_listed(per_server("patrolserver_server_poll_success", pick="min"))),
+        Query(f"time() - {_of_listed(per_server('patrolserver_server_last_poll_timestamp_seconds'))}"),
+        Query(f"time() - {_of_listed(per_server('patrolserver_server_last_scan_timestamp_seconds'))}"),
+        Query(_of_listed(per_server("patrolserver_server_exploit_risk_max"))),
     ]
     return rows(about, queries, columns, sort=["Highest risk"], key="Server", hidden=("Value #A",))
+
+
+def _of_listed(values: str) -> str:
+    return f"({values} and on ({', '.join(SERVER_LABELS)}) {worst_servers()})"

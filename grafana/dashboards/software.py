@@ -189,16 +189,13 @@ def _by_owner(labels: tuple[str, ...]) -> tuple[Placed, ...]:
 
 def _by_software() -> Placed:
     by = "software, state, severity"
-    listed = by_account(recorded.SOFTWARE_SERVERS, 'severity="SEVERITY"', *ANY_SEVERITY)
-    counted = f"sum by ({by}) ({by_account(recorded.SOFTWARE_SERVERS, *ANY_SEVERITY)})"
-    shown = f"topk({MOST_ROWS}, {counted})"
-    rank = ranked(f"(sum by ({by}) ({listed}) * 0 + 1)")
+    shown = f"topk({MOST_ROWS}, {_by_state(*ANY_SEVERITY)})"
+    rank = ranked(f"({_by_state(*severity('SEVERITY'))} * 0 + 1)")
     states = words(
         {
-            **{name: (name, color) for name, color in SOFTWARE_STATES.items()},
+            "exploitable": ("exploitable", WORST),
             "reported": ("reported", BAD),
-            "supported": ("exploitable", WORST),
-            "unknown": ("exploitable", WORST),
+            **{name: (name, SOFTWARE_STATES[name]) for name in ("unsupported", "outdated")},
         }
     )
     columns = [
@@ -227,6 +224,15 @@ def _by_software() -> Placed:
         hidden=("severity", "rank"),
         filterable=True,
     )
+
+
+def _by_state(*matchers: str) -> str:
+    """On how many servers each software is; what is current or of unknown state is listed for its exploits only."""
+    has_exploits = 'state=~"supported|unknown"'
+    others = by_account(recorded.SOFTWARE_SERVERS, 'state!~"supported|unknown"', *matchers)
+    exploitable = f"sum by (software, severity) ({by_account(recorded.SOFTWARE_SERVERS, has_exploits, *matchers)})"
+    named = f'label_replace({exploitable}, "state", "exploitable", "", "")'
+    return f"(sum by (software, state, severity) ({others}) or {named})"
 
 
 def _by_exploit() -> Placed:
@@ -296,34 +302,43 @@ def _by_severity() -> Placed:
 
 def _software_changes() -> Placed:
     now = f"sum by (software) ({by_account(recorded.SOFTWARE_SERVERS, *ANY_SEVERITY)})"
+    yesterday, last_week = (
+        f"sum by (software) ({by_account(recorded.SOFTWARE_SERVERS, *ANY_SEVERITY)} offset {window})"
+        for window in (DAY, WEEK)
+    )
 
-    def since(window: str) -> str:
-        then = f"sum by (software) ({by_account(recorded.SOFTWARE_SERVERS, *ANY_SEVERITY)} offset {window})"
+    def since(then: str, window: str) -> str:
         known = f"count({by_account(recorded.ACCOUNT_ISSUES)} offset {window})"
-        return f"(({now} or 0 * {then}) - ({then} or 0 * {now})) and on () {known}"
+        more = f"{_or_none(now, yesterday, last_week)} - {_or_none(then, now, yesterday, last_week)}"
+        return f"({more}) and on () {known}"
 
-    more = (*colored_cell(((0.5, WARN),)), *unit("none", 0))
+    changes = since(yesterday, DAY), since(last_week, WEEK)
+    changed = " or ".join(f"topk({MOST_ROWS}, abs({change}) > 0)" for change in changes)
+    look = (*colored_cell(((0.5, WARN),)), *unit("none", 0))
     columns = [
         Column("software", "Software"),
         Column("Value #A", "Servers", 100),
-        Column("Value #B", "Since yesterday", 160, more),
-        Column("Value #C", "Since last week", 160, more),
+        Column("Value #B", "Since yesterday", 160, look),
+        Column("Value #C", "Since last week", 160, look),
     ]
     about = About(
         "Software since yesterday and last week",
         "On how many more (or, below 0, fewer) servers each software is not fine than a day and a week before the end "
-        "of the "
-        f"selected time. The {MOST_ROWS} with the most change. No such column: Prometheus does not know what was then.",
+        f"of the selected time: the {MOST_ROWS} with the most change since each. No such column: Prometheus does not "
+        "know what was then.",
         24,
         9,
         "Nothing changed, or Prometheus does not know what was then",
     )
     queries = [
-        Query(f"topk({MOST_ROWS}, {now})"),
-        Query(f"topk({MOST_ROWS}, abs({since(DAY)}) > 0) * 0 + on (software) ({since(DAY)})"),
-        Query(f"topk({MOST_ROWS}, abs({since(WEEK)}) > 0) * 0 + on (software) ({since(WEEK)})"),
+        Query(f"({shown}) and on (software) ({changed})") for shown in (_or_none(now, yesterday, last_week), *changes)
     ]
     return rows(about, queries, columns, sort=["Since yesterday", "Since last week"], key="Software")
+
+
+def _or_none(counted: str, *others: str) -> str:
+    """The same, with 0 for what only the others count."""
+    return f"({counted} or {' or '.join(f'0 * {other}' for other in others if other != counted)})"
 
 
 def _states() -> Placed:
@@ -418,7 +433,7 @@ def _waivers(limits: Thresholds) -> Placed:
         f"Waivers of the configuration, as written there. Yellow: it ends within {told(limits.waiver_ending)}. "
         "Orange, below 0: "
         f"it has ended. The {MOST_ROWS} that end first.",
-        12,
+        11,
         9,
         "No waiver is configured, or no exporter was scraped",
     )
@@ -443,7 +458,7 @@ def _firing() -> Placed:
     about = About(
         "Firing alerts",
         "Alerts of these rules that fire now, those of the last minute included. The runbook of each says what to do.",
-        12,
+        13,
         9,
         "No alert fires, or Prometheus lacks the rules",
     )

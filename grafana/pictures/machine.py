@@ -79,9 +79,9 @@ class Machine:
         """Deliveries that wait for the API; 0 ends it."""
         self._waiting[state] = (number, since)
 
-    def live(self, seconds: float, calls: int) -> None:
-        """Time passes."""
-        self._now += seconds
+    def live(self, now: float, seconds: float, calls: int) -> None:
+        """Time passes, until ``now``."""
+        self._now = now
         self._cpu += seconds * self._chance.uniform(0.008, 0.013)
         self.telemetry.api_budget(self._account, BUDGET - calls - self._chance.randrange(6))
 

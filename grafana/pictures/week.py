@@ -252,7 +252,7 @@ class Week:
         machine.calls("event", polled // 3, broken=broken)
         machine.calls("is_scanning", polled // 4, broken=broken)
         machine.wait("retry", 3 if broken else 0, self.start + API_OUT[0])
-        machine.live(STEP, polled)
+        machine.live(now, STEP, polled)
         if self._chance.random() < 0.01:
             machine.knock()
         if not broken:

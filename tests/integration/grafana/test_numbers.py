@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from grafana.alerting import recorded
 from grafana.alerting.files import RULES
 from grafana.dashboards.files import FOLDER
 from grafana.lint import drawn
 from tests.harness.process import Exporter
 from tests.harness.prometheus import Prometheus, hurried
+from tests.harness.promtool import rules_hold, series
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -20,8 +22,10 @@ from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SERVERS = 12
+TARGET = 'job="patrolserver",instance="first:10058"'
 Labelled = dict[tuple[str, ...], float]
 
 
@@ -172,3 +176,63 @@ def test_the_software_to_update_is_that_of_the_api(shown: Shown) -> None:
         },
         lambda: {(one["server"], one["canonical_name"]): 1.0 for one in shown.listed("issues", severity="critical")},
     )
+
+
+def test_software_that_changed_since_yesterday_and_last_week_is_listed(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """What is as it was is left out; 0 is of what did not change since that day; what is fixed is listed with 0."""
+    hours = 8 * 24
+    values = {
+        "as-it-was": f"3x{hours}",
+        "since-today": f"2x{hours - 2} 5x2",
+        "fixed-days-ago": f"4x{hours - 80} stale",
+        "since-days-ago": f"_x{hours - 60} 1x60",
+    }
+    labels = f'{TARGET},account="main",severity="high"'
+    counted = {f'{recorded.SOFTWARE_SERVERS}{{{labels},software="{name}"}}': value for name, value in values.items()}
+    known = {f"{recorded.ACCOUNT_ISSUES}{{{labels}}}": f"1x{hours}"}
+    expected = (
+        {"since-today": 5, "fixed-days-ago": 0, "since-days-ago": 1},
+        {"since-today": 3, "fixed-days-ago": 0, "since-days-ago": 0},
+        {"since-today": 3, "fixed-days-ago": -4, "since-days-ago": 1},
+    )
+    test = {
+        "interval": "1h",
+        "input_series": series(counted | known),
+        "promql_expr_test": [
+            {
+                "expr": asked("software", "Software since yesterday and last week", place),
+                "eval_time": f"{hours}h",
+                "exp_samples": [{"labels": f'{{software="{name}"}}', "value": value} for name, value in shown.items()],
+            }
+            for place, shown in enumerate(expected)
+        ],
+    }
+    no_rules = tmp_path / "rules.yml"
+    no_rules.write_text("groups: []\n")
+    assert rules_hold(require_program("promtool"), no_rules, [test], tmp_path, step="1h") == ""
+
+
+def test_software_that_is_exploitable_has_one_row(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    """Whether it is current or of unknown state; what is outdated besides is another row."""
+    states = {"supported": 750, "unknown": 33, "outdated": 121}
+    labels = f'{TARGET},account="main",software="php",severity="critical"'
+    counted = {f'{recorded.SOFTWARE_SERVERS}{{{labels},state="{name}"}}': f"{n}x5" for name, n in states.items()}
+    test = {
+        "interval": "1m",
+        "input_series": series(counted),
+        "promql_expr_test": [
+            {
+                "expr": asked("software", "By software"),
+                "eval_time": "5m",
+                "exp_samples": [
+                    {"labels": f'{{software="php",severity="critical",state="{state}"}}', "value": value}
+                    for state, value in (("exploitable", 783), ("outdated", 121))
+                ],
+            }
+        ],
+    }
+    no_rules = tmp_path / "rules.yml"
+    no_rules.write_text("groups: []\n")
+    assert rules_hold(require_program("promtool"), no_rules, [test], tmp_path) == ""

@@ -15,6 +15,8 @@ def test_the_week_has_what_the_pictures_are_to_show() -> None:
     assert len(values(played, r"^process_start_time_seconds (\S+)$")) == 2
     assert values(played, r"^patrolserver_up{.*} (\S+)$") == {"0.0", "1.0"}
     assert values(played, r"^patrolserver_servers{.*} (\S+)$") == {f"{SERVERS - 1}.0", f"{SERVERS}.0"}
+    followed = values(played, r"^patrolserver_exporter_last_follow_timestamp_seconds (\S+)$")
+    assert {float(at) for at in followed} == {float(at) for at, _ in played}
     critical = [
         sum(map(float, re.findall(r'^patrolserver_server_issues{.*severity="critical"} (\S+)$', text, re.MULTILINE)))
         for _, text in played
