@@ -101,7 +101,7 @@ class PostgresCluster(Program):
 
     def empty(self, url: str) -> None:
         """Remove all rows of a database with our schema."""
-        tables = "accounts, catch_ups, servers, issues, inbox, changes, tallies"
+        tables = "accounts, catch_ups, servers, issues, inbox, changes, tallies, operations, replicas, configured"
         with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
 

@@ -60,7 +60,7 @@ def poll_once(config: Config, clock: Clock, *, revision: str = "unknown", proces
             telemetry,
             clock,
             store=store,
-            glimpses=accounts.glimpses,
+            accounts=accounts,
             intake=intake,
             sweep=sweep,
             config=lambda: config,

@@ -131,10 +131,18 @@ class Service:
             self._publisher.publish,
             name=loaded.config.store.replica_name or "",
             time=time,
+            shared=True,
         )
-        self._accounts = Accounts(self._store, self._publisher, self._telemetry, clock, redactor.known)
-        self._dispatcher = Dispatcher(self._accounts.tick, lambda: self._telemetry.error("poller"))
         self._intake = Intake(self._store, self._telemetry, dated_by_database=is_shared)
+        self._accounts = Accounts(
+            self._store,
+            self._publisher,
+            self._telemetry,
+            clock,
+            redactor.known,
+            on_deliveries=self._intake.heard,
+        )
+        self._dispatcher = Dispatcher(self._accounts.tick, lambda: self._telemetry.error("poller"))
         self._database_time = database_time.read if is_shared else None
         self._webhook = WebhookApp(self._intake, self._telemetry, clock)
         self._operator_token = operator_token.new_token()
@@ -160,7 +168,7 @@ class Service:
             self._telemetry,
             clock,
             store=self._store,
-            glimpses=self._accounts.glimpses,
+            accounts=self._accounts,
             intake=self._intake,
             sweep=self._gate_sweep,
             config=lambda: self._config.config,
@@ -311,6 +319,8 @@ class Service:
         while not self._stop.is_set():
             if self._store.lost is not None:
                 raise LeaseLost(self._store.lost)
+            if self._accounts.refusal is not None:
+                raise self._accounts.refusal
             self._dispatcher.realign()
             self._masking.follow(self._config.config)
             if self._watchdog.sees_progress():

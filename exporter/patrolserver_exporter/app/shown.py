@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.inbox.intake import Intake
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.sync.accounts import Glimpse
+    from patrolserver_exporter.sync.accounts import Accounts
 
 
 def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
@@ -26,7 +26,7 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
     clock: Clock,
     *,
     store: Store,
-    glimpses: Callable[[], tuple[Glimpse, ...]],
+    accounts: Accounts,
     intake: Intake,
     sweep: GateSweep,
     config: Callable[[], Config],
@@ -34,8 +34,8 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
     """Register them."""
 
     def known_accounts() -> Iterator[AccountNow]:
-        owned = store.is_held
-        for one in glimpses():
+        owned = accounts.owns
+        for one in accounts.glimpses():
             yield AccountNow(
                 account=one.name,
                 webhook_enabled=one.webhook,
@@ -52,5 +52,7 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
         writable=lambda: store.trouble is None,
         # Whatever the store's thread has committed by then, it has shown as well. A store that is away or another
         # one's by now is not followed.
-        last_follow_at=lambda: clock.now() - (time.monotonic() - store.last_success),
+        # Where somebody else writes, whatever the last look has found is shown.
+        last_follow_at=lambda: clock.now() - (time.monotonic() - (accounts.last_look_at or store.last_success)),
+        replicas=lambda: accounts.replicas,
     )

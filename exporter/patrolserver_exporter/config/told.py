@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,13 @@ def as_yaml(config: Config) -> str:
     plain = _plain(config)
     text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=160)
     return text
+
+
+def mark_of(config: Config) -> str:
+    """A mark by which exporters on one database compare their configurations; no secret, and nothing of one process."""
+    plain = _plain(dataclasses.replace(config, store=dataclasses.replace(config.store, url="", replica_name=None)))
+    written = re.sub(r"<secret of [^>\n]*>", "<secret>", yaml.safe_dump(plain, sort_keys=True, width=2**20))
+    return hashlib.blake2b(written.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def _plain(value: Any, kind: inspect.Type | None = None) -> Any:  # noqa: PLR0911  # One for each kind of value.

@@ -85,8 +85,12 @@ class UnknownServer(msgspec.Struct, frozen=True, kw_only=True):
 Evidence = ServerEvidence | UnknownServer
 
 
+_CREDENTIALS = "credentials"
+"""The trouble of an account whose credentials are refused, as `sync.health.Trouble` has it."""
+
+
 class AccountHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """How an account's API stands, which is known from memory and not from the store."""
+    """How an account's API stands as far as it is known from memory; what the store knows stands in its row."""
 
     name: str
     credentials_refused: bool
@@ -112,11 +116,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         """What its health and its row tell."""
         record = record or AccountRecord(name=health.name)
         reachable = record.up is not False
+        trouble = record.state.trouble
         return cls(
             account=health.name,
             reachable=reachable,
-            # Right after a start the state only tells that the last list call failed, and not why.
-            refused=health.credentials_refused or not (reachable or health.list_was_tried),
+            # The state of an earlier version only tells that the last list call failed, and not why.
+            refused=health.credentials_refused
+            or trouble == _CREDENTIALS
+            or not (reachable or health.list_was_tried or trouble is not None),
             listed_at=record.last_success_at,
             list_incomplete=None if record.state.list_complete is not False else _why_partial(record),
         )

@@ -14,6 +14,7 @@ import email.policy
 import functools
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -147,6 +148,8 @@ def _identifier(fields: Mapping[str, Any]) -> str:
     return value
 
 
+_RECOUNT_EVERY = 1.0
+"""Seconds after which the deliveries that wait are counted again, where others take some in, too."""
 STORE_TIMEOUT = 8.0
 """Seconds until a delivery that the store has not taken in is refused: before the ten that senders usually wait."""
 
@@ -169,6 +172,10 @@ class Intake:
         """Take from the inbox when the last deliveries before this start came; raises ``StoreError``."""
         for account, at in self._store.read(newest_receptions).items():
             self._accepted(account, at)
+
+    def heard(self, account: str, at: float) -> None:
+        """Another exporter took a delivery in."""
+        self._accepted(account, at)
 
     def _accepted(self, account: str, at: float) -> None:
         self._last_delivery_at[account] = max(at, self._last_delivery_at.get(account, at))
@@ -206,6 +213,7 @@ class BoundedInbox:
         self.limit = limit
         self._dated_by_database = dated_by_database
         self._waiting_at_most = limit
+        self._counted_at = float("-inf")
 
     def accept(self, unit: Unit, deliveries: list[NewDelivery]) -> list[Acceptance]:
         """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate.
@@ -214,8 +222,11 @@ class BoundedInbox:
         reason one that comes under another identifier is looked at again: the identifier is only the sender's word.
         """
         known = _known(unit.connection, deliveries)
-        if self._waiting_at_most + len(deliveries) > self.limit:
+        # Others may take deliveries in as well, and the limit is for all of them together.
+        is_old = self._dated_by_database and time.monotonic() - self._counted_at > _RECOUNT_EVERY
+        if is_old or self._waiting_at_most + len(deliveries) > self.limit:
             self._waiting_at_most = count_waiting(unit.connection)
+            self._counted_at = time.monotonic()
         rows: list[dict[str, Any]] = []
         outcomes: list[Acceptance] = []
         for delivery in deliveries:

@@ -119,13 +119,23 @@ class Telemetry:
         """Ask for the inbox's states at each scrape, from the scraping thread; the snapshot zero-fills them."""
         self.show(_InboxCollector(snapshot))
 
-    def watch_store(self, *, writable: Callable[[], bool], last_follow_at: Callable[[], float]) -> None:
-        """Ask at each scrape whether the store can write, and up to when its commits are shown."""
-        # A second exporter on the same store is refused, so there is none whose configuration could differ.
-        self._gauge("replicas", "Exporters that work on this store, this one included.").set(1)
+    def watch_store(
+        self,
+        *,
+        writable: Callable[[], bool],
+        last_follow_at: Callable[[], float],
+        replicas: Callable[[], tuple[int, int]] = lambda: (1, 0),
+    ) -> None:
+        """Ask at each scrape whether the store can write, up to when its commits are shown, and who else is there.
+
+        ``replicas`` tells how many exporters share the store, and how many have another configuration.
+        """
+        self._gauge("replicas", "Exporters that work on this store, this one included.").set_function(
+            lambda: replicas()[0]
+        )
         self._gauge(
             "replicas_config_differs", "Whether exporters on this store have different configurations (1) or not (0)."
-        ).set(0)
+        ).set_function(lambda: int(replicas()[1] > 0))
         self._gauge("store_writable", "Whether the store can write (1) or not (0).").set_function(
             lambda: int(writable())
         )

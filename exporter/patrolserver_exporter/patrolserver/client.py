@@ -98,6 +98,12 @@ class RequestBudget:
                 self._taken.pop()
                 self._tokens = min(self._tokens + 1.0, self._burst)
 
+    def owe(self) -> None:
+        """Somebody else may have made all calls of the last minute: begin with a burst less than nothing."""
+        with self._lock:
+            self._refresh()
+            self._tokens = -self._burst
+
     def available(self) -> float:
         """Calls that could be made now, 0 to the size of a burst; a part of one is on its way."""
         with self._lock:

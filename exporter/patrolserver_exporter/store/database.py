@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from patrolserver_exporter.store import copying, database_time, files, history, sums, tables
+from patrolserver_exporter.store import copying, database_time, files, history, replicas, sums, tables
+from patrolserver_exporter.store.database_time import boot_time
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
-from patrolserver_exporter.store.lease import Lease
+from patrolserver_exporter.store.lease import Lease, cluster, read_position
 from patrolserver_exporter.store.tables import check
 from patrolserver_exporter.store.threads import (
     OF_THE_INTAKE,
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from patrolserver_exporter.store.database_time import DatabaseTime
+    from patrolserver_exporter.store.lease import Position
+    from patrolserver_exporter.store.replicas import Announced
 
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration; held against ``migrations/versions`` by a test."""
 
 _LOCK = int.from_bytes(b"patrols", "big")
@@ -95,13 +98,13 @@ def create_lease_engine(url: str) -> sa.Engine:
     return _create_postgresql_engine(url, pool_size=1, application_name=_LEASE_APPLICATION)
 
 
-def create_reading_engine(url: str) -> sa.Engine:
-    """An engine of at most `READERS` connections that cannot write; a transaction sees one state of the database."""
+def create_reading_engine(url: str, connections: int = READERS) -> sa.Engine:
+    """An engine of so many connections that cannot write, at most; a transaction sees one state of the database."""
     file = database_file(url)
     if file is None:
         engine = _create_postgresql_engine(
             url,
-            pool_size=READERS,
+            pool_size=connections,
             execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
         )
         sa.event.listen(engine, "begin", _begin_reading_postgresql)
@@ -109,7 +112,7 @@ def create_reading_engine(url: str) -> sa.Engine:
     engine = sa.create_engine(
         "sqlite://",
         poolclass=QueuePool,
-        pool_size=READERS,
+        pool_size=connections,
         max_overflow=0,
         creator=lambda: open_reader(file, **_SQLITE_ARGUMENTS),
     )
@@ -250,37 +253,61 @@ def described(engine: sa.Engine) -> str:
     return f"The database {redacted(str(engine.url))}"
 
 
-def _take_over(engine: sa.Engine, lease: Lease) -> None:
+def _take_for_itself(engine: sa.Engine, lease: Lease) -> None:
     """Take the lease on a PostgreSQL database, then bring its schema to ``HEAD``, so that no other one is overtaken."""
     try:
+        if not _is_prepared(engine, lease):
+            lease.acquire(engine, described(engine))
         with engine.begin() as connection:
-            is_leased = has_leases(connection)
-            if is_leased:
-                _is_at(HEAD, connection)
-        if not is_leased:
-            migrate(engine)
-        lease.acquire(engine, described(engine))
-        migrate(engine)
-        with engine.begin() as connection:
-            committed = lease.fence(connection)
-            if history.follow_cluster(connection, _cluster(connection), database_time.read(connection)):
-                log.warning(
-                    "The database is another one than before, or was failed over: all servers are polled, and are "
-                    "unknown to the gate until then"
-                )
-        committed()
+            others = [one for one in replicas.living(connection) if one.owner != lease.owner]
+        if others:
+            lease.give_back(engine)
+            raise StoreLocked(
+                f"{described(engine)} is in use by another patrolserver-exporter: process {others[0].pid} on host "
+                f"{others[0].host}. This needs the database for itself: stop all exporters on it first."
+            )
+        _go_on_from(engine, lease)
     except sa.exc.OperationalError as error:
         raise _cannot_open(engine, error) from error
 
 
-def _cluster(connection: sa.Connection) -> str:
-    """Which PostgreSQL this is, and its timeline, which a failover or a restore changes, as a mark."""
-    return str(
-        connection.exec_driver_sql(
-            "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
-            "FROM pg_control_system()"
-        ).scalar_one()
-    )
+def _join(engine: sa.Engine, lease: Lease) -> None:
+    """Open a PostgreSQL database together with others; the lease is taken later, when it is free."""
+    try:
+        if _is_prepared(engine, lease):
+            # For the migration, which needs the database for itself.
+            _go_on_from(engine, lease)
+    except sa.exc.OperationalError as error:
+        raise _cannot_open(engine, error) from error
+
+
+def _is_prepared(engine: sa.Engine, lease: Lease) -> bool:
+    """Bring the schema to ``HEAD``; whether the lease had to be taken for that."""
+    with engine.begin() as connection:
+        is_leased = has_leases(connection)
+        if is_leased and _is_at(HEAD, connection):
+            return False
+    if not is_leased:
+        migrate(engine)
+    lease.acquire(engine, described(engine))
+    migrate(engine)
+    return True
+
+
+def _go_on_from(engine: sa.Engine, lease: Lease) -> None:
+    """The lease is ours now: the state goes on from what is there, which may not be all that was committed."""
+    with engine.begin() as connection:
+        went_back = lease.went_back(connection)
+        committed = lease.fence(connection)
+        now = database_time.read(connection)
+        if history.follow_cluster(connection, cluster(connection), now) or went_back:
+            if went_back:
+                history.begin_again(connection, now)
+            log.warning(
+                "The database is another one than before, or was failed over: all servers are polled, and are "
+                "unknown to the gate until then"
+            )
+    committed()
 
 
 def _begin_again(connection: sa.Connection) -> None:
@@ -377,6 +404,8 @@ class Store:
     ``turn_timeout`` is how many seconds a read waits until it may begin. ``max_log_bytes`` is what SQLite's log may
     grow to before it is emptied in a moment without reads. ``name`` tells people who holds the lease (see ``lease``).
     ``time`` is kept as the database's clock shows it. ``even_moved``: open it even if its state goes on elsewhere.
+    ``shared``: on PostgreSQL others may have it open, too. Then this one reads and takes deliveries in, and writes all
+    else only after it could `take_over`.
     Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
     """
 
@@ -390,13 +419,18 @@ class Store:
         name: str = "",
         time: DatabaseTime | None = None,
         even_moved: bool = False,
+        shared: bool = False,
     ) -> None:
         self.shown = redacted(url)
         """Its URL, as people may see it."""
         self._file = database_file(url)
         self._max_log_bytes = max_log_bytes
         self._guard = None if self._file is None else FileGuard(self._file)
-        self._lease = Lease(runs_out=self._file is None, name=name, on_setback=_begin_again, time=time)
+        self.is_shared = shared and self._file is None
+        """Others may have it open, too."""
+        self._lease = Lease(
+            runs_out=self._file is None, name=name, on_setback=_begin_again, time=time, shared=self.is_shared
+        )
         sound = alone = False
         with contextlib.ExitStack() as undo:
             if self._file is not None and self._guard is not None:
@@ -423,15 +457,19 @@ class Store:
             else:
                 self._lease_engine = create_lease_engine(url)
                 undo.callback(self._lease_engine.dispose)
-                _take_over(self._lease_engine, self._lease)
+                prepare = _join if self.is_shared else _take_for_itself
+                prepare(self._lease_engine, self._lease)
             undo.callback(self._lease.give_back, self._lease_engine)
             if not even_moved:
                 with self._lease_engine.begin() as connection:
                     copying.refuse_moved(connection, self.shown)
             self._readers = self._open_readers(url, turn_timeout)
+            self._following = create_reading_engine(url, connections=1) if self.is_shared else None
             undo.pop_all()
         self._thread = StoreThread(self._engine, on_commit, after_group=self._bound_log, fence=self._lease.fence)
         self._intake_engine, self._intake = self._engine, self._thread
+        if self.is_shared:
+            self.follow(lambda *_: None)
         if self._file is None:
             self._intake_engine = create_engine(url)
             self._intake = StoreThread(
@@ -453,7 +491,7 @@ class Store:
                 engine,
                 on_idle=lambda: self.submit(lambda _: None),
                 turn_timeout=turn_timeout,
-                check=self._lease.check,
+                check=self._lease.check_current,
                 reading=self._lease.reading,
             )
         except sa.exc.DBAPIError as error:
@@ -484,8 +522,8 @@ class Store:
     @property
     def trouble(self) -> StoreTrouble | None:
         """That nothing can be written, as long as that is so."""
-        if self._lease.lost is not None:
-            return StoreTrouble(float("-inf"), self._lease.lost)
+        if self.lost is not None:
+            return StoreTrouble(float("-inf"), self.lost)
         failing = self._lease.failing
         if self._thread.trouble is None and failing is not None:
             return StoreTrouble(failing[0], f"The lease on the database cannot be renewed: {failing[1]}")
@@ -497,8 +535,57 @@ class Store:
 
     @property
     def lost(self) -> str | None:
-        """That another process took the store over, in words; ``None`` while that is not known."""
-        return self._lease.lost
+        """That another process took the store over, in words, where two must not have it open; else ``None``."""
+        return None if self.is_shared else self._lease.lost
+
+    @property
+    def has_lost_lease(self) -> bool:
+        """Whether another process took the lease over since this one had it; until the next `take_over`."""
+        return self._lease.lost is not None
+
+    @property
+    def was_left_uncleanly_at(self) -> float | None:
+        """When the one that had the lease before was last heard of, if it did not give it back; the database's time."""
+        return self._lease.left_uncleanly_at
+
+    def take_over(self) -> bool:
+        """Become the one that writes, if nobody is; `StoreLocked` if the state went elsewhere. Waits for nobody."""
+        engine = self._lease_engine
+        try:
+            with engine.begin() as connection:
+                copying.refuse_moved(connection, self.shown)
+            if self._lease.take_over(engine) is not None:
+                return False
+            _go_on_from(engine, self._lease)
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise StoreUnavailable(f"The lease cannot be taken: {getattr(error, 'orig', None) or error}") from error
+        return True
+
+    def follow(self, work: Callable[[sa.Connection, Position, bool], T]) -> T:
+        """Look at the database on a connection of its own; on one thread. For a shared store only.
+
+        ``work`` gets the position of the one state that it sees, and whether the database still is the one that it was.
+        """
+        if self._following is None:
+            raise StoreUnavailable("There is nobody to follow.")
+        asked_at = boot_time()
+        try:
+            with self._following.connect() as connection:
+                position, is_same = read_position(connection)
+                found = work(connection, position, is_same)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
+            raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error
+        self._lease.has_seen(position, asked_at=asked_at)
+        return found
+
+    def announce(self, told: Announced) -> None:
+        """Tell other exporters on this store what this one has configured."""
+        self._lease.announce(told)
+
+    @property
+    def owner(self) -> str:
+        """The id by which this process has the lease."""
+        return self._lease.owner
 
     @property
     def is_held(self) -> bool:
@@ -550,13 +637,17 @@ class Store:
         """Queue a unit of work."""
         return self._thread.submit(work)
 
+    def submit_anywhere(self, work: Callable[[Unit], T]) -> Future[T]:
+        """Queue a unit of work that needs no lease: one statement on rows that every exporter may write."""
+        return self._intake.submit(work)
+
     async def run_together(self, item: Item, work: Callable[[Unit, list[Item]], list[T]]) -> T:
         """Do ``work`` on this item and all others that wait for the same work; ends after the disk has it.
 
         On PostgreSQL beside all other units, on a connection of its own. There the work may be done a second time.
         """
-        # Where nobody knows whether the lease still holds, a sender need not wait for a database that is silent.
-        self._lease.check()
+        # Where nobody knows whether the database still answers, a sender need not wait for one that is silent.
+        self._lease.check_current()
         result: T = await self._intake.submit_item(work, item)
         return result
 
@@ -572,6 +663,8 @@ class Store:
         self._engine.dispose()
         self._intake_engine.dispose()
         self._lease_engine.dispose()
+        if self._following is not None:
+            self._following.dispose()
         if self._guard is not None:
             self._guard.leave_sum()
             self._guard.release()

@@ -36,6 +36,14 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The API asked the whole account to wait until then."""
     pause_reason: str | None = None
     """What it said, free of credentials."""
+    list_missing: int = 0
+    """Servers that the last list lacked, which another one has to confirm."""
+    trouble: str | None = None
+    """Why the last list call failed, as `sync.health.Trouble` has it; ``None`` when it did not."""
+    trouble_detail: str | None = None
+    """What it said, free of credentials."""
+    trouble_reason: str | None = None
+    """Its reason, as the metrics have it."""
 
 
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,6 +273,12 @@ def server_records(
         last = rows[-1]
         behind = sa.tuple_(*_KEY) > sa.tuple_(sa.literal(last.account), sa.literal(last.server_id))
         rows = [] if len(rows) < _AT_ONCE else connection.execute(query.where(behind)).all()
+
+
+def servers_since(connection: sa.Connection, version: int) -> list[ServerRecord]:
+    """Servers that were written with a later version, gone ones included; on PostgreSQL."""
+    query = sa.select(*RECORD_COLUMNS).where(servers.c.version > version).order_by(*_KEY)
+    return list(map(record_of, connection.execute(query)))
 
 
 def some_servers(connection: sa.Connection, account: str, *, after: int, limit: int) -> list[ServerRecord]:

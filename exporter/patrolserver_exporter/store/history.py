@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
@@ -110,6 +110,24 @@ def _counted(tally: Tally, change: Change) -> Tally:
     )
 
 
+def tallies_since(connection: sa.Connection, version: int) -> list[Tally]:
+    """Counters that rose with a later version; on PostgreSQL."""
+    rows = connection.execute(sa.select(tallies).where(tallies.c.version > version))
+    return [_tally_of(row.account, Severity(row.severity), row) for row in rows]
+
+
+def _tally_of(account: str, severity: Severity, row: sa.Row[Any]) -> Tally:
+    return Tally(
+        account=account,
+        severity=severity,
+        opened=row.opened,
+        fixed=row.fixed,
+        worsened=row.worsened,
+        duration_sum=row.duration_sum,
+        buckets=msgspec.json.decode(row.buckets, type=tuple[int, ...]),
+    )
+
+
 _TALLIES_OF = sa.select(tallies).where(tallies.c.account == sa.bindparam("account"))
 
 
@@ -119,15 +137,7 @@ def tallies_of(connection: sa.Connection, account: str) -> list[Tally]:
     return [
         Tally(account=account, severity=severity)
         if (row := rows.get(severity.value)) is None
-        else Tally(
-            account=account,
-            severity=severity,
-            opened=row.opened,
-            fixed=row.fixed,
-            worsened=row.worsened,
-            duration_sum=row.duration_sum,
-            buckets=msgspec.json.decode(row.buckets, type=tuple[int, ...]),
-        )
+        else _tally_of(account, severity, row)
         for severity in SEVERITIES
     ]
 

@@ -30,14 +30,16 @@ import sqlalchemy as sa
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.store import replicas
 from patrolserver_exporter.store.database_time import NOW, boot_time, now_in
 from patrolserver_exporter.store.errors import LeaseLost, StoreLocked, StoreUnavailable
-from patrolserver_exporter.store.tables import insert, leases
+from patrolserver_exporter.store.tables import feed, insert, leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from patrolserver_exporter.store.database_time import DatabaseTime
+    from patrolserver_exporter.store.replicas import Announced
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +53,23 @@ _LOOK_AGAIN: Final = 0.25
 _GIVE_UP: Final = 3 * LEASE
 """Seconds that a start waits at most."""
 _JOIN: Final = 2.0
+_ACCOUNTS_EVERY: Final = 60.0
+"""Seconds from one time that an exporter tells which accounts it has configured to the next."""
 STORE: Final = ""
 """The lease's name in the row: an account's, or none for all that belongs to no account. This one guards everything."""
-
 
 INTAKE: Final = "/intake"
 """The row that counts the transactions of who takes deliveries in; no account can have this name. Nobody holds it."""
 _WENT_BACK: Final = 2**62
 """More than is ever counted: whatever the row says, the database went back."""
+
+
+class Position(NamedTuple):
+    """Which state of a database somebody has seen."""
+
+    history: str
+    """Of the feed: another one is another state, in which versions begin anew."""
+    version: int
 
 
 class Holder(NamedTuple):
@@ -90,7 +101,8 @@ class Lease:
 
     ``runs_out``: others may take it when it was not renewed for `LEASE` seconds. ``name`` is for people. ``on_setback``
     is called in the first transaction after the database lost commits of ours. ``time`` hears of the database's clock
-    with each renewal.
+    with each renewal. ``shared``: several exporters may have the database open, and this one reads while another one
+    has the lease.
     """
 
     def __init__(
@@ -100,9 +112,19 @@ class Lease:
         name: str = "",
         on_setback: Callable[[sa.Connection], None] = lambda _: None,
         time: DatabaseTime | None = None,
+        shared: bool = False,
     ) -> None:
         self.owner = secrets.token_hex(16)
         self._runs_out = runs_out
+        self._shared = shared
+        self._seen = Position("", 0)
+        """The latest state that this process has read or written."""
+        self._seen_at = float("-inf")
+        """When the last look at the database that succeeded began, in seconds of `boot_time`."""
+        self.left_uncleanly_at: float | None = None
+        """Until when the one before held it, by the database's clock, if that one did not give it back."""
+        self._announced: Announced | None = None
+        self._announced_at = float("-inf")
         self._name = name
         self._epoch = 0
         self._version = 0
@@ -154,6 +176,7 @@ class Lease:
                 _limit_waits(connection, lock="500ms")
                 new = insert(connection.dialect.name, leases).values(account=STORE, epoch=0, version=0)
                 connection.execute(new.on_conflict_do_nothing(index_elements=["account"]))
+                before = _read(connection)
                 taken = connection.execute(
                     _statements(connection.dialect.name).take,
                     {
@@ -176,9 +199,15 @@ class Lease:
         self._heard(found.now, began)
         if not taken:
             return found
+        self.left_uncleanly_at = None if before.owner is None or not self._runs_out else before.until - LEASE
+        self._lost = None
         self._epoch, self._version = found.epoch, found.version
         self._renewed_at = began
         return None
+
+    def take_over(self, engine: sa.Engine) -> Holder | None:
+        """Take it if it is free, without waiting; returns who holds it otherwise. ``None``: it is ours now."""
+        return self._try(engine)
 
     # Keeping it
 
@@ -192,8 +221,8 @@ class Lease:
         self._makes_progress = makes_progress
 
     def _run(self, engine: sa.Engine) -> None:
-        wait = RENEW_EVERY
-        while not self._stopping.wait(wait) and self._lost is None:
+        wait = 0.0 if self._shared else RENEW_EVERY
+        while not self._stopping.wait(wait) and (self._shared or self._lost is None):
             wait = self._renew_or_tell(engine)
 
     def _renew_or_tell(self, engine: sa.Engine) -> float:
@@ -202,9 +231,11 @@ class Lease:
             self._cannot_renew("the service makes no progress")
             return _RETRY
         try:
-            self._renew(engine)
+            self._tell_that_it_lives(engine)
+            if self._epoch and self._lost is None:
+                self._renew(engine)
         except LeaseLost:
-            return 0.0
+            return RENEW_EVERY if self._shared else 0.0
         except (sa.exc.SQLAlchemyError, OSError) as error:
             if isinstance(error, sa.exc.OperationalError) and _is_lock_timeout(error):
                 # A transaction of ours that takes long holds the row, and renews it by its fence.
@@ -224,6 +255,21 @@ class Lease:
                 raise self._told_lost(_read(connection))
             self._heard(now, began)
         self._renewed_at = max(self._renewed_at, began)
+
+    def announce(self, told: Announced) -> None:
+        """Tell the others this, from the next renewal on."""
+        self._announced, self._announced_at = told, float("-inf")
+
+    def _tell_that_it_lives(self, engine: sa.Engine) -> None:
+        if not self._shared or self._announced is None:
+            return
+        now = time.monotonic()
+        with_accounts = now - self._announced_at >= _ACCOUNTS_EVERY
+        with engine.begin() as connection:
+            _limit_waits(connection, lock="1s")
+            replicas.announce(connection, self.owner, self._name, self._announced, with_accounts=with_accounts)
+        if with_accounts:
+            self._announced_at = now
 
     def _heard(self, now: float, asked_at: float) -> None:
         if self._time is not None:
@@ -248,6 +294,8 @@ class Lease:
         """
         if self._lost is not None:
             raise LeaseLost(self._lost)
+        if not self._epoch:
+            raise LeaseLost(_READS_ONLY)
         began = boot_time()
         statement = _statements(connection.dialect.name).fence
         found, followed = self._version, None
@@ -314,6 +362,8 @@ class Lease:
 
         That raises `LeaseLost`, or `StoreUnavailable` where the snapshot lacks something that we have committed.
         """
+        if self._shared:
+            return self._follow_reading()
         least, taken_in = self._version, self._taken_in
 
         def vouch(connection: sa.Connection) -> None:
@@ -325,6 +375,35 @@ class Lease:
 
         return vouch
 
+    def _follow_reading(self) -> Callable[[sa.Connection], None]:
+        """Whoever has the lease: the snapshot is vouched for unless it lacks what this process has seen."""
+        seen, mine = self._seen, self._version if self.is_held else 0
+
+        def vouch(connection: sa.Connection) -> None:
+            found, same_cluster = read_position(connection)
+            if (
+                not same_cluster
+                or found.version < mine
+                or (found.history == seen.history and found.version < seen.version)
+            ):
+                raise StoreUnavailable("The database went back to an earlier state, which is being read again.")
+
+        return vouch
+
+    def has_seen(self, position: Position, *, asked_at: float) -> None:
+        """A look that began then, by `boot_time`, has found the database in this state.
+
+        One that went back in the same history is not believed: whoever has the lease begins another one.
+        """
+        if position.history != self._seen.history or position.version > self._seen.version:
+            self._seen = position
+        self._seen_at = max(self._seen_at, asked_at)
+
+    def went_back(self, connection: sa.Connection) -> bool:
+        """Whether the database lacks commits that this process has seen of others."""
+        found, _ = read_position(connection)
+        return found.history == self._seen.history and found.version <= self._seen.version
+
     @property
     def _mine(self) -> dict[str, object]:
         return {"account": STORE, "owner": self.owner, "epoch": self._epoch}
@@ -332,11 +411,12 @@ class Lease:
     def _told_lost(self, holder: Holder) -> LeaseLost:
         if self._lost is None:
             by = "nobody holds it now" if holder.owner is None else f"it is held by {holder.described}"
+            then = "It only reads from now on." if self._shared else "It writes nothing more and ends."
             self._lost = (
                 "This exporter lost its lease on the database: it was stopped or cut off for longer than "
-                f"{LEASE:g} seconds, and another one took over ({by}). It writes nothing more and ends."
+                f"{LEASE:g} seconds, and another one took over ({by}). {then}"
             )
-            log.error(self._lost)
+            log.log(logging.WARNING if self._shared else logging.ERROR, self._lost)
         return LeaseLost(self._lost)
 
     # How it stands
@@ -344,14 +424,28 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Whether nobody else can hold it: it is not lost, and the last renewal began less than `LEASE` seconds ago."""
-        if self._lost is not None:
+        if self._lost is not None or not self._epoch:
             return False
         return not self._runs_out or boot_time() - self._renewed_at < LEASE
+
+    def check_current(self) -> None:
+        """`StoreUnavailable` unless what is read and written now can be vouched for.
+
+        Where the database is shared, somebody else may have the lease; but this process must have seen the database a
+        moment ago, so that nothing is answered that was read before it was stopped.
+        """
+        if not self._shared:
+            self.check()
+        elif boot_time() - max(self._seen_at, self._renewed_at) >= LEASE:
+            reason = "" if self._failing is None else f": {self._failing[1]}"
+            raise StoreUnavailable(f"The database cannot be followed{reason}.")
 
     def check(self) -> None:
         """`StoreUnavailable` unless `is_held`, since another one may have written meanwhile: `LeaseLost` if one did."""
         if self._lost is not None:
             raise LeaseLost(self._lost)
+        if not self._epoch:
+            raise LeaseLost(_READS_ONLY)
         if not self.is_held:
             reason = "" if self._failing is None else f": {self._failing[1]}"
             raise StoreUnavailable(f"The lease on the database ran out and could not be renewed{reason}.")
@@ -380,6 +474,10 @@ class Lease:
 
     def give_back(self, engine: sa.Engine) -> None:
         """Write that nobody holds it; does nothing where that cannot be written."""
+        if self._shared:
+            with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
+                _limit_waits(connection, lock="1s")
+                replicas.leave(connection, self.owner)
         if self._lost is None and self._epoch:
             with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
                 _limit_waits(connection, lock="1s")
@@ -418,7 +516,8 @@ def _statements(dialect: str) -> _Statements:
             f"UPDATE leases SET owner = :owner, name = :name, host = :host, pid = :pid, since = {now}, "  # noqa: S608  # No input.
             f"epoch = epoch + 1, version = version + 1, {renewed} WHERE account = :account AND (owner IS NULL "
             # Farther ahead than a renewal reaches: the database's clock was set back since.
-            f"OR :by_force OR until <= {now} OR until > {now} + {2 * LEASE})"
+            # Ours: the end of a commit that took it was not heard.
+            f"OR owner = :owner OR :by_force OR until <= {now} OR until > {now} + {2 * LEASE})"
         ),
         renew=sa.text(f"UPDATE leases SET {renewed} {mine} RETURNING {now}"),  # noqa: S608
         fence=sa.text(
@@ -443,6 +542,37 @@ def _read(connection: sa.Connection) -> Holder:
         pid=row.pid or 0,
         now=row.now,
     )
+
+
+def holder(connection: sa.Connection) -> Holder:
+    """Who holds the lease."""
+    return _read(connection)
+
+
+def read_position(connection: sa.Connection) -> tuple[Position, bool]:
+    """Which state this is, and whether the database is still the one that the feed was written in."""
+    row = connection.execute(_WHERE_IT_STANDS).one()
+    if connection.dialect.name != "postgresql":
+        return Position(row.history, row.version), True
+    return Position(row.history, row.version), row.cluster in {None, cluster(connection)}
+
+
+def cluster(connection: sa.Connection) -> str:
+    """Which PostgreSQL this is, and its timeline, which a failover or a restore changes, as a mark."""
+    return str(
+        connection.exec_driver_sql(
+            "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
+            "FROM pg_control_system()"
+        ).scalar_one()
+    )
+
+
+_WHERE_IT_STANDS = (
+    sa.select(feed.c.history, feed.c.cluster, leases.c.version)
+    .select_from(feed.join(leases, sa.true()))
+    .where(leases.c.account == STORE)
+)
+_READS_ONLY: Final = "Another exporter has the lease on the database; this one only reads."
 
 
 def _limit_waits(connection: sa.Connection, *, lock: str) -> None:

@@ -40,8 +40,8 @@ SEALED: Final = frozenset(
 _COMMITS: Final = "*commits"
 _SCHEMA: Final = "*schema"
 _REVISION: Final = re.compile(r"\d{4}", re.ASCII)
-_UNCOUNTED: Final = frozenset({"sums", "alembic_version", "leases"})
-"""Who has it open is no state: each start takes the lease anew."""
+_UNCOUNTED: Final = frozenset({"sums", "alembic_version", "leases", "replicas", "configured", "operations"})
+"""Who has it open is no state: each start takes the lease anew. Nor is what is only asked for."""
 _encode = msgspec.msgpack.Encoder().encode
 
 DAMAGE: Final = (

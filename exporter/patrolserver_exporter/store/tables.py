@@ -37,7 +37,9 @@ accounts = sa.Table(
     sa.Column("up", sa.Boolean),
     sa.Column("last_success_at", sa.Double),
     sa.Column("state", sa.LargeBinary),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
 )
+"""``version`` is the lease's when the row was written last, here and in ``servers`` and ``tallies``; on PostgreSQL."""
 
 catch_ups = sa.Table(
     "catch_ups",
@@ -63,10 +65,12 @@ servers = sa.Table(
     sa.Column("medium", sa.Integer, nullable=False, server_default="0"),
     sa.Column("low", sa.Integer, nullable=False, server_default="0"),
     sa.Column("waived", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index(None, "name"),
     # All that the sums over the fleet read, and whether a server is gone. That comes last: else SQLite would take this
     # index for every list of servers that are here.
     sa.Index("ix_servers_totals", "critical", "high", "medium", "low", "account", "server_id", "waived", "gone_at"),
+    sa.Index(None, "version"),
 )
 
 issues = sa.Table(
@@ -137,6 +141,7 @@ tallies = sa.Table(
     sa.Column("duration_sum", sa.Double, nullable=False),
     sa.Column("buckets", sa.Text, nullable=False),
     sa.Column("worsened", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
 )
 """Counters of the fleet: they are part of the state, so a restart does not reset them."""
 
@@ -156,6 +161,45 @@ leases = sa.Table(
     postgresql_with={"fillfactor": 10},
 )
 """Who may write (see ``lease``). The row without an account is for everything."""
+
+replicas = sa.Table(
+    "replicas",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("config", sa.Text, nullable=False),
+    sa.Column("since", sa.Double, nullable=False),
+    sa.Column("seen_at", sa.Double, nullable=False),
+)
+"""The exporters that work on this database: each writes its own row every few seconds."""
+
+configured = sa.Table(
+    "configured",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("seen_at", sa.Double, nullable=False),
+)
+"""When a living exporter last had an account in its configuration."""
+
+operations = sa.Table(
+    "operations",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("server_id", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("finished_at", sa.Double),
+    sa.Column("error", sa.Text),
+    sa.Column("together", sa.Text),
+    sa.Column("server", sa.Text),
+    sa.Index(None, "state"),
+    sa.Index(None, "together"),
+)
+"""Refreshes that were asked for, of whatever exporter. ``together`` names those that were asked for by one call."""
 
 feed = sa.Table(
     "feed",
@@ -197,6 +241,11 @@ def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[st
 def _upsert(dialect: str, table: sa.Table, key: tuple[str, ...], columns: Iterable[str]) -> sa.Insert:
     statement = insert(dialect, table)
     changed = {name: statement.excluded[name] for name in columns if name not in key}
+    if "version" in table.c and dialect == "postgresql":
+        # Of this transaction: its fence has just raised it.
+        of_lease = sa.select(leases.c.version).where(leases.c.account == "").scalar_subquery()
+        statement = statement.values(version=sa.func.coalesce(of_lease, 0))
+        changed["version"] = statement.excluded.version
     return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
 
 

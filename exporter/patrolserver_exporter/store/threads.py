@@ -323,7 +323,7 @@ class StoreThread:
             with self._engine.begin() as connection:
                 # Before the first savepoint: in one, the fence would vanish when its unit is rolled back. A proof that
                 # nothing hangs writes nothing, so an idle service leaves the disk alone.
-                writes = any(task.work is not _prove for task in tasks)
+                writes = any(task.work not in {_prove, _rewrite} for task in tasks)
                 committed = self._fence(connection) if writes else _nothing
                 alone = len(tasks) == 1
                 finished = [(task, *self._attempt(connection, task, effects, alone=alone)) for task in tasks]

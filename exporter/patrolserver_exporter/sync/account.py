@@ -327,9 +327,7 @@ class RunningAccount:
     def interval(self) -> float:
         """Seconds in which every server is polled once: as configured, or longer if the budget asks for it."""
         with self._lock:
-            poll = self._config.poll
-            per_second = poll.max_requests_per_minute * _POLLS_SHARE / 60.0
-            return max(poll.interval, len(self._server_ids) / per_second)
+            return poll_interval(self._config, len(self._server_ids))
 
     @property
     def look_interval(self) -> float | None:
@@ -682,6 +680,12 @@ class RunningAccount:
         self._stopped.set()
         self.client.close()
         return waiting
+
+
+def poll_interval(config: Config, servers: int) -> float:
+    """Seconds in which each of so many servers is polled once."""
+    per_second = config.poll.max_requests_per_minute * _POLLS_SHARE / 60.0
+    return max(config.poll.interval, servers / per_second)
 
 
 def _utc(at: float) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.issues.model import Issue
     from patrolserver_exporter.store.threads import Unit
-    from patrolserver_exporter.sync.account import Pause
+    from patrolserver_exporter.sync.account import ApiStanding, Pause
     from patrolserver_exporter.sync.rules import Rules
 
 
@@ -186,6 +186,7 @@ def end_list(unit: Unit, plan: ListPlan, *, now: float, rules: Rules, pause: Pau
         list_chosen_by=rules.choosing,
         list_length=plan.length if plan.complete and not plan.missing else state.list_length,
         shrunk_since=since,
+        list_missing=len(plan.missing),
     )
     save_reachability(unit, plan.account, up=True, now=now, pause=pause, state=state)
     return Listed(
@@ -339,13 +340,14 @@ def save_reachability(  # noqa: PLR0913  # What a list call tells, by keyword.
     pause: Pause | None = None,
     state: AccountState | None = None,
     answer: str | None = None,
+    standing: ApiStanding | None = None,
 ) -> None:
     """Note whether the last call for the server list succeeded, and what it said of itself.
 
-    ``answer`` is what the API said instead of the list, where it answered.
+    ``answer`` is what the API said instead of the list, where it answered; ``standing`` tells why the call failed.
     """
     record = account_of(unit, account)
-    state = _with_pause(state or record.state, pause)
+    state = _with_trouble(_with_pause(state or record.state, pause), None if up else standing)
     if answer is not None:
         state = replace(state, list_complete=False, list_partial_because=(answer,))
     save_account(unit, replace(record, up=up, last_success_at=now if up else record.last_success_at, state=state))
@@ -360,6 +362,13 @@ def save_pause(unit: Unit, account: str, pause: Pause | None) -> None:
 def _with_pause(state: AccountState, pause: Pause | None) -> AccountState:
     until, reason = (None, None) if pause is None else pause
     return replace(state, paused_until=until, pause_reason=reason)
+
+
+def _with_trouble(state: AccountState, standing: ApiStanding | None) -> AccountState:
+    if standing is None:
+        return replace(state, trouble=None, trouble_detail=None, trouble_reason=None)
+    reason = None if standing.reason is None else standing.reason.value
+    return replace(state, trouble=standing.trouble.value, trouble_detail=standing.detail, trouble_reason=reason)
 
 
 def save_account(unit: Unit, record: AccountRecord) -> None:

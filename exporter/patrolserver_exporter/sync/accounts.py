@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import re
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from patrolserver_exporter import __version__
 from patrolserver_exporter.config.proxy import shown
+from patrolserver_exporter.config.told import mark_of
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
+from patrolserver_exporter.patrolserver.client import WINDOW
 from patrolserver_exporter.patrolserver.errors import FailureReason
-from patrolserver_exporter.store import Store, StoreError
-from patrolserver_exporter.sync import restore
-from patrolserver_exporter.sync.account import Budgets, ListStanding, Pause, RunningAccount, calls_at_once
+from patrolserver_exporter.store import Store, StoreError, StoreLocked
+from patrolserver_exporter.store.fleet import AccountRecord
+from patrolserver_exporter.store.lease import LEASE
+from patrolserver_exporter.store.replicas import Announced
+from patrolserver_exporter.sync import operations, restore
+from patrolserver_exporter.sync.account import (
+    Budgets,
+    ListStanding,
+    Pause,
+    RunningAccount,
+    calls_at_once,
+    poll_interval,
+)
 from patrolserver_exporter.sync.clock_steps import ClockFollower
+from patrolserver_exporter.sync.follower import Follower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
 from patrolserver_exporter.sync.poller import AccountPoller
@@ -27,7 +43,7 @@ from patrolserver_exporter.sync.threads import CallThreads
 from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from patrolserver_exporter.clock import SteadyClock
@@ -36,7 +52,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.store.fleet import AccountRecord
+    from patrolserver_exporter.sync.follower import Found
 
 
 class InboxGauges:
@@ -162,13 +178,15 @@ class Accounts:
     Build it with the store's ``publisher``, then ``start``; ``tick`` wants to be called a few times a second.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # The parts that it tells.
         self,
         store: Store,
         publisher: Publisher,
         telemetry: Telemetry,
         clock: SteadyClock,
         hidden: Callable[[], Iterable[str]] = tuple,
+        *,
+        on_deliveries: Callable[[str, float], None] = lambda _account, _at: None,
     ) -> None:
         self._store = store
         self._telemetry = telemetry
@@ -196,12 +214,120 @@ class Accounts:
         self._threads = CallThreads()
         self._inbox = InboxDispatcher(store, telemetry, clock)
         publisher.on_inbox(self._inbox.wake)
+        self._follower = (
+            Follower(store, telemetry, clock, on_look=self._look_at, on_deliveries=on_deliveries)
+            if store.is_shared
+            else None
+        )
+        self._owns = self._follower is None
+        """This process polls the accounts and works their inbox; else it shows what another one commits."""
+        self._followed: Mapping[str, AccountRecord] = {}
+        self._counted: Mapping[str, int] = {}
+        self._announced: Announced | None = None
+        self.refusal: StoreError | None = None
+        """Why this process must not use the store any more."""
 
     def start(self, config: Config) -> None:
-        """Restore the series from the store and run the accounts."""
-        self._release_claims()
+        """Show the series from the store and run the accounts, unless another exporter does."""
+        if self._follower is None:
+            self._release_claims()
+            with self._lock:
+                self._go_over_to(config)
+            return
         with self._lock:
-            self._go_over_to(config)
+            self._read_as(config)
+        self._follower.look()
+        if self._may_take_over():
+            self._take_over()
+        self._follower.start()
+
+    # Who polls
+
+    def _read_as(self, config: Config) -> None:
+        """Show what another exporter commits, by this configuration."""
+        self._config = config
+        rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
+        self._names = frozenset(rules)
+        for name in rules:
+            self._telemetry.watch_account(name)
+        self._announce(config)
+        if self._follower is not None:
+            self._follower.show(rules, config.metrics)
+
+    def _announce(self, config: Config) -> None:
+        if self._follower is not None:
+            accounts = tuple(settings.name for settings in config.accounts)
+            self._announced = Announced(__version__, mark_of(config), accounts)
+            self._store.announce(self._announced)
+
+    def _look_at(self, found: Found) -> None:
+        """What the follower has just found, on its thread."""
+        if found.records is not None:
+            self._followed, self._counted = found.records, found.counts
+            shown = [record for name, record in found.records.items() if name in self._names]
+            self._ready = self._ready or any(record.up or record.last_success_at for record in shown)
+        if self._owns and found.asked:
+            self._store.submit(lambda unit: operations.begin(unit, found.asked)).add_done_callback(
+                self._begin_refreshes
+            )
+
+    def _begin_refreshes(self, future: Future[list[operations.Refresh]]) -> None:
+        if future.exception() is not None:
+            return
+        for asked in future.result():
+            self.refresh(asked.account, asked.server_id, functools.partial(self._end_refresh, asked.id))
+
+    def _end_refresh(self, refresh_id: str, error: str | None) -> None:
+        self._store.submit_anywhere(lambda unit: operations.finish(unit, refresh_id, error))
+
+    def _follow_lease(self) -> None:
+        if self._owns and self._store.has_lost_lease:
+            self._hand_over()
+        elif not self._owns and self._may_take_over():
+            self._take_over()
+
+    def _may_take_over(self) -> bool:
+        """Whether the lease is free, as far as the last look tells; taking it is what decides."""
+        found = None if self._follower is None else self._follower.last_look
+        if found is None or self._follower is None or not self._follower.is_steady or self.refusal is not None:
+            return False
+        newest = max((version_of(one.version) for one in found.living), default=version_of(__version__))
+        holder = found.holder
+        is_free = holder.owner in {None, self._store.owner} or not holder.now < holder.until <= holder.now + 2 * LEASE
+        return is_free and newest <= version_of(__version__)
+
+    def _take_over(self) -> None:
+        with self._lock:
+            if self._follower is None or self._config is None:
+                return
+            self._follower.pause()
+            try:
+                self._owns = self._store.take_over()
+            except StoreLocked as error:
+                self.refusal = error
+            except StoreError as error:
+                log.debug("The lease cannot be taken now", extra=log_fields(err=str(error)))
+            if not self._owns:
+                self._read_as(self._config)
+                return
+            log.info("This exporter has the lease on the database: it polls, and works the inbox")
+            self._budgets.clear()
+            try:
+                self._release_claims()
+                self._store.run(operations.begin_again)
+                self._go_over_to(self._config)
+            except StoreError as error:
+                self._unfinished = self._config
+                log.debug("The accounts do not run yet", extra=log_fields(err=str(error)))
+
+    def _hand_over(self) -> None:
+        """Another exporter has the lease by now."""
+        with self._lock:
+            self._owns = False
+            self._unfinished = None
+            self._stop_all_but(())
+            if self._config is not None:
+                self._read_as(self._config)
 
     def _release_claims(self) -> None:
         """Nobody else works on the store, so what is claimed in it is of those who are gone."""
@@ -215,6 +341,9 @@ class Accounts:
     def reload(self, config: Config, before: Config) -> None:
         """Use another configuration. Accounts with the same settings are not interrupted."""
         with self._lock:
+            if not self._owns:
+                self._read_as(config)
+                return
             try:
                 self._go_over_to(config)
             except StoreError:
@@ -250,6 +379,7 @@ class Accounts:
 
     def _go_over_to(self, config: Config) -> None:
         self._config = config
+        self._announce(config)
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
         self._names = frozenset(rules)
         kept = {
@@ -304,6 +434,9 @@ class Accounts:
             hidden=self._hidden,
             check_held=self._store.check_held,
         )
+        if settings.name not in self._budgets and self._may_have_called():
+            for budget in account.budgets:
+                budget.owe()
         self._budgets[settings.name] = account.budgets
         threads = self._threads.of(settings.name, calls_at_once(config))
         poller = AccountPoller(account, threads, self._store, self._clock, self._telemetry)
@@ -322,6 +455,11 @@ class Accounts:
         self._inbox.put(worker)
         return PollerAndWorker(poller, worker)
 
+    def _may_have_called(self) -> bool:
+        """Whether the exporter that polled before may have made calls within the last minute."""
+        at = self._store.was_left_uncleanly_at
+        return at is not None and self._clock.now() - at < WINDOW
+
     def _observe(self, call: ApiCall) -> None:
         self._threads.note_call()
         if call.account not in self._names:
@@ -334,6 +472,8 @@ class Accounts:
 
         What such a call brings is not kept: its delivery is due again at the next start.
         """
+        if self._follower is not None:
+            self._follower.stop()
         with self._lock:
             self._inbox.begin_stop()
             end = self._clock.monotonic() + grace
@@ -344,6 +484,14 @@ class Accounts:
 
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
+        if self._follower is not None:
+            self._follow_lease()
+        if not self._owns:
+            # Nothing of this process has to follow: what it reads is dated by the owner.
+            self._clock.adopt(self._clock.step())
+            self._inbox_gauges.tick()
+            self.last_tick = self._clock.monotonic()
+            return
         if self._store.take_moved():
             self._read_again()
         if self._unfinished is not None:
@@ -369,7 +517,26 @@ class Accounts:
     @property
     def ready(self) -> bool:
         """An account answered once, or the state of an earlier run was restored."""
-        return self._ready
+        return self._ready and (self._follower is None or self._follower.follows)
+
+    @property
+    def owns(self) -> bool:
+        """Whether this process polls the accounts, as far as it knows."""
+        return self._owns and self._store.is_held
+
+    @property
+    def replicas(self) -> tuple[int, int]:
+        """How many exporters share the store, and how many of them have another configuration than this one."""
+        found = None if self._follower is None else self._follower.last_look
+        if found is None or self._announced is None:
+            return 1, 0
+        others = [one for one in found.living if one.owner != self._store.owner]
+        return 1 + len(others), sum(one.config != self._announced.config for one in others)
+
+    @property
+    def last_look_at(self) -> float | None:
+        """When the store was last looked at (monotonic seconds), where somebody else may write to it."""
+        return None if self._follower is None or self._owns else self._follower.last_look_at
 
     @property
     def last_worker_progress(self) -> float:
@@ -404,16 +571,52 @@ class Accounts:
 
     def glimpses(self) -> tuple[Glimpse, ...]:
         """What each scrape asks of each account."""
+        if not self._owns:
+            return tuple(Glimpse(one.name, one.webhook, one.pause_until, None) for one in self.statuses())
         return tuple(_glimpse(pair.account) for pair in list(self._running.values()))
 
     def statuses(self) -> tuple[AccountStatus, ...]:
         """How each account stands."""
+        if not self._owns and self._config is not None:
+            config, records, counts = self._config, self._followed, self._counted
+            return tuple(
+                _status_of_others(config, one, records.get(one.name), counts.get(one.name, 0))
+                for one in config.accounts
+            )
         return tuple(_status(pair.account) for pair in list(self._running.values()))
 
 
 def _glimpse(account: RunningAccount) -> Glimpse:
     pause = account.pause
     return Glimpse(account.name, bool(account.settings.webhook_tokens), pause and pause.until, account.clock_offset)
+
+
+def _status_of_others(config: Config, settings: Account, record: AccountRecord | None, servers: int) -> AccountStatus:
+    """How an account stands that another exporter polls."""
+    record = record or AccountRecord(name=settings.name)
+    state = record.state
+    return AccountStatus(
+        name=settings.name,
+        servers=servers,
+        poll_interval=poll_interval(config, servers),
+        trouble=state.trouble_detail,
+        credentials_refused=state.trouble == Trouble.CREDENTIALS,
+        list_was_tried=state.trouble is not None,
+        webhook=bool(settings.webhook_tokens),
+        list_complete=state.list_complete,
+        list_partial_because=state.list_partial_because,
+        servers_missing=state.list_missing,
+        pause_until=state.paused_until,
+        pause_reason=state.pause_reason,
+        proxy=settings.proxy_url and shown(settings.proxy_url),
+        trouble_reason=None if state.trouble_reason is None else FailureReason(state.trouble_reason),
+        credentials_from=tuple(dict.fromkeys(one.source for one in (settings.key, settings.secret))),
+    )
+
+
+def version_of(written: str) -> tuple[int, ...]:
+    """The numbers of a version, to compare; what is no number ends it."""
+    return tuple(int(part) for part in re.findall(r"\d+", written.partition("+")[0])[:3])
 
 
 def _status(account: RunningAccount) -> AccountStatus:

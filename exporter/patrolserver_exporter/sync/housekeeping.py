@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
-from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.lasting import SAY_EVERY
@@ -159,8 +158,8 @@ class Housekeeping:
 
     def _purge(self, unit: Unit) -> None:
         gone = purge(unit, now=self._clock.now(), retention=self._retention)
-        # One may have come in for an account just while a reload removed it.
-        set_aside = deliveries.follow_accounts(unit, tuple(self._rules), now=self._clock.now())
+        # One may have come in for an account just while a reload removed it, or another exporter had it until now.
+        set_aside = restore.retire_others(unit, tuple(self._rules), now=self._clock.now())
         if gone or set_aside:
             unit.effects.append(InboxMoved())
         if gone >= AT_ONCE:

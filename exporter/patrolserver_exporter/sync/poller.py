@@ -238,7 +238,13 @@ class ServerList:
             self._last = None
         self._results.keep(
             lambda unit: account_updates.save_reachability(
-                unit, account.name, up=False, now=self._clock.now(), pause=account.pause, answer=answer
+                unit,
+                account.name,
+                up=False,
+                now=self._clock.now(),
+                pause=account.pause,
+                answer=answer,
+                standing=account.standing,
             )
         )
         account.try_new_credentials()

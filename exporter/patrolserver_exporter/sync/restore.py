@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.live.effects import FleetRestored, InboxMoved, ServerGone, ServerShown, Summaries
-from patrolserver_exporter.store import fleet, history
+from patrolserver_exporter.store import fleet, history, replicas
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
 from patrolserver_exporter.sync import account_updates, server_updates
 from patrolserver_exporter.sync.clock_steps import follow_clock_but_servers, keep_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from patrolserver_exporter.config.schema import Metrics
     from patrolserver_exporter.store.threads import Unit
@@ -53,12 +53,10 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
     Where ``rules`` are others than before, the first servers are classified by them, and the others are named as stale.
     """
     follow_clock_but_servers(unit, 0.0, now=now, rules=rules)
-    set_aside = deliveries.follow_accounts(unit, tuple(rules), now=now)
-    unit.effects.append(InboxMoved())
     names = tuple(rules)
+    unit.effects.append(InboxMoved())
+    set_aside = retire_others(unit, names, now=now)
     known = fleet.account_records(unit.connection)
-    for name in known.keys() - set(names):
-        retire(unit, name, now=now)
     accounts = {
         name: account_updates.doubt_list(unit, known.get(name, AccountRecord(name=name)), rules[name]) for name in names
     }
@@ -89,6 +87,14 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
         )
     )
     return Restored(accounts=accounts, servers=servers, set_aside=set_aside, stale=tuple(stale))
+
+
+def retire_others(unit: Unit, names: Collection[str], *, now: float) -> int:
+    """Retire the accounts that nobody has configured any more; returns how many deliveries were set aside."""
+    configured = replicas.configured_somewhere(unit.connection, names, now=now)
+    for name in sorted(fleet.account_records(unit.connection).keys() - set(configured)):
+        retire(unit, name, now=now)
+    return deliveries.follow_accounts(unit, configured, now=now)
 
 
 def retire(unit: Unit, account: str, *, now: float) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.patrolserver.models import MAX_ID
+from patrolserver_exporter.store import replicas
 from patrolserver_exporter.web.api import cursors, types
 from patrolserver_exporter.web.api.endpoint import Api, Call, Reply
 from patrolserver_exporter.web.http.requests import ApiError
@@ -66,7 +67,8 @@ async def replay(api: Api, call: Call[Any]) -> Reply:
         if delivery is None or delivery.account in configured:
             return delivery
         # Nobody would ever take it, and it would fill the inbox.
-        deliveries.follow_accounts(unit, configured, now=api.now())
+        everywhere = replicas.configured_somewhere(unit.connection, configured, now=api.now())
+        deliveries.follow_accounts(unit, everywhere, now=api.now())
         found = deliveries.get(unit.connection, delivery_id)
         return found and found[0]
 

@@ -1,0 +1,86 @@
+"""The exporters that work on one database: that they live, what they have configured, and whether that is the same.
+
+On SQLite there is one, and these tables stay empty.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from patrolserver_exporter.store.database_time import now_in
+from patrolserver_exporter.store.tables import configured, insert, replicas
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+LIVES_FOR: Final = 10.0
+"""Seconds after its last sign in which an exporter counts as living."""
+KEPT_CONFIGURED: Final = 660.0
+"""Seconds for which an account that no living exporter has configured any more is kept as it is: ten minutes, and one
+that may pass from one sign to the next."""
+_FORGOTTEN_AFTER: Final = 3600.0
+
+
+class Announced(NamedTuple):
+    """What an exporter tells the others of itself."""
+
+    version: str
+    """Of the program."""
+    config: str
+    """Its configuration, as a mark to compare."""
+    accounts: tuple[str, ...]
+
+
+class Replica(NamedTuple):
+    """One that lives."""
+
+    owner: str
+    name: str
+    host: str
+    pid: int
+    version: str
+    config: str
+
+
+def announce(connection: sa.Connection, owner: str, name: str, told: Announced, *, with_accounts: bool) -> None:
+    """Write that this exporter lives, and now and then what it has configured."""
+    now = now_in("postgresql")
+    row = {
+        "owner": owner,
+        "name": name,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": told.version,
+        "config": told.config,
+    }
+    statement = insert("postgresql", replicas).values(since=now, seen_at=now, **row)
+    changed = {column: statement.excluded[column] for column in ("version", "config", "seen_at")}
+    connection.execute(statement.on_conflict_do_update(index_elements=["owner"], set_=changed))
+    if with_accounts and told.accounts:
+        connection.execute(replicas.delete().where(replicas.c.seen_at < now - _FORGOTTEN_AFTER))
+        entry = insert("postgresql", configured).values(seen_at=now)
+        entry = entry.on_conflict_do_update(index_elements=["account"], set_={"seen_at": entry.excluded.seen_at})
+        # In one order, so that two exporters never wait for each other.
+        connection.execute(entry, [{"account": account} for account in sorted(told.accounts)])
+
+
+def leave(connection: sa.Connection, owner: str) -> None:
+    """This exporter ends."""
+    connection.execute(replicas.delete().where(replicas.c.owner == owner))
+
+
+def living(connection: sa.Connection) -> tuple[Replica, ...]:
+    """Those that live, this one among them."""
+    columns = [replicas.c[name] for name in Replica._fields]
+    alive = replicas.c.seen_at > now_in(connection.dialect.name) - LIVES_FOR
+    return tuple(Replica(*row) for row in connection.execute(sa.select(*columns).where(alive)))
+
+
+def configured_somewhere(connection: sa.Connection, accounts: Collection[str], *, now: float) -> tuple[str, ...]:
+    """These accounts, and those that another exporter has had configured until a moment ago."""
+    query = sa.select(configured.c.account).where(configured.c.seen_at > now - KEPT_CONFIGURED)
+    return (*accounts, *(one for one in connection.execute(query).scalars() if one not in accounts))

@@ -1,0 +1,133 @@
+"""Refreshes as rows: asked for on whatever exporter shares the database, done by the one that polls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from patrolserver_exporter.store import lease
+from patrolserver_exporter.store.database_time import now_in, read
+from patrolserver_exporter.store.tables import operations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.queries import NamedServer
+
+PENDING: Final = "pending"
+RUNNING: Final = "running"
+DONE: Final = "done"
+FAILED: Final = "failed"
+KEPT_FOR: Final = 3600.0
+"""Seconds for which an operation can be asked about."""
+MOST: Final = 1000
+"""Operations under way, at most."""
+MOST_SERVERS: Final = 20_000
+"""Servers of all refreshes of many."""
+_GIVEN_UP_AFTER: Final = 60.0
+"""Seconds after which one that nobody can do counts as failed."""
+
+
+class Refresh(NamedTuple):
+    """A refresh as it stands. Times are seconds since the epoch."""
+
+    id: str
+    account: str
+    server_id: int
+    state: str
+    created_at: float
+    finished_at: float | None = None
+    error: str | None = None
+    together: str | None = None
+    """Of a refresh of many servers that it is a part of."""
+    server: str | None = None
+    """The server's name, in such a one."""
+
+
+def ask_for_many(unit: Unit, together: str, servers: Iterable[NamedServer]) -> list[Refresh] | None:
+    """Have servers polled, each once; ``None`` when too many are under way."""
+    connection = unit.connection
+    now = read(connection)
+    connection.execute(operations.delete().where(operations.c.created_at < now - KEPT_FOR))
+    names = {server.key: server.name for server in servers}
+    kept = sa.select(sa.func.count()).where(operations.c.together.is_not(None))
+    if connection.execute(kept).scalar_one() + len(names) > MOST_SERVERS:
+        return None
+    asked = [
+        Refresh(f"{together}-{number}", key.account, key.server_id, PENDING, now, together=together, server=name)
+        for number, (key, name) in enumerate(names.items())
+    ]
+    if asked:
+        connection.execute(operations.insert(), [one._asdict() for one in asked])
+    return asked
+
+
+def find_many(connection: sa.Connection, together: str) -> list[Refresh]:
+    """How each of them stands, in the order in which they were asked for; none where there never was such a refresh."""
+    query = sa.select(*_COLUMNS).where(operations.c.together == together)
+    found = [Refresh(*row) for row in connection.execute(query)]
+    return sorted(_as_they_stand(connection, found), key=lambda one: int(one.id.rpartition("-")[2]))
+
+
+def ask(unit: Unit, refresh_id: str, account: str, server_id: int) -> Refresh | None:
+    """Have a server polled; ``None`` when too many refreshes are under way."""
+    connection = unit.connection
+    now = read(connection)
+    connection.execute(operations.delete().where(operations.c.created_at < now - KEPT_FOR))
+    under_way = sa.select(sa.func.count()).where(
+        operations.c.state.in_((PENDING, RUNNING)), operations.c.together.is_(None)
+    )
+    if connection.execute(under_way).scalar_one() >= MOST:
+        return None
+    asked = Refresh(refresh_id, account, server_id, PENDING, now)
+    connection.execute(operations.insert().values(asked._asdict()))
+    return asked
+
+
+def begin(unit: Unit, ids: Sequence[str]) -> list[Refresh]:
+    """Those of them that nobody has begun."""
+    statement = (
+        operations.update()
+        .where(operations.c.id.in_(ids), operations.c.state == PENDING)
+        .values(state=RUNNING)
+        .returning(*_COLUMNS)
+    )
+    return [Refresh(*row) for row in unit.connection.execute(statement)]
+
+
+def begin_again(unit: Unit) -> None:
+    """Whoever had begun them is gone."""
+    unit.connection.execute(operations.update().where(operations.c.state == RUNNING).values(state=PENDING))
+
+
+def finish(unit: Unit, refresh_id: str, error: str | None) -> None:
+    """It ended, well where there is no error."""
+    values = {"state": DONE if error is None else FAILED, "error": error}
+    now = now_in(unit.connection.dialect.name)
+    unit.connection.execute(operations.update().where(operations.c.id == refresh_id).values(finished_at=now, **values))
+
+
+def find(connection: sa.Connection, refresh_id: str) -> Refresh | None:
+    """How it stands; ``None`` if there never was such a one, or it is forgotten."""
+    row = connection.execute(sa.select(*_COLUMNS).where(operations.c.id == refresh_id)).one_or_none()
+    if row is None:
+        return None
+    return _as_they_stand(connection, [Refresh(*row)])[0]
+
+
+def _as_they_stand(connection: sa.Connection, found: Sequence[Refresh]) -> list[Refresh]:
+    """What nobody can do for a while has failed."""
+    now, holder = read(connection), lease.holder(connection)
+    if holder.owner is not None and holder.until > now:
+        return list(found)
+    return [
+        one._replace(state=FAILED, finished_at=now, error="No exporter polls the account now.")
+        if one.state in {PENDING, RUNNING} and one.created_at <= now - _GIVEN_UP_AFTER
+        else one
+        for one in found
+    ]
+
+
+_COLUMNS = [operations.c[name] for name in Refresh._fields]
