@@ -102,8 +102,8 @@ TABLE = (
     TakenOut(
         "second-exporter",
         "store/lease.py",
-        '"by_force": not self._runs_out',
-        '"by_force": True',
+        "by_force=not self._runs_out",
+        "by_force=True",
         "tests/integration/store/test_lease.py::test_a_second_store_is_refused_while_the_first_one_lives",
     ),
     TakenOut(

@@ -51,11 +51,11 @@ class FailingStore(Store):
 
     full = threading.Event()
 
-    def run(self, work: Callable[[Unit], T]) -> T:
+    def run(self, work: Callable[[Unit], T], *accounts: str) -> T:
         """As the store does it, unless the disk is full."""
         if self.full.is_set():
             raise StoreUnavailable("The store cannot write: database or disk is full")
-        return super().run(work)
+        return super().run(work, *accounts)
 
 
 class Watching:

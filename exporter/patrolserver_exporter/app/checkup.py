@@ -25,7 +25,7 @@ from patrolserver_exporter.patrolserver.client import PatrolServerClient
 from patrolserver_exporter.patrolserver.errors import PatrolServerError
 from patrolserver_exporter.store import why_unusable
 from patrolserver_exporter.store.database import create_reading_engine, database_file, redacted
-from patrolserver_exporter.store.lease import lease_holders
+from patrolserver_exporter.store.lease import holders
 from patrolserver_exporter.store.tables import leases
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.web import operator_token
@@ -226,7 +226,7 @@ def _holders(connection: sa.Connection) -> Iterator[Finding]:
         yield _ok("replicas", "no exporter has used this database yet")
         return
     held = False
-    for account, holder in lease_holders(connection):
+    for account, holder in holders(connection).items():
         what = f"account {account}" if account else "the store"
         if holder.owner is None:
             continue

@@ -34,12 +34,11 @@ def show_service(  # noqa: PLR0913  # The parts that know something, by keyword.
     """Register them."""
 
     def known_accounts() -> Iterator[AccountNow]:
-        owned = accounts.owns
         for one in accounts.glimpses():
             yield AccountNow(
                 account=one.name,
                 webhook_enabled=one.webhook,
-                owned=owned,
+                owned=accounts.owns(one.name),
                 last_delivery_at=intake.last_delivery_at(one.name),
                 pause_until=one.pause_until,
                 clock_offset=one.clock_offset,

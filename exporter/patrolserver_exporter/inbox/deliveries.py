@@ -281,6 +281,11 @@ def release_claims(unit: Unit) -> int:
     return _release(unit)
 
 
+def take_up(unit: Unit, accounts: Sequence[str], *, now: float) -> int:
+    """Nobody else works on these accounts any more: what was being fetched, or set aside, is due. Returns how many."""
+    return _release(unit, inbox.c.account.in_(accounts)) + _bring_back(unit, accounts, now=now)
+
+
 def _release(unit: Unit, *which: sa.ColumnElement[bool]) -> int:
     return unit.connection.execute(
         inbox.update()
@@ -313,18 +318,19 @@ def follow_accounts(unit: Unit, configured: Sequence[str], *, now: float) -> int
     Nobody can look at the former; it must neither fill the inbox nor seem to be late, and ends as expired. Returns how
     many were set aside.
     """
-    unit.connection.execute(
-        inbox.update()
-        .where(
-            inbox.c.account.in_(configured),
-            inbox.c.state == DeliveryState.EXPIRED,
-            inbox.c.last_error == NOT_CONFIGURED,
-        )
-        .values(state=DeliveryState.RECEIVED, last_error=None, updated_at=now)
-    )
+    _bring_back(unit, configured, now=now)
+    return _set_aside(unit, inbox.c.account.not_in(configured), now=now)
+
+
+def set_aside(unit: Unit, account: str, *, now: float) -> int:
+    """The account is not configured any more: its deliveries that wait are set aside. Returns how many."""
+    return _set_aside(unit, inbox.c.account == account, now=now)
+
+
+def _set_aside(unit: Unit, which: sa.ColumnElement[bool], *, now: float) -> int:
     return unit.connection.execute(
         inbox.update()
-        .where(inbox.c.account.not_in(configured), inbox.c.state.in_(WAITING))
+        .where(which, inbox.c.state.in_(WAITING))
         .values(
             state=DeliveryState.EXPIRED,
             claim=None,
@@ -336,17 +342,31 @@ def follow_accounts(unit: Unit, configured: Sequence[str], *, now: float) -> int
     ).rowcount
 
 
-def shift_times(unit: Unit, seconds: float, *, now: float) -> None:
+def _bring_back(unit: Unit, configured: Sequence[str], *, now: float) -> int:
+    return unit.connection.execute(
+        inbox.update()
+        .where(
+            inbox.c.account.in_(configured),
+            inbox.c.state == DeliveryState.EXPIRED,
+            inbox.c.last_error == NOT_CONFIGURED,
+        )
+        .values(state=DeliveryState.RECEIVED, last_error=None, updated_at=now)
+    ).rowcount
+
+
+def shift_times(unit: Unit, seconds: float, *, now: float, accounts: Sequence[str] | None = None) -> None:
     """The system's clock was set by so much: timers and leases go along, so that none fires early or never.
 
     Nothing was received in the future, so a reception that seems to be is taken for one of now. Nothing waits for
-    longer than `LONGEST_WAIT`: what seems to was planned before the clock was set back while nobody looked.
+    longer than `LONGEST_WAIT`: what seems to was planned before the clock was set back while nobody looked. Other
+    ``accounts``, where some are given, are left alone.
     """
-    unit.connection.execute(inbox.update().where(inbox.c.received_at > now).values(received_at=now))
+    mine = sa.true() if accounts is None else inbox.c.account.in_(accounts)
+    unit.connection.execute(inbox.update().where(mine, inbox.c.received_at > now).values(received_at=now))
     for column, longest in ((inbox.c.next_attempt_at, LONGEST_WAIT), (inbox.c.lease_until, LONGEST_LEASE)):
         shifted = column + seconds
         bounded = sa.case((shifted > now + longest, now + longest), else_=shifted)
-        unit.connection.execute(inbox.update().where(column.is_not(None)).values({column: bounded}))
+        unit.connection.execute(inbox.update().where(mine, column.is_not(None)).values({column: bounded}))
 
 
 def replay(unit: Unit, delivery_id: int, *, now: float) -> Delivery | None:

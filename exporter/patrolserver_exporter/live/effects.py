@@ -26,6 +26,14 @@ class ServerGone(msgspec.Struct, frozen=True):
     server_id: int
 
 
+class AccountRestored(msgspec.Struct, frozen=True):
+    """Everything of one account is shown again: another exporter began or ended to poll it."""
+
+    record: AccountRecord
+    summaries: Iterable[ServerSummary]
+    tallies: tuple[Tally, ...]
+
+
 class PollLost(msgspec.Struct, frozen=True):
     """What a server's last turn brought could not be kept."""
 

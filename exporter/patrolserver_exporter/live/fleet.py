@@ -106,6 +106,16 @@ class FleetExposition:
                 for server_id in server_ids:
                     self._remove(account, server_id)
 
+    def replace_account(self, account: str, summaries: Iterable[ServerSummary]) -> None:
+        """Show exactly these servers of the account. A scrape sees all of it or nothing."""
+        with self._lock:
+            gone = set(self._slots.get(account, ()))
+            for summary in summaries:
+                gone.discard(summary.server_id)
+                self._update(summary)
+            for server_id in gone:
+                self._remove(account, server_id)
+
     def _load(self, summaries: Iterator[ServerSummary]) -> None:
         """Show these servers where none is shown: a block at a time."""
         again = []

@@ -13,6 +13,7 @@ from patrolserver_exporter.config.schema import labels_of
 from patrolserver_exporter.issues.summary import cut_label
 from patrolserver_exporter.live.account_series import AccountSeries
 from patrolserver_exporter.live.effects import (
+    AccountRestored,
     AccountShown,
     FeedGrew,
     FleetRestored,
@@ -111,6 +112,10 @@ class Publisher:
         """Answer a scrape; to be called in a thread."""
         return self._scrape.render(accept, accept_encoding, names)
 
+    def count_servers(self, account: str) -> int:
+        """How many of an account's servers are shown."""
+        return self._fleet.count_servers(account)
+
     def on_feed(self, listener: Callable[[], None]) -> None:
         """Call this, on the store's thread, when the change feed grew."""
         self._listeners[FeedGrew].append(listener)
@@ -146,6 +151,10 @@ class Publisher:
             case AccountShown(record, servers):
                 self._show_accounts([(record, servers)])
             case TalliesShown(tallies):
+                self._fleet.show_tallies(tallies)
+            case AccountRestored(record, summaries, tallies):
+                self._fleet.replace_account(record.name, summaries)
+                self._show_accounts([(record, None)])
                 self._fleet.show_tallies(tallies)
             case FleetRestored():
                 self._restore(effect)

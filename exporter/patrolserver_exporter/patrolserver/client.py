@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 from requests import PreparedRequest
@@ -66,6 +66,14 @@ _BURST_SHARE = 6
 _ROUNDING = 1e-6
 
 
+class HandedBudget(NamedTuple):
+    """What is left of a budget."""
+
+    tokens: float
+    calls: tuple[float, ...]
+    """How long ago each call of the last minute was made, in seconds."""
+
+
 class RequestBudget:
     """How many calls one account may make a minute; safe to share between threads.
 
@@ -103,6 +111,21 @@ class RequestBudget:
         with self._lock:
             self._refresh()
             self._tokens = -self._burst
+
+    def hand_over(self) -> HandedBudget:
+        """What is left, for whoever makes the calls from now on."""
+        with self._lock:
+            now = self._refresh()
+            return HandedBudget(self._tokens, tuple(round(now - at, 3) for at in self._taken))
+
+    def take_over(self, handed: HandedBudget, *, seconds_ago: float) -> None:
+        """Go on from what somebody else left so many seconds ago."""
+        with self._lock:
+            now, ago = self._refresh(), max(seconds_ago, 0.0)
+            made = [age + ago for age in handed.calls if age + ago < WINDOW]
+            self._taken = deque(now - age for age in sorted(made, reverse=True))
+            refilled = max(handed.tokens, -self._burst) + ago * self._per_minute / WINDOW
+            self._tokens = min(refilled, self._burst)
 
     def available(self) -> float:
         """Calls that could be made now, 0 to the size of a burst; a part of one is on its way."""

@@ -1,7 +1,7 @@
 """The state of the service: one schema for SQLite and PostgreSQL, one thread that writes, readers beside it."""
 
 from patrolserver_exporter.store.copying import copy_store
-from patrolserver_exporter.store.database import Store, rebuild
+from patrolserver_exporter.store.database import Look, Store, rebuild
 from patrolserver_exporter.store.errors import (
     ClaimLost,
     LeaseLost,
@@ -17,6 +17,7 @@ from patrolserver_exporter.store.threads import Unit
 __all__ = [
     "ClaimLost",
     "LeaseLost",
+    "Look",
     "Store",
     "StoreBusy",
     "StoreCorrupt",

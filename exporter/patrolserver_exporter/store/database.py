@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
@@ -15,7 +15,7 @@ from patrolserver_exporter.store import copying, database_time, files, history, 
 from patrolserver_exporter.store.database_time import boot_time
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
-from patrolserver_exporter.store.lease import Lease, cluster, read_position
+from patrolserver_exporter.store.lease import COMMON, STORE, Lease, cluster, holders, read_position
 from patrolserver_exporter.store.tables import check
 from patrolserver_exporter.store.threads import (
     OF_THE_INTAKE,
@@ -28,11 +28,11 @@ from patrolserver_exporter.store.threads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Future
 
     from patrolserver_exporter.store.database_time import DatabaseTime
-    from patrolserver_exporter.store.lease import Position
+    from patrolserver_exporter.store.lease import Holder, Position, Taken
     from patrolserver_exporter.store.replicas import Announced
 
 
@@ -272,11 +272,12 @@ def _take_for_itself(engine: sa.Engine, lease: Lease) -> None:
 
 
 def _join(engine: sa.Engine, lease: Lease) -> None:
-    """Open a PostgreSQL database together with others; the lease is taken later, when it is free."""
+    """Open a PostgreSQL database together with others; leases are taken later, where they are free."""
     try:
         if _is_prepared(engine, lease):
             # For the migration, which needs the database for itself.
             _go_on_from(engine, lease)
+            lease.give_back(engine)
     except sa.exc.OperationalError as error:
         raise _cannot_open(engine, error) from error
 
@@ -297,17 +298,22 @@ def _is_prepared(engine: sa.Engine, lease: Lease) -> bool:
 def _go_on_from(engine: sa.Engine, lease: Lease) -> None:
     """The lease is ours now: the state goes on from what is there, which may not be all that was committed."""
     with engine.begin() as connection:
-        went_back = lease.went_back(connection)
-        committed = lease.fence(connection)
-        now = database_time.read(connection)
-        if history.follow_cluster(connection, cluster(connection), now) or went_back:
-            if went_back:
-                history.begin_again(connection, now)
-            log.warning(
-                "The database is another one than before, or was failed over: all servers are polled, and are "
-                "unknown to the gate until then"
-            )
-    committed()
+        fenced = lease.fence(connection, [STORE])
+        _follow_cluster(connection)
+    fenced.committed()
+
+
+def _follow_cluster(connection: sa.Connection, *, went_back: bool = False) -> None:
+    """Begin another history where the database is not the one that the feed was written in, or lacks what was read."""
+    now = database_time.read(connection)
+    is_another = history.follow_cluster(connection, cluster(connection), now)
+    if went_back and not is_another:
+        history.begin_again(connection, now)
+    if went_back or is_another:
+        log.warning(
+            "The database is another one than before, or was failed over: all servers are polled, and are "
+            "unknown to the gate until then"
+        )
 
 
 def _begin_again(connection: sa.Connection) -> None:
@@ -394,6 +400,17 @@ def check_documents(database: sa.Engine, file: Path) -> None:
         raise files.corrupt(file, str(getattr(error, "orig", error))) from error
 
 
+class Look(NamedTuple):
+    """What a look at a shared database sees: one state."""
+
+    connection: sa.Connection
+    position: Position
+    is_same: bool
+    """The database still is the one that the feed was written in."""
+    holders: Mapping[str, Holder]
+    """Of the leases that somebody has or had."""
+
+
 class Store:
     """The state of the service, in SQLite or PostgreSQL.
 
@@ -405,7 +422,8 @@ class Store:
     grow to before it is emptied in a moment without reads. ``name`` tells people who holds the lease (see ``lease``).
     ``time`` is kept as the database's clock shows it. ``even_moved``: open it even if its state goes on elsewhere.
     ``shared``: on PostgreSQL others may have it open, too. Then this one reads and takes deliveries in, and writes all
-    else only after it could `take_over`.
+    else only under the leases that it could `take_over`; a unit names the accounts whose leases it needs. Where it is
+    not shared, there is one lease for everything, and names do not matter.
     Raises ``StoreLocked``, ``StoreCorrupt`` or ``StoreUnavailable`` when it cannot be opened.
     """
 
@@ -466,10 +484,16 @@ class Store:
             self._readers = self._open_readers(url, turn_timeout)
             self._following = create_reading_engine(url, connections=1) if self.is_shared else None
             undo.pop_all()
-        self._thread = StoreThread(self._engine, on_commit, after_group=self._bound_log, fence=self._lease.fence)
+        self._thread = StoreThread(
+            self._engine,
+            on_commit,
+            after_group=self._bound_log,
+            fence=self._lease.fence,
+            lease=COMMON if self.is_shared else STORE,
+        )
         self._intake_engine, self._intake = self._engine, self._thread
         if self.is_shared:
-            self.follow(lambda *_: None)
+            self.follow(lambda _: None)
         if self._file is None:
             self._intake_engine = create_engine(url)
             self._intake = StoreThread(
@@ -529,42 +553,75 @@ class Store:
             return StoreTrouble(failing[0], f"The lease on the database cannot be renewed: {failing[1]}")
         return self._thread.trouble or self._intake.trouble
 
-    def take_moved(self) -> bool:
-        """Whether the state is not what our commits made of it, so that it has to be read again; said once."""
+    def take_moved(self) -> frozenset[str]:
+        """Accounts whose state is not what our commits made of it, so that it has to be read again; said once.
+
+        Where the store is not shared, whatever is in there concerns all.
+        """
         return self._lease.take_moved()
 
     @property
     def lost(self) -> str | None:
         """That another process took the store over, in words, where two must not have it open; else ``None``."""
-        return None if self.is_shared else self._lease.lost
+        return None if self.is_shared else self._lease.lost(STORE)
 
     @property
-    def has_lost_lease(self) -> bool:
-        """Whether another process took the lease over since this one had it; until the next `take_over`."""
-        return self._lease.lost is not None
+    def held(self) -> tuple[str, ...]:
+        """The accounts whose leases this process has, as far as it knows; where the store is shared."""
+        return tuple(name for name in self._lease.names if name not in {STORE, COMMON})
+
+    def has_lost(self, account: str) -> bool:
+        """Whether this process does not have the account's lease (any more)."""
+        return self.is_shared and not self._lease.has(account)
+
+    def take_over(self, names: Collection[str], work: Callable[[Unit, Mapping[str, Taken]], T]) -> T | None:
+        """Take those of these leases that are free, and do ``work`` in the same transaction; ``None`` if none is free.
+
+        Waits for nobody who has one. `StoreLocked` if the state went elsewhere. For a shared store only.
+        """
+        if not self._lease.is_announced:
+            return None
+
+        def take(unit: Unit) -> tuple[Mapping[str, Taken], T | None]:
+            copying.refuse_moved(unit.connection, self.shown)
+            went_back = self._lease.went_back(unit.connection)
+            taken = self._lease.take(unit.connection, names)
+            if not taken:
+                return taken, None
+            _follow_cluster(unit.connection, went_back=went_back)
+            return taken, work(unit, taken)
+
+        began = boot_time()
+        taken, done = self._thread.run(take, under=())
+        self._lease.took(taken, began)
+        return done
+
+    def hand_over(self, handed: Mapping[str, bytes | None]) -> Future[None]:
+        """Give these leases back, behind all that was queued; the next owners get what is told them here."""
+
+        def work(unit: Unit) -> None:
+            for name in sorted(handed):
+                self._lease.hand_over(unit.connection, name, handed[name])
+
+        return self._thread.submit(work, under=())
+
+    def pass_on(self, handed: bytes) -> None:
+        """Leave this to whoever opens the store next; where it is not shared."""
+        self._lease.passes_on = handed
 
     @property
-    def was_left_uncleanly_at(self) -> float | None:
-        """When the one that had the lease before was last heard of, if it did not give it back; the database's time."""
-        return self._lease.left_uncleanly_at
+    def left(self) -> Taken | None:
+        """What whoever had the store before left behind; where it is not shared."""
+        return self._lease.left
 
-    def take_over(self) -> bool:
-        """Become the one that writes, if nobody is; `StoreLocked` if the state went elsewhere. Waits for nobody."""
-        engine = self._lease_engine
-        try:
-            with engine.begin() as connection:
-                copying.refuse_moved(connection, self.shown)
-            if self._lease.take_over(engine) is not None:
-                return False
-            _go_on_from(engine, self._lease)
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise StoreUnavailable(f"The lease cannot be taken: {getattr(error, 'orig', None) or error}") from error
-        return True
+    def follow_cluster(self) -> Future[None]:
+        """The database seems to be another one than the feed was written in: begin another history if so."""
+        return self._thread.submit(lambda unit: _follow_cluster(unit.connection), under=())
 
-    def follow(self, work: Callable[[sa.Connection, Position, bool], T]) -> T:
+    def follow(self, work: Callable[[Look], T]) -> T:
         """Look at the database on a connection of its own; on one thread. For a shared store only.
 
-        ``work`` gets the position of the one state that it sees, and whether the database still is the one that it was.
+        What ``work`` gets is one state.
         """
         if self._following is None:
             raise StoreUnavailable("There is nobody to follow.")
@@ -572,7 +629,7 @@ class Store:
         try:
             with self._following.connect() as connection:
                 position, is_same = read_position(connection)
-                found = work(connection, position, is_same)
+                found = work(Look(connection, position, is_same, holders(connection)))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error
         self._lease.has_seen(position, asked_at=asked_at)
@@ -580,7 +637,7 @@ class Store:
 
     def announce(self, told: Announced) -> None:
         """Tell other exporters on this store what this one has configured."""
-        self._lease.announce(told)
+        self._lease.announce(told, self._lease_engine)
 
     @property
     def owner(self) -> str:
@@ -589,12 +646,16 @@ class Store:
 
     @property
     def is_held(self) -> bool:
-        """Whether nobody else can have taken the store over; while that is not sure, no calls are to be made."""
-        return self._lease.is_held
+        """Whether nobody else can have taken over the store, or what belongs to no account where it is shared."""
+        return self._lease.is_held(COMMON if self.is_shared else STORE)
 
-    def check_held(self) -> None:
-        """`StoreUnavailable` unless `is_held`: `LeaseLost` if another process took the store over."""
-        self._lease.check()
+    def holds(self, account: str) -> bool:
+        """Whether nobody else can have taken the account over; while that is not sure, no calls are to be made."""
+        return self._lease.is_held(account if self.is_shared else STORE)
+
+    def check_held(self, account: str) -> None:
+        """`StoreUnavailable` unless it is held: `LeaseLost` if another process took the account over."""
+        self._lease.check(account if self.is_shared else STORE)
 
     def watch(self, makes_progress: Callable[[], bool]) -> None:
         """Keep other processes off only while this says that the service makes progress."""
@@ -629,13 +690,16 @@ class Store:
         """Queue a read, even if its turn comes late."""
         return self._readers.submit(work)
 
-    def run(self, work: Callable[[Unit], T]) -> T:
-        """Do a unit of work and wait for its commit; raises what the work raises, or ``StoreUnavailable``."""
-        return self._thread.run(work)
+    def run(self, work: Callable[[Unit], T], *accounts: str) -> T:
+        """Do a unit of work and wait for its commit; raises what the work raises, or ``StoreUnavailable``.
 
-    def submit(self, work: Callable[[Unit], T]) -> Future[T]:
-        """Queue a unit of work."""
-        return self._thread.submit(work)
+        ``accounts`` are those under whose leases it writes; none: what belongs to no account.
+        """
+        return self.submit(work, *accounts).result()
+
+    def submit(self, work: Callable[[Unit], T], *accounts: str) -> Future[T]:
+        """Queue a unit of work, as `run` does it."""
+        return self._thread.submit(work, under=accounts if accounts and self.is_shared else None)
 
     def submit_anywhere(self, work: Callable[[Unit], T]) -> Future[T]:
         """Queue a unit of work that needs no lease: one statement on rows that every exporter may write."""

@@ -44,6 +44,10 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What it said, free of credentials."""
     trouble_reason: str | None = None
     """Its reason, as the metrics have it."""
+    list_failures: int = 0
+    """List calls in a row that failed."""
+    list_at: float | None = None
+    """When the next one is due, after one that failed."""
 
 
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,10 +279,16 @@ def server_records(
         rows = [] if len(rows) < _AT_ONCE else connection.execute(query.where(behind)).all()
 
 
-def servers_since(connection: sa.Connection, version: int) -> list[ServerRecord]:
-    """Servers that were written with a later version, gone ones included; on PostgreSQL."""
-    query = sa.select(*RECORD_COLUMNS).where(servers.c.version > version).order_by(*_KEY)
-    return list(map(record_of, connection.execute(query)))
+_SERVERS_SINCE = (
+    sa.select(*RECORD_COLUMNS)
+    .where(servers.c.account == sa.bindparam("account"), servers.c.version > sa.bindparam("since"))
+    .order_by(*_KEY)
+)
+
+
+def servers_since(connection: sa.Connection, account: str, version: int) -> list[ServerRecord]:
+    """The account's servers that were written with a later version, gone ones included."""
+    return list(map(record_of, connection.execute(_SERVERS_SINCE, {"account": account, "since": version})))
 
 
 def some_servers(connection: sa.Connection, account: str, *, after: int, limit: int) -> list[ServerRecord]:

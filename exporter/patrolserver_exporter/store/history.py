@@ -110,10 +110,15 @@ def _counted(tally: Tally, change: Change) -> Tally:
     )
 
 
-def tallies_since(connection: sa.Connection, version: int) -> list[Tally]:
-    """Counters that rose with a later version; on PostgreSQL."""
-    rows = connection.execute(sa.select(tallies).where(tallies.c.version > version))
-    return [_tally_of(row.account, Severity(row.severity), row) for row in rows]
+_TALLIES_SINCE = sa.select(tallies).where(
+    tallies.c.account == sa.bindparam("account"), tallies.c.version > sa.bindparam("since")
+)
+
+
+def tallies_since(connection: sa.Connection, account: str, version: int) -> list[Tally]:
+    """The account's counters that rose with a later version."""
+    rows = connection.execute(_TALLIES_SINCE, {"account": account, "since": version})
+    return [_tally_of(account, Severity(row.severity), row) for row in rows]
 
 
 def _tally_of(account: str, severity: Severity, row: sa.Row[Any]) -> Tally:

@@ -1,15 +1,19 @@
-"""The lease: the one process that may write to a database holds it, and what a late one writes is refused.
+"""The leases: who has one may write, and what a late one writes is refused.
 
-A row of the table ``leases`` says who holds it, and until when by the database's clock. The holder renews it every few
-seconds, on a connection of its own, as long as it makes progress. Each transaction that writes begins with the *fence*:
-one statement that only the holder's row lets through. So who was stopped or cut off until another one took the lease
-over writes nothing more, whatever it still has in hand.
+A row of the table ``leases`` is for one account, for what belongs to no account (`COMMON`), or for everything
+(`STORE`). It says who holds it, and until when by the database's clock. The holder renews its rows every few seconds,
+on a connection of its own, as long as it makes progress. Each transaction that writes begins with the *fence*: one
+statement that only the holder's rows let through. So who was stopped or cut off until another one took a lease over
+writes nothing more under it, whatever it still has in hand.
+
+Exporters that share a database have a lease for each account that they poll. Who needs a database for itself takes
+the one for everything, and finds nobody else there or gives it back.
 
 Who takes deliveries in beside these transactions counts his own in a row that nobody else locks. A database that went
 back behind either of the two has lost what was acknowledged, and that is said before anything is read from it.
 
-With SQLite the same row is taken and each transaction is fenced by it. The lock on the file keeps others off, so it
-does not run out and is not renewed. The fence finds those who got around the lock.
+With SQLite the row for everything is taken and each transaction is fenced by it. The lock on the file keeps others off,
+so it does not run out and is not renewed. The fence finds those who got around the lock.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import secrets
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -36,7 +40,7 @@ from patrolserver_exporter.store.errors import LeaseLost, StoreLocked, StoreUnav
 from patrolserver_exporter.store.tables import feed, insert, leases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from patrolserver_exporter.store.database_time import DatabaseTime
     from patrolserver_exporter.store.replicas import Announced
@@ -56,10 +60,12 @@ _JOIN: Final = 2.0
 _ACCOUNTS_EVERY: Final = 60.0
 """Seconds from one time that an exporter tells which accounts it has configured to the next."""
 STORE: Final = ""
-"""The lease's name in the row: an account's, or none for all that belongs to no account. This one guards everything."""
-
+"""The name of the lease for everything: who has it has the database for itself."""
+COMMON: Final = "/common"
+"""The name of the lease for what belongs to no account, where several exporters share a database. No account can have
+this name, or the next one."""
 INTAKE: Final = "/intake"
-"""The row that counts the transactions of who takes deliveries in; no account can have this name. Nobody holds it."""
+"""The row that counts the transactions of who takes deliveries in. Nobody holds it."""
 _WENT_BACK: Final = 2**62
 """More than is ever counted: whatever the row says, the database went back."""
 
@@ -69,7 +75,50 @@ class Position(NamedTuple):
 
     history: str
     """Of the feed: another one is another state, in which versions begin anew."""
+    versions: Mapping[str, int]
+    """Of each lease."""
+
+    def lacks(self, seen: Position) -> bool:
+        """Whether it is of before that one, in the same history."""
+        return self.history == seen.history and any(self.versions.get(n, 0) < v for n, v in seen.versions.items())
+
+
+class Taken(NamedTuple):
+    """A lease that was just taken."""
+
+    epoch: int
     version: int
+    handed: bytes | None
+    """What the one before passed on when it gave the lease back."""
+    left_uncleanly_at: float | None
+    """When the one before was last heard of, by the database's clock, if it did not give the lease back."""
+
+
+class Fenced(NamedTuple):
+    """A transaction that writes has begun."""
+
+    lost: Mapping[str, LeaseLost]
+    """The leases that it must not write under."""
+    committed: Callable[[], None]
+    """To be called once it is committed."""
+
+
+class _Held:
+    """A lease that this process has, as far as it knows."""
+
+    __slots__ = ("epoch", "renewed_at", "version")
+
+    def __init__(self, epoch: int, version: int, renewed_at: float) -> None:
+        self.epoch = epoch
+        self.version = version
+        """Of the last transaction of ours."""
+        self.renewed_at = renewed_at
+        """When the last renewal that succeeded began, in seconds of `boot_time`."""
+
+    @property
+    def may_have_run_out(self) -> bool:
+        """Whether the last renewal began so long ago that somebody else can have it."""
+        return boot_time() - self.renewed_at >= LEASE
 
 
 class Holder(NamedTuple):
@@ -89,6 +138,12 @@ class Holder(NamedTuple):
     """When this was read, by the same clock."""
 
     @property
+    def is_free(self) -> bool:
+        """Whether anybody may take it."""
+        # Farther ahead than a renewal reaches: the database's clock was set back since.
+        return self.owner is None or not self.now < self.until <= self.now + 2 * LEASE
+
+    @property
     def described(self) -> str:
         """As it stands in messages."""
         since = dt.datetime.fromtimestamp(self.since, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -97,12 +152,12 @@ class Holder(NamedTuple):
 
 
 class Lease:
-    """This process' lease on a database. Build it, `acquire` it, and `keep` it.
+    """This process' leases on a database.
 
-    ``runs_out``: others may take it when it was not renewed for `LEASE` seconds. ``name`` is for people. ``on_setback``
-    is called in the first transaction after the database lost commits of ours. ``time`` hears of the database's clock
-    with each renewal. ``shared``: several exporters may have the database open, and this one reads while another one
-    has the lease.
+    ``runs_out``: others may take one when it was not renewed for `LEASE` seconds. ``name`` is for people.
+    ``on_setback`` is called in the first transaction after the database lost commits of ours. ``time`` hears of the
+    database's clock with each renewal. ``shared``: several exporters may have the database open, and each has a lease
+    for each account that it polls; otherwise there is one, for everything, which `acquire` takes.
     """
 
     def __init__(
@@ -117,26 +172,28 @@ class Lease:
         self.owner = secrets.token_hex(16)
         self._runs_out = runs_out
         self._shared = shared
-        self._seen = Position("", 0)
-        """The latest state that this process has read or written."""
+        self._held: dict[str, _Held] = {}
+        self._lost: dict[str, str] = {}
+        """Leases that another one took, and who that is, in words."""
+        self._seen = Position("", {})
+        """The latest state of each lease that this process has read or written."""
         self._seen_at = float("-inf")
         """When the last look at the database that succeeded began, in seconds of `boot_time`."""
-        self.left_uncleanly_at: float | None = None
-        """Until when the one before held it, by the database's clock, if that one did not give it back."""
         self._announced: Announced | None = None
         self._announced_at = float("-inf")
+        """When the accounts were last told (monotonic seconds)."""
+        self._told_at = float("-inf")
+        """When the others were last told that this exporter lives, in seconds of `boot_time`."""
         self._name = name
-        self._epoch = 0
-        self._version = 0
-        """Of the last transaction of ours."""
         self._taken_in = 0
         """The last transaction of ours that took deliveries in."""
-        self._renewed_at = float("-inf")
-        """When the last renewal that succeeded began, in seconds of `boot_time`."""
         self._on_setback = on_setback
         self._time = time
-        self._moved = False
-        self._lost: str | None = None
+        self._moved: set[str] = set()
+        self.left: Taken | None = None
+        """What the one before left behind, who had the lease for everything."""
+        self.passes_on: bytes | None = None
+        """What is left to the next one who has it."""
         self._failing: tuple[float, str] | None = None
         """Since when renewals fail (monotonic seconds), and why the last one did."""
         self._trouble = LastingTrouble(log, SystemClock(), logging.ERROR)
@@ -144,10 +201,10 @@ class Lease:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    # Taking it
+    # Taking one
 
     def acquire(self, engine: sa.Engine, what: str) -> None:
-        """Take the lease; `StoreLocked` if somebody holds it.
+        """Take the lease for everything; `StoreLocked` if somebody holds it.
 
         One that was not given back is waited for until it runs out: its holder may have been killed. One that is
         renewed meanwhile has a living holder. ``what`` names the database.
@@ -169,45 +226,73 @@ class Lease:
             time.sleep(_LOOK_AGAIN)
 
     def _try(self, engine: sa.Engine) -> Holder | None:
-        """Take it if it is free; returns who holds it otherwise."""
+        """Take the lease for everything if it is free; returns who holds it otherwise."""
         began = boot_time()
-        try:
-            with engine.begin() as connection:
-                _limit_waits(connection, lock="500ms")
-                new = insert(connection.dialect.name, leases).values(account=STORE, epoch=0, version=0)
-                connection.execute(new.on_conflict_do_nothing(index_elements=["account"]))
-                before = _read(connection)
-                taken = connection.execute(
-                    _statements(connection.dialect.name).take,
+        with engine.begin() as connection:
+            _limit_waits(connection, lock="500ms")
+            # A file's lock is ours already, so whoever held the row is gone.
+            taken = self.take(connection, [STORE], by_force=not self._runs_out)
+            found = _read(connection)
+        self._heard(found.now, began)
+        if STORE not in taken:
+            return found
+        self.took(taken, began)
+        self.left = taken[STORE]
+        return None
+
+    def take(self, connection: sa.Connection, names: Collection[str], *, by_force: bool = False) -> dict[str, Taken]:
+        """Take those of these leases that are free, without waiting; `took` is to be called after the commit.
+
+        None is while another one has the database for itself.
+        """
+        dialect = connection.dialect.name
+        new = insert(dialect, leases).on_conflict_do_nothing(index_elements=["account"])
+        connection.execute(new, [{"account": name, "epoch": 0, "version": 0} for name in sorted(names)])
+        # One that is locked is being written under, or taken by another one.
+        query = _reading(connection).where(leases.c.account.in_(sorted(names))).order_by(leases.c.account)
+        rows = connection.execute(query.with_for_update(skip_locked=True)).all()
+        alone = connection.execute(_reading(connection).where(leases.c.account == STORE)).one_or_none()
+        if alone is not None and alone.owner not in {None, self.owner} and not _holder(alone).is_free:
+            # For everything, if that is what is wanted, as well.
+            rows = rows if by_force else []
+        taken = {}
+        for row in rows:
+            before = _holder(row)
+            # Ours: the end of a commit that took it was not heard.
+            if not (before.is_free or before.owner == self.owner or by_force):
+                continue
+            taken[row.account] = Taken(
+                epoch=before.epoch + 1,
+                version=before.version + 1,
+                handed=row.handed if before.owner is None else None,
+                left_uncleanly_at=None if before.owner is None or not self._runs_out else before.until - LEASE,
+            )
+        if taken:
+            connection.execute(
+                _statements(dialect).take,
+                [
                     {
-                        "account": STORE,
+                        "account": name,
                         "owner": self.owner,
                         "name": self._name,
                         "host": socket.gethostname(),
                         "pid": os.getpid(),
-                        # A file's lock is ours already, so whoever held the row is gone.
-                        "by_force": not self._runs_out,
-                    },
-                ).rowcount
-                found = _read(connection)
-        except sa.exc.OperationalError as error:
-            if not _is_lock_timeout(error):
-                raise
-            # Whoever holds the row is writing, or was stopped in the middle of it.
-            with engine.begin() as connection:
-                return _read(connection)
-        self._heard(found.now, began)
-        if not taken:
-            return found
-        self.left_uncleanly_at = None if before.owner is None or not self._runs_out else before.until - LEASE
-        self._lost = None
-        self._epoch, self._version = found.epoch, found.version
-        self._renewed_at = began
-        return None
+                    }
+                    for name in taken
+                ],
+            )
+        return taken
 
-    def take_over(self, engine: sa.Engine) -> Holder | None:
-        """Take it if it is free, without waiting; returns who holds it otherwise. ``None``: it is ours now."""
-        return self._try(engine)
+    def took(self, taken: Mapping[str, Taken], began: float) -> None:
+        """These were taken by a transaction that is committed now, and began then by `boot_time`."""
+        for name, one in taken.items():
+            self._lost.pop(name, None)
+            self._held[name] = _Held(one.epoch, one.version, began)
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether others know that this exporter lives: until they do, none is to be taken."""
+        return boot_time() - self._told_at < LEASE
 
     # Keeping it
 
@@ -221,8 +306,8 @@ class Lease:
         self._makes_progress = makes_progress
 
     def _run(self, engine: sa.Engine) -> None:
-        wait = 0.0 if self._shared else RENEW_EVERY
-        while not self._stopping.wait(wait) and (self._shared or self._lost is None):
+        wait = RENEW_EVERY
+        while not self._stopping.wait(wait) and (self._shared or not self._lost):
             wait = self._renew_or_tell(engine)
 
     def _renew_or_tell(self, engine: sa.Engine) -> float:
@@ -232,14 +317,8 @@ class Lease:
             return _RETRY
         try:
             self._tell_that_it_lives(engine)
-            if self._epoch and self._lost is None:
-                self._renew(engine)
-        except LeaseLost:
-            return RENEW_EVERY if self._shared else 0.0
+            self._renew(engine)
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            if isinstance(error, sa.exc.OperationalError) and _is_lock_timeout(error):
-                # A transaction of ours that takes long holds the row, and renews it by its fence.
-                return _RETRY
             self._cannot_renew(str(getattr(error, "orig", None) or error))
             return _RETRY
         self._failing = None
@@ -247,27 +326,40 @@ class Lease:
         return RENEW_EVERY
 
     def _renew(self, engine: sa.Engine) -> None:
+        held = dict(self._held)
+        if not held:
+            return
         began = boot_time()
         with engine.begin() as connection:
             _limit_waits(connection, lock="1s")
-            now = connection.execute(_statements(connection.dialect.name).renew, self._mine).scalar_one_or_none()
-            if now is None:
-                raise self._told_lost(_read(connection))
-            self._heard(now, began)
-        self._renewed_at = max(self._renewed_at, began)
+            wanted = {"accounts": list(held), "epochs": [one.epoch for one in held.values()], "owner": self.owner}
+            rows = connection.execute(_RENEW, wanted).all()
+            renewed = {row.account for row in rows}
+            # What a transaction of ours has locked, it renews by its fence.
+            left = {name: _read(connection, name) for name in held if name not in renewed}
+        for row in rows:
+            self._heard(row.now, began)
+        for name, one in held.items():
+            if name in renewed:
+                one.renewed_at = max(one.renewed_at, began)
+            elif (left[name].owner, left[name].epoch) != (self.owner, one.epoch) and self._held.get(name) is one:
+                self._told_lost(name, left[name])
 
-    def announce(self, told: Announced) -> None:
-        """Tell the others this, from the next renewal on."""
+    def announce(self, told: Announced, engine: sa.Engine) -> None:
+        """Tell the others this, now and from time to time; where that fails, it is tried again with each renewal."""
         self._announced, self._announced_at = told, float("-inf")
+        with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
+            self._tell_that_it_lives(engine)
 
     def _tell_that_it_lives(self, engine: sa.Engine) -> None:
         if not self._shared or self._announced is None:
             return
-        now = time.monotonic()
+        began, now = boot_time(), time.monotonic()
         with_accounts = now - self._announced_at >= _ACCOUNTS_EVERY
         with engine.begin() as connection:
             _limit_waits(connection, lock="1s")
             replicas.announce(connection, self.owner, self._name, self._announced, with_accounts=with_accounts)
+        self._told_at = began
         if with_accounts:
             self._announced_at = now
 
@@ -284,76 +376,76 @@ class Lease:
             err=reason,
         )
 
-    # Writing under it
+    # Writing under them
 
-    def fence(self, connection: sa.Connection) -> Callable[[], None]:
-        """Begin a transaction that writes: `LeaseLost` if the lease is another one's by now.
+    def fence(self, connection: sa.Connection, names: Collection[str]) -> Fenced:
+        """Begin a transaction that writes under these leases.
 
-        It renews the lease, too, and holds the row until the transaction ends. What it returns is to be called once the
-        transaction is committed.
+        It renews them, too, and holds their rows until the transaction ends.
         """
-        if self._lost is not None:
-            raise LeaseLost(self._lost)
-        if not self._epoch:
-            raise LeaseLost(_READS_ONLY)
-        began = boot_time()
-        statement = _statements(connection.dialect.name).fence
-        found, followed = self._version, None
-        position = {"version": found, "taken_in": self._taken_in}
-        now = connection.execute(statement, {**self._mine, **position}).scalar_one_or_none()
-        if now is None:
-            found, followed = self._follow(connection)
-        else:
+        lost = {name: self._refused(name) for name in names if name in self._lost or name not in self._held}
+        held = {name: self._held[name] for name in sorted(names) if name not in lost}
+        if not held:
+            return Fenced(lost, _nothing)
+        began, taken_in = boot_time(), self._taken_in
+        found = {row.account: row for row in connection.execute(*self._fencing(held)).all()}
+        lost |= {name: self._told_lost(name, _read(connection, name)) for name in held if name not in found}
+        for row in found.values():
             # Whatever this transaction finds came in before, so what it is dated by must not be earlier.
-            self._heard(now, began)
+            self._heard(row.now, began)
+        moved = {name for name, row in found.items() if row.version != held[name].version + 1}
+        counted = max((row.taken_in for row in found.values()), default=taken_in)
+        went_back = counted < taken_in or any(found[name].version <= held[name].version for name in moved)
+        if went_back:
+            moved = set(found)
+            log.error(
+                "The database went back to an earlier state, as after a failover to a standby that lacked the last "
+                "commits, or a restored backup: all servers are polled, and are unknown to the gate until then",
+            )
+            self._on_setback(connection)
+        elif moved:
+            log.warning("A commit whose end was not heard took effect; everything is shown again")
 
         def committed() -> None:
-            if followed is not None:
-                self._moved, self._taken_in = True, followed
-            self._version = found + 1
-            self._renewed_at = max(self._renewed_at, began)
+            self._moved |= moved
+            if went_back:
+                self._taken_in = counted
+            for name, row in found.items():
+                held[name].version = row.version
+                held[name].renewed_at = max(held[name].renewed_at, began)
 
-        return committed
+        return Fenced(lost, committed)
 
-    def count_intake(self, connection: sa.Connection) -> Callable[[], None]:
-        """Begin a transaction that takes deliveries in beside the others; as `fence`, but whoever holds the lease may.
+    def _fencing(self, held: Mapping[str, _Held]) -> tuple[sa.TextClause, dict[str, object]]:
+        if len(held) == 1:
+            ((name, one),) = held.items()
+            return _statements(self._dialect).fence, {"account": name, "epoch": one.epoch, "owner": self.owner}
+        epochs = [one.epoch for one in held.values()]
+        return _FENCE_MANY, {"accounts": list(held), "epochs": epochs, "owner": self.owner}
 
-        A delivery that is on disk is worked by whoever that is.
+    @property
+    def _dialect(self) -> str:
+        return "postgresql" if self._runs_out else "sqlite"
+
+    def _refused(self, name: str) -> LeaseLost:
+        return LeaseLost(self._lost.get(name, _READS_ONLY))
+
+    def count_intake(self, connection: sa.Connection, _: Collection[str]) -> Fenced:
+        """Begin a transaction that takes deliveries in beside the others; as `fence`, but it needs no lease.
+
+        A delivery that is on disk is worked by whoever has the account's.
         """
         counted = connection.execute(_COUNT_INTAKE, {"account": INTAKE}).scalar_one()
 
         def committed() -> None:
             self._taken_in = counted if counted > self._taken_in else _WENT_BACK
 
-        return committed
+        return Fenced({}, committed)
 
-    def _follow(self, connection: sa.Connection) -> tuple[int, int]:
-        """The rows are not as we left them: go on from there if the lease is still ours. Returns what they count."""
-        found, taken_in = _read(connection), connection.execute(_TAKEN_IN).scalar_one()
-        if (found.owner, found.epoch) != (self.owner, self._epoch):
-            raise self._told_lost(found)
-        began = boot_time()
-        statement = _statements(connection.dialect.name).fence
-        position = {"version": found.version, "taken_in": 0}
-        now = connection.execute(statement, {**self._mine, **position}).scalar_one_or_none()
-        if now is None:
-            raise self._told_lost(_read(connection))
-        self._heard(now, began)
-        if found.version < self._version or taken_in < self._taken_in:
-            log.error(
-                "The database went back to an earlier state, as after a failover to a standby that lacked the last "
-                "commits, or a restored backup: all servers are polled, and are unknown to the gate until then",
-                extra=log_fields(commits=max(self._version - found.version, 0)),
-            )
-            self._on_setback(connection)
-        else:
-            log.warning("A commit whose end was not heard took effect; everything is shown again")
-        return found.version, taken_in
-
-    def take_moved(self) -> bool:
-        """Whether the state is not what our commits made of it, so that it has to be read again; said once."""
-        moved, self._moved = self._moved, False
-        return moved
+    def take_moved(self) -> frozenset[str]:
+        """Leases under which the state is not what our commits made of it, so that it is read again; said once."""
+        moved, self._moved = self._moved, set()
+        return frozenset(moved)
 
     # Reading beside it
 
@@ -364,69 +456,65 @@ class Lease:
         """
         if self._shared:
             return self._follow_reading()
-        least, taken_in = self._version, self._taken_in
+        one = self._held.get(STORE)
+        if one is None:
+            raise LeaseLost(self._lost.get(STORE, _READS_ONLY))
+        epoch, least, taken_in = one.epoch, one.version, self._taken_in
 
         def vouch(connection: sa.Connection) -> None:
-            owner, epoch, version, counted = connection.execute(_POSITION).one()
-            if (owner, epoch) != (self.owner, self._epoch):
-                raise self._told_lost(_read(connection))
+            found_owner, found_epoch, version, counted = connection.execute(_POSITION).one()
+            if (found_owner, found_epoch) != (self.owner, epoch):
+                raise self._told_lost(STORE, _read(connection))
             if version < least or counted < taken_in:
-                raise StoreUnavailable("The database went back to an earlier state, which is being read again.")
+                raise StoreUnavailable(_OF_BEFORE)
 
         return vouch
 
     def _follow_reading(self) -> Callable[[sa.Connection], None]:
-        """Whoever has the lease: the snapshot is vouched for unless it lacks what this process has seen."""
-        seen, mine = self._seen, self._version if self.is_held else 0
+        """Whoever has the leases: the snapshot is vouched for unless it lacks what this process has seen or written."""
+        seen, taken_in = self._seen, self._taken_in
+        mine = Position(seen.history, {name: one.version for name, one in self._held.copy().items()})
 
         def vouch(connection: sa.Connection) -> None:
             found, same_cluster = read_position(connection)
-            if (
-                not same_cluster
-                or found.version < mine
-                or (found.history == seen.history and found.version < seen.version)
-            ):
-                raise StoreUnavailable("The database went back to an earlier state, which is being read again.")
+            lacks_mine = found._replace(history=mine.history).lacks(mine)
+            if not same_cluster or lacks_mine or found.lacks(seen) or found.versions.get(INTAKE, 0) < taken_in:
+                raise StoreUnavailable(_OF_BEFORE)
 
         return vouch
 
     def has_seen(self, position: Position, *, asked_at: float) -> None:
         """A look that began then, by `boot_time`, has found the database in this state.
 
-        One that went back in the same history is not believed: whoever has the lease begins another one.
+        One that went back in the same history is not believed: whoever has a lease begins another one.
         """
-        if position.history != self._seen.history or position.version > self._seen.version:
+        if not position.lacks(self._seen):
             self._seen = position
         self._seen_at = max(self._seen_at, asked_at)
 
     def went_back(self, connection: sa.Connection) -> bool:
         """Whether the database lacks commits that this process has seen of others."""
-        found, _ = read_position(connection)
-        return found.history == self._seen.history and found.version <= self._seen.version
+        return read_position(connection)[0].lacks(self._seen)
 
-    @property
-    def _mine(self) -> dict[str, object]:
-        return {"account": STORE, "owner": self.owner, "epoch": self._epoch}
-
-    def _told_lost(self, holder: Holder) -> LeaseLost:
-        if self._lost is None:
+    def _told_lost(self, name: str, holder: Holder) -> LeaseLost:
+        if name not in self._lost:
             by = "nobody holds it now" if holder.owner is None else f"it is held by {holder.described}"
-            then = "It only reads from now on." if self._shared else "It writes nothing more and ends."
-            self._lost = (
-                "This exporter lost its lease on the database: it was stopped or cut off for longer than "
+            what = f"for the account {name}" if self._shared and name != COMMON else "on the database"
+            then = "It only reads there from now on." if self._shared else "It writes nothing more and ends."
+            self._lost[name] = (
+                f"This exporter lost its lease {what}: it was stopped or cut off for longer than "
                 f"{LEASE:g} seconds, and another one took over ({by}). {then}"
             )
-            log.log(logging.WARNING if self._shared else logging.ERROR, self._lost)
-        return LeaseLost(self._lost)
+            self._held.pop(name, None)
+            log.log(logging.WARNING if self._shared else logging.ERROR, self._lost[name])
+        return LeaseLost(self._lost[name])
 
-    # How it stands
+    # How they stand
 
-    @property
-    def is_held(self) -> bool:
-        """Whether nobody else can hold it: it is not lost, and the last renewal began less than `LEASE` seconds ago."""
-        if self._lost is not None or not self._epoch:
-            return False
-        return not self._runs_out or boot_time() - self._renewed_at < LEASE
+    def is_held(self, name: str) -> bool:
+        """Whether nobody else can hold it: the last renewal began less than `LEASE` seconds ago."""
+        one = self._held.get(name)
+        return one is not None and not (self._runs_out and one.may_have_run_out)
 
     def check_current(self) -> None:
         """`StoreUnavailable` unless what is read and written now can be vouched for.
@@ -435,35 +523,48 @@ class Lease:
         moment ago, so that nothing is answered that was read before it was stopped.
         """
         if not self._shared:
-            self.check()
-        elif boot_time() - max(self._seen_at, self._renewed_at) >= LEASE:
+            self.check(STORE)
+        elif boot_time() - self._seen_at >= LEASE:
             reason = "" if self._failing is None else f": {self._failing[1]}"
             raise StoreUnavailable(f"The database cannot be followed{reason}.")
 
-    def check(self) -> None:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The leases that are ours as far as we know."""
+        return tuple(self._held)
+
+    def has(self, name: str) -> bool:
+        """Whether it is ours as far as we know, even if it may have run out."""
+        return name in self._held
+
+    def check(self, name: str) -> None:
         """`StoreUnavailable` unless `is_held`, since another one may have written meanwhile: `LeaseLost` if one did."""
-        if self._lost is not None:
-            raise LeaseLost(self._lost)
-        if not self._epoch:
-            raise LeaseLost(_READS_ONLY)
-        if not self.is_held:
+        if name not in self._held:
+            raise self._refused(name)
+        if not self.is_held(name):
             reason = "" if self._failing is None else f": {self._failing[1]}"
             raise StoreUnavailable(f"The lease on the database ran out and could not be renewed{reason}.")
 
-    @property
-    def lost(self) -> str | None:
+    def lost(self, name: str) -> str | None:
         """That another one took it, in words; ``None`` while that is not known."""
-        return self._lost
+        return self._lost.get(name)
 
     @property
     def failing(self) -> tuple[float, str] | None:
         """Since when it cannot be renewed (monotonic seconds), and why; ``None`` while it can."""
         return self._failing
 
-    # Giving it back
+    # Giving them back
+
+    def hand_over(self, connection: sa.Connection, name: str, handed: bytes | None) -> None:
+        """Write that nobody holds it, and what the next one has to know; nothing more is written under it by us."""
+        one = self._held.pop(name, None)
+        if one is not None:
+            mine = {"account": name, "owner": self.owner, "epoch": one.epoch, "handed": handed}
+            connection.execute(_statements(connection.dialect.name).give_back, mine)
 
     def close(self, engine: sa.Engine) -> None:
-        """Give it back, so that the next process need not wait for it to run out; a silent database keeps it."""
+        """Give all back, so that the next process need not wait for them to run out; a silent database keeps them."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(_JOIN)
@@ -478,10 +579,14 @@ class Lease:
             with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
                 _limit_waits(connection, lock="1s")
                 replicas.leave(connection, self.owner)
-        if self._lost is None and self._epoch:
-            with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
-                _limit_waits(connection, lock="1s")
-                connection.execute(_statements(connection.dialect.name).give_back, self._mine)
+        with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
+            _limit_waits(connection, lock="1s")
+            for name in sorted(self._held):
+                self.hand_over(connection, name, self.passes_on if name == STORE else None)
+
+
+def _nothing() -> None:
+    """There is nothing to do after the commit."""
 
 
 def _refusal(what: str, holder: Holder) -> str:
@@ -493,13 +598,11 @@ def _refusal(what: str, holder: Holder) -> str:
 
 class _Statements(NamedTuple):
     take: sa.TextClause
-    renew: sa.TextClause
     fence: sa.TextClause
     give_back: sa.TextClause
 
 
 _COUNTED: Final = f"coalesce((SELECT version FROM leases WHERE account = '{INTAKE}'), 0)"  # noqa: S608
-_TAKEN_IN = sa.text(f"SELECT {_COUNTED}")
 _COUNT_INTAKE = sa.text(
     "INSERT INTO leases (account, epoch, version) VALUES (:account, 0, 1) "
     "ON CONFLICT (account) DO UPDATE SET version = leases.version + 1 RETURNING version"
@@ -514,23 +617,49 @@ def _statements(dialect: str) -> _Statements:
     return _Statements(
         take=sa.text(
             f"UPDATE leases SET owner = :owner, name = :name, host = :host, pid = :pid, since = {now}, "  # noqa: S608  # No input.
-            f"epoch = epoch + 1, version = version + 1, {renewed} WHERE account = :account AND (owner IS NULL "
-            # Farther ahead than a renewal reaches: the database's clock was set back since.
-            # Ours: the end of a commit that took it was not heard.
-            f"OR owner = :owner OR :by_force OR until <= {now} OR until > {now} + {2 * LEASE})"
+            f"epoch = epoch + 1, version = version + 1, handed = NULL, {renewed} WHERE account = :account"
         ),
-        renew=sa.text(f"UPDATE leases SET {renewed} {mine} RETURNING {now}"),  # noqa: S608
         fence=sa.text(
-            f"UPDATE leases SET version = version + 1, {renewed} {mine} AND version = :version "  # noqa: S608
-            f"AND {_COUNTED} >= CAST(:taken_in AS bigint) RETURNING {now}"
+            f"UPDATE leases SET version = version + 1, {renewed} {mine} "  # noqa: S608
+            f"RETURNING account, version, {now} AS now, {_COUNTED} AS taken_in"
         ),
-        give_back=sa.text(f"UPDATE leases SET owner = NULL, until = NULL {mine}"),  # noqa: S608
+        give_back=sa.text(f"UPDATE leases SET owner = NULL, until = NULL, handed = :handed {mine}"),  # noqa: S608
     )
 
 
-def _read(connection: sa.Connection) -> Holder:
-    now = now_in(connection.dialect.name)
-    row = connection.execute(sa.select(*leases.c, now.label("now")).where(leases.c.account == STORE)).one()
+_MINE_IN_ORDER: Final = (
+    "WITH mine AS (SELECT leases.account FROM leases JOIN unnest(CAST(:accounts AS text[]), CAST(:epochs AS bigint[])) "
+    "AS wanted (account, epoch) ON leases.account = wanted.account AND leases.epoch = wanted.epoch "
+    "WHERE leases.owner = :owner ORDER BY leases.account FOR UPDATE OF leases"
+)
+"""On PostgreSQL. In one order, so that no two wait for each other."""
+_RENEWED: Final = f"until = {NOW['postgresql']} + {LEASE}"
+_OF_MINE: Final = "FROM mine WHERE leases.account = mine.account AND leases.owner = :owner RETURNING leases.account, "
+_RENEW = sa.text(
+    f"{_MINE_IN_ORDER} SKIP LOCKED) UPDATE leases SET {_RENEWED} {_OF_MINE} {NOW['postgresql']} AS now"  # noqa: S608
+)
+_FENCE_MANY = sa.text(
+    f"{_MINE_IN_ORDER}) UPDATE leases SET version = version + 1, {_RENEWED} "  # noqa: S608
+    f"{_OF_MINE} leases.version, {NOW['postgresql']} AS now, {_COUNTED} AS taken_in"
+)
+
+
+def _read(connection: sa.Connection, name: str = STORE) -> Holder:
+    row = connection.execute(_reading(connection).where(leases.c.account == name)).one()
+    return _holder(row)
+
+
+def holders(connection: sa.Connection) -> dict[str, Holder]:
+    """Who holds which lease, by account; those that nobody ever held left out."""
+    rows = connection.execute(_reading(connection).where(leases.c.since.is_not(None)).order_by(leases.c.account))
+    return {row.account: _holder(row) for row in rows}
+
+
+def _reading(connection: sa.Connection) -> sa.Select[Any]:
+    return sa.select(*leases.c, now_in(connection.dialect.name).label("now"))
+
+
+def _holder(row: sa.Row[Any]) -> Holder:
     return Holder(
         owner=row.owner,
         epoch=row.epoch,
@@ -544,17 +673,12 @@ def _read(connection: sa.Connection) -> Holder:
     )
 
 
-def holder(connection: sa.Connection) -> Holder:
-    """Who holds the lease."""
-    return _read(connection)
-
-
 def read_position(connection: sa.Connection) -> tuple[Position, bool]:
     """Which state this is, and whether the database is still the one that the feed was written in."""
-    row = connection.execute(_WHERE_IT_STANDS).one()
-    if connection.dialect.name != "postgresql":
-        return Position(row.history, row.version), True
-    return Position(row.history, row.version), row.cluster in {None, cluster(connection)}
+    history, known = connection.execute(_FEED).one()
+    versions = {row[0]: row[1] for row in connection.execute(_VERSIONS)}
+    is_same = connection.dialect.name != "postgresql" or known in {None, cluster(connection)}
+    return Position(history, versions), is_same
 
 
 def cluster(connection: sa.Connection) -> str:
@@ -567,12 +691,10 @@ def cluster(connection: sa.Connection) -> str:
     )
 
 
-_WHERE_IT_STANDS = (
-    sa.select(feed.c.history, feed.c.cluster, leases.c.version)
-    .select_from(feed.join(leases, sa.true()))
-    .where(leases.c.account == STORE)
-)
-_READS_ONLY: Final = "Another exporter has the lease on the database; this one only reads."
+_FEED = sa.select(feed.c.history, feed.c.cluster)
+_VERSIONS = sa.select(leases.c.account, leases.c.version)
+_READS_ONLY: Final = "Another exporter has the lease; this one only reads."
+_OF_BEFORE: Final = "The database went back to an earlier state, which is being read again."
 
 
 def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
@@ -587,16 +709,3 @@ def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
 _POSITION = sa.select(
     leases.c.owner, leases.c.epoch, leases.c.version, sa.literal_column(_COUNTED, sa.BigInteger())
 ).where(leases.c.account == STORE)
-_LOCK_NOT_AVAILABLE = "55P03"
-
-
-def _is_lock_timeout(error: sa.exc.DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
-
-
-def lease_holders(connection: sa.Connection) -> list[tuple[str, Holder]]:
-    """Every lease that was ever taken: whose it is (``STORE`` or an account's name), and who has or had it."""
-    now = now_in(connection.dialect.name).label("now")
-    names = (leases.c[name] for name in Holder._fields if name != "now")
-    taken = sa.select(leases.c.account, *names, now).where(leases.c.since.is_not(None)).order_by(leases.c.account)
-    return [(account, Holder(*fields)) for account, *fields in connection.execute(taken)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import sqlalchemy as sa
 
 from patrolserver_exporter.store.database_time import now_in
-from patrolserver_exporter.store.tables import configured, insert, replicas
+from patrolserver_exporter.store.tables import accounts, configured, inbox, insert, replicas
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -78,6 +78,31 @@ def living(connection: sa.Connection) -> tuple[Replica, ...]:
     columns = [replicas.c[name] for name in Replica._fields]
     alive = replicas.c.seen_at > now_in(connection.dialect.name) - LIVES_FOR
     return tuple(Replica(*row) for row in connection.execute(sa.select(*columns).where(alive)))
+
+
+def note_unheard(connection: sa.Connection, waiting: Collection[str]) -> None:
+    """Accounts of which something is kept, and no exporter has ever told: their time begins now.
+
+    ``waiting`` are the states of deliveries that wait.
+    """
+    heard = sa.select(configured.c.account)
+    kept = sa.select(accounts.c.name).where(accounts.c.name.not_in(heard))
+    received = sa.select(inbox.c.account).where(inbox.c.state.in_(waiting), inbox.c.account.not_in(heard)).distinct()
+    names = sorted({*connection.execute(kept).scalars(), *connection.execute(received).scalars()})
+    if names:
+        now = now_in(connection.dialect.name)
+        entry = insert(connection.dialect.name, configured).values(seen_at=now).on_conflict_do_nothing()
+        connection.execute(entry, [{"account": name} for name in names])
+
+
+def unused_accounts(connection: sa.Connection, waiting: Collection[str]) -> list[str]:
+    """Accounts of which something is kept, and that no exporter has had configured for a while."""
+    unused = sa.select(configured.c.account).where(
+        configured.c.seen_at <= now_in(connection.dialect.name) - KEPT_CONFIGURED
+    )
+    kept = sa.select(accounts.c.name).where(accounts.c.name.in_(unused))
+    received = sa.select(inbox.c.account).where(inbox.c.state.in_(waiting), inbox.c.account.in_(unused)).distinct()
+    return sorted({*connection.execute(kept).scalars(), *connection.execute(received).scalars()})
 
 
 def configured_somewhere(connection: sa.Connection, accounts: Collection[str], *, now: float) -> tuple[str, ...]:

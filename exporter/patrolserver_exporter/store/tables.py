@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -39,7 +39,7 @@ accounts = sa.Table(
     sa.Column("state", sa.LargeBinary),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
 )
-"""``version`` is the lease's when the row was written last, here and in ``servers`` and ``tallies``; on PostgreSQL."""
+"""``version`` is that of the account's lease when the row was written last, here and in ``servers`` and ``tallies``."""
 
 catch_ups = sa.Table(
     "catch_ups",
@@ -70,7 +70,7 @@ servers = sa.Table(
     # All that the sums over the fleet read, and whether a server is gone. That comes last: else SQLite would take this
     # index for every list of servers that are here.
     sa.Index("ix_servers_totals", "critical", "high", "medium", "low", "account", "server_id", "waived", "gone_at"),
-    sa.Index(None, "version"),
+    sa.Index("ix_servers_version", "account", "version"),
 )
 
 issues = sa.Table(
@@ -157,10 +157,11 @@ leases = sa.Table(
     sa.Column("name", sa.Text),
     sa.Column("host", sa.Text),
     sa.Column("pid", sa.BigInteger),
+    sa.Column("handed", sa.LargeBinary),
     # Updated by every commit; room on the page lets PostgreSQL do that without a new entry in the index.
     postgresql_with={"fillfactor": 10},
 )
-"""Who may write (see ``lease``). The row without an account is for everything."""
+"""Who may write (see ``lease``). ``handed`` is what who gave a lease back tells the next one."""
 
 replicas = sa.Table(
     "replicas",
@@ -232,18 +233,27 @@ def insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
 
 def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]], *key: str) -> None:
     """Write rows, all with the same columns; where the ``key`` is known, the other columns are replaced."""
-    if rows:
-        connection.execute(_upsert(connection.dialect.name, table, key, tuple(rows[0])), rows)
+    if not rows:
+        return
+    statement = _upsert(connection.dialect.name, table, key, tuple(rows[0]))
+    if table in _VERSIONED:
+        rows = [{**row, "of_account": row[key[0]]} for row in rows]
+    connection.execute(statement, rows)
+
+
+_VERSIONED = frozenset({accounts, servers, tallies})
+"""Tables of which others read what is new, by the version. Their keys begin with the account."""
 
 
 # Building the statement costs more than running it.
 @functools.lru_cache(maxsize=64)
 def _upsert(dialect: str, table: sa.Table, key: tuple[str, ...], columns: Iterable[str]) -> sa.Insert:
     statement = insert(dialect, table)
-    changed = {name: statement.excluded[name] for name in columns if name not in key}
-    if "version" in table.c and dialect == "postgresql":
+    changed: dict[str, Any] = {name: statement.excluded[name] for name in columns if name not in key}
+    if table in _VERSIONED:
         # Of this transaction: its fence has just raised it.
-        of_lease = sa.select(leases.c.version).where(leases.c.account == "").scalar_subquery()
+        account = sa.bindparam("of_account", type_=sa.Text)
+        of_lease = sa.select(leases.c.version).where(leases.c.account == account).scalar_subquery()
         statement = statement.values(version=sa.func.coalesce(of_lease, 0))
         changed["version"] = statement.excluded.version
     return statement.on_conflict_do_update(index_elements=list(key), set_=changed)

@@ -22,7 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -32,7 +32,7 @@ from patrolserver_exporter.store.errors import LeaseLost, StoreBusy, StoreError,
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,16 @@ class StoreTrouble(NamedTuple):
     reason: str
 
 
+class _Fenced(Protocol):
+    """A transaction that writes has begun (see ``lease.Fenced``)."""
+
+    @property
+    def lost(self) -> Mapping[str, LeaseLost]: ...
+
+    @property
+    def committed(self) -> Callable[[], None]: ...
+
+
 class Unit:
     """One unit of work: its connection, and the effects that others have to see once it is committed."""
 
@@ -88,10 +98,11 @@ class Unit:
 
 
 class _Task:
-    __slots__ = ("future", "work")
+    __slots__ = ("future", "leases", "work")
 
-    def __init__(self, work: Callable[[Unit], Any]) -> None:
+    def __init__(self, work: Callable[[Unit], Any], leases: Collection[str]) -> None:
         self.work = work
+        self.leases = leases
         self.future: Future[Any] = Future()
 
     def finish(self, result: Any, error: BaseException | None) -> None:
@@ -131,16 +142,17 @@ class _Item:
 class _Batch:
     """The items of one group that share their work: done by one statement, told with one wake-up of the loop."""
 
-    __slots__ = ("_of_all", "items", "work")
+    __slots__ = ("_of_all", "items", "leases", "work")
 
-    def __init__(self, work: BatchWork, items: list[_Item]) -> None:
+    def __init__(self, work: BatchWork, items: list[_Item], leases: Collection[str]) -> None:
         self.items = items
+        self.leases = leases
         self.work = lambda unit: work(unit, [item.item for item in items])
         self._of_all = work
 
     def one_by_one(self) -> list[_Batch]:
         """A batch for each item."""
-        return [_Batch(self._of_all, [item]) for item in self.items]
+        return [_Batch(self._of_all, [item], self.leases) for item in self.items]
 
     def finish(self, results: Sequence[Any] | None, error: BaseException | None) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(list)
@@ -163,8 +175,13 @@ def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_result(outcome)
 
 
-def _unfenced(_: sa.Connection) -> Callable[[], None]:
-    return _nothing
+class _Unfenced(NamedTuple):
+    lost: Mapping[str, LeaseLost]
+    committed: Callable[[], None]
+
+
+def _unfenced(_: sa.Connection, __: Collection[str]) -> _Unfenced:
+    return _Unfenced({}, _nothing)
 
 
 class StoreThread:
@@ -172,8 +189,9 @@ class StoreThread:
 
     ``on_commit`` is called on this thread with the effects of a committed group, before a caller that waits for one
     of its units goes on; so with the answer its effect is seen everywhere. ``after_group`` is called on it whenever
-    nothing is under way. ``fence`` begins each transaction that may write: it raises `LeaseLost` if we may not, and
-    returns what is to be called after the commit. ``tries_again``: batches of a group that failed, by a deadlock or a
+    nothing is under way. ``fence`` begins each transaction that may write: it gets the leases that the group's units
+    write under, and tells which of those are lost; the units under these are not done. ``lease`` is that of units that
+    name none. ``tries_again``: batches of a group that failed, by a deadlock or a
     connection that was cut, are done once more, item by item; who waits for them must not mind doing them twice.
     """
 
@@ -186,7 +204,8 @@ class StoreThread:
         steady: float = _STEADY,
         slow: float = _SLOW,
         after_group: Callable[[], None] = lambda: None,
-        fence: Callable[[sa.Connection], Callable[[], None]] = _unfenced,
+        fence: Callable[[sa.Connection, Collection[str]], _Fenced] = _unfenced,
+        lease: str | None = None,
         name: str = "store",
         tries_again: bool = False,
         said: Said = _OF_THE_STORE,
@@ -195,6 +214,7 @@ class StoreThread:
         self._said = said
         self._tries_again = tries_again
         self._fence = fence
+        self._leases = () if lease is None else (lease,)
         self._calm = calm
         self._steady = steady
         self._slow = slow
@@ -220,9 +240,9 @@ class StoreThread:
         """Since when a group is under way; monotonic seconds."""
         self._thread.start()
 
-    def submit(self, work: Callable[[Unit], T]) -> Future[T]:
-        """Queue a unit of work; its future ends after the commit."""
-        task = _Task(work)
+    def submit(self, work: Callable[[Unit], T], *, under: Collection[str] | None = None) -> Future[T]:
+        """Queue a unit of work, which writes under these leases; its future ends after the commit."""
+        task = _Task(work, self._leases if under is None else under)
         with self._queue_lock:
             if not self._stopping.is_set():
                 self._queue.put(task)
@@ -233,9 +253,9 @@ class StoreThread:
     def prove(self) -> None:
         """Have the thread show that it makes progress and, while it cannot write, try whether it can again."""
         if self._failing_since is None:
-            self.submit(_prove)
+            self.submit(_prove, under=())
         else:
-            self.submit(_rewrite).add_done_callback(self._proven)
+            self.submit(_rewrite, under=()).add_done_callback(self._proven)
 
     def _proven(self, future: Future[None]) -> None:
         if future.exception() is None:
@@ -266,9 +286,9 @@ class StoreThread:
             self._queue.put(entry)
         return await entry.future
 
-    def run(self, work: Callable[[Unit], T]) -> T:
+    def run(self, work: Callable[[Unit], T], *, under: Collection[str] | None = None) -> T:
         """Do a unit of work and wait for its commit."""
-        return self.submit(work).result()
+        return self.submit(work, under=under).result()
 
     def close(self, patience: float | None = None) -> None:
         """Finish what is queued, then end the thread; a silent database is left behind after ``patience`` seconds."""
@@ -311,7 +331,7 @@ class StoreThread:
                 entry = self._queue.get_nowait()
             except queue.Empty:
                 break
-        tasks += [_Batch(work, batch) for work, batch in items.items()]
+        tasks += [_Batch(work, batch, self._leases) for work, batch in items.items()]
         return tasks, told, entry is _STOP
 
     def _commit(self, tasks: list[_Task | _Batch], *, tries_again: bool = False) -> bool:
@@ -323,19 +343,20 @@ class StoreThread:
             with self._engine.begin() as connection:
                 # Before the first savepoint: in one, the fence would vanish when its unit is rolled back. A proof that
                 # nothing hangs writes nothing, so an idle service leaves the disk alone.
-                writes = any(task.work not in {_prove, _rewrite} for task in tasks)
-                committed = self._fence(connection) if writes else _nothing
+                writing = [task for task in tasks if task.work not in {_prove, _rewrite}]
+                under = frozenset(lease for task in writing for lease in task.leases)
+                fenced = self._fence(connection, under) if writing else _unfenced(connection, under)
                 alone = len(tasks) == 1
-                finished = [(task, *self._attempt(connection, task, effects, alone=alone)) for task in tasks]
-            committed()
+                finished = []
+                for task in tasks:
+                    lost = _first_lost(task.leases, fenced.lost)
+                    done = (None, lost) if lost else self._attempt(connection, task, effects, alone=alone)
+                    finished.append((task, *done))
+            fenced.committed()
             self.last_success = time.monotonic()
         except _Alone as alone:
             finished = [(tasks[0], None, alone.error)]
             self.last_success = time.monotonic()
-        except LeaseLost as lost:
-            # The lease has said it itself; the disk or the database is not at fault.
-            finished = [(task, None, lost) for task in tasks]
-            effects = []
         except (sa.exc.SQLAlchemyError, OSError) as error:
             if tries_again:
                 return self._commit_one_by_one(tasks)
@@ -416,6 +437,11 @@ class StoreThread:
             self._on_commit(effects)
         except Exception:
             log.exception("A committed change could not be shown")
+
+
+def _first_lost(leases: Collection[str], lost: Mapping[str, LeaseLost]) -> LeaseLost | None:
+    # The lease has said it itself; the disk or the database is not at fault.
+    return next((lost[lease] for lease in leases if lease in lost), None) if lost else None
 
 
 def _prove(_: Unit) -> None:

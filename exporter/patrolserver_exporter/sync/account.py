@@ -84,6 +84,10 @@ class ApiStanding(NamedTuple):
     """A list call has ended since the start, so that what is said of troubles holds."""
     reason: FailureReason | None = None
     """Why the last failed list call failed."""
+    list_failures: int = 0
+    """List calls in a row that failed."""
+    list_at: float | None = None
+    """When the next one is due, in seconds since the epoch."""
 
 
 class ListStanding(NamedTuple):
@@ -611,6 +615,14 @@ class RunningAccount:
                 if without_list:
                     self._health.list_at = until
 
+    def go_on_in_trouble(self, before: ApiStanding) -> None:
+        """Another exporter could not use the API; its next list call is made when that one would have made it."""
+        with self._lock:
+            wait = min(max((before.list_at or 0.0) - self._clock.now(), 0.0), self._config.poll.max_pause)
+            self._health.go_on_in_trouble(
+                before.trouble, before.detail, before.reason, before.list_failures, self._clock.monotonic() + wait
+            )
+
     def try_list(self) -> None:
         """Ask for the server list at once; one that is answered ends a pause."""
         with self._lock:
@@ -662,7 +674,10 @@ class RunningAccount:
         """How it stands with its API."""
         with self._lock:
             health = self._health
-            return ApiStanding(health.trouble, health.detail, health.list_was_tried, health.reason)
+            list_at = self._clock.now() + max(health.list_at - self._clock.monotonic(), 0.0)
+            return ApiStanding(
+                health.trouble, health.detail, health.list_was_tried, health.reason, health.list_failures, list_at
+            )
 
     # Its end
 

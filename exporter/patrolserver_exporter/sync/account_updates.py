@@ -366,9 +366,15 @@ def _with_pause(state: AccountState, pause: Pause | None) -> AccountState:
 
 def _with_trouble(state: AccountState, standing: ApiStanding | None) -> AccountState:
     if standing is None:
-        return replace(state, trouble=None, trouble_detail=None, trouble_reason=None)
-    reason = None if standing.reason is None else standing.reason.value
-    return replace(state, trouble=standing.trouble.value, trouble_detail=standing.detail, trouble_reason=reason)
+        return replace(state, trouble=None, trouble_detail=None, trouble_reason=None, list_failures=0, list_at=None)
+    return replace(
+        state,
+        trouble=standing.trouble.value,
+        trouble_detail=standing.detail,
+        trouble_reason=None if standing.reason is None else standing.reason.value,
+        list_failures=standing.list_failures,
+        list_at=standing.list_at,
+    )
 
 
 def save_account(unit: Unit, record: AccountRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import logging
 import math
@@ -18,14 +19,15 @@ from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.patrolserver.client import WINDOW
+from patrolserver_exporter.patrolserver.client import WINDOW, HandedBudget
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store import Store, StoreError, StoreLocked
 from patrolserver_exporter.store.fleet import AccountRecord
-from patrolserver_exporter.store.lease import LEASE
+from patrolserver_exporter.store.lease import COMMON, read_position
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.sync import operations, restore
 from patrolserver_exporter.sync.account import (
+    ApiStanding,
     Budgets,
     ListStanding,
     Pause,
@@ -43,7 +45,7 @@ from patrolserver_exporter.sync.threads import CallThreads
 from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from patrolserver_exporter.clock import SteadyClock
@@ -51,7 +53,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
-    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.lease import Position, Taken
     from patrolserver_exporter.sync.follower import Found
 
 
@@ -92,6 +95,11 @@ class InboxGauges:
 log = logging.getLogger(__name__)
 _TELL_EVERY = 1.0
 """Seconds from telling the accounts' budgets and intervals to the next time, for hundreds of accounts take a while."""
+_HAND_OVER_TIMEOUT = 2.0
+"""Seconds that the end waits until leases are given back."""
+_EACH_WAITS = 0.25
+"""Seconds for which a free account is left to others, for each account that this process polls."""
+_WAITS_AT_MOST = 0.75
 _PATIENCE = 5.0
 """Seconds that a reload waits for the calls of accounts that it stops."""
 
@@ -140,6 +148,15 @@ class Glimpse(NamedTuple):
     """As in `AccountStatus`."""
     clock_offset: float | None
     """As in `AccountStatus`."""
+
+
+class _Handed(msgspec.Struct, frozen=True):
+    """What is left of an account's budgets."""
+
+    at: float
+    """Seconds since the epoch."""
+    polls: HandedBudget
+    events: HandedBudget
 
 
 class PollerAndWorker(msgspec.Struct, frozen=True):
@@ -219,40 +236,45 @@ class Accounts:
             if store.is_shared
             else None
         )
-        self._owns = self._follower is None
-        """This process polls the accounts and works their inbox; else it shows what another one commits."""
+        self._publisher = publisher
         self._followed: Mapping[str, AccountRecord] = {}
-        self._counted: Mapping[str, int] = {}
+        """Of accounts that other exporters poll."""
+        self._free_since: dict[str, float] = {}
+        """When a lease that is free was first seen to be so (monotonic seconds)."""
+        self._leaves = False
+        """This process takes no account any more."""
         self._announced: Announced | None = None
         self.refusal: StoreError | None = None
         """Why this process must not use the store any more."""
 
     def start(self, config: Config) -> None:
-        """Show the series from the store and run the accounts, unless another exporter does."""
+        """Show the series from the store, and run the accounts that no other exporter runs."""
         if self._follower is None:
             self._release_claims()
             with self._lock:
                 self._go_over_to(config)
+            self._store.run(lambda unit: operations.begin_again(unit, tuple(self._names)))
+            self._begin_refreshes()
             return
         with self._lock:
-            self._read_as(config)
+            self._follow(config)
         self._follower.look()
-        if self._may_take_over():
-            self._take_over()
+        self._take_what_is_free(resumes=False)
         self._follower.start()
 
-    # Who polls
+    # Who polls what
 
-    def _read_as(self, config: Config) -> None:
-        """Show what another exporter commits, by this configuration."""
+    def _follow(self, config: Config) -> dict[str, Rules]:
+        """Show what other exporters commit, by this configuration."""
         self._config = config
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
         self._names = frozenset(rules)
         for name in rules:
             self._telemetry.watch_account(name)
         self._announce(config)
-        if self._follower is not None:
+        if self._follower is not None and not self._running:
             self._follower.show(rules, config.metrics)
+        return rules
 
     def _announce(self, config: Config) -> None:
         if self._follower is not None:
@@ -263,71 +285,153 @@ class Accounts:
     def _look_at(self, found: Found) -> None:
         """What the follower has just found, on its thread."""
         if found.records is not None:
-            self._followed, self._counted = found.records, found.counts
+            self._followed = found.records
             shown = [record for name, record in found.records.items() if name in self._names]
             self._ready = self._ready or any(record.up or record.last_success_at for record in shown)
-        if self._owns and found.asked:
-            self._store.submit(lambda unit: operations.begin(unit, found.asked)).add_done_callback(
-                self._begin_refreshes
-            )
+        if not found.is_same and self._running:
+            self._store.follow_cluster()
+        self._begin_refreshes([name for name in found.asked if name in self._running])
 
-    def _begin_refreshes(self, future: Future[list[operations.Refresh]]) -> None:
-        if future.exception() is not None:
+    def _begin_refreshes(self, names: Iterable[str] | None = None) -> None:
+        """Have servers polled whose refresh was asked for on whatever exporter."""
+        names = tuple(self._running if names is None else names)
+        if names:
+            self._store.submit(
+                lambda unit: operations.begin(unit, operations.pending(unit.connection, names)), *names
+            ).add_done_callback(self._refresh_all)
+
+    def _refresh_all(self, begun: Future[list[operations.Refresh]]) -> None:
+        if begun.exception() is not None:
             return
-        for asked in future.result():
-            self.refresh(asked.account, asked.server_id, functools.partial(self._end_refresh, asked.id))
+        for asked in begun.result():
+            end = functools.partial(self._end_refresh, asked.account)
+            self.refresh(asked.account, asked.server_id, operations.AskedFor(asked.id, end))
 
-    def _end_refresh(self, refresh_id: str, error: str | None) -> None:
-        self._store.submit_anywhere(lambda unit: operations.finish(unit, refresh_id, error))
+    def _end_refresh(self, account: str, refresh_id: str, error: str | None) -> None:
+        # Whoever polls the account from now on does it.
+        if not self._leaves and not self._store.has_lost(account):
+            self._store.submit(lambda unit: operations.finish(unit, [refresh_id], error), account)
 
-    def _follow_lease(self) -> None:
-        if self._owns and self._store.has_lost_lease:
-            self._hand_over()
-        elif not self._owns and self._may_take_over():
-            self._take_over()
+    def _follow_leases(self) -> None:
+        lost = [name for name in self._running if self._store.has_lost(name)]
+        if lost:
+            self._become_reader_of(lost)
+        self._take_what_is_free()
 
-    def _may_take_over(self) -> bool:
-        """Whether the lease is free, as far as the last look tells; taking it is what decides."""
+    def _take_what_is_free(self, *, resumes: bool = True) -> None:
+        """``resumes``: what is taken was polled by somebody else until now, and this is no start."""
+        names = self._to_be_taken()
+        if names:
+            self._take_over(names, resumes=resumes)
+
+    def _to_be_taken(self) -> list[str]:
+        """Leases that are free, as far as the last look tells; taking them is what decides."""
         found = None if self._follower is None else self._follower.last_look
-        if found is None or self._follower is None or not self._follower.is_steady or self.refusal is not None:
-            return False
+        if found is None or self._follower is None or not self._follower.is_steady:
+            return []
+        if self.refusal is not None or self._leaves:
+            return []
         newest = max((version_of(one.version) for one in found.living), default=version_of(__version__))
-        holder = found.holder
-        is_free = holder.owner in {None, self._store.owner} or not holder.now < holder.until <= holder.now + 2 * LEASE
-        return is_free and newest <= version_of(__version__)
+        if newest > version_of(__version__):
+            return []
+        free = [name for name in (COMMON, *sorted(self._names)) if self._is_free(name, found)]
+        now = self._clock.monotonic()
+        self._free_since = {name: self._free_since.get(name, now) for name in free}
+        if not any(one.owner != self._store.owner for one in found.living):
+            return free
+        # Who has fewer takes first, and nobody takes all that is left at once.
+        wait = min(_EACH_WAITS * len(self._running), _WAITS_AT_MOST)
+        due = [name for name in free if now - self._free_since[name] >= wait]
+        return due[: 1 if wait < _WAITS_AT_MOST else math.ceil(len(free) / len(found.living))]
 
-    def _take_over(self) -> None:
+    def _is_free(self, name: str, found: Found) -> bool:
+        if name in self._running or (name == COMMON and not self._store.has_lost(name)):
+            return False
+        holder = found.holders.get(name)
+        return holder is None or holder.is_free or holder.owner == self._store.owner
+
+    def _take_over(self, names: Sequence[str], *, resumes: bool) -> None:
         with self._lock:
-            if self._follower is None or self._config is None:
+            config = self._config
+            if self._follower is None or config is None:
                 return
-            self._follower.pause()
+            rules = {one.name: Rules.of(config, one) for one in config.accounts if one.name in names}
+            self._follower.own(names)
+            taken: Mapping[str, Taken] = {}
+            state: restore.Restored | None = None
             try:
-                self._owns = self._store.take_over()
+                taken, state = self._store.take_over(names, functools.partial(self._take_up, rules=rules)) or ({}, None)
             except StoreLocked as error:
                 self.refusal = error
             except StoreError as error:
-                log.debug("The lease cannot be taken now", extra=log_fields(err=str(error)))
-            if not self._owns:
-                self._read_as(self._config)
+                log.debug("Leases cannot be taken now", extra=log_fields(err=str(error)))
+            self._follower.disown([name for name in names if name not in taken])
+            accounts = [one for one in config.accounts if one.name in taken]
+            if not accounts or state is None:
                 return
-            log.info("This exporter has the lease on the database: it polls, and works the inbox")
-            self._budgets.clear()
-            try:
-                self._release_claims()
-                self._store.run(operations.begin_again)
-                self._go_over_to(self._config)
-            except StoreError as error:
-                self._unfinished = self._config
-                log.debug("The accounts do not run yet", extra=log_fields(err=str(error)))
+            self._housekeeping.own({one.name: rules[one.name] for one in accounts}, state.stale)
+            for settings in accounts:
+                self._budgets.pop(settings.name, None)
+                record = state.accounts[settings.name]
+                pair = self._run(config, settings, record, state.servers[settings.name], taken[settings.name])
+                if resumes and record.state.trouble == Trouble.UNREACHABLE:
+                    pair.account.go_on_in_trouble(_standing_of(record))
+                self._running[settings.name] = pair
+            self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
+            log.info(
+                "This exporter polls these accounts from now on", extra=log_fields(accounts=" ".join(sorted(rules)))
+            )
+        self._begin_refreshes([one.name for one in accounts])
 
-    def _hand_over(self) -> None:
-        """Another exporter has the lease by now."""
+    def _take_up(
+        self, unit: Unit, taken: Mapping[str, Taken], *, rules: Mapping[str, Rules]
+    ) -> tuple[Mapping[str, Taken], restore.Restored]:
+        mine = {name: of_account for name, of_account in rules.items() if name in taken}
+        operations.begin_again(unit, tuple(mine))
+        return taken, restore.take_over(unit, mine, now=self._clock.now())
+
+    def _become_reader_of(self, names: Sequence[str]) -> None:
+        """Other exporters have the leases of these accounts by now; nothing is waited for."""
         with self._lock:
-            self._owns = False
-            self._unfinished = None
-            self._stop_all_but(())
-            if self._config is not None:
-                self._read_as(self._config)
+            self._stop(names, 0.0)
+            for name in names:
+                self._budgets.pop(name, None)
+            self._housekeeping.disown(names)
+            if self._follower is not None:
+                self._follower.disown(names)
+
+    def leave(self) -> None:
+        """Give all accounts to other exporters, at once, and take none any more."""
+        if self._follower is None:
+            return
+        with self._lock:
+            self._leaves = True
+            names = list(self._running)
+            # First, since calls under way may take some seconds, and nothing of them is kept.
+            for name in names:
+                self._running[name].begin_stop()
+            handed: dict[str, bytes | None] = {name: self._handed([name]) for name in names}
+            gives = self._store.hand_over({**handed, COMMON: None})
+            try:
+                gives.result(_HAND_OVER_TIMEOUT)
+            except (StoreError, concurrent.futures.TimeoutError) as error:
+                log.debug("The accounts' leases will run out", extra=log_fields(err=str(error)))
+            self._stop(names, 0.0)
+            self._housekeeping.disown(names)
+            self._follower.disown(names)
+
+    def _handed(self, names: Iterable[str]) -> bytes:
+        budgets = {name: self._budgets[name] for name in names if name in self._budgets}
+        now = self._clock.now()
+        return msgspec.json.encode(
+            {name: _Handed(now, two.polls.hand_over(), two.events.hand_over()) for name, two in budgets.items()}
+        )
+
+    def _stop(self, names: Sequence[str], patience: float) -> None:
+        pairs = [self._running.pop(name) for name in names]
+        for pair in pairs:
+            self._inbox.remove(pair.worker)
+        _stop(pairs, patience, self._clock)
 
     def _release_claims(self) -> None:
         """Nobody else works on the store, so what is claimed in it is of those who are gone."""
@@ -341,9 +445,6 @@ class Accounts:
     def reload(self, config: Config, before: Config) -> None:
         """Use another configuration. Accounts with the same settings are not interrupted."""
         with self._lock:
-            if not self._owns:
-                self._read_as(config)
-                return
             try:
                 self._go_over_to(config)
             except StoreError:
@@ -371,17 +472,26 @@ class Accounts:
                 for pair in self._running.values():
                     pair.poller.list_now()
 
-    def _read_again(self) -> None:
-        """The state is not what our commits made of it: stop all accounts, to start them from it as at a start."""
+    def _read_again(self, names: Collection[str]) -> None:
+        """The state is not what our commits made of it: stop these accounts, to start them from it as at a start.
+
+        Where the store is not shared, these are all.
+        """
         with self._lock:
-            self._stop_all_but(())
+            stopped = names if self._store.is_shared else self._running
+            self._stop_all_but([name for name in self._running if name not in stopped])
             self._unfinished = self._unfinished or self._config
 
     def _go_over_to(self, config: Config) -> None:
         self._config = config
         self._announce(config)
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
-        self._names = frozenset(rules)
+        before, self._names = self._names, frozenset(rules)
+        if self._follower is not None:
+            for name in before - self._names:
+                self._telemetry.forget_account(name)
+            for name in self._names - before:
+                self._telemetry.watch_account(name)
         kept = {
             settings.name: pair.account
             for settings in config.accounts
@@ -392,7 +502,7 @@ class Accounts:
             if settings.name in kept:
                 # Before the restore: it finds all that was classified by the old rules.
                 kept[settings.name].adopt(config, settings, rules[settings.name])
-        state = self._store.run(lambda unit: restore.restore(unit, rules, config.metrics, now=self._clock.now()))
+        state = self._restore(config, rules)
         if state.set_aside:
             log.warning(
                 "Deliveries of accounts that are not configured any more were set aside as expired",
@@ -400,30 +510,61 @@ class Accounts:
             )
         self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
         for settings in config.accounts:
-            if settings.name not in kept:
+            if settings.name not in kept and settings.name in state.accounts:
                 self._running[settings.name] = self._run(
-                    config, settings, state.accounts[settings.name], state.servers[settings.name]
+                    config, settings, state.accounts[settings.name], state.servers[settings.name], self._store.left
                 )
                 webhook_hint(settings)
                 if settings.proxy_url is not None:
                     fields = log_fields(account=settings.name, proxy=shown(settings.proxy_url))
                     log.info("The calls to PatrolServer go through a proxy", extra=fields)
-        self._housekeeping.configure(config, rules, state.stale)
+        self._housekeeping.configure(config, {name: rules[name] for name in state.accounts}, state.stale)
+
+    def _restore(self, config: Config, rules: Mapping[str, Rules]) -> restore.Restored:
+        """Show everything by this configuration; returns what the store knows of the accounts that this process has."""
+        follower, metrics = self._follower, config.metrics
+        if follower is None:
+            return self._store.run(lambda unit: restore.restore(unit, rules, metrics, now=self._clock.now()))
+        follower.pause()
+        held = self._store.held
+        removed = [name for name in held if name not in rules]
+        if removed:
+            handed: dict[str, bytes | None] = {name: self._handed([name]) for name in removed}
+            self._store.hand_over(handed).result()
+        for name in removed:
+            self._budgets.pop(name, None)
+        owned = sorted(name for name in held if name in rules)
+        if not owned:
+            follower.show(rules, metrics)
+            return restore.Restored(accounts={}, servers={}, set_aside=0, stale=())
+
+        def work(unit: Unit) -> tuple[Position, restore.Restored]:
+            # First: what others commit meanwhile is read again.
+            position, _ = read_position(unit.connection)
+            now = self._clock.now()
+            return position, restore.restore_beside_others(unit, rules, owned, metrics, now=now)
+
+        position, state = self._store.run(work, *owned)
+        follower.show(rules, metrics, owned, from_there=position)
+        return state
 
     def _stop_all_but(self, kept: Container[str]) -> None:
         ended = [name for name in self._running if name not in kept]
-        pairs = [self._running.pop(name) for name in ended]
-        for pair in pairs:
-            self._inbox.remove(pair.worker)
-        _stop(pairs, _PATIENCE, self._clock)
+        self._stop(ended, _PATIENCE)
         for name in ended:
-            if name not in self._names:
+            if name not in self._names and self._follower is None:
                 self._telemetry.forget_account(name)
                 self._budgets.pop(name, None)
 
     def _run(
-        self, config: Config, settings: Account, record: AccountRecord, servers: list[restore.Planned]
+        self,
+        config: Config,
+        settings: Account,
+        record: AccountRecord,
+        servers: list[restore.Planned],
+        left: Taken | None = None,
     ) -> PollerAndWorker:
+        """``left``: what whoever polled the account before left behind."""
         self._telemetry.watch_account(settings.name)
         account = RunningAccount(
             config,
@@ -432,11 +573,10 @@ class Accounts:
             observer=self._observe,
             budgets=self._budgets.get(settings.name),
             hidden=self._hidden,
-            check_held=self._store.check_held,
+            check_held=functools.partial(self._store.check_held, settings.name),
         )
-        if settings.name not in self._budgets and self._may_have_called():
-            for budget in account.budgets:
-                budget.owe()
+        if settings.name not in self._budgets and left is not None:
+            self._go_on_counting(account, left)
         self._budgets[settings.name] = account.budgets
         threads = self._threads.of(settings.name, calls_at_once(config))
         poller = AccountPoller(account, threads, self._store, self._clock, self._telemetry)
@@ -455,10 +595,18 @@ class Accounts:
         self._inbox.put(worker)
         return PollerAndWorker(poller, worker)
 
-    def _may_have_called(self) -> bool:
-        """Whether the exporter that polled before may have made calls within the last minute."""
-        at = self._store.was_left_uncleanly_at
-        return at is not None and self._clock.now() - at < WINDOW
+    def _go_on_counting(self, account: RunningAccount, left: Taken) -> None:
+        """Calls that another process made within the last minute count against the budgets."""
+        handed = None if left.handed is None else msgspec.json.decode(left.handed, type=dict[str, _Handed])
+        of_account = None if handed is None else handed.get(account.name)
+        now, at = self._clock.now(), left.left_uncleanly_at
+        if of_account is not None:
+            ago = now - of_account.at
+            account.budgets.polls.take_over(of_account.polls, seconds_ago=ago)
+            account.budgets.events.take_over(of_account.events, seconds_ago=ago)
+        elif at is not None and now - at < WINDOW:
+            for budget in account.budgets:
+                budget.owe()
 
     def _observe(self, call: ApiCall) -> None:
         self._threads.note_call()
@@ -472,12 +620,16 @@ class Accounts:
 
         What such a call brings is not kept: its delivery is due again at the next start.
         """
+        self.leave()
         if self._follower is not None:
             self._follower.stop()
         with self._lock:
+            self._leaves = True
             self._inbox.begin_stop()
             end = self._clock.monotonic() + grace
             _stop(list(self._running.values()), grace, self._clock)
+            if self._follower is None:
+                self._store.pass_on(self._handed(self._running))
             self._inbox.join(max(end - self._clock.monotonic(), 0.0))
             self._running.clear()
             self._threads.close()
@@ -485,19 +637,19 @@ class Accounts:
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
         if self._follower is not None:
-            self._follow_lease()
-        if not self._owns:
-            # Nothing of this process has to follow: what it reads is dated by the owner.
-            self._clock.adopt(self._clock.step())
-            self._inbox_gauges.tick()
-            self.last_tick = self._clock.monotonic()
-            return
-        if self._store.take_moved():
-            self._read_again()
+            self._follow_leases()
+            if self._follower.take_restart() and self._running:
+                self._unfinished = self._unfinished or self._config
+        if moved := self._store.take_moved():
+            self._read_again(moved)
         if self._unfinished is not None:
             self._go_back()
         running = dict(self._running)
-        self._clock_follower.tick([pair.account for pair in running.values()])
+        if running or self._follower is None:
+            self._clock_follower.tick([pair.account for pair in running.values()])
+        else:
+            # Nothing of this process has to follow: what it reads is dated by the owners.
+            self._clock.adopt(self._clock.step())
         tells = self._clock.monotonic() - self._told_at >= _TELL_EVERY
         if tells:
             self._told_at = self._clock.monotonic()
@@ -519,10 +671,9 @@ class Accounts:
         """An account answered once, or the state of an earlier run was restored."""
         return self._ready and (self._follower is None or self._follower.follows)
 
-    @property
-    def owns(self) -> bool:
-        """Whether this process polls the accounts, as far as it knows."""
-        return self._owns and self._store.is_held
+    def owns(self, account: str) -> bool:
+        """Whether this process polls the account, and nobody else can."""
+        return account in self._running and self._store.holds(account)
 
     @property
     def replicas(self) -> tuple[int, int]:
@@ -535,8 +686,8 @@ class Accounts:
 
     @property
     def last_look_at(self) -> float | None:
-        """When the store was last looked at (monotonic seconds), where somebody else may write to it."""
-        return None if self._follower is None or self._owns else self._follower.last_look_at
+        """When the store was last looked at (monotonic seconds), where others may write to it."""
+        return None if self._follower is None else self._follower.last_look_at
 
     @property
     def last_worker_progress(self) -> float:
@@ -571,24 +722,51 @@ class Accounts:
 
     def glimpses(self) -> tuple[Glimpse, ...]:
         """What each scrape asks of each account."""
-        if not self._owns:
-            return tuple(Glimpse(one.name, one.webhook, one.pause_until, None) for one in self.statuses())
-        return tuple(_glimpse(pair.account) for pair in list(self._running.values()))
+        running, config = dict(self._running), self._config
+        if self._follower is None or config is None:
+            return tuple(_glimpse(pair.account) for pair in running.values())
+        return tuple(
+            _glimpse(running[one.name].account)
+            if one.name in running
+            else Glimpse(one.name, bool(one.webhook_tokens), self._paused_until(one.name), None)
+            for one in config.accounts
+        )
+
+    def _paused_until(self, account: str) -> float | None:
+        record = self._followed.get(account)
+        until = None if record is None else record.state.paused_until
+        return until if until is not None and until > self._clock.now() else None
 
     def statuses(self) -> tuple[AccountStatus, ...]:
         """How each account stands."""
-        if not self._owns and self._config is not None:
-            config, records, counts = self._config, self._followed, self._counted
-            return tuple(
-                _status_of_others(config, one, records.get(one.name), counts.get(one.name, 0))
-                for one in config.accounts
-            )
-        return tuple(_status(pair.account) for pair in list(self._running.values()))
+        running, config = dict(self._running), self._config
+        if self._follower is None or config is None:
+            return tuple(_status(pair.account) for pair in running.values())
+        followed, count = self._followed, self._publisher.count_servers
+        return tuple(
+            _status(running[one.name].account)
+            if one.name in running
+            else _status_of_others(config, one, followed.get(one.name), count(one.name))
+            for one in config.accounts
+        )
 
 
 def _glimpse(account: RunningAccount) -> Glimpse:
     pause = account.pause
     return Glimpse(account.name, bool(account.settings.webhook_tokens), pause and pause.until, account.clock_offset)
+
+
+def _standing_of(record: AccountRecord) -> ApiStanding:
+    state = record.state
+    reason = None if state.trouble_reason is None else FailureReason(state.trouble_reason)
+    return ApiStanding(
+        Trouble(state.trouble or Trouble.NONE),
+        state.trouble_detail,
+        list_was_tried=False,
+        reason=reason,
+        list_failures=state.list_failures,
+        list_at=state.list_at,
+    )
 
 
 def _status_of_others(config: Config, settings: Account, record: AccountRecord | None, servers: int) -> AccountStatus:

@@ -52,7 +52,7 @@ class ClockFollower:
             adopted.set()
 
         try:
-            self._store.run(work)
+            self._store.run(work, *rules)
         except StoreError as error:
             if adopted.is_set():
                 self._clock.adopt(-step)
@@ -81,7 +81,7 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
 
 def follow_clock_but_servers(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:
     """The same for the inbox and for the accounts themselves."""
-    deliveries.shift_times(unit, step, now=now)
+    deliveries.shift_times(unit, step, now=now, accounts=tuple(rules))
     for account, of_account in rules.items():
         _forget_future_of_account(unit, account, now, of_account.settle)
 

@@ -1,8 +1,10 @@
-"""Follows a database that is shared: shows what another exporter has committed, and hears of what waits there.
+"""Follows a database that is shared: shows what other exporters have committed, and hears of what waits there.
 
 A look, four times a second, sees one state of the database. Versions tell what is new since the look before: that of
-the lease rises with every commit, and each row has the one with which it was written. After another history, or a gap
-of any kind, everything is read again.
+an account's lease rises with every commit, and each row has the one with which it was written. After another history,
+or a version that went back, everything is read again.
+
+Accounts that this process polls are left out: their commits show themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sqlalchemy as sa
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.live.effects import (
+    AccountRestored,
     AccountShown,
     FeedGrew,
     FleetRestored,
@@ -28,15 +31,15 @@ from patrolserver_exporter.live.effects import (
 )
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError, fleet, history, lease, replicas
-from patrolserver_exporter.store.tables import inbox, operations, servers
+from patrolserver_exporter.store.tables import inbox, operations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Metrics
     from patrolserver_exporter.live.own_metrics import Telemetry
-    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.store import Look, Store
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.store.lease import Holder, Position
     from patrolserver_exporter.store.replicas import Replica
@@ -56,7 +59,8 @@ class Found(NamedTuple):
     position: Position
     is_same: bool
     """It is the database that the feed was written in."""
-    holder: Holder
+    holders: Mapping[str, Holder]
+    """Of the leases that somebody has or had."""
     living: tuple[Replica, ...]
     newest_change: int
     newest_delivery: int
@@ -64,13 +68,26 @@ class Found(NamedTuple):
     """When the newest deliveries since the look before were received, by account."""
     has_news: bool
     """Deliveries that nobody has looked at yet wait."""
-    asked: tuple[str, ...]
-    """Operations that nobody has begun yet."""
+    asked: Mapping[str, tuple[str, ...]]
+    """Operations that nobody has begun yet, by account."""
     effects: list[object]
     """What others have committed since."""
+    seen: Mapping[str, int]
+    """The versions, of the accounts that are followed, that are shown with these effects."""
     records: Mapping[str, AccountRecord] | None
     """The accounts, where something of them may have changed."""
-    counts: Mapping[str, int]
+
+
+class _Shown(NamedTuple):
+    """What is to be shown by a look, and what is shown already."""
+
+    rules: Mapping[str, Rules]
+    metrics: Metrics
+    owned: frozenset[str]
+    history: str | None
+    """``None``: nothing is shown yet."""
+    seen: Mapping[str, int]
+    """Versions, by account; one that is missing is shown anew."""
 
 
 class Follower:
@@ -91,16 +108,13 @@ class Follower:
         self._on_look = on_look
         self._on_deliveries = on_deliveries
         self._every = every
-        self._rules: Mapping[str, Rules] = {}
-        self._metrics: Metrics | None = None
         self._lock = threading.Lock()
-        """Guards what follows: nothing may be shown of a look that began before `pause`."""
-        self._shows = False
+        """Guards what follows: nothing may be shown of a look that began before a change of what is to be shown."""
+        self._shown: _Shown | None = None
         self._generation = 0
-        self._seen: Position | None = None
         self._newest_change = self._newest_delivery = -1
         self._others_lived = False
-        self._ended = False
+        self._ended = self._restarts = False
         self._looked_at = time.monotonic()
         self._failed_at = float("-inf")
         self.last_look: Found | None = None
@@ -118,18 +132,51 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join(_JOIN)
 
-    def show(self, rules: Mapping[str, Rules], metrics: Metrics) -> None:
-        """Show these accounts as others commit them, from the next look on: everything, and then what is new."""
+    def pause(self) -> None:
+        """Show nothing more until `show`."""
+        self._change(None)
+
+    def show(
+        self,
+        rules: Mapping[str, Rules],
+        metrics: Metrics,
+        owned: Collection[str] = (),
+        *,
+        from_there: Position | None = None,
+    ) -> None:
+        """Show these accounts as others commit them, but for the owned ones, from the next look on.
+
+        ``from_there``: what is shown is of this state, or newer.
+        """
+        owned = frozenset(owned)
+        seen = {} if from_there is None else {n: v for n, v in from_there.versions.items() if n not in owned}
+        self._change(_Shown(rules, metrics, owned, None if from_there is None else from_there.history, seen))
+
+    def own(self, names: Collection[str]) -> None:
+        """Show nothing more of these accounts: this process shows what it commits."""
         with self._lock:
-            self._rules, self._metrics = rules, metrics
-            self._shows, self._seen = True, None
+            shown = self._shown
+        if shown is not None:
+            seen = {name: version for name, version in shown.seen.items() if name not in names}
+            self._change(shown._replace(owned=shown.owned | frozenset(names), seen=seen))
+
+    def disown(self, names: Collection[str]) -> None:
+        """Follow these accounts again, and show them anew."""
+        with self._lock:
+            shown = self._shown
+        if shown is not None:
+            self._change(shown._replace(owned=shown.owned - frozenset(names)))
+
+    def _change(self, shown: _Shown | None) -> None:
+        with self._lock:
+            self._shown = shown
             self._generation += 1
 
-    def pause(self) -> None:
-        """Show nothing more: this process writes from now on, and shows what it commits."""
+    def take_restart(self) -> bool:
+        """Whether everything was ended meanwhile, so that accounts of this process have to be shown anew; said once."""
         with self._lock:
-            self._shows, self._seen = False, None
-            self._generation += 1
+            restart, self._restarts = self._restarts, False
+            return restart
 
     @property
     def follows(self) -> bool:
@@ -159,23 +206,22 @@ class Follower:
                 self._telemetry.error("store")
                 log.exception("The database could not be followed; this is a bug")
                 with self._lock:
-                    self._seen = None
+                    if self._shown is not None:
+                        self._shown = self._shown._replace(seen={})
 
     def look(self) -> None:
         """Look once; raises `StoreError`."""
         with self._lock:
-            shows, seen, generation = self._shows, self._seen, self._generation
+            shown, generation = self._shown, self._generation
         began = time.monotonic()
-        found = self._store.follow(
-            lambda connection, position, same: self._read(connection, position, same, seen if shows else position)
-        )
+        found = self._store.follow(lambda look: self._read(look, shown))
         with self._lock:
             if generation != self._generation:
                 return
-            effects = list(found.effects) if shows and found.is_same else []
-            if shows and found.is_same:
-                self._seen = found.position
-            if found.newest_change != self._newest_change and not any(isinstance(one, FeedGrew) for one in effects):
+            effects = list(found.effects)
+            if shown is not None and found.is_same:
+                self._shown = shown._replace(history=found.position.history, seen=found.seen)
+            if found.newest_change != self._newest_change:
                 effects.append(FeedGrew())
             if found.has_news or found.newest_delivery != self._newest_delivery or effects:
                 effects.append(InboxMoved())
@@ -183,7 +229,7 @@ class Follower:
             self._others_lived = len(found.living) > 1
             if self._ended:
                 # What was ended is shown again from the start.
-                self._ended, self._seen = False, None
+                self._ended, self._restarts = False, True
             self._looked_at = began
             if effects:
                 self._store.emit(effects)
@@ -198,32 +244,41 @@ class Follower:
         self._trouble.lasts("The database cannot be followed; what is shown is of before", err=str(error))
         alone = self._others_lived and time.monotonic() - self._looked_at > _ALONE_AFTER
         with self._lock:
-            if not alone or self._ended or not self._shows or self._metrics is None:
+            if not alone or self._ended or self._shown is None:
                 return
-            self._ended, self._seen = True, None
-            self._store.emit([FleetRestored(self._metrics, (), (), ())])
+            shown = self._shown
+            self._ended, self._shown = True, shown._replace(seen={})
+            labels = {name: rules.labels for name, rules in shown.rules.items()}
+            self._store.emit([FleetRestored(shown.metrics, (), (), (), labels)])
         log.error(
             "The database could not be followed for a minute while other exporters worked on it: no series of the "
             "fleet are shown until it can, and /-/ready is 503",
             extra=log_fields(err=str(error)),
         )
 
-    def _read(self, connection: sa.Connection, position: Position, is_same: bool, seen: Position | None) -> Found:  # noqa: FBT001
+    def _read(self, look: Look, shown: _Shown | None) -> Found:
+        connection = look.connection
         newest_delivery = connection.execute(sa.select(sa.func.max(inbox.c.id))).scalar() or 0
-        effects, records, counts = self._news(connection, position, seen)
+        asked: dict[str, tuple[str, ...]] = {}
+        for operation, account in connection.execute(_ASKED):
+            asked[account] = (*asked.get(account, ()), operation)
+        effects: list[object] = []
+        seen, records = None if shown is None else shown.seen, None
+        if shown is not None and look.is_same:
+            effects, seen, records = _news(connection, look.position, shown)
         return Found(
-            position=position,
-            is_same=is_same,
-            holder=lease.holder(connection),
+            position=look.position,
+            is_same=look.is_same,
+            holders=look.holders,
             living=replicas.living(connection),
             newest_change=history.feed_bounds(connection)[1],
             newest_delivery=newest_delivery,
             last_deliveries=self._receptions(connection, newest_delivery),
             has_news=connection.execute(_UNTOUCHED).first() is not None,
-            asked=tuple(connection.execute(_ASKED).scalars()),
+            asked=asked,
             effects=effects,
+            seen=seen or {},
             records=records,
-            counts=counts,
         )
 
     def _receptions(self, connection: sa.Connection, newest: int) -> Mapping[str, float]:
@@ -233,56 +288,70 @@ class Follower:
         rows = connection.execute(_RECEIVED, {"after": self._newest_delivery - 1000})
         return {row[0]: row[1] for row in rows}
 
-    def _news(
-        self, connection: sa.Connection, position: Position, seen: Position | None
-    ) -> tuple[list[object], Mapping[str, AccountRecord] | None, Mapping[str, int]]:
-        if seen == position or self._metrics is None:
-            return [], None, {}
-        records = fleet.account_records(connection)
-        counts = {row[0]: row[1] for row in connection.execute(_COUNTS)}
-        if seen is None or seen.history != position.history or seen.version > position.version:
-            return [self._everything(connection, self._metrics, records, counts)], records, counts
-        effects: list[object] = []
-        for record in fleet.servers_since(connection, seen.version):
-            if record.account not in self._rules:
-                continue
-            if record.gone_at is None:
-                effects.append(ServerShown(record.summary))
-            else:
-                effects.append(ServerGone(record.account, record.server_id))
-        for name in self._rules:
-            record_of = records.get(name) or fleet.AccountRecord(name=name)
-            effects.append(AccountShown(record_of))
-        tallies = [one for one in history.tallies_since(connection, seen.version) if one.account in self._rules]
-        if tallies:
-            effects.append(TalliesShown(tuple(tallies)))
-        return effects, records, counts
 
-    def _everything(
-        self,
-        connection: sa.Connection,
-        metrics: Metrics,
-        records: Mapping[str, AccountRecord],
-        counts: Mapping[str, int],
-    ) -> FleetRestored:
-        rules, summaries = self._rules, Summaries()
-        for name in rules:
-            for record in fleet.server_records(connection, name):
-                summaries.append(record.summary)
-        return FleetRestored(
-            metrics,
-            tuple((records.get(name) or fleet.AccountRecord(name=name), counts.get(name, 0)) for name in rules),
-            summaries,
-            tuple(tally for name in rules for tally in history.tallies_of(connection, name)),
-            {name: rules[name].labels for name in rules},
-        )
+def _news(
+    connection: sa.Connection, position: Position, shown: _Shown
+) -> tuple[list[object], Mapping[str, int], Mapping[str, AccountRecord] | None]:
+    """What is to be shown, the versions that are shown then, and the accounts where something is new."""
+    versions = {name: position.versions.get(name, 0) for name in shown.rules if name not in shown.owned}
+    before = shown.seen if shown.history == position.history else {}
+    if all(before.get(name) == version for name, version in versions.items()):
+        return [], versions, None
+    records = fleet.account_records(connection)
+    if shown.history is None and not shown.owned:
+        return [_everything(connection, shown, records)], versions, records
+    effects: list[object] = []
+    for name, version in versions.items():
+        record, since = records.get(name) or fleet.AccountRecord(name=name), before.get(name)
+        if since is None or since > version:
+            effects.append(whole_account(connection, record))
+        elif since < version:
+            effects += _newer(connection, record, since)
+    return effects, versions, records
 
 
-_COUNTS = sa.select(servers.c.account, sa.func.count()).where(servers.c.gone_at.is_(None)).group_by(servers.c.account)
+def _newer(connection: sa.Connection, record: AccountRecord, since: int) -> list[object]:
+    name = record.name
+    effects: list[object] = [
+        ServerShown(server.summary) if server.gone_at is None else ServerGone(name, server.server_id)
+        for server in fleet.servers_since(connection, name, since)
+    ]
+    effects.append(AccountShown(record))
+    tallies = history.tallies_since(connection, name, since)
+    if tallies:
+        effects.append(TalliesShown(tuple(tallies)))
+    return effects
+
+
+def whole_account(connection: sa.Connection, record: AccountRecord) -> AccountRestored:
+    """All that is shown of an account."""
+    summaries = Summaries()
+    for server in fleet.server_records(connection, record.name):
+        summaries.append(server.summary)
+    return AccountRestored(record, summaries, tuple(history.tallies_of(connection, record.name)))
+
+
+def _everything(connection: sa.Connection, shown: _Shown, records: Mapping[str, AccountRecord]) -> FleetRestored:
+    summaries, accounts, tallies = Summaries(), [], []
+    for name in shown.rules:
+        before = len(summaries)
+        for server in fleet.server_records(connection, name):
+            summaries.append(server.summary)
+        accounts.append((records.get(name) or fleet.AccountRecord(name=name), len(summaries) - before))
+        tallies += history.tallies_of(connection, name)
+    labels = {name: rules.labels for name, rules in shown.rules.items()}
+    return FleetRestored(shown.metrics, tuple(accounts), summaries, tuple(tallies), labels)
+
+
 _UNTOUCHED = sa.select(inbox.c.id).where(inbox.c.state == DeliveryState.RECEIVED).limit(1)
 _RECEIVED = (
     sa.select(inbox.c.account, sa.func.max(inbox.c.received_at))
     .where(inbox.c.id > sa.bindparam("after"))
     .group_by(inbox.c.account)
 )
-_ASKED = sa.select(operations.c.id).where(operations.c.state == "pending").order_by(operations.c.created_at).limit(100)
+_ASKED = (
+    sa.select(operations.c.id, operations.c.account)
+    .where(operations.c.state == "pending")
+    .order_by(operations.c.created_at, operations.c.id)
+    .limit(100)
+)

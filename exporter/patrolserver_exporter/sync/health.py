@@ -54,7 +54,8 @@ class Health:
         self._put_off: dict[int | None, float] = {}
         """What the API has put off, and when: servers by id, and all events as one."""
         self._tried_at: float | None = None
-        self._list_failures = 0
+        self.list_failures = 0
+        """List calls in a row that failed."""
         self._other_failures = 0
         self.list_was_tried = False
         """A list call has ended since the start, so that what is said of troubles holds."""
@@ -83,7 +84,7 @@ class Health:
         self.list_was_tried = True
         recovered = self.trouble is not Trouble.NONE
         self.trouble, self.detail, self.reason = Trouble.NONE, None, None
-        self._list_failures = self._other_failures = 0
+        self.list_failures = self._other_failures = 0
         self.list_at = now + min(LIST_EVERY, interval)
         return recovered
 
@@ -94,7 +95,7 @@ class Health:
         """
         self.list_was_tried = True
         before = self.trouble
-        self._list_failures += 1
+        self.list_failures += 1
         self.detail, self.reason = str(error), error.reason
         if isinstance(error, Refused):
             self.trouble = Trouble.CREDENTIALS
@@ -102,7 +103,7 @@ class Health:
         else:
             self.trouble = Trouble.UNREACHABLE
             self.list_at = now + back_off(
-                self._list_failures,
+                self.list_failures,
                 base=_BACK_OFF_BASE,
                 cap=min(_BACK_OFF_CAP, max(interval, _BACK_OFF_BASE)),
                 retry_after=self.wait_for(error),
@@ -111,6 +112,13 @@ class Health:
             if puts_off(error) and error.retry_after:
                 self.pause(self.list_at, str(error))
         return before is not self.trouble
+
+    def go_on_in_trouble(
+        self, trouble: Trouble, detail: str | None, reason: FailureReason | None, failures: int, list_at: float
+    ) -> None:
+        """Another process found the API like this; nothing was tried since."""
+        self.trouble, self.detail, self.reason = trouble, detail, reason
+        self.list_failures, self.list_at = failures, max(list_at, self.list_at)
 
     def call_failed(self, now: float, error: PatrolServerError, server_id: int | None = None) -> None:
         """Another call failed, for this server or for an event: have the list call decide if it looks like more.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.lasting import SAY_EVERY
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import StoreUnavailable, fleet, history
+from patrolserver_exporter.store import StoreError, StoreUnavailable, fleet, history, replicas
 from patrolserver_exporter.store.tables import changes, inbox, issues, servers
 from patrolserver_exporter.sync import account_updates, restore
 from patrolserver_exporter.sync.health import Trouble
@@ -70,8 +72,10 @@ def _purge_gone_servers(unit: Unit, before: float, limit: int) -> int:
         sa.select(servers.c.account, servers.c.server_id).where(servers.c.gone_at < before).limit(limit)
     ).all()
     for account, server_id in keys:
-        for table in (issues, servers):
-            unit.connection.execute(table.delete().where(table.c.account == account, table.c.server_id == server_id))
+        mine = servers.c.account == account, servers.c.server_id == server_id
+        # It may be back by now, if another exporter polls the account.
+        if unit.connection.execute(servers.delete().where(*mine, servers.c.gone_at < before)).rowcount:
+            unit.connection.execute(issues.delete().where(issues.c.account == account, issues.c.server_id == server_id))
     return len(keys)
 
 
@@ -84,6 +88,10 @@ _WAIVERS_EVERY = 10.0
 """Seconds until a sweep that failed is tried again; one that succeeded holds for the day."""
 _CATCH_UP_EVERY = 10.0
 _SECRETS_EVERY = 5.0
+
+
+def _unused_accounts(connection: sa.Connection) -> list[str]:
+    return replicas.unused_accounts(connection, deliveries.WAITING)
 
 
 class Housekeeping:
@@ -112,6 +120,20 @@ class Housekeeping:
         self._swept_on, self._sweep, self._sweeping = None, None, []
         self._due.pop("waivers", None)
 
+    def own(self, rules: Mapping[str, Rules], stale: tuple[restore.Key, ...] = ()) -> None:
+        """Keep house for these accounts, too; their waivers are applied, and ``stale`` servers classified again."""
+        self._rules = {**self._rules, **rules}
+        self._stale += stale
+        self._sweeping += [(account, 0) for account in rules]
+
+    def disown(self, names: Collection[str]) -> None:
+        """Other exporters keep house for these accounts."""
+        self._rules = {name: rules for name, rules in self._rules.items() if name not in names}
+        self._stale = tuple(key for key in self._stale if key[0] not in names)
+        # The first one's sweep may be under way, and takes it from the list at its end.
+        under_way = self._sweeping[:1] if self._sweep is not None else []
+        self._sweeping = under_way + [one for one in self._sweeping[len(under_way) :] if one[0] not in names]
+
     def tick(self, accounts: Collection[RunningAccount]) -> None:
         """Do what is due."""
         if self._stale and (self._reclassifying is None or self._reclassifying.done()):
@@ -121,8 +143,10 @@ class Housekeeping:
             self._swept_on, self._sweep = today, None
             self._sweeping = [(account, 0) for account in self._rules]
         self._sweep_on()
-        if self._is_due("purge", _PURGE_EVERY):
+        if self._store.is_held and self._is_due("purge", _PURGE_EVERY):
             self._submit(self._purge)
+            if self._store.is_shared:
+                self._retire_unused()
         if self._is_due("catch_up", _CATCH_UP_EVERY):
             self._catch_up(accounts)
         if self._is_due("secrets", _SECRETS_EVERY):
@@ -137,7 +161,7 @@ class Housekeeping:
         self._due[what] = now + every
         return True
 
-    def _submit(self, work: Callable[[Unit], T]) -> Future[T]:
+    def _submit(self, work: Callable[[Unit], T], *accounts: str) -> Future[T]:
         def look_at(future: Future[T]) -> None:
             error = future.exception()
             if error is not None:
@@ -146,7 +170,7 @@ class Housekeeping:
                 level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
                 log.log(level, "Housekeeping failed and will be tried again", extra=log_fields(err=str(error)))
 
-        submitted = self._store.submit(work)
+        submitted = self._store.submit(work, *accounts)
         submitted.add_done_callback(look_at)
         return submitted
 
@@ -154,17 +178,43 @@ class Housekeeping:
         """A few servers a tick, so that deliveries and polls go on between; one that fails waits for its next poll."""
         batch, self._stale = self._stale[: restore.RECLASSIFIED_AT_ONCE], self._stale[restore.RECLASSIFIED_AT_ONCE :]
         rules = self._rules
-        self._reclassifying = self._submit(lambda unit: restore.reclassify(unit, batch, rules, now=self._clock.now()))
+        self._reclassifying = self._submit(
+            lambda unit: restore.reclassify(unit, batch, rules, now=self._clock.now()), *{key[0] for key in batch}
+        )
 
     def _purge(self, unit: Unit) -> None:
         gone = purge(unit, now=self._clock.now(), retention=self._retention)
-        # One may have come in for an account just while a reload removed it, or another exporter had it until now.
-        set_aside = restore.retire_others(unit, tuple(self._rules), now=self._clock.now())
+        # One may have come in for an account just while a reload removed it.
+        set_aside = 0 if self._store.is_shared else self._set_aside(unit)
         if gone or set_aside:
             unit.effects.append(InboxMoved())
         if gone >= AT_ONCE:
             # There may be more than a purge takes at once; else a busy inbox would grow for ever.
             self._due["purge"] = self._clock.monotonic() + _PURGE_ON
+
+    def _set_aside(self, unit: Unit) -> int:
+        return deliveries.follow_accounts(unit, tuple(self._rules), now=self._clock.now())
+
+    def _retire_unused(self) -> None:
+        """Retire accounts that no living exporter has had configured for a while, each under its own lease."""
+        try:
+            self._store.run(lambda unit: replicas.note_unheard(unit.connection, deliveries.WAITING))
+            for name in self._store.read_patiently(_unused_accounts):
+                retired = self._store.take_over([name], functools.partial(self._retire, name=name))
+                if retired is not None:
+                    self._store.hand_over({name: None})
+        except StoreError as error:
+            self._telemetry.error("store")
+            log.debug("Unused accounts are not retired yet", extra=log_fields(err=str(error)))
+
+    def _retire(self, unit: Unit, _: object, *, name: str) -> bool:
+        if name not in _unused_accounts(unit.connection):
+            return False
+        log.info("An account that no exporter has configured any more is retired", extra=log_fields(account=name))
+        restore.retire(unit, name, now=self._clock.now())
+        if deliveries.set_aside(unit, name, now=self._clock.now()):
+            unit.effects.append(InboxMoved())
+        return True
 
     def _sweep_on(self) -> None:
         """A few servers a tick, so that deliveries and polls go on between."""
@@ -172,33 +222,40 @@ class Housekeeping:
             if not self._sweep.done():
                 return
             account, _ = self._sweeping.pop(0)
-            if self._sweep.exception() is not None:
+            if account in self._rules and self._sweep.exception() is not None:
                 self._swept_on, self._sweeping = None, []
-            elif (last := self._sweep.result()) is not None:
+            elif (last := self._sweep.result()) is not None and account in self._rules:
                 self._sweeping.insert(0, (account, last))
             self._sweep = None
         if self._sweeping:
             account, after = self._sweeping[0]
-            rules = self._rules[account]
+            rules = self._rules.get(account)
+            if rules is None:
+                self._sweeping.pop(0)
+                return
             self._sweep = self._submit(
                 lambda unit: account_updates.sweep_waivers(
                     unit, account, after=after, now=self._clock.now(), rules=rules
-                )
+                ),
+                account,
             )
 
     def _catch_up(self, accounts: Collection[RunningAccount]) -> None:
         """Poll all servers of an account that wants a catch-up, at most once an interval."""
         running = {account.name: account for account in accounts}
 
-        def work(unit: Unit) -> list[str]:
-            wanted = fleet.to_be_caught_up(unit.connection, self._clock.now())
-            return [name for name in wanted if name in running and not account_updates.finish_catch_up(unit, name)]
-
-        def plan(future: Future[list[str]]) -> None:
-            for name in future.result() if future.exception() is None else ():
+        def go_on(name: str, finished: Future[bool]) -> None:
+            if finished.exception() is None and not finished.result():
                 self._plan_catch_up(running[name])
 
-        self._submit(work).add_done_callback(plan)
+        def finish(wanted: Future[list[str]]) -> None:
+            for name in wanted.result() if wanted.exception() is None else ():
+                if name in running:
+                    finished = self._submit(lambda unit, name=name: account_updates.finish_catch_up(unit, name), name)  # type: ignore[misc]
+                    finished.add_done_callback(functools.partial(go_on, name))
+
+        now = self._clock.now()
+        self._store.submit_read(lambda connection: fleet.to_be_caught_up(connection, now)).add_done_callback(finish)
 
     def _plan_catch_up(self, account: RunningAccount) -> None:
         now = self._clock.monotonic()

@@ -11,7 +11,7 @@ from patrolserver_exporter.store.database_time import now_in, read
 from patrolserver_exporter.store.tables import operations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.queries import NamedServer
@@ -24,6 +24,8 @@ KEPT_FOR: Final = 3600.0
 """Seconds for which an operation can be asked about."""
 MOST: Final = 1000
 """Operations under way, at most."""
+AT_ONCE: Final = 100
+"""Operations that are begun at the same time, at most."""
 MOST_SERVERS: Final = 20_000
 """Servers of all refreshes of many."""
 _GIVEN_UP_AFTER: Final = 60.0
@@ -97,16 +99,45 @@ def begin(unit: Unit, ids: Sequence[str]) -> list[Refresh]:
     return [Refresh(*row) for row in unit.connection.execute(statement)]
 
 
-def begin_again(unit: Unit) -> None:
-    """Whoever had begun them is gone."""
-    unit.connection.execute(operations.update().where(operations.c.state == RUNNING).values(state=PENDING))
+def begin_again(unit: Unit, accounts: Sequence[str]) -> None:
+    """Whoever had begun those of these accounts is gone."""
+    mine = operations.c.state == RUNNING, operations.c.account.in_(accounts)
+    unit.connection.execute(operations.update().where(*mine).values(state=PENDING))
 
 
-def finish(unit: Unit, refresh_id: str, error: str | None) -> None:
-    """It ended, well where there is no error."""
+def pending(connection: sa.Connection, accounts: Sequence[str]) -> list[str]:
+    """Those of these accounts that nobody has begun, the first ones first."""
+    mine = operations.c.state == PENDING, operations.c.account.in_(accounts)
+    query = sa.select(operations.c.id).where(*mine).order_by(operations.c.created_at, operations.c.id).limit(AT_ONCE)
+    return list(connection.execute(query).scalars())
+
+
+def finish(unit: Unit, refresh_ids: Sequence[str], error: str | None) -> None:
+    """They ended, well where there is no error; what is over already stays as it is."""
+    if not refresh_ids:
+        return
     values = {"state": DONE if error is None else FAILED, "error": error}
     now = now_in(unit.connection.dialect.name)
-    unit.connection.execute(operations.update().where(operations.c.id == refresh_id).values(finished_at=now, **values))
+    mine = operations.c.id.in_(refresh_ids), operations.c.state.in_((PENDING, RUNNING))
+    unit.connection.execute(operations.update().where(*mine).values(finished_at=now, **values))
+
+
+class AskedFor:
+    """A refresh that is waited for by a row: call it with the error, or ``None``, when it has ended.
+
+    ``end`` writes that, unless the transaction of the poll has done so.
+    """
+
+    __slots__ = ("_end", "refresh_id")
+
+    def __init__(self, refresh_id: str, end: Callable[[str, str | None], None]) -> None:
+        self.refresh_id = refresh_id
+        self._end = end
+
+    def __call__(self, error: str | None) -> None:
+        """It has ended."""
+        if error is not None:
+            self._end(self.refresh_id, error)
 
 
 def find(connection: sa.Connection, refresh_id: str) -> Refresh | None:
@@ -119,12 +150,15 @@ def find(connection: sa.Connection, refresh_id: str) -> Refresh | None:
 
 def _as_they_stand(connection: sa.Connection, found: Sequence[Refresh]) -> list[Refresh]:
     """What nobody can do for a while has failed."""
-    now, holder = read(connection), lease.holder(connection)
-    if holder.owner is not None and holder.until > now:
-        return list(found)
+    now, holders = read(connection), lease.holders(connection)
+    # Where the database is one exporter's, it has the lease for everything, which does not run out in a file.
+    is_file = connection.dialect.name == "sqlite"
+    polled = {name for name, holder in holders.items() if not holder.is_free or (is_file and holder.owner is not None)}
     return [
         one._replace(state=FAILED, finished_at=now, error="No exporter polls the account now.")
-        if one.state in {PENDING, RUNNING} and one.created_at <= now - _GIVEN_UP_AFTER
+        if one.state in {PENDING, RUNNING}
+        and one.created_at <= now - _GIVEN_UP_AFTER
+        and polled.isdisjoint({one.account, lease.STORE})
         else one
         for one in found
     ]

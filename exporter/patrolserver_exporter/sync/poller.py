@@ -13,7 +13,7 @@ from patrolserver_exporter.live.effects import InboxMoved, PollLost
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError
 from patrolserver_exporter.store import StoreError, StoreUnavailable
-from patrolserver_exporter.sync import account_updates, server_updates
+from patrolserver_exporter.sync import account_updates, operations, server_updates
 from patrolserver_exporter.sync.account import ListStanding, stopped, unknown
 from patrolserver_exporter.sync.health import LIST_EVERY, Trouble
 from patrolserver_exporter.sync.schedule import Job, Task
@@ -60,7 +60,7 @@ class Results:
                 raise StoppedError
             return work(unit)
 
-        return self._store.run(unless_stopped)
+        return self._store.run(unless_stopped, self._account.name)
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Read the store; `StoppedError` if the account was restarted or removed meanwhile."""
@@ -277,8 +277,9 @@ class ServerCalls:
         """Ask for a server's software, and tell those who wait; raises `StoreError` and `StoppedError`."""
         account = self._account
         awaiting = account.take_awaiting(server_id)
+        asked = [one.refresh_id for one in awaiting if isinstance(one, operations.AskedFor)]
         try:
-            error = self._ask_for_software(server_id)
+            error = self._ask_for_software(server_id, asked)
         except BaseException:
             self._results.lost(server_id)
             self._results.polled(
@@ -287,13 +288,13 @@ class ServerCalls:
             raise
         self._results.polled(awaiting, error)
 
-    def _ask_for_software(self, server_id: int) -> str | None:
-        """Returns what went wrong."""
+    def _ask_for_software(self, server_id: int, asked: Sequence[str]) -> str | None:
+        """Returns what went wrong; the refreshes ``asked`` for end in the same transaction as the poll."""
         account, began = self._account, self._clock.moment()
         try:
             parsed = account.client.software(server_id)
         except PatrolServerError as error:
-            self._poll_failed(server_id, error)
+            self._poll_failed(server_id, error, asked)
             return str(error)
         if failures := account.failures_of(server_id):
             fields = log_fields(account=account.name, server_id=server_id, tries=failures)
@@ -306,7 +307,7 @@ class ServerCalls:
             if go_on:
                 account_updates.save_pause(unit, account.name, None)
             started_at = self._clock.time_of(began)
-            return server_updates.apply_poll(
+            state = server_updates.apply_poll(
                 unit,
                 account.name,
                 server_id,
@@ -318,6 +319,8 @@ class ServerCalls:
                 now=self._clock.now(),
                 rules=account.rules,
             )
+            operations.finish(unit, asked, None if state is not None else unknown(account.name, server_id))
+            return state
 
         state = self._results.keep(work)
         if state is None:
@@ -329,7 +332,7 @@ class ServerCalls:
             account.plan_look(server_id)
         return None
 
-    def _poll_failed(self, server_id: int, error: PatrolServerError) -> None:
+    def _poll_failed(self, server_id: int, error: PatrolServerError, asked: Sequence[str]) -> None:
         account = self._account
         paused = account.call_failed(error, server_id)
         failures = account.poll_failed(server_id)
@@ -343,6 +346,7 @@ class ServerCalls:
         next_poll_at, name = self._clock.now() + wait, None
 
         def work(unit: Unit) -> str | None:
+            operations.finish(unit, asked, str(error))
             if paused:
                 account_updates.save_pause(unit, account.name, account.pause)
             answer = error.what_happened if error.leaves_doubt else None

@@ -8,14 +8,21 @@ import msgspec
 from msgspec.structs import replace
 
 from patrolserver_exporter.inbox import deliveries
-from patrolserver_exporter.live.effects import FleetRestored, InboxMoved, ServerGone, ServerShown, Summaries
-from patrolserver_exporter.store import fleet, history, replicas
+from patrolserver_exporter.live.effects import (
+    AccountRestored,
+    FleetRestored,
+    InboxMoved,
+    ServerGone,
+    ServerShown,
+    Summaries,
+)
+from patrolserver_exporter.store import fleet, history
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
 from patrolserver_exporter.sync import account_updates, server_updates
 from patrolserver_exporter.sync.clock_steps import follow_clock_but_servers, keep_up
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from patrolserver_exporter.config.schema import Metrics
     from patrolserver_exporter.store.threads import Unit
@@ -52,49 +59,93 @@ def restore(unit: Unit, rules: Mapping[str, Rules], metrics: Metrics, *, now: fl
 
     Where ``rules`` are others than before, the first servers are classified by them, and the others are named as stale.
     """
-    follow_clock_but_servers(unit, 0.0, now=now, rules=rules)
     names = tuple(rules)
-    unit.effects.append(InboxMoved())
-    set_aside = retire_others(unit, names, now=now)
-    known = fleet.account_records(unit.connection)
-    accounts = {
-        name: account_updates.doubt_list(unit, known.get(name, AccountRecord(name=name)), rules[name]) for name in names
-    }
-    servers: dict[str, list[Planned]] = {name: [] for name in names}
-    summaries, stale, classified = Summaries(), [], 0
-    for name, of_account in rules.items():
+    for name in sorted(fleet.account_records(unit.connection).keys() - set(names)):
+        retire(unit, name, now=now)
+    set_aside = deliveries.follow_accounts(unit, names, now=now)
+    return restore_beside_others(unit, rules, tuple(rules), metrics, now=now, set_aside=set_aside)
+
+
+def restore_beside_others(  # noqa: PLR0913  # What it shows, and when.
+    unit: Unit, rules: Mapping[str, Rules], owned: Collection[str], metrics: Metrics, *, now: float, set_aside: int = 0
+) -> Restored:
+    """The same where other exporters poll some of the accounts: of those, nothing is written."""
+    ours = {name: rules[name] for name in rules if name in owned}
+    known = _begin(unit, ours, now=now)
+    accounts = dict(known)
+    servers: dict[str, list[Planned]] = {name: [] for name in ours}
+    summaries, reader, counts = Summaries(), _Reader(ours, now), {}
+    for name in rules:
+        before = len(summaries)
         # One after the other: all servers of a large fleet together would take more memory than is ever needed again.
-        for found in fleet.server_records(unit.connection, name, gone=True):
-            record = keep_up(unit, found, 0.0, now=now, rules=of_account)
-            if record.gone_at is not None:
-                continue
-            if is_stale(record, rules):
-                if classified < RECLASSIFIED_AT_ONCE:
-                    (record,) = _classified(unit, [record], rules, now)
-                    classified += 1
-                else:
-                    stale.append((name, record.server_id))
-            servers[name].append(Planned(record.server_id, record.next_poll_at, record.state))
+        for record in reader.servers(unit, name) if name in ours else fleet.server_records(unit.connection, name):
+            if name in ours:
+                servers[name].append(Planned(record.server_id, record.next_poll_at, record.state))
             summaries.append(record.summary)
-    tallies = [tally for name in names for tally in history.tallies_of(unit.connection, name)]
+        counts[name] = len(summaries) - before
+        if name not in ours:
+            accounts[name] = fleet.find_account(unit.connection, name) or AccountRecord(name=name)
     unit.effects.append(
         FleetRestored(
             metrics,
-            tuple((record, len(servers[name])) for name, record in accounts.items()),
+            tuple((accounts[name], counts[name]) for name in rules),
             summaries,
-            tuple(tallies),
-            {name: rules[name].labels for name in names},
+            tuple(tally for name in rules for tally in history.tallies_of(unit.connection, name)),
+            {name: rules[name].labels for name in rules},
         )
     )
-    return Restored(accounts=accounts, servers=servers, set_aside=set_aside, stale=tuple(stale))
+    return Restored(accounts=known, servers=servers, set_aside=set_aside, stale=tuple(reader.stale))
 
 
-def retire_others(unit: Unit, names: Collection[str], *, now: float) -> int:
-    """Retire the accounts that nobody has configured any more; returns how many deliveries were set aside."""
-    configured = replicas.configured_somewhere(unit.connection, names, now=now)
-    for name in sorted(fleet.account_records(unit.connection).keys() - set(configured)):
-        retire(unit, name, now=now)
-    return deliveries.follow_accounts(unit, configured, now=now)
+def take_over(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> Restored:
+    """Show these accounts, which another exporter polled until now, as the store has them; it is as after a restart."""
+    known = _begin(unit, rules, now=now)
+    deliveries.take_up(unit, tuple(rules), now=now)
+    servers: dict[str, list[Planned]] = {}
+    reader = _Reader(rules, now)
+    for name in rules:
+        summaries, servers[name] = Summaries(), []
+        for record in reader.servers(unit, name):
+            servers[name].append(Planned(record.server_id, record.next_poll_at, record.state))
+            summaries.append(record.summary)
+        tallies = tuple(history.tallies_of(unit.connection, name))
+        unit.effects.append(AccountRestored(known[name], summaries, tallies))
+    return Restored(accounts=known, servers=servers, set_aside=0, stale=tuple(reader.stale))
+
+
+def _begin(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> dict[str, AccountRecord]:
+    follow_clock_but_servers(unit, 0.0, now=now, rules=rules)
+    unit.effects.append(InboxMoved())
+    known = fleet.account_records(unit.connection)
+    return {
+        name: account_updates.doubt_list(unit, known.get(name, AccountRecord(name=name)), of_account)
+        for name, of_account in rules.items()
+    }
+
+
+class _Reader:
+    """Reads servers from the store, to be polled by this process from now on."""
+
+    def __init__(self, rules: Mapping[str, Rules], now: float) -> None:
+        self._rules = rules
+        self._now = now
+        self._classified = 0
+        self.stale: list[Key] = []
+        """Those that are left to be classified again."""
+
+    def servers(self, unit: Unit, name: str) -> Iterator[ServerRecord]:
+        """An account's, but for those that are gone."""
+        for found in fleet.server_records(unit.connection, name, gone=True):
+            record = keep_up(unit, found, 0.0, now=self._now, rules=self._rules[name])
+            if record.gone_at is not None:
+                continue
+            if is_stale(record, self._rules):
+                if self._classified < RECLASSIFIED_AT_ONCE:
+                    (record,) = _classified(unit, [record], self._rules, self._now)
+                    self._classified += 1
+                else:
+                    self.stale.append((name, record.server_id))
+            yield record
 
 
 def retire(unit: Unit, account: str, *, now: float) -> None:

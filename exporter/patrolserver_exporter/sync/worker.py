@@ -19,7 +19,7 @@ from patrolserver_exporter.sync.schedule import Job
 from patrolserver_exporter.sync.server_updates import FollowUp, conclude, needs_server, note_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.deliveries import Delivery
@@ -113,16 +113,16 @@ class InboxDispatcher:
         able = [name for name, seconds in idle.items() if not seconds]
         claimed: dict[str, list[Delivery]] = {}
         if able and not self._stopping:
+            # Asked only where it may be one of many: it looks at all that waits.
+            due = able if len(able) == 1 else self._due_of(able)
 
             def work(unit: Unit) -> None:
-                # Asked only where it may be one of many: it looks at all that waits.
-                due = able if len(able) == 1 else deliveries.due_accounts(unit.connection, now=self._clock.now())
                 for name in due:
-                    if name in able:
-                        claimed[name] = workers[name].claim(unit)
+                    claimed[name] = workers[name].claim(unit)
 
             try:
-                self._store.run(work)
+                if due:
+                    self._store.run(work, *due)
             except BaseException:
                 for name, taken in claimed.items():
                     workers[name].let_go(len(taken))
@@ -133,6 +133,11 @@ class InboxDispatcher:
             # There may be more.
             return 0.0
         return min((seconds for seconds in idle.values() if seconds), default=_IDLE)
+
+    def _due_of(self, able: Sequence[str]) -> list[str]:
+        now = self._clock.now()
+        due = self._store.read_patiently(lambda connection: deliveries.due_accounts(connection, now=now))
+        return [name for name in due if name in able]
 
 
 def _failed(telemetry: Telemetry, what: str, error: Exception, account: str | None = None) -> None:
@@ -253,7 +258,8 @@ class AccountWorker:
             self._store.run(
                 lambda unit: note_failure(
                     unit, delivery, next_step, now=self._clock.now(), error=why, settle=settle, body=body
-                )
+                ),
+                self.name,
             )
         except StoreError as unkept:
             _failed(self._telemetry, _TRIED_AGAIN, unkept, delivery.account)
@@ -266,7 +272,7 @@ class AccountWorker:
             unit.effects.append(InboxMoved())
 
         try:
-            self._store.run(work)
+            self._store.run(work, self.name)
         except StoreError as unkept:
             _failed(self._telemetry, _TRIED_AGAIN, unkept, delivery.account)
 

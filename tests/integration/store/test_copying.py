@@ -172,7 +172,7 @@ def test_a_copy_that_fails_leaves_the_source_as_it_was(both: tuple[str, str]) ->
     class Full(Store):
         """A store whose disk is full."""
 
-        def submit(self, _: Any) -> Any:
+        def submit(self, _: Any, *__: str) -> Any:
             failed: Future[Any] = Future()
             failed.set_exception(StoreUnavailable("The store cannot write: database or disk is full"))
             return failed
@@ -221,7 +221,7 @@ def test_a_commit_whose_end_was_not_heard_leaves_one_state(both: tuple[str, str]
     class Unheard(Store):
         """A store whose commits hold, and whose database does not tell."""
 
-        def submit(self, work: Any) -> Any:
+        def submit(self, work: Any, *_: str) -> Any:
             super().submit(work).result()
             failed: Future[Any] = Future()
             failed.set_exception(StoreUnavailable("The store cannot write: server closed the connection"))

@@ -67,8 +67,8 @@ async def replay(api: Api, call: Call[Any]) -> Reply:
         if delivery is None or delivery.account in configured:
             return delivery
         # Nobody would ever take it, and it would fill the inbox.
-        everywhere = replicas.configured_somewhere(unit.connection, configured, now=api.now())
-        deliveries.follow_accounts(unit, everywhere, now=api.now())
+        if delivery.account not in replicas.configured_somewhere(unit.connection, configured, now=api.now()):
+            deliveries.set_aside(unit, delivery.account, now=api.now())
         found = deliveries.get(unit.connection, delivery_id)
         return found and found[0]
 
