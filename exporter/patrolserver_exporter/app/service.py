@@ -338,6 +338,8 @@ class Service:
 
     async def _end(self) -> None:
         self._supervisor.stopping()
+        # First, so that other exporters poll the accounts while this one still answers.
+        await asyncio.to_thread(self._accounts.leave)
         await self._server.stop(_GRACE)
         await asyncio.to_thread(self._end_threads)
 

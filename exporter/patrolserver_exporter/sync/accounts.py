@@ -402,7 +402,7 @@ class Accounts:
 
     def leave(self) -> None:
         """Give all accounts to other exporters, at once, and take none any more."""
-        if self._follower is None:
+        if self._follower is None or self._leaves:
             return
         with self._lock:
             self._leaves = True

@@ -130,3 +130,56 @@ def test_threads_share_one_budget() -> None:
     for thread in threads:
         thread.join()
     assert sum(taken) == 1_000
+
+
+@given(per_minute=st.integers(1, 50), before=_STEPS, gap=st.floats(0, 90), after=_STEPS)
+def test_no_window_of_a_minute_has_more_calls_over_a_hand_over(
+    per_minute: int, before: list[float], gap: float, after: list[float]
+) -> None:
+    """Whoever goes on from what is left makes no more calls in any minute than one alone might, nor a larger burst."""
+    clock = ManualClock(1000.0)
+    first, taken = RequestBudget(per_minute, clock), []
+    for step in before:
+        clock.at += step
+        taken += [clock.at] * take_all(first)
+    handed = first.hand_over()
+    clock.at += gap
+    second = RequestBudget(per_minute, clock)
+    second.take_over(handed, seconds_ago=gap)
+    for step in (0.0, *after):
+        clock.at += step
+        burst = take_all(second)
+        assert burst <= max(1.0, per_minute / 6) + 1e-3
+        taken += [clock.at] * burst
+    for moment in taken:
+        # Ages are handed over in milliseconds.
+        assert sum(moment <= other < moment + WINDOW - 0.002 for other in taken) <= per_minute
+
+
+def test_what_is_left_is_handed_over() -> None:
+    """A bucket that was emptied is empty for the next one, too, and fills as if nothing had happened."""
+    clock = ManualClock()
+    first = RequestBudget(60, clock)
+    assert take_all(first) == 10
+    handed = first.hand_over()
+    clock.at += 3.0
+    second = RequestBudget(60, clock)
+    second.take_over(handed, seconds_ago=3.0)
+    assert take_all(second) == 3
+
+
+@given(per_minute=st.integers(6, 600))
+def test_after_an_owner_that_handed_nothing_over_a_minute_holds_the_budget_all_the_same(per_minute: int) -> None:
+    """The one before may have made its whole budget's calls in the minute before, up to this moment."""
+    clock = ManualClock()
+    first, taken = RequestBudget(per_minute, clock), []
+    for _ in range(1200):
+        clock.at += 0.1
+        taken += [clock.at] * take_all(first)
+    second = RequestBudget(per_minute, clock)
+    second.owe()
+    for _ in range(1200):
+        taken += [clock.at] * take_all(second)
+        clock.at += 0.1
+    worst = max(sum(moment <= other < moment + WINDOW for other in taken) for moment in taken)
+    assert worst <= per_minute

@@ -1,0 +1,240 @@
+"""Leases of accounts: each of several exporters on one PostgreSQL writes what is its own."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from tests.harness.waiting import eventually
+
+from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, fleet, history, replicas
+from patrolserver_exporter.store.fleet import AccountRecord
+from patrolserver_exporter.store.lease import COMMON, LEASE
+from patrolserver_exporter.store.replicas import Announced
+from patrolserver_exporter.store.tables import accounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.harness.postgres import PostgresCluster
+
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.lease import Taken
+
+pytestmark = [pytest.mark.alone, pytest.mark.promise("second-exporter")]
+
+
+@pytest.fixture
+def url(postgres: PostgresCluster) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    made = postgres.create_database()
+    yield made
+    postgres.drop_database(made)
+
+
+@pytest.fixture
+def pair(url: str) -> Iterator[tuple[Store, Store]]:
+    """Two exporters' stores on it."""
+    with ExitStack() as stack:
+        first = stack.enter_context(shared(url, "blue"))
+        yield first, stack.enter_context(shared(url, "green"))
+
+
+def shared(url: str, name: str, *configured: str) -> Store:
+    """Open the store of an exporter that says that it lives."""
+    store = Store(url, name=name, shared=True)
+    store.announce(Announced("1.0.0", "same", configured or ("a", "b")))
+    return store
+
+
+def run_sql(url: str, statement: str) -> None:
+    """What another process or the operator does."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def take(store: Store, *names: str) -> Mapping[str, Taken]:
+    """Take those that are free."""
+    return store.take_over(names, lambda _, taken: taken) or {}
+
+
+def saving(name: str, up: bool = True) -> Callable[[Unit], None]:  # noqa: FBT001, FBT002  # The one thing that differs.
+    def work(unit: Unit) -> None:
+        fleet.save_account(unit.connection, AccountRecord(name=name, up=up))
+
+    return work
+
+
+def saved(store: Store) -> dict[str, bool | None]:
+    """The accounts' rows, after another look at the database."""
+    if store.is_shared:
+        store.follow(lambda _: None)
+    return store.read(lambda c: {name: record.up for name, record in fleet.account_records(c).items()})
+
+
+def versions(store: Store) -> dict[str, int]:
+    """Of the accounts' rows."""
+    query = sa.select(accounts.c.name, accounts.c.version)
+    store.follow(lambda _: None)
+    return store.read(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
+
+
+def test_each_writes_under_its_own_leases(pair: tuple[Store, Store]) -> None:
+    """A lease that somebody has is not taken, and who does not have it writes nothing under it."""
+    first, second = pair
+    assert set(take(first, "a")) == {"a"}
+    assert set(take(second, "a", "b")) == {"b"}
+    first.run(saving("a"), "a")
+    second.run(saving("b"), "b")
+    with pytest.raises(LeaseLost):
+        first.run(saving("b", up=False), "b")
+    with pytest.raises(LeaseLost):
+        second.run(saving("a", up=False), "b", "a")
+    for store in pair:
+        assert saved(store) == {"a": True, "b": True}
+    assert first.holds("a")
+    assert not first.holds("b")
+
+
+def test_a_lost_lease_fails_its_own_units_only(pair: tuple[Store, Store], url: str) -> None:
+    """In a group of units of several accounts those of the others are written, and the store is not in trouble."""
+    first, _ = pair
+    take(first, "a", "b", COMMON)
+    run_sql(url, "UPDATE leases SET owner = 'other', epoch = epoch + 1, name = 'spare' WHERE account = 'a'")
+    units = [first.submit(saving(name), name) for name in ("a", "b", "a", "b")]
+    found = [unit.exception(30) for unit in units]
+    assert [type(error) for error in found] == [LeaseLost, type(None), LeaseLost, type(None)]
+    assert first.trouble is None
+    assert first.has_lost("a")
+    assert not first.has_lost("b")
+    assert saved(first) == {"b": True}
+
+
+def test_a_unit_that_fails_leaves_the_fences_standing(pair: tuple[Store, Store]) -> None:
+    """What a failing unit rolls back is its own, and not the fence of its group."""
+    first, _ = pair
+    take(first, "a", "b")
+    before = {name: first.follow(lambda look: look.holders)[name].version for name in ("a", "b")}
+
+    def fail(unit: Unit) -> None:
+        saving("a", up=False)(unit)
+        raise ValueError
+
+    units = [first.submit(work, name) for work, name in ((fail, "a"), (saving("b"), "b"), (fail, "a"))]
+    assert [type(unit.exception(30)) for unit in units] == [ValueError, type(None), ValueError]
+    after = {name: first.follow(lambda look: look.holders)[name].version for name in ("a", "b")}
+    assert after["b"] > before["b"]
+    first.run(saving("a"), "a")
+    assert saved(first) == {"a": True, "b": True}
+
+
+def test_rows_have_the_version_of_their_accounts_lease(pair: tuple[Store, Store]) -> None:
+    """So a reader finds what is new of one account, whatever is written of another one."""
+    first, _ = pair
+    take(first, "a", "b")
+    for _ in range(3):
+        first.run(saving("a"), "a")
+    first.run(saving("b"), "b")
+    holders = first.follow(lambda look: look.holders)
+    assert versions(first) == {name: holders[name].version for name in ("a", "b")}
+
+
+def test_what_was_given_back_is_free_at_once_and_passes_something_on(pair: tuple[Store, Store]) -> None:
+    """The next owner gets what the one before left for it, once."""
+    first, second = pair
+    take(first, "a")
+    first.run(saving("a"), "a")
+    first.hand_over({"a": b"left"}).result(10)
+    with pytest.raises(LeaseLost):
+        first.run(saving("a", up=False), "a")
+    taken = take(second, "a")["a"]
+    assert (taken.handed, taken.left_uncleanly_at) == (b"left", None)
+    second.hand_over({"a": None}).result(10)
+    assert take(first, "a")["a"].handed is None
+    assert saved(first) == {"a": True}
+
+
+def test_a_lease_that_ran_out_is_taken_and_tells_when_its_owner_was_last_there(pair: tuple[Store, Store]) -> None:
+    """Who was stopped past its lease writes nothing more under it; who took it knows that calls may have been made."""
+    first, second = pair
+    take(first, "a")
+    first.watch(lambda: False)
+    eventually(lambda: not first.holds("a"), within=LEASE + 10.0, what="the end of the lease")
+    # Its own clock lets it stop a little before the database lets others begin.
+    taken = eventually(lambda: take(second, "a"), what="a take-over")["a"]
+    assert taken.left_uncleanly_at == pytest.approx(time.time() - LEASE, abs=20.0)
+    with pytest.raises(LeaseLost, match="'green', process"):
+        first.run(saving("a"), "a")
+
+
+def test_renewals_keep_all_leases(pair: tuple[Store, Store]) -> None:
+    """For longer than a lease holds, without any unit."""
+    first, second = pair
+    take(first, "a", "b")
+    end = time.monotonic() + LEASE + 3.0
+    while time.monotonic() < end:
+        first.announce(Announced("1.0.0", "same", ("a", "b")))
+        assert first.holds("a")
+        assert take(second, "a", "b") == {}
+        time.sleep(0.5)
+
+
+def test_who_needs_the_database_for_itself_finds_others_there(url: str) -> None:
+    """Neither is ever beside the other: it is refused while one lives, and nobody takes an account beside it."""
+    with shared(url, "blue") as first:
+        take(first, "a")
+        with pytest.raises(StoreLocked, match="in use by another patrolserver-exporter"):
+            Store(url)
+        first.run(saving("a"), "a")
+    with Store(url) as alone, pytest.raises(StoreLocked, match="in use by another"):
+        alone.run(saving("b"))
+        Store(url)
+    with Store(url) as alone:
+        with shared(url, "blue") as first:
+            assert take(first, "a", COMMON) == {}
+        alone.run(saving("b", up=False))
+    with shared(url, "blue") as first:
+        assert set(take(first, "a", "b")) == {"a", "b"}
+        assert saved(first) == {"a": True, "b": False}
+
+
+def test_a_read_is_refused_that_lacks_what_was_written_or_seen(pair: tuple[Store, Store], url: str) -> None:
+    """Also of accounts that somebody else has; who takes one then begins another history, with a catch-up of all."""
+    first, second = pair
+    take(first, "a", "b")
+    first.run(saving("a"), "a")
+    second.follow(lambda _: None)
+    before = second.read(history.feed_standing).history
+    run_sql(url, "UPDATE leases SET version = version - 1, owner = NULL WHERE account = 'a'")
+    for store in pair:
+        with pytest.raises(StoreUnavailable, match="went back to an earlier state"):
+            saved(store)
+    assert set(take(second, "a")) == {"a"}
+    second.follow(lambda _: None)
+    assert second.read(history.feed_standing).history != before
+    found = second.read(fleet.account_records)
+    assert found["a"].catch_up_since is not None
+
+
+def test_an_account_is_unused_after_no_exporter_had_it_for_ten_minutes(url: str) -> None:
+    """One that nobody ever told has its time as well, which begins when it is first looked for."""
+    with shared(url, "blue", "a", "b") as store:
+        take(store, "a", "old", COMMON)
+        store.run(saving("a"), "a")
+        store.run(saving("old"), "old")
+
+        def unused() -> list[str]:
+            store.run(lambda unit: replicas.note_unheard(unit.connection, ()))
+            return store.read(lambda connection: replicas.unused_accounts(connection, ()))
+
+        assert unused() == []
+        run_sql(url, "UPDATE configured SET seen_at = seen_at - 650 WHERE account = 'old'")
+        assert unused() == []
+        run_sql(url, "UPDATE configured SET seen_at = seen_at - 20 WHERE account = 'old'")
+        assert unused() == ["old"]
+        store.announce(Announced("1.0.0", "other", ("a", "b", "old")))
+        assert unused() == []
