@@ -45,6 +45,12 @@ class Replica(NamedTuple):
     version: str
     config: str
 
+    @property
+    def described(self) -> str:
+        """As it stands in messages."""
+        named = f"{self.name!r}, " if self.name else ""
+        return f"{named}process {self.pid} on host {self.host}"
+
 
 def announce(connection: sa.Connection, owner: str, name: str, told: Announced, *, with_accounts: bool) -> None:
     """Write that this exporter lives, and now and then what it has configured."""

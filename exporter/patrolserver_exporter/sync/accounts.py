@@ -17,6 +17,7 @@ from patrolserver_exporter.config.proxy import shown
 from patrolserver_exporter.config.told import mark_of
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
+from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.client import WINDOW, HandedBudget
@@ -241,6 +242,7 @@ class Accounts:
         """Of accounts that other exporters poll."""
         self._free_since: dict[str, float] = {}
         """When a lease that is free was first seen to be so (monotonic seconds)."""
+        self._differs = LastingTrouble(log, clock)
         self._leaves = False
         """This process takes no account any more."""
         self._announced: Announced | None = None
@@ -288,6 +290,14 @@ class Accounts:
             self._followed = found.records
             shown = [record for name, record in found.records.items() if name in self._names]
             self._ready = self._ready or any(record.up or record.last_success_at for record in shown)
+        if differing := self.differing:
+            self._differs.lasts(
+                "Exporters on this database have different configurations: each account is judged by the rules of the "
+                "one that polls it, so give them the same one",
+                others="; ".join(differing),
+            )
+        else:
+            self._differs.is_over("All exporters on this database have the same configuration")
         if not found.is_same and self._running:
             self._store.follow_cluster()
         self._begin_refreshes([name for name in found.asked if name in self._running])
@@ -681,8 +691,17 @@ class Accounts:
         found = None if self._follower is None else self._follower.last_look
         if found is None or self._announced is None:
             return 1, 0
-        others = [one for one in found.living if one.owner != self._store.owner]
-        return 1 + len(others), sum(one.config != self._announced.config for one in others)
+        others = sum(one.owner != self._store.owner for one in found.living)
+        return 1 + others, len(self.differing)
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """The exporters that share the store and have another configuration, as people know them."""
+        found = None if self._follower is None else self._follower.last_look
+        if found is None or self._announced is None:
+            return ()
+        mine = self._announced.config
+        return tuple(one.described for one in found.living if one.owner != self._store.owner and one.config != mine)
 
     @property
     def last_look_at(self) -> float | None:

@@ -55,6 +55,8 @@ class WebContext:
     reload_failure: Callable[[], str | None] = lambda: None
     """Why the configuration could not be read again the last time; ``None`` when it could."""
     troubles: Callable[[], Awaitable[Sequence[str]]] = _none
+    differing: Callable[[], Sequence[str]] = tuple
+    """Other exporters on the same database that have another configuration, as people know them."""
     """What is wrong, in sentences for everybody."""
     last_refusal: Callable[[], Refusal | None] = lambda: None
     """The last delivery that was not taken in."""

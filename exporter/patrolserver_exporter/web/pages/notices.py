@@ -50,6 +50,7 @@ def notices(  # noqa: PLR0913  # what can be wrong is known in that many places
     store_trouble: str | None = None,
     waivers: Sequence[Waiver] = (),
     refusal: Refusal | None = None,
+    differing: Sequence[str] = (),
 ) -> tuple[Notice, ...]:
     """Collect what is wrong, the worst first."""
     found = (
@@ -59,6 +60,7 @@ def notices(  # noqa: PLR0913  # what can be wrong is known in that many places
         *of_pauses(accounts),
         *of_freshness(accounts),
         *_of_configuration(reload_failure),
+        *of_replicas(differing),
         *_of_inbox(accounts, inbox, now),
         *of_webhook(accounts, refusal, now),
         *of_waivers(waivers, now),
@@ -75,6 +77,18 @@ def of_store(trouble: str | None) -> Iterator[Notice]:
             "itself within seconds.",
             trouble,
             speaker="It says:",
+        )
+
+
+def of_replicas(differing: Sequence[str]) -> Iterator[Notice]:
+    """Tell which exporters on the same database have another configuration."""
+    if differing:
+        yield Notice(
+            f"{counted(len(differing), 'other exporter')} on this database "
+            f"{'has' if len(differing) == 1 else 'have'} another configuration.",
+            "Give all of them the same one, and reload them. Each account is judged by the rules of the exporter that "
+            "polls it.",
+            which="; ".join(differing[:_NAMED]),
         )
 
 

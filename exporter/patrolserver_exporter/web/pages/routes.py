@@ -299,6 +299,7 @@ class Pages:
             store_trouble=None if trouble is None else context.redactor.redact(trouble.reason),
             waivers=context.config().issues.waivers,
             refusal=context.last_refusal(),
+            differing=context.differing(),
         )
         values = {
             "verdict": fleet.verdict(view.totals, accounts, found_notices),
