@@ -489,6 +489,9 @@ class Lease:
         One that went back in the same history is not believed: whoever has a lease begins another one.
         """
         if not position.lacks(self._seen):
+            if position.history != self._seen.history:
+                # Deliveries, too, are counted from where it goes on; who only reads has no fence to learn that by.
+                self._taken_in = position.versions.get(INTAKE, 0)
             self._seen = position
         self._seen_at = max(self._seen_at, asked_at)
 
