@@ -266,6 +266,8 @@ def _take_for_itself(engine: sa.Engine, lease: Lease) -> None:
                 f"{described(engine)} is in use by another patrolserver-exporter: process {others[0].pid} on host "
                 f"{others[0].host}. This needs the database for itself: stop all exporters on it first."
             )
+        with engine.begin() as connection:
+            lease.end_those_of_accounts(connection)
         _go_on_from(engine, lease)
     except sa.exc.OperationalError as error:
         raise _cannot_open(engine, error) from error
@@ -628,11 +630,12 @@ class Store:
         asked_at = boot_time()
         try:
             with self._following.connect() as connection:
+                now = database_time.read(connection)
                 position, is_same = read_position(connection)
                 found = work(Look(connection, position, is_same, holders(connection)))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error
-        self._lease.has_seen(position, asked_at=asked_at)
+        self._lease.has_seen(position, asked_at=asked_at, now=now)
         return found
 
     def announce(self, told: Announced) -> None:

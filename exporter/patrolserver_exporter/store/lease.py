@@ -294,7 +294,12 @@ class Lease:
         """Whether others know that this exporter lives: until they do, none is to be taken."""
         return boot_time() - self._told_at < LEASE
 
-    # Keeping it
+    def end_those_of_accounts(self, connection: sa.Connection) -> None:
+        """Nobody lives who has one, but who has stood still may go on: it must find that its leases are over."""
+        _limit_waits(connection, lock="5s")
+        connection.execute(_END_OTHERS, {"owner": self.owner})
+
+    # Keeping them
 
     def keep(self, engine: sa.Engine) -> None:
         """Renew it from now on, on a connection of this engine, until `close`."""
@@ -483,8 +488,8 @@ class Lease:
 
         return vouch
 
-    def has_seen(self, position: Position, *, asked_at: float) -> None:
-        """A look that began then, by `boot_time`, has found the database in this state.
+    def has_seen(self, position: Position, *, asked_at: float, now: float) -> None:
+        """A look that began then, by `boot_time`, has found the database in this state, and that it is ``now``.
 
         One that went back in the same history is not believed: whoever has a lease begins another one.
         """
@@ -494,6 +499,7 @@ class Lease:
                 self._taken_in = position.versions.get(INTAKE, 0)
             self._seen = position
         self._seen_at = max(self._seen_at, asked_at)
+        self._heard(now, asked_at)
 
     def went_back(self, connection: sa.Connection) -> bool:
         """Whether the database lacks commits that this process has seen of others."""
@@ -636,6 +642,9 @@ _MINE_IN_ORDER: Final = (
     "WHERE leases.owner = :owner ORDER BY leases.account FOR UPDATE OF leases"
 )
 """On PostgreSQL. In one order, so that no two wait for each other."""
+_END_OTHERS = sa.text(
+    "UPDATE leases SET owner = NULL, until = NULL, epoch = epoch + 1 WHERE owner IS NOT NULL AND owner <> :owner"
+)
 _RENEWED: Final = f"until = {NOW['postgresql']} + {LEASE}"
 _OF_MINE: Final = "FROM mine WHERE leases.account = mine.account AND leases.owner = :owner RETURNING leases.account, "
 _RENEW = sa.text(

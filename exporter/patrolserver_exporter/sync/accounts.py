@@ -266,17 +266,17 @@ class Accounts:
 
     # Who polls what
 
-    def _follow(self, config: Config) -> dict[str, Rules]:
-        """Show what other exporters commit, by this configuration."""
+    def _follow(self, config: Config) -> None:
+        """Show what other exporters commit, by this configuration; none of the accounts runs here yet."""
         self._config = config
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
         self._names = frozenset(rules)
         for name in rules:
             self._telemetry.watch_account(name)
         self._announce(config)
-        if self._follower is not None and not self._running:
+        self._housekeeping.configure(config, {})
+        if self._follower is not None:
             self._follower.show(rules, config.metrics)
-        return rules
 
     def _announce(self, config: Config) -> None:
         if self._follower is not None:
@@ -389,7 +389,8 @@ class Accounts:
                 self._running[settings.name] = pair
             self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
             log.info(
-                "This exporter polls these accounts from now on", extra=log_fields(accounts=" ".join(sorted(rules)))
+                "This exporter polls these accounts from now on",
+                extra=log_fields(accounts=" ".join(one.name for one in accounts)),
             )
         self._begin_refreshes([one.name for one in accounts])
 

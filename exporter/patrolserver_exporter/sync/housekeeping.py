@@ -102,7 +102,8 @@ class Housekeeping:
         self._telemetry = telemetry
         self._clock = clock
         self._rules: Mapping[str, Rules] = {}
-        self._retention = 0.0
+        self._retention = float("inf")
+        """Seconds; nothing is removed before the configuration tells."""
         self._swept_on: dt.date | None = None
         self._sweep: Future[int | None] | None = None
         self._sweeping: list[tuple[str, int]] = []

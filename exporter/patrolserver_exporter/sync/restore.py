@@ -104,12 +104,12 @@ def take_over(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> Restored
     servers: dict[str, list[Planned]] = {}
     reader = _Reader(rules, now)
     for name in rules:
-        summaries, servers[name] = Summaries(), []
+        shown, servers[name] = Summaries(), []
         for record in reader.servers(unit, name):
             servers[name].append(Planned(record.server_id, record.next_poll_at, record.state))
-            summaries.append(record.summary)
+            shown.append(record.summary)
         tallies = tuple(history.tallies_of(unit.connection, name))
-        unit.effects.append(AccountRestored(known[name], summaries, tallies))
+        unit.effects.append(AccountRestored(known[name], shown, tallies))
     return Restored(accounts=known, servers=servers, set_aside=0, stale=tuple(reader.stale))
 
 

@@ -199,6 +199,21 @@ def test_who_needs_the_database_for_itself_finds_others_there(url: str) -> None:
         assert saved(first) == {"a": True, "b": False}
 
 
+def test_who_stood_still_beside_one_that_had_the_database_for_itself_writes_nothing_more(url: str) -> None:
+    """It is taken for dead, and its leases are over when it goes on."""
+    with shared(url, "blue") as stopped:
+        take(stopped, "a")
+        stopped.run(saving("a"), "a")
+        # As if it had told nothing for a while.
+        stopped.watch(lambda: False)
+        run_sql(url, "UPDATE replicas SET seen_at = seen_at - 60")
+        with Store(url) as alone:
+            alone.run(saving("b"))
+            with pytest.raises(LeaseLost):
+                stopped.run(saving("a", up=False), "a")
+            assert saved(alone) == {"a": True, "b": True}
+
+
 def test_a_read_is_refused_that_lacks_what_was_written_or_seen(pair: tuple[Store, Store], url: str) -> None:
     """Also of accounts that somebody else has; who takes one then begins another history, with a catch-up of all."""
     first, second = pair
