@@ -82,6 +82,7 @@ def _purge_gone_servers(unit: Unit, before: float, limit: int) -> int:
 log = logging.getLogger(__name__)
 
 _PURGE_EVERY = 600.0
+_RETIRE_EVERY = 60.0
 _PURGE_ON = 1.0
 """Seconds to the next purge after one that took all that it may."""
 _WAIVERS_EVERY = 10.0
@@ -146,8 +147,8 @@ class Housekeeping:
         self._sweep_on()
         if self._store.is_held and self._is_due("purge", _PURGE_EVERY):
             self._submit(self._purge)
-            if self._store.is_shared:
-                self._retire_unused()
+        if self._store.is_shared and self._store.is_held and self._is_due("retire", _RETIRE_EVERY):
+            self._retire_unused()
         if self._is_due("catch_up", _CATCH_UP_EVERY):
             self._catch_up(accounts)
         if self._is_due("secrets", _SECRETS_EVERY):
