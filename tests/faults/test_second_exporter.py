@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
 import subprocess
@@ -110,10 +111,9 @@ def test_of_two_that_start_at_once_one_polls(folders: tuple[Path, Path], databas
     """Both serve, and exactly one of them has the account."""
     exporters = [watching(folder, simulator, database) for folder in folders]
     try:
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda exporter: exporter.start(within=90.0), exporters))
         for exporter in exporters:
-            exporter.start(wait=False)
-        for exporter in exporters:
-            eventually(lambda one=exporter: "listening on" in one.log(), within=60.0, what="the start")  # type: ignore[misc]
             wait_for_polls(exporter, 5)
         assert sorted(exporter.value(OWNER, account="main") or 0.0 for exporter in exporters) == [0.0, 1.0]
     finally:

@@ -257,7 +257,8 @@ class Housekeeping:
                     finished.add_done_callback(functools.partial(go_on, name))
 
         now = self._clock.now()
-        self._store.submit_read(lambda connection: fleet.to_be_caught_up(connection, now)).add_done_callback(finish)
+        asked = self._store.submit_anywhere(lambda unit: fleet.to_be_caught_up(unit.connection, now))
+        asked.add_done_callback(finish)
 
     def _plan_catch_up(self, account: RunningAccount) -> None:
         now = self._clock.monotonic()

@@ -49,9 +49,10 @@ class Keeping:
         self.housekeeping.configure(config, {MAIN: self.driver.rules})
 
     def tick(self) -> None:
-        """One tick, and what it submitted."""
+        """One tick, and what it submitted, in two steps at most."""
         self.housekeeping.tick([self.account])
-        self.store.run(lambda _: None)
+        for _ in range(2):
+            self.store.run(lambda _: None)
 
 
 def waiving(clock: HeldClock, days: int = 0) -> Config:
@@ -137,13 +138,13 @@ class RefusingStore(Store):
 
     refuses = False
 
-    def submit(self, work: Callable[..., object]) -> Future[object]:  # type: ignore[override]
+    def submit(self, work: Callable[..., object], *accounts: str) -> Future[object]:  # type: ignore[override]
         """As the store does it, or refused."""
 
         def refused(_: object) -> object:
             raise StoreUnavailable("full")
 
-        return super().submit(refused if self.refuses else work)
+        return super().submit(refused if self.refuses else work, *accounts)
 
 
 def test_a_sweep_that_fails_is_made_up_for(prepared_url: str, clock: HeldClock) -> None:
