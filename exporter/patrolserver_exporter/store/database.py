@@ -698,11 +698,15 @@ class Store:
 
         ``accounts`` are those under whose leases it writes; none: what belongs to no account.
         """
-        return self.submit(work, *accounts).result()
+        return self._thread.run(work, under=self._leases_of(accounts))
 
     def submit(self, work: Callable[[Unit], T], *accounts: str) -> Future[T]:
         """Queue a unit of work, as `run` does it."""
-        return self._thread.submit(work, under=accounts if accounts and self.is_shared else None)
+        return self._thread.submit(work, under=self._leases_of(accounts))
+
+    def _leases_of(self, accounts: tuple[str, ...]) -> tuple[str, ...] | None:
+        """``None``: the one of units that name none."""
+        return accounts if accounts and self.is_shared else None
 
     def submit_anywhere(self, work: Callable[[Unit], T]) -> Future[T]:
         """Queue a unit of work that needs no lease: one statement on rows that every exporter may write."""
