@@ -25,7 +25,7 @@ from patrolserver_exporter.patrolserver.client import PatrolServerClient
 from patrolserver_exporter.patrolserver.errors import PatrolServerError
 from patrolserver_exporter.store import why_unusable
 from patrolserver_exporter.store.database import create_reading_engine, database_file, redacted
-from patrolserver_exporter.store.lease import holders
+from patrolserver_exporter.store.lease import COMMON, STORE, holders
 from patrolserver_exporter.store.tables import leases
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.web import operator_token
@@ -46,6 +46,7 @@ _DESCRIPTORS: Final = 1024
 """Below that many, a burst of clients can keep the service from opening its files."""
 _POSTGRESQL: Final = 14
 _A_SECOND_ONE: Final = "a second exporter on it ends with exit code 3, and touches nothing"
+_ANOTHER_ONE: Final = "a second exporter on this database shares the work, and goes on if this one ends"
 _OPEN_FILES: Final = re.compile(r"^Max open files\s+(\d+|unlimited)", re.MULTILINE)
 
 
@@ -227,13 +228,13 @@ def _holders(connection: sa.Connection) -> Iterator[Finding]:
         return
     held = False
     for account, holder in holders(connection).items():
-        what = f"account {account}" if account else "the store"
+        what = {STORE: "the store", COMMON: "what belongs to no account"}.get(account, f"account {account}")
         if holder.owner is None:
             continue
         held = True
         found = f"{what} is held by {holder.described}"
         if holder.until > holder.now:
-            yield Finding("replicas", Grade.OK, found, "" if account else _A_SECOND_ONE)
+            yield Finding("replicas", Grade.OK, found, _A_SECOND_ONE if account == STORE else _ANOTHER_ONE)
         else:
             ago = f"but the lease ran out {holder.now - holder.until:.0f} s ago"
             advice = "it was killed, or is cut off from the database: start it again, unless another one is to go on"
