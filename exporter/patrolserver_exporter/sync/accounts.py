@@ -404,6 +404,8 @@ class Accounts:
     def _become_reader_of(self, names: Sequence[str]) -> None:
         """Other exporters have the leases of these accounts by now; nothing is waited for."""
         with self._lock:
+            # A stop or a reload may have ended some while this waited.
+            names = [name for name in names if name in self._running]
             self._stop(names, 0.0)
             for name in names:
                 self._budgets.pop(name, None)
