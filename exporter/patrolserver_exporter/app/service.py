@@ -276,8 +276,9 @@ class Service:
         # First, so that a port that is taken is all that is told of.
         await self._server.bind()
         await asyncio.to_thread(self._write_operator_token)
-        await asyncio.to_thread(self._intake.recall)
         await asyncio.to_thread(self._accounts.start, self._config.config)
+        # Now that a shared database is followed: what was seen at its opening may be too old by now.
+        await asyncio.to_thread(self._intake.recall)
         await self._server.start()
         self._dispatcher.start()
         self._gate_sweep.start()

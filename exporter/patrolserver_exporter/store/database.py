@@ -568,7 +568,7 @@ class Store:
         return None if self.is_shared else self._lease.lost(STORE)
 
     @property
-    def held(self) -> tuple[str, ...]:
+    def accounts_held(self) -> tuple[str, ...]:
         """The accounts whose leases this process has, as far as it knows; where the store is shared."""
         return tuple(name for name in self._lease.names if name not in {STORE, COMMON})
 

@@ -539,7 +539,7 @@ class Accounts:
         if follower is None:
             return self._store.run(lambda unit: restore.restore(unit, rules, metrics, now=self._clock.now()))
         follower.pause()
-        held = self._store.held
+        held = self._store.accounts_held
         removed = [name for name in held if name not in rules]
         if removed:
             handed: dict[str, bytes | None] = {name: self._handed([name]) for name in removed}
