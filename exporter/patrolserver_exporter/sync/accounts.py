@@ -515,7 +515,7 @@ class Accounts:
             if settings.name in kept:
                 # Before the restore: it finds all that was classified by the old rules.
                 kept[settings.name].adopt(config, settings, rules[settings.name])
-        state = self._restore(config, rules)
+        state = self._restore(config, rules, kept)
         if state.set_aside:
             log.warning(
                 "Deliveries of accounts that are not configured any more were set aside as expired",
@@ -533,11 +533,21 @@ class Accounts:
                     log.info("The calls to PatrolServer go through a proxy", extra=fields)
         self._housekeeping.configure(config, {name: rules[name] for name in state.accounts}, state.stale)
 
-    def _restore(self, config: Config, rules: Mapping[str, Rules]) -> restore.Restored:
-        """Show everything by this configuration; returns what the store knows of the accounts that this process has."""
+    def _restore(self, config: Config, rules: Mapping[str, Rules], kept: Container[str]) -> restore.Restored:
+        """Show everything by this configuration; returns what the store knows of the accounts that this process has.
+
+        Of those that are not ``kept`` nothing is in work now, whatever the store says: a claim may have been committed
+        without that being heard.
+        """
         follower, metrics = self._follower, config.metrics
         if follower is None:
-            return self._store.run(lambda unit: restore.restore(unit, rules, metrics, now=self._clock.now()))
+
+            def alone(unit: Unit) -> restore.Restored:
+                now = self._clock.now()
+                deliveries.take_up(unit, [name for name in rules if name not in kept], now=now)
+                return restore.restore(unit, rules, metrics, now=now)
+
+            return self._store.run(alone)
         follower.pause()
         held = self._store.accounts_held
         removed = [name for name in held if name not in rules]
@@ -555,6 +565,7 @@ class Accounts:
             # First: what others commit meanwhile is read again.
             position, _ = read_position(unit.connection)
             now = self._clock.now()
+            deliveries.take_up(unit, [name for name in owned if name not in kept], now=now)
             return position, restore.restore_beside_others(unit, rules, owned, metrics, now=now)
 
         position, state = self._store.run(work, *owned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -10,11 +11,13 @@ from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Kind
+from patrolserver_exporter.store.tables import inbox, leases
 
 if TYPE_CHECKING:
     import pytest
     from tests.harness.ticking import HeldClock
 
+    from patrolserver_exporter.store import Unit
     from patrolserver_exporter.sync.rules import Rules
 
 
@@ -68,6 +71,23 @@ def test_a_delivery_that_meets_a_bug_burns_a_try_and_takes_effect_once_it_can(wa
     assert delivery.attempts == 1
     assert "bug: AttributeError" in (delivery.last_error or "")
     watching.account._rules = rules  # noqa: SLF001  # and its end
+    watching.until(lambda: watching.states() == ["applied"])
+
+
+def test_a_claim_whose_commit_was_not_heard_holds_nothing_up(watching: Watching) -> None:
+    """Nobody has such a delivery in hand: it is due as soon as the state is read again, and not when its claim ends."""
+    watching.start()
+    watching.fault("status", "webhooks/*", status=503)
+    watching.deliver(watching.broken())
+    watching.until(lambda: watching.states() == ["retry"])
+
+    def claim(unit: Unit) -> None:
+        unit.connection.execute(inbox.update().values(state="fetching", claim="unheard", lease_until=time.time() + 300))
+        # The next transaction finds that there was one more than it knows of.
+        unit.connection.execute(leases.update().values(version=leases.c.version + 1))
+
+    watching.simulator.faults.clear()
+    watching.store.run(claim)
     watching.until(lambda: watching.states() == ["applied"])
 
 
