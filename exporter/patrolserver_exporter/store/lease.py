@@ -577,10 +577,13 @@ class Lease:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(_JOIN)
+        held = dict(self._held)
         # In a thread, since a session that is silent would never end the wait.
         giving = threading.Thread(target=self.give_back, args=(engine,), daemon=True)
         giving.start()
         giving.join(_JOIN)
+        # Who still asks for something hears from the store that it is closing, and not that somebody else has it.
+        self._held = held
 
     def give_back(self, engine: sa.Engine) -> None:
         """Write that nobody holds it; does nothing where that cannot be written."""
