@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import random
-import socket
-import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-import requests
 from tests.harness.events import report
 from tests.harness.fleet import fleet_lines, issues_by_server, total, wait_for_polls
 from tests.harness.process import Exporter
 from tests.harness.prometheus import free_port
 from tests.harness.promises import measured
+from tests.harness.sending import Sender
 from tests.harness.sizes import FULL, LONGEST
 from tests.harness.waiting import eventually
 
@@ -36,7 +34,6 @@ pytestmark = pytest.mark.alone
 log = logging.getLogger(__name__)
 
 SERVERS = 10
-SENDERS = 4
 EVENT_CALLS = "webhooks/*/events/*"
 
 
@@ -44,56 +41,6 @@ EVENT_CALLS = "webhooks/*/events/*"
 def simulator() -> Iterator[Simulator]:
     with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=SERVERS, software=6)) as running:
         yield running
-
-
-class Sender:
-    """Delivers events at a steady pace, a tenth of them twice, and sends nothing again that failed."""
-
-    def __init__(self, exporter: Exporter, event_ids: list[int], *, pace: float) -> None:
-        repeated = random.Random(1).sample(event_ids, len(event_ids) // 9)
-        self._left = event_ids + repeated
-        random.Random(2).shuffle(self._left)
-        self.sent = len(self._left)
-        self.acknowledged: list[int] = []
-        self._exporter = exporter
-        self._gap = SENDERS / pace
-        self._threads = [threading.Thread(target=self._run) for _ in range(SENDERS)]
-
-    def start(self) -> None:
-        """Begin to send."""
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is left to send."""
-        return any(thread.is_alive() for thread in self._threads)
-
-    def deliver_some(self, count: float) -> None:
-        """Wait until about so many more were sent, or all."""
-        left = len(self._left) - count
-        while self.busy and len(self._left) > left:
-            time.sleep(0.005)  # The moment is the point.
-
-    def _listens(self) -> bool:
-        host, port = self._exporter.url.removeprefix("http://").split(":")
-        socket.create_connection((host, int(port)), timeout=1).close()
-        return True
-
-    def _run(self) -> None:
-        while self._left:
-            try:
-                event_id = self._left.pop()
-            except IndexError:
-                return
-            began = time.monotonic()
-            try:
-                if self._exporter.deliver(event_id).status_code == 202:
-                    self.acknowledged.append(event_id)
-            except requests.RequestException:
-                # What fails is lost. The rest waits, or all would be over while a slow machine starts it.
-                eventually(self._listens, within=60, what="the next start")
-            time.sleep(max(self._gap - (time.monotonic() - began), 0.0))
 
 
 def waiting(text: str) -> float:
