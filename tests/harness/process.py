@@ -43,6 +43,7 @@ class Exporter(Program):
         *flags: str,
         environ: Mapping[str, str] | None = None,
         wrap: tuple[str, ...] = (),
+        module: str = "patrolserver_exporter",
     ) -> None:
         self.folder = folder
         self.config_file = folder / "patrolserver.yml"
@@ -51,6 +52,7 @@ class Exporter(Program):
         self.flags = flags if own else ("--web.listen-address=127.0.0.1:0", *flags)
         self.environ = dict(environ or {})
         self.wrap = wrap
+        self._module = module
         self.urls: list[str] = []
         self.write_config(config)
 
@@ -90,7 +92,7 @@ class Exporter(Program):
             *self.wrap,
             sys.executable,
             "-m",
-            "patrolserver_exporter",
+            self._module,
             f"--config.file={self.config_file}",
             *self.flags,
         ]
