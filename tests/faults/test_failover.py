@@ -12,12 +12,11 @@ import pytest
 import requests
 from tests.harness.events import report
 from tests.harness.fleet import wait_for_polls
-from tests.harness.postgres import PostgresCluster, find_programs
+from tests.harness.postgres import PostgresCluster
 from tests.harness.process import Exporter
 from tests.harness.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from patrolserver_exporter.simulator.server import Simulator
@@ -28,16 +27,6 @@ LENIENT = {
     "max_by_severity": {"critical": 1000, "high": 1000, "medium": 1000, "low": 1000},
     "max_unknown_software": 999,
 }
-
-
-@pytest.fixture
-def cluster() -> Iterator[PostgresCluster]:
-    """One of its own, to be stopped."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server is not installed")
-    with PostgresCluster(programs) as made:
-        yield made
 
 
 class Asking:

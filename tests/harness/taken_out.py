@@ -107,6 +107,13 @@ TABLE = (
         "tests/integration/store/test_lease.py::test_a_second_store_is_refused_while_the_first_one_lives",
     ),
     TakenOut(
+        "replicas",
+        "store/lease.py",
+        "self._taken_in = position.versions.get(INTAKE, 0)",
+        "pass",
+        "tests/faults/test_replicas_database.py::test_a_standby_without_the_last_commits_is_promoted",
+    ),
+    TakenOut(
         "late-database",
         "commands/serve.py",
         "if not await database_answers(loaded.config.store.url, Supervisor(options.environ)):",
