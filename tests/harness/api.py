@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -20,6 +21,7 @@ from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import Store, fleet, history
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
+from patrolserver_exporter.sync import operations
 from patrolserver_exporter.sync.accounts import AccountStatus
 from patrolserver_exporter.web.access import BearerTokens, Guard
 from patrolserver_exporter.web.api import api_routes
@@ -67,10 +69,19 @@ class Accounts:
     list_was_tried: bool = True
     waiting: list[tuple[str, int, Callable[[str | None], None]]] = field(default_factory=list)
     ready: bool = True
+    store: Store | None = None
+    """Where refreshes are asked for."""
 
-    def refresh(self, account: str, server_id: int, done: Callable[[str | None], None]) -> None:
-        """Note it, for the test to end."""
-        self.waiting.append((account, server_id, done))
+    def begin_refreshes(self) -> None:
+        """Note those that were asked for, for the test to end."""
+        store = self.store
+        assert store is not None
+        while begun := store.run(lambda unit: operations.begin(unit, operations.pending(unit.connection, self.names))):
+            self.waiting += [(one.account, one.server_id, partial(self._end, store, one.id)) for one in begun]
+
+    @staticmethod
+    def _end(store: Store, refresh_id: str, error: str | None) -> None:
+        store.run(lambda unit: operations.finish(unit, [refresh_id], error))
 
     def statuses(self) -> tuple[AccountStatus, ...]:
         """As set."""
@@ -167,6 +178,7 @@ def serving_api(
     config = Config(accounts=(account,), issues=Issues(waivers=tuple(waivers)), gate=gate or Gate())
     accounts, redactor = Accounts(), Redactor()
     with Store(store_url, publish, turn_timeout=turn_timeout) as store:
+        accounts.store = store
         context = WebContext(
             store=store,
             accounts=accounts,

@@ -35,7 +35,7 @@ from patrolserver_exporter.web.http.requests import main_app, not_found_app
 from patrolserver_exporter.web.pages import page_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from starlette.types import ASGIApp
@@ -102,9 +102,8 @@ class Accounts:
     all: tuple[AccountStatus, ...]
     ready: bool = True
 
-    def refresh(self, account: str, server_id: int, done: Callable[[str | None], None]) -> None:
+    def begin_refreshes(self) -> None:
         """Nothing is polled here."""
-        done(f"{account} {server_id} is not polled here.")
 
     def statuses(self) -> tuple[AccountStatus, ...]:
         """How each account stands."""

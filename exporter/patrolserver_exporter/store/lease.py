@@ -129,7 +129,7 @@ class Holder(NamedTuple):
     epoch: int
     version: int
     until: float
-    """Seconds since the epoch, by the database's clock."""
+    """Seconds since the epoch, by the database's clock; of one that was given back, when that was."""
     since: float
     name: str
     host: str
@@ -635,7 +635,7 @@ def _statements(dialect: str) -> _Statements:
             f"UPDATE leases SET version = version + 1, {renewed} {mine} "  # noqa: S608
             f"RETURNING account, version, {now} AS now, {_COUNTED} AS taken_in"
         ),
-        give_back=sa.text(f"UPDATE leases SET owner = NULL, until = NULL, handed = :handed {mine}"),  # noqa: S608
+        give_back=sa.text(f"UPDATE leases SET owner = NULL, until = {now}, handed = :handed {mine}"),  # noqa: S608
     )
 
 
@@ -646,7 +646,8 @@ _MINE_IN_ORDER: Final = (
 )
 """On PostgreSQL. In one order, so that no two wait for each other."""
 _END_OTHERS = sa.text(
-    "UPDATE leases SET owner = NULL, until = NULL, epoch = epoch + 1 WHERE owner IS NOT NULL AND owner <> :owner"
+    f"UPDATE leases SET owner = NULL, until = {NOW['postgresql']}, epoch = epoch + 1 "  # noqa: S608  # No input.
+    "WHERE owner IS NOT NULL AND owner <> :owner"
 )
 _RENEWED: Final = f"until = {NOW['postgresql']} + {LEASE}"
 _OF_MINE: Final = "FROM mine WHERE leases.account = mine.account AND leases.owner = :owner RETURNING leases.account, "

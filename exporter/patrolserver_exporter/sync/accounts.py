@@ -245,6 +245,8 @@ class Accounts:
         self._differs = LastingTrouble(log, clock)
         self._leaves = False
         """This process takes no account any more."""
+        self._refreshes_wait = False
+        """Some could not be begun."""
         self._announced: Announced | None = None
         self.refusal: StoreError | None = None
         """Why this process must not use the store any more."""
@@ -256,7 +258,7 @@ class Accounts:
             with self._lock:
                 self._go_over_to(config)
             self._store.run(lambda unit: operations.begin_again(unit, tuple(self._names)))
-            self._begin_refreshes()
+            self.begin_refreshes()
             return
         with self._lock:
             self._follow(config)
@@ -300,11 +302,13 @@ class Accounts:
             self._differs.is_over("All exporters on this database have the same configuration")
         if not found.is_same and self._running:
             self._store.follow_cluster()
-        self._begin_refreshes([name for name in found.asked if name in self._running])
+        if asked := found.asked.intersection(self._running):
+            self.begin_refreshes(sorted(asked))
 
-    def _begin_refreshes(self, names: Iterable[str] | None = None) -> None:
-        """Have servers polled whose refresh was asked for on whatever exporter."""
+    def begin_refreshes(self, names: Iterable[str] | None = None) -> None:
+        """Have servers polled whose refresh was asked for, on whatever exporter; not waited for."""
         names = tuple(self._running if names is None else names)
+        self._refreshes_wait = False
         if names:
             self._store.submit(
                 lambda unit: operations.begin(unit, operations.pending(unit.connection, names)), *names
@@ -312,10 +316,13 @@ class Accounts:
 
     def _refresh_all(self, begun: Future[list[operations.Refresh]]) -> None:
         if begun.exception() is not None:
+            self._refreshes_wait = True
             return
         for asked in begun.result():
             end = functools.partial(self._end_refresh, asked.account)
             self.refresh(asked.account, asked.server_id, operations.AskedFor(asked.id, end))
+        if len(begun.result()) == operations.AT_ONCE:
+            self.begin_refreshes()
 
     def _end_refresh(self, account: str, refresh_id: str, error: str | None) -> None:
         # Whoever polls the account from now on does it.
@@ -392,7 +399,7 @@ class Accounts:
                 "This exporter polls these accounts from now on",
                 extra=log_fields(accounts=" ".join(one.name for one in accounts)),
             )
-        self._begin_refreshes([one.name for one in accounts])
+        self.begin_refreshes([one.name for one in accounts])
 
     def _take_up(
         self, unit: Unit, taken: Mapping[str, Taken], *, rules: Mapping[str, Rules]
@@ -540,14 +547,23 @@ class Accounts:
         without that being heard.
         """
         follower, metrics = self._follower, config.metrics
+
+        def take_up(unit: Unit, names: Iterable[str]) -> None:
+            stopped = tuple(name for name in names if name not in kept)
+            deliveries.take_up(unit, stopped, now=self._clock.now())
+            operations.begin_again(unit, stopped)
+
         if follower is None:
 
             def alone(unit: Unit) -> restore.Restored:
                 now = self._clock.now()
-                deliveries.take_up(unit, [name for name in rules if name not in kept], now=now)
+                take_up(unit, rules)
+                operations.end_all_but(unit, tuple(rules), "The account is not configured any more.")
                 return restore.restore(unit, rules, metrics, now=now)
 
-            return self._store.run(alone)
+            state = self._store.run(alone)
+            self._refreshes_wait = True
+            return state
         follower.pause()
         held = self._store.accounts_held
         removed = [name for name in held if name not in rules]
@@ -564,9 +580,8 @@ class Accounts:
         def work(unit: Unit) -> tuple[Position, restore.Restored]:
             # First: what others commit meanwhile is read again.
             position, _ = read_position(unit.connection)
-            now = self._clock.now()
-            deliveries.take_up(unit, [name for name in owned if name not in kept], now=now)
-            return position, restore.restore_beside_others(unit, rules, owned, metrics, now=now)
+            take_up(unit, owned)
+            return position, restore.restore_beside_others(unit, rules, owned, metrics, now=self._clock.now())
 
         position, state = self._store.run(work, *owned)
         follower.show(rules, metrics, owned, from_there=position)
@@ -684,6 +699,8 @@ class Accounts:
                 self._telemetry.api_budget(name, account.budgets.polls.available())
                 self._telemetry.poll_interval(name, account.interval)
             self._ready = self._ready or account.list_standing.complete is not None
+        if self._refreshes_wait:
+            self.begin_refreshes()
         self._inbox_gauges.tick()
         self._housekeeping.tick([pair.account for pair in running.values()])
         self.last_tick = self._clock.monotonic()

@@ -68,8 +68,8 @@ class Found(NamedTuple):
     """When the newest deliveries since the look before were received, by account."""
     has_news: bool
     """Deliveries that nobody has looked at yet wait."""
-    asked: Mapping[str, tuple[str, ...]]
-    """Operations that nobody has begun yet, by account."""
+    asked: frozenset[str]
+    """Accounts with refreshes that nobody has begun yet."""
     effects: list[object]
     """What others have committed since."""
     seen: Mapping[str, int]
@@ -259,9 +259,6 @@ class Follower:
     def _read(self, look: Look, shown: _Shown | None) -> Found:
         connection = look.connection
         newest_delivery = connection.execute(sa.select(sa.func.max(inbox.c.id))).scalar() or 0
-        asked: dict[str, tuple[str, ...]] = {}
-        for operation, account in connection.execute(_ASKED):
-            asked[account] = (*asked.get(account, ()), operation)
         effects: list[object] = []
         seen, records = None if shown is None else shown.seen, None
         if shown is not None and look.is_same:
@@ -275,7 +272,7 @@ class Follower:
             newest_delivery=newest_delivery,
             last_deliveries=self._receptions(connection, newest_delivery),
             has_news=connection.execute(_UNTOUCHED).first() is not None,
-            asked=asked,
+            asked=frozenset(connection.execute(_ASKED).scalars()),
             effects=effects,
             seen=seen or {},
             records=records,
@@ -349,9 +346,4 @@ _RECEIVED = (
     .where(inbox.c.id > sa.bindparam("after"))
     .group_by(inbox.c.account)
 )
-_ASKED = (
-    sa.select(operations.c.id, operations.c.account)
-    .where(operations.c.state == "pending")
-    .order_by(operations.c.created_at, operations.c.id)
-    .limit(100)
-)
+_ASKED = sa.select(operations.c.account).where(operations.c.state == "pending").distinct()

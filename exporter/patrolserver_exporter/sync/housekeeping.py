@@ -17,7 +17,7 @@ from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError, StoreUnavailable, fleet, history, replicas
 from patrolserver_exporter.store.tables import changes, inbox, issues, servers
-from patrolserver_exporter.sync import account_updates, restore
+from patrolserver_exporter.sync import account_updates, operations, restore
 from patrolserver_exporter.sync.health import Trouble
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def purge(unit: Unit, *, now: float, retention: float, limit: int = AT_ONCE) -> 
         if table is changes:
             history.note_purge(unit.connection, ids)
         gone += unit.connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount
-    return gone + _purge_gone_servers(unit, before, limit)
+    return gone + operations.forget_old(unit.connection, now) + _purge_gone_servers(unit, before, limit)
 
 
 def _purge_gone_servers(unit: Unit, before: float, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""Refreshes as rows: asked for on whatever exporter shares the database, done by the one that polls."""
+"""Refreshes as rows: asked for on whatever exporter has the store open, done by the one that polls."""
 
 from __future__ import annotations
 
@@ -52,10 +52,8 @@ def ask_for_many(unit: Unit, together: str, servers: Iterable[NamedServer]) -> l
     """Have servers polled, each once; ``None`` when too many are under way."""
     connection = unit.connection
     now = read(connection)
-    connection.execute(operations.delete().where(operations.c.created_at < now - KEPT_FOR))
     names = {server.key: server.name for server in servers}
-    kept = sa.select(sa.func.count()).where(operations.c.together.is_not(None))
-    if connection.execute(kept).scalar_one() + len(names) > MOST_SERVERS:
+    if not _make_room(connection, operations.c.together.is_not(None), len(names), MOST_SERVERS, now):
         return None
     asked = [
         Refresh(f"{together}-{number}", key.account, key.server_id, PENDING, now, together=together, server=name)
@@ -68,7 +66,7 @@ def ask_for_many(unit: Unit, together: str, servers: Iterable[NamedServer]) -> l
 
 def find_many(connection: sa.Connection, together: str) -> list[Refresh]:
     """How each of them stands, in the order in which they were asked for; none where there never was such a refresh."""
-    query = sa.select(*_COLUMNS).where(operations.c.together == together)
+    query = sa.select(*_COLUMNS).where(operations.c.together == together, _is_kept(connection))
     found = [Refresh(*row) for row in connection.execute(query)]
     return sorted(_as_they_stand(connection, found), key=lambda one: int(one.id.rpartition("-")[2]))
 
@@ -77,15 +75,43 @@ def ask(unit: Unit, refresh_id: str, account: str, server_id: int) -> Refresh | 
     """Have a server polled; ``None`` when too many refreshes are under way."""
     connection = unit.connection
     now = read(connection)
-    connection.execute(operations.delete().where(operations.c.created_at < now - KEPT_FOR))
-    under_way = sa.select(sa.func.count()).where(
-        operations.c.state.in_((PENDING, RUNNING)), operations.c.together.is_(None)
-    )
-    if connection.execute(under_way).scalar_one() >= MOST:
+    if not _make_room(connection, operations.c.together.is_(None), 1, MOST, now):
         return None
     asked = Refresh(refresh_id, account, server_id, PENDING, now)
     connection.execute(operations.insert().values(asked._asdict()))
     return asked
+
+
+def _make_room(connection: sa.Connection, of_kind: sa.ColumnElement[bool], wanted: int, most: int, now: float) -> bool:
+    """Forget what is old, and what ended first; False if all that is left is under way."""
+    forget_old(connection, now)
+    kept = connection.execute(sa.select(sa.func.count()).where(of_kind)).scalar_one()
+    if kept + wanted <= most:
+        return True
+    # What was asked for by one call ends, and is forgotten, together.
+    whole = sa.func.coalesce(operations.c.together, operations.c.id)
+    ended = (
+        sa.select(whole, sa.func.count())
+        .where(of_kind)
+        .group_by(whole)
+        .having(sa.func.count(operations.c.finished_at) == sa.func.count())
+        .order_by(sa.func.min(operations.c.created_at), whole)
+    )
+    for name, count in connection.execute(ended).all():
+        connection.execute(operations.delete().where(of_kind, whole == name))
+        kept -= count
+        if kept + wanted <= most:
+            return True
+    return False
+
+
+def forget_old(connection: sa.Connection, now: float) -> int:
+    """Remove those of an hour ago; returns how many went."""
+    return connection.execute(operations.delete().where(operations.c.created_at <= now - KEPT_FOR)).rowcount
+
+
+def _is_kept(connection: sa.Connection) -> sa.ColumnElement[bool]:
+    return operations.c.created_at > now_in(connection.dialect.name) - KEPT_FOR
 
 
 def begin(unit: Unit, ids: Sequence[str]) -> list[Refresh]:
@@ -122,6 +148,13 @@ def finish(unit: Unit, refresh_ids: Sequence[str], error: str | None) -> None:
     unit.connection.execute(operations.update().where(*mine).values(finished_at=now, **values))
 
 
+def end_all_but(unit: Unit, accounts: Sequence[str], error: str) -> None:
+    """Nobody polls other accounts than these any more."""
+    others = operations.c.account.not_in(accounts), operations.c.state.in_((PENDING, RUNNING))
+    now = now_in(unit.connection.dialect.name)
+    unit.connection.execute(operations.update().where(*others).values(finished_at=now, state=FAILED, error=error))
+
+
 class AskedFor:
     """A refresh that is waited for by a row: call it with the error, or ``None``, when it has ended.
 
@@ -142,26 +175,33 @@ class AskedFor:
 
 def find(connection: sa.Connection, refresh_id: str) -> Refresh | None:
     """How it stands; ``None`` if there never was such a one, or it is forgotten."""
-    row = connection.execute(sa.select(*_COLUMNS).where(operations.c.id == refresh_id)).one_or_none()
+    query = sa.select(*_COLUMNS).where(operations.c.id == refresh_id, _is_kept(connection))
+    row = connection.execute(query).one_or_none()
     if row is None:
         return None
     return _as_they_stand(connection, [Refresh(*row)])[0]
 
 
 def _as_they_stand(connection: sa.Connection, found: Sequence[Refresh]) -> list[Refresh]:
-    """What nobody can do for a while has failed."""
+    """What nobody could do for a while has failed."""
+    if all(one.state not in {PENDING, RUNNING} for one in found):
+        return list(found)
     now, holders = read(connection), lease.holders(connection)
     # Where the database is one exporter's, it has the lease for everything, which does not run out in a file.
     is_file = connection.dialect.name == "sqlite"
-    polled = {name for name, holder in holders.items() if not holder.is_free or (is_file and holder.owner is not None)}
-    return [
-        one._replace(state=FAILED, finished_at=now, error="No exporter polls the account now.")
-        if one.state in {PENDING, RUNNING}
-        and one.created_at <= now - _GIVEN_UP_AFTER
-        and polled.isdisjoint({one.account, lease.STORE})
-        else one
-        for one in found
-    ]
+    if (alone := holders.get(lease.STORE)) and (not alone.is_free or (is_file and alone.owner is not None)):
+        return list(found)
+
+    def is_given_up(one: Refresh) -> bool:
+        holder = holders.get(one.account)
+        if one.state not in {PENDING, RUNNING} or (holder is not None and not holder.is_free):
+            return False
+        # A lease that seems to run out later than it can is of before the clock was set back.
+        free_since = 0.0 if holder is None or holder.until > now else holder.until
+        return now - max(one.created_at, free_since) >= _GIVEN_UP_AFTER
+
+    error = "No exporter polls the account now."
+    return [one._replace(state=FAILED, finished_at=now, error=error) if is_given_up(one) else one for one in found]
 
 
 _COLUMNS = [operations.c[name] for name in Refresh._fields]

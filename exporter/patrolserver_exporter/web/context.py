@@ -27,8 +27,8 @@ class Accounts(Protocol):
         """An account answered once, or the state of an earlier run was restored."""
         ...
 
-    def refresh(self, account: str, server_id: int, done: Callable[[str | None], None]) -> None:
-        """Poll a server now; ``done`` hears the error, or ``None``, perhaps at once and perhaps in another thread."""
+    def begin_refreshes(self) -> None:
+        """Have servers polled whose refresh was asked for just now; not waited for."""
         ...
 
     def statuses(self) -> tuple[AccountStatus, ...]:

@@ -10,6 +10,8 @@ import requests
 from tests.harness.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener, Watching
 
 from patrolserver_exporter.config.schema import ServerFilter
+from patrolserver_exporter.simulator.faults import Fault, FaultKind
+from patrolserver_exporter.sync import operations
 
 if TYPE_CHECKING:
     import pytest
@@ -249,3 +251,22 @@ def test_a_listener_that_fails_does_not_keep_the_news_from_others(watching: Watc
     watching.until(lambda: listener.heard)
     assert listener.heard == [None]
     assert 'patrolserver_exporter_errors_total{component="poller"} 1.0' in watching.scrape()
+
+
+def test_a_refresh_that_was_asked_for_is_done_after_a_restart(watching: Watching) -> None:
+    """It is a row, and so is its end, which is written with the poll's result."""
+    config = watching.start()
+
+    def state() -> str | None:
+        found = watching.store.read(lambda connection: operations.find(connection, "one"))
+        return None if found is None else found.state
+
+    watching.simulator.faults.add(Fault(kind=FaultKind.LATENCY, path="servers/*/software", seconds=1.0))
+    watching.store.run(lambda unit: operations.ask(unit, "one", "main", 1))
+    watching.accounts.begin_refreshes()
+    watching.until(lambda: state() == operations.RUNNING, "the refresh's begin")
+    watching.end()
+    watching.begin()
+    assert state() == operations.RUNNING
+    watching.accounts.start(config)
+    watching.until(lambda: state() == operations.DONE, "the refresh's end")

@@ -10,7 +10,7 @@ from patrolserver_exporter.web.api.catalogue import OPERATIONS
 from patrolserver_exporter.web.api.changes import Feed
 from patrolserver_exporter.web.api.endpoint import Api, Endpoint, Operation
 from patrolserver_exporter.web.api.openapi import ROOT
-from patrolserver_exporter.web.api.refreshes import Refreshes, SharedRefreshes
+from patrolserver_exporter.web.api.refreshes import Refreshes
 
 if TYPE_CHECKING:
     from patrolserver_exporter.web.context import WebContext
@@ -22,10 +22,7 @@ def api_routes(context: WebContext) -> list[Route]:
     """The routes of the API, one a path, in the order in which they have to be tried."""
     feed = Feed()
     context.on_feed(feed.grew)
-    refreshes = (
-        SharedRefreshes(context.store) if context.store.is_shared else Refreshes(context.accounts, context.clock)
-    )
-    api = Api(context=context, feed=feed, refreshes=refreshes)
+    api = Api(context=context, feed=feed, refreshes=Refreshes(context.store, context.accounts))
     by_path: dict[str, list[Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, []).append(operation)

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.queries import ServerKey
     from patrolserver_exporter.web.api.changes import Feed
-    from patrolserver_exporter.web.api.refreshes import Refreshes, SharedRefreshes
-    from patrolserver_exporter.web.api.types import Operation as RefreshOperation
+    from patrolserver_exporter.web.api.refreshes import Refreshes
     from patrolserver_exporter.web.context import WebContext
 
 
@@ -386,21 +385,11 @@ class Api:
 
     context: WebContext
     feed: Feed
-    refreshes: Refreshes | SharedRefreshes
+    refreshes: Refreshes
     gates: Shared = field(default_factory=lambda: Shared(Room("the gate", at_once=2, queue=64)))
     """Of a few servers."""
     fleet_gates: Shared = field(default_factory=lambda: Shared(Room("the gate for many servers", at_once=1, queue=32)))
     """Of many: the few do not wait for these."""
-
-    async def start_refresh(self, account: str, server_id: int) -> RefreshOperation | None:
-        """Have a server polled now; ``None`` when too many refreshes are under way."""
-        started = self.refreshes.start(account, server_id)
-        return await started if isinstance(started, Awaitable) else started
-
-    async def find_refresh(self, operation_id: str) -> RefreshOperation | None:
-        """How a refresh stands; ``None`` if there never was such a one, or it is forgotten."""
-        found = self.refreshes.find(operation_id)
-        return await found if isinstance(found, Awaitable) else found
 
     def now(self) -> float:
         """Seconds since the epoch."""

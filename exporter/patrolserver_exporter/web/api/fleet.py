@@ -148,7 +148,7 @@ async def refresh(api: Api, call: Call[Any]) -> Reply:
     """Have a server polled now."""
     asked, account, watched = call.path["server"], call.query.account, api.accounts()
     key = await api.read(lambda connection: endpoint.only_one(connection, asked, account, watched))
-    operation = await api.start_refresh(key.account, key.server_id)
+    operation = await api.refreshes.start(key.account, key.server_id)
     if operation is None:
         raise ApiError(429, "Too many refreshes are under way; try again later.", headers={"retry-after": "10"})
     location = f"{api.context.route_prefix}/api/v1/operations/{operation.id}"
@@ -205,7 +205,7 @@ async def refresh_of_many(api: Api, call: Call[Any]) -> Reply:
 
 async def operation(api: Api, call: Call[Any]) -> Reply:
     """How a refresh stands."""
-    found = await api.find_refresh(call.path["operation"])
+    found = await api.refreshes.find(call.path["operation"])
     if found is None:
         raise ApiError(404, "There is no such operation; one is forgotten an hour after it was asked for.")
     return Reply(types.OperationReply(operation=found))
