@@ -112,7 +112,7 @@ def _copy(source: Store, unit: Unit, given_up: threading.Event) -> dict[str, int
         connection.execute(table.delete())
         copied[table.name] = 0
         for rows in _pages(source, table):
-            connection.execute(table.insert(), rows)
+            connection.execute(table.insert(), [_of_no_version(row) for row in rows])
             copied[table.name] += len(rows)
             if given_up.is_set():
                 raise _GivenUp
@@ -140,6 +140,11 @@ def _pages(source: Store, table: sa.Table) -> Iterator[list[Row]]:
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[Row]:
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _of_no_version(row: Row) -> Row:
+    """Versions are those of leases, which begin anew there."""
+    return {**row, "version": 0} if "version" in row else row
 
 
 def _last_id(connection: sa.Connection, table: sa.Table) -> int:

@@ -181,21 +181,23 @@ _ISSUES_OF = (
 )
 
 
-_ACCOUNT_ROWS = sa.select(accounts.c.name, accounts.c.up, accounts.c.last_success_at, accounts.c.state)
+_ACCOUNT_ROWS = sa.select(accounts.c.name, accounts.c.up, accounts.c.last_success_at, accounts.c.state).where(
+    accounts.c.gone_at.is_(None)
+)
 _FIND_ACCOUNT = _ACCOUNT_ROWS.where(accounts.c.name == sa.bindparam("account"))
 _CATCH_UPS = sa.select(catch_ups.c.account, catch_ups.c.since)
 _FIND_CATCH_UP = _CATCH_UPS.where(catch_ups.c.account == sa.bindparam("account"))
 
 
 def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
-    """Every account that the store knows, by name; one whose list was never read may want a catch-up already."""
+    """Every account that is not retired, by name; one whose list was never read may want a catch-up already."""
     waiting = {row.account: row.since for row in connection.execute(_CATCH_UPS)}
     found = {row.name: _account_of(row, waiting.get(row.name)) for row in connection.execute(_ACCOUNT_ROWS)}
     return {name: AccountRecord(name=name, catch_up_since=since) for name, since in waiting.items()} | found
 
 
 def find_account(connection: sa.Connection, name: str) -> AccountRecord | None:
-    """One account."""
+    """One account; ``None``, too, if it is retired."""
     row = connection.execute(_FIND_ACCOUNT, {"account": name}).one_or_none()
     catch_up = connection.execute(_FIND_CATCH_UP, {"account": name}).one_or_none()
     if row is not None:
@@ -219,12 +221,13 @@ def _account_of(row: sa.Row[*tuple[Any, ...]], catch_up_since: float | None) -> 
 
 
 def save_account(connection: sa.Connection, record: AccountRecord) -> None:
-    """Write an account's row; its catch-up is left alone."""
+    """Write an account's row, which is not retired then; its catch-up is left alone."""
     row = {
         "name": record.name,
         "up": record.up,
         "last_success_at": record.last_success_at,
         "state": seal(record.state),
+        "gone_at": None,
     }
     upsert(connection, accounts, [row], "name")
 
@@ -238,9 +241,9 @@ def set_catch_up(connection: sa.Connection, account: str, since: float | None, *
         connection.execute(catch_ups.update().where(*mine).values(since=since))
 
 
-def delete_account(connection: sa.Connection, name: str) -> None:
-    """Forget an account's own row, and that it wants a catch-up."""
-    connection.execute(accounts.delete().where(accounts.c.name == name))
+def retire_account(connection: sa.Connection, name: str, at: float) -> None:
+    """Mark an account's own row, and forget that it wants a catch-up."""
+    upsert(connection, accounts, [{"name": name, "gone_at": at}], "name")
     connection.execute(catch_ups.delete().where(catch_ups.c.account == name))
 
 

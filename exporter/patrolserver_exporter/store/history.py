@@ -202,7 +202,8 @@ def begin_again(connection: sa.Connection, at: float) -> None:
     Deliveries that were acknowledged may be gone with them, and so may issues, as long as nothing was polled again.
     """
     connection.execute(feed.update().values(history=secrets.token_hex(4)))
-    for name in connection.execute(sa.select(accounts.c.name).order_by(accounts.c.name)).scalars().all():
+    names = sa.select(accounts.c.name).where(accounts.c.gone_at.is_(None)).order_by(accounts.c.name)
+    for name in connection.execute(names).scalars().all():
         request_catch_up(connection, name, at)
 
 

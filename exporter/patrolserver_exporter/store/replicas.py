@@ -22,7 +22,7 @@ LIVES_FOR: Final = 10.0
 KEPT_CONFIGURED: Final = 660.0
 """Seconds for which an account that no living exporter has configured any more is kept as it is: ten minutes, and one
 that may pass from one sign to the next."""
-_FORGOTTEN_AFTER: Final = 3600.0
+FORGOTTEN_AFTER: Final = 3600.0
 
 
 class Announced(NamedTuple):
@@ -67,7 +67,7 @@ def announce(connection: sa.Connection, owner: str, name: str, told: Announced, 
     changed = {column: statement.excluded[column] for column in ("version", "config", "seen_at")}
     connection.execute(statement.on_conflict_do_update(index_elements=["owner"], set_=changed))
     if with_accounts and told.accounts:
-        connection.execute(replicas.delete().where(replicas.c.seen_at < now - _FORGOTTEN_AFTER))
+        connection.execute(replicas.delete().where(replicas.c.seen_at < now - FORGOTTEN_AFTER))
         entry = insert("postgresql", configured).values(seen_at=now)
         entry = entry.on_conflict_do_update(index_elements=["account"], set_={"seen_at": entry.excluded.seen_at})
         # In one order, so that two exporters never wait for each other.
@@ -92,7 +92,7 @@ def note_unheard(connection: sa.Connection, waiting: Collection[str]) -> None:
     ``waiting`` are the states of deliveries that wait.
     """
     heard = sa.select(configured.c.account)
-    kept = sa.select(accounts.c.name).where(accounts.c.name.not_in(heard))
+    kept = sa.select(accounts.c.name).where(accounts.c.name.not_in(heard), accounts.c.gone_at.is_(None))
     received = sa.select(inbox.c.account).where(inbox.c.state.in_(waiting), inbox.c.account.not_in(heard)).distinct()
     names = sorted({*connection.execute(kept).scalars(), *connection.execute(received).scalars()})
     if names:
@@ -106,7 +106,7 @@ def unused_accounts(connection: sa.Connection, waiting: Collection[str]) -> list
     unused = sa.select(configured.c.account).where(
         configured.c.seen_at <= now_in(connection.dialect.name) - KEPT_CONFIGURED
     )
-    kept = sa.select(accounts.c.name).where(accounts.c.name.in_(unused))
+    kept = sa.select(accounts.c.name).where(accounts.c.name.in_(unused), accounts.c.gone_at.is_(None))
     received = sa.select(inbox.c.account).where(inbox.c.state.in_(waiting), inbox.c.account.in_(unused)).distinct()
     return sorted({*connection.execute(kept).scalars(), *connection.execute(received).scalars()})
 

@@ -38,8 +38,10 @@ accounts = sa.Table(
     sa.Column("last_success_at", sa.Double),
     sa.Column("state", sa.LargeBinary),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("gone_at", sa.Double),
 )
-"""``version`` is that of the account's lease when the row was written last, here and in ``servers`` and ``tallies``."""
+"""``version`` is that of the account's lease when the row was written last, here and in ``servers`` and ``tallies``. A
+row whose account is not configured any more is marked by ``gone_at``, and never removed."""
 
 catch_ups = sa.Table(
     "catch_ups",

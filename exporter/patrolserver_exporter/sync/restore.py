@@ -152,7 +152,7 @@ def retire(unit: Unit, account: str, *, now: float) -> None:
     """The account is no longer configured: its series end, and its servers are kept as gone for as long as retained."""
     records = list(fleet.server_records(unit.connection, account))
     fleet.save_servers(unit.connection, [replace(record, gone_at=now) for record in records])
-    fleet.delete_account(unit.connection, account)
+    fleet.retire_account(unit.connection, account, now)
     unit.effects.extend(ServerGone(account, record.server_id) for record in records)
 
 

@@ -10,10 +10,11 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Add the version of the lease to what is shown, what a lease passes on, and three tables."""
+    """Add the version of the lease to what is shown, when an account ended, what leases pass on, and three tables."""
     for table in ("accounts", "servers", "tallies"):
         op.add_column(table, sa.Column("version", sa.BigInteger, nullable=False, server_default="0"))
     op.create_index("ix_servers_version", "servers", ["account", "version"])
+    op.add_column("accounts", sa.Column("gone_at", sa.Double))
     op.add_column("leases", sa.Column("handed", sa.LargeBinary))
     op.create_table(
         "operations",
