@@ -109,7 +109,7 @@ TABLE = (
     TakenOut(
         "replicas",
         "store/lease.py",
-        "self._taken_in = position.versions.get(INTAKE, 0)",
+        "self._taken_in = position.versions.get(self._intake, 0)",
         "pass",
         "tests/faults/test_replicas_database.py::test_a_standby_without_the_last_commits_is_promoted",
     ),

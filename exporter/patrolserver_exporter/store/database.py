@@ -15,7 +15,7 @@ from patrolserver_exporter.store import copying, database_time, files, history, 
 from patrolserver_exporter.store.database_time import boot_time
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
-from patrolserver_exporter.store.lease import COMMON, STORE, Lease, cluster, holders, read_position
+from patrolserver_exporter.store.lease import COMMON, INTAKE, STORE, Lease, cluster, holders, read_position
 from patrolserver_exporter.store.tables import check
 from patrolserver_exporter.store.threads import (
     OF_THE_INTAKE,
@@ -133,6 +133,8 @@ def _create_postgresql_engine(
         max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=True,
+        # Whatever the role has: with more, transactions that touch nothing in common fail.
+        isolation_level="READ COMMITTED",
         connect_args={
             "application_name": application_name,
             # After a failover one of several hosts may still be a standby.
@@ -408,7 +410,7 @@ class Look(NamedTuple):
     connection: sa.Connection
     position: Position
     is_same: bool
-    """The database still is the one that the feed was written in."""
+    """It is the state that the feed was written in: of the same database, and of before nothing that was seen."""
     holders: Mapping[str, Holder]
     """Of the leases that somebody has or had."""
 
@@ -505,6 +507,7 @@ class Store:
                 tries_again=True,
                 said=OF_THE_INTAKE,
                 fence=self._lease.count_intake,
+                lease=INTAKE,
             )
             self._lease.keep(self._lease_engine)
 
@@ -584,17 +587,23 @@ class Store:
         if not self._lease.is_announced:
             return None
 
-        def take(unit: Unit) -> tuple[Mapping[str, Taken], T | None]:
+        def take(unit: Unit) -> tuple[Mapping[str, Taken], T | None, float]:
             copying.refuse_moved(unit.connection, self.shown)
             went_back = self._lease.went_back(unit.connection)
             taken = self._lease.take(unit.connection, names)
             if not taken:
-                return taken, None
+                return taken, None, 0.0
             _follow_cluster(unit.connection, went_back=went_back)
-            return taken, work(unit, taken)
+            done = work(unit, taken)
+            # Reading a large account may take longer than a lease holds.
+            began = boot_time()
+            self._lease.prolong(unit.connection, taken)
+            return taken, done, began
 
-        began = boot_time()
-        taken, done = self._thread.run(take, under=())
+        if not self._lease.knows(names):
+            # By themselves: others would wait for rows that are only made by a long transaction.
+            self._thread.run(lambda unit: self._lease.make_rows(unit.connection, names), under=())
+        taken, done, began = self._thread.run(take, under=())
         self._lease.took(taken, began)
         return done
 
@@ -617,8 +626,12 @@ class Store:
         return self._lease.left
 
     def follow_cluster(self) -> Future[None]:
-        """The database seems to be another one than the feed was written in: begin another history if so."""
-        return self._thread.submit(lambda unit: _follow_cluster(unit.connection), under=())
+        """The state seems not to be the one that the feed was written in: begin another history if so."""
+
+        def work(unit: Unit) -> None:
+            _follow_cluster(unit.connection, went_back=self._lease.went_back(unit.connection))
+
+        return self._thread.submit(work, under=())
 
     def follow(self, work: Callable[[Look], T]) -> T:
         """Look at the database on a connection of its own; on one thread. For a shared store only.
@@ -632,6 +645,7 @@ class Store:
             with self._following.connect() as connection:
                 now = database_time.read(connection)
                 position, is_same = read_position(connection)
+                is_same = is_same and not self._lease.is_before(position)
                 found = work(Look(connection, position, is_same, holders(connection)))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error
@@ -641,6 +655,11 @@ class Store:
     def announce(self, told: Announced) -> None:
         """Tell other exporters on this store what this one has configured."""
         self._lease.announce(told, self._lease_engine)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the database took something from this process a moment ago, where others may have it open."""
+        return self._lease.is_announced
 
     @property
     def owner(self) -> str:

@@ -64,8 +64,10 @@ STORE: Final = ""
 COMMON: Final = "/common"
 """The name of the lease for what belongs to no account, where several exporters share a database. No account can have
 this name, or the next one."""
-INTAKE: Final = "/intake"
-"""The row that counts the transactions of who takes deliveries in. Nobody holds it."""
+INTAKE: Final = "/intake/"
+"""What the row of a process begins with that counts its transactions which take deliveries in. Nobody holds it; with
+one for all, they would take turns.
+"""
 _WENT_BACK: Final = 2**62
 """More than is ever counted: whatever the row says, the database went back."""
 
@@ -80,7 +82,10 @@ class Position(NamedTuple):
 
     def lacks(self, seen: Position) -> bool:
         """Whether it is of before that one, in the same history."""
-        return self.history == seen.history and any(self.versions.get(n, 0) < v for n, v in seen.versions.items())
+        if self.history != seen.history:
+            return False
+        # The row of a process that ended is removed.
+        return any(self.versions.get(n, v if n.startswith(INTAKE) else 0) < v for n, v in seen.versions.items())
 
 
 class Taken(NamedTuple):
@@ -91,7 +96,7 @@ class Taken(NamedTuple):
     handed: bytes | None
     """What the one before passed on when it gave the lease back."""
     left_uncleanly_at: float | None
-    """When the one before was last heard of, by the database's clock, if it did not give the lease back."""
+    """When the one before was last heard of, by the database's clock, if it did not hand over what it left behind."""
 
 
 class Fenced(NamedTuple):
@@ -101,6 +106,8 @@ class Fenced(NamedTuple):
     """The leases that it must not write under."""
     committed: Callable[[], None]
     """To be called once it is committed."""
+    finishing: Callable[[], None] = lambda: None
+    """To be called as its last statement."""
 
 
 class _Held:
@@ -185,11 +192,14 @@ class Lease:
         self._told_at = float("-inf")
         """When the others were last told that this exporter lives, in seconds of `boot_time`."""
         self._name = name
+        self._intake = INTAKE + self.owner
         self._taken_in = 0
         """The last transaction of ours that took deliveries in."""
         self._on_setback = on_setback
         self._time = time
         self._moved: set[str] = set()
+        self._made: set[str] = set()
+        """Leases that have rows."""
         self.left: Taken | None = None
         """What the one before left behind, who had the lease for everything."""
         self.passes_on: bytes | None = None
@@ -246,8 +256,8 @@ class Lease:
         None is while another one has the database for itself.
         """
         dialect = connection.dialect.name
-        new = insert(dialect, leases).on_conflict_do_nothing(index_elements=["account"])
-        connection.execute(new, [{"account": name, "epoch": 0, "version": 0} for name in sorted(names)])
+        if not self.knows(names):
+            self.make_rows(connection, names)
         # One that is locked is being written under, or taken by another one.
         query = _reading(connection).where(leases.c.account.in_(sorted(names))).order_by(leases.c.account)
         rows = connection.execute(query.with_for_update(skip_locked=True)).all()
@@ -265,7 +275,7 @@ class Lease:
                 epoch=before.epoch + 1,
                 version=before.version + 1,
                 handed=row.handed if before.owner is None else None,
-                left_uncleanly_at=None if before.owner is None or not self._runs_out else before.until - LEASE,
+                left_uncleanly_at=self._left_uncleanly_at(row),
             )
         if taken:
             connection.execute(
@@ -282,6 +292,35 @@ class Lease:
                 ],
             )
         return taken
+
+    def knows(self, names: Collection[str]) -> bool:
+        """Whether these leases are known to have rows."""
+        return self._made.issuperset(names)
+
+    def make_rows(self, connection: sa.Connection, names: Collection[str]) -> None:
+        """Make rows for those of these leases that have none."""
+        # Looked for first: to find by an insert that one is there waits for whoever writes it.
+        there = connection.execute(sa.select(leases.c.account).where(leases.c.account.in_(sorted(names)))).scalars()
+        missing = sorted(set(names) - set(there))
+        if missing:
+            new = insert(connection.dialect.name, leases).on_conflict_do_nothing(index_elements=["account"])
+            connection.execute(new, [{"account": name, "epoch": 0, "version": 0} for name in missing])
+        self._made.update(names)
+
+    def prolong(self, connection: sa.Connection, names: Collection[str]) -> None:
+        """Renew these leases, which this transaction has taken, so that they hold from its end on."""
+        connection.execute(_statements(connection.dialect.name).prolong, [self._mine(name) for name in sorted(names)])
+
+    def _mine(self, name: str) -> dict[str, object]:
+        return {"account": name, "owner": self.owner}
+
+    def _left_uncleanly_at(self, row: sa.Row[Any]) -> float | None:
+        """When whoever had this lease last was last heard of; ``None`` if it handed over, or there was nobody."""
+        if row.owner is not None:
+            return (row.until or 0.0) - LEASE if self._runs_out else None
+        # An account's that was given back in haste: what calls were made, nobody told.
+        is_of_account = row.account not in {STORE, COMMON}
+        return row.until if is_of_account and row.handed is None else None
 
     def took(self, taken: Mapping[str, Taken], began: float) -> None:
         """These were taken by a transaction that is committed now, and began then by `boot_time`."""
@@ -364,6 +403,8 @@ class Lease:
         with engine.begin() as connection:
             _limit_waits(connection, lock="1s")
             replicas.announce(connection, self.owner, self._name, self._announced, with_accounts=with_accounts)
+            if with_accounts:
+                connection.execute(_FORGET_INTAKES)
         self._told_at = began
         if with_accounts:
             self._announced_at = now
@@ -411,6 +452,13 @@ class Lease:
         elif moved:
             log.warning("A commit whose end was not heard took effect; everything is shown again")
 
+        def finishing() -> None:
+            # Where it took long, the leases would run out with it, or soon after.
+            nonlocal began
+            if self._runs_out and boot_time() - began > RENEW_EVERY:
+                began = boot_time()
+                self.prolong(connection, found)
+
         def committed() -> None:
             self._moved |= moved
             if went_back:
@@ -419,14 +467,16 @@ class Lease:
                 held[name].version = row.version
                 held[name].renewed_at = max(held[name].renewed_at, began)
 
-        return Fenced(lost, committed)
+        return Fenced(lost, committed, finishing)
 
     def _fencing(self, held: Mapping[str, _Held]) -> tuple[sa.TextClause, dict[str, object]]:
         if len(held) == 1:
             ((name, one),) = held.items()
-            return _statements(self._dialect).fence, {"account": name, "epoch": one.epoch, "owner": self.owner}
+            mine = {"owner": self.owner, "intake": self._intake}
+            return _statements(self._dialect).fence, {"account": name, "epoch": one.epoch, **mine}
         epochs = [one.epoch for one in held.values()]
-        return _FENCE_MANY, {"accounts": list(held), "epochs": epochs, "owner": self.owner}
+        mine = {"owner": self.owner, "intake": self._intake}
+        return _FENCE_MANY, {"accounts": list(held), "epochs": epochs, **mine}
 
     @property
     def _dialect(self) -> str:
@@ -440,7 +490,9 @@ class Lease:
 
         A delivery that is on disk is worked by whoever has the account's.
         """
-        counted = connection.execute(_COUNT_INTAKE, {"account": INTAKE}).scalar_one()
+        counted = connection.execute(_COUNT_INTAKE, {"account": self._intake}).scalar()
+        if counted is None:
+            return Fenced({INTAKE: LeaseLost(_WENT_ELSEWHERE)}, _nothing)
 
         def committed() -> None:
             self._taken_in = counted if counted > self._taken_in else _WENT_BACK
@@ -467,7 +519,7 @@ class Lease:
         epoch, least, taken_in = one.epoch, one.version, self._taken_in
 
         def vouch(connection: sa.Connection) -> None:
-            found_owner, found_epoch, version, counted = connection.execute(_POSITION).one()
+            found_owner, found_epoch, version, counted = connection.execute(_POSITION, {"intake": self._intake}).one()
             if (found_owner, found_epoch) != (self.owner, epoch):
                 raise self._told_lost(STORE, _read(connection))
             if version < least or counted < taken_in:
@@ -483,7 +535,7 @@ class Lease:
         def vouch(connection: sa.Connection) -> None:
             found, same_cluster = read_position(connection)
             lacks_mine = found._replace(history=mine.history).lacks(mine)
-            if not same_cluster or lacks_mine or found.lacks(seen) or found.versions.get(INTAKE, 0) < taken_in:
+            if not same_cluster or lacks_mine or found.lacks(seen) or found.versions.get(self._intake, 0) < taken_in:
                 raise StoreUnavailable(_OF_BEFORE)
 
         return vouch
@@ -496,10 +548,14 @@ class Lease:
         if not position.lacks(self._seen):
             if position.history != self._seen.history:
                 # Deliveries, too, are counted from where it goes on; who only reads has no fence to learn that by.
-                self._taken_in = position.versions.get(INTAKE, 0)
+                self._taken_in = position.versions.get(self._intake, 0)
             self._seen = position
         self._seen_at = max(self._seen_at, asked_at)
         self._heard(now, asked_at)
+
+    def is_before(self, position: Position) -> bool:
+        """Whether it lacks commits that this process has seen."""
+        return position.lacks(self._seen)
 
     def went_back(self, connection: sa.Connection) -> bool:
         """Whether the database lacks commits that this process has seen of others."""
@@ -612,12 +668,19 @@ class _Statements(NamedTuple):
     take: sa.TextClause
     fence: sa.TextClause
     give_back: sa.TextClause
+    prolong: sa.TextClause
 
 
-_COUNTED: Final = f"coalesce((SELECT version FROM leases WHERE account = '{INTAKE}'), 0)"  # noqa: S608
+_COUNTED: Final = "coalesce((SELECT version FROM leases WHERE account = :intake), 0)"
 _COUNT_INTAKE = sa.text(
-    "INSERT INTO leases (account, epoch, version) VALUES (:account, 0, 1) "
-    "ON CONFLICT (account) DO UPDATE SET version = leases.version + 1 RETURNING version"
+    f"INSERT INTO leases (account, epoch, version, until) SELECT :account, 0, 1, {NOW['postgresql']} "  # noqa: S608  # No input.
+    "WHERE NOT EXISTS (SELECT 1 FROM feed WHERE moved_to IS NOT NULL) "
+    "ON CONFLICT (account) DO UPDATE SET version = leases.version + 1, until = excluded.until RETURNING version"
+)
+"""``until`` is when it was last used."""
+_FORGET_INTAKES = sa.text(
+    f"DELETE FROM leases WHERE account LIKE '{INTAKE}%' AND until < {NOW['postgresql']} - {replicas.FORGOTTEN_AFTER} "  # noqa: S608
+    f"AND substr(account, {len(INTAKE) + 1}) NOT IN (SELECT owner FROM replicas)"
 )
 
 
@@ -636,6 +699,7 @@ def _statements(dialect: str) -> _Statements:
             f"RETURNING account, version, {now} AS now, {_COUNTED} AS taken_in"
         ),
         give_back=sa.text(f"UPDATE leases SET owner = NULL, until = {now}, handed = :handed {mine}"),  # noqa: S608
+        prolong=sa.text(f"UPDATE leases SET {renewed} WHERE account = :account AND owner = :owner"),  # noqa: S608
     )
 
 
@@ -710,6 +774,7 @@ def cluster(connection: sa.Connection) -> str:
 _FEED = sa.select(feed.c.history, feed.c.cluster)
 _VERSIONS = sa.select(leases.c.account, leases.c.version)
 _READS_ONLY: Final = "Another exporter has the lease; this one only reads."
+_WENT_ELSEWHERE: Final = "The state was copied to another store and goes on there, so nothing is taken in here."
 _OF_BEFORE: Final = "The database went back to an earlier state, which is being read again."
 
 
@@ -722,6 +787,6 @@ def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
         )
 
 
-_POSITION = sa.select(
-    leases.c.owner, leases.c.epoch, leases.c.version, sa.literal_column(_COUNTED, sa.BigInteger())
-).where(leases.c.account == STORE)
+_POSITION = sa.text(
+    f"SELECT owner, epoch, version, {_COUNTED} FROM leases WHERE account = '{STORE}'"  # noqa: S608  # No input.
+)

@@ -86,6 +86,9 @@ class _Fenced(Protocol):
     @property
     def committed(self) -> Callable[[], None]: ...
 
+    @property
+    def finishing(self) -> Callable[[], None]: ...
+
 
 class Unit:
     """One unit of work: its connection, and the effects that others have to see once it is committed."""
@@ -178,10 +181,11 @@ def _resolve(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
 class _Unfenced(NamedTuple):
     lost: Mapping[str, LeaseLost]
     committed: Callable[[], None]
+    finishing: Callable[[], None]
 
 
 def _unfenced(_: sa.Connection, __: Collection[str]) -> _Unfenced:
-    return _Unfenced({}, _nothing)
+    return _Unfenced({}, _nothing, _nothing)
 
 
 class StoreThread:
@@ -352,6 +356,7 @@ class StoreThread:
                     lost = _first_lost(task.leases, fenced.lost)
                     done = (None, lost) if lost else self._attempt(connection, task, effects, alone=alone)
                     finished.append((task, *done))
+                fenced.finishing()
             fenced.committed()
             self.last_success = time.monotonic()
         except _Alone as alone:

@@ -63,7 +63,8 @@ def purge(unit: Unit, *, now: float, retention: float, limit: int = AT_ONCE) -> 
         ids = sa.select(table.c.id).where(condition).order_by(table.c.id).limit(limit)
         if table is changes:
             history.note_purge(unit.connection, ids)
-        gone += unit.connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount
+        # Once more, since another transaction may have changed a row that this one waits for.
+        gone += unit.connection.execute(table.delete().where(table.c.id.in_(ids), condition)).rowcount
     return gone + operations.forget_old(unit.connection, now) + _purge_gone_servers(unit, before, limit)
 
 

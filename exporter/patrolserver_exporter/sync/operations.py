@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.store import lease
 from patrolserver_exporter.store.database_time import now_in, read
-from patrolserver_exporter.store.tables import operations
+from patrolserver_exporter.store.tables import insert, operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -60,7 +60,7 @@ def ask_for_many(unit: Unit, together: str, servers: Iterable[NamedServer]) -> l
         for number, (key, name) in enumerate(names.items())
     ]
     if asked:
-        connection.execute(operations.insert(), [one._asdict() for one in asked])
+        connection.execute(_entry(connection), [one._asdict() for one in asked])
     return asked
 
 
@@ -78,8 +78,13 @@ def ask(unit: Unit, refresh_id: str, account: str, server_id: int) -> Refresh | 
     if not _make_room(connection, operations.c.together.is_(None), 1, MOST, now):
         return None
     asked = Refresh(refresh_id, account, server_id, PENDING, now)
-    connection.execute(operations.insert().values(asked._asdict()))
+    connection.execute(_entry(connection), asked._asdict())
     return asked
+
+
+def _entry(connection: sa.Connection) -> sa.Insert:
+    # A unit whose commit was not heard is done a second time.
+    return insert(connection.dialect.name, operations).on_conflict_do_nothing(index_elements=["id"])
 
 
 def _make_room(connection: sa.Connection, of_kind: sa.ColumnElement[bool], wanted: int, most: int, now: float) -> bool:
@@ -125,9 +130,9 @@ def begin(unit: Unit, ids: Sequence[str]) -> list[Refresh]:
     return [Refresh(*row) for row in unit.connection.execute(statement)]
 
 
-def begin_again(unit: Unit, accounts: Sequence[str]) -> None:
-    """Whoever had begun those of these accounts is gone."""
-    mine = operations.c.state == RUNNING, operations.c.account.in_(accounts)
+def begin_again(unit: Unit, accounts: Sequence[str], *, but: Sequence[str] = ()) -> None:
+    """Whoever had begun those of these accounts is gone, ``but`` for some."""
+    mine = operations.c.state == RUNNING, operations.c.account.in_(accounts), operations.c.id.not_in(but)
     unit.connection.execute(operations.update().where(*mine).values(state=PENDING))
 
 
@@ -158,7 +163,7 @@ def end_all_but(unit: Unit, accounts: Sequence[str], error: str) -> None:
 class AskedFor:
     """A refresh that is waited for by a row: call it with the error, or ``None``, when it has ended.
 
-    ``end`` writes that, unless the transaction of the poll has done so.
+    ``end`` hears that, too, and writes an error, unless the transaction of the poll has done so.
     """
 
     __slots__ = ("_end", "refresh_id")
@@ -169,8 +174,7 @@ class AskedFor:
 
     def __call__(self, error: str | None) -> None:
         """It has ended."""
-        if error is not None:
-            self._end(self.refresh_id, error)
+        self._end(self.refresh_id, error)
 
 
 def find(connection: sa.Connection, refresh_id: str) -> Refresh | None:
