@@ -247,6 +247,10 @@ class Accounts:
         """This process takes no account any more."""
         self._refreshes_wait = False
         """Some could not be begun."""
+        self._refreshing: set[str] = set()
+        """Those that are in hand."""
+        self._unended: dict[str, tuple[str, str | None]] = {}
+        """Those whose end could not be written, with account and error."""
         self._announced: Announced | None = None
         self.refusal: StoreError | None = None
         """Why this process must not use the store any more."""
@@ -308,11 +312,16 @@ class Accounts:
     def begin_refreshes(self, names: Iterable[str] | None = None) -> None:
         """Have servers polled whose refresh was asked for, on whatever exporter; not waited for."""
         names = tuple(self._running if names is None else names)
-        self._refreshes_wait = False
+        failed, self._refreshes_wait = self._refreshes_wait, False
+
+        def work(unit: Unit) -> list[operations.Refresh]:
+            if failed:
+                # They may have been begun by a commit whose end was not heard.
+                operations.begin_again(unit, names, but=tuple(self._refreshing))
+            return operations.begin(unit, operations.pending(unit.connection, names))
+
         if names:
-            self._store.submit(
-                lambda unit: operations.begin(unit, operations.pending(unit.connection, names)), *names
-            ).add_done_callback(self._refresh_all)
+            self._store.submit(work, *names).add_done_callback(self._refresh_all)
 
     def _refresh_all(self, begun: Future[list[operations.Refresh]]) -> None:
         if begun.exception() is not None:
@@ -320,14 +329,32 @@ class Accounts:
             return
         for asked in begun.result():
             end = functools.partial(self._end_refresh, asked.account)
+            self._refreshing.add(asked.id)
             self.refresh(asked.account, asked.server_id, operations.AskedFor(asked.id, end))
         if len(begun.result()) == operations.AT_ONCE:
             self.begin_refreshes()
 
     def _end_refresh(self, account: str, refresh_id: str, error: str | None) -> None:
-        # Whoever polls the account from now on does it.
-        if not self._leaves and not self._store.has_lost(account):
-            self._store.submit(lambda unit: operations.finish(unit, [refresh_id], error), account)
+        self._refreshing.discard(refresh_id)
+        # Where another one polls the account from now on, that one does it.
+        if error is None or self._leaves or self._store.has_lost(account):
+            return
+
+        def look_at(future: Future[None]) -> None:
+            if future.exception() is not None:
+                self._unended[refresh_id] = account, error
+
+        self._store.submit(lambda unit: operations.finish(unit, [refresh_id], error), account).add_done_callback(
+            look_at
+        )
+
+    def _catch_up_on_refreshes(self) -> None:
+        """Begin those that could not be begun, and write the ends that could not be written."""
+        if self._refreshes_wait:
+            self.begin_refreshes()
+        for refresh_id, (account, error) in list(self._unended.items()):
+            del self._unended[refresh_id]
+            self._end_refresh(account, refresh_id, error)
 
     def _follow_leases(self) -> None:
         lost = [name for name in self._running if self._store.has_lost(name)]
@@ -373,7 +400,7 @@ class Accounts:
             if self._follower is None or config is None:
                 return
             rules = {one.name: Rules.of(config, one) for one in config.accounts if one.name in names}
-            self._follower.own(names)
+            has_shown, shown_already = self._follower.has_shown, self._follower.own(names)
             taken: Mapping[str, Taken] = {}
             state: restore.Restored | None = None
             try:
@@ -382,10 +409,13 @@ class Accounts:
                 self.refusal = error
             except StoreError as error:
                 log.debug("Leases cannot be taken now", extra=log_fields(err=str(error)))
-            self._follower.disown([name for name in names if name not in taken])
+            self._follower.disown([name for name in names if name not in taken], shown_already)
             accounts = [one for one in config.accounts if one.name in taken]
             if not accounts or state is None:
                 return
+            if not has_shown:
+                # The follower shows the others, and would not end what another configuration has shown.
+                self._unfinished = self._unfinished or config
             self._housekeeping.own({one.name: rules[one.name] for one in accounts}, state.stale)
             for settings in accounts:
                 self._budgets.pop(settings.name, None)
@@ -676,6 +706,7 @@ class Accounts:
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
         if self._follower is not None:
+            self._follower.end_if_alone()
             self._follow_leases()
             if self._follower.take_restart() and self._running:
                 self._unfinished = self._unfinished or self._config
@@ -692,6 +723,7 @@ class Accounts:
         tells = self._clock.monotonic() - self._told_at >= _TELL_EVERY
         if tells:
             self._told_at = self._clock.monotonic()
+            self._catch_up_on_refreshes()
         for name, pair in running.items():
             account = pair.account
             pair.poller.pump()
@@ -699,8 +731,6 @@ class Accounts:
                 self._telemetry.api_budget(name, account.budgets.polls.available())
                 self._telemetry.poll_interval(name, account.interval)
             self._ready = self._ready or account.list_standing.complete is not None
-        if self._refreshes_wait:
-            self.begin_refreshes()
         self._inbox_gauges.tick()
         self._housekeeping.tick([pair.account for pair in running.values()])
         self.last_tick = self._clock.monotonic()

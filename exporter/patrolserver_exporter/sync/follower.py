@@ -1,8 +1,8 @@
 """Follows a database that is shared: shows what other exporters have committed, and hears of what waits there.
 
 A look, four times a second, sees one state of the database. Versions tell what is new since the look before: that of
-an account's lease rises with every commit, and each row has the one with which it was written. After another history,
-or a version that went back, everything is read again.
+an account's lease rises with every commit, and each row has the one with which it was written. After another history
+everything is read again. A state of before what was seen is not shown: whoever polls begins another history then.
 
 Accounts that this process polls are left out: their commits show themselves.
 """
@@ -29,8 +29,8 @@ from patrolserver_exporter.live.effects import (
     Summaries,
     TalliesShown,
 )
-from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError, fleet, history, lease, replicas
+from patrolserver_exporter.store.lease import Position
 from patrolserver_exporter.store.tables import inbox, operations
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Look, Store
     from patrolserver_exporter.store.fleet import AccountRecord
-    from patrolserver_exporter.store.lease import Holder, Position
+    from patrolserver_exporter.store.lease import Holder
     from patrolserver_exporter.store.replicas import Replica
     from patrolserver_exporter.sync.rules import Rules
 
@@ -49,7 +49,8 @@ log = logging.getLogger(__name__)
 
 _EVERY: Final = 0.25
 _ALONE_AFTER: Final = 60.0
-"""Seconds without a look that succeeded after which an exporter that has others beside it shows no fleet any more."""
+"""Seconds without a look that succeeded after which an exporter shows no fleet any more, if the database is there for
+others: they lived at the last look, or it takes what this one tells."""
 _JOIN: Final = 5.0
 
 
@@ -58,7 +59,7 @@ class Found(NamedTuple):
 
     position: Position
     is_same: bool
-    """It is the database that the feed was written in."""
+    """It is the state that the feed was written in, and not of before what was seen."""
     holders: Mapping[str, Holder]
     """Of the leases that somebody has or had."""
     living: tuple[Replica, ...]
@@ -134,7 +135,8 @@ class Follower:
 
     def pause(self) -> None:
         """Show nothing more until `show`."""
-        self._change(None)
+        with self._lock:
+            self._change(None)
 
     def show(
         self,
@@ -150,27 +152,41 @@ class Follower:
         """
         owned = frozenset(owned)
         seen = {} if from_there is None else {n: v for n, v in from_there.versions.items() if n not in owned}
-        self._change(_Shown(rules, metrics, owned, None if from_there is None else from_there.history, seen))
+        with self._lock:
+            self._change(_Shown(rules, metrics, owned, None if from_there is None else from_there.history, seen))
 
-    def own(self, names: Collection[str]) -> None:
-        """Show nothing more of these accounts: this process shows what it commits."""
+    def own(self, names: Collection[str]) -> Position:
+        """Show nothing more of these accounts: this process shows what it commits.
+
+        Returns what is shown of them, for `disown` if nothing comes of it.
+        """
         with self._lock:
             shown = self._shown
-        if shown is not None:
+            if shown is None:
+                return Position("", {})
             seen = {name: version for name, version in shown.seen.items() if name not in names}
             self._change(shown._replace(owned=shown.owned | frozenset(names), seen=seen))
+            return Position(shown.history or "", {name: v for name, v in shown.seen.items() if name in names})
 
-    def disown(self, names: Collection[str]) -> None:
-        """Follow these accounts again, and show them anew."""
+    def disown(self, names: Collection[str], shown_already: Position | None = None) -> None:
+        """Follow these accounts again, and show them anew, but for what is shown already."""
         with self._lock:
             shown = self._shown
-        if shown is not None:
-            self._change(shown._replace(owned=shown.owned - frozenset(names)))
+            if shown is not None:
+                seen = dict(shown.seen)
+                if shown_already is not None and shown_already.history == shown.history:
+                    seen |= {name: version for name, version in shown_already.versions.items() if name in names}
+                self._change(shown._replace(owned=shown.owned - frozenset(names), seen=seen))
+
+    @property
+    def has_shown(self) -> bool:
+        """Whether all is shown by the rules in force."""
+        with self._lock:
+            return self._shown is not None and self._shown.history is not None
 
     def _change(self, shown: _Shown | None) -> None:
-        with self._lock:
-            self._shown = shown
-            self._generation += 1
+        self._shown = shown
+        self._generation += 1
 
     def take_restart(self) -> bool:
         """Whether everything was ended meanwhile, so that accounts of this process have to be shown anew; said once."""
@@ -202,12 +218,13 @@ class Follower:
                 self.look()
             except StoreError as error:
                 self._failed(error)
-            except Exception:
+            except Exception as error:
                 self._telemetry.error("store")
                 log.exception("The database could not be followed; this is a bug")
                 with self._lock:
                     if self._shown is not None:
                         self._shown = self._shown._replace(seen={})
+                self._failed(error)
 
     def look(self) -> None:
         """Look once; raises `StoreError`."""
@@ -227,33 +244,39 @@ class Follower:
                 effects.append(InboxMoved())
             self._newest_change, self._newest_delivery = found.newest_change, found.newest_delivery
             self._others_lived = len(found.living) > 1
-            if self._ended:
+            if found.is_same:
                 # What was ended is shown again from the start.
-                self._ended, self._restarts = False, True
-            self._looked_at = began
+                self._restarts = self._restarts or self._ended
+                self._ended, self._looked_at = False, began
             if effects:
                 self._store.emit(effects)
             self.last_look = found
         for account, at in found.last_deliveries.items():
             self._on_deliveries(account, at)
-        self._trouble.is_over("The database is followed again")
+        if found.is_same:
+            self._trouble.is_over("The database is followed again")
         self._on_look(found)
 
-    def _failed(self, error: StoreError) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failed_at = time.monotonic()
         self._trouble.lasts("The database cannot be followed; what is shown is of before", err=str(error))
-        alone = self._others_lived and time.monotonic() - self._looked_at > _ALONE_AFTER
+        self.end_if_alone()
+
+    def end_if_alone(self) -> None:
+        """Show no fleet any more if this process alone cannot follow, as far as it can know; for any thread."""
         with self._lock:
-            if not alone or self._ended or self._shown is None:
+            lags = time.monotonic() - self._looked_at > _ALONE_AFTER
+            if not lags or self._ended or self._shown is None or not (self._others_lived or self._store.answers):
                 return
             shown = self._shown
             self._ended, self._shown = True, shown._replace(seen={})
+            # A look that is under way began with what was shown until now.
+            self._generation += 1
             labels = {name: rules.labels for name, rules in shown.rules.items()}
             self._store.emit([FleetRestored(shown.metrics, (), (), (), labels)])
         log.error(
-            "The database could not be followed for a minute while other exporters worked on it: no series of the "
-            "fleet are shown until it can, and /-/ready is 503",
-            extra=log_fields(err=str(error)),
+            "The database could not be followed for a minute while it is there for others: no series of the fleet are "
+            "shown until it can, and /-/ready is 503"
         )
 
     def _read(self, look: Look, shown: _Shown | None) -> Found:
