@@ -260,6 +260,8 @@ class Lease:
             self.make_rows(connection, names)
         # One that is locked is being written under, or taken by another one.
         query = _reading(connection).where(leases.c.account.in_(sorted(names))).order_by(leases.c.account)
+        hands_over = STORE not in names or _hands_over(connection)
+        query = query.add_columns(leases.c.handed if hands_over else sa.null().label("handed"))
         rows = connection.execute(query.with_for_update(skip_locked=True)).all()
         alone = connection.execute(_reading(connection).where(leases.c.account == STORE)).one_or_none()
         if alone is not None and alone.owner not in {None, self.owner} and not _holder(alone).is_free:
@@ -279,7 +281,7 @@ class Lease:
             )
         if taken:
             connection.execute(
-                _statements(dialect).take,
+                _statements(dialect).take if hands_over else _statements(dialect).take_before_it_hands_over,
                 [
                     {
                         "account": name,
@@ -666,6 +668,7 @@ def _refusal(what: str, holder: Holder) -> str:
 
 class _Statements(NamedTuple):
     take: sa.TextClause
+    take_before_it_hands_over: sa.TextClause
     fence: sa.TextClause
     give_back: sa.TextClause
     prolong: sa.TextClause
@@ -689,11 +692,13 @@ def _statements(dialect: str) -> _Statements:
     now = NOW[dialect]
     mine = "WHERE account = :account AND owner = :owner AND epoch = :epoch"
     renewed = f"until = {now} + {LEASE}"
+    taken = (
+        f"owner = :owner, name = :name, host = :host, pid = :pid, since = {now}, epoch = epoch + 1, "
+        f"version = version + 1, {renewed} WHERE account = :account"
+    )
     return _Statements(
-        take=sa.text(
-            f"UPDATE leases SET owner = :owner, name = :name, host = :host, pid = :pid, since = {now}, "  # noqa: S608  # No input.
-            f"epoch = epoch + 1, version = version + 1, handed = NULL, {renewed} WHERE account = :account"
-        ),
+        take=sa.text(f"UPDATE leases SET handed = NULL, {taken}"),  # noqa: S608  # No input.
+        take_before_it_hands_over=sa.text(f"UPDATE leases SET {taken}"),  # noqa: S608
         fence=sa.text(
             f"UPDATE leases SET version = version + 1, {renewed} {mine} "  # noqa: S608
             f"RETURNING account, version, {now} AS now, {_COUNTED} AS taken_in"
@@ -736,7 +741,13 @@ def holders(connection: sa.Connection) -> dict[str, Holder]:
 
 
 def _reading(connection: sa.Connection) -> sa.Select[Any]:
-    return sa.select(*leases.c, now_in(connection.dialect.name).label("now"))
+    columns = [column for column in leases.c if column is not leases.c.handed]
+    return sa.select(*columns, now_in(connection.dialect.name).label("now"))
+
+
+def _hands_over(connection: sa.Connection) -> bool:
+    """Whether the schema has that already: the lease for everything is taken before a migration."""
+    return any(column["name"] == leases.c.handed.name for column in sa.inspect(connection).get_columns(leases.name))
 
 
 def _holder(row: sa.Row[Any]) -> Holder:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from tests.harness.waiting import eventually
 
-from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, fleet, history, replicas
+from patrolserver_exporter.store import (
+    LeaseLost,
+    Store,
+    StoreLocked,
+    StoreUnavailable,
+    database,
+    fleet,
+    history,
+    replicas,
+)
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.lease import COMMON, LEASE
 from patrolserver_exporter.store.replicas import Announced
@@ -250,3 +263,48 @@ def test_an_account_is_unused_after_no_exporter_had_it_for_ten_minutes(url: str)
         assert unused() == ["old"]
         store.announce(Announced("1.0.0", "other", ("a", "b", "old")))
         assert unused() == []
+
+
+def made_by_the_version_before(url: str) -> None:
+    """A database whose leases pass nothing on yet."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    engine = database.create_lease_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        connection.execute(sa.text("INSERT INTO accounts (name, up) VALUES ('a', true)"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_database_of_the_version_before_is_migrated(url: str, is_shared: bool) -> None:  # noqa: FBT001  # pytest gives it.
+    """Under the lease for everything, which such a version knows, too."""
+    made_by_the_version_before(url)
+    with Store(url, shared=is_shared) as store:
+        assert saved(store) == {"a": True}
+
+
+def test_an_exporter_of_the_version_before_is_not_migrated_under(url: str) -> None:
+    """While it renews its lease the next version is refused, and told who it is."""
+    made_by_the_version_before(url)
+    ended = threading.Event()
+    run_sql(url, "INSERT INTO leases (account, epoch, version) VALUES ('', 1, 1) ON CONFLICT DO NOTHING")
+    hold = (
+        "UPDATE leases SET owner = 'old', name = 'before', host = 'web1', pid = 7, since = 1.0, "
+        "until = extract(epoch FROM clock_timestamp()) + 10"
+    )
+
+    def renew() -> None:
+        while not ended.wait(0.5):
+            run_sql(url, hold)
+
+    run_sql(url, hold)
+    holder = threading.Thread(target=renew)
+    holder.start()
+    try:
+        with pytest.raises(StoreLocked, match="'before', process 7 on host web1"):
+            Store(url, shared=True)
+    finally:
+        ended.set()
+        holder.join()
