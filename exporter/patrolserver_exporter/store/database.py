@@ -294,9 +294,15 @@ def _is_prepared(engine: sa.Engine, lease: Lease) -> bool:
             return False
     if not is_leased:
         migrate(engine)
-    lease.acquire(engine, described(engine))
+    if not lease.acquire(engine, described(engine), lambda: _has_been_migrated(engine)):
+        return False
     migrate(engine)
     return True
+
+
+def _has_been_migrated(engine: sa.Engine) -> bool:
+    with engine.begin() as connection:
+        return _is_at(HEAD, connection)
 
 
 def _go_on_from(engine: sa.Engine, lease: Lease) -> None:
@@ -640,12 +646,12 @@ class Store:
         """
         if self._following is None:
             raise StoreUnavailable("There is nobody to follow.")
-        asked_at = boot_time()
+        asked_at, taken_in = boot_time(), self._lease.taken_in
         try:
             with self._following.connect() as connection:
                 now = database_time.read(connection)
                 position, is_same = read_position(connection)
-                is_same = is_same and not self._lease.is_before(position)
+                is_same = is_same and not self._lease.is_before(position, taken_in)
                 found = work(Look(connection, position, is_same, holders(connection)))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error

@@ -193,6 +193,7 @@ class Lease:
         """When the others were last told that this exporter lives, in seconds of `boot_time`."""
         self._name = name
         self._intake = INTAKE + self.owner
+        self._counting = threading.Lock()
         self._taken_in = 0
         """The last transaction of ours that took deliveries in."""
         self._on_setback = on_setback
@@ -213,8 +214,8 @@ class Lease:
 
     # Taking one
 
-    def acquire(self, engine: sa.Engine, what: str) -> None:
-        """Take the lease for everything; `StoreLocked` if somebody holds it.
+    def acquire(self, engine: sa.Engine, what: str, is_needless: Callable[[], bool] = lambda: False) -> bool:
+        """Take the lease for everything; `StoreLocked` if somebody holds it, False if it became needless meanwhile.
 
         One that was not given back is waited for until it runs out: its holder may have been killed. One that is
         renewed meanwhile has a living holder. ``what`` names the database.
@@ -230,10 +231,16 @@ class Lease:
                         "runs out",
                         extra=log_fields(holder=holder.described, seconds=round(max(holder.until - holder.now, 0.0))),
                     )
-            is_alive = (holder.owner, holder.epoch) != (first.owner, first.epoch) or holder.until > first.until
-            if is_alive or time.monotonic() > end:
+            is_another = (holder.owner, holder.epoch) != (first.owner, first.epoch)
+            if is_another and self._shared:
+                # One that starts as this one does, and is about to make it needless.
+                first = holder
+            elif is_another or holder.until > first.until or time.monotonic() > end:
                 raise StoreLocked(_refusal(what, holder))
             time.sleep(_LOOK_AGAIN)
+            if is_needless():
+                return False
+        return True
 
     def _try(self, engine: sa.Engine) -> Holder | None:
         """Take the lease for everything if it is free; returns who holds it otherwise."""
@@ -497,7 +504,8 @@ class Lease:
             return Fenced({INTAKE: LeaseLost(_WENT_ELSEWHERE)}, _nothing)
 
         def committed() -> None:
-            self._taken_in = counted if counted > self._taken_in else _WENT_BACK
+            with self._counting:
+                self._taken_in = counted if counted > self._taken_in else _WENT_BACK
 
         return Fenced({}, committed)
 
@@ -550,18 +558,27 @@ class Lease:
         if not position.lacks(self._seen):
             if position.history != self._seen.history:
                 # Deliveries, too, are counted from where it goes on; who only reads has no fence to learn that by.
-                self._taken_in = position.versions.get(self._intake, 0)
+                with self._counting:
+                    self._taken_in = position.versions.get(self._intake, 0)
             self._seen = position
         self._seen_at = max(self._seen_at, asked_at)
         self._heard(now, asked_at)
 
-    def is_before(self, position: Position) -> bool:
-        """Whether it lacks commits that this process has seen."""
-        return position.lacks(self._seen)
+    @property
+    def taken_in(self) -> int:
+        """The last transaction of ours that took deliveries in."""
+        return self._taken_in
+
+    def is_before(self, position: Position, taken_in: int) -> bool:
+        """Whether it lacks commits that this process has seen, or had ``taken_in`` when it was asked for."""
+        if position.lacks(self._seen):
+            return True
+        return position.history == self._seen.history and position.versions.get(self._intake, 0) < taken_in
 
     def went_back(self, connection: sa.Connection) -> bool:
         """Whether the database lacks commits that this process has seen of others."""
-        return read_position(connection)[0].lacks(self._seen)
+        taken_in = self._taken_in
+        return self.is_before(read_position(connection)[0], taken_in)
 
     def _told_lost(self, name: str, holder: Holder) -> LeaseLost:
         if name not in self._lost:

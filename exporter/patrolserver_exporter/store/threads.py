@@ -483,12 +483,18 @@ _LOOK_AGAIN: Final = 0.5
 _STOP_READING: Final = object()
 
 
+class _ReadFuture(Future[Any]):
+    """The end of a read, and when it began (monotonic seconds)."""
+
+    began = math.inf
+
+
 class _Read:
     __slots__ = ("future", "work")
 
     def __init__(self, work: Callable[[sa.Connection], Any]) -> None:
         self.work = work
-        self.future: Future[Any] = Future()
+        self.future = _ReadFuture()
 
 
 class Readers:
@@ -611,6 +617,7 @@ class Readers:
         with self._turn():
             if not read.future.set_running_or_notify_cancel():
                 return True
+            read.future.began = time.monotonic()
             try:
                 result = self._attempt(read.work)
             except Exception as error:  # noqa: BLE001  # It belongs to the caller of this read.
@@ -662,8 +669,6 @@ class _Turn:
         self._timeout = timeout
         self._end = time.monotonic() + timeout
         self._read_timeout = read_timeout
-        self._began = math.inf
-        """When it was first seen to be under way (monotonic seconds)."""
         self._check = check
 
     @property
@@ -682,10 +687,9 @@ class _Turn:
         now = time.monotonic()
         if now >= self._end and future.cancel():
             raise _busy(self._timeout)
-        if future.running():
-            self._began = min(self._began, now)
-            if now - self._began >= self._read_timeout:
-                raise StoreUnavailable(f"The database did not answer a read within {self._read_timeout:g} seconds.")
+        # Also of one that is done: the process may have been stopped since, and others may have written.
+        if isinstance(future, _ReadFuture) and now - future.began >= self._read_timeout:
+            raise StoreUnavailable(f"The database did not answer a read within {self._read_timeout:g} seconds.")
 
 
 def _closing() -> StoreUnavailable:

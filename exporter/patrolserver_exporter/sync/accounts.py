@@ -304,7 +304,8 @@ class Accounts:
             )
         else:
             self._differs.is_over("All exporters on this database have the same configuration")
-        if not found.is_same and self._running:
+        if not found.is_same and self._follower is not None and self._follower.has_shown:
+            # Also where others poll: only this one may know what is missing.
             self._store.follow_cluster()
         if asked := found.asked.intersection(self._running):
             self.begin_refreshes(sorted(asked))
@@ -409,7 +410,8 @@ class Accounts:
                 self.refusal = error
             except StoreError as error:
                 log.debug("Leases cannot be taken now", extra=log_fields(err=str(error)))
-            self._follower.disown([name for name in names if name not in taken], shown_already)
+            finally:
+                self._follower.disown([name for name in names if name not in taken], shown_already)
             accounts = [one for one in config.accounts if one.name in taken]
             if not accounts or state is None:
                 return

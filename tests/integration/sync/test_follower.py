@@ -301,11 +301,9 @@ def test_one_that_cannot_follow_beside_others_shows_no_fleet(
     name = close_database(postgres, url)
     try:
         fails(following, soon / 2)
-        assert following.shown == before
-        assert following.follower.follows
+        assert (following.shown, following.follower.follows) == (before, True)
         fails(following, soon)
-        assert following.shown == {}
-        assert not following.follower.follows
+        assert (following.shown, following.follower.follows) == ({}, False)
     finally:
         postgres.execute(CLOSED.format(name, "true"))
 

@@ -1,0 +1,225 @@
+"""Exporters on one PostgreSQL do not hold each other up, and none removes what another one has just written."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from tests.integration.store.test_account_leases import run_sql, saving, shared, take
+
+from patrolserver_exporter.inbox import deliveries
+from patrolserver_exporter.inbox.deliveries import NewDelivery
+from patrolserver_exporter.inbox.intake import BoundedInbox
+from patrolserver_exporter.store import Store, StoreError
+from patrolserver_exporter.store.lease import COMMON, LEASE
+from patrolserver_exporter.store.replicas import Announced
+from patrolserver_exporter.store.tables import feed, issues
+from patrolserver_exporter.sync import operations
+from patrolserver_exporter.sync.housekeeping import purge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.harness.postgres import PostgresCluster
+
+    from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.lease import Taken
+
+pytestmark = [pytest.mark.alone, pytest.mark.promise("replicas")]
+
+DAY = 86_400.0
+TOLD = Announced("1.0.0", "same", ("a", "b"))
+
+
+@pytest.fixture
+def url(postgres: PostgresCluster) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    made = postgres.create_database()
+    yield made
+    postgres.drop_database(made)
+
+
+@pytest.fixture
+def pair(url: str) -> Iterator[tuple[Store, Store]]:
+    """Two exporters' stores on it."""
+    with ExitStack() as stack:
+        first = stack.enter_context(shared(url, "blue"))
+        yield first, stack.enter_context(shared(url, "green"))
+
+
+def bring(store: Store, number: int) -> None:
+    """A delivery comes in."""
+    door = BoundedInbox(1000, dated_by_database=True)
+    delivery = NewDelivery("a", 1, number, "webhook.new_server_issues", 0.0)
+    store.submit_anywhere(lambda unit: door.accept(unit, [delivery])).result(20)
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def lasting(seconds: float) -> Callable[[Unit, Mapping[str, Taken]], Mapping[str, Taken]]:
+    """What a take-over of a large account does: it reads for so long."""
+
+    def work(unit: Unit, taken: Mapping[str, Taken]) -> Mapping[str, Taken]:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            unit.connection.execute(sa.text("SELECT 1"))
+            time.sleep(0.2)
+        return taken
+
+    return work
+
+
+def while_purging(purging: Store, other: Store, work: Callable[[Unit], object], *accounts: str) -> None:
+    """Do the work in a transaction that is committed while the purge waits for the row that it changed."""
+    changed, go_on = threading.Event(), threading.Event()
+
+    def change(unit: Unit) -> None:
+        work(unit)
+        changed.set()
+        go_on.wait(10)
+
+    answer = other.submit(change, *accounts) if accounts else other.submit_anywhere(change)
+    assert changed.wait(10)
+    purged = purging.submit(lambda unit: purge(unit, now=time.time(), retention=30 * DAY))
+    time.sleep(0.5)
+    go_on.set()
+    answer.result(10)
+    purged.result(10)
+
+
+def test_a_purge_leaves_a_delivery_that_is_being_replayed(pair: tuple[Store, Store], url: str) -> None:
+    """It met the condition when the purge looked for it, and does not any more."""
+    first, second = pair
+    take(first, COMMON, "a")
+    bring(first, 1)
+    run_sql(url, "UPDATE inbox SET state = 'dead', updated_at = updated_at - 40 * 86400.0")
+    while_purging(first, second, lambda unit: deliveries.replay(unit, 1, now=time.time()))
+    assert rows(url, "SELECT state FROM inbox") == [("received",)]
+
+
+def test_a_purge_leaves_an_issue_that_is_being_opened_again(pair: tuple[Store, Store], url: str) -> None:
+    """By the poll of another exporter."""
+    first, second = pair
+    take(first, COMMON)
+    take(second, "a")
+    run_sql(
+        url,
+        "INSERT INTO issues (account, server_id, fingerprint, kind, severity, canonical_name, waived, fixed_at, "
+        "document) VALUES ('a', 1, 'f', 'outdated', 'high', 'x', false, 1000.0, '')",
+    )
+    while_purging(first, second, lambda unit: unit.connection.execute(issues.update().values(fixed_at=None)), "a")
+    assert rows(url, "SELECT fixed_at FROM issues") == [(None,)]
+
+
+def test_an_intake_waits_for_no_other_one(pair: tuple[Store, Store]) -> None:
+    """Also not for one of an exporter that stands still in the middle of it."""
+    first, second = pair
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stand_still(_: Unit) -> None:
+        begun.set()
+        go_on.wait(2.5)
+
+    one = first.submit_anywhere(stand_still)
+    assert begun.wait(5)
+    began = time.monotonic()
+    bring(second, 1)
+    assert time.monotonic() - began < 1.5
+    go_on.set()
+    one.result(10)
+
+
+def test_a_lease_given_back_without_a_hand_over_makes_the_next_one_owe(pair: tuple[Store, Store]) -> None:
+    """Its owner could not tell what is left of the budget, as when the database was away for a moment."""
+    first, second = pair
+    take(first, "a")
+    first.close()
+    assert take(second, "a")["a"].left_uncleanly_at == pytest.approx(time.time(), abs=20.0)
+
+
+def test_a_take_over_that_lasts_longer_than_a_lease_holds_afterwards(pair: tuple[Store, Store]) -> None:
+    """Nobody else takes the account when it is committed, and whoever tries meanwhile waits for nothing."""
+    first, second = pair
+    found: dict[str, Taken] = {}
+    taking = threading.Thread(target=lambda: found.update(first.take_over(["a"], lasting(LEASE + 1.0)) or {}))
+    taking.start()
+    time.sleep(0.5)
+    while taking.is_alive():
+        second.announce(TOLD)
+        began = time.monotonic()
+        assert take(second, "a") == {}
+        assert time.monotonic() - began < 1.5
+        time.sleep(0.05)
+    taking.join()
+    assert set(found) == {"a"}
+    assert take(second, "a") == {}
+    assert first.holds("a")
+    assert second.trouble is None
+
+
+def test_a_unit_that_lasts_longer_than_a_lease_keeps_it(pair: tuple[Store, Store]) -> None:
+    """As the reload of a large account does."""
+    first, second = pair
+    take(first, "a")
+    first.run(lambda unit: lasting(LEASE + 1.0)(unit, {}), "a")
+    second.announce(TOLD)
+    assert take(second, "a") == {}
+    first.run(saving("a"), "a")
+
+
+def test_who_stood_still_takes_nothing_in_of_a_state_that_was_copied_elsewhere(url: str) -> None:
+    """It would be lost there: the copy has gone on without it."""
+    with shared(url, "blue", "a") as frozen:
+        take(frozen, "a")
+        frozen.watch(lambda: False)
+        run_sql(url, "UPDATE replicas SET seen_at = seen_at - 60")
+        with Store(url, even_moved=True) as source:
+            source.run(lambda unit: unit.connection.execute(feed.update().values(moved_to="sqlite:///elsewhere.db")))
+        frozen.follow(lambda _: None)
+        door = BoundedInbox(1000, dated_by_database=True)
+        delivery = NewDelivery("a", 1, 7, "webhook.new_server_issues", 0.0)
+        with pytest.raises(StoreError, match="copied to another store"):
+            asyncio.run(frozen.run_together(delivery, door.accept))
+        assert rows(url, "SELECT * FROM inbox") == []
+
+
+def test_the_isolation_of_the_role_does_not_matter(url: str) -> None:
+    """With a stricter one, transactions that have nothing in common would fail."""
+    name = sa.make_url(url).database
+    run_sql(url, f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'serializable'")
+    query = sa.text("SELECT current_setting('transaction_isolation')")
+    with shared(url, "blue") as store:
+        take(store, "a")
+        level: Callable[[Unit], str] = lambda unit: str(unit.connection.execute(query).scalar_one())  # noqa: E731
+        assert store.run(level, "a") == store.submit_anywhere(level).result(10) == "read committed"
+
+
+def test_a_refresh_whose_commit_was_not_heard_is_asked_for_once(
+    pair: tuple[Store, Store], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done a second time, and the answer is that of one that is new."""
+    first, _ = pair
+    dialect = first._intake_engine.dialect  # noqa: SLF001  # Where connections are lost.
+    lost: list[int] = []
+    commit = dialect.do_commit
+
+    def do_commit(connection: object) -> None:
+        commit(connection)  # type: ignore[arg-type]
+        if not lost:
+            lost.append(1)
+            raise psycopg.OperationalError("connection lost")
+
+    monkeypatch.setattr(dialect, "do_commit", do_commit)
+    asked = first.submit_anywhere(lambda unit: operations.ask(unit, "one", "a", 1)).result(20)
+    assert asked is not None
+    assert lost
+    assert rows(url, "SELECT id, state FROM operations") == [("one", "pending")]

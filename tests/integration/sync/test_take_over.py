@@ -1,0 +1,192 @@
+"""What goes along when an account moves from one exporter to another one, and what the others leave alone."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
+from tests.unit.sync.accounts import account, configured
+
+from patrolserver_exporter.config.schema import Issues, ServerFilter
+from patrolserver_exporter.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.harness.postgres import PostgresCluster
+
+
+pytestmark = [pytest.mark.alone, pytest.mark.promise("replicas")]
+
+
+class SharedStore(Store):
+    """A store that others may have open, too."""
+
+    def __init__(self, url: str, on_commit: Callable[[list[object]], None] = lambda _: None) -> None:
+        super().__init__(url, on_commit, shared=True)
+
+
+@pytest.fixture
+def url(postgres: PostgresCluster) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    made = postgres.create_database()
+    yield made
+    postgres.drop_database(made)
+
+
+@pytest.fixture
+def pair(url: str) -> Iterator[tuple[Watching, Watching]]:
+    """Two exporters on it; the first one's simulator is asked by both."""
+    with ExitStack() as stack:
+        first = stack.enter_context(Watching(url, store=SharedStore))
+        yield first, stack.enter_context(Watching(url, store=SharedStore))
+
+
+def both(first: Watching, second: Watching, holds: Callable[[], Any], what: str) -> None:
+    """Tick both until it holds."""
+
+    def ticked() -> Any:
+        first.accounts.tick()
+        return holds()
+
+    second.until(ticked, what, within=60.0)
+
+
+def rows(url: str) -> dict[str, list[Any]]:
+    """All that belongs to accounts, whoever wrote it; and how often each lease was written under."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        found = {
+            table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2".encode()).fetchall()  # noqa: S608
+            for table in ("accounts", "catch_ups", "servers", "issues", "inbox", "changes", "tallies", "feed")
+        }
+        leases = "SELECT account, owner, epoch, version FROM leases WHERE account NOT LIKE '/%' ORDER BY 1"
+        return found | {"leases": connection.execute(leases.encode()).fetchall()}
+
+
+def age_configured(url: str, name: str, seconds: float) -> None:
+    """As if no exporter had told of this account for so much longer."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("UPDATE configured SET seen_at = seen_at - %s WHERE account = %s", [seconds, name])
+
+
+def test_a_take_over_does_not_call_into_a_retry_after(pair: tuple[Watching, Watching]) -> None:
+    """The pause that the API asked for goes along: the new owner makes no call before it ends, and tells of it."""
+    first, second = pair
+    config = first.start()
+    second.accounts.start(config)
+    first.fault("rate_limit", "servers", retry_after=600)
+    first.accounts.list_now()
+    # What the other one tells of is a row by now.
+    both(first, second, lambda: second.accounts.statuses()[0].pause_until is not None, "the pause")
+    until = first.accounts.statuses()[0].pause_until
+    first.accounts.leave()
+    calls = first.count(LIST), first.count(SOFTWARE), first.count(EVENT)
+    both(first, second, lambda: second.accounts.owns("main"), "a take-over")
+    second.tick_for(2.0)
+    status = second.accounts.statuses()[0]
+    assert (first.count(LIST), first.count(SOFTWARE), first.count(EVENT)) == calls
+    assert until is not None
+    assert status.pause_until == pytest.approx(until, abs=2.0)
+    assert status.pause_reason
+
+
+def test_failures_in_a_row_go_along(pair: tuple[Watching, Watching]) -> None:
+    """The next list call is made when the one before would have made it, and the trouble is told meanwhile."""
+    first, second = pair
+    config = first.start()
+    second.accounts.start(config)
+    first.fault("status", "servers", status=500)
+    first.accounts.list_now()
+    both(first, second, lambda: first.accounts.statuses()[0].trouble is not None, "the trouble")
+    trouble = first.accounts.statuses()[0].trouble
+    # Both know of it, before one of them leaves.
+    both(first, second, lambda: second.accounts.statuses()[0].trouble == trouble, "the trouble on the other one")
+    due_at = first.account.standing.list_at
+    assert due_at is not None
+    calls = first.count(LIST)
+    first.accounts.leave()
+    both(first, second, lambda: second.accounts.owns("main"), "a take-over")
+    standing = second.account.standing
+    assert (second.accounts.statuses()[0].trouble, standing.list_failures) == (trouble, 1)
+    assert standing.list_at is not None
+    assert standing.list_at > due_at - 2.0
+    second.until(lambda: first.count(LIST) > calls, "the next list call", within=60.0)
+
+
+def test_neither_start_nor_reload_of_one_that_polls_nothing_writes_anything(
+    pair: tuple[Watching, Watching], url: str
+) -> None:
+    """Whatever it has configured, and whatever rules it would judge by."""
+    first, second = pair
+    config = first.start()
+    first.rest()
+    before = without_versions(rows(url))
+    api_url = first.simulator.base_url
+    others = (
+        configured(account(api_url=api_url, labels={"*": {"team": "other"}}), poll=QUICK),
+        configured(account(api_url=api_url), poll=QUICK, issues=Issues(settle=1.0, exploit_risk=9.9)),
+        configured(account(api_url=api_url), poll=QUICK, servers=ServerFilter(exclude=("*",))),
+    )
+    second.accounts.start(config)
+    for changed in (None, *others):
+        if changed is not None:
+            second.accounts.reload(changed, config)
+        both_for(first, second, 1.0)
+        assert without_versions(rows(url)) == before
+        assert first.accounts.owns("main")
+
+
+def without_versions(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The owner's transactions raise them, also where they change nothing."""
+    return found | {"leases": [row[:3] for row in found["leases"]]}
+
+
+def both_for(first: Watching, second: Watching, seconds: float) -> None:
+    """Let time pass for both."""
+    end = time.monotonic() + seconds
+    both(first, second, lambda: time.monotonic() > end, "the time")
+
+
+def test_an_account_is_retired_by_a_mark_and_comes_back(pair: tuple[Watching, Watching], url: str) -> None:
+    """Not before ten minutes without anybody who has it configured; its row stays, and its version goes on."""
+    first, second = pair
+    config = first.start()
+    first.deliver(4711, "webhook.unknown")
+    second.accounts.start(config)
+    other = configured(account("other", api_url=first.simulator.base_url), poll=QUICK)
+    for one in (first, second):
+        one.accounts.reload(other, config)
+    both(first, second, lambda: first.accounts.owns("other") or second.accounts.owns("other"), "the other account")
+    before = rows(url)
+    (version,) = [row[3] for row in before["leases"] if row[0] == "main"]
+    for one in (first, second):
+        one.accounts._housekeeping._retire_unused()  # noqa: SLF001  # Once a minute.
+    assert of_main(rows(url)) == of_main(before)
+    age_configured(url, "main", 700.0)
+    for one in (first, second):
+        one.accounts._housekeeping._retire_unused()  # noqa: SLF001
+    after = rows(url)
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        gone = "SELECT name, gone_at IS NOT NULL FROM accounts WHERE name = 'main'"
+        assert connection.execute(gone.encode()).fetchall() == [("main", True)]
+        servers = "SELECT count(*) FROM servers WHERE account = 'main' AND gone_at IS NULL"
+        assert connection.execute(servers.encode()).fetchone() == (0,)
+        states = "SELECT DISTINCT state FROM inbox WHERE account = 'main'"
+        assert connection.execute(states.encode()).fetchall() <= [("expired",), ("rejected",)]
+    (later,) = [row[3] for row in after["leases"] if row[0] == "main"]
+    assert later > version
+    for one in (first, second):
+        one.accounts.reload(config, other)
+    both(first, second, lambda: first.accounts.owns("main") or second.accounts.owns("main"), "the account again")
+    both(first, second, lambda: len(first.polled()) == 3, "its polls")
+    (last,) = [row[3] for row in rows(url)["leases"] if row[0] == "main"]
+    assert last > later
+
+
+def of_main(found: dict[str, list[Any]]) -> list[Any]:
+    """What is the account's own, its lease left aside."""
+    return [row for table, some in found.items() if table != "leases" for row in some if "main" in row]
