@@ -228,23 +228,25 @@ class BoundedInbox:
             self._waiting_at_most = count_waiting(unit.connection)
             self._counted_at = time.monotonic()
         rows: list[dict[str, Any]] = []
+        overflown: dict[str, float] = {}
         outcomes: list[Acceptance] = []
         for delivery in deliveries:
             key = (delivery.account, delivery.webhook_id, delivery.event_id)
             if known.get(key) == delivery.identifier:
                 outcomes.append(Acceptance.DUPLICATE)
             elif self._waiting_at_most >= self.limit:
-                dialect = unit.connection.dialect.name
-                at = now_in(dialect) if self._dated_by_database else delivery.received_at
-                request_catch_up(unit.connection, delivery.account, at)
+                overflown[delivery.account] = max(delivery.received_at, overflown.get(delivery.account, 0.0))
                 outcomes.append(Acceptance.OVERFLOW)
             else:
                 known[key] = delivery.identifier
                 self._waiting_at_most += 1
                 rows.append(_new_row(delivery, dated=not self._dated_by_database))
                 outcomes.append(Acceptance.ACCEPTED)
+        # In one order everywhere, so that two that write at the same time cannot wait for each other.
+        for account, received_at in sorted(overflown.items()):
+            at = now_in(unit.connection.dialect.name) if self._dated_by_database else received_at
+            request_catch_up(unit.connection, account, at)
         if rows:
-            # In one order everywhere, so that two that write at the same time cannot wait for each other.
             rows.sort(key=lambda row: (row["account"], row["webhook_id"], row["event_id"]))
             statement = _entry(unit.connection.dialect.name, dated_by_database=self._dated_by_database)
             unit.connection.execute(statement, rows)

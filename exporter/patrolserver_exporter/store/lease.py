@@ -68,6 +68,8 @@ INTAKE: Final = "/intake/"
 """What the row of a process begins with that counts its transactions which take deliveries in. Nobody holds it; with
 one for all, they would take turns.
 """
+_INTAKE_KEPT_FOR: Final = 30 * 86_400.0
+"""Seconds: one that was away for long must find its row, or it would seem to have lost what it took in."""
 _WENT_BACK: Final = 2**62
 """More than is ever counted: whatever the row says, the database went back."""
 
@@ -699,7 +701,7 @@ _COUNT_INTAKE = sa.text(
 )
 """``until`` is when it was last used."""
 _FORGET_INTAKES = sa.text(
-    f"DELETE FROM leases WHERE account LIKE '{INTAKE}%' AND until < {NOW['postgresql']} - {replicas.FORGOTTEN_AFTER} "  # noqa: S608
+    f"DELETE FROM leases WHERE account LIKE '{INTAKE}%' AND until < {NOW['postgresql']} - {_INTAKE_KEPT_FOR} "  # noqa: S608
     f"AND substr(account, {len(INTAKE) + 1}) NOT IN (SELECT owner FROM replicas)"
 )
 

@@ -22,7 +22,7 @@ LIVES_FOR: Final = 10.0
 KEPT_CONFIGURED: Final = 660.0
 """Seconds for which an account that no living exporter has configured any more is kept as it is: ten minutes, and one
 that may pass from one sign to the next."""
-FORGOTTEN_AFTER: Final = 3600.0
+_FORGOTTEN_AFTER: Final = 3600.0
 
 
 class Announced(NamedTuple):
@@ -67,7 +67,7 @@ def announce(connection: sa.Connection, owner: str, name: str, told: Announced, 
     changed = {column: statement.excluded[column] for column in ("version", "config", "seen_at")}
     connection.execute(statement.on_conflict_do_update(index_elements=["owner"], set_=changed))
     if with_accounts and told.accounts:
-        connection.execute(replicas.delete().where(replicas.c.seen_at < now - FORGOTTEN_AFTER))
+        connection.execute(replicas.delete().where(replicas.c.seen_at < now - _FORGOTTEN_AFTER))
         entry = insert("postgresql", configured).values(seen_at=now)
         entry = entry.on_conflict_do_update(index_elements=["account"], set_={"seen_at": entry.excluded.seen_at})
         # In one order, so that two exporters never wait for each other.

@@ -308,3 +308,16 @@ def test_an_exporter_of_the_version_before_is_not_migrated_under(url: str) -> No
     finally:
         ended.set()
         holder.join()
+
+
+def test_an_exporter_that_was_away_for_long_goes_on(pair: tuple[Store, Store], url: str) -> None:
+    """Others forget that it lived, and not what it took in: nothing seems to be lost, and no other history begins."""
+    first, second = pair
+    second.submit_anywhere(lambda _: None).result(10)
+    before = second.read(history.feed_standing).history
+    run_sql(url, "UPDATE replicas SET seen_at = seen_at - 7200; UPDATE leases SET until = until - 7200")
+    first.announce(Announced("1.0.0", "same", ("a", "b")))
+    assert saved(second) == {}
+    second.submit_anywhere(lambda _: None).result(10)
+    assert second.follow(lambda look: look.is_same)
+    assert second.read(history.feed_standing).history == before
