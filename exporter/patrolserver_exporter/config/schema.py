@@ -190,7 +190,7 @@ class Store:
     """`sqlite:///FILE` (from the working directory), `sqlite:////PATH/FILE`, in a folder that exists, or
     `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`. Needs a restart."""
     replica_name: _Name | None = None
-    """By which people know this process, in messages to others that want the same database; beside its host and process
+    """By which people know this process, in messages of others on the same database; beside its host and process
     id. Needs a restart."""
     retention: Annotated[float, _seconds(DAY)] = 90 * DAY
     """How long applied deliveries, fixed issues and changes are kept; at least 1d."""

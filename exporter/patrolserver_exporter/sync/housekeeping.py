@@ -258,7 +258,7 @@ class Housekeeping:
                     finished.add_done_callback(functools.partial(go_on, name))
 
         now = self._clock.now()
-        asked = self._store.submit_read(lambda connection: fleet.to_be_caught_up(connection, now))
+        asked = self._store.submit_anywhere(lambda unit: fleet.to_be_caught_up(unit.connection, now))
         asked.add_done_callback(finish)
 
     def _plan_catch_up(self, account: RunningAccount) -> None:
