@@ -261,7 +261,12 @@ LAB = """\
     secret: demo
     webhook_tokens: [token-of-the-lab-0123456789]
 """
-SOON = ("store.replicas:KEPT_CONFIGURED=25", "store.lease:_ACCOUNTS_EVERY=3")
+SOON = (
+    "store.replicas:KEPT_CONFIGURED=25",
+    "store.replicas:UNHEARD_AFTER=8",
+    "store.lease:_ACCOUNTS_EVERY=3",
+    "sync.housekeeping:_RETIRE_EVERY=5",
+)
 """Ten minutes and one are too long for a test."""
 
 

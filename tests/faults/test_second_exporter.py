@@ -34,6 +34,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.promise("second-exporter")]
 LEASE = 10.0
 OWNER = "patrolserver_exporter_account_owner"
 DIFFERS = "patrolserver_exporter_replicas_config_differs"
+BUDGET = "patrolserver_exporter_api_budget_available_requests"
+INTERVAL = "patrolserver_exporter_poll_interval_seconds"
 
 
 @pytest.fixture
@@ -101,6 +103,11 @@ def test_an_exporter_with_another_account_touches_nothing(
             assert other.value(OWNER, account="main") is None
             reply = other.get("/api/v1/status", headers=other.operator)
             assert "1 other exporter on this database has another configuration" in reply.text
+            told = [
+                (one["this"], one["pid"], one["accounts"], one["config_differs"]) for one in reply.json()["replicas"]
+            ]
+            pids = [one.process and one.process.pid for one in (other, exporter)]
+            assert told == [(True, pids[0], ["other"], False), (False, pids[1], ["main"], True)]
             assert "Traceback" not in other.log()
             # What is new is the other account's.
             assert state(database, "main") == before
@@ -214,3 +221,22 @@ def test_polling_once_beside_an_exporter_is_refused(
         assert done.returncode == 3
         assert "in use by another patrolserver-exporter" in done.stderr
         assert "patrolserver_servers" not in done.stdout
+
+
+def test_what_only_an_owner_knows_is_shown_by_nobody_else(tmp_path: Path, database: str, simulator: Simulator) -> None:
+    """Budget and interval of an account whose lease somebody else took; they are back with the account."""
+    with watching(tmp_path, simulator, database) as exporter:
+        wait_for_polls(exporter, 5)
+        eventually(lambda: shown_by_the_owner(exporter) == {BUDGET, INTERVAL}, what="what the owner knows")
+        with connected(database) as connection:
+            connection.execute(
+                "UPDATE leases SET owner = 'x', epoch = epoch + 1, until = until + 5 WHERE account = 'main'"
+            )
+        eventually(lambda: exporter.value(OWNER, account="main") == 0.0, what="that it lost the account")
+        eventually(lambda: not shown_by_the_owner(exporter), what="the end of what it knew")
+        eventually(lambda: shown_by_the_owner(exporter) == {BUDGET, INTERVAL}, within=60, what="the account again")
+        assert exporter.value(OWNER, account="main") == 1.0
+
+
+def shown_by_the_owner(exporter: Exporter) -> set[str]:
+    return {name for name in (BUDGET, INTERVAL) if exporter.value(name, account="main") is not None}

@@ -244,6 +244,7 @@ class Service:
             reload_failure=lambda: self._config.failure,
             troubles=self._tell_troubles,
             differing=lambda: self._accounts.differing,
+            exporters=lambda: self._accounts.exporters,
             last_refusal=lambda: self._webhook.last_refusal,
             last_delivery_at=self._intake.last_delivery_at,
             redactor=self._redactor,

@@ -167,6 +167,13 @@ class AccountCounters:
             if (known := self._accounts.get(encodable(account))) is None or known.interval != seconds:
                 self._account_of(account).interval = seconds
 
+    def disown(self, account: str) -> None:
+        """End what only the exporter that polls the account knows: another one shows it from now on."""
+        with self._lock:
+            if encodable(account) in self._accounts:
+                mine = self._account_of(account)
+                mine.budget = mine.interval = None
+
     def overflow(self, account: str) -> None:
         """Count a delivery without room in the inbox."""
         with self._lock:

@@ -168,6 +168,10 @@ class Telemetry:
         """Tell the effective interval between two polls of a server."""
         self._accounts.set_interval(account, seconds)
 
+    def disown(self, account: str) -> None:
+        """End what only the exporter that polls an account shows of it."""
+        self._accounts.disown(account)
+
     def config_loaded(self, at: float) -> None:
         """Tell that the configuration was loaded, at seconds since the epoch."""
         self._reloaded.set(1)

@@ -668,6 +668,11 @@ class Store:
         return self._lease.is_announced
 
     @property
+    def name(self) -> str:
+        """What people call this exporter; empty without a name."""
+        return self._lease.name
+
+    @property
     def owner(self) -> str:
         """The id by which this process has the lease."""
         return self._lease.owner

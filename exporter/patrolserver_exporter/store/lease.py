@@ -193,7 +193,7 @@ class Lease:
         """When the accounts were last told (monotonic seconds)."""
         self._told_at = float("-inf")
         """When the others were last told that this exporter lives, in seconds of `boot_time`."""
-        self._name = name
+        self.name = name
         self._intake = INTAKE + self.owner
         self._counting = threading.Lock()
         self._taken_in = 0
@@ -295,7 +295,7 @@ class Lease:
                     {
                         "account": name,
                         "owner": self.owner,
-                        "name": self._name,
+                        "name": self.name,
                         "host": socket.gethostname(),
                         "pid": os.getpid(),
                     }
@@ -413,7 +413,7 @@ class Lease:
         with_accounts = now - self._announced_at >= _ACCOUNTS_EVERY
         with engine.begin() as connection:
             _limit_waits(connection, lock="1s")
-            replicas.announce(connection, self.owner, self._name, self._announced, with_accounts=with_accounts)
+            replicas.announce(connection, self.owner, self.name, self._announced, with_accounts=with_accounts)
             if with_accounts:
                 connection.execute(_FORGET_INTAKES)
         self._told_at = began

@@ -22,6 +22,8 @@ LIVES_FOR: Final = 10.0
 KEPT_CONFIGURED: Final = 660.0
 """Seconds for which an account that no living exporter has configured any more is kept as it is: ten minutes, and one
 that may pass from one sign to the next."""
+UNHEARD_AFTER: Final = 90.0
+"""Seconds after which an exporter that lives has told of its accounts again: each minute, and what a busy one needs."""
 _FORGOTTEN_AFTER: Final = 3600.0
 
 
@@ -101,10 +103,10 @@ def note_unheard(connection: sa.Connection, waiting: Collection[str]) -> None:
         connection.execute(entry, [{"account": name} for name in names])
 
 
-def unused_accounts(connection: sa.Connection, waiting: Collection[str]) -> list[str]:
-    """Accounts of which something is kept, and that no exporter has had configured for a while."""
+def unused_accounts(connection: sa.Connection, waiting: Collection[str], unheard_for: float) -> list[str]:
+    """Accounts of which something is kept, and of which no exporter has told for so many seconds."""
     unused = sa.select(configured.c.account).where(
-        configured.c.seen_at <= now_in(connection.dialect.name) - KEPT_CONFIGURED
+        configured.c.seen_at <= now_in(connection.dialect.name) - unheard_for
     )
     kept = sa.select(accounts.c.name).where(accounts.c.name.in_(unused), accounts.c.gone_at.is_(None))
     received = sa.select(inbox.c.account).where(inbox.c.state.in_(waiting), inbox.c.account.in_(unused)).distinct()

@@ -37,6 +37,7 @@ from patrolserver_exporter.sync.account import (
     poll_interval,
 )
 from patrolserver_exporter.sync.clock_steps import ClockFollower
+from patrolserver_exporter.sync.exporters import LivingExporter, others, this_one
 from patrolserver_exporter.sync.follower import Follower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
@@ -448,6 +449,7 @@ class Accounts:
             self._stop(names, 0.0)
             for name in names:
                 self._budgets.pop(name, None)
+                self._telemetry.disown(name)
             self._housekeeping.disown(names)
             if self._follower is not None:
                 self._follower.disown(names)
@@ -469,6 +471,8 @@ class Accounts:
             except (StoreError, concurrent.futures.TimeoutError) as error:
                 log.debug("The accounts' leases will run out", extra=log_fields(err=str(error)))
             self._stop(names, 0.0)
+            for name in names:
+                self._telemetry.disown(name)
             self._housekeeping.disown(names)
             self._follower.disown(names)
 
@@ -729,7 +733,7 @@ class Accounts:
         for name, pair in running.items():
             account = pair.account
             pair.poller.pump()
-            if tells and name in self._names:
+            if tells and name in self._names and name in self._running:
                 self._telemetry.api_budget(name, account.budgets.polls.available())
                 self._telemetry.poll_interval(name, account.interval)
             self._ready = self._ready or account.list_standing.complete is not None
@@ -765,6 +769,15 @@ class Accounts:
             return ()
         mine = self._announced.config
         return tuple(one.described for one in found.living if one.owner != self._store.owner and one.config != mine)
+
+    @property
+    def exporters(self) -> tuple[LivingExporter, ...]:
+        """Those that work on the store, this one first."""
+        found = None if self._follower is None else self._follower.last_look
+        this = this_one(self._store.name, sorted(self._running))
+        if found is None or self._announced is None:
+            return (this,)
+        return (this, *others(found, self._store.owner, self._announced.config))
 
     @property
     def last_look_at(self) -> float | None:

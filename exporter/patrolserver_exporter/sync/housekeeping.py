@@ -92,8 +92,36 @@ _CATCH_UP_EVERY = 10.0
 _SECRETS_EVERY = 5.0
 
 
+def _unheard_accounts(connection: sa.Connection) -> list[str]:
+    return replicas.unused_accounts(connection, deliveries.WAITING, replicas.UNHEARD_AFTER)
+
+
 def _unused_accounts(connection: sa.Connection) -> list[str]:
-    return replicas.unused_accounts(connection, deliveries.WAITING)
+    return replicas.unused_accounts(connection, deliveries.WAITING, replicas.KEPT_CONFIGURED)
+
+
+class Unheard:
+    """The accounts of which no exporter tells, and since when, for as long as they are looked at without a gap.
+
+    How long ago the last one told is not enough: while the database was away nobody could.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._looked_at = float("-inf")
+
+    def begin_again(self) -> None:
+        """A look failed."""
+        self._since = {}
+
+    def look(self, unheard: Collection[str], now: float) -> list[str]:
+        """Returns those of which nobody has told in `KEPT_CONFIGURED`; ``now`` is monotonic seconds."""
+        if now - self._looked_at > 2 * _RETIRE_EVERY:
+            self.begin_again()
+        self._looked_at = now
+        self._since = {name: self._since.get(name, now) for name in unheard}
+        long = replicas.KEPT_CONFIGURED - replicas.UNHEARD_AFTER
+        return [name for name, since in self._since.items() if now - since >= long]
 
 
 class Housekeeping:
@@ -114,6 +142,7 @@ class Housekeeping:
         self._reclassifying: Future[None] | None = None
         self._due: dict[str, float] = {}
         self._caught_up_at: dict[str, float] = {}
+        self._unheard = Unheard()
 
     def configure(self, config: Config, rules: Mapping[str, Rules], stale: tuple[restore.Key, ...] = ()) -> None:
         """Take the configuration in force; waivers are applied again, and ``stale`` servers classified again."""
@@ -202,11 +231,13 @@ class Housekeeping:
         """Retire accounts that no living exporter has had configured for a while, each under its own lease."""
         try:
             self._store.run(lambda unit: replicas.note_unheard(unit.connection, deliveries.WAITING))
-            for name in self._store.read_patiently(_unused_accounts):
+            unheard = self._store.read_patiently(_unheard_accounts)
+            for name in self._unheard.look(unheard, self._clock.monotonic()):
                 retired = self._store.take_over([name], functools.partial(self._retire, name=name))
                 if retired is not None:
                     self._store.hand_over({name: None})
         except StoreError as error:
+            self._unheard.begin_again()
             self._telemetry.error("store")
             log.debug("Unused accounts are not retired yet", extra=log_fields(err=str(error)))
 

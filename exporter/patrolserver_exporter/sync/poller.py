@@ -69,6 +69,10 @@ class Results:
             raise StoppedError
         return found
 
+    def keep_pause(self) -> None:
+        """Keep until when the account makes no calls, which has just changed; raises as `keep` does."""
+        self.keep(lambda unit: account_updates.save_pause(unit, self._account.name, self._account.pause))
+
     def lost(self, server_id: int) -> None:
         """Show that what the server's turn brought could not be kept, unless it is tried again at once."""
         if not self._account.is_stopping:
@@ -339,11 +343,11 @@ class ServerCalls:
         if isinstance(error, NotFound) and failures == 1:
             # Perhaps it is gone. If the list still has it, asking again at each try would tell nothing new.
             account.ask_for_list()
-        wait = back_off(
-            failures, base=RETRY_BASE, cap=account.interval, retry_after=account.wait_for(error), draw=account.draw
-        )
+        asked_to_wait = account.wait_for(error)
+        wait = back_off(failures, base=RETRY_BASE, cap=account.interval, retry_after=asked_to_wait, draw=account.draw)
         account.plan_turn(Task(Job.POLL, server_id), wait)
-        next_poll_at, name = self._clock.now() + wait, None
+        now, name = self._clock.now(), None
+        put_off_until = None if asked_to_wait is None else now + asked_to_wait
 
         def work(unit: Unit) -> str | None:
             operations.finish(unit, asked, str(error))
@@ -351,7 +355,7 @@ class ServerCalls:
                 account_updates.save_pause(unit, account.name, account.pause)
             answer = error.what_happened if error.leaves_doubt else None
             return server_updates.apply_poll_failure(
-                unit, account.name, server_id, next_poll_at=next_poll_at, answer=answer
+                unit, account.name, server_id, next_poll_at=now + wait, answer=answer, put_off_until=put_off_until
             )
 
         try:
@@ -372,7 +376,8 @@ class ServerCalls:
         try:
             running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
-            account.call_failed(error, server_id)
+            if account.call_failed(error, server_id):
+                self._results.keep_pause()
             if isinstance(error, NotFound):
                 # Asked no more, so nothing may wait for the answer.
                 self._results.keep(lambda unit: server_updates.apply_silence(unit, account.name, server_id))
@@ -397,7 +402,8 @@ class ServerCalls:
             running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
             # Nobody waits for the answer, and the next poll plans another look.
-            account.call_failed(error, server_id)
+            if account.call_failed(error, server_id):
+                self._results.keep_pause()
             return
         account.call_succeeded()
         if not running:
@@ -458,16 +464,17 @@ class AccountPoller:
         waits = {}
         for record in records:
             wait = turns[record.server_id]
-            if record.state.settle_poll_at is not None:
-                wait = min(wait, max(record.state.settle_poll_at - now, 0.0))
             state = record.state
+            if state.settle_poll_at is not None:
+                wait = min(wait, max(state.settle_poll_at - now, 0.0))
             doubts = (state.event_received_at, state.in_doubt_since, state.came_back_at)
             if (state.last_poll_at or 0.0) < max(at or 0.0 for at in doubts):
                 # The poll at once after an event, a new name or a return did not come about before the stop.
                 wait = 0.0
-            waits[Task(Job.POLL, record.server_id)] = wait
-            if server_updates.is_scan_awaited(record.state):
-                waits[Task(Job.CHECK_SCAN, record.server_id)] = 0.0
+            put_off = min(max((state.put_off_until or now) - now, 0.0), account.config.poll.max_pause)
+            waits[Task(Job.POLL, record.server_id)] = max(wait, put_off)
+            if server_updates.is_scan_awaited(state):
+                waits[Task(Job.CHECK_SCAN, record.server_id)] = put_off
         account.plan_all(waits)
 
     def plan(self, job: Job, server_id: int) -> None:

@@ -224,6 +224,7 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
         in_doubt_since=None if is_itself else state.in_doubt_since,
         came_back_at=None if is_itself and started_at >= (state.came_back_at or 0.0) else state.came_back_at,
         settle_poll_at=settle_poll_at,
+        put_off_until=None,
     )
 
 
@@ -246,12 +247,19 @@ def append_changes(unit: Unit, server_name: str, changes: Sequence[Change]) -> N
         unit.effects.append(TalliesShown(tuple(tallies)))
 
 
-def apply_poll_failure(
-    unit: Unit, account: str, server_id: int, *, next_poll_at: float, answer: str | None = None
+def apply_poll_failure(  # noqa: PLR0913  # What a failed poll tells, by keyword.
+    unit: Unit,
+    account: str,
+    server_id: int,
+    *,
+    next_poll_at: float,
+    answer: str | None = None,
+    put_off_until: float | None = None,
 ) -> str | None:
     """A poll failed: the old data stays, and is marked as such; returns the server's name, if it is still there.
 
     ``answer`` is what the API said instead of the whole, where it answered: it leaves the old data in doubt.
+    ``put_off_until``: it asked to wait until then.
     """
     record = find(unit, account, server_id)
     if record is None:
@@ -259,6 +267,8 @@ def apply_poll_failure(
     record, state = replace(record, next_poll_at=next_poll_at), replace(record.state, poll_success=False)
     if answer is not None:
         state = replace(state, incomplete_because=answer, empty=False)
+    if put_off_until is not None:
+        state = replace(state, put_off_until=put_off_until)
     if state != record.state:
         show(unit, with_state(record, state))
     else:

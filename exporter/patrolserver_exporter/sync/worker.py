@@ -284,8 +284,8 @@ class AccountWorker:
         try:
             parsed = account.client.event(delivery.webhook_id, delivery.event_id)
         except PatrolServerError as error:
-            if not isinstance(error, Refused):
-                account.call_failed(error)
+            if not isinstance(error, Refused) and account.call_failed(error):
+                self._results.keep_pause()
             self._not_confirmed(delivery, self._next_step(delivery, error), str(error))
             return None
         account.call_succeeded()
@@ -319,7 +319,8 @@ class AccountWorker:
         try:
             account.client.servers()
         except PatrolServerError as error:
-            account.call_failed(error)
+            if account.call_failed(error):
+                self._results.keep_pause()
             return False
         self._trusted_at = now
         return True

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.logs import Redactor
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.sync.accounts import AccountStatus
+    from patrolserver_exporter.sync.exporters import LivingExporter
     from patrolserver_exporter.web.access import BearerTokens
     from patrolserver_exporter.web.webhook import Refusal
 
@@ -55,9 +56,11 @@ class WebContext:
     reload_failure: Callable[[], str | None] = lambda: None
     """Why the configuration could not be read again the last time; ``None`` when it could."""
     troubles: Callable[[], Awaitable[Sequence[str]]] = _none
+    """What is wrong, in sentences for everybody."""
     differing: Callable[[], Sequence[str]] = tuple
     """Other exporters on the same database that have another configuration, as people know them."""
-    """What is wrong, in sentences for everybody."""
+    exporters: Callable[[], Sequence[LivingExporter]] = tuple
+    """Those that work on the store, this one first."""
     last_refusal: Callable[[], Refusal | None] = lambda: None
     """The last delivery that was not taken in."""
     last_delivery_at: Callable[[str], float | None] = lambda _: None

@@ -65,6 +65,23 @@ def paused(watching: Watching) -> None:
     watching.rest()
 
 
+def test_a_pause_that_other_calls_began_is_kept(prepared_url: str, clock: HeldClock) -> None:
+    """One that calls for scans began goes on after a restart, as one of polls does."""
+    with Watching(prepared_url, clock=clock) as watching:
+        config = watching.start(poll=replace(QUICK, max_pause=1800.0))
+        watching.rest()
+        watching.fault("rate_limit", "servers/*/isScanning", retry_after=86_400)
+        for server_id in (1, 2, 3):
+            watching.poller.plan(Job.LOOK_FOR_SCAN, server_id)
+        watching.until(lambda: watching.accounts.statuses()[0].pause_until)
+        watching.rest()
+        until = watching.accounts.statuses()[0].pause_until
+        watching.end()
+        watching.begin()
+        watching.accounts.start(config)
+        assert watching.accounts.statuses()[0].pause_until == until
+
+
 def test_one_server_that_is_put_off_does_not_stop_the_others(prepared_url: str, clock: HeldClock) -> None:
     """Its next poll is put off, at most for poll.max_pause, also over a restart; the account goes on."""
     with Watching(prepared_url, clock=clock) as watching:

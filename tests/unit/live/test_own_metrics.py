@@ -174,3 +174,16 @@ def test_failures_of_a_watched_account_start_at_zero(telemetry: Telemetry) -> No
     for reason in ("credentials", "timeout", "rate_limited"):
         labels = {"account": "main", "endpoint": "servers", "reason": reason}
         assert value(telemetry, f"{OWN}_api_request_failures_total", **labels) == 0
+
+
+def test_what_only_the_owner_knows_ends_with_the_ownership(telemetry: Telemetry) -> None:
+    """Budget and interval of an account that another exporter polls from now on; what was counted stays."""
+    telemetry.api_call("main", "servers", 0.1, None)
+    telemetry.api_budget("main", 7.0)
+    telemetry.poll_interval("main", 900.0)
+    owned = (f"{OWN}_api_budget_available_requests", f"{OWN}_poll_interval_seconds")
+    assert [value(telemetry, name, account="main") for name in owned] == [7.0, 900.0]
+    telemetry.disown("main")
+    telemetry.disown("unknown")
+    assert [value(telemetry, name, account="main") for name in owned] == [None, None]
+    assert value(telemetry, f"{OWN}_api_requests_total", account="main", endpoint="servers") == 1.0

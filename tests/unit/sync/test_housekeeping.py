@@ -15,12 +15,12 @@ from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.issues.model import Waiver
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
-from patrolserver_exporter.store import Store, StoreUnavailable
+from patrolserver_exporter.store import Store, StoreUnavailable, replicas
 from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.store.tables import inbox, servers
 from patrolserver_exporter.sync import account_updates, restore
 from patrolserver_exporter.sync.account import RunningAccount
-from patrolserver_exporter.sync.housekeeping import Housekeeping
+from patrolserver_exporter.sync.housekeeping import Housekeeping, Unheard
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.threads import CallThreads
@@ -258,3 +258,18 @@ def test_what_came_in_for_a_removed_account_is_set_aside(keeping: Keeping) -> No
     keeping.driver.deliver()
     keeping.tick()
     assert keeping.driver.inbox() == ["expired", "fetching"]
+
+
+def test_an_account_is_not_unused_because_nobody_could_tell_of_it() -> None:
+    """After an outage, or a gap between looks, its ten minutes begin again; one that is told of has none."""
+    unheard = Unheard()
+    long = replicas.KEPT_CONFIGURED - replicas.UNHEARD_AFTER
+    assert unheard.look(["a", "b"], 1000.0) == []
+    for at in range(1060, 1000 + int(long), 60):
+        assert unheard.look(["a", "b"], float(at)) == []
+    assert unheard.look(["b"], 1000.0 + long) == ["b"]
+    unheard.begin_again()
+    assert unheard.look(["a", "b"], 1060.0 + long) == []
+    later = 1060.0 + long + 600.0
+    assert unheard.look(["a", "b"], later) == []
+    assert unheard.look(["a", "b"], later + 60.0) == []

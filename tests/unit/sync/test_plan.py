@@ -69,6 +69,20 @@ def test_the_first_poll_after_an_event_is_not_forgotten(store: Store, clock: Hel
     assert planned(store, clock, record(1, now + 800, **event), record(2, now + 800)) == {1: 0.0, 2: 800.0}
 
 
+def test_a_restart_polls_no_server_before_the_api_allows_it(store: Store, clock: HeldClock) -> None:
+    """Neither an event that waits for its poll nor a scan is asked about until then, but for poll.max_pause at most."""
+    now = clock.now()
+    event = {"event_received_at": now - 1, "settle_poll_at": now + 300}
+    waits = planned(
+        store,
+        clock,
+        record(1, now + 600, put_off_until=now + 600, **event),
+        record(2, now + 800, put_off_until=now - 5, **event),
+        record(3, now + 800, put_off_until=now + 10 * 86_400.0),
+    )
+    assert waits == {1: 600.0, 2: 0.0, 3: Poll().max_pause}
+
+
 @pytest.mark.parametrize("servers", [1, 7, 100])
 def test_turns_are_spread_and_never_far(servers: int) -> None:
     """A server waits between a quarter and five quarters of the interval, and the fleet's turns are apart."""

@@ -279,6 +279,17 @@ STATUS = {
             "proxy": None,
         }
     ],
+    "replicas": [
+        {
+            "name": "blue",
+            "host": "monitoring1",
+            "pid": 4711,
+            "version": "1.0.0",
+            "this": True,
+            "accounts": ["main"],
+            "config_differs": False,
+        }
+    ],
     "inbox": {
         "received": 0,
         "fetching": 0,

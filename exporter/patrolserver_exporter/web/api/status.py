@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from patrolserver_exporter.inbox.deliveries import StateCount
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.sync.accounts import AccountStatus
+    from patrolserver_exporter.sync.exporters import LivingExporter
 
 
 async def status(api: Api, _call: Call[Any]) -> Reply:
-    """Accounts, and the inbox by state."""
+    """Accounts, the exporters that poll them, and the inbox by state."""
 
     def work(connection: sa.Connection) -> tuple[dict[str, AccountRecord], list[StateCount]]:
         return fleet.account_records(connection), deliveries.census(connection)
@@ -35,12 +36,25 @@ async def status(api: Api, _call: Call[Any]) -> Reply:
         types.Status(
             version=__version__,
             accounts=tuple(accounts),
+            replicas=tuple(map(_replica, api.context.exporters())),
             inbox=by_state,
             store=types.StoreReport(
                 writable=trouble is None, trouble=None if trouble is None else redact(trouble.reason)
             ),
             troubles=tuple(await api.context.troubles()),
         )
+    )
+
+
+def _replica(one: LivingExporter) -> types.ReplicaReport:
+    return types.ReplicaReport(
+        name=one.name or None,
+        host=one.host,
+        pid=one.pid,
+        version=one.version,
+        this=one.is_this,
+        accounts=one.accounts,
+        config_differs=one.config_differs,
     )
 
 

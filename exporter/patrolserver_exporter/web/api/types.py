@@ -453,11 +453,29 @@ class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing can be written; null when it can."""
 
 
+class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True):
+    """An exporter that works on the store."""
+
+    name: str | None
+    """`store.replica_name`; null without one."""
+    host: str
+    pid: int
+    version: str
+    this: bool
+    """It is the one that answers."""
+    accounts: tuple[str, ...]
+    """Those that it polls."""
+    config_differs: bool
+    """Its configuration is another one than that of the one that answers."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The exporter itself."""
 
     version: str
     accounts: tuple[AccountReport, ...]
+    replicas: tuple[ReplicaReport, ...]
+    """The exporters that share the store, the one that answers first."""
     inbox: dict[str, int]
     """Deliveries by state."""
     store: StoreReport

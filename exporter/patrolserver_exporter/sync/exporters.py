@@ -1,0 +1,63 @@
+"""The exporters that work on one store, as they are shown to people."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, NamedTuple
+
+from patrolserver_exporter import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from patrolserver_exporter.sync.follower import Found
+
+
+class LivingExporter(NamedTuple):
+    """One that works on the store."""
+
+    name: str
+    """``store.replica_name``; empty without one."""
+    host: str
+    pid: int
+    version: str
+    is_this: bool
+    accounts: tuple[str, ...]
+    """Those that it polls."""
+    config_differs: bool
+    """Its configuration is another one than that of the exporter that tells this."""
+
+
+def this_one(name: str, accounts: Collection[str]) -> LivingExporter:
+    """The exporter of this process."""
+    return LivingExporter(
+        name,
+        socket.gethostname(),
+        os.getpid(),
+        __version__,
+        is_this=True,
+        accounts=tuple(accounts),
+        config_differs=False,
+    )
+
+
+def others(found: Found, owner: str, config: str) -> tuple[LivingExporter, ...]:
+    """All but the one with the id ``owner`` and the configuration ``config``, as of a look at the store."""
+    return tuple(
+        LivingExporter(
+            one.name,
+            one.host,
+            one.pid,
+            one.version,
+            is_this=False,
+            accounts=tuple(
+                account
+                for account, holder in sorted(found.holders.items())
+                if holder.owner == one.owner and not holder.is_free and not account.startswith("/")
+            ),
+            config_differs=one.config != config,
+        )
+        for one in sorted(found.living)
+        if one.owner != owner
+    )
