@@ -269,6 +269,8 @@ class Accounts:
             self._follow(config)
         self._follower.look()
         self._take_what_is_free(resumes=False)
+        # Once more: that may have taken so long that what was seen before it vouches for nothing any longer.
+        self._follower.look()
         self._follower.start()
 
     # Who polls what

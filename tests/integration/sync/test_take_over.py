@@ -12,7 +12,9 @@ from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 from tests.unit.sync.accounts import account, configured
 
 from patrolserver_exporter.config.schema import Issues, ServerFilter
-from patrolserver_exporter.store import Store
+from patrolserver_exporter.inbox import intake
+from patrolserver_exporter.store import Store, lease
+from patrolserver_exporter.sync import restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,3 +192,19 @@ def test_an_account_is_retired_by_a_mark_and_comes_back(pair: tuple[Watching, Wa
 def of_main(found: dict[str, list[Any]]) -> list[Any]:
     """What is the account's own, its lease left aside."""
     return [row for table, some in found.items() if table != "leases" for row in some if "main" in row]
+
+
+def test_a_start_that_lasts_longer_than_a_lease_reads_on(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large account may take longer to be taken over; what is read then is vouched for all the same."""
+    lasting = restore.take_over
+
+    def take_over(*arguments: Any, **options: Any) -> restore.Restored:
+        time.sleep(1.2)
+        return lasting(*arguments, **options)
+
+    monkeypatch.setattr(restore, "take_over", take_over)
+    with Watching(url, store=SharedStore) as one:
+        monkeypatch.setattr(lease, "LEASE", 1.0)
+        one.accounts.start(configured(account(api_url=one.simulator.base_url), poll=QUICK))
+        assert one.store.accounts_held == ("main",)
+        assert one.store.read(intake.newest_receptions) == {}
