@@ -637,7 +637,8 @@ class Store:
         def work(unit: Unit) -> None:
             _follow_cluster(unit.connection, went_back=self._lease.went_back(unit.connection))
 
-        return self._thread.submit(work, under=())
+        # Under all leases, since what went back behind one of them is not read before a transaction has met it.
+        return self._thread.submit(work, under=self._lease.names)
 
     def follow(self, work: Callable[[Look], T]) -> T:
         """Look at the database on a connection of its own; on one thread. For a shared store only.

@@ -34,7 +34,7 @@ import sqlalchemy as sa
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import replicas
+from patrolserver_exporter.store import database_time, replicas
 from patrolserver_exporter.store.database_time import NOW, boot_time, now_in
 from patrolserver_exporter.store.errors import LeaseLost, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.tables import feed, insert, leases
@@ -272,6 +272,8 @@ class Lease:
         hands_over = STORE not in names or _hands_over(connection)
         query = query.add_columns(leases.c.handed if hands_over else sa.null().label("handed"))
         rows = connection.execute(query.with_for_update(skip_locked=True)).all()
+        # Those that are locked are there; but a failover may have lost one.
+        self._made.difference_update(set(names).difference(row.account for row in rows))
         alone = connection.execute(_reading(connection).where(leases.c.account == STORE)).one_or_none()
         if alone is not None and alone.owner not in {None, self.owner} and not _holder(alone).is_free:
             # For everything, if that is what is wanted, as well.
@@ -371,8 +373,8 @@ class Lease:
             self._cannot_renew("the service makes no progress")
             return _RETRY
         try:
-            self._tell_that_it_lives(engine)
             self._renew(engine)
+            self._tell_that_it_lives(engine)
         except (sa.exc.SQLAlchemyError, OSError) as error:
             self._cannot_renew(str(getattr(error, "orig", None) or error))
             return _RETRY
@@ -573,14 +575,18 @@ class Lease:
 
     def is_before(self, position: Position, taken_in: int) -> bool:
         """Whether it lacks commits that this process has seen, or had ``taken_in`` when it was asked for."""
-        if position.lacks(self._seen):
-            return True
-        return position.history == self._seen.history and position.versions.get(self._intake, 0) < taken_in
+        return self._is_before(position, self._seen, taken_in)
 
     def went_back(self, connection: sa.Connection) -> bool:
         """Whether the database lacks commits that this process has seen of others."""
-        taken_in = self._taken_in
-        return self.is_before(read_position(connection)[0], taken_in)
+        # Before the state is read: what is seen meanwhile may be newer than that.
+        seen, taken_in = self._seen, self._taken_in
+        return self._is_before(read_position(connection)[0], seen, taken_in)
+
+    def _is_before(self, position: Position, seen: Position, taken_in: int) -> bool:
+        if position.lacks(seen):
+            return True
+        return position.history == seen.history and position.versions.get(self._intake, 0) < taken_in
 
     def _told_lost(self, name: str, holder: Holder) -> LeaseLost:
         if name not in self._lost:
@@ -592,6 +598,7 @@ class Lease:
                 f"{LEASE:g} seconds, and another one took over ({by}). {then}"
             )
             self._held.pop(name, None)
+            self._made.discard(name)
             log.log(logging.WARNING if self._shared else logging.ERROR, self._lost[name])
         return LeaseLost(self._lost[name])
 
@@ -749,7 +756,11 @@ _FENCE_MANY = sa.text(
 
 
 def _read(connection: sa.Connection, name: str = STORE) -> Holder:
-    row = connection.execute(_reading(connection).where(leases.c.account == name)).one()
+    row = connection.execute(_reading(connection).where(leases.c.account == name)).one_or_none()
+    if row is None:
+        # Of an account that was new when a failover lost the last commits.
+        now = database_time.read(connection)
+        return Holder(owner=None, epoch=0, version=0, until=now, since=now, name="", host="unknown", pid=0, now=now)
     return _holder(row)
 
 

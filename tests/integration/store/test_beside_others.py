@@ -16,7 +16,7 @@ from tests.integration.store.test_account_leases import run_sql, saving, shared,
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
-from patrolserver_exporter.store import Store, StoreError
+from patrolserver_exporter.store import LeaseLost, Store, StoreError, lease
 from patrolserver_exporter.store.lease import COMMON, LEASE
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.store.tables import feed, issues
@@ -223,3 +223,54 @@ def test_a_refresh_whose_commit_was_not_heard_is_asked_for_once(
     assert asked is not None
     assert lost
     assert rows(url, "SELECT id, state FROM operations") == [("one", "pending")]
+
+
+def test_what_others_commit_while_one_looks_is_no_setback(pair: tuple[Store, Store]) -> None:
+    """What this process has seen since it asked for a state is newer than that, and nothing is lost."""
+    first, second = pair
+    take(first, "a")
+    first.follow(lambda _: None)
+    second.follow(lambda _: None)
+    before = first.read(lambda connection: connection.execute(sa.select(feed.c.history)).scalar_one())
+    whole = lease.read_position
+
+    def read_position(connection: sa.Connection) -> tuple[lease.Position, bool]:
+        found = whole(connection)
+        if threading.current_thread().name == "store":
+            first.run(saving("a"), "a")
+            second.follow(lambda _: None)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "read_position", read_position)
+        second.follow_cluster().result(10)
+    first.follow(lambda _: None)
+    assert first.read(lambda connection: connection.execute(sa.select(feed.c.history)).scalar_one()) == before
+
+
+def test_an_exporter_whose_leases_were_rolled_back_reads_again_at_once(pair: tuple[Store, Store], url: str) -> None:
+    """A failover that lost commits is met under all its leases, also under one that nothing is written under now."""
+    first, _ = pair
+    take(first, COMMON, "a")
+    first.run(saving("a"), "a")
+    first.run(lambda _: None)
+    first.follow(lambda _: None)
+    run_sql(url, "UPDATE leases SET version = version - 1 WHERE account IN ('a', '/common')")
+    assert not first.follow(lambda look: look.is_same)
+    first.follow_cluster().result(10)
+    assert first.follow(lambda look: look.is_same)
+    assert first.read(lambda connection: connection.execute(sa.select(feed.c.history)).scalar_one())
+    assert first.take_moved() == {COMMON, "a"}
+
+
+def test_a_lease_whose_row_a_failover_lost_is_taken_again(pair: tuple[Store, Store], url: str) -> None:
+    """As that of an account which was new when the old primary was lost."""
+    first, second = pair
+    take(first, "a", "b")
+    run_sql(url, "DELETE FROM leases WHERE account = 'b'")
+    with pytest.raises(LeaseLost):
+        first.run(saving("b"), "b")
+    first.run(saving("a"), "a")
+    assert first.has_lost("b")
+    assert set(take(first, "b")) == {"b"}
+    first.run(saving("b"), "b")
