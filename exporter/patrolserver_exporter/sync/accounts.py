@@ -22,7 +22,7 @@ from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.client import WINDOW, HandedBudget
 from patrolserver_exporter.patrolserver.errors import FailureReason
-from patrolserver_exporter.store import Store, StoreError, StoreLocked
+from patrolserver_exporter.store import Store, StoreError, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.lease import COMMON, read_position
 from patrolserver_exporter.store.replicas import Announced
@@ -244,6 +244,7 @@ class Accounts:
         self._free_since: dict[str, float] = {}
         """When a lease that is free was first seen to be so (monotonic seconds)."""
         self._differs = LastingTrouble(log, clock)
+        self._untaken = LastingTrouble(log, clock, logging.ERROR)
         self._leaves = False
         """This process takes no account any more."""
         self._refreshes_wait = False
@@ -401,7 +402,8 @@ class Accounts:
     def _take_over(self, names: Sequence[str], *, resumes: bool) -> None:
         with self._lock:
             config = self._config
-            if self._follower is None or config is None:
+            # A stop may have come while this waited.
+            if self._follower is None or config is None or self._leaves:
                 return
             rules = {one.name: Rules.of(config, one) for one in config.accounts if one.name in names}
             has_shown, shown_already = self._follower.has_shown, self._follower.own(names)
@@ -411,13 +413,21 @@ class Accounts:
                 taken, state = self._store.take_over(names, functools.partial(self._take_up, rules=rules)) or ({}, None)
             except StoreLocked as error:
                 self.refusal = error
-            except StoreError as error:
+            except StoreUnavailable as error:
                 log.debug("Leases cannot be taken now", extra=log_fields(err=str(error)))
+            except StoreError as error:
+                self._telemetry.error("store")
+                self._untaken.lasts(
+                    "Accounts that no exporter polls cannot be taken, since what is stored of one is damaged",
+                    accounts=" ".join(names),
+                    err=str(error),
+                )
             finally:
                 self._follower.disown([name for name in names if name not in taken], shown_already)
             accounts = [one for one in config.accounts if one.name in taken]
             if not accounts or state is None:
                 return
+            self._untaken.is_over("Accounts can be taken again")
             if not has_shown:
                 # The follower shows the others, and would not end what another configuration has shown.
                 self._unfinished = self._unfinished or config

@@ -51,6 +51,8 @@ _EVERY: Final = 0.25
 _ALONE_AFTER: Final = 60.0
 """Seconds without a look that succeeded after which an exporter shows no fleet any more, if the database is there for
 others: they lived at the last look, or it takes what this one tells."""
+_TELL_AGAIN: Final = 5.0
+"""Seconds after which deliveries that nobody has looked at are told of again: those of a pause may wait for hours."""
 _JOIN: Final = 5.0
 
 
@@ -114,6 +116,8 @@ class Follower:
         self._shown: _Shown | None = None
         self._generation = 0
         self._newest_change = self._newest_delivery = -1
+        self._told_at = float("-inf")
+        """When it was last told that deliveries may wait (monotonic seconds)."""
         self._others_lived = False
         self._ended = self._restarts = False
         self._looked_at = time.monotonic()
@@ -240,8 +244,10 @@ class Follower:
                 self._shown = shown._replace(history=found.position.history, seen=found.seen)
             if found.newest_change != self._newest_change:
                 effects.append(FeedGrew())
-            if found.has_news or found.newest_delivery != self._newest_delivery or effects:
+            still_waits = found.has_news and began - self._told_at >= _TELL_AGAIN
+            if still_waits or found.newest_delivery != self._newest_delivery or effects:
                 effects.append(InboxMoved())
+                self._told_at = began
             self._newest_change, self._newest_delivery = found.newest_change, found.newest_delivery
             self._others_lived = len(found.living) > 1
             if found.is_same:
@@ -313,15 +319,20 @@ def _news(
     connection: sa.Connection, position: Position, shown: _Shown
 ) -> tuple[list[object], Mapping[str, int], Mapping[str, AccountRecord] | None]:
     """What is to be shown, the versions that are shown then, and the accounts where something is new."""
-    versions = {name: position.versions.get(name, 0) for name in shown.rules if name not in shown.owned}
+    followed = [name for name in shown.rules if name not in shown.owned]
+    versions = {name: position.versions.get(name, 0) for name in (lease.STORE, *followed)}
     before = shown.seen if shown.history == position.history else {}
     if all(before.get(name) == version for name, version in versions.items()):
         return [], versions, None
+    if before.get(lease.STORE) != versions[lease.STORE]:
+        # Who has the database for itself raises only that one, whatever it writes.
+        before = {}
     records = fleet.account_records(connection)
     if shown.history is None and not shown.owned:
         return [_everything(connection, shown, records)], versions, records
     effects: list[object] = []
-    for name, version in versions.items():
+    for name in followed:
+        version = versions[name]
         record, since = records.get(name) or fleet.AccountRecord(name=name), before.get(name)
         if since is None or since > version:
             effects.append(whole_account(connection, record))

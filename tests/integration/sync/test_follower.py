@@ -15,7 +15,7 @@ from tests.unit.sync.accounts import account, configured
 
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.issues.summary import ServerSummary
-from patrolserver_exporter.live.effects import AccountRestored, FleetRestored, ServerGone, ServerShown
+from patrolserver_exporter.live.effects import AccountRestored, FleetRestored, InboxMoved, ServerGone, ServerShown
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store import Store, StoreError, fleet, history
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, ServerState
@@ -353,3 +353,40 @@ def test_the_only_one_keeps_its_series_while_the_database_is_away(
             assert (following.shown, following.follower.last_look_at) == (before, looked_at)
         finally:
             postgres.execute(CLOSED.format(name, "true"))
+
+
+def test_what_is_written_under_the_lease_for_everything_is_shown(url: str) -> None:
+    """As by a ``--once`` that was under way when an exporter started."""
+    with Store(url, shared=True) as before:
+        before.announce(TOLD)
+        before.take_over(NAMES, lambda _, taken: taken)
+    with Store(url) as alone:
+        beside = Following(url)
+        with beside.store:
+            beside.look()
+            for _ in range(2):
+                alone.run(write("a"), "a")
+                beside.look()
+                assert beside.shown.keys() == stored(url).keys()
+            restored = len(beside.restored)
+            beside.look()
+            assert len(beside.restored) == restored
+
+
+def test_deliveries_that_wait_for_long_are_not_told_of_at_each_look(
+    following: Following, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a paused account may wait for hours, and who hears of them counts the whole inbox."""
+    told: list[object] = []
+    monkeypatch.setattr(following.store, "emit", told.extend)
+    run_sql(
+        url,
+        "INSERT INTO inbox (account, webhook_id, event_id, identifier, state, received_at, updated_at) "
+        "VALUES ('a', 1, 1, 'webhook.unknown', 'received', 1.0, 1.0)",
+    )
+    for _ in range(5):
+        following.follower.look()
+    assert told.count(InboxMoved()) == 1
+    monkeypatch.setattr(module, "_TELL_AGAIN", 0.0)
+    following.follower.look()
+    assert told.count(InboxMoved()) == 2

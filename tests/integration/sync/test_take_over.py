@@ -208,3 +208,26 @@ def test_a_start_that_lasts_longer_than_a_lease_reads_on(url: str, monkeypatch: 
         one.accounts.start(configured(account(api_url=one.simulator.base_url), poll=QUICK))
         assert one.store.accounts_held == ("main",)
         assert one.store.read(intake.newest_receptions) == {}
+
+
+def test_nothing_is_taken_once_a_stop_has_begun(pair: tuple[Watching, Watching]) -> None:
+    """Not by a tick that found an account free just before, either: nobody would give it back."""
+    first, _ = pair
+    first.start()
+    first.accounts.leave()
+    first.accounts._take_over(["main"], resumes=True)  # noqa: SLF001  # What such a tick goes on with.
+    assert first.store.accounts_held == ()
+
+
+def test_an_account_that_cannot_be_read_is_told_of(
+    pair: tuple[Watching, Watching], url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where only its owner would read what is damaged, so that nothing else tells that nobody polls it."""
+    first, second = pair
+    config = first.start()
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("UPDATE servers SET gone_at = 1.0, state = 'damaged' WHERE server_id = 1")
+    first.accounts.leave()
+    second.accounts.start(config)
+    second.until(lambda: "cannot be taken" in caplog.text, "the error")
+    assert [one.levelname for one in caplog.records if "cannot be taken" in one.message] == ["ERROR"]
