@@ -265,7 +265,7 @@ def test_an_exporter_whose_leases_were_rolled_back_reads_again_at_once(pair: tup
 
 def test_a_lease_whose_row_a_failover_lost_is_taken_again(pair: tuple[Store, Store], url: str) -> None:
     """As that of an account which was new when the old primary was lost."""
-    first, second = pair
+    first, _ = pair
     take(first, "a", "b")
     run_sql(url, "DELETE FROM leases WHERE account = 'b'")
     with pytest.raises(LeaseLost):
