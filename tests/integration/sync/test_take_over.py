@@ -171,6 +171,11 @@ def test_an_account_is_retired_by_a_mark_and_comes_back(pair: tuple[Watching, Wa
     age_configured(url, "main", 700.0)
     for one in (first, second):
         one.accounts._housekeeping._retire_unused()  # noqa: SLF001
+    # While the database was away, nobody could tell of it: each looks for itself for as long.
+    assert of_main(rows(url)) == of_main(before)
+    for one in (first, second):
+        one.accounts._housekeeping._unheard._since["main"] = -600.0  # noqa: SLF001
+        one.accounts._housekeeping._retire_unused()  # noqa: SLF001
     after = rows(url)
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         gone = "SELECT name, gone_at IS NOT NULL FROM accounts WHERE name = 'main'"
