@@ -416,7 +416,8 @@ class Look(NamedTuple):
     connection: sa.Connection
     position: Position
     is_same: bool
-    """It is the state that the feed was written in: of the same database, and of before nothing that was seen."""
+    """It is the state that the feed was written in: of the same database, and of before nothing that was seen. Nor does
+    it go on elsewhere."""
     holders: Mapping[str, Holder]
     """Of the leases that somebody has or had."""
 
@@ -651,8 +652,8 @@ class Store:
         try:
             with self._following.connect() as connection:
                 now = database_time.read(connection)
-                position, is_same = read_position(connection)
-                is_same = is_same and not self._lease.is_before(position, taken_in)
+                position, doubt = read_position(connection)
+                is_same = doubt is None and not self._lease.is_before(position, taken_in)
                 found = work(Look(connection, position, is_same, holders(connection)))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error

@@ -547,9 +547,11 @@ class Lease:
         mine = Position(seen.history, {name: one.version for name, one in self._held.copy().items()})
 
         def vouch(connection: sa.Connection) -> None:
-            found, same_cluster = read_position(connection)
+            found, doubt = read_position(connection)
+            if doubt is not None:
+                raise StoreUnavailable(doubt)
             lacks_mine = found._replace(history=mine.history).lacks(mine)
-            if not same_cluster or lacks_mine or found.lacks(seen) or found.versions.get(self._intake, 0) < taken_in:
+            if lacks_mine or found.lacks(seen) or found.versions.get(self._intake, 0) < taken_in:
                 raise StoreUnavailable(_OF_BEFORE)
 
         return vouch
@@ -794,12 +796,16 @@ def _holder(row: sa.Row[Any]) -> Holder:
     )
 
 
-def read_position(connection: sa.Connection) -> tuple[Position, bool]:
-    """Which state this is, and whether the database is still the one that the feed was written in."""
-    history, known = connection.execute(_FEED).one()
+def read_position(connection: sa.Connection) -> tuple[Position, str | None]:
+    """Which state this is, and what speaks against believing it.
+
+    It goes on elsewhere, or the database is not the one any more that the feed was written in.
+    """
+    history, known, moved_to = connection.execute(_FEED).one()
     versions = {row[0]: row[1] for row in connection.execute(_VERSIONS)}
     is_same = connection.dialect.name != "postgresql" or known in {None, cluster(connection)}
-    return Position(history, versions), is_same
+    doubt = None if is_same else _OF_BEFORE
+    return Position(history, versions), doubt if moved_to is None else _WENT_ELSEWHERE
 
 
 def cluster(connection: sa.Connection) -> str:
@@ -812,10 +818,10 @@ def cluster(connection: sa.Connection) -> str:
     )
 
 
-_FEED = sa.select(feed.c.history, feed.c.cluster)
+_FEED = sa.select(feed.c.history, feed.c.cluster, feed.c.moved_to)
 _VERSIONS = sa.select(leases.c.account, leases.c.version)
 _READS_ONLY: Final = "Another exporter has the lease; this one only reads."
-_WENT_ELSEWHERE: Final = "The state was copied to another store and goes on there, so nothing is taken in here."
+_WENT_ELSEWHERE: Final = "The state was copied to another store and goes on there, so nothing is read or taken in here."
 _OF_BEFORE: Final = "The database went back to an earlier state, which is being read again."
 
 

@@ -190,6 +190,9 @@ def test_who_stood_still_takes_nothing_in_of_a_state_that_was_copied_elsewhere(u
         with pytest.raises(StoreError, match="copied to another store"):
             asyncio.run(frozen.run_together(delivery, door.accept))
         assert rows(url, "SELECT * FROM inbox") == []
+        # Nor does a gate judge by what the copy may know better.
+        with pytest.raises(StoreError, match="copied to another store"):
+            frozen.read(deliveries.doubts)
 
 
 def test_the_isolation_of_the_role_does_not_matter(url: str) -> None:
@@ -234,7 +237,7 @@ def test_what_others_commit_while_one_looks_is_no_setback(pair: tuple[Store, Sto
     before = first.read(lambda connection: connection.execute(sa.select(feed.c.history)).scalar_one())
     whole = lease.read_position
 
-    def read_position(connection: sa.Connection) -> tuple[lease.Position, bool]:
+    def read_position(connection: sa.Connection) -> tuple[lease.Position, str | None]:
         found = whole(connection)
         if threading.current_thread().name == "store":
             first.run(saving("a"), "a")
