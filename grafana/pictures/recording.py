@@ -47,8 +47,10 @@ def record(
     Raises:
         subprocess.CalledProcessError: promtool or Prometheus does not like a rule.
     """
-    for number, rules in enumerate(passes()):
-        file = folder / f"pass-{number}.yml"
+    # The hash of a group's name and file says at which seconds of the interval it is evaluated. One name for all passes,
+    # and each finds what those before it recorded for the same moment, as in Prometheus, and not for minutes before.
+    file = folder / "recorded.yml"
+    for rules in passes():
         file.write_text(yaml.safe_dump({"groups": [{"name": "recorded", "rules": rules}]}))
         with running(folder) as url:
             command = ["promtool", "tsdb", "create-blocks-from", LONG_BLOCKS, "rules", f"--url={url}"]
@@ -56,7 +58,7 @@ def record(
                 f"--start={start}",
                 f"--end={end}",
                 f"--eval-interval={step}s",
-                f"--output-dir={folder / 'tsdb'}",
-                str(file),
+                f"--output-dir={(folder / 'tsdb').resolve()}",
+                file.name,
             ]
-            subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - the arguments are our own
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)  # noqa: S603 - the arguments are our own

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import yaml
 from grafana.alerting.files import OPERATORS, PAGE, ROOT, RULES, operators_rules, page, rules
 from grafana.alerting.recorded import ISSUES, OWNERS_ISSUES, OWNERS_SERVERS
 from grafana.dashboards.files import FOLDER
+from grafana.lint import drawn
 from grafana.settings import load
 from tests.harness.promtool import counted, firing, rules_hold, series
 from tests.harness.rule_cases import CASES, FIRST, HEALTHY, MAIN, SECOND, Case, name, software
@@ -264,6 +266,44 @@ def test_a_server_that_only_an_exporter_without_the_api_still_shows_is_gone(
         counted(firing("PatrolServerCriticalIssueOpen"), 0, 20),
     ]
     test = {"interval": "1m", "input_series": series(found), "promql_expr_test": tests}
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+def worst_servers(title: str) -> str:
+    """The query behind a column of that table, with everything selected."""
+    found = json.loads((FOLDER / "patrolserver-fleet.json").read_text())
+    (table,) = (panel for panel in drawn(found) if panel["title"] == "Worst servers")
+    organized = next(one["options"] for one in table["transformations"] if one["id"] == "organize")
+    (field,) = (field for field, shown in organized["renameByName"].items() if shown == title)
+    (target,) = (target for target in table["targets"] if field == f"Value #{target['refId']}")
+    return re.sub(r"\$\w+", ".+", target["expr"])
+
+
+def test_the_worst_servers_are_listed_with_all_their_issues(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """Fifty of seventy on two exporters, those that have just become critical before all others, each with its counts."""
+    found = {name("up"): "1x20", name("up", instance=SECOND): "1x20"}
+    for instance in (FIRST, SECOND):
+        found |= account_series(instance)
+        for number in range(70):
+            # Whichever exporter polled a server last tells of it.
+            polled = "0+60x20" if (number % 2 == 0) == (instance == FIRST) else "-30+60x20"
+            found |= server_series(instance, f"web-{number:02}", number, critical=0, polled=polled)
+            who = f'{MAIN},server="web-{number:02}",server_id="{number}"'
+            critical, high = ("0x9 2x10", 1) if number >= 63 else ("0x20", number)
+            for severity, values in (("critical", critical), ("high", f"{high}x20"), ("medium", "3x20")):
+                found[name("patrolserver_server_issues", who, f'severity="{severity}"', instance=instance)] = values
+    critical, high, medium = map(worst_servers, ("Critical", "High", "Medium"))
+    before = [counted(f"count({critical})", 50, 9), counted(f"sum({critical})", 0, 9), counted(f"min({high})", 13, 9)]
+    after = [
+        counted(f"count({critical})", 50, 10),
+        counted(f"count({critical} == 2)", 7, 10),
+        counted(f"count(({critical} == 2) and ({high} == 1) and ({medium} == 3))", 7, 10),
+        # Of the others those with the most high issues.
+        counted(f"min({high} unless {critical} == 2)", 20, 10),
+    ]
+    test = {"interval": "1m", "input_series": series(found), "promql_expr_test": before + after}
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 
