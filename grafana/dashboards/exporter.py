@@ -16,12 +16,26 @@ from grafana.dashboards.look import (
     BAD,
     LIST_STATE,
     LOADED,
+    OWNER,
+    SAME,
     STORE_STATE,
     WARN,
     WORST,
     any_is,
 )
-from grafana.dashboards.panels import About, Placed, Query, lines, stats
+from grafana.dashboards.panels import (
+    WRAPPED,
+    About,
+    Column,
+    Placed,
+    Query,
+    colored_cell,
+    lines,
+    rows,
+    said,
+    stats,
+    unit,
+)
 from grafana.dashboards.promql import (
     a_minute,
     by_account,
@@ -32,6 +46,7 @@ from grafana.dashboards.promql import (
     rate,
     state_is,
 )
+from grafana.settings import seconds, words
 
 if TYPE_CHECKING:
     from grafana.settings import Settings, Thresholds
@@ -44,7 +59,7 @@ def exporter(settings: Settings) -> Page:
         title="PatrolServer / Exporter health",
         description="Does PatrolServer answer, is every delivery and poll done in time, what does the exporter cost.",
         rows=(
-            Row("Now", _numbers(settings.thresholds)),
+            Row("Now", (*_numbers(settings.thresholds), _owners(settings.thresholds))),
             Row("API", api()),
             Row("Webhook and inbox", inbox(), collapsed=True),
             Row("Process", (_cpu(), _memory(), _descriptors(), _errors(), _dropped()), collapsed=True),
@@ -207,6 +222,42 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
         ),
         *_doubts(),
     )
+
+
+def _owners(limits: Thresholds) -> Placed:
+    owner = f"max by (account, instance) ({by_account('patrolserver_exporter_account_owner')})"
+
+    def beside(value: str) -> str:
+        """A value of an exporter, in each of its accounts' rows."""
+        return f"{owner} * 0 + on (instance) group_left () max by (instance) ({value})"
+
+    followed = own("patrolserver_exporter_last_follow_timestamp_seconds")
+    late = ((float(seconds(limits.follow)), WARN),)
+    columns = [
+        Column("account", "Account", None, (WRAPPED,)),
+        Column("instance", "Exporter", None, (WRAPPED,)),
+        Column("Value #A", "Polls it", 80, said(OWNER)),
+        Column("Value #B", "Exporters on store", 150),
+        Column("Value #C", "Configuration", 115, said(SAME)),
+        Column("Value #D", "Behind its store", 135, (*colored_cell(late), *unit("s", 1))),
+    ]
+    about = About(
+        "Who polls which account",
+        "Of exporters that share a store exactly one polls an account, and the others take its deliveries in, show "
+        "it and answer for it. No yes: nobody polls the account, or who does is not scraped. differs: give all on one "
+        "store the same configuration; who polls an account judges it. Behind its store: how old what it shows is; yellow after "
+        f"{words(limits.follow)}.",
+        24,
+        6,
+        NO_DATA,
+    )
+    queries = [
+        Query(owner),
+        Query(beside(own("patrolserver_exporter_replicas"))),
+        Query(beside(own("patrolserver_exporter_replicas_config_differs"))),
+        Query(beside(f"time() - {followed}")),
+    ]
+    return rows(about, queries, columns, sort=[], key="Account")
 
 
 def _cpu() -> Placed:

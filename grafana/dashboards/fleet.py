@@ -8,7 +8,7 @@ from grafana.alerting import recorded
 from grafana.dashboards import counts
 from grafana.dashboards.counts import NO_DATA
 from grafana.dashboards.fleet_freshness import freshness
-from grafana.dashboards.frame import FLEET, Page, Row, to_server
+from grafana.dashboards.frame import FLEET, Page, Row, server_link
 from grafana.dashboards.look import BAD, RISK, SEVERITIES, any_is, issue_age, poll_age, scan_age
 from grafana.dashboards.panels import (
     About,
@@ -18,7 +18,6 @@ from grafana.dashboards.panels import (
     bars,
     colored_cell,
     lines,
-    link,
     rows,
     stats,
     unit,
@@ -110,13 +109,14 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
 
 def _worst_servers(limits: Thresholds) -> Placed:
     columns = [
-        Column("server", "Server", 205, link("Open the server's dashboard", to_server("Server", "Account"))),
+        # Names of servers have all the width that is left.
+        Column("server", "Server", None, server_link("Open the server's dashboard"), 205),
         Column("account", "Account", 80),
     ]
     queries: list[Query] = []
     for name, color in SEVERITIES.items():
         columns.append(
-            Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), None, colored_cell(any_is(color)), 76)
+            Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 86, colored_cell(any_is(color)))
         )
         queries.append(Query(_of_worst(recorded.WORST_ISSUES, *severity(name))))
     columns.append(Column("Value #E", "Risk", 60, (*colored_cell(RISK), *unit("none", 1))))
@@ -127,7 +127,7 @@ def _worst_servers(limits: Thresholds) -> Placed:
         ("Last scan", _of_worst(recorded.WORST_SCAN), scan_age(limits)),
     ):
         source = f"Value #{chr(ord('A') + len(queries))}"
-        columns.append(Column(source, title, None, (*colored_cell(late), *unit("s", 1)), 84))
+        columns.append(Column(source, title, 88, (*colored_cell(late), *unit("s", 1))))
         queries.append(Query(f"time() - {times}"))
     about = About(
         "Worst servers",
@@ -169,10 +169,13 @@ def _freshest(series: str) -> str:
 
 
 def _opened_and_fixed() -> Placed:
-    def query(metric: str, word: str) -> list[Query]:
+    def queries(metric: str, word: str) -> list[Query]:
         # A bar stands where its time begins, and the last one is not yet full: nothing waits for its end.
-        rise = _freshest(f"increase({by_account(metric, *ANY_SEVERITY)}[$__interval] offset -$__interval)")
-        return [Query(f"round(sum by (severity) ({rise}))", f"{{{{severity}}}} {word}")]
+        rises = {
+            name: _freshest(f"increase({by_account(metric, *severity(name))}[$__interval] offset -$__interval)")
+            for name in SEVERITIES
+        }
+        return [Query(f"round(sum by (severity) ({rise}))", f"{name} {word}") for name, rise in rises.items()]
 
     about = About(
         "Opened and fixed",
@@ -184,16 +187,16 @@ def _opened_and_fixed() -> Placed:
     )
     return bars(
         about,
-        query("patrolserver_issues_opened_total", "opened"),
-        query("patrolserver_issues_fixed_total", "fixed"),
+        queries("patrolserver_issues_opened_total", "opened"),
+        queries("patrolserver_issues_fixed_total", "fixed"),
         colors=SEVERITIES,
         most=28,
     )
 
 
-def increase(metric: str, window: str, *labels: str) -> str:
+def increase(metric: str, window: str, *labels: str, matchers: tuple[str, ...] = ANY_SEVERITY) -> str:
     """How much a counter of issues rose, by severity, as the exporter counts that knows the account best."""
-    series = _freshest(f"increase({by_account(metric, *ANY_SEVERITY)}[{window}])")
+    series = _freshest(f"increase({by_account(metric, *matchers)}[{window}])")
     return f"sum by ({', '.join(('severity', *labels))}) ({series})"
 
 
@@ -240,6 +243,16 @@ def _time_to_fix_trend() -> Placed:
         8,
         "Nothing was fixed in the 7 days before",
     )
-    number = increase("patrolserver_issue_fix_duration_seconds_count", "7d")
-    took = increase("patrolserver_issue_fix_duration_seconds_sum", "7d")
-    return lines(about, [Query(f"{took} / ({number} > 0.5)", "{{severity}}")], unit="s", colors=SEVERITIES, decimals=1)
+    return lines(about, took_on_average("7d"), unit="s", colors=SEVERITIES, decimals=1)
+
+
+def took_on_average(window: str) -> list[Query]:
+    """How long the fixes of a time took, a query for each severity: others would come by alphabet."""
+    queries = []
+    for name in SEVERITIES:
+        took, number = (
+            increase(f"patrolserver_issue_fix_duration_seconds_{part}", window, matchers=severity(name))
+            for part in ("sum", "count")
+        )
+        queries.append(Query(f"{took} / ({number} > 0.5)", name))
+    return queries

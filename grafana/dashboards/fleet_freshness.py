@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from grafana.alerting import recorded
 from grafana.dashboards.counts import NO_DATA
-from grafana.dashboards.look import API_STATE, BAD, GOOD, WARN, any_is, poll_age
+from grafana.dashboards.look import API_STATE, BAD, GOOD, MUTED, WARN, WORST, any_is, poll_age
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import by_account, each_exporter, per_account
 from grafana.settings import words
@@ -141,14 +141,16 @@ def _what_is_unknown() -> tuple[Placed, ...]:
             About(
                 "Servers that the gate would stop",
                 "What a deploy of each server alone would be told now, by policy: fail for its issues, unknown where "
-                "nobody can vouch for it. patrolserver-exporter gate SERVER says why.",
+                "nobody can vouch for it (dashed). patrolserver-exporter gate SERVER says why.",
                 12,
                 8,
             ),
             [Query(f"sum by (policy, verdict) ({judged})", "{{policy}}: {{verdict}}")],
             unit="none",
+            colors={"builtin: fail": WORST, "builtin: unknown": MUTED},
             decimals=0,
             legend_values=("lastNotNull",),
+            dashed="/: unknown$/",
         ),
         stats(
             About(

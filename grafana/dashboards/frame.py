@@ -10,6 +10,7 @@ from grafana_foundation_sdk.models.dashboard import (
     Dashboard,
     DashboardCursorSync,
     DashboardLinkType,
+    DynamicConfigValue,
     GridPos,
     RowPanel,
     VariableHide,
@@ -20,7 +21,7 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from grafana.alerting.recorded import SCAN
 from grafana.dashboards.look import CALM, SEVERITIES
-from grafana.dashboards.panels import SOURCE, Placed
+from grafana.dashboards.panels import SOURCE, WRAPPED, Placed, link
 from grafana.dashboards.promql import OWNERS, TARGET, by_server, own
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ def to_server(server_field: str, account_field: str) -> str:
     server = f"var-server=${{__data.fields[{server_field}]:percentencode}}"
     account = f"var-account=${{__data.fields[{account_field}]:percentencode}}"
     return f"/d/{SERVER}?{account}&{server}&{KEPT}"
+
+
+def server_link(title: str) -> tuple[DynamicConfigValue, ...]:
+    """The look of the column ``Server`` beside one that is called ``Account``: a name too long for it is wrapped."""
+    return (*link(title, to_server("Server", "Account")), WRAPPED)
 
 
 def to_owner(fields: dict[str, str]) -> str:

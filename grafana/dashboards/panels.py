@@ -32,6 +32,8 @@ LEAST_END = {"s": 1, "percentunit": 0.01, "bytes": 1024}
 """Where the axis of a unit ends at least, though all values are zero."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
+WRAPPED = DynamicConfigValue(id_val="custom.wrapText", value=True)
+"""Text that is too long for its column is wrapped. Before Grafana 12 it is cut, and whole under the pointer."""
 NOTHING_YET = (
     "No data in this time: no exporter was scraped, Prometheus lacks the rules, or it is too young for a time so long"
 )
@@ -121,16 +123,18 @@ def lines(
     highest: float | None = None,
     legend_values: tuple[str, ...] = ("lastNotNull", "max"),
     fill: int = 8,
+    dashed: str = "",
 ) -> Placed:
-    """Curves over time from zero upwards; ``colors`` are those of known names, the rest takes the palette by name.
+    """Curves over time from zero upwards; ``colors`` are those of known names, the rest takes the palette in turn.
 
-    ``highest``: where the axis ends, whatever the values are.
+    By name two curves of one panel can get colours that are hardly different. ``highest``: where the axis ends,
+    whatever the values are. ``dashed``: a regular expression for the names of curves that are not solid.
     """
     builder = timeseries.Panel().unit(unit).min(0)
     builder.line_width(0 if stacked else 2).fill_opacity(70 if stacked else fill).show_points(
         kinds.VisibilityMode.NEVER
     )
-    builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
     if stacked:
         builder.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
     if step:
@@ -144,6 +148,9 @@ def lines(
         builder.max(highest)
     for name, color in (colors or {}).items():
         builder.override_by_name(name, [fixed_color(color)])
+    if dashed:
+        style = {"fill": "dash", "dash": [8, 6]}
+        builder.override_by_regexp(dashed, [DynamicConfigValue(id_val="custom.lineStyle", value=style)])
     for index, query in enumerate(queries):
         builder.with_target(_ask(query, index))
     builder.override_by_field_type("number", [NOTHING])
@@ -156,7 +163,7 @@ def bars(about: About, up: list[Query], down: list[Query], *, colors: dict[str, 
     builder = timeseries.Panel().unit("none").decimals(0).draw_style(kinds.GraphDrawStyle.BARS).fill_opacity(80)
     builder.line_width(0).bar_width_factor(0.8).max_data_points(most).axis_centered_zero(False)
     builder.axis_soft_min(-1).axis_soft_max(1)
-    builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    builder.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
     builder.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
     for name, color in colors.items():
         builder.override_by_regexp(f"/^{name} /", [fixed_color(color)])

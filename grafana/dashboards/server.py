@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.alerting import recorded
 from grafana.dashboards import counts
 from grafana.dashboards.counts import BY_SERVER, ISSUES, NO_DATA
-from grafana.dashboards.frame import SERVER, Page, Row, to_server
+from grafana.dashboards.frame import SERVER, Page, Row, server_link
 from grafana.dashboards.look import (
     BAD,
     CALM,
@@ -175,7 +175,7 @@ def _software(settings: Settings) -> Placed:
         # Together no wider than the panel on a page of 1000 pixels. Those without a width share the rest alike, so
         # each of them has to be content with little.
         Column("Value #A", "Severity", 82, said(rank_words())),
-        Column("server", "Server", None, link("Only this server", to_server("Server", "Account")), 170),
+        Column("server", "Server", None, server_link("Only this server"), 170),
         Column("software", "Software", None, (), 115),
         Column("risk", "Risk", 55),
         Column("exploit", "Exploit", 128, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
@@ -231,7 +231,7 @@ def _each_exploit() -> Placed:
         Column("risk", "Risk", 60),
         Column("exploit", "Exploit", 180, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
         Column("software", "Software"),
-        Column("server", "Server", None, link("Only this server", to_server("Server", "Account"))),
+        Column("server", "Server", None, server_link("Only this server")),
         Column("account", "Account"),
     ]
     listed = f"topk({MOST_ROWS}, {of_worst_servers(by_server('patrolserver_server_exploit_info'), labels)})"
@@ -357,14 +357,15 @@ def _scan_age() -> Placed:
 def _servers(settings: Settings) -> Placed:
     limits = settings.thresholds
     columns = [
-        Column("server", "Server", 205, link("Only this server", to_server("Server", "Account"))),
-        Column("account", "Account"),
+        # Names of servers have all the width that is left.
+        Column("server", "Server", None, server_link("Only this server"), 205),
+        Column("account", "Account", 100),
         Column("server_id", "Id", 80),
-        Column("verified", "Verified"),
-        Column("Value #B", "Poll succeeded", None, said(YES_NO)),
-        Column("Value #C", "Last poll", None, (*colored_cell(poll_age(limits)), *unit("s", 1))),
-        Column("Value #D", "Last scan", None, (*colored_cell(scan_age(limits)), *unit("s", 1))),
-        Column("Value #E", "Highest risk", None, (*colored_cell(RISK), *unit("none", 1))),
+        Column("verified", "Verified", 85),
+        Column("Value #B", "Poll succeeded", 130, said(YES_NO)),
+        Column("Value #C", "Last poll", 95, (*colored_cell(poll_age(limits)), *unit("s", 1))),
+        Column("Value #D", "Last scan", 95, (*colored_cell(scan_age(limits)), *unit("s", 1))),
+        Column("Value #E", "Highest risk", 125, (*colored_cell(RISK), *unit("none", 1))),
     ]
     about = About(
         "Servers",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from grafana.alerting import recorded
 from grafana.dashboards.counts import NO_DATA
-from grafana.dashboards.fleet import increase
+from grafana.dashboards.fleet import increase, took_on_average
 from grafana.dashboards.frame import FLEET, KEPT, SOFTWARE, Page, Row, to_owner
 from grafana.dashboards.look import BAD, GOOD, MUTED, OUTCOMES, SEVERITIES, SOFTWARE_STATES, WARN, WORST, any_is, words
 from grafana.dashboards.panels import About, Column, Placed, Query, colored_cell, lines, link, rows, said, stats, unit
@@ -110,8 +110,6 @@ def _shares(limits: Thresholds) -> tuple[Placed, ...]:
 
 
 def _time_to_fix() -> Placed:
-    took = increase("patrolserver_issue_fix_duration_seconds_sum", "30d")
-    number = increase("patrolserver_issue_fix_duration_seconds_count", "30d")
     return stats(
         About(
             "Time to fix, 30 days",
@@ -120,7 +118,7 @@ def _time_to_fix() -> Placed:
             8,
             "nothing fixed",
         ),
-        [Query(f"{took} / ({number} > 0.5)", "{{severity}}")],
+        took_on_average("30d"),
         unit="s",
         decimals=1,
         base="transparent",

@@ -49,9 +49,10 @@ def record(
     """
     # The hash of a group's name and file says at which seconds of the interval it is evaluated. One name for all passes,
     # and each finds what those before it recorded for the same moment, as in Prometheus, and not for minutes before.
+    # With this name that is half a minute after each scrape: what was scraped is not yet old.
     file = folder / "recorded.yml"
     for rules in passes():
-        file.write_text(yaml.safe_dump({"groups": [{"name": "recorded", "rules": rules}]}))
+        file.write_text(yaml.safe_dump({"groups": [{"name": "demo", "rules": rules}]}))
         with running(folder) as url:
             command = ["promtool", "tsdb", "create-blocks-from", LONG_BLOCKS, "rules", f"--url={url}"]
             command += [

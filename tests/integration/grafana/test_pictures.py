@@ -41,7 +41,7 @@ def values(played: list[tuple[int, str]], pattern: str) -> set[str]:
 
 
 def test_what_is_recorded_is_of_one_moment(tmp_path: Path, require_program: Callable[[str], str]) -> None:
-    """Recorded series are no older than those that they are made of: the worst servers have the issues of then."""
+    """Recorded series are as old as those that they are made of, and these are fresh: so are the worst servers."""
     require_program("promtool")
     require_program("prometheus")
     who = 'account="main",server="web-01",server_id="7"'
@@ -65,6 +65,7 @@ def test_what_is_recorded_is_of_one_moment(tmp_path: Path, require_program: Call
     issues, weights, worst, shown = recorded
     assert len(issues) >= 5
     assert issues == shown
+    assert all(at % STEP < 60 for at in issues)
     assert {at: value * 1e6 for at, value in issues.items()} == weights == worst
 
 

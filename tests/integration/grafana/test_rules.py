@@ -269,13 +269,13 @@ def test_a_server_that_only_an_exporter_without_the_api_still_shows_is_gone(
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 
-def worst_servers(title: str) -> str:
-    """The query behind a column of that table, with everything selected."""
-    found = json.loads((FOLDER / "patrolserver-fleet.json").read_text())
-    (table,) = (panel for panel in drawn(found) if panel["title"] == "Worst servers")
-    organized = next(one["options"] for one in table["transformations"] if one["id"] == "organize")
-    (field,) = (field for field, shown in organized["renameByName"].items() if shown == title)
-    (target,) = (target for target in table["targets"] if field == f"Value #{target['refId']}")
+def column(dashboard: str, table: str, heading: str) -> str:
+    """The query behind a column, with everything selected."""
+    found = json.loads((FOLDER / f"patrolserver-{dashboard}.json").read_text())
+    (panel,) = (panel for panel in drawn(found) if panel["title"] == table)
+    organized = next(one["options"] for one in panel["transformations"] if one["id"] == "organize")
+    (field,) = (field for field, shown in organized["renameByName"].items() if shown == heading)
+    (target,) = (target for target in panel["targets"] if field == f"Value #{target['refId']}")
     return re.sub(r"\$\w+", ".+", target["expr"])
 
 
@@ -294,7 +294,7 @@ def test_the_worst_servers_are_listed_with_all_their_issues(
             critical, high = ("0x9 2x10", 1) if number >= 63 else ("0x20", number)
             for severity, values in (("critical", critical), ("high", f"{high}x20"), ("medium", "3x20")):
                 found[name("patrolserver_server_issues", who, f'severity="{severity}"', instance=instance)] = values
-    critical, high, medium = map(worst_servers, ("Critical", "High", "Medium"))
+    critical, high, medium = (column("fleet", "Worst servers", one) for one in ("Critical", "High", "Medium"))
     before = [counted(f"count({critical})", 50, 9), counted(f"sum({critical})", 0, 9), counted(f"min({high})", 13, 9)]
     after = [
         counted(f"count({critical})", 50, 10),
@@ -304,6 +304,46 @@ def test_the_worst_servers_are_listed_with_all_their_issues(
         counted(f"min({high} unless {critical} == 2)", 20, 10),
     ]
     test = {"interval": "1m", "input_series": series(found), "promql_expr_test": before + after}
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+@pytest.mark.parametrize("exporters", [1, 2])
+def test_who_polls_an_account_stands_in_a_table(
+    exporters: int, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """One row for each account and exporter, also with a single one."""
+    found, accounts = {}, ("main", "shop")
+    for instance, polls in ((FIRST, 1), (SECOND, 0))[:exporters]:
+        found |= {
+            name("patrolserver_exporter_replicas", instance=instance): f"{exporters}x10",
+            name("patrolserver_exporter_replicas_config_differs", instance=instance): f"{1 - polls}x10",
+            name("patrolserver_exporter_last_follow_timestamp_seconds", instance=instance): (
+                "0+60x10" if polls else "-30+60x10"
+            ),
+        }
+        for account in accounts:
+            found[name("patrolserver_exporter_account_owner", f'account="{account}"', instance=instance)] = (
+                f"{polls}x10"
+            )
+    expected = {
+        "Polls it": {FIRST: 1, SECOND: 0},
+        "Exporters on store": {FIRST: exporters, SECOND: exporters},
+        "Configuration": {FIRST: 0, SECOND: 1},
+        "Behind its store": {FIRST: 0, SECOND: 30},
+    }
+    tests = [
+        {
+            "expr": column("exporter", "Who polls which account", heading),
+            "eval_time": "5m",
+            "exp_samples": [
+                {"labels": f'{{account="{account}", instance="{instance}"}}', "value": values[instance]}
+                for account in accounts
+                for instance in (FIRST, SECOND)[:exporters]
+            ],
+        }
+        for heading, values in expected.items()
+    ]
+    test = {"interval": "1m", "input_series": series(found), "promql_expr_test": tests}
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 

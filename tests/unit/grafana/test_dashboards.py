@@ -245,6 +245,43 @@ def test_counts_are_exact_and_tables_limited() -> None:
                 assert re.search(r"\b(top|bottom)k\(|:worst\b", target["expr"]), panel["title"]
 
 
+def test_names_of_servers_have_room() -> None:
+    """In every table they get what the other columns leave, and a name that is longer than that is wrapped."""
+    tables = [panel for name in NAMES for panel in drawn(dashboard(name)) if panel["type"] == "table"]
+    listed = [looks(table)["Server"] for table in tables if "Server" in looks(table) and "Account" in looks(table)]
+    assert len(listed) == 4
+    for look in listed:
+        assert look["custom.wrapText"] is True
+        assert "custom.width" not in look
+
+
+def looks(panel: Json) -> dict[str, dict[str, Any]]:
+    """Name of a field → property → value."""
+    overrides = panel["fieldConfig"]["overrides"]
+    return {one["matcher"]["options"]: {each["id"]: each.get("value") for each in one["properties"]} for one in overrides}
+
+
+def test_curves_of_one_panel_have_different_colours() -> None:
+    """The palette is taken in turn: by name two of them can get hardly different ones. What is unknown is dashed."""
+    for name in NAMES:
+        for panel in drawn(dashboard(name)):
+            if panel["type"] == "timeseries":
+                assert panel["fieldConfig"]["defaults"]["color"]["mode"] == "palette-classic", panel["title"]
+    (gate,) = (one for one in drawn(dashboard("patrolserver-fleet")) if one["title"] == "Servers that the gate would stop")
+    assert looks(gate)["/: unknown$/"]["custom.lineStyle"]["fill"] == "dash"
+
+
+def test_severities_are_named_the_worst_first() -> None:
+    """One query for each: the labels of a single one would come by alphabet."""
+    for name in NAMES:
+        for panel in drawn(dashboard(name)):
+            legends = [target["legendFormat"] for target in panel["targets"]]
+            assert not any("{{severity}}" in legend for legend in legends), panel["title"]
+            for word in {legend.partition(" ")[2] for legend in legends if legend.partition(" ")[0] in SEVERITIES}:
+                named = [first for first, _, rest in (one.partition(" ") for one in legends) if rest == word]
+                assert [one for one in named if one in SEVERITIES] == list(SEVERITIES), panel["title"]
+
+
 def test_an_axis_of_nothing_but_zeros_does_not_go_to_100() -> None:
     """Each ends somewhere by itself: at the highest value that there can be, or softly."""
     for name in NAMES:
