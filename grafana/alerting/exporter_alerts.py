@@ -26,6 +26,7 @@ OF_INSTANCE = f"{HEALTH}?var-instance={{{{ $labels.instance | urlquery }}}}"
 WHERE = "{{ $labels.instance }}"
 WHOSE = "account {{ $labels.account }}"
 
+OWNER = "patrolserver_exporter_account_owner"
 REFUSED = "account:patrolserver_exporter_api_credential_failures:increase30m"
 STALE = "account:patrolserver_data_stale_seconds:age"
 FRESH = "account:patrolserver_data_fresh_seconds:age"
@@ -107,6 +108,8 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
     limits = settings.thresholds
     fails = f"last_over_time(patrolserver_up[{limits.gap}]) == 0"
     refused = f"{fails}\nand on ({EXPORTERS_ACCOUNT}) {REFUSED} > 0"
+    # One that leaves the account to another exporter on its store shows what that one is told, and is told nothing.
+    elsewhere = f"last_over_time({OWNER}[{limits.gap}]) == 0 and on ({ACCOUNT}) {REFUSED} > 0"
     other = f"max by ({ACCOUNT}) (patrolserver_up) == 1"
     pause = "patrolserver_exporter_api_pause_end_timestamp_seconds"
     return (
@@ -120,12 +123,14 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
         ),
         Alert(
             alert="PatrolServerApiUnreachable",
-            expr=f"max by ({EXPORTERS_ACCOUNT}) ({fails})\nunless on ({EXPORTERS_ACCOUNT}) {REFUSED} > 0",
+            expr=f"max by ({EXPORTERS_ACCOUNT}) ({fails})\nunless on ({EXPORTERS_ACCOUNT}) {REFUSED} > 0\n"
+            f"unless on ({EXPORTERS_ACCOUNT}) ({elsewhere})",
             wait=limits.api_unreachable,
             severity="warning",
             summary="An exporter cannot read an account's server list from PatrolServer.",
-            description=f"""Every call of {WHERE} for the server list of {WHOSE} has failed for
-                {words(limits.api_unreachable)}; what it shows is what it knew before.""",
+            description=f"""Every call for the server list of {WHOSE} that {WHERE} knows of, its own or that of the
+                exporter that polls the account on the same store, has failed for {words(limits.api_unreachable)}; what
+                it shows is what was known before.""",
             dashboard=OF_ACCOUNT,
         ),
         *(
@@ -157,8 +162,8 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
             wait="15m",
             severity="warning",
             summary="PatrolServer puts off the calls of an account.",
-            description=f"""PatrolServer asked {WHERE} to wait with the calls for {WHOSE}, and that has lasted for 15
-                minutes: its data gets older.""",
+            description=f"""As {WHERE} knows, PatrolServer asked to wait with the calls for {WHOSE}, and that has lasted
+                for 15 minutes: its data gets older.""",
             dashboard=OF_ACCOUNT,
         ),
         Alert(
@@ -172,7 +177,7 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
             wait="30m",
             severity="warning",
             summary="PatrolServer gives only a part of the server list of an account.",
-            description=f"""The last server list of {WHOSE} that {WHERE} read was not whole for 30 minutes: there may
+            description=f"""The last server list of {WHOSE} that {WHERE} shows was not whole for 30 minutes: there may
                 be servers that nobody watches, and the gate answers "unknown" to globs.""",
             dashboard=OF_ACCOUNT,
         ),
@@ -204,9 +209,9 @@ def _stale(settings: Settings) -> tuple[Record | Alert, ...]:
             wait="5m",
             severity="critical",
             summary="An account's data is too old to be trusted.",
-            description=f"""The server list of {WHOSE} was last read by {WHERE} {{{{ $value | humanizeDuration }}}}
-                ago, and by no exporter since. New issues may go unseen, and the deploy gate answers "unknown" once
-                the policy's max_age is over.""",
+            description=f"""The server list of {WHOSE} that {WHERE} shows was read {{{{ $value | humanizeDuration }}}}
+                ago, and no exporter has read a newer one since. New issues may go unseen, and the deploy gate answers
+                "unknown" once the policy's max_age is over.""",
             dashboard=OF_ACCOUNT,
         ),
         Alert(
@@ -215,8 +220,8 @@ def _stale(settings: Settings) -> tuple[Record | Alert, ...]:
             wait="5m",
             severity="warning",
             summary="The data of one of several exporters is too old to be trusted.",
-            description=f"""{WHERE} last read the server list of {WHOSE} {{{{ $value | humanizeDuration }}}} ago,
-                while another exporter reads it. Alerts and dashboards use that one's data; pages and gate of {WHERE}
+            description=f"""The server list of {WHOSE} that {WHERE} shows was read {{{{ $value | humanizeDuration }}}}
+                ago, while another exporter has a newer one. Alerts and dashboards use that one's data; pages and gate of {WHERE}
                 are old.""",
             dashboard=OF_ACCOUNT,
         ),
@@ -453,7 +458,7 @@ def _process(settings: Settings) -> tuple[Alert, ...]:
 
 def _replicas(settings: Settings) -> tuple[Alert, ...]:
     follow = seconds(settings.thresholds.follow)
-    owner, replicas = "patrolserver_exporter_account_owner", "patrolserver_exporter_replicas"
+    replicas = "patrolserver_exporter_replicas"
     return (
         Alert(
             alert="PatrolServerExporterBehind",
@@ -470,9 +475,9 @@ def _replicas(settings: Settings) -> tuple[Alert, ...]:
             expr="max by (job, instance) (patrolserver_exporter_replicas_config_differs) > 0",
             wait="10m",
             severity="warning",
-            summary="Replicas that share a store run on different configurations.",
-            description=f"""{WHERE} sees that a replica on the same store has another configuration: which waivers,
-                policies and filters hold depends on who polls.""",
+            summary="Exporters that share a store run on different configurations.",
+            description=f"""{WHERE} sees that another exporter on the same store has another configuration: which
+                waivers and filters hold depends on who polls, and which policies on who is asked.""",
             dashboard=OF_INSTANCE,
         ),
         Alert(
@@ -481,10 +486,10 @@ def _replicas(settings: Settings) -> tuple[Alert, ...]:
             # of its own is one by itself. A store of which some are not scraped counts whole. The hundredth is for
             # parts whose sum is a little above one.
             expr=f"""
-                sum by ({ACCOUNT}) ({owner})
+                sum by ({ACCOUNT}) ({OWNER})
                 != ceil(
                   sum by ({ACCOUNT}) (
-                    ({owner} >= bool 0) / on (job, instance) group_left () {replicas}
+                    ({OWNER} >= bool 0) / on (job, instance) group_left () {replicas}
                   ) - 0.01
                 )
                 """,

@@ -340,6 +340,22 @@ CASES = (
         {40: 0},
     ),
     Case(
+        "PatrolServerApiUnreachable",
+        "is silent about an exporter that leaves the account to another one whose credentials are refused",
+        {API: "1x5 0x60", REFUSED: "0x5 0+1x60"},
+        {40: 0},
+        second={API: "1x5 0x60", OWNER: "0x65"},
+        alone=False,
+    ),
+    Case(
+        "PatrolServerApiUnreachable",
+        "is told by each exporter on a store whose account cannot be read",
+        {API: "1x5 0x60"},
+        {19: 0, 22: 2},
+        second={API: "1x5 0x60", OWNER: "0x65"},
+        alone=False,
+    ),
+    Case(
         "PatrolServerCredentialsRefused",
         "fires after five minutes, through a gap, and ends",
         {API: "1x5 0x20 stale _x5 0x20 1x30", REFUSED: "0x5 0+1x20 _x6 21+1x20 41x60"},
