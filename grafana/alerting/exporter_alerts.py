@@ -221,8 +221,8 @@ def _stale(settings: Settings) -> tuple[Record | Alert, ...]:
             severity="warning",
             summary="The data of one of several exporters is too old to be trusted.",
             description=f"""The server list of {WHOSE} that {WHERE} shows was read {{{{ $value | humanizeDuration }}}}
-                ago, while another exporter has a newer one. Alerts and dashboards use that one's data; pages and gate of {WHERE}
-                are old.""",
+                ago, while another exporter has a newer one. Alerts and dashboards use that one's data; pages and gate
+                of {WHERE} are old.""",
             dashboard=OF_ACCOUNT,
         ),
     )

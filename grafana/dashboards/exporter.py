@@ -245,8 +245,8 @@ def _owners(limits: Thresholds) -> Placed:
         "Who polls which account",
         "Of exporters that share a store exactly one polls an account, and the others take its deliveries in, show "
         "it and answer for it. No yes: nobody polls the account, or who does is not scraped. differs: give all on one "
-        "store the same configuration; who polls an account judges it. Behind its store: how old what it shows is; yellow after "
-        f"{words(limits.follow)}.",
+        "store the same configuration; who polls an account judges it. Behind its store: how old what it shows is; "
+        f"yellow after {words(limits.follow)}.",
         24,
         6,
         NO_DATA,

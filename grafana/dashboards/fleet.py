@@ -115,9 +115,7 @@ def _worst_servers(limits: Thresholds) -> Placed:
     ]
     queries: list[Query] = []
     for name, color in SEVERITIES.items():
-        columns.append(
-            Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 86, colored_cell(any_is(color)))
-        )
+        columns.append(Column(f"Value #{chr(ord('A') + len(queries))}", name.title(), 86, colored_cell(any_is(color))))
         queries.append(Query(_of_worst(recorded.WORST_ISSUES, *severity(name))))
     columns.append(Column("Value #E", "Risk", 60, (*colored_cell(RISK), *unit("none", 1))))
     queries.append(Query(_of_worst(recorded.WORST_RISK)))

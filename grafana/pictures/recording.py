@@ -47,8 +47,8 @@ def record(
     Raises:
         subprocess.CalledProcessError: promtool or Prometheus does not like a rule.
     """
-    # The hash of a group's name and file says at which seconds of the interval it is evaluated. One name for all passes,
-    # and each finds what those before it recorded for the same moment, as in Prometheus, and not for minutes before.
+    # The hash of a group's name and file says at which seconds of the interval it is evaluated. With one name for all
+    # passes each finds what those before it recorded for the same moment, as in Prometheus, and not for minutes before.
     # With this name that is half a minute after each scrape: what was scraped is not yet old.
     file = folder / "recorded.yml"
     for rules in passes():

@@ -46,19 +46,7 @@ def test_what_is_recorded_is_of_one_moment(tmp_path: Path, require_program: Call
     require_program("prometheus")
     who = 'account="main",server="web-01",server_id="7"'
     start = END - 6 * STEP
-    backfill(
-        (
-            (
-                at,
-                f'patrolserver_last_success_timestamp_seconds{{account="main"}} {at}\n'
-                f'patrolserver_server_info{{{who}}} 1\n'
-                f"patrolserver_server_last_poll_timestamp_seconds{{{who}}} {at}\n"
-                f'patrolserver_server_issues{{{who},severity="high"}} {(at - start) // STEP + 1}\n',
-            )
-            for at in range(start, END + 1, STEP)
-        ),
-        tmp_path / "tsdb",
-    )
+    backfill(((at, scrape(who, at, (at - start) // STEP + 1)) for at in range(start, END + 1, STEP)), tmp_path / "tsdb")
     record(tmp_path, start, END, STEP, prometheus)
     with prometheus(tmp_path) as url:
         recorded = [samples(url, name) for name in (ISSUES, WEIGHT, WORST, WORST_ISSUES)]
@@ -67,6 +55,16 @@ def test_what_is_recorded_is_of_one_moment(tmp_path: Path, require_program: Call
     assert issues == shown
     assert all(at % STEP < 60 for at in issues)
     assert {at: value * 1e6 for at, value in issues.items()} == weights == worst
+
+
+def scrape(who: str, at: int, high: int) -> str:
+    """What an exporter shows of one server, whose issues become more and more."""
+    return (
+        f'patrolserver_last_success_timestamp_seconds{{account="main"}} {at}\n'
+        f"patrolserver_server_info{{{who}}} 1\n"
+        f"patrolserver_server_last_poll_timestamp_seconds{{{who}}} {at}\n"
+        f'patrolserver_server_issues{{{who},severity="high"}} {high}\n'
+    )
 
 
 def samples(url: str, series: str) -> dict[float, float]:

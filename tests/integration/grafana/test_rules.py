@@ -282,7 +282,7 @@ def column(dashboard: str, table: str, heading: str) -> str:
 def test_the_worst_servers_are_listed_with_all_their_issues(
     tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:
-    """Fifty of seventy on two exporters, those that have just become critical before all others, each with its counts."""
+    """Fifty of seventy on two exporters, those that have just become critical before all others."""
     found = {name("up"): "1x20", name("up", instance=SECOND): "1x20"}
     for instance in (FIRST, SECOND):
         found |= account_series(instance)
@@ -291,8 +291,8 @@ def test_the_worst_servers_are_listed_with_all_their_issues(
             polled = "0+60x20" if (number % 2 == 0) == (instance == FIRST) else "-30+60x20"
             found |= server_series(instance, f"web-{number:02}", number, critical=0, polled=polled)
             who = f'{MAIN},server="web-{number:02}",server_id="{number}"'
-            critical, high = ("0x9 2x10", 1) if number >= 63 else ("0x20", number)
-            for severity, values in (("critical", critical), ("high", f"{high}x20"), ("medium", "3x20")):
+            counts = ("0x9 2x10", "1x20", "3x20") if number >= 63 else ("0x20", f"{number}x20", "3x20")
+            for severity, values in zip(("critical", "high", "medium"), counts, strict=True):
                 found[name("patrolserver_server_issues", who, f'severity="{severity}"', instance=instance)] = values
     critical, high, medium = (column("fleet", "Worst servers", one) for one in ("Critical", "High", "Medium"))
     before = [counted(f"count({critical})", 50, 9), counted(f"sum({critical})", 0, 9), counted(f"min({high})", 13, 9)]
@@ -312,7 +312,8 @@ def test_who_polls_an_account_stands_in_a_table(
     exporters: int, tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:
     """One row for each account and exporter, also with a single one."""
-    found, accounts = {}, ("main", "shop")
+    accounts = ("main", "shop")
+    found: dict[str, str] = {}
     for instance, polls in ((FIRST, 1), (SECOND, 0))[:exporters]:
         found |= {
             name("patrolserver_exporter_replicas", instance=instance): f"{exporters}x10",

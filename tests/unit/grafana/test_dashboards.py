@@ -257,8 +257,10 @@ def test_names_of_servers_have_room() -> None:
 
 def looks(panel: Json) -> dict[str, dict[str, Any]]:
     """Name of a field → property → value."""
-    overrides = panel["fieldConfig"]["overrides"]
-    return {one["matcher"]["options"]: {each["id"]: each.get("value") for each in one["properties"]} for one in overrides}
+    return {
+        one["matcher"]["options"]: {each["id"]: each.get("value") for each in one["properties"]}
+        for one in panel["fieldConfig"]["overrides"]
+    }
 
 
 def test_curves_of_one_panel_have_different_colours() -> None:
@@ -267,7 +269,8 @@ def test_curves_of_one_panel_have_different_colours() -> None:
         for panel in drawn(dashboard(name)):
             if panel["type"] == "timeseries":
                 assert panel["fieldConfig"]["defaults"]["color"]["mode"] == "palette-classic", panel["title"]
-    (gate,) = (one for one in drawn(dashboard("patrolserver-fleet")) if one["title"] == "Servers that the gate would stop")
+    fleet = drawn(dashboard("patrolserver-fleet"))
+    (gate,) = (panel for panel in fleet if panel["title"] == "Servers that the gate would stop")
     assert looks(gate)["/: unknown$/"]["custom.lineStyle"]["fill"] == "dash"
 
 
