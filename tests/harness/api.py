@@ -69,6 +69,7 @@ class Accounts:
     list_was_tried: bool = True
     waiting: list[tuple[str, int, Callable[[str | None], None]]] = field(default_factory=list)
     ready: bool = True
+    follows: bool = True
     store: Store | None = None
     """Where refreshes are asked for."""
 

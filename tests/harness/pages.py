@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.fleet import Product
     from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.sync.exporters import LivingExporter
 
 NOW = 1_800_000_000.0
 """2027-01-15 08:00 UTC."""
@@ -101,6 +102,7 @@ class Accounts:
 
     all: tuple[AccountStatus, ...]
     ready: bool = True
+    follows: bool = True
 
     def begin_refreshes(self) -> None:
         """Nothing is polled here."""
@@ -123,6 +125,8 @@ class Site:
     webhook_here: bool = True
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of the account main."""
+    exporters: tuple[LivingExporter, ...] = ()
+    """Those that work on the store."""
 
     def context(self) -> WebContext:
         """What the routes get."""
@@ -138,6 +142,7 @@ class Site:
             external_url=self.external_url,
             route_prefix=self.route_prefix,
             webhook_here=self.webhook_here,
+            exporters=lambda: self.exporters,
         )
 
     def app(self) -> ASGIApp:

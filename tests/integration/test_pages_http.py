@@ -25,6 +25,7 @@ from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 from patrolserver_exporter.sync.account_updates import apply_list
+from patrolserver_exporter.sync.exporters import LivingExporter
 from patrolserver_exporter.web.access import BearerTokens
 from patrolserver_exporter.web.pages.words import moment
 
@@ -286,6 +287,26 @@ def test_trouble_stands_at_the_top_with_what_to_do(store: Store, browse: Callabl
     assert "overflowed 1 hour ago" in text
     assert text.index("Needs attention") < text.index("Open issues by severity")
     assert CANARY not in text
+
+
+def test_who_polls_an_account_stands_on_the_page(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Where several exporters share a database; a name is text there, too. One alone says nothing of it."""
+
+    def living(name: str, *accounts: str, is_this: bool = False) -> LivingExporter:
+        return LivingExporter(name, "h", 7, "1", is_this=is_this, accounts=accounts, config_differs=False)
+
+    accounts = pages.realistic(store)
+    shared = browse(
+        Site(store, accounts, exporters=(living("a", "hosting", is_this=True), living(pages.SCRIPT, "main")))
+    ).text("/")
+    cards = dict(re.findall(r"<h3><bdi>(\w+)</bdi>.*?<dt>Polled by</dt><dd><bdi>(.*?)</bdi></dd>", shared, re.DOTALL))
+    assert pages.SCRIPT not in cards["main"]
+    assert html.unescape(cards["main"]) == f"{pages.SCRIPT!r}, process 7 on host h"
+    assert cards["hosting"] == "this exporter"
+    nobody = browse(Site(store, accounts, exporters=(living("a", "hosting", is_this=True),))).text("/")
+    assert "no exporter at the moment" in nobody
+    alone = browse(Site(store, accounts, exporters=(living("a", "hosting", "main", is_this=True),))).text("/")
+    assert "Polled by" not in alone
 
 
 def test_a_fleet_without_an_answer_says_what_to_wait_for(store: Store, browse: Callable[[Site], Browser]) -> None:

@@ -219,6 +219,7 @@ class Service:
     def _lifecycle(self) -> Lifecycle:
         return Lifecycle(
             is_ready=lambda: self._accounts.ready,
+            follows=lambda: self._accounts.follows,
             can_take_in=self._troubles.can_take_in,
             troubles=self._troubles.for_anybody,
             reload=self._config.reload,

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.web.pages.accounts import StatesReader, account_views
-from patrolserver_exporter.web.pages.notices import of_freshness, of_lists, of_pauses, of_replicas, of_waivers
+from patrolserver_exporter.web.pages.notices import (
+    of_following,
+    of_freshness,
+    of_lists,
+    of_pauses,
+    of_replicas,
+    of_waivers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +71,7 @@ class Troubles:
             yield "The configuration was not reloaded, the old one stays in force; the log says what is wrong."
         accounts = account_views(statuses, {}, (), fresh or {}, redact=redact, now=now)
         for notice in (
+            *of_following(follows=context.accounts.follows),
             *of_replicas(context.differing()),
             *of_lists(accounts),
             *of_pauses(accounts),

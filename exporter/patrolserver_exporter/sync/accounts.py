@@ -758,7 +758,12 @@ class Accounts:
     @property
     def ready(self) -> bool:
         """An account answered once, or the state of an earlier run was restored."""
-        return self._ready and (self._follower is None or self._follower.follows)
+        return self._ready and self.follows
+
+    @property
+    def follows(self) -> bool:
+        """What is shown follows the store; not while only this exporter cannot follow it, as far as it can know."""
+        return self._follower is None or self._follower.follows
 
     def owns(self, account: str) -> bool:
         """Whether this process polls the account, and nobody else can."""

@@ -28,6 +28,12 @@ class LivingExporter(NamedTuple):
     config_differs: bool
     """Its configuration is another one than that of the exporter that tells this."""
 
+    @property
+    def described(self) -> str:
+        """As people know it."""
+        named = f"{self.name!r}, " if self.name else ""
+        return f"{named}process {self.pid} on host {self.host}"
+
 
 def this_one(name: str, accounts: Collection[str]) -> LivingExporter:
     """The exporter of this process."""

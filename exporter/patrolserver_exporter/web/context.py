@@ -25,7 +25,12 @@ class Accounts(Protocol):
 
     @property
     def ready(self) -> bool:
-        """An account answered once, or the state of an earlier run was restored."""
+        """An account answered once, or an earlier run's state was restored; and what is shown follows the store."""
+        ...
+
+    @property
+    def follows(self) -> bool:
+        """What is shown follows the store; not while only this exporter cannot follow it, as far as it can know."""
         ...
 
     def begin_refreshes(self) -> None:

@@ -47,6 +47,7 @@ class Lifecycle:
         self,
         *,
         is_ready: Callable[[], bool],
+        follows: Callable[[], bool],
         can_take_in: Callable[[], bool],
         troubles: Callable[[], Awaitable[Sequence[str]]],
         reload: Callable[[], Awaitable[Outcome]],
@@ -54,6 +55,7 @@ class Lifecycle:
         reload_enabled: bool,
     ) -> None:
         self._is_ready = is_ready
+        self._follows = follows
         self._can_take_in = can_take_in
         self._troubles = troubles
         self._reload = reload
@@ -77,6 +79,8 @@ class Lifecycle:
         troubles = "".join(f"{trouble}\n" for trouble in await self._troubles())
         if not self._can_take_in():
             missing = "it can take no deliveries in"
+        elif not self._follows():
+            missing = "it cannot follow its database, which others may"
         elif not self._is_ready():
             missing = "no account answered yet"
         else:

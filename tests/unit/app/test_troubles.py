@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from starlette.responses import Response
+
     from patrolserver_exporter.store import Unit
 
 END = dt.datetime.fromtimestamp(NOW, dt.UTC).date() + dt.timedelta(days=3)
@@ -103,22 +105,39 @@ def test_it_is_not_ready_once_nothing_could_be_taken_in_for_half_a_minute(
     assert ready(troubles_of(store)) == (200, False)
 
 
+def test_it_says_that_it_cannot_follow_its_database(store: StoreInTrouble) -> None:
+    """Not that no account answered: others on the same database may show everything."""
+    context = Site(store, Accounts((status("main", 2),), ready=False, follows=False), StillClock(NOW)).context()
+    response = answer_of(Troubles(context), follows=False)
+    body = bytes(response.body).decode()
+    assert response.status_code == 503
+    assert body.startswith("patrolserver-exporter is not ready: it cannot follow its database")
+    assert "its metrics show no fleet" in body
+    assert answer_of(troubles_of(store)).status_code == 200
+
+
 def ready(troubles: Troubles) -> tuple[int, bool]:
     """The status of ``/-/ready``, and whether it tells of the store."""
+    answer = answer_of(troubles)
+    return answer.status_code, b"The store cannot write: disk is full" in bytes(answer.body)
+
+
+def answer_of(troubles: Troubles, *, follows: bool = True) -> Response:
+    """What ``/-/ready`` answers."""
 
     async def reload() -> NoReturn:
         raise AssertionError
 
     lifecycle = Lifecycle(
-        is_ready=lambda: True,
+        is_ready=lambda: follows,
+        follows=lambda: follows,
         can_take_in=troubles.can_take_in,
         troubles=troubles.for_anybody,
         reload=reload,
         tokens=BearerTokens(),
         reload_enabled=False,
     )
-    answer = asyncio.run(lifecycle.ready(Request({"type": "http"})))
-    return answer.status_code, b"The store cannot write: disk is full" in bytes(answer.body)
+    return asyncio.run(lifecycle.ready(Request({"type": "http"})))
 
 
 def test_what_could_not_be_read_in_time_is_told(tmp_path: Path) -> None:

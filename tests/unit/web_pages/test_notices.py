@@ -12,7 +12,15 @@ from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.views import PollState
-from patrolserver_exporter.web.pages.accounts import AccountView, Freshness, account_views, by_account, exporter_view
+from patrolserver_exporter.sync.exporters import LivingExporter
+from patrolserver_exporter.web.pages.accounts import (
+    THIS,
+    AccountView,
+    Freshness,
+    account_views,
+    by_account,
+    exporter_view,
+)
 from patrolserver_exporter.web.pages.notices import notices
 from patrolserver_exporter.web.webhook import Refusal
 
@@ -301,3 +309,72 @@ def test_a_webhook_that_brings_nothing_for_two_days_is_told() -> None:
     assert of_webhook(None, NOW - 86_400) == []
     assert of_webhook(None, None) == []
     assert of_webhook(None, NOW - 9 * 86_400, webhook=False) == []
+
+
+def living(name: str, *accounts: str, is_this: bool = False) -> LivingExporter:
+    return LivingExporter(name, f"host-{name}", 7, "1", is_this=is_this, accounts=accounts, config_differs=False)
+
+
+SILENT = AccountRecord(name="main", last_success_at=NOW - 901)
+ALONE = (living("a", "main", is_this=True),)
+HERE = (*ALONE, living("b"))
+ELSEWHERE = (living("a", is_this=True), living("b", "other", "main"))
+NOWHERE = (living("a", is_this=True), living("b", "other"))
+
+
+def shared(
+    exporters: tuple[LivingExporter, ...], record: AccountRecord = ANSWERED, **changes: object
+) -> tuple[AccountView, ...]:
+    """The account main where these exporters work on the store."""
+    return account_views(
+        [status("main", 5, **changes)], {"main": record}, (), {}, redact=str, now=NOW, exporters=exporters
+    )
+
+
+@pytest.mark.parametrize(
+    ("exporters", "who"),
+    [(ALONE, None), (HERE, THIS), (ELSEWHERE, "'b', process 7 on host host-b"), (NOWHERE, ""), ((), None)],
+)
+def test_the_page_knows_who_polls_an_account(exporters: tuple[LivingExporter, ...], who: str | None) -> None:
+    """Nothing is said of it where there is only one exporter, and it polls."""
+    (view,) = shared(exporters)
+    assert view.polled_by == who
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trouble": "timeout", "trouble_reason": FailureReason.TIMEOUT},
+        {"trouble": "403", "credentials_refused": True},
+        {"record": SILENT},
+    ],
+)
+def test_advice_on_an_account_is_about_the_exporter_that_polls_it(changes: dict[str, Any]) -> None:
+    """Network, credentials and log of another one are of no use; the advice itself stays."""
+    advice = {}
+    for exporters in (ALONE, HERE, ELSEWHERE):
+        (notice,) = notices(shared(exporters, **changes), (), now=NOW)
+        advice[exporters] = notice.todo
+    assert advice[ALONE] == advice[HERE]
+    there = "It is polled by the exporter 'b', process 7 on host host-b: look there. "
+    assert there in advice[ELSEWHERE]
+    assert advice[ELSEWHERE].replace(there, "") == advice[ALONE]
+
+
+def test_an_account_that_nobody_polls_is_told_so() -> None:
+    """A restart of this exporter would be of no use. For a moment, while an account moves, it is no trouble."""
+    (notice,) = notices(shared(NOWHERE, SILENT), (), now=NOW)
+    assert notice.what == "No exporter polls account main. Its last good answer was 15 minutes ago."
+    assert notice.bad
+    (notice,) = notices(shared(NOWHERE, trouble="timeout"), (), now=NOW)
+    assert "No exporter polls it at the moment" in notice.todo
+    assert notices(shared(NOWHERE), (), now=NOW) == ()
+
+
+def test_an_exporter_that_cannot_follow_its_database_says_so() -> None:
+    """Its page is no start, and others may know more."""
+    (notice,) = notices(shared(HERE), (), now=NOW, follows=False)
+    assert "has not followed its database" in notice.what
+    assert notice.bad
+    view = exporter_view((), ready=False, follows=False)
+    assert (view.state, view.tone) == ("Cannot follow", "bad")

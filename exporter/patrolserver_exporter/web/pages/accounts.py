@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.store.views import PollState
     from patrolserver_exporter.sync.accounts import AccountStatus
+    from patrolserver_exporter.sync.exporters import LivingExporter
     from patrolserver_exporter.web.pages.words import Moment
 
 
@@ -189,6 +190,7 @@ def _judged(states: Sequence[PollState], accounts: Mapping[str, AccountRecord], 
     return FleetStates(by_account(states, now), servers_of(states, accounts, now))
 
 
+THIS = "this exporter"
 SILENT_WEBHOOK = 2 * 86_400.0
 """Seconds without a delivery until that is told of where the webhook is on."""
 SILENT = 900.0
@@ -235,6 +237,8 @@ class AccountView:
     """When its webhook last brought one."""
     silent_webhook: str = ""
     """For how long it brought none, if that is for days."""
+    polled_by: str | None = None
+    """Which exporter polls it, `THIS` or another one, and empty if none does; ``None`` where only this one is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,10 +254,14 @@ class ExporterView:
     """Deliveries that could not be understood."""
 
 
-def exporter_view(inbox: Iterable[InboxCount], *, ready: bool, writable: bool = True) -> ExporterView:
+def exporter_view(
+    inbox: Iterable[InboxCount], *, ready: bool, writable: bool = True, follows: bool = True
+) -> ExporterView:
     """Show the exporter; that its store can be read is proven by the page being there."""
     counts = tuple(inbox)
     state, tone = ("Ready", "good") if ready else ("Starting", "unknown")
+    if not follows:
+        state, tone = "Cannot follow", "bad"
     if not writable:
         state, tone = "Cannot write", "bad"
     return ExporterView(
@@ -273,14 +281,16 @@ def account_views(  # noqa: PLR0913  # what is known of accounts comes from that
     redact: Callable[[str], str],
     now: float,
     last_delivery_at: Callable[[str], float | None] = lambda _: None,
+    exporters: Sequence[LivingExporter] = (),
 ) -> tuple[AccountView, ...]:
-    """Show every account, those with trouble first."""
+    """Show every account, those with trouble first; ``exporters`` work on the store, this one first."""
     counts = tuple(inbox)
     views = [
         replace(
             _view(status, records.get(status.name), counts, fresh.get(status.name, Freshness()), redact, now),
             last_delivery=maybe(delivered, now),
             silent_webhook=span(now - delivered) if delivered and now - delivered > SILENT_WEBHOOK else "",
+            polled_by=_polled_by(status.name, exporters),
         )
         for status in statuses
         for delivered in [last_delivery_at(status.name)]
@@ -322,6 +332,14 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
         trouble_reason=status.trouble_reason,
         credentials_from=status.credentials_from,
     )
+
+
+def _polled_by(account: str, exporters: Sequence[LivingExporter]) -> str | None:
+    for one in exporters:
+        if account in one.accounts:
+            alone = one.is_this and len(exporters) == 1
+            return None if alone else THIS if one.is_this else one.described
+    return "" if exporters else None
 
 
 def _why_partial(status: AccountStatus) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.patrolserver.errors import FailureReason
-from patrolserver_exporter.web.pages.accounts import Freshness
+from patrolserver_exporter.web.pages.accounts import THIS, Freshness
 from patrolserver_exporter.web.pages.words import counted, moment, number
 
 if TYPE_CHECKING:
@@ -51,10 +51,12 @@ def notices(  # noqa: PLR0913  # what can be wrong is known in that many places
     waivers: Sequence[Waiver] = (),
     refusal: Refusal | None = None,
     differing: Sequence[str] = (),
+    follows: bool = True,
 ) -> tuple[Notice, ...]:
     """Collect what is wrong, the worst first."""
     found = (
         *of_store(store_trouble),
+        *of_following(follows=follows),
         *_of_accounts(accounts),
         *of_lists(accounts),
         *of_pauses(accounts),
@@ -77,6 +79,16 @@ def of_store(trouble: str | None) -> Iterator[Notice]:
             "itself within seconds.",
             trouble,
             speaker="It says:",
+        )
+
+
+def of_following(*, follows: bool) -> Iterator[Notice]:
+    """Tell that this exporter shows nothing of the fleet, so that others on the same database do."""
+    if not follows:
+        yield Notice(
+            "This exporter has not followed its database for a minute, though others may: its metrics show no fleet.",
+            "Look at its way to the database, and ask another exporter meanwhile. It goes on by itself; if it does "
+            "not, its log says why.",
         )
 
 
@@ -250,27 +262,43 @@ def _after_refusal(status: int) -> str:
             )
 
 
+def _elsewhere(account: AccountView) -> str:
+    """Whose machine and configuration the advice is about, where that is not this exporter."""
+    if account.polled_by == "":
+        return "No exporter polls it at the moment: look into the logs of those that have it configured. "
+    if account.polled_by in {None, THIS}:
+        return ""
+    return f"It is polled by the exporter {account.polled_by}: look there. "
+
+
 def _of_accounts(accounts: Iterable[AccountView]) -> Iterator[Notice]:
     for account in accounts:
         since = f"Its last good answer was {account.last_success.words}." if account.last_success else ""
         if account.credentials_refused:
             yield Notice(
                 f"PatrolServer refuses the credentials of account {account.name}. {since}",
-                f"Check its key and secret at PatrolServer. {_renewed(account.credentials_from)} Calls begin again "
-                "within two minutes after the API takes them.",
+                f"{_elsewhere(account)}Check its key and secret at PatrolServer. {_renewed(account.credentials_from)} "
+                "Calls begin again within two minutes after the API takes them.",
                 account.trouble or "",
             )
         elif account.trouble is not None:
             yield Notice(
                 f"{_FAILURES.get(account.trouble_reason, _UNREACHED)[0]} for account {account.name}. {since}",
                 "Its numbers stay as they were until it answers; it is asked again at least every five minutes. "
+                + _elsewhere(account)
                 + _FAILURES.get(account.trouble_reason, _UNREACHED)[1],
                 account.trouble,
+            )
+        elif account.tone == "bad" and account.polled_by == "":
+            yield Notice(
+                f"No exporter polls account {account.name}. {since}",
+                "Look into the logs of the exporters that have it configured. They have to be able to write the "
+                "database; accounts move to no exporter of an older version than the newest one that runs.",
             )
         elif account.tone == "bad":
             yield Notice(
                 f"PatrolServer has not answered for account {account.name}. {since}",
-                "Look into the exporter's log, and restart it if it shows no calls.",
+                f"{_elsewhere(account)}Look into the exporter's log, and restart it if it shows no calls.",
             )
 
 
@@ -297,13 +325,15 @@ def of_freshness(accounts: Iterable[AccountView]) -> Iterator[Notice]:
     if total.failed:
         yield Notice(
             f"The last poll of {counted(total.failed, 'server')} failed.",
-            "They are polled again by themselves. If it lasts, look for their names in the exporter's log.",
+            "They are polled again by themselves. If it lasts, look for their names in the log of the exporter that "
+            "polls them.",
         )
     if total.partial.count:
         yield Notice(
             f"The last poll of {counted(total.partial.count, 'server')} showed only a part.",
-            "No issue is closed by such a poll, and the gate answers unknown. The exporter's log tells what was "
-            "missing; if it lasts, ask PatrolServer why its API does not give the whole list.",
+            "No issue is closed by such a poll, and the gate answers unknown. The log of the exporter that "
+            "polls them tells what was missing; if it lasts, ask PatrolServer why its API does not give the whole "
+            "list.",
             which=_named(total.partial),
         )
     if total.empty.count:

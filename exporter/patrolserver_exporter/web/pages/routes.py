@@ -289,6 +289,7 @@ class Pages:
             redact=context.redactor.redact,
             now=now,
             last_delivery_at=context.last_delivery_at,
+            exporters=context.exporters(),
         )
         failure, trouble = context.reload_failure(), context.store.trouble
         found_notices = notices(
@@ -300,6 +301,7 @@ class Pages:
             waivers=context.config().issues.waivers,
             refusal=context.last_refusal(),
             differing=context.differing(),
+            follows=context.accounts.follows,
         )
         values = {
             "verdict": fleet.verdict(view.totals, accounts, found_notices),
@@ -307,7 +309,9 @@ class Pages:
             "totals": view.totals,
             "notices": found_notices,
             "accounts": accounts,
-            "exporter": exporter_view(inbox, ready=context.accounts.ready, writable=trouble is None),
+            "exporter": exporter_view(
+                inbox, ready=context.accounts.ready, writable=trouble is None, follows=context.accounts.follows
+            ),
             "tiles": fleet.tiles(view.totals, self._paths),
             "standing": fleet.standing_tiles(view.totals, states.servers, self._paths),
             "changed": await self._what_changed(now),
