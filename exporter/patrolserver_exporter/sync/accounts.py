@@ -270,6 +270,9 @@ class Accounts:
             self._follow(config)
         self._follower.look()
         self._take_what_is_free(resumes=False)
+        if (found := self._follower.last_look) is not None and not found.is_same:
+            # A backup that was restored, perhaps with leases that have not run out yet.
+            self._store.follow_cluster().result()
         # Once more: that may have taken so long that what was seen before it vouches for nothing any longer.
         self._follower.look()
         self._follower.start()
