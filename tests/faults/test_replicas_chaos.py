@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.long, pytest.mark.promise("replicas")]
+pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.promise("replicas")]
 
 log = logging.getLogger(__name__)
 
