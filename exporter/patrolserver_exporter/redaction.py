@@ -143,6 +143,9 @@ class _Known:
             # Written with plus signs for blanks, or read as if its own signs were an encoding.
             spelled = {secret, secret.upper(), secret.replace(" ", "+")}
             spelled |= {read for read in (unquote(secret), unquote_plus(secret)) if len(read) >= MIN_MASKED}
+            # Undone, the escapes of JSON and Python go together with what is no encoding in it.
+            in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+            spelled |= in_json | {one.replace("/", r"\/") for one in in_json} | {repr(secret)[1:-1]}
             needles |= {_bytes(one).lower() for one in spelled}
             needles |= {secret.encode("latin-1").lower()} if _is_latin(secret) else set()
             run = max(_PLAIN_RUN.findall(raw.lower()), key=len, default=b"")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from patrolserver_exporter.logs import (
@@ -183,6 +183,8 @@ def every_form(value: str) -> list[str]:
     ]
 
 
+@example("0000/%00")
+@example("0000\b%00")
 @given(st.text(min_size=8))
 def test_registered_secrets_are_masked_in_every_form(secret: str) -> None:
     """A secret shows in no form: plain, percent-encoded, escaped or base64."""
