@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from contextlib import ExitStack
@@ -71,6 +72,12 @@ def applied(exporter: Exporter) -> float:
     return exporter.value("patrolserver_exporter_inbox_deliveries", state="applied") or 0.0
 
 
+def polled_by(exporter: Exporter) -> str:
+    """Who polls the account, as its page says."""
+    found = re.search(r"<dt>Polled by</dt><dd><bdi>(.*?)</bdi>", exporter.get("/").text)
+    return found[1] if found else ""
+
+
 def state_of(exporter: Exporter, operation: str) -> str:
     """How a refresh stands."""
     return str(exporter.get(operation, headers=exporter.operator).json()["operation"]["state"])
@@ -107,6 +114,9 @@ def test_all_show_what_one_of_them_polls(replicas: list[Exporter], simulator: Si
     assert state_of(second, operation) == "done"
     eventually(lambda: second.value("patrolserver_exporter_replicas") == 2.0, what="both of them")
     assert second.value("patrolserver_exporter_replicas_config_differs") == 0.0
+    eventually(lambda: polled_by(first) == "this exporter", what="its page to say that it polls")
+    assert first.process is not None
+    assert f"process {first.process.pid} on host" in polled_by(second)
     for exporter in replicas:
         assert "Traceback" not in exporter.log()
 

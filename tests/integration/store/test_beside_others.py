@@ -277,3 +277,15 @@ def test_a_lease_whose_row_a_failover_lost_is_taken_again(pair: tuple[Store, Sto
     assert first.has_lost("b")
     assert set(take(first, "b")) == {"b"}
     first.run(saving("b"), "b")
+
+
+def test_a_lease_is_renewed_though_nobody_can_be_told_of_it(pair: tuple[Store, Store], url: str) -> None:
+    """As while an operator has a lock on the table of the exporters."""
+    first, _ = pair
+    take(first, "a")
+    until = "SELECT until FROM leases WHERE account = 'a'"
+    with psycopg.connect(url.replace("+psycopg", "")) as other:
+        other.execute("LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE")
+        before = rows(url, until)
+        first._lease._renew_or_tell(first._lease_engine)  # noqa: SLF001  # Its thread does so every few seconds.
+        assert rows(url, until) > before
