@@ -1,10 +1,11 @@
 """Deliveries and polls a second with one, two and three exporters on one PostgreSQL; the API takes 50 ms a call.
 
 Run it as ``python tests/bench/bench_replicas.py``. The accounts share one simulator, in a process of its own, and each
-has servers and a webhook of its own. The exporters start together, so that the accounts are spread over them as they
-are in real life. Deliveries are posted to all exporters in turns and counted until the last one has taken effect, its
-call for the event included. Polls are counted by the simulator while every server is due all the time. The ratio is to
-one exporter in the same run; all of them, the database and the simulator share the machine's cores.
+has servers and a webhook of its own. One exporter more has all accounts at first and then stops, so that the others
+share them, as they do when one is lost. Deliveries are posted to all exporters in turns and counted until the last one
+has taken effect, its call for the event included. Polls are counted by the simulator while every server is due all the
+time. The ratio is to one exporter in the same run; all of them, the database and the simulator share the machine's
+cores.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LATENCY = 0.05
-SERVERS = 20
+SERVERS = 60
 OWNER = "patrolserver_exporter_account_owner"
 DELIVERIES = "patrolserver_exporter_inbox_deliveries"
 POLLED = "patrolserver_server_last_poll_timestamp_seconds"
@@ -73,14 +74,23 @@ def _running(count: int, accounts: int, api: Simulated, store_url: str, interval
     """So many exporters on an empty database, once every account has an owner and every server was polled."""
     with tempfile.TemporaryDirectory(dir=scratch()) as name, ExitStack() as stack:
         config = _config(accounts, api.url, store_url, interval)
-        exporters = []
-        for number in range(count):
+        made = []
+        for number in range(count + 1):
             folder = Path(name) / f"exporter{number}"
             folder.mkdir()
-            exporters.append(Exporter(folder, config, "--web.listen-address=127.0.0.1:0"))
-            stack.callback(exporters[-1].kill)
+            made.append(Exporter(folder, config, "--web.listen-address=127.0.0.1:0"))
+            stack.callback(made[-1].kill)
+        first, *exporters = made
+        first.start(within=120)
+        eventually(lambda: _owned(first) == accounts, within=120, what="that the first one has all accounts")
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(lambda exporter: exporter.start(within=120), exporters))
+        eventually(
+            lambda: all(one.value("patrolserver_exporter_replicas") == count + 1.0 for one in exporters),
+            within=120,
+            what="that all know each other",
+        )
+        first.terminate()
         eventually(
             lambda: sum(_owned(one) for one in exporters) == accounts, within=120, what="an owner for each account"
         )
