@@ -96,6 +96,8 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """When the second poll after such an event, or after a collapse, is due."""
     put_off_until: float | None = None
     """The API asked to wait until then with the next poll of it, and no poll has succeeded since."""
+    scan_put_off_until: float | None = None
+    """The same for isScanning, until it answers."""
     in_doubt_since: float | None = None
     """It got another name, or came back under another one, then: what is known may be another server's until a whole
     poll that started later."""

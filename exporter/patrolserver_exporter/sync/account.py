@@ -347,11 +347,14 @@ class RunningAccount:
                 return None
             return max(min(LOOK_EVERY, self._config.poll.interval), servers * 60.0 / looks)
 
-    def plan_look(self, server_id: int) -> None:
-        """Look for an unannounced scan of the server after a while, if there are calls to spare."""
+    def plan_look(self, server_id: int, *, at_least: float = 0.0) -> None:
+        """Look for an unannounced scan of the server after a while, if there are calls to spare.
+
+        ``at_least``: not before so many seconds.
+        """
         wait = self.look_interval
         if wait is not None:
-            self.plan_turn(Task(Job.LOOK_FOR_SCAN, server_id), wait)
+            self.plan_turn(Task(Job.LOOK_FOR_SCAN, server_id), max(wait, at_least))
 
     # The schedule
 

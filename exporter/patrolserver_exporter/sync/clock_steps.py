@@ -151,6 +151,7 @@ def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -
         event_received_at=at_most_now(state.event_received_at),
         settle_poll_at=at_most_now(state.settle_poll_at),
         put_off_until=at_most_now(state.put_off_until),
+        scan_put_off_until=at_most_now(state.scan_put_off_until),
         in_doubt_since=at_most_now(state.in_doubt_since),
         came_back_at=at_most_now(state.came_back_at),
         history_since=at_most_now(state.history_since),

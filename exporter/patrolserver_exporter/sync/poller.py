@@ -332,8 +332,8 @@ class ServerCalls:
         if state.settle_poll_at is not None:
             wait = min(wait, max(state.settle_poll_at - self._clock.now(), 0.0))
         account.plan_turn(Task(Job.POLL, server_id), wait)
-        if server_updates.is_scan_due(state, self._clock.now()):
-            account.plan_look(server_id)
+        if server_updates.is_scan_due(state, now := self._clock.now()):
+            account.plan_look(server_id, at_least=(state.scan_put_off_until or now) - now)
         return None
 
     def _poll_failed(self, server_id: int, error: PatrolServerError, asked: Sequence[str]) -> None:
@@ -376,13 +376,13 @@ class ServerCalls:
         try:
             running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
-            if account.call_failed(error, server_id):
-                self._results.keep_pause()
             if isinstance(error, NotFound):
+                account.call_failed(error, server_id)
                 # Asked no more, so nothing may wait for the answer.
                 self._results.keep(lambda unit: server_updates.apply_silence(unit, account.name, server_id))
             else:
                 account.plan_turn(Task(Job.CHECK_SCAN, server_id), max(LIST_EVERY, account.wait_for(error) or 0.0))
+                self._scan_check_failed(server_id, error)
             return
         account.call_succeeded()
         state, ended = self._results.keep(
@@ -402,8 +402,7 @@ class ServerCalls:
             running = account.client.is_scanning(server_id)
         except PatrolServerError as error:
             # Nobody waits for the answer, and the next poll plans another look.
-            if account.call_failed(error, server_id):
-                self._results.keep_pause()
+            self._scan_check_failed(server_id, error)
             return
         account.call_succeeded()
         if not running:
@@ -415,6 +414,21 @@ class ServerCalls:
             )
         )
         account.plan_turn(Task(Job.CHECK_SCAN, server_id), _SOON)
+
+    def _scan_check_failed(self, server_id: int, error: PatrolServerError) -> None:
+        """Keep how long the API asked to wait: a restart, or another exporter, must not call into that."""
+        account = self._account
+        paused, asked_to_wait = account.call_failed(error, server_id), account.wait_for(error)
+        until = None if asked_to_wait is None else self._clock.now() + asked_to_wait
+
+        def work(unit: Unit) -> None:
+            if paused:
+                account_updates.save_pause(unit, account.name, account.pause)
+            if until is not None:
+                server_updates.put_scan_check_off(unit, account.name, server_id, until)
+
+        if paused or until is not None:
+            self._results.keep(work)
 
     def mark_unpolled(self, server_ids: Sequence[int]) -> None:
         """Mark servers as not polled whose turn came while no call could be made."""
@@ -471,10 +485,13 @@ class AccountPoller:
             if (state.last_poll_at or 0.0) < max(at or 0.0 for at in doubts):
                 # The poll at once after an event, a new name or a return did not come about before the stop.
                 wait = 0.0
-            put_off = min(max((state.put_off_until or now) - now, 0.0), account.config.poll.max_pause)
+            put_off, scan_put_off = (
+                min(max((until or now) - now, 0.0), account.config.poll.max_pause)
+                for until in (state.put_off_until, state.scan_put_off_until)
+            )
             waits[Task(Job.POLL, record.server_id)] = max(wait, put_off)
             if server_updates.is_scan_awaited(state):
-                waits[Task(Job.CHECK_SCAN, record.server_id)] = put_off
+                waits[Task(Job.CHECK_SCAN, record.server_id)] = max(put_off, scan_put_off)
         account.plan_all(waits)
 
     def plan(self, job: Job, server_id: int) -> None:

@@ -424,6 +424,7 @@ def apply_check(
     if record is None:
         return None, False
     state, ended = scan_confirmed(record.state, running=running, asked_at=asked_at)
+    state = replace(state, scan_put_off_until=None)
     if state != record.state:
         show(unit, with_state(record, state))
     return state, ended
@@ -434,9 +435,16 @@ def apply_silence(unit: Unit, account: str, server_id: int) -> None:
     record = find(unit, account, server_id)
     if record is None:
         return
-    state = scan_unconfirmable(record.state)
+    state = replace(scan_unconfirmable(record.state), scan_put_off_until=None)
     if state != record.state:
         show(unit, with_state(record, state))
+
+
+def put_scan_check_off(unit: Unit, account: str, server_id: int, until: float) -> None:
+    """The API asked to wait until then with the next isScanning; so whoever polls the account next waits, too."""
+    record = find(unit, account, server_id)
+    if record is not None:
+        fleet.save_servers(unit.connection, [with_state(record, replace(record.state, scan_put_off_until=until))])
 
 
 class FollowUp(StrEnum):

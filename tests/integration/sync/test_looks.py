@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from tests.harness.watching import QUICK, SOFTWARE, Watching
 
+from patrolserver_exporter.sync.schedule import Job
+
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
 
@@ -67,6 +69,32 @@ def test_a_look_that_fails_is_left_to_the_next_poll(prepared_url: str, clock: He
         watching.rest()
         assert watching.count(LOOK) == 1
         assert watching.records()[0].state.poll_success
+
+
+def test_a_scan_that_is_put_off_is_not_asked_for_before_its_time(prepared_url: str, clock: HeldClock) -> None:
+    """Neither after a restart nor by another look; then it is, and nothing is put off any more."""
+    with Watching(prepared_url, servers=1, clock=clock) as watching:
+        fault = watching.fault("rate_limit", "servers/*/isScanning", retry_after=600)
+        config = watching.start(poll=replace(QUICK, interval=100.0))
+        watching.poller.plan(Job.CHECK_SCAN, 1)
+        watching.until(lambda: watching.count(LOOK) == 1)
+        watching.until(lambda: watching.records()[0].state.scan_put_off_until == clock.now() + 600.0)
+        watching.simulator.faults.clear(fault)
+        world = watching.simulator.world
+        world.start_scan(world.server(world.demo, 1), 3600.0, events=frozenset())
+        watching.end()
+        watching.begin()
+        watching.accounts.start(config)
+        polls = watching.count(SOFTWARE)
+        for _ in range(5):
+            clock.advance(100.0)
+            watching.until(lambda polls=polls: watching.count(SOFTWARE) > polls)  # type: ignore[misc]
+            watching.rest()
+            polls = watching.count(SOFTWARE)
+        assert watching.count(LOOK) == 1
+        clock.advance(101.0)
+        watching.until(lambda: watching.records()[0].state.scanning, "the scan is seen")
+        assert watching.records()[0].state.scan_put_off_until is None
 
 
 def test_looks_take_only_what_polls_leave(prepared_url: str) -> None:

@@ -83,6 +83,20 @@ def test_a_restart_polls_no_server_before_the_api_allows_it(store: Store, clock:
     assert waits == {1: 600.0, 2: 0.0, 3: Poll().max_pause}
 
 
+def test_a_restart_asks_for_no_scan_before_the_api_allows_it(store: Store, clock: HeldClock) -> None:
+    """What it asked to wait for isScanning holds, for poll.max_pause at most, and the server's poll keeps its turn."""
+    now = clock.now()
+    scans = planned(
+        store,
+        clock,
+        record(1, now + 100, scanning=True, scan_put_off_until=now + 600),
+        record(2, now + 100, scanning=True, scan_put_off_until=now + 10 * 86_400.0),
+        record(3, now + 100, scan_put_off_until=now + 600),
+    )
+    # The later one of a server's two jobs; the third server's scan is not asked for at all.
+    assert scans == {1: 600.0, 2: Poll().max_pause, 3: 100.0}
+
+
 @pytest.mark.parametrize("servers", [1, 7, 100])
 def test_turns_are_spread_and_never_far(servers: int) -> None:
     """A server waits between a quarter and five quarters of the interval, and the fleet's turns are apart."""
