@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from tests.harness.shared_stores import run_sql, saved, saving, shared, take
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.store import (
@@ -25,68 +25,14 @@ from patrolserver_exporter.store import (
     history,
     replicas,
 )
-from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.lease import COMMON, LEASE
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.store.tables import accounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from tests.harness.postgres import PostgresCluster
-
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.lease import Taken
 
 pytestmark = [pytest.mark.alone, pytest.mark.promise("second-exporter")]
-
-
-@pytest.fixture
-def url(postgres: PostgresCluster) -> Iterator[str]:
-    """URL of an empty PostgreSQL database."""
-    made = postgres.create_database()
-    yield made
-    postgres.drop_database(made)
-
-
-@pytest.fixture
-def pair(url: str) -> Iterator[tuple[Store, Store]]:
-    """Two exporters' stores on it."""
-    with ExitStack() as stack:
-        first = stack.enter_context(shared(url, "blue"))
-        yield first, stack.enter_context(shared(url, "green"))
-
-
-def shared(url: str, name: str, *configured: str) -> Store:
-    """Open the store of an exporter that says that it lives."""
-    store = Store(url, name=name, shared=True)
-    store.announce(Announced("1.0.0", "same", configured or ("a", "b")))
-    return store
-
-
-def run_sql(url: str, statement: str) -> None:
-    """What another process or the operator does."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(statement.encode())
-
-
-def take(store: Store, *names: str) -> Mapping[str, Taken]:
-    """Take those that are free."""
-    return store.take_over(names, lambda _, taken: taken) or {}
-
-
-def saving(name: str, up: bool = True) -> Callable[[Unit], None]:  # noqa: FBT001, FBT002  # The one thing that differs.
-    def work(unit: Unit) -> None:
-        fleet.save_account(unit.connection, AccountRecord(name=name, up=up))
-
-    return work
-
-
-def saved(store: Store) -> dict[str, bool | None]:
-    """The accounts' rows, after another look at the database."""
-    if store.is_shared:
-        store.follow(lambda _: None)
-    return store.read(lambda c: {name: record.up for name, record in fleet.account_records(c).items()})
 
 
 def versions(store: Store) -> dict[str, int]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 import sqlalchemy as sa
-from tests.integration.store.test_account_leases import run_sql, saving, shared, take
+from tests.harness.shared_stores import commit_unheard, run_sql, saving, shared, take
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import NewDelivery
@@ -24,9 +23,7 @@ from patrolserver_exporter.sync import operations
 from patrolserver_exporter.sync.housekeeping import purge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from tests.harness.postgres import PostgresCluster
+    from collections.abc import Callable, Mapping
 
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.lease import Taken
@@ -35,22 +32,6 @@ pytestmark = [pytest.mark.alone, pytest.mark.promise("replicas")]
 
 DAY = 86_400.0
 TOLD = Announced("1.0.0", "same", ("a", "b"))
-
-
-@pytest.fixture
-def url(postgres: PostgresCluster) -> Iterator[str]:
-    """URL of an empty PostgreSQL database."""
-    made = postgres.create_database()
-    yield made
-    postgres.drop_database(made)
-
-
-@pytest.fixture
-def pair(url: str) -> Iterator[tuple[Store, Store]]:
-    """Two exporters' stores on it."""
-    with ExitStack() as stack:
-        first = stack.enter_context(shared(url, "blue"))
-        yield first, stack.enter_context(shared(url, "green"))
 
 
 def bring(store: Store, number: int) -> None:
@@ -211,17 +192,7 @@ def test_a_refresh_whose_commit_was_not_heard_is_asked_for_once(
 ) -> None:
     """It is done a second time, and the answer is that of one that is new."""
     first, _ = pair
-    dialect = first._intake_engine.dialect  # noqa: SLF001  # Where connections are lost.
-    lost: list[int] = []
-    commit = dialect.do_commit
-
-    def do_commit(connection: object) -> None:
-        commit(connection)  # type: ignore[arg-type]
-        if not lost:
-            lost.append(1)
-            raise psycopg.OperationalError("connection lost")
-
-    monkeypatch.setattr(dialect, "do_commit", do_commit)
+    lost = commit_unheard(first, monkeypatch)
     asked = first.submit_anywhere(lambda unit: operations.ask(unit, "one", "a", 1)).result(20)
     assert asked is not None
     assert lost
