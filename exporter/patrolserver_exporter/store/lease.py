@@ -70,6 +70,10 @@ one for all, they would take turns.
 """
 _INTAKE_KEPT_FOR: Final = 30 * 86_400.0
 """Seconds: one that was away for long must find its row, or it would seem to have lost what it took in."""
+_INTAKES_KEPT: Final = 100
+"""Of processes that have not been heard of for long, at most: most of them ended without a word."""
+_ENDED_INTAKE_KEPT_FOR: Final = 60.0
+"""Seconds after a clean end: by then everybody has seen what was taken in, and would miss it after a setback."""
 _WENT_BACK: Final = 2**62
 """More than is ever counted: whatever the row says, the database went back."""
 
@@ -677,6 +681,8 @@ class Lease:
             with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
                 _limit_waits(connection, lock="1s")
                 replicas.leave(connection, self.owner)
+                if self._taken_in:
+                    connection.execute(_END_INTAKE, {"account": self._intake})
         with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
             _limit_waits(connection, lock="1s")
             for name in sorted(self._held):
@@ -709,10 +715,17 @@ _COUNT_INTAKE = sa.text(
     "ON CONFLICT (account) DO UPDATE SET version = leases.version + 1, until = excluded.until RETURNING version"
 )
 """``until`` is when it was last used."""
-_FORGET_INTAKES = sa.text(
-    f"DELETE FROM leases WHERE account LIKE '{INTAKE}%' AND until < {NOW['postgresql']} - {_INTAKE_KEPT_FOR} "  # noqa: S608
-    f"AND substr(account, {len(INTAKE) + 1}) NOT IN (SELECT owner FROM replicas)"
+_END_INTAKE = sa.text(f"UPDATE leases SET epoch = 1, until = {NOW['postgresql']} WHERE account = :account")  # noqa: S608
+_OF_THE_UNHEARD: Final = (
+    f"account LIKE '{INTAKE}%' AND substr(account, {len(INTAKE) + 1}) NOT IN (SELECT owner FROM replicas)"  # noqa: S608
 )
+_FORGET_INTAKES = sa.text(
+    f"DELETE FROM leases WHERE {_OF_THE_UNHEARD} AND ("  # noqa: S608  # No input.
+    f"until < {NOW['postgresql']} - CASE epoch WHEN 1 THEN {_ENDED_INTAKE_KEPT_FOR} ELSE {_INTAKE_KEPT_FOR} END "
+    f"OR account IN (SELECT account FROM leases WHERE {_OF_THE_UNHEARD} AND epoch = 0 "
+    f"ORDER BY until DESC, account OFFSET {_INTAKES_KEPT}))"
+)
+"""Those that nobody can miss. Of one that ended cleanly ``epoch`` is 1."""
 
 
 @functools.cache

@@ -267,3 +267,43 @@ def test_an_exporter_that_was_away_for_long_goes_on(pair: tuple[Store, Store], u
     second.submit_anywhere(lambda _: None).result(10)
     assert second.follow(lambda look: look.is_same)
     assert second.read(history.feed_standing).history == before
+
+
+def intakes(url: str) -> int:
+    """How many processes' counts of what they took in are kept."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        found = connection.execute(b"SELECT count(*) FROM leases WHERE account LIKE '/intake/%'").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def test_what_a_process_took_in_is_counted_no_longer_after_its_clean_end(url: str) -> None:
+    """Others that still have to see its last count find it for a minute, and nothing seems to be lost then."""
+    with shared(url, "green") as second:
+        with shared(url, "blue") as first:
+            first.submit_anywhere(lambda _: None).result(10)
+            before = second.follow(lambda look: look.position)
+        second.announce(Announced("1.0.0", "same", ("a", "b")))
+        assert intakes(url) == 1
+        run_sql(url, "UPDATE leases SET until = until - 61")
+        second.announce(Announced("1.0.0", "same", ("a", "b")))
+        assert intakes(url) == 0
+        after = second.follow(lambda look: look.position)
+        assert not after.lacks(before)
+        assert second.read(lambda _: True)
+
+
+def test_processes_that_end_without_a_word_leave_a_bounded_number_of_rows(pair: tuple[Store, Store], url: str) -> None:
+    """As in a crash loop: a hundred are kept of those that nobody has heard of for long, and those that live."""
+    first, second = pair
+    second.submit_anywhere(lambda _: None).result(10)
+    run_sql(
+        url,
+        "INSERT INTO leases (account, epoch, version, until) SELECT '/intake/gone' || n, 0, 1, "
+        "extract(epoch FROM clock_timestamp()) - n FROM generate_series(1, 2000) AS n; "
+        "UPDATE leases SET until = until - 7200 WHERE account LIKE '/intake/%'",
+    )
+    first.announce(Announced("1.0.0", "same", ("a", "b")))
+    assert intakes(url) == 101
+    second.submit_anywhere(lambda _: None).result(10)
+    assert second.follow(lambda look: look.is_same)
