@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from tests.harness.api import put_server, serving_api, token
+from tests.harness.shared_stores import commit_unheard
 
 from patrolserver_exporter.config.schema import Scope
 from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
@@ -211,9 +212,24 @@ def test_deliveries_are_listed_shown_replayed_and_dropped(store_url: str) -> Non
         aside = api.post("/inbox/2/replay")
         assert (aside.status_code, aside.json()["state"]) == (202, "expired")
         assert "not in the configuration" in aside.json()["last_error"]
+        waiting = api.get("/inbox?state=received").json()["items"]
+        assert [item["id"] for item in waiting] == [1, 3], "others of the account are left as they are"
         assert api.delete("/inbox/2").status_code == 204
         for gone in (api.get("/inbox/2"), api.delete("/inbox/2"), api.post("/inbox/2/replay"), api.get("/inbox/x")):
             assert gone.status_code == 404
+
+
+@pytest.mark.parametrize("prepared_url", ["postgresql"], indirect=True)
+def test_a_delivery_is_dropped_once_though_the_commit_was_not_heard(
+    prepared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The removal is done a second time, which finds nothing; the answer is that of the first."""
+    with serving_api(prepared_url) as api:
+        api.store.run(fill)
+        lost = commit_unheard(api.store, monkeypatch)
+        assert api.delete("/inbox/2").status_code == 204
+        assert lost
+        assert api.delete("/inbox/2").status_code == 404
 
 
 @pytest.mark.parametrize(

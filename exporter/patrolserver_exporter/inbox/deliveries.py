@@ -327,6 +327,11 @@ def set_aside(unit: Unit, account: str, *, now: float) -> int:
     return _set_aside(unit, inbox.c.account == account, now=now)
 
 
+def set_one_aside(unit: Unit, delivery_id: int, *, now: float) -> None:
+    """The same of just this delivery."""
+    _set_aside(unit, inbox.c.id == delivery_id, now=now)
+
+
 def _set_aside(unit: Unit, which: sa.ColumnElement[bool], *, now: float) -> int:
     return unit.connection.execute(
         inbox.update()
