@@ -21,7 +21,7 @@ from patrolserver_exporter.sync.server_updates import FollowUp, conclude, needs_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.clock import Moment, SteadyClock
     from patrolserver_exporter.inbox.deliveries import Delivery
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.patrolserver.models import Event, Parsed
@@ -43,7 +43,7 @@ Shorter than the tries of a delivery take before it is rejected: at one of them 
 class InboxDispatcher:
     """Claims what is due, for all accounts, on a thread of its own; their workers have it fetched."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, clock: SteadyClock) -> None:
         self._store = store
         self._telemetry = telemetry
         self._clock = clock
@@ -158,7 +158,7 @@ class AccountWorker:
         self,
         poller: AccountPoller,
         store: Store,
-        clock: Clock,
+        clock: SteadyClock,
         telemetry: Telemetry,
         wake: Callable[[], None],
     ) -> None:
@@ -174,8 +174,8 @@ class AccountWorker:
         self._lock = threading.Lock()
         self._free = EVENTS_AT_ONCE
         self._stopping = False
-        self._trusted_at: float | None = None
-        """Start of the last list call of ours that succeeded (monotonic seconds)."""
+        self._list_asked_for: Moment | None = None
+        """When a list call was last wanted that shows whether the credentials are good."""
         self._threads = poller.threads
 
     @property
@@ -305,31 +305,25 @@ class AccountWorker:
     def _credentials_are_good(self) -> bool:
         """A refused event may be somebody else's: only the list call tells whether our credentials are refused.
 
-        Such events must not use up the calls that the polls need, so a call that would be too much is left to the
-        poller, and the delivery waits for it.
+        The poller makes it, so that what it tells takes effect, and the delivery waits for it.
         """
-        account = self._account
-        if account.credentials_refused:
-            return False
-        now = self._clock.monotonic()
-        if self._trusted_at is not None and now - self._trusted_at < _LIST_TRUSTED_FOR:
-            return True
-        if not account.budgets.polls.try_take():
-            return False
-        try:
-            account.client.servers()
-        except PatrolServerError as error:
-            if account.call_failed(error):
-                self._results.keep_pause()
-            return False
-        self._trusted_at = now
-        return True
+        account, read_at = self._account, self._account.list_read_at or 0.0
+        with self._lock:
+            asked = self._list_asked_for
+            if asked is None or read_at >= self._clock.time_of(asked):
+                trusted = asked is not None and self._clock.now() - read_at < _LIST_TRUSTED_FOR
+                self._list_asked_for = asked if trusted else self._clock.moment()
+                return trusted and not account.credentials_refused
+        return False
 
     def _not_confirmed(self, delivery: Delivery, next_step: NextStep, error: str) -> None:
         settle = self._account.config.issues.settle
         self._results.keep(
             lambda unit: note_failure(unit, delivery, next_step, now=self._clock.now(), error=error, settle=settle)
         )
+        if next_step.state is DeliveryState.BLOCKED:
+            # Only now, since a list that is read lets go what is blocked.
+            self._poller.list_now()
         level = logging.DEBUG if next_step.state is DeliveryState.RETRY and next_step.attempts > 1 else logging.WARNING
         fields = log_fields(account=delivery.account, delivery=delivery.id, state=next_step.state.value, err=error)
         log.log(level, "An event could not be confirmed", extra=fields)

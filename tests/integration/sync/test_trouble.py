@@ -242,10 +242,20 @@ def test_a_secret_that_cannot_be_read_stops_nothing_but_its_account(watching: Wa
 def test_a_delivery_that_was_blocked_without_a_trouble_is_freed_by_the_next_list(watching: Watching) -> None:
     """A refusal that has passed when the account's list is read must not block for ever."""
     watching.start()
-    refused = [watching.fault("status", path, status=401, count=1) for path in ("webhooks/*", "servers")]
+    watching.fault("status", "webhooks/*", status=401, count=1)
     watching.deliver(watching.broken())
     watching.until(lambda: watching.states() == ["applied"])
-    assert refused
+
+
+def test_a_list_that_a_refused_event_asks_for_takes_effect(watching: Watching) -> None:
+    """What it tells of the servers is not left to the next list, which may be minutes away."""
+    watching.start()
+    watching.rest()
+    world = watching.simulator.world
+    world.remove_server(world.server(world.demo, 3))
+    watching.fault("status", "webhooks/*", status=401, count=1)
+    watching.deliver(watching.broken())
+    watching.until(lambda: watching.accounts.server_ids() == {"main": (1, 2)})
 
 
 def test_what_fails_for_long_is_said_each_quarter_of_an_hour(
