@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from patrolserver_exporter.clock import SystemClock
+from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.store import copying, database_time, files, history, replicas, sums, tables
 from patrolserver_exporter.store.database_time import boot_time
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
@@ -46,7 +49,14 @@ _WRITER_WAITS = "3s"
 """How long a transaction that writes waits for a lock, and how long the database waits for its next statement: who is
 stopped in the middle of one must not keep the lease's row to himself."""
 _READER_WAITS = "15s"
-_MIGRATION_WAITS = "60s"
+_MIGRATION_WAITS = "2s"
+"""Who waits for a lock holds up all who come after: so not for long, and then once more."""
+_MIGRATION_IDLES = "60s"
+_MIGRATION_AGAIN: Final = 1.0
+"""Seconds to the next try of a migration that waited for a lock in vain."""
+_MIGRATION_GIVES_UP: Final = 60.0
+_LOCKED_OUT: Final = frozenset({"55P03", "40P01"})
+"""PostgreSQL's codes of a wait for a lock that took too long, and of a deadlock."""
 _APPLICATION: Final = "patrolserver-exporter"
 _LEASE_APPLICATION: Final = "patrolserver-exporter-lease"
 
@@ -185,24 +195,67 @@ _BEGIN_WRITING: Final = (
 
 
 def _begin_reading_postgresql(connection: sa.Connection) -> None:
-    _limit_waits(connection, _READER_WAITS)
+    _limit_waits(connection, lock=_READER_WAITS, idle=_READER_WAITS)
 
 
-def _limit_waits(connection: sa.Connection, longest: str) -> None:
+def _limit_waits(connection: sa.Connection, *, lock: str, idle: str) -> None:
     connection.exec_driver_sql(
-        f"SELECT set_config('lock_timeout', '{longest}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{longest}', true)"
+        f"SELECT set_config('lock_timeout', '{lock}', true), "
+        f"set_config('idle_in_transaction_session_timeout', '{idle}', true)"
     )
 
 
-def migrate(engine: sa.Engine) -> None:
-    """Bring the schema to ``HEAD``; does nothing, and imports nothing, when it is there already."""
+def migrate(engine: sa.Engine, between: Callable[[], None] = lambda: None) -> None:
+    """Bring the schema to ``HEAD``; does nothing, and imports nothing, when it is there already.
+
+    On PostgreSQL it waits for the locks of others, who may go on meanwhile; ``between`` is called in between.
+    """
+    end = time.monotonic() + _MIGRATION_GIVES_UP
+    trouble = LastingTrouble(log, SystemClock())
+    while True:
+        try:
+            _migrate(engine)
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in _LOCKED_OUT or time.monotonic() > end:
+                raise _cannot_open(engine, error) from error
+            trouble.lasts(
+                "The database cannot be migrated yet, since another session holds a lock on it; trying again",
+                err=str(error.orig),
+                sessions="; ".join(_who_locks(engine)),
+            )
+            between()
+            time.sleep(_MIGRATION_AGAIN)
+        else:
+            trouble.is_over("The database is migrated")
+            return
+
+
+def _who_locks(engine: sa.Engine) -> list[str]:
+    """The other sessions that hold locks on the database, the one of the oldest transaction first; in words."""
+    with engine.begin() as connection:
+        found = connection.execute(_LOCKING).all()
+    return [
+        f"process {one.pid}, {one.name!r} on {one.address or 'the database host'}, {one.state} since {one.since}"
+        for one in found
+    ]
+
+
+_LOCKING: Final = sa.text(
+    "SELECT a.pid, a.application_name AS name, host(a.client_addr) AS address, a.state, "
+    "to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC' AS since FROM pg_stat_activity a "
+    "WHERE a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL AND EXISTS (SELECT 1 FROM pg_locks l "
+    "WHERE l.pid = a.pid AND l.granted AND l.locktype IN ('relation', 'advisory') "
+    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY a.xact_start LIMIT 3"
+)
+
+
+def _migrate(engine: sa.Engine) -> None:
     try:
         with engine.begin() as connection:
             if _is_at(HEAD, connection):
                 return
             if engine.dialect.name == "postgresql":
-                _limit_waits(connection, _MIGRATION_WAITS)
+                _limit_waits(connection, lock=_MIGRATION_WAITS, idle=_MIGRATION_IDLES)
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
                 # Another one may have done it while we waited.
                 if _is_at(HEAD, connection):
@@ -212,8 +265,8 @@ def migrate(engine: sa.Engine) -> None:
             _upgrade(connection)
             if engine.dialect.name == "sqlite":
                 sums.renew(sums.of(connection))
-    except sa.exc.OperationalError as error:
-        raise _cannot_open(engine, error) from error
+    except sa.exc.OperationalError:
+        raise
     except sa.exc.DatabaseError as error:
         raise StoreCorrupt(f"The store {redacted(str(engine.url))} cannot be read: {error.orig}.") from error
 
@@ -296,7 +349,12 @@ def _is_prepared(engine: sa.Engine, lease: Lease) -> bool:
         migrate(engine)
     if not lease.acquire(engine, described(engine), lambda: _has_been_migrated(engine)):
         return False
-    migrate(engine)
+
+    def keep_lease() -> None:
+        with engine.begin() as connection:
+            lease.prolong(connection, [STORE])
+
+    migrate(engine, keep_lease)
     return True
 
 

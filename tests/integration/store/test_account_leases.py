@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from pathlib import Path
@@ -30,6 +32,8 @@ from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.store.tables import accounts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from patrolserver_exporter.store import Unit
 
 pytestmark = [pytest.mark.alone, pytest.mark.promise("second-exporter")]
@@ -229,6 +233,59 @@ def test_a_database_of_the_version_before_is_migrated(url: str, is_shared: bool)
     made_by_the_version_before(url)
     with Store(url, shared=is_shared) as store:
         assert saved(store) == {"a": True}
+
+
+@contextlib.contextmanager
+def locking_accounts(url: str) -> Iterator[psycopg.Connection[object]]:
+    """Another client reads the table in a transaction that it does not end."""
+    with psycopg.connect(url.replace("+psycopg", ""), application_name="backup") as connection:
+        connection.execute(b"SELECT FROM accounts")
+        yield connection
+
+
+def test_a_migration_waits_for_locks_a_little_at_a_time(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Who has one is told meanwhile; those who come after it are not held up; and it goes on when the lock is gone."""
+    made_by_the_version_before(url)
+    caplog.set_level(logging.INFO)
+    told = threading.Event()
+    with locking_accounts(url) as other:
+
+        def go_on() -> None:
+            told.wait(30)
+            run_sql(url, "SET statement_timeout = '3s'; SELECT FROM accounts")
+            other.commit()
+
+        class Told(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if "cannot be migrated yet" in record.getMessage():
+                    told.set()
+
+        handler = Told()
+        logging.getLogger(database.__name__).addHandler(handler)
+        going = threading.Thread(target=go_on)
+        going.start()
+        try:
+            with Store(url, shared=True) as store:
+                assert told.is_set()
+                assert saved(store) == {"a": True}
+        finally:
+            told.set()
+            going.join()
+            logging.getLogger(database.__name__).removeHandler(handler)
+    (said,) = [record for record in caplog.records if "cannot be migrated yet" in record.getMessage()]
+    assert "'backup' on" in str(vars(said))
+    assert "idle in transaction" in str(vars(said))
+    assert "The database is migrated" in caplog.messages
+
+
+def test_a_migration_gives_up_in_the_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that stays is told as what the start failed by, and nothing is migrated."""
+    made_by_the_version_before(url)
+    monkeypatch.setattr(database, "_MIGRATION_GIVES_UP", 0.0)
+    with locking_accounts(url), pytest.raises(StoreUnavailable, match="lock timeout"):
+        Store(url, shared=True)
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        assert connection.execute(b"SELECT version_num FROM alembic_version").fetchall() == [("0008",)]
 
 
 def test_an_exporter_of_the_version_before_is_not_migrated_under(url: str) -> None:
