@@ -15,7 +15,7 @@ import functools
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.inbox.deliveries import WAITING, Acceptance, DeliveryState, NewDelivery
 from patrolserver_exporter.live.effects import InboxMoved
-from patrolserver_exporter.patrolserver.models import MAX_ID
+from patrolserver_exporter.patrolserver.models import MAX_ID, Identifier
 from patrolserver_exporter.store.database_time import now_in
 from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.store.tables import inbox, insert
@@ -219,7 +219,8 @@ class BoundedInbox:
         """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate.
 
         One that was rejected is not known: else a forged id, sent ahead, would keep the real event out. For the same
-        reason one that comes under another identifier is looked at again: the identifier is only the sender's word.
+        reason one that comes under another identifier is looked at again: the identifier is only the sender's word. But
+        while it waits, it keeps an identifier that leaves more in doubt: a forged test, sent after it, would end that.
         """
         known = _known(unit.connection, deliveries)
         # Others may take deliveries in as well, and the limit is for all of them together.
@@ -232,13 +233,13 @@ class BoundedInbox:
         outcomes: list[Acceptance] = []
         for delivery in deliveries:
             key = (delivery.account, delivery.webhook_id, delivery.event_id)
-            if known.get(key) == delivery.identifier:
+            if (before := known.get(key)) is not None and not before.gives_way_to(delivery.identifier):
                 outcomes.append(Acceptance.DUPLICATE)
             elif self._waiting_at_most >= self.limit:
                 overflown[delivery.account] = max(delivery.received_at, overflown.get(delivery.account, 0.0))
                 outcomes.append(Acceptance.OVERFLOW)
             else:
-                known[key] = delivery.identifier
+                known[key] = _Known(delivery.identifier, waits=True)
                 self._waiting_at_most += 1
                 rows.append(_new_row(delivery, dated=not self._dated_by_database))
                 outcomes.append(Acceptance.ACCEPTED)
@@ -253,8 +254,35 @@ class BoundedInbox:
         return outcomes
 
 
+_ABOUT_ISSUES, _ABOUT_A_SERVER, _ABOUT_ANYTHING, _ABOUT_NOTHING = 3, 2, 1, 0
+_DOUBT = {
+    Identifier.NEW_SERVER_ISSUES.value: _ABOUT_ISSUES,
+    Identifier.SCAN_STARTED.value: _ABOUT_A_SERVER,
+    Identifier.SCAN_FINISHED.value: _ABOUT_A_SERVER,
+    Identifier.TEST.value: _ABOUT_NOTHING,
+}
+"""What an event leaves in doubt until it is confirmed, by its identifier; of others `_ABOUT_ANYTHING`."""
+
+
+class _Known(NamedTuple):
+    """A delivery that is in the inbox, or will be."""
+
+    identifier: str
+    waits: bool
+
+    def gives_way_to(self, identifier: str) -> bool:
+        """Whether the same event under this identifier takes its place; as in `_entry`."""
+        if identifier == self.identifier:
+            return False
+        return not self.waits or _DOUBT.get(identifier, _ABOUT_ANYTHING) >= _DOUBT.get(self.identifier, _ABOUT_ANYTHING)
+
+
+def _doubt_of(identifier: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
+    return sa.case(_DOUBT, value=identifier, else_=_ABOUT_ANYTHING)
+
+
 # Built once: building these statements costs more than running them.
-_KNOWN = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id, inbox.c.identifier).where(
+_KNOWN = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id, inbox.c.identifier, inbox.c.state).where(
     inbox.c.account.in_(sa.bindparam("accounts", expanding=True)),
     inbox.c.webhook_id.in_(sa.bindparam("webhook_ids", expanding=True)),
     inbox.c.event_id.in_(sa.bindparam("event_ids", expanding=True)),
@@ -284,7 +312,16 @@ def _entry(dialect: str, *, dated_by_database: bool) -> sa.Insert:
     return statement.on_conflict_do_update(
         index_elements=["account", "webhook_id", "event_id"],
         set_={name: statement.excluded[name] for name in _BROUGHT} | {"received_at": received_at} | _UNTRIED,
-        where=sa.or_(inbox.c.state == DeliveryState.REJECTED, inbox.c.identifier != statement.excluded.identifier),
+        where=sa.or_(
+            inbox.c.state == DeliveryState.REJECTED,
+            sa.and_(
+                inbox.c.identifier != statement.excluded.identifier,
+                sa.or_(
+                    sa.and_(*(inbox.c.state != one for one in WAITING)),
+                    _doubt_of(inbox.c.identifier) <= _doubt_of(statement.excluded.identifier),
+                ),
+            ),
+        ),
     )
 
 
@@ -301,14 +338,14 @@ def _new_row(delivery: NewDelivery, *, dated: bool) -> dict[str, object]:
     return row
 
 
-def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> dict[tuple[str, int, int], str]:
-    """The identifier of each delivery that is known."""
+def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> dict[tuple[str, int, int], _Known]:
     wanted = {
         "accounts": sorted({d.account for d in deliveries}),
         "webhook_ids": sorted({d.webhook_id for d in deliveries}),
         "event_ids": [d.event_id for d in deliveries],
     }
-    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(_KNOWN, wanted)}
+    rows = connection.execute(_KNOWN, wanted)
+    return {(row[0], row[1], row[2]): _Known(row[3], waits=row[4] in WAITING) for row in rows}
 
 
 def newest_receptions(connection: sa.Connection) -> dict[str, float]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
 
 NOW = 1_800_000_000.0
+DOUBT = ("webhook.test", "webhook.a", "webhook.scan_started", "webhook.new_server_issues")
+"""From what leaves nothing in doubt to what leaves most."""
 
 
 def new(event_id: int = 1, account: str = "main", at: float = NOW, **fields: Any) -> NewDelivery:
@@ -45,9 +48,9 @@ def states(store: Store) -> list[DeliveryState]:
     return [row.state for row in rows(store)]
 
 
-def put_in(store: Store, state: DeliveryState, event_id: int = 1) -> Delivery:
+def put_in(store: Store, state: DeliveryState, event_id: int = 1, **fields: Any) -> Delivery:
     """A delivery that has come to this state by the regular way."""
-    take(store, new(event_id))
+    take(store, new(event_id, **fields))
     if state is not DeliveryState.RECEIVED:
         claimed = claim(store, limit=1)[0]
         if state is not DeliveryState.FETCHING:
@@ -100,7 +103,7 @@ def test_a_rejected_delivery_is_not_known(store: Store) -> None:
 @pytest.mark.parametrize("state", [DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.UNVERIFIED])
 def test_the_same_event_under_another_identifier_is_looked_at_again(store: Store, state: DeliveryState) -> None:
     """A forged test, sent ahead, does not make the real delivery a duplicate; who fetches the old one is fenced off."""
-    row = put_in(store, state)
+    row = put_in(store, state, identifier="webhook.test")
     assert take(store, new(at=NOW + 5, identifier="webhook.scan_finished")) == [Acceptance.ACCEPTED]
     (again,) = rows(store)
     assert (again.state, again.identifier, again.attempts) == (DeliveryState.RECEIVED, "webhook.scan_finished", 0)
@@ -108,6 +111,36 @@ def test_the_same_event_under_another_identifier_is_looked_at_again(store: Store
     if state is DeliveryState.FETCHING:
         with pytest.raises(ClaimLost):
             end_try(store, row, DeliveryState.APPLIED)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("webhook.scan_started", "webhook.test"),
+        ("webhook.something_new", "webhook.test"),
+        ("webhook.new_server_issues", "webhook.test"),
+        ("webhook.new_server_issues", "webhook.scan_finished"),
+        ("webhook.scan_finished", "webhook.something_new"),
+    ],
+)
+@pytest.mark.parametrize("state", [DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.BLOCKED])
+def test_an_event_that_waits_keeps_an_identifier_that_leaves_more_in_doubt(
+    store: Store, state: DeliveryState, first: str, then: str
+) -> None:
+    """A forged one that tells of less, sent after it, would let the gate pass while nobody knows what the event is."""
+    row = put_in(store, state, identifier=first)
+    assert take(store, new(at=NOW + 5, identifier=then)) == [Acceptance.DUPLICATE]
+    assert rows(store) == [row]
+
+
+def test_of_what_comes_for_one_event_the_greatest_doubt_is_kept(store: Store) -> None:
+    """Whether it comes in one batch or in several."""
+    for number, identifiers in enumerate(itertools.product(DOUBT, repeat=3)):
+        at_once, in_turns = 2 * number + 1, 2 * number + 2
+        outcomes = take(store, *(new(at_once, identifier=one) for one in identifiers))
+        assert [take(store, new(in_turns, identifier=one))[0] for one in identifiers] == outcomes
+        kept = {row.event_id: row.identifier for row in rows(store)}
+        assert kept[at_once] == kept[in_turns] == max(identifiers, key=DOUBT.index)
 
 
 def test_an_event_that_took_effect_keeps_its_time_under_another_identifier(store: Store) -> None:
