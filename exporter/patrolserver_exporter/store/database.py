@@ -311,7 +311,7 @@ def described(engine: sa.Engine) -> str:
 def _take_for_itself(engine: sa.Engine, lease: Lease) -> None:
     """Take the lease on a PostgreSQL database, then bring its schema to ``HEAD``, so that no other one is overtaken."""
     try:
-        if not _is_prepared(engine, lease):
+        if not _is_prepared(engine, lease, alone=True):
             lease.acquire(engine, described(engine))
         with engine.begin() as connection:
             others = [one for one in replicas.living(connection) if one.owner != lease.owner]
@@ -331,7 +331,7 @@ def _take_for_itself(engine: sa.Engine, lease: Lease) -> None:
 def _join(engine: sa.Engine, lease: Lease) -> None:
     """Open a PostgreSQL database together with others; leases are taken later, where they are free."""
     try:
-        if _is_prepared(engine, lease):
+        if _is_prepared(engine, lease, alone=False):
             # For the migration, which needs the database for itself.
             _go_on_from(engine, lease)
             lease.give_back(engine)
@@ -339,11 +339,11 @@ def _join(engine: sa.Engine, lease: Lease) -> None:
         raise _cannot_open(engine, error) from error
 
 
-def _is_prepared(engine: sa.Engine, lease: Lease) -> bool:
+def _is_prepared(engine: sa.Engine, lease: Lease, *, alone: bool) -> bool:
     """Bring the schema to ``HEAD``; whether the lease had to be taken for that."""
     with engine.begin() as connection:
         is_leased = has_leases(connection)
-        if is_leased and _is_at(HEAD, connection):
+        if is_leased and (_is_at(HEAD, connection) if alone else _will_do(connection)):
             return False
     if not is_leased:
         migrate(engine)
@@ -400,6 +400,23 @@ def _is_at(head: str, connection: sa.Connection) -> bool:
             "Install that version again, or restore the state from before the upgrade."
         )
     return revision == head
+
+
+def _will_do(connection: sa.Connection) -> bool:
+    """Whether the schema is ``HEAD``, or of a newer version that lets this one work beside it."""
+    return _lets_in(HEAD, connection) or _is_at(HEAD, connection)
+
+
+def _lets_in(head: str, connection: sa.Connection) -> bool:
+    """Whether a newer schema says of itself that a program whose newest one is ``head`` reads and writes it rightly.
+
+    A migration that only adds what older programs may leave alone says so by the one row of this table; others remove
+    the row. It counts only for the schema that it names, so one that was forgotten lets nobody in.
+    """
+    if not sa.inspect(connection).has_table("compatible"):
+        return False
+    row = connection.execute(sa.text("SELECT revision, since FROM compatible")).one_or_none()
+    return row is not None and row.revision == _revision(connection) and row.since <= head < row.revision
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -235,6 +235,30 @@ def test_a_database_of_the_version_before_is_migrated(url: str, is_shared: bool)
         assert saved(store) == {"a": True}
 
 
+def made_newer(url: str, revision: str, *compatible: str) -> None:
+    """The next version has migrated the database; ``compatible``: for what it says so, and since which one."""
+    run_sql(url, f"UPDATE alembic_version SET version_num = '{revision}'")  # noqa: S608  # The test's own.
+    run_sql(url, "CREATE TABLE IF NOT EXISTS compatible (revision TEXT, since TEXT); TRUNCATE compatible")
+    if compatible:
+        run_sql(url, "INSERT INTO compatible VALUES ('{}', '{}')".format(*compatible))  # noqa: S608  # The test's own.
+
+
+def test_an_exporter_starts_beside_newer_ones_if_their_schema_lets_it(pair: tuple[Store, Store], url: str) -> None:
+    """Only together with others; and not when that was said of another schema, or of later versions."""
+    first, _ = pair
+    take(first, "a")
+    first.run(saving("a"), "a")
+    for refused in ((), ("9998", database.HEAD), ("9999", "9998")):
+        made_newer(url, "9999", *refused)
+        with pytest.raises(StoreUnavailable, match="written by a newer"):
+            Store(url, shared=True)
+    made_newer(url, "9999", "9999", database.HEAD)
+    with Store(url, shared=True) as store:
+        assert saved(store) == {"a": True}
+    with pytest.raises(StoreUnavailable, match="written by a newer"):
+        Store(url)
+
+
 @contextlib.contextmanager
 def locking_accounts(url: str) -> Iterator[psycopg.Connection[object]]:
     """Another client reads the table in a transaction that it does not end."""
