@@ -136,6 +136,31 @@ def unfinished(connection: sa.Connection) -> tuple[InboxCount, ...]:
     return tuple(InboxCount(account, DeliveryState(state), count, oldest) for account, state, count, oldest in rows)
 
 
+_KNOWN_STATES = frozenset(DeliveryState)
+_FIRST_STATE = sa.select(sa.func.min(inbox.c.state).label("state")).cte("found", recursive=True)
+_STATES = _FIRST_STATE.union_all(
+    sa.select(
+        sa.select(sa.func.min(inbox.c.state)).where(inbox.c.state > _FIRST_STATE.c.state).scalar_subquery()
+    ).where(_FIRST_STATE.c.state.is_not(None))
+)
+"""From one to the next by the index: to look at each delivery would take long."""
+
+
+def _unknown_states(connection: sa.Connection) -> tuple[str, ...]:
+    """States of deliveries that a newer version has written, and nobody here knows."""
+    states = connection.execute(sa.select(_STATES.c.state).where(_STATES.c.state.is_not(None))).scalars()
+    return tuple(state for state in states if state not in _KNOWN_STATES)
+
+
+def unknown_states(connection: sa.Connection) -> dict[str, int]:
+    """How many deliveries are in each of these."""
+    states = _unknown_states(connection)
+    if not states:
+        return {}
+    query = sa.select(inbox.c.state, sa.func.count()).where(inbox.c.state.in_(states)).group_by(inbox.c.state)
+    return {row.state: row[1] for row in connection.execute(query.order_by(inbox.c.state))}
+
+
 class Doubts(msgspec.Struct, frozen=True):
     """What the inbox tells of accounts whose servers may be worse than the store knows."""
 
@@ -156,9 +181,10 @@ def doubts(connection: sa.Connection) -> Doubts:
     """Which accounts are in doubt.
 
     Unverified deliveries do not count: PatrolServer said that it does not know the event, and a forged delivery must
-    not hold up a deploy.
+    not hold up a deploy. Those in a state that nobody here knows do.
     """
-    states = (DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.RETRY, DeliveryState.BLOCKED)
+    known = (DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.RETRY, DeliveryState.BLOCKED)
+    states = (*known, *_unknown_states(connection))
     waiting = connection.execute(sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct())
     flagged = connection.execute(sa.select(catch_ups.c.account, catch_ups.c.since))
     # What a dead delivery was about, only a poll that started after its reception can tell.
@@ -177,7 +203,7 @@ def get(connection: sa.Connection, delivery_id: int) -> tuple[Delivery, bytes | 
     """One delivery and the body that could not be understood, if one was kept."""
     query = sa.select(*COLUMNS, inbox.c.body).where(inbox.c.id == delivery_id)
     row = connection.execute(query).one_or_none()
-    return None if row is None else (read_delivery(row[:-1]), row[-1])
+    return None if row is None or row.state not in _KNOWN_STATES else (read_delivery(row[:-1]), row[-1])
 
 
 def page(
@@ -185,6 +211,8 @@ def page(
 ) -> list[Delivery]:
     """Deliveries with an id above ``after``, by id; of these states and accounts, where some are given."""
     query = sa.select(*COLUMNS).where(inbox.c.id > after).order_by(inbox.c.id).limit(limit)
+    if unknown := () if states else _unknown_states(connection):
+        query = query.where(inbox.c.state.not_in(unknown))
     if states:
         query = query.where(inbox.c.state.in_(states))
     if accounts:

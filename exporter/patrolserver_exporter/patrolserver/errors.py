@@ -48,6 +48,11 @@ class FailureReason(StrEnum):
     REDIRECT = "redirect"
     OTHER_STATUS = "other_status"
 
+    @classmethod
+    def _missing_(cls, value: object) -> FailureReason | None:
+        """One that a newer version has written, of an account that it polls."""
+        return cls.OTHER_STATUS if isinstance(value, str) else None
+
 
 class PatrolServerError(Exception):
     """A call that brought no usable reply; the root of all errors of this package.

@@ -53,6 +53,16 @@ class StoredChange(msgspec.Struct, frozen=True, kw_only=True):
     """The feed's, in which the id counts."""
 
 
+OF_KNOWN_KIND = changes.c.kind.in_([kind.value for kind in ChangeKind])
+"""What a newer version may tell besides is left out: nobody here knows what it means."""
+
+
+def unknown_kinds(connection: sa.Connection) -> dict[str, int]:
+    """How many changes of each kind are left out."""
+    query = sa.select(changes.c.kind, sa.func.count()).where(~OF_KNOWN_KIND).group_by(changes.c.kind)
+    return {row.kind: row[1] for row in connection.execute(query.order_by(changes.c.kind))}
+
+
 _COUNTED = frozenset({ChangeKind.OPENED, ChangeKind.REOPENED, ChangeKind.WORSENED, ChangeKind.FIXED})
 
 
@@ -111,7 +121,9 @@ def _counted(tally: Tally, change: Change) -> Tally:
 
 
 _TALLIES_SINCE = sa.select(tallies).where(
-    tallies.c.account == sa.bindparam("account"), tallies.c.version > sa.bindparam("since")
+    tallies.c.account == sa.bindparam("account"),
+    tallies.c.version > sa.bindparam("since"),
+    tallies.c.severity.in_([severity.value for severity in Severity]),
 )
 
 
@@ -152,7 +164,7 @@ def changes_after(connection: sa.Connection, cursor: int, limit: int) -> list[St
     history = connection.execute(sa.select(feed.c.history)).scalar_one()
     rows = connection.execute(
         sa.select(changes.c.id, changes.c.at, changes.c.kind, changes.c.server, changes.c.document)
-        .where(changes.c.id > cursor)
+        .where(changes.c.id > cursor, OF_KNOWN_KIND)
         .order_by(changes.c.id)
         .limit(limit)
     )

@@ -13,7 +13,7 @@ from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind, Issue
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import MAX_ID, Software
 from patrolserver_exporter.store.fleet import AccountRecord, ServerRecord, account_records, find_server, software_of
-from patrolserver_exporter.store.history import StoredChange
+from patrolserver_exporter.store.history import OF_KNOWN_KIND, StoredChange
 from patrolserver_exporter.store.queries import (
     HERE,
     IssueRow,
@@ -418,7 +418,7 @@ def changed_since(connection: sa.Connection, since: float) -> Changed:
     hour: sa.ColumnElement[int] = sa.cast(changes.c.at, sa.BigInteger).op("/")(HOUR)
     rows = connection.execute(
         sa.select(hour, changes.c.kind, sa.func.count())
-        .where(changes.c.at >= since, _of_servers_here(changes))
+        .where(changes.c.at >= since, OF_KNOWN_KIND, _of_servers_here(changes))
         .group_by(hour, changes.c.kind)
     )
     still_open = connection.execute(
@@ -437,7 +437,7 @@ def newest_changes(connection: sa.Connection, *, since: float, before: int | Non
     query = (
         sa.select(changes.c.id, changes.c.at, changes.c.kind, changes.c.server, changes.c.document)
         .select_from(changes.join(servers, here))
-        .where(changes.c.at >= since)
+        .where(changes.c.at >= since, OF_KNOWN_KIND)
     )
     if before is not None:
         query = query.where(changes.c.id < before)

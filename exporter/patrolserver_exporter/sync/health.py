@@ -41,6 +41,11 @@ class Trouble(StrEnum):
     CREDENTIALS = "credentials"
     UNREACHABLE = "unreachable"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Trouble | None:
+        """One that a newer version has written, of an account that it polled."""
+        return cls.UNREACHABLE if isinstance(value, str) else None
+
 
 class Health:
     """One account's health. Times are monotonic seconds. Guarded by the lock of its owner.

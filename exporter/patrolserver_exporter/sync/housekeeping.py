@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
-from patrolserver_exporter.lasting import SAY_EVERY
+from patrolserver_exporter.lasting import SAY_EVERY, LastingTrouble
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError, StoreUnavailable, fleet, history, replicas
@@ -84,6 +84,7 @@ log = logging.getLogger(__name__)
 
 _PURGE_EVERY = 600.0
 _RETIRE_EVERY = 60.0
+_UNKNOWN_EVERY = 600.0
 _PURGE_ON = 1.0
 """Seconds to the next purge after one that took all that it may."""
 _WAIVERS_EVERY = 10.0
@@ -94,6 +95,13 @@ _SECRETS_EVERY = 5.0
 
 def _unheard_accounts(connection: sa.Connection) -> list[str]:
     return replicas.unused_accounts(connection, deliveries.WAITING, replicas.UNHEARD_AFTER)
+
+
+def _of_unknown_kinds(connection: sa.Connection) -> dict[str, int]:
+    """How many rows of each kind a newer version has written that are left out here."""
+    changes_of = {f"changes {kind!r}": count for kind, count in history.unknown_kinds(connection).items()}
+    in_state = {f"deliveries {state!r}": count for state, count in deliveries.unknown_states(connection).items()}
+    return changes_of | in_state
 
 
 def _unused_accounts(connection: sa.Connection) -> list[str]:
@@ -143,6 +151,7 @@ class Housekeeping:
         self._due: dict[str, float] = {}
         self._caught_up_at: dict[str, float] = {}
         self._unheard = Unheard()
+        self._unknown = LastingTrouble(log, clock)
 
     def configure(self, config: Config, rules: Mapping[str, Rules], stale: tuple[restore.Key, ...] = ()) -> None:
         """Take the configuration in force; waivers are applied again, and ``stale`` servers classified again."""
@@ -177,6 +186,8 @@ class Housekeeping:
         self._sweep_on()
         if self._store.is_held and self._is_due("purge", _PURGE_EVERY):
             self._submit(self._purge)
+        if self._is_due("unknown", _UNKNOWN_EVERY):
+            self._store.submit_read(_of_unknown_kinds).add_done_callback(self._tell_of_unknown)
         if self._store.is_shared and self._store.is_held and self._is_due("retire", _RETIRE_EVERY):
             self._retire_unused()
         if self._is_due("catch_up", _CATCH_UP_EVERY):
@@ -223,6 +234,17 @@ class Housekeeping:
         if gone >= AT_ONCE:
             # There may be more than a purge takes at once; else a busy inbox would grow for ever.
             self._due["purge"] = self._clock.monotonic() + _PURGE_ON
+
+    def _tell_of_unknown(self, found: Future[dict[str, int]]) -> None:
+        if found.exception() is not None:
+            return
+        if counted := found.result():
+            self._unknown.lasts(
+                "A newer version has written what this one does not know, so that is left out: upgrade this one",
+                rows="; ".join(f"{count} {what}" for what, count in counted.items()),
+            )
+        else:
+            self._unknown.is_over("Nothing that a newer version has written is left out any more")
 
     def _set_aside(self, unit: Unit) -> int:
         return deliveries.follow_accounts(unit, tuple(self._rules), now=self._clock.now())
