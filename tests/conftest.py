@@ -53,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Know the marks."""
     config.addinivalue_line("markers", "alone: measures time, so nothing else may run (scripts/test-all)")
+    config.addinivalue_line("markers", "calm: holds seconds, so only few others may run beside it (scripts/test-all)")
     config.addinivalue_line("markers", "long: its file takes minutes, so it begins first (scripts/test-all)")
     config.addinivalue_line("markers", f"{MARK}(key…): proves these rows of docs/guarantees.md")
     config.pluginmanager.register(PromiseTable(whole=bool(config.getoption("--promises"))))

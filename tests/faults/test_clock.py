@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("clock")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("clock")]
 
 SERVERS = 5
 DAY = 86_400.0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("store-away")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("store-away")]
 
 
 @pytest.fixture

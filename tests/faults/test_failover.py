@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("store-away")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("store-away")]
 
 LENIENT = {
     "max_by_severity": {"critical": 1000, "high": 1000, "medium": 1000, "low": 1000},

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.harness.postgres import PostgresCluster
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("late-database")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("late-database")]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = pytest.mark.promise("second-exporter")
+pytestmark = [pytest.mark.calm, pytest.mark.promise("second-exporter")]
 
 OWNER = "patrolserver_exporter_account_owner"
 

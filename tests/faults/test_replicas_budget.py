@@ -16,7 +16,7 @@ from patrolserver_exporter.simulator.server import Simulator
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.promise("replicas")
+pytestmark = [pytest.mark.calm, pytest.mark.promise("replicas")]
 
 A_MINUTE = 60
 """Calls that the budget allows in one."""

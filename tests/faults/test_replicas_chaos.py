@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.promise("replicas")]
+pytestmark = [pytest.mark.calm, pytest.mark.long, pytest.mark.promise("replicas")]
 
 log = logging.getLogger(__name__)
 
@@ -413,6 +413,10 @@ def test_what_a_stopped_owner_has_in_hand_is_written_by_nobody(
 
 @pytest.mark.timeout(LONGEST * 4)
 def test_without_the_fence_it_is_noticed(tmp_path: Path, cluster: PostgresCluster, haproxy: str) -> None:
-    """So it is the fence that keeps it off."""
-    outcomes = run(tmp_path, cluster, haproxy, altered=("no-fence",), patience=30.0, **A_STOP)
-    assert not outcomes.is_flawless, str(outcomes)
+    """So it is the fence that keeps it off. What is late by chance does no harm, so it may take some tries."""
+
+    def is_noticed(folder: Path) -> bool:
+        folder.mkdir()
+        return not run(folder, cluster, haproxy, altered=("no-fence",), patience=30.0, **A_STOP).is_flawless
+
+    assert any(is_noticed(tmp_path / f"try-{number}") for number in range(4))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.harness.process import Exporter
 
-pytestmark = [pytest.mark.promise("replicas"), pytest.mark.timeout(LONGEST * 4)]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("replicas"), pytest.mark.timeout(LONGEST * 4)]
 
 SERVERS = 5
 SETTLE = 1.0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("second-exporter")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("second-exporter")]
 
 LEASE = 10.0
 OWNER = "patrolserver_exporter_account_owner"

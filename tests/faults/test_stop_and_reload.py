@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("stop")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("stop")]
 
 LAST_RELOAD = "patrolserver_exporter_config_last_reload_successful"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.simulator.server import Simulator
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("hang")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("hang")]
 
 
 class Systemd:

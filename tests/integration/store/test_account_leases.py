@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.store import Unit
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("second-exporter")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("second-exporter")]
 
 
 def versions(store: Store) -> dict[str, int]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.lease import Taken
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("replicas")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("replicas")]
 
 DAY = 86_400.0
 TOLD = Announced("1.0.0", "same", ("a", "b"))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.sync.follower import Found
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("replicas")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("replicas")]
 
 NAMES = ("a", "b")
 SERVERS = 5

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.harness.postgres import PostgresCluster
 
 
-pytestmark = [pytest.mark.alone, pytest.mark.promise("replicas")]
+pytestmark = [pytest.mark.calm, pytest.mark.promise("replicas")]
 
 
 class SharedStore(Store):
