@@ -2,10 +2,10 @@
 
 Run it as ``python tests/bench/bench_replicas.py``. The accounts share one simulator, in a process of its own, and each
 has servers and a webhook of its own. One exporter more has all accounts at first and then stops, so that the others
-share them, as they do when one is lost. Deliveries are posted to all exporters in turns and counted until the last one
-has taken effect, its call for the event included. Polls are counted by the simulator while every server is due all the
-time. The ratio is to one exporter in the same run; all of them, the database and the simulator share the machine's
-cores.
+share them evenly at once, as they do when one is lost; beside it they would be given theirs a few at a time.
+Deliveries are posted to all exporters in turns and counted until the last one has taken effect, its call for the event
+included. Polls are counted by the simulator while every server is due all the time. The ratio is to one exporter in
+the same run; all of them, the database and the simulator share the machine's cores.
 """
 
 from __future__ import annotations

@@ -153,9 +153,9 @@ class Watching:
         assert len(world.outbox) == made + 1
         return made + 1
 
-    def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues") -> None:
+    def deliver(self, event_id: int, identifier: str = "webhook.new_server_issues", *, account: str = MAIN) -> None:
         """A delivery comes in."""
-        new = NewDelivery(MAIN, 1, event_id, identifier, self.clock.now())
+        new = NewDelivery(account, 1, event_id, identifier, self.clock.now())
         door = BoundedInbox(1000)
 
         def work(unit: Unit) -> None:

@@ -689,12 +689,17 @@ class Store:
         self._lease.took(taken, began)
         return done
 
-    def hand_over(self, handed: Mapping[str, bytes | None]) -> Future[None]:
-        """Give these leases back, behind all that was queued; the next owners get what is told them here."""
+    def hand_over(self, handed: Mapping[str, bytes | None], *, leaves: bool = False) -> Future[None]:
+        """Give these leases back, behind all that was queued; the next owners get what is told them here.
+
+        ``leaves``: this exporter takes none any more, which others hear with it.
+        """
 
         def work(unit: Unit) -> None:
             for name in sorted(handed):
                 self._lease.hand_over(unit.connection, name, handed[name])
+            if leaves:
+                self._lease.tell_that_it_leaves(unit.connection)
 
         return self._thread.submit(work, under=())
 

@@ -662,6 +662,12 @@ class Lease:
             mine = {"account": name, "owner": self.owner, "epoch": one.epoch, "handed": handed}
             connection.execute(_statements(connection.dialect.name).give_back, mine)
 
+    def tell_that_it_leaves(self, connection: sa.Connection) -> None:
+        """Others are to leave no account to this exporter any more."""
+        if self._announced is not None:
+            self._announced = self._announced._replace(config=replicas.LEAVES)
+            replicas.announce(connection, self.owner, self.name, self._announced, with_accounts=False)
+
     def close(self, engine: sa.Engine) -> None:
         """Give all back, so that the next process need not wait for them to run out; a silent database keeps them."""
         self._stopping.set()

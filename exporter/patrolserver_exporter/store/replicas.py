@@ -25,6 +25,8 @@ that may pass from one sign to the next."""
 UNHEARD_AFTER: Final = 90.0
 """Seconds after which an exporter that lives has told of its accounts again: each minute, and what a busy one needs."""
 _FORGOTTEN_AFTER: Final = 3600.0
+LEAVES: Final = ""
+"""What an exporter tells in place of the mark of its configuration once it takes no accounts any more."""
 
 
 class Announced(NamedTuple):
@@ -46,6 +48,11 @@ class Replica(NamedTuple):
     pid: int
     version: str
     config: str
+
+    @property
+    def leaves(self) -> bool:
+        """It is about to end: it takes no account any more, but may still take deliveries in."""
+        return self.config == LEAVES
 
     @property
     def described(self) -> str:

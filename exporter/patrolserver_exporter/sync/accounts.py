@@ -6,8 +6,8 @@ import concurrent.futures
 import functools
 import logging
 import math
-import re
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -43,6 +43,7 @@ from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.rules import Rules
+from patrolserver_exporter.sync.shares import Seen, Shares
 from patrolserver_exporter.sync.threads import CallThreads
 from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
 
@@ -99,9 +100,8 @@ _TELL_EVERY = 1.0
 """Seconds from telling the accounts' budgets and intervals to the next time, for hundreds of accounts take a while."""
 _HAND_OVER_TIMEOUT = 2.0
 """Seconds that the end waits until leases are given back."""
-_EACH_WAITS = 0.25
-"""Seconds for which a free account is left to others, for each account that this process polls."""
-_WAITS_AT_MOST = 0.75
+_LEFT_OUT_FOR = 60.0
+"""Seconds for which an account that could not be taken, since what is stored of it is damaged, is not tried again."""
 _PATIENCE = 5.0
 """Seconds that a reload waits for the calls of accounts that it stops."""
 
@@ -241,8 +241,13 @@ class Accounts:
         self._publisher = publisher
         self._followed: Mapping[str, AccountRecord] = {}
         """Of accounts that other exporters poll."""
-        self._free_since: dict[str, float] = {}
-        """When a lease that is free was first seen to be so (monotonic seconds)."""
+        self._shares = Shares(store.owner, __version__)
+        self._decided_on: Found | None = None
+        """The look by which accounts were last taken or given back."""
+        self._giving: frozenset[str] = frozenset()
+        """Accounts that are being given to others just now."""
+        self._left_out: dict[str, float] = {}
+        """Free accounts that cannot be taken, and when each is tried again (monotonic seconds)."""
         self._differs = LastingTrouble(log, clock)
         self._untaken = LastingTrouble(log, clock, logging.ERROR)
         self._leaves = False
@@ -269,7 +274,7 @@ class Accounts:
         with self._lock:
             self._follow(config)
         self._follower.look()
-        self._take_what_is_free(resumes=False)
+        self._level_out(resumes=False)
         if (found := self._follower.last_look) is not None and not found.is_same:
             # A backup that was restored, perhaps with leases that have not run out yet.
             self._store.follow_cluster().result()
@@ -345,7 +350,7 @@ class Accounts:
     def _end_refresh(self, account: str, refresh_id: str, error: str | None) -> None:
         self._refreshing.discard(refresh_id)
         # Where another one polls the account from now on, that one does it.
-        if error is None or self._leaves or self._store.has_lost(account):
+        if error is None or self._leaves or account in self._giving or self._store.has_lost(account):
             return
 
         def look_at(future: Future[None]) -> None:
@@ -368,86 +373,108 @@ class Accounts:
         lost = [name for name in self._running if self._store.has_lost(name)]
         if lost:
             self._become_reader_of(lost)
-        self._take_what_is_free()
+        self._level_out()
 
-    def _take_what_is_free(self, *, resumes: bool = True) -> None:
-        """``resumes``: what is taken was polled by somebody else until now, and this is no start."""
-        names = self._to_be_taken()
+    def _level_out(self, *, resumes: bool = True) -> None:
+        """Take of what is free what falls to this exporter, or give some back that others should have.
+
+        Once for each look; ``resumes``: what is taken was polled by somebody else until now, and this is no start.
+        """
+        found = None if self._follower is None else self._follower.last_look
+        if found is None or found is self._decided_on or self._follower is None or not self._follower.is_steady:
+            return
+        if self.refusal is not None or self._leaves or self._announced is None:
+            return
+        self._decided_on = found
+        now = self._clock.monotonic()
+        free = [name for name in sorted(self._names) if self._is_free(name, found)]
+        self._left_out = {name: until for name, until in self._left_out.items() if name in free}
+        if not self._left_out:
+            self._untaken.is_over("Accounts can be taken again")
+        untried = [name for name in free if self._left_out.get(name, now) <= now]
+        seen = Seen(found.living, self._counted(found), untried)
+        names = self._shares.take(seen, now)
+        if self._shares.may_take(seen) and self._store.has_lost(COMMON) and self._is_free(COMMON, found):
+            names.append(COMMON)
         if names:
             self._take_over(names, resumes=resumes)
+        elif self._unfinished is None:
+            self._give(self._shares.give(seen, list(self._running), self._announced.config, now))
 
-    def _to_be_taken(self) -> list[str]:
-        """Leases that are free, as far as the last look tells; taking them is what decides."""
-        found = None if self._follower is None else self._follower.last_look
-        if found is None or self._follower is None or not self._follower.is_steady:
-            return []
-        if self.refusal is not None or self._leaves:
-            return []
-        newest = max((version_of(one.version) for one in found.living), default=version_of(__version__))
-        if newest > version_of(__version__):
-            return []
-        free = [name for name in (COMMON, *sorted(self._names)) if self._is_free(name, found)]
-        now = self._clock.monotonic()
-        self._free_since = {name: self._free_since.get(name, now) for name in free}
-        if not any(one.owner != self._store.owner for one in found.living):
-            return free
-        # Who has fewer takes first, and nobody takes all that is left at once.
-        wait = min(_EACH_WAITS * len(self._running), _WAITS_AT_MOST)
-        due = [name for name in free if now - self._free_since[name] >= wait]
-        return due[: 1 if wait < _WAITS_AT_MOST else math.ceil(len(free) / len(found.living))]
+    def _counted(self, found: Found) -> dict[str, int]:
+        """How many accounts each exporter polls."""
+        held = Counter(
+            holder.owner
+            for name, holder in found.holders.items()
+            if holder.owner is not None and not holder.is_free and name[:1] not in {"", "/"}
+        )
+        return {**held, self._store.owner: len(self._running)}
 
     def _is_free(self, name: str, found: Found) -> bool:
-        if name in self._running or (name == COMMON and not self._store.has_lost(name)):
+        if name in self._running:
             return False
         holder = found.holders.get(name)
         return holder is None or holder.is_free or holder.owner == self._store.owner
 
     def _take_over(self, names: Sequence[str], *, resumes: bool) -> None:
         with self._lock:
-            config = self._config
-            # A stop may have come while this waited.
-            if self._follower is None or config is None or self._leaves:
-                return
-            rules = {one.name: Rules.of(config, one) for one in config.accounts if one.name in names}
-            has_shown, shown_already = self._follower.has_shown, self._follower.own(names)
-            taken: Mapping[str, Taken] = {}
-            state: restore.Restored | None = None
-            try:
-                taken, state = self._store.take_over(names, functools.partial(self._take_up, rules=rules)) or ({}, None)
-            except StoreLocked as error:
-                self.refusal = error
-            except StoreUnavailable as error:
-                log.debug("Leases cannot be taken now", extra=log_fields(err=str(error)))
-            except StoreError as error:
-                self._telemetry.error("store")
-                self._untaken.lasts(
-                    "Accounts that no exporter polls cannot be taken, since what is stored of one is damaged",
-                    accounts=" ".join(names),
-                    err=str(error),
-                )
-            finally:
-                self._follower.disown([name for name in names if name not in taken], shown_already)
-            accounts = [one for one in config.accounts if one.name in taken]
-            if not accounts or state is None:
-                return
-            self._untaken.is_over("Accounts can be taken again")
-            if not has_shown:
-                # The follower shows the others, and would not end what another configuration has shown.
-                self._unfinished = self._unfinished or config
-            self._housekeeping.own({one.name: rules[one.name] for one in accounts}, state.stale)
-            for settings in accounts:
-                self._budgets.pop(settings.name, None)
-                record = state.accounts[settings.name]
-                pair = self._run(config, settings, record, state.servers[settings.name], taken[settings.name])
-                if resumes and record.state.trouble == Trouble.UNREACHABLE:
-                    pair.account.go_on_in_trouble(_standing_of(record))
-                self._running[settings.name] = pair
-            self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
-            log.info(
-                "This exporter polls these accounts from now on",
-                extra=log_fields(accounts=" ".join(one.name for one in accounts)),
-            )
-        self.begin_refreshes([one.name for one in accounts])
+            taken = self._take_together(names, resumes=resumes)
+            if taken is None and len(names) > 1:
+                # What is stored of one of them is damaged, which must not keep the others from being polled.
+                taken = [one for name in names for one in self._take_together([name], resumes=resumes) or ()]
+        if taken:
+            log.info("This exporter polls these accounts from now on", extra=log_fields(accounts=" ".join(taken)))
+            self.begin_refreshes(taken)
+
+    def _take_together(self, names: Sequence[str], *, resumes: bool) -> list[str] | None:
+        """Take those that are free, all or none; ``None`` if what is stored of one is damaged."""
+        config = self._config
+        # A stop may have come while this waited.
+        if self._follower is None or config is None or self._leaves:
+            return []
+        rules = {one.name: Rules.of(config, one) for one in config.accounts if one.name in names}
+        has_shown, shown_already = self._follower.has_shown, self._follower.own(names)
+        taken: Mapping[str, Taken] = {}
+        state: restore.Restored | None = None
+        try:
+            taken, state = self._store.take_over(names, functools.partial(self._take_up, rules=rules)) or ({}, None)
+        except StoreLocked as error:
+            self.refusal = error
+        except StoreUnavailable as error:
+            log.debug("Leases cannot be taken now", extra=log_fields(err=str(error)))
+        except StoreError as error:
+            if len(names) == 1:
+                self._leave_out(names[0], error)
+            return None
+        finally:
+            self._follower.disown([name for name in names if name not in taken], shown_already)
+        accounts = [one for one in config.accounts if one.name in taken]
+        if not accounts or state is None:
+            return []
+        if not has_shown:
+            # The follower shows the others, and would not end what another configuration has shown.
+            self._unfinished = self._unfinished or config
+        self._housekeeping.own({one.name: rules[one.name] for one in accounts}, state.stale)
+        for settings in accounts:
+            self._budgets.pop(settings.name, None)
+            record = state.accounts[settings.name]
+            pair = self._run(config, settings, record, state.servers[settings.name], taken[settings.name])
+            if resumes and record.state.trouble == Trouble.UNREACHABLE:
+                pair.account.go_on_in_trouble(_standing_of(record))
+            self._running[settings.name] = pair
+        self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
+        return [one.name for one in accounts]
+
+    def _leave_out(self, name: str, error: StoreError) -> None:
+        """Do not try this account again for a while, since that would fail again and again."""
+        self._telemetry.error("store")
+        self._left_out[name] = self._clock.monotonic() + _LEFT_OUT_FOR
+        self._shares.cannot_be_taken([name])
+        self._untaken.lasts(
+            "Accounts that no exporter polls cannot be taken, since what is stored of one is damaged",
+            accounts=" ".join(sorted(self._left_out)),
+            err=str(error),
+        )
 
     def _take_up(
         self, unit: Unit, taken: Mapping[str, Taken], *, rules: Mapping[str, Rules]
@@ -475,20 +502,37 @@ class Accounts:
             return
         with self._lock:
             self._leaves = True
-            names = list(self._running)
-            # First, since calls under way may take some seconds, and nothing of them is kept.
-            for name in names:
-                self._running[name].begin_stop()
-            handed: dict[str, bytes | None] = {name: self._handed([name]) for name in names}
-            gives = self._store.hand_over({**handed, COMMON: None})
-            try:
-                gives.result(_HAND_OVER_TIMEOUT)
-            except (StoreError, concurrent.futures.TimeoutError) as error:
-                log.debug("The accounts' leases will run out", extra=log_fields(err=str(error)))
-            self._stop(names, 0.0)
-            for name in names:
-                self._telemetry.disown(name)
-            self._housekeeping.disown(names)
+            self._hand_over(list(self._running))
+
+    def _give(self, names: Collection[str]) -> None:
+        """Give these accounts to exporters that poll fewer, as a stop gives all."""
+        with self._lock:
+            names = [name for name in names if name in self._running]
+            if names and not self._leaves:
+                log.info(
+                    "This exporter gives these accounts to others, which poll fewer",
+                    extra=log_fields(accounts=" ".join(names)),
+                )
+                self._giving = frozenset(names)
+                self._hand_over(names)
+                self._giving = frozenset()
+
+    def _hand_over(self, names: Sequence[str]) -> None:
+        # First, since calls under way may take some seconds, and nothing of them is kept.
+        for name in names:
+            self._running[name].begin_stop()
+        handed: dict[str, bytes | None] = {name: self._handed([name]) for name in names}
+        if self._leaves:
+            handed[COMMON] = None
+        try:
+            self._store.hand_over(handed, leaves=self._leaves).result(_HAND_OVER_TIMEOUT)
+        except (StoreError, concurrent.futures.TimeoutError) as error:
+            log.debug("The accounts' leases will run out", extra=log_fields(err=str(error)))
+        self._stop(names, 0.0)
+        for name in names:
+            self._telemetry.disown(name)
+        self._housekeeping.disown(names)
+        if self._follower is not None:
             self._follower.disown(names)
 
     def _handed(self, names: Iterable[str]) -> bytes:
@@ -788,7 +832,11 @@ class Accounts:
         if found is None or self._announced is None:
             return ()
         mine = self._announced.config
-        return tuple(one.described for one in found.living if one.owner != self._store.owner and one.config != mine)
+        return tuple(
+            one.described
+            for one in found.living
+            if one.owner != self._store.owner and one.config != mine and not one.leaves
+        )
 
     @property
     def exporters(self) -> tuple[LivingExporter, ...]:
@@ -905,11 +953,6 @@ def _status_of_others(config: Config, settings: Account, record: AccountRecord |
         trouble_reason=None if state.trouble_reason is None else FailureReason(state.trouble_reason),
         credentials_from=tuple(dict.fromkeys(one.source for one in (settings.key, settings.secret))),
     )
-
-
-def version_of(written: str) -> tuple[int, ...]:
-    """The numbers of a version, to compare; what is no number ends it."""
-    return tuple(int(part) for part in re.findall(r"\d+", written.partition("+")[0])[:3])
 
 
 def _status(account: RunningAccount) -> AccountStatus:

@@ -62,7 +62,7 @@ def others(found: Found, owner: str, config: str) -> tuple[LivingExporter, ...]:
                 for account, holder in sorted(found.holders.items())
                 if holder.owner == one.owner and not holder.is_free and not account.startswith("/")
             ),
-            config_differs=one.config != config,
+            config_differs=one.config != config and not one.leaves,
         )
         for one in sorted(found.living)
         if one.owner != owner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,17 @@ import pytest
 from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 from tests.unit.sync.accounts import account, configured
 
-from patrolserver_exporter.config.schema import Issues, ServerFilter
+from patrolserver_exporter.config.schema import Issues, ServerFilter, Webhook
 from patrolserver_exporter.inbox import intake
-from patrolserver_exporter.store import Store, lease
-from patrolserver_exporter.sync import restore
+from patrolserver_exporter.store import Store, fleet, lease, replicas
+from patrolserver_exporter.sync import restore, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.harness.postgres import PostgresCluster
 
+    from patrolserver_exporter.config.schema import Config
 
 pytestmark = [pytest.mark.calm, pytest.mark.promise("replicas")]
 
@@ -224,6 +226,18 @@ def test_nothing_is_taken_once_a_stop_has_begun(pair: tuple[Watching, Watching])
     assert first.store.accounts_held == ()
 
 
+def test_nothing_is_left_to_an_exporter_that_is_about_to_end(pair: tuple[Watching, Watching]) -> None:
+    """It lives for some seconds more, and takes deliveries in; but what it gave back falls to the others at once."""
+    first, second = pair
+    config = first.start()
+    second.accounts.start(config)
+    first.accounts.leave()
+    both(first, second, lambda: second.accounts.owns("main"), "a take-over")
+    assert second.accounts.replicas == (2, 0)
+    living = second.store.follow(lambda look: replicas.living(look.connection))
+    assert {one.owner: one.leaves for one in living} == {first.store.owner: True, second.store.owner: False}
+
+
 def test_an_account_that_cannot_be_read_is_told_of(
     pair: tuple[Watching, Watching], url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -236,3 +250,83 @@ def test_an_account_that_cannot_be_read_is_told_of(
     second.accounts.start(config)
     second.until(lambda: "cannot be taken" in caplog.text, "the error")
     assert [one.levelname for one in caplog.records if "cannot be taken" in one.message] == ["ERROR"]
+
+
+NAMES = tuple(f"account{number}" for number in range(6))
+
+
+def six(watching: Watching) -> Config:
+    """Six accounts that watch the same servers."""
+    accounts = [account(name, api_url=watching.simulator.base_url) for name in NAMES]
+    webhook = Webhook(max_event_requests_per_minute=60_000)
+    return configured(*accounts, poll=QUICK, issues=Issues(settle=0.1), webhook=webhook)
+
+
+def test_an_exporter_that_joins_is_given_its_share(
+    pair: tuple[Watching, Watching], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accounts move while calls for their deliveries are under way: none of them is lost, or takes effect twice."""
+    monkeypatch.setattr(shares, "CALM", 0.5)
+    first, second = pair
+    config = six(first)
+    first.accounts.start(config)
+    first.until(lambda: polls(first) == 6 * 3, "the first polls", within=60.0)
+    assert set(first.store.accounts_held) == set(NAMES)
+    first.fault("latency", "webhooks/*/events/*", seconds=1.0)
+    before, event = told(url), first.broken(1)
+    for name in NAMES:
+        first.deliver(event, account=name)
+    first.until(lambda: first.count(EVENT) >= 4, "calls under way")
+    second.accounts.start(config)
+    both(first, second, lambda: len(second.store.accounts_held) == 3, "its share")
+    both(first, second, lambda: states(url) == {"applied": 6}, "the deliveries' effect")
+    # Now nothing moves any more.
+    held = first.store.accounts_held, second.store.accounts_held
+    both_for(first, second, 2.0)
+    assert (first.store.accounts_held, second.store.accounts_held) == held
+    assert sorted([*held[0], *held[1]]) == list(NAMES)
+    grown = told(url) - before
+    # As of an account that has not moved.
+    stayed = {kind: count for (name, kind), count in grown.items() if name == held[0][0]}
+    assert stayed["opened"]
+    assert grown == Counter({(name, kind): count for name in NAMES for kind, count in stayed.items()})
+
+
+def told(url: str) -> Counter[tuple[str, str]]:
+    """How many changes of each kind each account has in the feed."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return Counter(connection.execute("SELECT account, kind FROM changes").fetchall())
+
+
+def polls(watching: Watching) -> int:
+    """Servers that were polled."""
+    return watching.store.run(
+        lambda unit: sum(record.state.poll_success for record in fleet.server_records(unit.connection))
+    )
+
+
+def states(url: str) -> dict[str, int]:
+    """How many deliveries are in which state."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return dict(connection.execute("SELECT state, count(*) FROM inbox GROUP BY 1").fetchall())
+
+
+def test_one_damaged_account_does_not_keep_the_others_from_being_taken(
+    pair: tuple[Watching, Watching], url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is stored of it is told of, and it is left out for a while."""
+    first, second = pair
+    config = six(first)
+    first.accounts.start(config)
+    first.until(lambda: polls(first) == 6 * 3, "the first polls", within=60.0)
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        damage = "UPDATE servers SET gone_at = 1.0, state = 'damaged' WHERE server_id = 1 AND account = 'account2'"
+        connection.execute(damage.encode())
+    first.accounts.leave()
+    second.accounts.start(config)
+    second.until(lambda: len(second.store.accounts_held) == 5, "the others")
+    assert set(NAMES) - set(second.store.accounts_held) == {"account2"}
+    said = [one for one in caplog.records if "cannot be taken" in one.message]
+    assert [one.levelname for one in said] == ["ERROR"]
+    second.tick_for(1.0)
+    assert [one for one in caplog.records if "cannot be taken" in one.message] == said
