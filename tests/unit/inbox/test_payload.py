@@ -150,7 +150,7 @@ _BODIES = (
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(body=_BODIES, content_type=st.none() | st.sampled_from(TYPES) | st.text(max_size=30))
 @example(body=b"--x\r\nContent-Disposition: form-data; name*=bogus''%FF\r\n\r\n1\r\n--x--", content_type=None)
 @example(body=b"--x\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y\r\n\r\n--y--\r\n--x--", content_type=None)
