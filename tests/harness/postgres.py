@@ -22,7 +22,7 @@ _SETTINGS = (
     "synchronous_commit=off",
     "full_page_writes=off",
     "shared_buffers=16MB",
-    "max_connections=60",
+    "max_connections=200",
 )
 
 

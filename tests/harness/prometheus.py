@@ -13,13 +13,16 @@ import requests
 from tests.harness.daemons import Daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _CONFIG = """\
 global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}}}
 scrape_configs:
-  - job_name: patrolserver
-    static_configs: [{{targets: ["{target}"]}}]
+"""
+_JOB = """\
+  - job_name: {name}
+    static_configs: [{{targets: ["{targets}"]}}]
 """
 
 
@@ -46,13 +49,23 @@ def hurried(rules: Path, folder: Path) -> Path:
 
 
 class Prometheus(Daemon):
-    """Scrapes ``target`` (host:port) every ``interval``; stopped at the end by its process id."""
+    """Scrapes ``target`` (host:port), or those of several jobs, every ``interval``; stopped by its process id."""
 
-    def __init__(self, folder: Path, program: str, target: str, *, interval: str = "1s", extra: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        program: str,
+        target: str | Mapping[str, Sequence[str]],
+        *,
+        interval: str = "1s",
+        extra: str = "",
+    ) -> None:
         self._folder = folder
         self.configuration = folder / "prometheus.yml"
         self._program = program
-        self._config = _CONFIG.format(interval=interval, target=target) + extra
+        jobs = {"patrolserver": [target]} if isinstance(target, str) else target
+        scraped = "".join(_JOB.format(name=name, targets='", "'.join(targets)) for name, targets in jobs.items())
+        self._config = _CONFIG.format(interval=interval) + scraped + extra
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log_file = folder / "prometheus.log"
 
