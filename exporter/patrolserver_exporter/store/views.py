@@ -121,8 +121,11 @@ class ServerView(msgspec.Struct, frozen=True, kw_only=True):
     fixed_count: int
 
 
-class PollState(msgspec.Struct, frozen=True):
-    """The part of a server's state and summary that tells what its polls are worth, and how it stands."""
+class PollState(msgspec.Struct, frozen=True, gc=False):
+    """The part of a server's state and summary that tells what its polls are worth, and how it stands.
+
+    It holds nothing that leads back to it, so the garbage collector need not go through a large fleet of them.
+    """
 
     account: str
     server_id: int
@@ -281,10 +284,13 @@ def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit:
     )
     if after is not None:
         query = query.where(sa.tuple_(servers.c.account, servers.c.server_id) > after)
-    return [
-        msgspec.structs.replace(unseal(summary, PollState), empty=unseal(state, _Emptiness).empty)
-        for summary, state in connection.execute(query)
-    ]
+    return [_poll_state(summary, state) for summary, state in connection.execute(query)]
+
+
+def _poll_state(summary: bytes, state: bytes) -> PollState:
+    found = unseal(summary, PollState)
+    # A poll without any software was not whole: of most servers the second document says nothing more.
+    return found if found.poll_complete else msgspec.structs.replace(found, empty=unseal(state, _Emptiness).empty)
 
 
 def accounts_with(connection: sa.Connection, server_id: int) -> tuple[tuple[str, str], ...]:

@@ -41,21 +41,27 @@ class Doubt(StrEnum):
 
 def doubts_of(server: ServerSummary | PollState, now: float, *, reachable: bool) -> tuple[Doubt, ...]:
     """Why nobody can vouch for it; empty for one whose numbers hold. ``reachable``: its account's list can be read."""
-    down = () if reachable else (Doubt.ACCOUNT_DOWN,)
+    found = [] if reachable else [Doubt.ACCOUNT_DOWN]
     if server.last_poll_at is None:
-        return (Doubt.NEVER_POLLED, *down)
+        return (Doubt.NEVER_POLLED, *found)
     software = server.software
+    # One question after the other: of a large fleet each page asks this of every server, and most have no doubt.
+    if not server.poll_success:
+        found.append(Doubt.POLL_FAILED)
+    if now - server.last_poll_at > OLD:
+        found.append(Doubt.OLD)
     empty = software is None or not any(software)
-    reasons = (
-        (Doubt.POLL_FAILED, not server.poll_success),
-        (Doubt.OLD, now - server.last_poll_at > OLD),
-        (Doubt.EMPTY, empty),
-        (Doubt.PARTIAL, not server.poll_complete and not empty),
-        (Doubt.WAITS_FOR_POLL, server.in_doubt),
-        (Doubt.EXPLOITS_UNKNOWN, server.exploits is None and not empty),
-        (Doubt.SOFTWARE_UNKNOWN, bool(software and software[_UNKNOWN_STATE])),
-    )
-    return (*down, *(doubt for doubt, holds in reasons if holds))
+    if empty:
+        found.append(Doubt.EMPTY)
+    elif not server.poll_complete:
+        found.append(Doubt.PARTIAL)
+    if server.in_doubt:
+        found.append(Doubt.WAITS_FOR_POLL)
+    if server.exploits is None and not empty:
+        found.append(Doubt.EXPLOITS_UNKNOWN)
+    if software and software[_UNKNOWN_STATE]:
+        found.append(Doubt.SOFTWARE_UNKNOWN)
+    return tuple(found)
 
 
 def worst_of(server: ServerSummary | PollState) -> str:
