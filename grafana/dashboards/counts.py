@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grafana.alerting import recorded
-from grafana.dashboards.look import MUTED, RISK, SEVERITIES, SOFTWARE_STATES, any_is, issue_age, poll_age
+from grafana.dashboards.look import MUTED, NONE_OPEN, RISK, SEVERITIES, SOFTWARE_STATES, any_is, issue_age, poll_age
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import SERVER_LABELS, by_account, per_server, selected, severity, state_is
 from grafana.settings import words
@@ -101,13 +101,14 @@ def oldest_urgent(width: int, limits: Thresholds) -> Placed:
     about = About(
         "Oldest high",
         f"How long the oldest issue that is high or critical has been so. After {words(limits.high_too_long)} an alert"
-        f" fires for a high one, after {words(limits.overdue.critical)} a critical one is overdue. 0 s: none is open.",
+        f" fires for a high one, after {words(limits.overdue.critical)} a critical one is overdue. none: no such issue "
+        "is open.",
         width,
         4,
         NO_DATA,
     )
     queries = [Query(f"time() - min({oldest}) or on () 0 * count({known})", "age")]
-    return stats(about, queries, unit="s", limits=issue_age(limits), decimals=1)
+    return stats(about, queries, unit="s", limits=issue_age(limits), decimals=1, mapping=NONE_OPEN)
 
 
 def oldest_poll(width: int, limits: Thresholds, height: int = 4) -> Placed:

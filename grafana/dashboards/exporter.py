@@ -16,6 +16,7 @@ from grafana.dashboards.look import (
     BAD,
     LIST_STATE,
     LOADED,
+    NO_PAUSE,
     OWNER,
     SAME,
     STORE_STATE,
@@ -113,6 +114,7 @@ def _doubts() -> tuple[Placed, ...]:
             [Query(or_else(f"({pause} - time()) > 0", none), "{{account}}")],
             unit="s",
             limits=any_is(WARN),
+            mapping=NO_PAUSE,
         ),
         stats(
             About(
@@ -307,7 +309,7 @@ def _errors() -> Placed:
         8,
     )
     errors = a_minute("component", own("patrolserver_exporter_errors_total"))
-    return lines(about, [Query(errors, "{{component}}")], decimals=0, legend_values=LAST)
+    return lines(about, [Query(errors, "{{component}}")], legend_values=LAST)
 
 
 def _dropped() -> Placed:
@@ -319,4 +321,4 @@ def _dropped() -> Placed:
         8,
     )
     dropped = a_minute("reason", own("patrolserver_exporter_series_dropped_total"))
-    return lines(about, [Query(dropped, "{{reason}}")], decimals=0, legend_values=LAST)
+    return lines(about, [Query(dropped, "{{reason}}")], legend_values=LAST)

@@ -41,7 +41,7 @@ def _failures() -> Placed:
     failed = f"{a_minute('reason', by_account(FAILURES))} > 0"
     none = named_zero(by_account("patrolserver_up"), "reason", "no failures")
     colors = {"no failures": GOOD, "credentials": WORST, "rate_limited": WARN, "server_error": BAD, "not_found": MUTED}
-    return lines(about, [Query(or_else(f"({failed})", none), "{{reason}}")], colors=colors)
+    return lines(about, [Query(or_else(f"({failed})", none), "{{reason}}")], colors=colors, legend_values=())
 
 
 def _latency() -> Placed:
@@ -78,7 +78,7 @@ def _interval() -> Placed:
         8,
     )
     interval = each_exporter("patrolserver_exporter_poll_interval_seconds")
-    return lines(about, [Query(interval, "{{account}}")], unit="s")
+    return lines(about, [Query(f"{interval} / 60", "{{account}}")], unit="m")
 
 
 def _poll_age() -> Placed:
@@ -91,7 +91,7 @@ def _poll_age() -> Placed:
         8,
     )
     queries = [
-        Query(f"time() - min({by_account(recorded.HALF_POLL)})", "half"),
-        Query(f"time() - min({by_account(recorded.OLDEST_POLL)})", "oldest"),
+        Query(f"(time() - min({by_account(recorded.HALF_POLL)})) / 60", "half"),
+        Query(f"(time() - min({by_account(recorded.OLDEST_POLL)})) / 60", "oldest"),
     ]
-    return lines(about, queries, unit="s", colors={"half": GOOD, "oldest": WORST}, decimals=1)
+    return lines(about, queries, unit="m", colors={"half": GOOD, "oldest": WORST}, decimals=1)

@@ -25,7 +25,7 @@ def _deliveries() -> Placed:
         8,
     )
     taken = a_minute("outcome", own("patrolserver_exporter_webhook_deliveries_total"))
-    return lines(about, [Query(taken, "{{outcome}}")], colors=OUTCOMES, legend_values=LAST)
+    return lines(about, [Query(taken, "{{outcome}}")], colors=OUTCOMES, legend_values=())
 
 
 def _states() -> Placed:
@@ -80,4 +80,4 @@ def _lost() -> Placed:
     overflows = a_minute("account", by_account("patrolserver_exporter_inbox_overflows_total"))
     odd = a_minute("account", by_account("patrolserver_exporter_wire_oddities_total"))
     queries = [Query(overflows, "overflows {{account}}"), Query(odd, "oddities {{account}}")]
-    return lines(about, queries, decimals=0)
+    return lines(about, queries)

@@ -110,7 +110,7 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
 def _worst_servers(limits: Thresholds) -> Placed:
     columns = [
         # Names of servers have all the width that is left.
-        Column("server", "Server", None, server_link("Open the server's dashboard"), 205),
+        Column("server", "Server", None, server_link("Open the server's dashboard"), 195),
         Column("account", "Account", 80),
     ]
     queries: list[Query] = []
@@ -213,8 +213,8 @@ def _time_to_fix(limits: Thresholds) -> Placed:
     ]
     ages = (*colored_cell(issue_age(limits)), *unit("s", 1))
     columns = [
-        Column("severity", "Severity", 80),
-        Column("Value #A", "Fixed", 65, unit("none", 0)),
+        Column("severity", "Severity", 72),
+        Column("Value #A", "Fixed", 58, unit("none", 0)),
         Column("Value #B", "On average", None, ages),
         Column("Value #C", "Half within", None, ages),
         Column("Value #D", "90 % within", None, ages),
@@ -241,7 +241,7 @@ def _time_to_fix_trend() -> Placed:
         8,
         "Nothing was fixed in the 7 days before",
     )
-    return lines(about, took_on_average("7d"), unit="s", colors=SEVERITIES, decimals=1)
+    return lines(about, took_on_average("7d"), unit="s", colors=SEVERITIES, decimals=1, legend_values=("lastNotNull",))
 
 
 def took_on_average(window: str) -> list[Query]:

@@ -28,10 +28,12 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 SHORTEST_STEP = "15s"
 RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
-LEAST_END = {"s": 1, "percentunit": 0.01, "bytes": 1024}
+LEAST_END = {"s": 1, "m": 1, "d": 1, "percentunit": 0.01, "bytes": 1024}
 """Where the axis of a unit ends at least, though all values are zero."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
+AS_WRITTEN = DynamicConfigValue(id_val="unit", value="string")
+"""Otherwise a version that reads as a number is shown as one: 6.7 as 6.70, and 5.10 as 5.1."""
 WRAPPED = DynamicConfigValue(id_val="custom.wrapText", value=True)
 """Text that is too long for its column is wrapped. Before Grafana 12 it is cut, and whole under the pointer."""
 NOTHING_YET = (
@@ -211,8 +213,8 @@ def rows(
             },
         )
     )
-    for kind in ("string", "number"):
-        builder.override_by_field_type(kind, [NOTHING])
+    builder.override_by_field_type("string", [NOTHING, AS_WRITTEN])
+    builder.override_by_field_type("number", [NOTHING])
     for column in columns:
         name, width = ("custom.minWidth", column.narrowest) if column.width is None else ("custom.width", column.width)
         builder.override_by_name(column.title, [DynamicConfigValue(id_val=name, value=width), *column.look])

@@ -21,6 +21,7 @@ from grafana.dashboards.look import (
     words,
 )
 from grafana.dashboards.panels import (
+    WRAPPED,
     About,
     Column,
     Placed,
@@ -118,6 +119,8 @@ MOST_SERVERS = 50
 """Servers whose software and exploits a table lists."""
 CVE_SEARCH = "https://www.cve.org/CVERecord/SearchResults?query="
 _ORDER = {"critical": "4", "high": "3", "medium": "2", "low": "1"}
+_RISKS = {"4": "9.*|10.*", "3": "[78].*|[^0-9]*", "2": "[4-6].*", "1": "[0-3].*"}
+"""Weight → risks, of which the first that fits holds; one that is unknown counts as high."""
 
 
 def worst_servers() -> str:
@@ -149,6 +152,20 @@ def rank_words() -> ValueMap:
     return words({number: (name, SEVERITIES[name]) for name, number in _ORDER.items()})
 
 
+def weighed_by_risk(series: str) -> str:
+    """What is counted, whose matcher RISK is replaced: a higher class of risk weighs more than any number.
+
+    A risk is a label, which PromQL does not compare; a list of the most servers would leave the worst exploit out.
+    """
+    matchers = {number: f'risk=~"{risks}"' for number, risks in _RISKS.items()}
+    return " or ".join(f"({number}e6 + {series.replace('RISK', matcher)})" for number, matcher in matchers.items())
+
+
+def weighed_by_severity(series: str) -> str:
+    """The same of a series whose matchers SEVERITY are replaced."""
+    return " or ".join(f"({number}e6 + {series.replace('SEVERITY', name)})" for name, number in _ORDER.items())
+
+
 def _software(settings: Settings) -> Placed:
     states = words(
         {
@@ -172,19 +189,19 @@ def _software(settings: Settings) -> Placed:
     # Without the exploit, which only the rows have: they are merged by what both have.
     age = f"{worst} * 0 + on (account, server_id, server, severity) group_left () {since}"
     columns = [
-        # Together no wider than the panel on a page of 1000 pixels. Those without a width share the rest alike, so
-        # each of them has to be content with little.
-        Column("Value #A", "Severity", 82, said(rank_words())),
-        Column("server", "Server", None, server_link("Only this server"), 170),
-        Column("software", "Software", None, (), 115),
-        Column("risk", "Risk", 55),
-        Column("exploit", "Exploit", 128, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
-        Column("version", "Installed", None, (), 45),
-        Column("update_to", "Update to", None, (), 45),
-        Column("Value #B", "Since", 82, (*colored_cell(issue_age(settings.thresholds)), *unit("s", 1))),
-        Column("state", "State", 100, said(states)),
-        Column("location", "Location", None, (), 45),
-        Column("account", "Account", 65),
+        # Together no wider than the panel on a page of 1000 pixels, with as much for names of servers as most need. So
+        # all others have a width: those without one would share the rest alike.
+        Column("Value #A", "Severity", 76, said(rank_words())),
+        Column("server", "Server", None, server_link("Only this server"), 150),
+        Column("software", "Software", 88, (WRAPPED,)),
+        Column("risk", "Risk", 50),
+        Column("exploit", "Exploit", 124, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
+        Column("version", "Installed", 76, (WRAPPED,)),
+        Column("update_to", "Update to", 82, (WRAPPED,)),
+        Column("Value #B", "Since", 76, (*colored_cell(issue_age(settings.thresholds)), *unit("s", 1))),
+        Column("state", "State", 98, said(states)),
+        Column("location", "Location", 66, (WRAPPED,)),
+        Column("account", "Account", 58, (WRAPPED,)),
     ]
     about = About(
         "What to update, the worst first",
@@ -222,7 +239,8 @@ def _each_exploit() -> Placed:
     about = About(
         "Known exploits",
         "Each known exploit at or above exploit_risk, on each of the selected servers. Click one for what is known of "
-        f"it. At most {MOST_ROWS} rows, of the {MOST_SERVERS} selected servers with the worst issues.",
+        f"it. At most {MOST_ROWS} rows, those of the highest risks, of the {MOST_SERVERS} selected servers with the "
+        "worst issues.",
         24,
         8,
         "No known exploit in this selection",
@@ -234,7 +252,8 @@ def _each_exploit() -> Placed:
         Column("server", "Server", None, server_link("Only this server")),
         Column("account", "Account"),
     ]
-    listed = f"topk({MOST_ROWS}, {of_worst_servers(by_server('patrolserver_server_exploit_info'), labels)})"
+    exploits = weighed_by_risk(by_server("patrolserver_server_exploit_info", "RISK"))
+    listed = f"topk({MOST_ROWS}, {of_worst_servers(exploits, labels)})"
     return rows(about, [Query(listed)], columns, sort=["Risk"], key="Server", hidden=("Value", "server_id"))
 
 
@@ -338,8 +357,8 @@ def _scanning() -> Placed:
 def _scan_age() -> Placed:
     ended = "patrolserver_server_last_scan_timestamp_seconds"
     oldest = f"-1 * {per_server(ended, at=' @ end()')}"
-    age = named(most_now(MOST_LINES, f"(time() - {per_server(ended)})", oldest))
-    of_all = f"time() - min({by_account(recorded.OWNERS_SCAN, ALL, OWNERS)})"
+    age = named(most_now(MOST_LINES, f"((time() - {per_server(ended)}) / 86400)", oldest))
+    of_all = f"(time() - min({by_account(recorded.OWNERS_SCAN, ALL, OWNERS)})) / 86400"
     about = About(
         "Time since the last scan",
         f"Saw teeth of a day are right. The {MOST_LINES} servers scanned longest ago. A line that climbs for two "
@@ -351,7 +370,7 @@ def _scan_age() -> Placed:
         "No scan has been seen yet",
     )
     queries = [Query(age, "{{server}}"), Query(of_all, "scanned longest ago")]
-    return lines(about, queries, unit="s", decimals=1, legend_values=(), fill=0)
+    return lines(about, queries, unit="d", decimals=1, legend_values=(), fill=0)
 
 
 def _servers(settings: Settings) -> Placed:

@@ -9,9 +9,22 @@ from grafana.dashboards.counts import NO_DATA
 from grafana.dashboards.fleet import increase, took_on_average
 from grafana.dashboards.frame import FLEET, KEPT, SOFTWARE, Page, Row, to_owner
 from grafana.dashboards.look import BAD, GOOD, MUTED, OUTCOMES, SEVERITIES, SOFTWARE_STATES, WARN, WORST, any_is, words
-from grafana.dashboards.panels import About, Column, Placed, Query, colored_cell, lines, link, rows, said, stats, unit
+from grafana.dashboards.panels import (
+    WRAPPED,
+    About,
+    Column,
+    Placed,
+    Query,
+    colored_cell,
+    lines,
+    link,
+    rows,
+    said,
+    stats,
+    unit,
+)
 from grafana.dashboards.promql import ANY_SEVERITY, by_account, own, per_account, severity
-from grafana.dashboards.server import CVE_SEARCH, rank_words, ranked
+from grafana.dashboards.server import CVE_SEARCH, rank_words, ranked, weighed_by_risk, weighed_by_severity
 from grafana.settings import seconds
 from grafana.settings import words as told
 
@@ -187,8 +200,10 @@ def _by_owner(labels: tuple[str, ...]) -> tuple[Placed, ...]:
 
 def _by_software() -> Placed:
     by = "software, state, severity"
-    shown = f"topk({MOST_ROWS}, {_by_state(*ANY_SEVERITY)})"
-    rank = ranked(f"({_by_state(*severity('SEVERITY'))} * 0 + 1)")
+    of_each = _by_state(*severity("SEVERITY"))
+    # The worst, and not those on the most servers: something critical on one server is not left out.
+    listed = f"topk({MOST_ROWS}, {weighed_by_severity(of_each)})"
+    rank = ranked(f"({of_each} * 0 + 1)")
     states = words(
         {
             "exploitable": ("exploitable", WORST),
@@ -215,7 +230,7 @@ def _by_software() -> Placed:
     )
     return rows(
         about,
-        [Query(shown), Query(f"({rank}) and on ({by}) {shown}")],
+        [Query(f"{_by_state(*ANY_SEVERITY)} and on ({by}) {listed}"), Query(f"({rank}) and on ({by}) {listed}")],
         columns,
         sort=["Severity", "Servers"],
         key="Software",
@@ -234,7 +249,9 @@ def _by_state(*matchers: str) -> str:
 
 
 def _by_exploit() -> Placed:
-    counted = f"sum by (exploit, software, risk) ({by_account(recorded.EXPLOIT_SERVERS)})"
+    by = "exploit, software, risk"
+    counted = f"sum by ({by}) ({by_account(recorded.EXPLOIT_SERVERS)})"
+    weighed = weighed_by_risk(f"sum by ({by}) ({by_account(recorded.EXPLOIT_SERVERS, 'RISK')})")
     columns = [
         Column("risk", "Risk", 85),
         Column(
@@ -242,7 +259,7 @@ def _by_exploit() -> Placed:
             "Exploit",
             None,
             link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True),
-            140,
+            125,
         ),
         Column("software", "Software"),
         Column("Value", "Servers", 110),
@@ -260,7 +277,7 @@ def _by_exploit() -> Placed:
     )
     return rows(
         about,
-        [Query(f"topk({MOST_ROWS}, {counted})")],
+        [Query(f"{counted} and on ({by}) topk({MOST_ROWS}, {weighed})")],
         columns,
         sort=["Risk", "Servers"],
         key="Software",
@@ -279,9 +296,9 @@ def _by_severity() -> Placed:
     queries = [Query(series.replace("AT", "")), Query(_before(series, DAY)), Query(_before(series, WEEK))]
     titles = ["Open now", "Change, 1 d", "Change, 7 d"]
     for window in (DAY, WEEK):
-        for metric in ("opened", "worsened", "fixed"):
+        for metric, title in (("opened", "Opened"), ("worsened", "Worse"), ("fixed", "Fixed")):
             queries.append(Query(f"round({increase(f'patrolserver_issues_{metric}_total', window)})"))
-            titles.append(f"{metric.title()}, {window[0]} d")
+            titles.append(f"{title}, {window[0]} d")
     columns = [Column("severity", "Severity", 75)]
     changed = colored_cell(((0.5, WARN),))
     for index, title in enumerate(titles):
@@ -421,7 +438,7 @@ def _waivers(limits: Thresholds) -> Placed:
     end = f"max by ({', '.join(labels)}) ({own('patrolserver_waiver_expiry_timestamp_seconds')}) - time()"
     soon = seconds(limits.waiver_ending)
     columns = [
-        *(Column(name, name.replace("_", " ").capitalize()) for name in labels),
+        *(Column(name, name.replace("_", " ").capitalize(), None, (WRAPPED,)) for name in labels),
         Column(
             "Value", "Ends in", None, (*colored_cell(((0.0, WARN), (float(soon), "transparent")), BAD), *unit("s", 1))
         ),
@@ -431,8 +448,8 @@ def _waivers(limits: Thresholds) -> Placed:
         f"Waivers of the configuration, as written there. Yellow: it ends within {told(limits.waiver_ending)}. "
         "Orange, below 0: "
         f"it has ended. The {MOST_ROWS} that end first.",
-        11,
-        9,
+        24,
+        7,
         "No waiver is configured, or no exporter was scraped",
     )
     return rows(about, [Query(f"bottomk({MOST_ROWS}, {end})")], columns, sort=[], key="Ends in")
@@ -456,8 +473,8 @@ def _firing() -> Placed:
     about = About(
         "Firing alerts",
         "Alerts of these rules that fire now, those of the last minute included. The runbook of each says what to do.",
-        13,
-        9,
+        24,
+        8,
         "No alert fires, or Prometheus lacks the rules",
     )
     queries = [Query(f"sum by (alertname, severity, account) ({own(recorded.FIRING)})"), Query(ranks)]

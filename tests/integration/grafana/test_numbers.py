@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +230,44 @@ def test_software_that_is_exploitable_has_one_row(tmp_path: Path, require_progra
                 "exp_samples": [
                     {"labels": f'{{software="php",severity="critical",state="{state}"}}', "value": value}
                     for state, value in (("exploitable", 783), ("outdated", 121))
+                ],
+            }
+        ],
+    }
+    no_rules = tmp_path / "rules.yml"
+    no_rules.write_text("groups: []\n")
+    assert rules_hold(require_program("promtool"), no_rules, [test], tmp_path) == ""
+
+
+LISTS = {
+    "By software": (recorded.SOFTWARE_SERVERS, 'state="outdated",severity="medium"', "severity"),
+    "By exploit": (recorded.EXPLOIT_SERVERS, 'exploit="CVE-1",risk="6.5"', "risk"),
+}
+"""What they count, labels of something that is not the worst, and which of them tells how bad it is."""
+
+
+@pytest.mark.parametrize(
+    ("title", "worst"),
+    [("By software", "critical"), *(("By exploit", risk) for risk in ("9.8", "10", "7", "unknown"))],
+)
+def test_what_is_worst_is_listed_however_few_servers_it_is_on(
+    title: str, worst: str, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """Beside 150 that are on more servers and less bad, of which the list has room for 99."""
+    counts, many, told_by = LISTS[title]
+    alone, less = re.sub(f'{told_by}="[^"]*"', f'{told_by}="{worst}"', many), many.rpartition(",")[2]
+    counted = {f'{counts}{{{TARGET},account="main",software="s{n}",{many}}}': "9x5" for n in range(150)}
+    counted[f'{counts}{{{TARGET},account="main",software="worst",{alone}}}'] = "1x5"
+    test = {
+        "interval": "1m",
+        "input_series": series(counted),
+        "promql_expr_test": [
+            {
+                "expr": f"count by ({told_by}) ({asked('software', title)})",
+                "eval_time": "5m",
+                "exp_samples": [
+                    {"labels": f'{{{told_by}="{worst}"}}', "value": 1},
+                    {"labels": f"{{{less}}}", "value": 99},
                 ],
             }
         ],

@@ -255,6 +255,38 @@ def test_names_of_servers_have_room() -> None:
         assert "custom.width" not in look
 
 
+NARROW = 1000
+"""Pixels of a window on which nothing may have to be scrolled sideways."""
+
+
+def test_no_table_is_wider_than_its_panel_in_a_narrow_window() -> None:
+    """Columns without a width share what is left alike, so none of them may need more than that."""
+    for name in NAMES:
+        for table in (panel for panel in drawn(dashboard(name)) if panel["type"] == "table"):
+            margins, gap, frame = 32, 8, 18
+            places = table["gridPos"]["w"]
+            inside = places * (NARROW - margins - 23 * gap) / 24 + (places - 1) * gap - frame
+            columns = [look for field, look in looks(table).items() if field not in {"string", "number"}]
+            fixed = [look["custom.width"] for look in columns if "custom.width" in look]
+            shared = [look["custom.minWidth"] for look in columns if "custom.minWidth" in look]
+            assert sum(fixed) + len(shared) * max(shared, default=0) <= inside, table["title"]
+
+
+def test_words_that_read_as_numbers_are_shown_as_they_are_written() -> None:
+    """Version 6.7 is not 6.70, and 5.10 not 5.1; so it is with risks, ids and names."""
+    for name in NAMES:
+        for table in (panel for panel in drawn(dashboard(name)) if panel["type"] == "table"):
+            assert looks(table)["string"]["unit"] == "string", table["title"]
+
+
+def test_curves_of_rare_events_are_not_rounded_to_none() -> None:
+    """An error an hour is 0.0167 a minute."""
+    for name in NAMES:
+        for panel in drawn(dashboard(name)):
+            if panel["title"].endswith(" a minute"):
+                assert "decimals" not in panel["fieldConfig"]["defaults"], panel["title"]
+
+
 def looks(panel: Json) -> dict[str, dict[str, Any]]:
     """Name of a field → property → value."""
     return {
