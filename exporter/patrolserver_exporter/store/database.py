@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from patrolserver_exporter.store.database_time import DatabaseTime
-    from patrolserver_exporter.store.lease import Holder, Position, Taken
+    from patrolserver_exporter.store.lease import Holder, Left, Position, Taken
     from patrolserver_exporter.store.replicas import Announced
 
 
@@ -707,10 +707,9 @@ class Store:
         """Leave this to whoever opens the store next; where it is not shared."""
         self._lease.passes_on = handed
 
-    @property
-    def left(self) -> Taken | None:
-        """What whoever had the store before left behind; where it is not shared."""
-        return self._lease.left
+    def left_behind(self, account: str) -> tuple[Left, ...]:
+        """What those who had the account before left behind; where the store is not shared."""
+        return self._lease.left_behind(account)
 
     def follow_cluster(self) -> Future[None]:
         """The state seems not to be the one that the feed was written in: begin another history if so."""

@@ -94,15 +94,22 @@ class Position(NamedTuple):
         return any(self.versions.get(n, v if n.startswith(INTAKE) else 0) < v for n, v in seen.versions.items())
 
 
+class Left(NamedTuple):
+    """What whoever had a lease before left behind."""
+
+    handed: bytes | None
+    """What it passed on when it gave the lease back."""
+    uncleanly_at: float | None
+    """When it was last heard of, by the database's clock, if it did not hand over what it left behind."""
+
+
 class Taken(NamedTuple):
     """A lease that was just taken."""
 
     epoch: int
     version: int
-    handed: bytes | None
-    """What the one before passed on when it gave the lease back."""
-    left_uncleanly_at: float | None
-    """When the one before was last heard of, by the database's clock, if it did not hand over what it left behind."""
+    left: tuple[Left, ...]
+    """By those who had it, or the one for everything, which holds for it, too."""
 
 
 class Fenced(NamedTuple):
@@ -207,8 +214,10 @@ class Lease:
         self._moved: set[str] = set()
         self._made: set[str] = set()
         """Leases that have rows."""
-        self.left: Taken | None = None
+        self._left_of_all: tuple[Left, ...] = ()
         """What the one before left behind, who had the lease for everything."""
+        self._left_of: Mapping[str, tuple[Left, ...]] = {}
+        """The same of those who had accounts' leases."""
         self.passes_on: bytes | None = None
         """What is left to the next one who has it."""
         self._failing: tuple[float, str] | None = None
@@ -260,7 +269,9 @@ class Lease:
         if STORE not in taken:
             return found
         self.took(taken, began)
-        self.left = taken[STORE]
+        self._left_of_all = taken[STORE].left
+        # Unless this process makes calls itself, the next one goes on from what the one before has left.
+        self.passes_on = self._left_of_all[0].handed
         return None
 
     def take(self, connection: sa.Connection, names: Collection[str], *, by_force: bool = False) -> dict[str, Taken]:
@@ -274,11 +285,13 @@ class Lease:
         # One that is locked is being written under, or taken by another one.
         query = _reading(connection).where(leases.c.account.in_(sorted(names))).order_by(leases.c.account)
         hands_over = STORE not in names or _hands_over(connection)
-        query = query.add_columns(leases.c.handed if hands_over else sa.null().label("handed"))
+        handed = leases.c.handed if hands_over else sa.null().label("handed")
+        query = query.add_columns(handed)
         rows = connection.execute(query.with_for_update(skip_locked=True)).all()
         # Those that are locked are there; but a failover may have lost one.
         self._made.difference_update(set(names).difference(row.account for row in rows))
-        alone = connection.execute(_reading(connection).where(leases.c.account == STORE)).one_or_none()
+        of_all = _reading(connection).add_columns(handed).where(leases.c.account == STORE)
+        alone = connection.execute(of_all).one_or_none()
         if alone is not None and alone.owner not in {None, self.owner} and not _holder(alone).is_free:
             # For everything, if that is what is wanted, as well.
             rows = rows if by_force else []
@@ -291,8 +304,7 @@ class Lease:
             taken[row.account] = Taken(
                 epoch=before.epoch + 1,
                 version=before.version + 1,
-                handed=row.handed if before.owner is None else None,
-                left_uncleanly_at=self._left_uncleanly_at(row),
+                left=(self._left(row), *(() if alone is None or row.account == STORE else (self._left(alone),))),
             )
         if taken:
             connection.execute(
@@ -331,13 +343,16 @@ class Lease:
     def _mine(self, name: str) -> dict[str, object]:
         return {"account": name, "owner": self.owner}
 
-    def _left_uncleanly_at(self, row: sa.Row[Any]) -> float | None:
-        """When whoever had this lease last was last heard of; ``None`` if it handed over, or there was nobody."""
+    def _left(self, row: sa.Row[Any]) -> Left:
         if row.owner is not None:
-            return (row.until or 0.0) - LEASE if self._runs_out else None
+            return Left(None, (row.until or 0.0) - LEASE if self._runs_out else None)
         # An account's that was given back in haste: what calls were made, nobody told.
         is_of_account = row.account not in {STORE, COMMON}
-        return row.until if is_of_account and row.handed is None else None
+        return Left(row.handed, row.until if is_of_account and row.handed is None else None)
+
+    def left_behind(self, account: str) -> tuple[Left, ...]:
+        """What those left behind who had everything, or this account, before we took the lease for everything."""
+        return (*self._left_of_all, *self._left_of.get(account, ()))
 
     def took(self, taken: Mapping[str, Taken], began: float) -> None:
         """These were taken by a transaction that is committed now, and began then by `boot_time`."""
@@ -353,6 +368,9 @@ class Lease:
     def end_those_of_accounts(self, connection: sa.Connection) -> None:
         """Nobody lives who has one, but who has stood still may go on: it must find that its leases are over."""
         _limit_waits(connection, lock="5s")
+        query = _reading(connection).add_columns(leases.c.handed).where(leases.c.since.is_not(None))
+        others = query.where(leases.c.account.not_in((STORE, COMMON)))
+        self._left_of = {row.account: (self._left(row),) for row in connection.execute(others)}
         connection.execute(_END_OTHERS, {"owner": self.owner})
 
     # Keeping them

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.lease import Position, Taken
+    from patrolserver_exporter.store.lease import Left, Position, Taken
     from patrolserver_exporter.sync.follower import Found
 
 
@@ -458,7 +458,7 @@ class Accounts:
         for settings in accounts:
             self._budgets.pop(settings.name, None)
             record = state.accounts[settings.name]
-            pair = self._run(config, settings, record, state.servers[settings.name], taken[settings.name])
+            pair = self._run(config, settings, record, state.servers[settings.name], taken[settings.name].left)
             if resumes and record.state.trouble == Trouble.UNREACHABLE:
                 pair.account.go_on_in_trouble(_standing_of(record))
             self._running[settings.name] = pair
@@ -627,7 +627,11 @@ class Accounts:
         for settings in config.accounts:
             if settings.name not in kept and settings.name in state.accounts:
                 self._running[settings.name] = self._run(
-                    config, settings, state.accounts[settings.name], state.servers[settings.name], self._store.left
+                    config,
+                    settings,
+                    state.accounts[settings.name],
+                    state.servers[settings.name],
+                    self._store.left_behind(settings.name),
                 )
                 webhook_hint(settings)
                 if settings.proxy_url is not None:
@@ -696,9 +700,9 @@ class Accounts:
         settings: Account,
         record: AccountRecord,
         servers: list[restore.Planned],
-        left: Taken | None = None,
+        left: Sequence[Left],
     ) -> PollerAndWorker:
-        """``left``: what whoever polled the account before left behind."""
+        """``left``: what those who polled the account before left behind."""
         self._telemetry.watch_account(settings.name)
         account = RunningAccount(
             config,
@@ -709,7 +713,7 @@ class Accounts:
             hidden=self._hidden,
             check_held=functools.partial(self._store.check_held, settings.name),
         )
-        if settings.name not in self._budgets and left is not None:
+        if settings.name not in self._budgets:
             self._go_on_counting(account, left)
         self._budgets[settings.name] = account.budgets
         threads = self._threads.of(settings.name, calls_at_once(config))
@@ -729,16 +733,23 @@ class Accounts:
         self._inbox.put(worker)
         return PollerAndWorker(poller, worker)
 
-    def _go_on_counting(self, account: RunningAccount, left: Taken) -> None:
-        """Calls that another process made within the last minute count against the budgets."""
-        handed = None if left.handed is None else msgspec.json.decode(left.handed, type=dict[str, _Handed])
-        of_account = None if handed is None else handed.get(account.name)
-        now, at = self._clock.now(), left.left_uncleanly_at
+    def _go_on_counting(self, account: RunningAccount, left: Sequence[Left]) -> None:
+        """Calls that other processes made within the last minute count against the budgets."""
+        # Whoever came last went on from what the others had left.
+        last: tuple[float, _Handed | None] | None = None
+        for one in left:
+            handed = {} if one.handed is None else msgspec.json.decode(one.handed, type=dict[str, _Handed])
+            of_account = handed.get(account.name)
+            at = one.uncleanly_at if of_account is None else of_account.at
+            if at is not None and (last is None or at > last[0]):
+                last = at, of_account
+        if last is None:
+            return
+        (at, of_account), now = last, self._clock.now()
         if of_account is not None:
-            ago = now - of_account.at
-            account.budgets.polls.take_over(of_account.polls, seconds_ago=ago)
-            account.budgets.events.take_over(of_account.events, seconds_ago=ago)
-        elif at is not None and now - at < WINDOW:
+            account.budgets.polls.take_over(of_account.polls, seconds_ago=now - at)
+            account.budgets.events.take_over(of_account.events, seconds_ago=now - at)
+        elif now - at < WINDOW:
             for budget in account.budgets:
                 budget.owe()
 

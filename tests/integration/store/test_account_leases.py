@@ -27,7 +27,7 @@ from patrolserver_exporter.store import (
     history,
     replicas,
 )
-from patrolserver_exporter.store.lease import COMMON, LEASE
+from patrolserver_exporter.store.lease import COMMON, LEASE, Left
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.store.tables import accounts
 
@@ -115,9 +115,9 @@ def test_what_was_given_back_is_free_at_once_and_passes_something_on(pair: tuple
     with pytest.raises(LeaseLost):
         first.run(saving("a", up=False), "a")
     taken = take(second, "a")["a"]
-    assert (taken.handed, taken.left_uncleanly_at) == (b"left", None)
+    assert taken.left[0] == Left(b"left", None)
     second.hand_over({"a": None}).result(10)
-    assert take(first, "a")["a"].handed is None
+    assert take(first, "a")["a"].left[0].handed is None
     assert saved(first) == {"a": True}
 
 
@@ -129,7 +129,7 @@ def test_a_lease_that_ran_out_is_taken_and_tells_when_its_owner_was_last_there(p
     eventually(lambda: not first.holds("a"), within=LEASE + 10.0, what="the end of the lease")
     # Its own clock lets it stop a little before the database lets others begin.
     taken = eventually(lambda: take(second, "a"), what="a take-over")["a"]
-    assert taken.left_uncleanly_at == pytest.approx(time.time() - LEASE, abs=20.0)
+    assert taken.left[0].uncleanly_at == pytest.approx(time.time() - LEASE, abs=20.0)
     with pytest.raises(LeaseLost, match="'green', process"):
         first.run(saving("a"), "a")
 

@@ -124,7 +124,7 @@ def test_a_lease_given_back_without_a_hand_over_makes_the_next_one_owe(pair: tup
     first, second = pair
     take(first, "a")
     first.close()
-    assert take(second, "a")["a"].left_uncleanly_at == pytest.approx(time.time(), abs=20.0)
+    assert take(second, "a")["a"].left[0].uncleanly_at == pytest.approx(time.time(), abs=20.0)
 
 
 def test_a_take_over_that_lasts_longer_than_a_lease_holds_afterwards(pair: tuple[Store, Store]) -> None:

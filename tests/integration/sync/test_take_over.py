@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.harness.postgres import PostgresCluster
+    from tests.harness.ticking import HeldClock
 
     from patrolserver_exporter.config.schema import Config
 
@@ -330,3 +332,37 @@ def test_one_damaged_account_does_not_keep_the_others_from_being_taken(
     assert [one.levelname for one in said] == ["ERROR"]
     second.tick_for(1.0)
     assert [one for one in caplog.records if "cannot be taken" in one.message] == said
+
+
+def spend(watching: Watching) -> None:
+    """Take all calls that the account may make now."""
+    polls = watching.account.budgets.polls
+    while polls.try_take():
+        pass
+
+
+def test_a_run_for_itself_and_exporters_share_the_budget(url: str, clock: HeldClock) -> None:
+    """``--once`` goes on from what an exporter left, exporters from what it left, and so on."""
+    poll = replace(QUICK, max_requests_per_minute=60)
+    with Watching(url, store=SharedStore, clock=clock) as exporter:
+        exporter.accounts.start(exporter.config(poll=poll))
+        spend(exporter)
+    for kind in (Store, SharedStore, Store):
+        with Watching(url, store=kind, clock=clock) as after:
+            after.accounts.start(after.config(poll=poll))
+            assert after.account.budgets.polls.available() < 1.0, kind
+            clock.advance(5.0)
+            spend(after)
+
+
+def test_exporters_owe_what_a_run_for_itself_may_have_called(url: str) -> None:
+    """One that was killed told nobody, so the next ones begin with less than nothing."""
+    Store(url).close()
+    killed = "owner = 'killed', since = 1, epoch = epoch + 1, handed = NULL"
+    # Its lease has just run out.
+    until = "until = extract(epoch FROM clock_timestamp()) - 1"
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"UPDATE leases SET {killed}, {until} WHERE account = ''".encode())  # noqa: S608
+    with Watching(url, store=SharedStore) as exporter:
+        exporter.accounts.start(exporter.config(poll=replace(QUICK, max_requests_per_minute=6)))
+        assert exporter.account.budgets.polls.seconds_until_available() > 1.0
