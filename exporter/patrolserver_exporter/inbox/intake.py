@@ -219,8 +219,9 @@ class BoundedInbox:
         """Take deliveries in; one that is known already, or came twice in this batch, is a duplicate.
 
         One that was rejected is not known: else a forged id, sent ahead, would keep the real event out. For the same
-        reason one that comes under another identifier is looked at again: the identifier is only the sender's word. But
-        while it waits, it keeps an identifier that leaves more in doubt: a forged test, sent after it, would end that.
+        reason one that the API did not know at the last try is looked at again, and one that comes under another
+        identifier: the identifier is only the sender's word. But while it waits, it keeps an identifier that leaves
+        more in doubt: a forged test, sent after it, would end that.
         """
         known = _known(unit.connection, deliveries)
         # Others may take deliveries in as well, and the limit is for all of them together.
@@ -239,7 +240,7 @@ class BoundedInbox:
                 overflown[delivery.account] = max(delivery.received_at, overflown.get(delivery.account, 0.0))
                 outcomes.append(Acceptance.OVERFLOW)
             else:
-                known[key] = _Known(delivery.identifier, waits=True)
+                known[key] = _Known(delivery.identifier, DeliveryState.RECEIVED)
                 self._waiting_at_most += 1
                 rows.append(_new_row(delivery, dated=not self._dated_by_database))
                 outcomes.append(Acceptance.ACCEPTED)
@@ -268,13 +269,15 @@ class _Known(NamedTuple):
     """A delivery that is in the inbox, or will be."""
 
     identifier: str
-    waits: bool
+    state: str
 
     def gives_way_to(self, identifier: str) -> bool:
         """Whether the same event under this identifier takes its place; as in `_entry`."""
-        if identifier == self.identifier:
-            return False
-        return not self.waits or _DOUBT.get(identifier, _ABOUT_ANYTHING) >= _DOUBT.get(self.identifier, _ABOUT_ANYTHING)
+        is_other = identifier != self.identifier
+        if self.state not in WAITING:
+            return is_other
+        before, then = (_DOUBT.get(one, _ABOUT_ANYTHING) for one in (self.identifier, identifier))
+        return then >= before and (is_other or self.state == DeliveryState.UNVERIFIED)
 
 
 def _doubt_of(identifier: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
@@ -309,17 +312,16 @@ def _entry(dialect: str, *, dated_by_database: bool) -> sa.Insert:
     received_at = sa.case(
         (inbox.c.state == DeliveryState.APPLIED, inbox.c.received_at), else_=statement.excluded.received_at
     )
+    is_other = inbox.c.identifier != statement.excluded.identifier
     return statement.on_conflict_do_update(
         index_elements=["account", "webhook_id", "event_id"],
         set_={name: statement.excluded[name] for name in _BROUGHT} | {"received_at": received_at} | _UNTRIED,
         where=sa.or_(
             inbox.c.state == DeliveryState.REJECTED,
+            sa.and_(is_other, *(inbox.c.state != one for one in WAITING)),
             sa.and_(
-                inbox.c.identifier != statement.excluded.identifier,
-                sa.or_(
-                    sa.and_(*(inbox.c.state != one for one in WAITING)),
-                    _doubt_of(inbox.c.identifier) <= _doubt_of(statement.excluded.identifier),
-                ),
+                sa.or_(is_other, inbox.c.state == DeliveryState.UNVERIFIED),
+                _doubt_of(inbox.c.identifier) <= _doubt_of(statement.excluded.identifier),
             ),
         ),
     )
@@ -345,7 +347,7 @@ def _known(connection: sa.Connection, deliveries: Sequence[NewDelivery]) -> dict
         "event_ids": [d.event_id for d in deliveries],
     }
     rows = connection.execute(_KNOWN, wanted)
-    return {(row[0], row[1], row[2]): _Known(row[3], waits=row[4] in WAITING) for row in rows}
+    return {(row[0], row[1], row[2]): _Known(row[3], row[4]) for row in rows}
 
 
 def newest_receptions(connection: sa.Connection) -> dict[str, float]:

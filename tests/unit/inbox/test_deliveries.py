@@ -77,12 +77,23 @@ def test_the_same_event_is_taken_once(store: Store) -> None:
     assert rows(store)[0].received_at == NOW
 
 
-@pytest.mark.parametrize("state", [state for state in DeliveryState if state is not DeliveryState.REJECTED])
+@pytest.mark.parametrize(
+    "state", [one for one in DeliveryState if one not in {DeliveryState.REJECTED, DeliveryState.UNVERIFIED}]
+)
 def test_a_duplicate_changes_nothing_whatever_became_of_the_first(store: Store, state: DeliveryState) -> None:
     """A known delivery stays where it is when it comes again."""
     row = put_in(store, state)
     assert take(store, new(at=NOW + 5)) == [Acceptance.DUPLICATE]
     assert rows(store) == [row]
+
+
+def test_what_the_api_did_not_know_is_looked_at_again_when_it_comes_again(store: Store) -> None:
+    """A forged id, sent ahead, does not put the real event off to its next try, minutes after it came."""
+    put_in(store, DeliveryState.UNVERIFIED)
+    assert take(store, new(at=NOW + 50)) == [Acceptance.ACCEPTED]
+    (again,) = rows(store)
+    assert (again.state, again.attempts, again.received_at) == (DeliveryState.RECEIVED, 0, NOW + 50)
+    assert [row.event_id for row in claim(store, now=NOW + 50)] == [1]
 
 
 def test_a_rejected_delivery_is_not_known(store: Store) -> None:
