@@ -194,11 +194,14 @@ class Outcomes:
     """Exporters that say in the end that they poll the account."""
     differing: list[str]
     """Exporters whose issues are not those of one that has just begun."""
+    unpolled: bool
+    """In the end, servers of the account were not polled."""
 
     @property
     def is_flawless(self) -> bool:
         """Whether nothing went wrong."""
-        return self.owners == 1 and not any((self.lost, self.doubled, self.ended, self.false, self.differing))
+        wrong = (self.lost, self.doubled, self.ended, self.false, self.differing, self.unpolled)
+        return self.owners == 1 and not any(wrong)
 
 
 def run(  # What the tests vary.
@@ -241,9 +244,10 @@ def run(  # What the tests vary.
                 sent, acknowledged = sent + sender.sent, acknowledged | set(sender.acknowledged)
                 log.info("%.0f s: %s", time.monotonic() - began, disasters.counts)
             # What never takes effect is lost.
+            unpolled = False
             if _all_take_effect(replicas, patience):
                 log.info("%.0f s: the inbox is empty", time.monotonic() - began)
-                replicas.wait_for_polls(len(simulator.world.servers(simulator.world.demo)), after=time.time())
+                unpolled = not _all_are_polled(replicas, len(world.servers(world.demo)), patience)
             asking.await_pass(10.0)
         owners = len(replicas.owners())
         shown = [issues_by_server(exporter.metrics()) for exporter in replicas]
@@ -269,6 +273,7 @@ def run(  # What the tests vary.
                 for number, one in enumerate(map(_by_server, shown))
                 if one != polled + kept.by_server
             ],
+            unpolled=unpolled,
         )
         log.info("%s", outcomes)
         return outcomes
@@ -347,6 +352,15 @@ def _all_take_effect(replicas: Replicas, patience: float) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.5)
+    return True
+
+
+def _all_are_polled(replicas: Replicas, servers: int, patience: float) -> bool:
+    """Whether each shows that many servers that were polled from now on, in so many seconds."""
+    try:
+        replicas.wait_for_polls(servers, after=time.time(), within=patience)
+    except AssertionError:
+        return False
     return True
 
 

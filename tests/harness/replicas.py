@@ -231,10 +231,10 @@ class Replicas:
         for exporter in self.exporters:
             eventually(functools.partial(probe, exporter), within=PATIENCE, what=f"{what} on {exporter.folder.name}")
 
-    def wait_for_polls(self, servers: int, *, after: float = 0.0) -> None:
+    def wait_for_polls(self, servers: int, *, after: float = 0.0, within: float = PATIENCE) -> None:
         """Wait until each shows that many servers that were polled after this moment."""
         for exporter in self.exporters:
-            wait_for_polls(exporter, servers, after=after, within=PATIENCE)
+            wait_for_polls(exporter, servers, after=after, within=within)
 
     def others(self, exporter: Exporter) -> list[Exporter]:
         """All but this one."""
