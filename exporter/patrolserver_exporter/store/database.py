@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import logging
 import math
@@ -72,6 +73,8 @@ delivery with them. Seconds, but for the last one, which is in milliseconds."""
 
 
 _MAX_LOG_BYTES: Final = 64 * 2**20
+_LOOK_AGAIN: Final = 0.25
+"""Seconds after which who waits for a transaction looks whether that is still wanted."""
 _END_TIMEOUT: Final = 10.0
 """Seconds that the store's end waits for PostgreSQL to take what is queued."""
 
@@ -661,10 +664,16 @@ class Store:
         """Whether this process does not have the account's lease (any more)."""
         return self.is_shared and not self._lease.has(account)
 
-    def take_over(self, names: Collection[str], work: Callable[[Unit, Mapping[str, Taken]], T]) -> T | None:
+    def take_over(
+        self,
+        names: Collection[str],
+        work: Callable[[Unit, Mapping[str, Taken]], T],
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> T | None:
         """Take those of these leases that are free, and do ``work`` in the same transaction; ``None`` if none is free.
 
-        Waits for nobody who has one. `StoreLocked` if the state went elsewhere. For a shared store only.
+        Waits for nobody who has one. `StoreLocked` if the state went elsewhere; `StoreUnavailable` soon after it is not
+        ``is_wanted`` any more: what is taken all the same then runs out. For a shared store only.
         """
         if not self._lease.is_announced:
             return None
@@ -684,8 +693,9 @@ class Store:
 
         if not self._lease.knows(names):
             # By themselves: others would wait for rows that are only made by a long transaction.
-            self._thread.run(lambda unit: self._lease.make_rows(unit.connection, names), under=())
-        taken, done, began = self._thread.run(take, under=())
+            made = self._thread.submit(lambda unit: self._lease.make_rows(unit.connection, names), under=())
+            _wait_for(made, is_wanted)
+        taken, done, began = _wait_for(self._thread.submit(take, under=()), is_wanted)
         self._lease.took(taken, began)
         return done
 
@@ -876,6 +886,14 @@ class Store:
         with contextlib.suppress(sa.exc.DatabaseError), self._engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _wait_for(future: Future[T], is_wanted: Callable[[], bool]) -> T:
+    while not future.done():
+        concurrent.futures.wait([future], _LOOK_AGAIN)
+        if not future.done() and not is_wanted():
+            raise StoreUnavailable("The store did not answer for as long as it was asked.")
+    return future.result()
 
 
 def _log_size(database: Path) -> int:

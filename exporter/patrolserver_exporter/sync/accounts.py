@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import logging
 import math
@@ -48,7 +49,7 @@ from patrolserver_exporter.sync.threads import CallThreads
 from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from patrolserver_exporter.clock import SteadyClock
@@ -437,7 +438,8 @@ class Accounts:
         taken: Mapping[str, Taken] = {}
         state: restore.Restored | None = None
         try:
-            taken, state = self._store.take_over(names, functools.partial(self._take_up, rules=rules)) or ({}, None)
+            take_up = functools.partial(self._take_up, rules=rules)
+            taken, state = self._store.take_over(names, take_up, lambda: not self._leaves) or ({}, None)
         except StoreLocked as error:
             self.refusal = error
         except StoreUnavailable as error:
@@ -500,9 +502,23 @@ class Accounts:
         """Give all accounts to other exporters, at once, and take none any more."""
         if self._follower is None or self._leaves:
             return
-        with self._lock:
-            self._leaves = True
-            self._hand_over(list(self._running))
+        # First: who waits for the database to take an account over gives up then.
+        self._leaves = True
+        with self._locked_within(_HAND_OVER_TIMEOUT) as is_locked:
+            if is_locked:
+                self._hand_over(list(self._running))
+            else:
+                log.debug("The accounts' leases will run out, since the database does not answer")
+
+    @contextlib.contextmanager
+    def _locked_within(self, patience: float) -> Iterator[bool]:
+        """Hold the lock, unless somebody waits for a silent database with it for longer than that."""
+        is_locked = self._lock.acquire(timeout=patience)
+        try:
+            yield is_locked
+        finally:
+            if is_locked:
+                self._lock.release()
 
     def _give(self, names: Collection[str]) -> None:
         """Give these accounts to exporters that poll fewer, as a stop gives all."""
@@ -768,11 +784,11 @@ class Accounts:
         self.leave()
         if self._follower is not None:
             self._follower.stop()
-        with self._lock:
+        end = self._clock.monotonic() + grace
+        with self._locked_within(grace):
             self._leaves = True
             self._inbox.begin_stop()
-            end = self._clock.monotonic() + grace
-            _stop(list(self._running.values()), grace, self._clock)
+            _stop(list(self._running.values()), max(end - self._clock.monotonic(), 0.0), self._clock)
             if self._follower is None:
                 self._store.pass_on(self._handed(self._running))
             self._inbox.join(max(end - self._clock.monotonic(), 0.0))

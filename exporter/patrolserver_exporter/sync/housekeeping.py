@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime as dt
 import functools
 import logging
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
@@ -84,6 +86,8 @@ log = logging.getLogger(__name__)
 
 _PURGE_EVERY = 600.0
 _RETIRE_EVERY = 60.0
+_RETIRE_TIMEOUT = 5.0
+"""Seconds that a tick waits for the database at most, to retire accounts."""
 _UNKNOWN_EVERY = 600.0
 _PURGE_ON = 1.0
 """Seconds to the next purge after one that took all that it may."""
@@ -251,14 +255,18 @@ class Housekeeping:
 
     def _retire_unused(self) -> None:
         """Retire accounts that no living exporter has had configured for a while, each under its own lease."""
+        # The end of the process waits for this, and must not wait for a database that is silent.
+        end = time.monotonic() + _RETIRE_TIMEOUT
         try:
-            self._store.run(lambda unit: replicas.note_unheard(unit.connection, deliveries.WAITING))
-            unheard = self._store.read_patiently(_unheard_accounts)
+            noted = self._store.submit(lambda unit: replicas.note_unheard(unit.connection, deliveries.WAITING))
+            noted.result(_RETIRE_TIMEOUT)
+            unheard = self._store.submit_read(_unheard_accounts).result(max(end - time.monotonic(), 0.0))
             for name in self._unheard.look(unheard, self._clock.monotonic()):
-                retired = self._store.take_over([name], functools.partial(self._retire, name=name))
+                retire = functools.partial(self._retire, name=name)
+                retired = self._store.take_over([name], retire, lambda: time.monotonic() < end)
                 if retired is not None:
                     self._store.hand_over({name: None})
-        except StoreError as error:
+        except (StoreError, concurrent.futures.TimeoutError) as error:
             self._unheard.begin_again()
             self._telemetry.error("store")
             log.debug("Unused accounts are not retired yet", extra=log_fields(err=str(error)))

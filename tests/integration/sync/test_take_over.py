@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from tests.harness.waiting import eventually
 from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 from tests.unit.sync.accounts import account, configured
 
 from patrolserver_exporter.config.schema import Issues, ServerFilter, Webhook
 from patrolserver_exporter.inbox import intake
 from patrolserver_exporter.store import Store, fleet, lease, replicas
-from patrolserver_exporter.sync import restore, shares
+from patrolserver_exporter.sync import housekeeping, restore, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -226,6 +228,43 @@ def test_nothing_is_taken_once_a_stop_has_begun(pair: tuple[Watching, Watching])
     first.accounts.leave()
     first.accounts._take_over(["main"], resumes=True)  # noqa: SLF001  # What such a tick goes on with.
     assert first.store.accounts_held == ()
+
+
+def test_a_stop_waits_for_no_take_over_that_a_silent_database_holds_up(pair: tuple[Watching, Watching]) -> None:
+    """It gives its leases back within two seconds, or lets them run out; the take-over gives up."""
+    first, _ = pair
+    first.start()
+    answers = threading.Event()
+    first.store._thread.submit(lambda _: answers.wait(60.0), under=())  # noqa: SLF001  # As a database that is silent.
+    taking = threading.Thread(target=first.accounts._take_over, args=(["other"],), kwargs={"resumes": True})  # noqa: SLF001
+    taking.start()
+    try:
+        eventually(first.accounts._lock.locked, what="that the take-over waits")  # noqa: SLF001
+        began = time.monotonic()
+        first.accounts.leave()
+        took = time.monotonic() - began
+        taking.join(5.0)
+        assert not taking.is_alive()
+    finally:
+        answers.set()
+    assert took < 4.0
+
+
+def test_a_tick_waits_for_a_silent_database_no_longer_than_some_seconds(
+    pair: tuple[Watching, Watching], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retiring accounts gives up then, and begins again later."""
+    monkeypatch.setattr(housekeeping, "_RETIRE_TIMEOUT", 0.2)
+    first, _ = pair
+    first.start()
+    answers = threading.Event()
+    first.store._thread.submit(lambda _: answers.wait(60.0), under=())  # noqa: SLF001  # As a database that is silent.
+    try:
+        began = time.monotonic()
+        first.accounts._housekeeping._retire_unused()  # noqa: SLF001  # Once a minute.
+        assert time.monotonic() - began < 5.0
+    finally:
+        answers.set()
 
 
 def test_nothing_is_left_to_an_exporter_that_is_about_to_end(pair: tuple[Watching, Watching]) -> None:
