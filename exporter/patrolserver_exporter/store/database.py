@@ -737,12 +737,12 @@ class Store:
         """
         if self._following is None:
             raise StoreUnavailable("There is nobody to follow.")
-        asked_at, taken_in = boot_time(), self._lease.taken_in
+        asked_at, seen, taken_in = boot_time(), self._lease.seen, self._lease.taken_in
         try:
             with self._following.connect() as connection:
                 now = database_time.read(connection)
                 position, doubt = read_position(connection)
-                is_same = doubt is None and not self._lease.is_before(position, taken_in)
+                is_same = doubt is None and not self._lease.is_before(position, seen, taken_in)
                 found = work(Look(connection, position, is_same, holders(connection)))
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
             raise StoreUnavailable(f"The store cannot be read: {getattr(error, 'orig', None) or error}") from error

@@ -206,6 +206,7 @@ class Lease:
         """When the others were last told that this exporter lives, in seconds of `boot_time`."""
         self.name = name
         self._intake = INTAKE + self.owner
+        self._seeing = threading.Lock()
         self._counting = threading.Lock()
         self._taken_in = 0
         """The last transaction of ours that took deliveries in."""
@@ -440,6 +441,10 @@ class Lease:
             replicas.announce(connection, self.owner, self.name, self._announced, with_accounts=with_accounts)
             if with_accounts:
                 connection.execute(_FORGET_INTAKES)
+            # Beside the follower: one look of its may take longer than what it saw before vouches for anything.
+            position, _ = read_position(connection)
+            seen_at = database_time.read(connection)
+        self.has_seen(position, asked_at=began, now=seen_at)
         self._told_at = began
         if with_accounts:
             self._announced_at = now
@@ -583,13 +588,14 @@ class Lease:
 
         One that went back in the same history is not believed: whoever has a lease begins another one.
         """
-        if not position.lacks(self._seen):
-            if position.history != self._seen.history:
-                # Deliveries, too, are counted from where it goes on; who only reads has no fence to learn that by.
-                with self._counting:
-                    self._taken_in = position.versions.get(self._intake, 0)
-            self._seen = position
-        self._seen_at = max(self._seen_at, asked_at)
+        with self._seeing:
+            if not position.lacks(self._seen):
+                if position.history != self._seen.history:
+                    # Deliveries, too, are counted from where it goes on; who only reads has no fence to learn that by.
+                    with self._counting:
+                        self._taken_in = position.versions.get(self._intake, 0)
+                self._seen = position
+            self._seen_at = max(self._seen_at, asked_at)
         self._heard(now, asked_at)
 
     @property
@@ -597,17 +603,19 @@ class Lease:
         """The last transaction of ours that took deliveries in."""
         return self._taken_in
 
-    def is_before(self, position: Position, taken_in: int) -> bool:
-        """Whether it lacks commits that this process has seen, or had ``taken_in`` when it was asked for."""
-        return self._is_before(position, self._seen, taken_in)
+    @property
+    def seen(self) -> Position:
+        """The latest state of each lease that this process has read."""
+        return self._seen
 
     def went_back(self, connection: sa.Connection) -> bool:
         """Whether the database lacks commits that this process has seen of others."""
         # Before the state is read: what is seen meanwhile may be newer than that.
         seen, taken_in = self._seen, self._taken_in
-        return self._is_before(read_position(connection)[0], seen, taken_in)
+        return self.is_before(read_position(connection)[0], seen, taken_in)
 
-    def _is_before(self, position: Position, seen: Position, taken_in: int) -> bool:
+    def is_before(self, position: Position, seen: Position, taken_in: int) -> bool:
+        """Whether it lacks commits that this process had ``seen``, or ``taken_in``, when it was asked for."""
         if position.lacks(seen):
             return True
         return position.history == seen.history and position.versions.get(self._intake, 0) < taken_in

@@ -199,6 +199,30 @@ def test_a_refresh_whose_commit_was_not_heard_is_asked_for_once(
     assert rows(url, "SELECT id, state FROM operations") == [("one", "pending")]
 
 
+def test_reads_go_on_while_a_look_takes_longer_than_a_lease(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a large account is read anew; what is committed meanwhile is in them, and the next look is believed."""
+    monkeypatch.setattr(lease, "LEASE", 3.0)
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.1)
+    ended = threading.Event()
+    with shared(url, "blue") as store:
+        look = threading.Thread(target=store.follow, args=(lambda _: ended.wait(60.0),))
+        look.start()
+        try:
+            end = time.monotonic() + 4.0
+            while time.monotonic() < end:
+                bring(store, time.monotonic_ns())
+                taken_in = len(rows(url, "SELECT id FROM inbox"))
+                assert store.read(lambda connection: connection.execute(COUNT).scalar_one()) == taken_in
+                time.sleep(0.1)
+        finally:
+            ended.set()
+            look.join()
+        assert store.follow(lambda look: look.is_same)
+
+
+COUNT = sa.text("SELECT count(*) FROM inbox")
+
+
 def test_what_others_commit_while_one_looks_is_no_setback(pair: tuple[Store, Store]) -> None:
     """What this process has seen since it asked for a state is newer than that, and nothing is lost."""
     first, second = pair
