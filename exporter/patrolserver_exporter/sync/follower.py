@@ -10,6 +10,7 @@ Accounts that this process polls are left out: their commits show themselves.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -50,7 +51,11 @@ log = logging.getLogger(__name__)
 _EVERY: Final = 0.25
 _ALONE_AFTER: Final = 60.0
 """Seconds without a look that succeeded after which an exporter shows no fleet any more, if the database is there for
-others: they lived at the last look, or it takes what this one tells."""
+others: it takes what this one tells, or they lived at the last look and it is not the database that is down."""
+_DOWN: Final = re.compile(
+    r"connection to server (?:at .* failed: Connection refused|.* failed: FATAL: +the database system is )"
+)
+"""Its host refuses connections, or it says so itself. A socket of this machine may be that of a pooler of our own."""
 _TELL_AGAIN: Final = 5.0
 """Seconds after which deliveries that nobody has looked at are told of again: those of a pause may wait for hours."""
 _JOIN: Final = 5.0
@@ -119,6 +124,8 @@ class Follower:
         self._told_at = float("-inf")
         """When it was last told that deliveries may wait (monotonic seconds)."""
         self._others_lived = False
+        self._is_down = False
+        """By the last look that failed, the database is away for all."""
         self._ended = self._restarts = False
         self._looked_at = time.monotonic()
         self._failed_at = float("-inf")
@@ -235,7 +242,11 @@ class Follower:
         with self._lock:
             shown, generation = self._shown, self._generation
         began = time.monotonic()
-        found = self._store.follow(lambda look: self._read(look, shown))
+        try:
+            found = self._store.follow(lambda look: self._read(look, shown))
+        except StoreError as error:
+            self._is_down = tells_that_it_is_down(str(error))
+            raise
         with self._lock:
             if generation != self._generation:
                 return
@@ -272,7 +283,8 @@ class Follower:
         """Show no fleet any more if this process alone cannot follow, as far as it can know; for any thread."""
         with self._lock:
             lags = time.monotonic() - self._looked_at > _ALONE_AFTER
-            if not lags or self._ended or self._shown is None or not (self._others_lived or self._store.answers):
+            alone = self._store.answers or (self._others_lived and not self._is_down)
+            if not lags or self._ended or self._shown is None or not alone:
                 return
             shown = self._shown
             self._ended, self._shown = True, shown._replace(seen={})
@@ -313,6 +325,12 @@ class Follower:
         # Some more than are new: of two that came in at once the one with the higher id may be committed first.
         rows = connection.execute(_RECEIVED, {"after": self._newest_delivery - 1000})
         return {row[0]: row[1] for row in rows}
+
+
+def tells_that_it_is_down(error: str) -> bool:
+    """Whether the database is down, by this error of a connection to it: of several hosts, each of them."""
+    attempts = [line for line in error.splitlines() if line.startswith("- host:")]
+    return all(_DOWN.search(attempt) for attempt in attempts or [error])
 
 
 def _news(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -315,6 +316,50 @@ def test_one_that_cannot_follow_beside_others_shows_no_fleet(
     eventually(looks, what="that it follows")
     following.look()
     assert following.shown == before
+
+
+def test_nobody_ends_its_series_while_the_database_is_down_for_all(
+    owner: Store, url: str, soon: float, postgres: PostgresCluster
+) -> None:
+    """Its host refuses connections: what is shown stays, and when it last looked tells how old it is."""
+    owner.run(write("a"), "a")
+    with Store(url, name="red", shared=True) as third, socket.create_server(("127.0.0.1", 0)) as listener:
+        third.announce(TOLD)
+        port = listener.getsockname()[1]
+        way = threading.Thread(target=pass_on, args=(listener, str(postgres.folder / ".s.PGSQL.5432")), daemon=True)
+        way.start()
+        following = Following(f"{url.partition('?')[0]}?host=127.0.0.1&port={port}", announced=False)
+        with following.store:
+            following.look()
+            assert following.last is not None
+            before = dict(following.shown)
+            assert before
+            listener.shutdown(socket.SHUT_RDWR)
+            way.join()
+            listener.close()
+            fails(following, soon * 2)
+            assert (following.shown, following.follower.follows) == (before, True)
+
+
+def pass_on(listener: socket.socket, place: str) -> None:
+    """Connect whoever comes with this socket, until nobody may come any more; then all are cut off."""
+    ends: list[socket.socket] = []
+    with contextlib.suppress(OSError):
+        while True:
+            near, far = listener.accept()[0], socket.socket(socket.AF_UNIX)
+            far.connect(place)
+            ends += [near, far]
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
 
 
 def test_one_whose_database_answers_and_cannot_be_followed_shows_no_fleet(
