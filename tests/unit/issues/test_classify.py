@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.issues.builders import EXPLOIT_RISK, SOFTWARE, exploitable, outdated, software, unsupported
 
-from patrolserver_exporter.issues.classify import counted_exploits, kind_of, severity_of, state_of
-from patrolserver_exporter.issues.model import SEVERITIES, Kind, Severity, State
+from patrolserver_exporter.issues.classify import counted_exploits, followed, kind_of, severity_of, state_of
+from patrolserver_exporter.issues.model import SEVERITIES, IssueExploit, Kind, Severity, State
 from patrolserver_exporter.patrolserver.models import Exploit, Software
 
 
@@ -84,3 +84,50 @@ def test_unknown_is_never_an_issue(installed: Software) -> None:
     """A software whose support nobody knows has no issue of its version."""
     if installed.supported is None:
         assert kind_of(installed) is None
+
+
+def test_entries_of_one_name_are_told_apart_by_their_risks() -> None:
+    """In whatever order a poll lists them, each has been known since it was first seen."""
+    before = [IssueExploit(cve="CVE-1", risk=5.0, first_seen=1.0), IssueExploit(cve="CVE-1", risk=9.0, first_seen=2.0)]
+    found = [Exploit(cve="CVE-1", risk=9.0), Exploit(cve="CVE-1", risk=5.0)]
+    after, more = followed(before, found, 3.0, keep=False)
+    assert not more
+    assert [(one.risk, one.first_seen) for one in after] == [(9.0, 2.0), (5.0, 1.0)]
+
+
+@pytest.mark.parametrize("field", ["risk", "title"])
+def test_another_cve_is_another_exploit(field: str) -> None:
+    """What else they have in common does not make them the same."""
+    common = {"risk": 5.0, field: {"risk": 5.0, "title": "Overflow"}[field]}
+    after, more = followed(
+        [IssueExploit(cve="CVE-1", first_seen=1.0, **common)],  # type: ignore[arg-type]
+        [Exploit(cve="CVE-2", **common)],  # type: ignore[arg-type]
+        3.0,
+        keep=False,
+    )
+    assert more
+    assert [(one.cve, one.first_seen) for one in after] == [("CVE-2", 3.0)]
+
+
+def test_what_a_poll_does_not_show_is_kept_once_if_asked_to() -> None:
+    """Beside what it shows, and no exploit twice."""
+    before = [IssueExploit(id="1", risk=9.0, first_seen=1.0), IssueExploit(id="2", risk=5.0, first_seen=1.0)]
+    kept, _ = followed(before, [Exploit(id="1", risk=9.0)], 3.0, keep=True)
+    assert list(kept) == before
+    left, _ = followed(before, [Exploit(id="1", risk=9.0)], 3.0, keep=False)
+    assert list(left) == before[:1]
+
+
+def test_what_is_told_of_a_known_exploit_is_taken_over() -> None:
+    """A name that it did not have is added, and one that is left out stays."""
+    (after,), _ = followed([IssueExploit(id="1", risk=5.0)], [Exploit(id="1", cve="CVE-1", title="T")], 3.0, keep=False)
+    assert (after.id, after.cve, after.title, after.risk) == ("1", "CVE-1", "T", None)
+    (later,), _ = followed([after], [Exploit(id="1", risk=6.0)], 4.0, keep=False)
+    assert (later.cve, later.title, later.risk, later.first_seen) == ("CVE-1", "T", 6.0, 0.0)
+
+
+@pytest.mark.parametrize(("risk", "after"), [(8.9, None), (9.0, 9.0), (9.8, 9.8)])
+def test_a_risk_that_is_no_longer_told_makes_the_worst_no_better(risk: float, after: float | None) -> None:
+    """From 9 on it stays; below, nobody knows any more, which may be the worst."""
+    ((same,), _) = followed([IssueExploit(id="1", risk=risk)], [Exploit(id="1", risk=None)], 3.0, keep=False)
+    assert same.risk == after

@@ -43,6 +43,19 @@ def test_of_two_as_bad_the_choice_does_not_depend_on_the_order() -> None:
     for listed in itertools.permutations(twice):
         (finding,) = derive(listed, EXPLOIT_RISK)
         assert (finding.version, finding.update_to) == ("2.0", "1.1")
+    updates = [outdated(newest_bugfix_release=release) for release in ("1.1", "1.3", "1.2")]
+    assert {derive(listed, EXPLOIT_RISK)[0].update_to for listed in itertools.permutations(updates)} == {"1.3"}
+
+
+def test_a_software_that_is_listed_twice_has_the_exploits_of_both() -> None:
+    """Each of them once, the worst first, also where only one entry tells it."""
+    first, second = Exploit(cve="CVE-1", risk=9.8), Exploit(cve="CVE-2", risk=5.0)
+    twice = [software(exploits=(second,)), software(exploits=(first, second))]
+    (finding,) = derive(twice, EXPLOIT_RISK)
+    assert finding.exploits == (first, second)
+    assert (finding.severity, finding.risk) == (Severity.CRITICAL, 9.8)
+    (finding,) = derive([software(exploits=(first,)), software(exploits=(second,))], EXPLOIT_RISK)
+    assert finding.exploits == (first, second)
 
 
 def test_highest_risk_stands() -> None:

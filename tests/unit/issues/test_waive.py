@@ -182,6 +182,26 @@ def test_beside_what_holds_already() -> None:
     assert cover(first, NAME, [], TODAY + dt.timedelta(days=1), beside=True) == exploit_issue()
 
 
+def test_beside_what_holds_already_of_an_issue_without_exploits() -> None:
+    """The longer one of what covers it and what is new stands."""
+    first = cover(issue(), NAME, [waiver(reason="first")], TODAY)
+    assert cover(first, NAME, [], TODAY, beside=True) == first
+    assert not cover(first, NAME, [], TODAY).waived
+    assert not cover(first, NAME, [], TODAY + dt.timedelta(days=1), beside=True).waived
+    longer = waiver(until=TODAY + dt.timedelta(days=1), reason="longer")
+    assert cover(first, NAME, [longer], TODAY, beside=True).waived_reason == "longer"
+    held = cover(issue(), NAME, [longer], TODAY)
+    assert cover(held, NAME, [waiver()], TODAY, beside=True) == held
+
+
+def test_of_waivers_that_end_on_one_day_the_first_stands() -> None:
+    """Whatever their reasons say, so that an issue keeps the one that it had."""
+    waivers = [waiver(reason="a"), waiver(reason="b")]
+    assert cover(issue(), NAME, waivers, TODAY).waived_reason == "a"
+    each = [waiver(exploit="1", reason="z"), waiver(exploit="2", reason="a")]
+    assert cover(exploit_issue(), NAME, each, TODAY).waived_reason == "z"
+
+
 def test_a_part_that_is_waived_is_told() -> None:
     """Where a waiver begins or ceases to cover the worst exploit, what counts is another, and the feed says so."""
     changed, changes = apply_waivers([exploit_issue()], NAME, [waiver(exploit="1")], NOON)
