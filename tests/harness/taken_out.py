@@ -66,14 +66,14 @@ TABLE = (
     ),
     TakenOut(
         "power-loss",
-        "store/database.py",
+        "store/engines.py",
         '"synchronous=FULL"',
         '"synchronous=OFF"',
         "tests/faults/test_sync.py",
     ),
     TakenOut(
         "one-writer",
-        "store/database.py",
+        "store/engines.py",
         '"query_only=ON", ',
         "",
         "tests/integration/store/test_database.py",

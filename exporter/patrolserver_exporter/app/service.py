@@ -25,8 +25,8 @@ from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import LeaseLost, Store, database_time
-from patrolserver_exporter.store.database import database_file
 from patrolserver_exporter.store.database_time import DatabaseTime
+from patrolserver_exporter.store.engines import database_file
 from patrolserver_exporter.sync.accounts import Accounts
 from patrolserver_exporter.sync.ticker import Dispatcher
 from patrolserver_exporter.web import operator_token

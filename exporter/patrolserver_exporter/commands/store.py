@@ -16,7 +16,7 @@ from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import setup_logging
 from patrolserver_exporter.store import Store, StoreCorrupt, StoreError, StoreLocked, copy_store
-from patrolserver_exporter.store.database import database_file
+from patrolserver_exporter.store.engines import database_file
 from patrolserver_exporter.store.files import beside
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The database: opening it, with checks and migrations, using it, and closing it."""
+"""The store: opening it, using it, and closing it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import concurrent.futures
 import contextlib
 import logging
 import math
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.pool import QueuePool, StaticPool
 
-from patrolserver_exporter.clock import SystemClock
-from patrolserver_exporter.lasting import LastingTrouble
-from patrolserver_exporter.store import copying, database_time, files, history, replicas, sums, tables
+from patrolserver_exporter.store import copying, database_time, files, tables
 from patrolserver_exporter.store.database_time import boot_time
-from patrolserver_exporter.store.errors import StoreCorrupt, StoreLocked, StoreUnavailable
-from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone, open_reader
-from patrolserver_exporter.store.lease import COMMON, INTAKE, STORE, Lease, cluster, holders, read_position
+from patrolserver_exporter.store.engines import (
+    create_engine,
+    create_lease_engine,
+    create_reading_engine,
+    database_file,
+    redacted,
+)
+from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
+from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone
+from patrolserver_exporter.store.lease import COMMON, INTAKE, STORE, Lease, holders, read_position
+from patrolserver_exporter.store.opening import begin_again, follow_cluster, join, take_for_itself
+from patrolserver_exporter.store.schema import HEAD, migrate
 from patrolserver_exporter.store.tables import check
 from patrolserver_exporter.store.threads import (
     OF_THE_INTAKE,
-    READERS,
     TURN_TIMEOUT,
     Readers,
     StoreThread,
@@ -34,413 +37,25 @@ from patrolserver_exporter.store.threads import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from patrolserver_exporter.store.database_time import DatabaseTime
     from patrolserver_exporter.store.lease import Holder, Left, Position, Taken
     from patrolserver_exporter.store.replicas import Announced
 
 
-HEAD = "0009"
-"""The newest migration; held against ``migrations/versions`` by a test."""
-
-_LOCK = int.from_bytes(b"patrols", "big")
-"""PostgreSQL's advisory lock that a migration holds, and that each transaction of a version without leases held."""
-
-_WRITER_WAITS = "3s"
-"""How long a transaction that writes waits for a lock, and how long the database waits for its next statement: who is
-stopped in the middle of one must not keep the lease's row to himself."""
-_READER_WAITS = "15s"
-_MIGRATION_WAITS = "2s"
-"""Who waits for a lock holds up all who come after: so not for long, and then once more."""
-_MIGRATION_IDLES = "60s"
-_MIGRATION_AGAIN: Final = 1.0
-"""Seconds to the next try of a migration that waited for a lock in vain."""
-_MIGRATION_GIVES_UP: Final = 60.0
-_LOCKED_OUT: Final = frozenset({"55P03", "40P01"})
-"""PostgreSQL's codes of a wait for a lock that took too long, and of a deadlock."""
-_APPLICATION: Final = "patrolserver-exporter"
-_LEASE_APPLICATION: Final = "patrolserver-exporter-lease"
-
-_GIVE_UP = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,
-}
-"""How libpq notices that the database's host is gone. The system's defaults would wait for minutes or hours, and every
-delivery with them. Seconds, but for the last one, which is in milliseconds."""
-
-
 _MAX_LOG_BYTES: Final = 64 * 2**20
+
 _LOOK_AGAIN: Final = 0.25
 """Seconds after which who waits for a transaction looks whether that is still wanted."""
+
 _END_TIMEOUT: Final = 10.0
 """Seconds that the store's end waits for PostgreSQL to take what is queued."""
 
-
-def database_file(url: str) -> Path | None:
-    """The state file of a SQLite URL; ``None`` for PostgreSQL."""
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return None
-    return Path(parsed.database or "patrolserver.db").absolute()
-
-
-def redacted(url: str) -> str:
-    """The URL without its password."""
-    return sa.make_url(url).render_as_string(hide_password=True)
-
-
-def create_engine(url: str) -> sa.Engine:
-    """The engine that writes: exactly one connection of it is ever open."""
-    if database_file(url) is None:
-        engine = _create_postgresql_engine(url, pool_size=1)
-        sa.event.listen(engine, "begin", _begin_writing_postgresql)
-        return engine
-    arguments = {**_SQLITE_ARGUMENTS, "factory": sums.SummingConnection}
-    engine = sa.create_engine(url, poolclass=StaticPool, connect_args=arguments)
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_writing_sqlite)
-    sums.follow_savepoints(engine)
-    return engine
-
-
-def create_lease_engine(url: str) -> sa.Engine:
-    """The engine that prepares a PostgreSQL database and renews the lease on it: one connection, nobody else's."""
-    return _create_postgresql_engine(url, pool_size=1, application_name=_LEASE_APPLICATION)
-
-
-def create_reading_engine(url: str, connections: int = READERS) -> sa.Engine:
-    """An engine of so many connections that cannot write, at most; a transaction sees one state of the database."""
-    file = database_file(url)
-    if file is None:
-        engine = _create_postgresql_engine(
-            url,
-            pool_size=connections,
-            execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
-        )
-        sa.event.listen(engine, "begin", _begin_reading_postgresql)
-        return engine
-    engine = sa.create_engine(
-        "sqlite://",
-        poolclass=QueuePool,
-        pool_size=connections,
-        max_overflow=0,
-        creator=lambda: open_reader(file, **_SQLITE_ARGUMENTS),
-    )
-    sa.event.listen(engine, "connect", _prepare_sqlite_reader)
-    sa.event.listen(engine, "begin", _begin_reading_sqlite)
-    return engine
-
-
-_SQLITE_ARGUMENTS: Final[dict[str, Any]] = {"check_same_thread": False, "timeout": 5, "cached_statements": 256}
-
-
-def _create_postgresql_engine(
-    url: str, *, pool_size: int, application_name: str = _APPLICATION, **options: Any
-) -> sa.Engine:
-    return sa.create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=5,
-        pool_pre_ping=True,
-        # Whatever the role has: with more, transactions that touch nothing in common fail.
-        isolation_level="READ COMMITTED",
-        connect_args={
-            "application_name": application_name,
-            # After a failover one of several hosts may still be a standby.
-            "target_session_attrs": "read-write",
-            # A pooler gives each transaction another session, which would not know the statement.
-            "prepare_threshold": None,
-            **_GIVE_UP,
-        },
-        **options,
-    )
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    _set_pragmas(connection, "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-16384")
-
-
-def _prepare_sqlite_reader(connection: Any, _record: object) -> None:
-    _set_pragmas(connection, "query_only=ON", "temp_store=MEMORY")
-
-
-def _set_pragmas(connection: Any, *pragmas: str) -> None:
-    # sqlite3's own transactions begin too late for savepoints; SQLAlchemy's documentation asks for this.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in pragmas:
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_writing_sqlite(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _begin_reading_sqlite(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _begin_writing_postgresql(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(_BEGIN_WRITING)
-
-
-_BEGIN_WRITING: Final = (
-    f"SELECT set_config('lock_timeout', '{_WRITER_WAITS}', true), "
-    f"set_config('idle_in_transaction_session_timeout', '{_WRITER_WAITS}', true), "
-    # What a sender is told is on disk has to be there, whatever the role does for speed.
-    "CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END"
-)
-
-
-def _begin_reading_postgresql(connection: sa.Connection) -> None:
-    _limit_waits(connection, lock=_READER_WAITS, idle=_READER_WAITS)
-
-
-def _limit_waits(connection: sa.Connection, *, lock: str, idle: str) -> None:
-    connection.exec_driver_sql(
-        f"SELECT set_config('lock_timeout', '{lock}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{idle}', true)"
-    )
-
-
-def migrate(engine: sa.Engine, between: Callable[[], None] = lambda: None) -> None:
-    """Bring the schema to ``HEAD``; does nothing, and imports nothing, when it is there already.
-
-    On PostgreSQL it waits for the locks of others, who may go on meanwhile; ``between`` is called in between.
-    """
-    end = time.monotonic() + _MIGRATION_GIVES_UP
-    trouble = LastingTrouble(log, SystemClock())
-    while True:
-        try:
-            _migrate(engine)
-        except sa.exc.OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) not in _LOCKED_OUT or time.monotonic() > end:
-                raise _cannot_open(engine, error) from error
-            trouble.lasts(
-                "The database cannot be migrated yet, since another session holds a lock on it; trying again",
-                err=str(error.orig),
-                sessions="; ".join(_who_locks(engine)),
-            )
-            between()
-            time.sleep(_MIGRATION_AGAIN)
-        else:
-            trouble.is_over("The database is migrated")
-            return
-
-
-def _who_locks(engine: sa.Engine) -> list[str]:
-    """The other sessions that hold locks on the database, the one of the oldest transaction first; in words."""
-    with engine.begin() as connection:
-        found = connection.execute(_LOCKING).all()
-    return [
-        f"process {one.pid}, {one.name!r} on {one.address or 'the database host'}, {one.state} since {one.since}"
-        for one in found
-    ]
-
-
-_LOCKING: Final = sa.text(
-    "SELECT a.pid, a.application_name AS name, host(a.client_addr) AS address, a.state, "
-    "to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC' AS since FROM pg_stat_activity a "
-    "WHERE a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL AND EXISTS (SELECT 1 FROM pg_locks l "
-    "WHERE l.pid = a.pid AND l.granted AND l.locktype IN ('relation', 'advisory') "
-    "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY a.xact_start LIMIT 3"
-)
-
-
-def _migrate(engine: sa.Engine) -> None:
-    try:
-        with engine.begin() as connection:
-            if _is_at(HEAD, connection):
-                return
-            if engine.dialect.name == "postgresql":
-                _limit_waits(connection, lock=_MIGRATION_WAITS, idle=_MIGRATION_IDLES)
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-                # Another one may have done it while we waited.
-                if _is_at(HEAD, connection):
-                    return
-                if not has_leases(connection):
-                    _refuse_beside_an_older_version(connection)
-            _upgrade(connection)
-            if engine.dialect.name == "sqlite":
-                sums.renew(sums.of(connection))
-    except sa.exc.OperationalError:
-        raise
-    except sa.exc.DatabaseError as error:
-        raise StoreCorrupt(f"The store {redacted(str(engine.url))} cannot be read: {error.orig}.") from error
-
-
-def _cannot_open(engine: sa.Engine, error: sa.exc.DBAPIError) -> StoreUnavailable:
-    return StoreUnavailable(f"Cannot open the store {redacted(str(engine.url))}: {error.orig}.")
-
-
-def has_leases(connection: sa.Connection) -> bool:
-    """Whether the database tells who may write to it."""
-    return sa.inspect(connection).has_table(tables.leases.name)
-
-
-def _refuse_beside_an_older_version(connection: sa.Connection) -> None:
-    """`StoreLocked` while a version that knows no leases works on the database: it would go on beside ours.
-
-    Our own sessions that look for this have another name.
-    """
-    found = connection.execute(
-        sa.text(
-            "SELECT host(client_addr) AS address, to_char(min(backend_start) AT TIME ZONE 'UTC', "
-            "'YYYY-MM-DD HH24:MI:SS') AS since FROM pg_stat_activity "
-            "WHERE datname = current_database() AND application_name = :name AND pid <> pg_backend_pid() "
-            "GROUP BY client_addr"
-        ),
-        {"name": _APPLICATION},
-    ).first()
-    if found is not None:
-        raise StoreLocked(
-            f"{described(connection.engine)} is in use by an older patrolserver-exporter on "
-            f"{found.address or 'the database host'}, connected since {found.since} UTC. Stop that one before this one "
-            "migrates the database (if it no longer exists, end its sessions with pg_terminate_backend), or give this "
-            "one another store.url."
-        )
-
-
-def described(engine: sa.Engine) -> str:
-    """The database as messages begin with it."""
-    return f"The database {redacted(str(engine.url))}"
-
-
-def _take_for_itself(engine: sa.Engine, lease: Lease) -> None:
-    """Take the lease on a PostgreSQL database, then bring its schema to ``HEAD``, so that no other one is overtaken."""
-    try:
-        if not _is_prepared(engine, lease, alone=True):
-            lease.acquire(engine, described(engine))
-        with engine.begin() as connection:
-            others = [one for one in replicas.living(connection) if one.owner != lease.owner]
-        if others:
-            lease.give_back(engine)
-            raise StoreLocked(
-                f"{described(engine)} is in use by another patrolserver-exporter: process {others[0].pid} on host "
-                f"{others[0].host}. This needs the database for itself: stop all exporters on it first."
-            )
-        with engine.begin() as connection:
-            lease.end_those_of_accounts(connection)
-        _go_on_from(engine, lease)
-    except sa.exc.OperationalError as error:
-        raise _cannot_open(engine, error) from error
-
-
-def _join(engine: sa.Engine, lease: Lease) -> None:
-    """Open a PostgreSQL database together with others; leases are taken later, where they are free."""
-    try:
-        if _is_prepared(engine, lease, alone=False):
-            # For the migration, which needs the database for itself.
-            _go_on_from(engine, lease)
-            lease.give_back(engine)
-    except sa.exc.OperationalError as error:
-        raise _cannot_open(engine, error) from error
-
-
-def _is_prepared(engine: sa.Engine, lease: Lease, *, alone: bool) -> bool:
-    """Bring the schema to ``HEAD``; whether the lease had to be taken for that."""
-    with engine.begin() as connection:
-        is_leased = has_leases(connection)
-        if is_leased and (_is_at(HEAD, connection) if alone else _will_do(connection)):
-            return False
-    if not is_leased:
-        migrate(engine)
-    if not lease.acquire(engine, described(engine), lambda: _has_been_migrated(engine)):
-        return False
-
-    def keep_lease() -> None:
-        with engine.begin() as connection:
-            lease.prolong(connection, [STORE])
-
-    migrate(engine, keep_lease)
-    return True
-
-
-def _has_been_migrated(engine: sa.Engine) -> bool:
-    with engine.begin() as connection:
-        return _is_at(HEAD, connection)
-
-
-def _go_on_from(engine: sa.Engine, lease: Lease) -> None:
-    """The lease is ours now: the state goes on from what is there, which may not be all that was committed."""
-    with engine.begin() as connection:
-        fenced = lease.fence(connection, [STORE])
-        _follow_cluster(connection)
-    fenced.committed()
-
-
-def _follow_cluster(connection: sa.Connection, *, went_back: bool = False) -> None:
-    """Begin another history where the database is not the one that the feed was written in, or lacks what was read."""
-    now = database_time.read(connection)
-    is_another = history.follow_cluster(connection, cluster(connection), now)
-    if went_back and not is_another:
-        history.begin_again(connection, now)
-    if went_back or is_another:
-        log.warning(
-            "The database is another one than before, or was failed over: all servers are polled, and are "
-            "unknown to the gate until then"
-        )
-
-
-def _begin_again(connection: sa.Connection) -> None:
-    history.begin_again(connection, database_time.read(connection))
-
-
-def _is_at(head: str, connection: sa.Connection) -> bool:
-    revision = _revision(connection)
-    if revision is None:
-        return False
-    if not (revision.isascii() and revision.isdigit() and revision > "0000"):
-        raise StoreCorrupt(f"{described(connection.engine)} is damaged: it has the schema {revision!r}.")
-    if revision > head:
-        raise StoreUnavailable(
-            f"The state was written by a newer patrolserver-exporter (schema {revision}, not {head}). "
-            "Install that version again, or restore the state from before the upgrade."
-        )
-    return revision == head
-
-
-def _will_do(connection: sa.Connection) -> bool:
-    """Whether the schema is ``HEAD``, or of a newer version that lets this one work beside it."""
-    return _lets_in(HEAD, connection) or _is_at(HEAD, connection)
-
-
-def _lets_in(head: str, connection: sa.Connection) -> bool:
-    """Whether a newer schema says of itself that a program whose newest one is ``head`` reads and writes it rightly.
-
-    A migration that only adds what older programs may leave alone says so by the one row of this table; others remove
-    the row. It counts only for the schema that it names, so one that was forgotten lets nobody in.
-    """
-    if not sa.inspect(connection).has_table("compatible"):
-        return False
-    row = connection.execute(sa.text("SELECT revision, since FROM compatible")).one_or_none()
-    return row is not None and row.revision == _revision(connection) and row.since <= head < row.revision
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _upgrade(connection: sa.Connection) -> None:
-    # Alembic takes a fifth of a second to import, which a start that has nothing to migrate should not pay.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
 log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
 Item = TypeVar("Item")
 
 
@@ -536,7 +151,7 @@ class Store:
         self.is_shared = shared and self._file is None
         """Others may have it open, too."""
         self._lease = Lease(
-            runs_out=self._file is None, name=name, on_setback=_begin_again, time=time, shared=self.is_shared
+            runs_out=self._file is None, name=name, on_setback=begin_again, time=time, shared=self.is_shared
         )
         sound = alone = False
         with contextlib.ExitStack() as undo:
@@ -556,7 +171,7 @@ class Store:
                 self._lease.acquire(self._engine, f"The state file {self._file}")
                 if alone and sound:
                     with self._engine.begin() as connection:
-                        _begin_again(connection)
+                        begin_again(connection)
                     log.warning(
                         "The state file is a backup, or its .sum was removed, so it may be old: all servers are "
                         "polled, and are unknown to the gate until then"
@@ -564,7 +179,7 @@ class Store:
             else:
                 self._lease_engine = create_lease_engine(url)
                 undo.callback(self._lease_engine.dispose)
-                prepare = _join if self.is_shared else _take_for_itself
+                prepare = join if self.is_shared else take_for_itself
                 prepare(self._lease_engine, self._lease)
             undo.callback(self._lease.give_back, self._lease_engine)
             if not even_moved:
@@ -684,7 +299,7 @@ class Store:
             taken = self._lease.take(unit.connection, names)
             if not taken:
                 return taken, None, 0.0
-            _follow_cluster(unit.connection, went_back=went_back)
+            follow_cluster(unit.connection, went_back=went_back)
             done = work(unit, taken)
             # Reading a large account may take longer than a lease holds.
             began = boot_time()
@@ -725,7 +340,7 @@ class Store:
         """The state seems not to be the one that the feed was written in: begin another history if so."""
 
         def work(unit: Unit) -> None:
-            _follow_cluster(unit.connection, went_back=self._lease.went_back(unit.connection))
+            follow_cluster(unit.connection, went_back=self._lease.went_back(unit.connection))
 
         # Under all leases, since what went back behind one of them is not read before a transaction has met it.
         return self._thread.submit(work, under=self._lease.names)

@@ -9,7 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from patrolserver_exporter.store import files
-from patrolserver_exporter.store.database import create_lease_engine, database_file, redacted
+from patrolserver_exporter.store.engines import create_lease_engine, database_file, redacted
 from patrolserver_exporter.store.errors import StoreUnavailable
 
 # libpq tells connection failures in words alone.

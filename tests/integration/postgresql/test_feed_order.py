@@ -9,8 +9,7 @@ from tests.unit.issues.builders import outdated
 from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.issues.model import Change, ChangeKind
-from patrolserver_exporter.store import database as engine
-from patrolserver_exporter.store import history
+from patrolserver_exporter.store import engines, history
 
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
@@ -26,7 +25,7 @@ def test_an_entry_is_not_seen_before_one_that_has_a_lower_id(store: Store, clock
     (issue,) = driver.issues()
     newest = driver.changes()[-1].id
     change = Change(kind=ChangeKind.EASED, at=clock.now(), issue=issue)
-    first, second = engine.create_engine(prepared_url), engine.create_engine(prepared_url)
+    first, second = engines.create_engine(prepared_url), engines.create_engine(prepared_url)
     committed = threading.Event()
 
     def write_second() -> None:

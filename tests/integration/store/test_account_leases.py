@@ -22,10 +22,11 @@ from patrolserver_exporter.store import (
     Store,
     StoreLocked,
     StoreUnavailable,
-    database,
+    engines,
     fleet,
     history,
     replicas,
+    schema,
 )
 from patrolserver_exporter.store.lease import COMMON, LEASE, Left
 from patrolserver_exporter.store.replicas import Announced
@@ -218,8 +219,8 @@ def test_an_account_is_unused_after_no_exporter_had_it_for_ten_minutes(url: str)
 def made_by_the_version_before(url: str) -> None:
     """A database whose leases pass nothing on yet."""
     config = Config()
-    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
-    engine = database.create_lease_engine(url)
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    engine = engines.create_lease_engine(url)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0008")
@@ -248,11 +249,11 @@ def test_an_exporter_starts_beside_newer_ones_if_their_schema_lets_it(pair: tupl
     first, _ = pair
     take(first, "a")
     first.run(saving("a"), "a")
-    for refused in ((), ("9998", database.HEAD), ("9999", "9998")):
+    for refused in ((), ("9998", schema.HEAD), ("9999", "9998")):
         made_newer(url, "9999", *refused)
         with pytest.raises(StoreUnavailable, match="written by a newer"):
             Store(url, shared=True)
-    made_newer(url, "9999", "9999", database.HEAD)
+    made_newer(url, "9999", "9999", schema.HEAD)
     with Store(url, shared=True) as store:
         assert saved(store) == {"a": True}
     with pytest.raises(StoreUnavailable, match="written by a newer"):
@@ -285,7 +286,7 @@ def test_a_migration_waits_for_locks_a_little_at_a_time(url: str, caplog: pytest
                     told.set()
 
         handler = Told()
-        logging.getLogger(database.__name__).addHandler(handler)
+        logging.getLogger(schema.__name__).addHandler(handler)
         going = threading.Thread(target=go_on)
         going.start()
         try:
@@ -295,7 +296,7 @@ def test_a_migration_waits_for_locks_a_little_at_a_time(url: str, caplog: pytest
         finally:
             told.set()
             going.join()
-            logging.getLogger(database.__name__).removeHandler(handler)
+            logging.getLogger(schema.__name__).removeHandler(handler)
     (said,) = [record for record in caplog.records if "cannot be migrated yet" in record.getMessage()]
     assert "'backup' on" in str(vars(said))
     assert "idle in transaction" in str(vars(said))
@@ -305,7 +306,7 @@ def test_a_migration_waits_for_locks_a_little_at_a_time(url: str, caplog: pytest
 def test_a_migration_gives_up_in_the_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that stays is told as what the start failed by, and nothing is migrated."""
     made_by_the_version_before(url)
-    monkeypatch.setattr(database, "_MIGRATION_GIVES_UP", 0.0)
+    monkeypatch.setattr(schema, "_MIGRATION_GIVES_UP", 0.0)
     with locking_accounts(url), pytest.raises(StoreUnavailable, match="lock timeout"):
         Store(url, shared=True)
     with psycopg.connect(url.replace("+psycopg", "")) as connection:

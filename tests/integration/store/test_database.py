@@ -12,8 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from tests.harness.page_blocks import block
 
-from patrolserver_exporter.store import Store, StoreCorrupt, StoreUnavailable, files
-from patrolserver_exporter.store import database as engine
+from patrolserver_exporter.store import Store, StoreCorrupt, StoreUnavailable, engines, files, schema
 from patrolserver_exporter.store.migrations import versions
 from patrolserver_exporter.store.tables import accounts, metadata
 from patrolserver_exporter.store.threads import READERS
@@ -28,15 +27,15 @@ def test_head_is_the_newest_migration() -> None:
     texts = [path.read_text() for path in folder.glob("r*.py")]
     revisions = {re.search(r'^revision = "(.*)"', text, re.MULTILINE)[1]: text for text in texts}  # type: ignore[index]
     down = {re.search(r"^down_revision = (.*)$", text, re.MULTILINE)[1].strip('"') for text in texts}  # type: ignore[index]
-    assert set(revisions) - down == {engine.HEAD}
-    assert max(revisions) == engine.HEAD
+    assert set(revisions) - down == {schema.HEAD}
+    assert max(revisions) == schema.HEAD
 
 
 def test_the_migrations_lead_to_the_schema_that_the_code_uses(store_url: str) -> None:
     """After the migrations both databases have exactly the tables, columns and indexes of ``schema``."""
-    database = engine.create_engine(store_url)
+    database = engines.create_engine(store_url)
     try:
-        engine.migrate(database)
+        schema.migrate(database)
         with database.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, metadata) == []
@@ -47,11 +46,11 @@ def test_the_migrations_lead_to_the_schema_that_the_code_uses(store_url: str) ->
 def test_a_state_of_a_newer_version_is_refused(store_url: str) -> None:
     """An older exporter does not touch what a newer one wrote, and says what to do."""
     Store(store_url).close()
-    database = engine.create_engine(store_url)
+    database = engines.create_engine(store_url)
     with database.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     database.dispose()
-    file = engine.database_file(store_url)
+    file = engines.database_file(store_url)
     if file is not None:
         files.leave_sum(file)
     told = re.sub(r"\d{4}", r"\\d{4}", re.escape(block("an older version refuses").text.strip()))

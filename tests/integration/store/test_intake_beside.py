@@ -15,8 +15,7 @@ from tests.harness.waiting import eventually
 from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.live.effects import InboxMoved
-from patrolserver_exporter.store import Store, StoreError, StoreUnavailable, fleet, history
-from patrolserver_exporter.store import database as engine
+from patrolserver_exporter.store import Store, StoreError, StoreUnavailable, engines, fleet, history
 from patrolserver_exporter.store.tables import inbox
 from patrolserver_exporter.store.threads import StoreThread
 
@@ -185,7 +184,7 @@ def test_opposite_orders_do_not_wait_for_each_other(store: Store, url: str) -> N
         except StoreError as error:
             failures.append(error)
 
-    databases = [engine.create_engine(url) for _ in range(2)]
+    databases = [engines.create_engine(url) for _ in range(2)]
     threads = [StoreThread(database, lambda _: None) for database in databases]
     try:
         for number in range(30):

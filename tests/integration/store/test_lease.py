@@ -18,8 +18,7 @@ from alembic import command
 from alembic.config import Config
 from tests.harness.waiting import eventually
 
-from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, fleet, history
-from patrolserver_exporter.store import database as engine
+from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, engines, fleet, history, schema
 from patrolserver_exporter.store.lease import LEASE
 from patrolserver_exporter.store.tables import accounts, leases
 
@@ -239,8 +238,8 @@ def test_a_writer_that_stops_in_a_transaction_is_ended(url: str) -> None:
 def test_a_database_in_use_by_an_older_version_is_not_migrated(url: str) -> None:
     """A version that knows no leases would write beside ours, so the start is refused and the schema stays."""
     config = Config()
-    config.set_main_option("script_location", str(Path(engine.__file__).parent / "migrations"))
-    database = engine.create_engine(url)
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    database = engines.create_engine(url)
     with database.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
@@ -274,7 +273,7 @@ def test_a_file_is_free_again_after_a_kill(tmp_path: Path) -> None:
     """A lease that a killed process left in a file holds nobody up."""
     url = f"sqlite:///{tmp_path / 'state.db'}"
     Store(url).close()
-    database = engine.create_engine(url)
+    database = engines.create_engine(url)
     with database.begin() as connection:
         connection.execute(leases.update().values(owner="killed", until=time.time() + 9.0))
     database.dispose()
