@@ -22,7 +22,7 @@ from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import Store, fleet, history
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
 from patrolserver_exporter.sync import operations
-from patrolserver_exporter.sync.accounts import AccountStatus
+from patrolserver_exporter.sync.statuses import AccountStatus
 from patrolserver_exporter.web.access import BearerTokens, Guard
 from patrolserver_exporter.web.api import api_routes
 from patrolserver_exporter.web.context import WebContext

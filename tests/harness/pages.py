@@ -19,7 +19,6 @@ from patrolserver_exporter.simulator.fleet import PRODUCTS, ROLES, SITES, SLOTS
 from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.sync.account_updates import apply_list, save_account
-from patrolserver_exporter.sync.accounts import AccountStatus
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.server_updates import (
     apply_poll,
@@ -29,6 +28,7 @@ from patrolserver_exporter.sync.server_updates import (
     show,
     with_state,
 )
+from patrolserver_exporter.sync.statuses import AccountStatus
 from patrolserver_exporter.web.access import BearerTokens, Guard
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.requests import main_app, not_found_app

@@ -1,4 +1,4 @@
-"""The accounts that are configured: started, kept going, reloaded, stopped; and their inbox counted."""
+"""The accounts that are configured: started, taken and given back, kept going, reloaded, stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,17 +17,13 @@ from patrolserver_exporter import __version__
 from patrolserver_exporter.config.proxy import shown
 from patrolserver_exporter.config.told import mark_of
 from patrolserver_exporter.inbox import deliveries
-from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.lasting import LastingTrouble
-from patrolserver_exporter.live.own_metrics import InboxState
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.patrolserver.client import WINDOW, HandedBudget
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store import Store, StoreError, StoreLocked, StoreUnavailable
-from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.lease import COMMON, read_position
 from patrolserver_exporter.store.replicas import Announced
-from patrolserver_exporter.sync import operations, restore
+from patrolserver_exporter.sync import handed_budgets, operations, restore
 from patrolserver_exporter.sync.account import (
     ApiStanding,
     Budgets,
@@ -35,22 +31,23 @@ from patrolserver_exporter.sync.account import (
     Pause,
     RunningAccount,
     calls_at_once,
-    poll_interval,
 )
 from patrolserver_exporter.sync.clock_steps import ClockFollower
 from patrolserver_exporter.sync.exporters import LivingExporter, others, this_one
 from patrolserver_exporter.sync.follower import Follower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
+from patrolserver_exporter.sync.inbox_gauges import InboxGauges
 from patrolserver_exporter.sync.poller import AccountPoller
+from patrolserver_exporter.sync.refreshes import Refreshes
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.sync.shares import Seen, Shares
+from patrolserver_exporter.sync.statuses import Glimpse, glimpse_of, status_of, status_of_others
 from patrolserver_exporter.sync.threads import CallThreads
 from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.config.schema import Account, Config
@@ -58,42 +55,10 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
     from patrolserver_exporter.store import Unit
+    from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.store.lease import Left, Position, Taken
     from patrolserver_exporter.sync.follower import Found
-
-
-class InboxGauges:
-    """Counts on the store's thread, and is not waited for."""
-
-    def __init__(self, store: Store, publisher: Publisher, telemetry: Telemetry) -> None:
-        self._store = store
-        self._counted: tuple[InboxState, ...] = ()
-        self._outdated = True
-        publisher.on_inbox(self._moved)
-        telemetry.watch_inbox(lambda: self._counted)
-
-    def tick(self) -> None:
-        """Count, if something has changed."""
-        if self._outdated:
-            self._outdated = False
-            self._store.submit_read(deliveries.census).add_done_callback(self._take)
-
-    def _moved(self) -> None:
-        self._outdated = True
-
-    def _take(self, future: Future[list[deliveries.StateCount]]) -> None:
-        if future.exception() is not None:
-            self._outdated = True
-            return
-        counted = {count.state: count for count in future.result()}
-        self._counted = tuple(
-            InboxState(
-                state=state.value,
-                deliveries=counted[state.value].count if state.value in counted else 0,
-                oldest_at=counted[state.value].oldest if state.value in counted else None,
-            )
-            for state in DeliveryState
-        )
+    from patrolserver_exporter.sync.statuses import AccountStatus
 
 
 log = logging.getLogger(__name__)
@@ -105,61 +70,6 @@ _LEFT_OUT_FOR = 60.0
 """Seconds for which an account that could not be taken, since what is stored of it is damaged, is not tried again."""
 _PATIENCE = 5.0
 """Seconds that a reload waits for the calls of accounts that it stops."""
-
-
-class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How an account stands, for people and for ``/-/ready``."""
-
-    name: str
-    servers: int
-    poll_interval: float
-    """Seconds, as in force."""
-    trouble: str | None
-    """What is wrong with its API, free of credentials; ``None`` when nothing is."""
-    credentials_refused: bool
-    list_was_tried: bool = True
-    """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
-    webhook: bool
-    """It has a token, so deliveries can reach it."""
-    list_complete: bool | None = None
-    """The last successful server list was whole; ``None`` before the first."""
-    list_partial_because: tuple[str, ...] = ()
-    """What says that it was not, in words."""
-    servers_missing: int = 0
-    """Servers that the last list lacked, which another one has to confirm before they are gone."""
-    pause_until: float | None = None
-    """The API asked the account to wait until then, in seconds since the epoch; ``None`` without a pause."""
-    pause_reason: str | None = None
-    """What it said, free of credentials."""
-    proxy: str | None = None
-    """The proxy that its calls go through and where it is named, free of credentials; ``None`` without one."""
-    trouble_reason: FailureReason | None = None
-    """Why its last list call failed; ``None`` when it did not."""
-    credentials_from: tuple[str, ...] = ()
-    """Where key and secret come from: ``configuration``, ``variable`` or ``file``."""
-    clock_offset: float | None = None
-    """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
-
-
-class Glimpse(NamedTuple):
-    """What each scrape asks of an account; `AccountStatus` takes much longer to make."""
-
-    name: str
-    webhook: bool
-    """It has a token, so deliveries can reach it."""
-    pause_until: float | None
-    """As in `AccountStatus`."""
-    clock_offset: float | None
-    """As in `AccountStatus`."""
-
-
-class _Handed(msgspec.Struct, frozen=True):
-    """What is left of an account's budgets."""
-
-    at: float
-    """Seconds since the epoch."""
-    polls: HandedBudget
-    events: HandedBudget
 
 
 class PollerAndWorker(msgspec.Struct, frozen=True):
@@ -253,12 +163,7 @@ class Accounts:
         self._untaken = LastingTrouble(log, clock, logging.ERROR)
         self._leaves = False
         """This process takes no account any more."""
-        self._refreshes_wait = False
-        """Some could not be begun."""
-        self._refreshing: set[str] = set()
-        """Those that are in hand."""
-        self._unended: dict[str, tuple[str, str | None]] = {}
-        """Those whose end could not be written, with account and error."""
+        self._refreshes = Refreshes(store, lambda: tuple(self._running), self.refresh, self._goes_on_elsewhere)
         self._announced: Announced | None = None
         self.refusal: StoreError | None = None
         """Why this process must not use the store any more."""
@@ -325,50 +230,10 @@ class Accounts:
 
     def begin_refreshes(self, names: Iterable[str] | None = None) -> None:
         """Have servers polled whose refresh was asked for, on whatever exporter; not waited for."""
-        names = tuple(self._running if names is None else names)
-        failed, self._refreshes_wait = self._refreshes_wait, False
+        self._refreshes.begin(names)
 
-        def work(unit: Unit) -> list[operations.Refresh]:
-            if failed:
-                # They may have been begun by a commit whose end was not heard.
-                operations.begin_again(unit, names, but=tuple(self._refreshing))
-            return operations.begin(unit, operations.pending(unit.connection, names))
-
-        if names:
-            self._store.submit(work, *names).add_done_callback(self._refresh_all)
-
-    def _refresh_all(self, begun: Future[list[operations.Refresh]]) -> None:
-        if begun.exception() is not None:
-            self._refreshes_wait = True
-            return
-        for asked in begun.result():
-            end = functools.partial(self._end_refresh, asked.account)
-            self._refreshing.add(asked.id)
-            self.refresh(asked.account, asked.server_id, operations.AskedFor(asked.id, end))
-        if len(begun.result()) == operations.AT_ONCE:
-            self.begin_refreshes()
-
-    def _end_refresh(self, account: str, refresh_id: str, error: str | None) -> None:
-        self._refreshing.discard(refresh_id)
-        # Where another one polls the account from now on, that one does it.
-        if error is None or self._leaves or account in self._giving or self._store.has_lost(account):
-            return
-
-        def look_at(future: Future[None]) -> None:
-            if future.exception() is not None:
-                self._unended[refresh_id] = account, error
-
-        self._store.submit(lambda unit: operations.finish(unit, [refresh_id], error), account).add_done_callback(
-            look_at
-        )
-
-    def _catch_up_on_refreshes(self) -> None:
-        """Begin those that could not be begun, and write the ends that could not be written."""
-        if self._refreshes_wait:
-            self.begin_refreshes()
-        for refresh_id, (account, error) in list(self._unended.items()):
-            del self._unended[refresh_id]
-            self._end_refresh(account, refresh_id, error)
+    def _goes_on_elsewhere(self, account: str) -> bool:
+        return self._leaves or account in self._giving or self._store.has_lost(account)
 
     def _follow_leases(self) -> None:
         lost = [name for name in self._running if self._store.has_lost(name)]
@@ -553,10 +418,7 @@ class Accounts:
 
     def _handed(self, names: Iterable[str]) -> bytes:
         budgets = {name: self._budgets[name] for name in names if name in self._budgets}
-        now = self._clock.now()
-        return msgspec.json.encode(
-            {name: _Handed(now, two.polls.hand_over(), two.events.hand_over()) for name, two in budgets.items()}
-        )
+        return handed_budgets.hand_over(budgets, self._clock.now())
 
     def _stop(self, names: Sequence[str], patience: float) -> None:
         pairs = [self._running.pop(name) for name in names]
@@ -677,7 +539,7 @@ class Accounts:
                 return restore.restore(unit, rules, metrics, now=now)
 
             state = self._store.run(alone)
-            self._refreshes_wait = True
+            self._refreshes.begin_later()
             return state
         follower.pause()
         held = self._store.accounts_held
@@ -730,7 +592,7 @@ class Accounts:
             check_held=functools.partial(self._store.check_held, settings.name),
         )
         if settings.name not in self._budgets:
-            self._go_on_counting(account, left)
+            handed_budgets.go_on_counting(account, left, self._clock.now())
         self._budgets[settings.name] = account.budgets
         threads = self._threads.of(settings.name, calls_at_once(config))
         poller = AccountPoller(account, threads, self._store, self._clock, self._telemetry)
@@ -748,26 +610,6 @@ class Accounts:
         worker = AccountWorker(poller, self._store, self._clock, self._telemetry, self._inbox.wake)
         self._inbox.put(worker)
         return PollerAndWorker(poller, worker)
-
-    def _go_on_counting(self, account: RunningAccount, left: Sequence[Left]) -> None:
-        """Calls that other processes made within the last minute count against the budgets."""
-        # Whoever came last went on from what the others had left.
-        last: tuple[float, _Handed | None] | None = None
-        for one in left:
-            handed = {} if one.handed is None else msgspec.json.decode(one.handed, type=dict[str, _Handed])
-            of_account = handed.get(account.name)
-            at = one.uncleanly_at if of_account is None else of_account.at
-            if at is not None and (last is None or at > last[0]):
-                last = at, of_account
-        if last is None:
-            return
-        (at, of_account), now = last, self._clock.now()
-        if of_account is not None:
-            account.budgets.polls.take_over(of_account.polls, seconds_ago=now - at)
-            account.budgets.events.take_over(of_account.events, seconds_ago=now - at)
-        elif now - at < WINDOW:
-            for budget in account.budgets:
-                budget.owe()
 
     def _observe(self, call: ApiCall) -> None:
         self._threads.note_call()
@@ -815,7 +657,7 @@ class Accounts:
         tells = self._clock.monotonic() - self._told_at >= _TELL_EVERY
         if tells:
             self._told_at = self._clock.monotonic()
-            self._catch_up_on_refreshes()
+            self._refreshes.catch_up()
         for name, pair in running.items():
             account = pair.account
             pair.poller.pump()
@@ -914,9 +756,9 @@ class Accounts:
         """What each scrape asks of each account."""
         running, config = dict(self._running), self._config
         if self._follower is None or config is None:
-            return tuple(_glimpse(pair.account) for pair in running.values())
+            return tuple(glimpse_of(pair.account) for pair in running.values())
         return tuple(
-            _glimpse(running[one.name].account)
+            glimpse_of(running[one.name].account)
             if one.name in running
             else Glimpse(one.name, bool(one.webhook_tokens), self._paused_until(one.name), None)
             for one in config.accounts
@@ -931,19 +773,14 @@ class Accounts:
         """How each account stands."""
         running, config = dict(self._running), self._config
         if self._follower is None or config is None:
-            return tuple(_status(pair.account) for pair in running.values())
+            return tuple(status_of(pair.account) for pair in running.values())
         followed, count = self._followed, self._publisher.count_servers
         return tuple(
-            _status(running[one.name].account)
+            status_of(running[one.name].account)
             if one.name in running
-            else _status_of_others(config, one, followed.get(one.name), count(one.name))
+            else status_of_others(config, one, followed.get(one.name), count(one.name))
             for one in config.accounts
         )
-
-
-def _glimpse(account: RunningAccount) -> Glimpse:
-    pause = account.pause
-    return Glimpse(account.name, bool(account.settings.webhook_tokens), pause and pause.until, account.clock_offset)
 
 
 def _standing_of(record: AccountRecord) -> ApiStanding:
@@ -956,51 +793,6 @@ def _standing_of(record: AccountRecord) -> ApiStanding:
         reason=reason,
         list_failures=state.list_failures,
         list_at=state.list_at,
-    )
-
-
-def _status_of_others(config: Config, settings: Account, record: AccountRecord | None, servers: int) -> AccountStatus:
-    """How an account stands that another exporter polls."""
-    record = record or AccountRecord(name=settings.name)
-    state = record.state
-    return AccountStatus(
-        name=settings.name,
-        servers=servers,
-        poll_interval=poll_interval(config, servers),
-        trouble=state.trouble_detail,
-        credentials_refused=state.trouble == Trouble.CREDENTIALS,
-        list_was_tried=state.trouble is not None,
-        webhook=bool(settings.webhook_tokens),
-        list_complete=state.list_complete,
-        list_partial_because=state.list_partial_because,
-        servers_missing=state.list_missing,
-        pause_until=state.paused_until,
-        pause_reason=state.pause_reason,
-        proxy=settings.proxy_url and shown(settings.proxy_url),
-        trouble_reason=None if state.trouble_reason is None else FailureReason(state.trouble_reason),
-        credentials_from=tuple(dict.fromkeys(one.source for one in (settings.key, settings.secret))),
-    )
-
-
-def _status(account: RunningAccount) -> AccountStatus:
-    standing, listing, pause = account.standing, account.list_standing, account.pause
-    return AccountStatus(
-        name=account.name,
-        servers=len(account.server_ids),
-        poll_interval=account.interval,
-        trouble=None if standing.trouble is Trouble.NONE else standing.detail,
-        credentials_refused=standing.trouble is Trouble.CREDENTIALS,
-        list_was_tried=standing.list_was_tried,
-        webhook=bool(account.settings.webhook_tokens),
-        list_complete=listing.complete,
-        list_partial_because=listing.partial_because,
-        servers_missing=listing.missing,
-        pause_until=pause and pause.until,
-        pause_reason=pause and pause.reason,
-        proxy=account.settings.proxy_url and shown(account.settings.proxy_url),
-        trouble_reason=None if standing.trouble is Trouble.NONE else standing.reason,
-        credentials_from=tuple(dict.fromkeys(one.source for one in (account.settings.key, account.settings.secret))),
-        clock_offset=account.clock_offset,
     )
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.schema import Config
     from patrolserver_exporter.logs import Redactor
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.sync.exporters import LivingExporter
+    from patrolserver_exporter.sync.statuses import AccountStatus
     from patrolserver_exporter.web.access import BearerTokens
     from patrolserver_exporter.web.webhook import Refusal
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.inbox.deliveries import StateCount
     from patrolserver_exporter.store.fleet import AccountRecord
-    from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.sync.exporters import LivingExporter
+    from patrolserver_exporter.sync.statuses import AccountStatus
 
 
 async def status(api: Api, _call: Call[Any]) -> Reply:

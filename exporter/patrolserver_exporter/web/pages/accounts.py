@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.store.views import PollState
-    from patrolserver_exporter.sync.accounts import AccountStatus
     from patrolserver_exporter.sync.exporters import LivingExporter
+    from patrolserver_exporter.sync.statuses import AccountStatus
     from patrolserver_exporter.web.pages.words import Moment
 
 
