@@ -25,7 +25,7 @@ from patrolserver_exporter.patrolserver.client import PatrolServerClient
 from patrolserver_exporter.patrolserver.errors import PatrolServerError
 from patrolserver_exporter.store import why_unusable
 from patrolserver_exporter.store.engines import create_reading_engine, database_file, redacted
-from patrolserver_exporter.store.lease import COMMON, STORE, holders
+from patrolserver_exporter.store.lease_rows import COMMON, STORE, holders
 from patrolserver_exporter.store.tables import leases
 from patrolserver_exporter.sync.rules import Rules
 from patrolserver_exporter.web import operator_token

@@ -21,7 +21,8 @@ from patrolserver_exporter.store.engines import (
 )
 from patrolserver_exporter.store.errors import StoreCorrupt, StoreUnavailable
 from patrolserver_exporter.store.guard import FileGuard, check_file, is_alone
-from patrolserver_exporter.store.lease import COMMON, INTAKE, STORE, Lease, holders, read_position
+from patrolserver_exporter.store.lease import Lease
+from patrolserver_exporter.store.lease_rows import COMMON, INTAKE, STORE, holders, read_position
 from patrolserver_exporter.store.opening import begin_again, follow_cluster, join, take_for_itself
 from patrolserver_exporter.store.schema import HEAD, migrate
 from patrolserver_exporter.store.tables import check
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from patrolserver_exporter.store.database_time import DatabaseTime
-    from patrolserver_exporter.store.lease import Holder, Left, Position, Taken
+    from patrolserver_exporter.store.lease import Left, Taken
+    from patrolserver_exporter.store.lease_rows import Holder, Position
     from patrolserver_exporter.store.replicas import Announced
 
 

@@ -19,8 +19,6 @@ so it does not run out and is not renewed. The fence finds those who got around 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import functools
 import logging
 import os
 import secrets
@@ -35,9 +33,32 @@ from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import database_time, replicas
-from patrolserver_exporter.store.database_time import NOW, boot_time, now_in
+from patrolserver_exporter.store.database_time import boot_time
 from patrolserver_exporter.store.errors import LeaseLost, StoreLocked, StoreUnavailable
-from patrolserver_exporter.store.tables import feed, insert, leases
+from patrolserver_exporter.store.lease_rows import (
+    COMMON,
+    COUNT_INTAKE,
+    END_INTAKE,
+    END_OTHERS,
+    FENCE_MANY,
+    FORGET_INTAKES,
+    INTAKE,
+    LEASE,
+    OF_BEFORE,
+    POSITION,
+    RENEW,
+    STORE,
+    WENT_ELSEWHERE,
+    Holder,
+    Position,
+    holder_of,
+    knows_handed,
+    read_holder,
+    read_position,
+    select_holders,
+    statements,
+)
+from patrolserver_exporter.store.tables import insert, leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -45,53 +66,27 @@ if TYPE_CHECKING:
     from patrolserver_exporter.store.database_time import DatabaseTime
     from patrolserver_exporter.store.replicas import Announced
 
+
 log = logging.getLogger(__name__)
 
-LEASE: Final = 10.0
-"""Seconds that a lease holds without being renewed."""
 RENEW_EVERY: Final = 3.0
+
 _RETRY: Final = 1.0
 """Seconds to the next try of a renewal that failed."""
+
 _LOOK_AGAIN: Final = 0.25
 """Seconds between two looks of who waits for a lease to run out."""
+
 _GIVE_UP: Final = 3 * LEASE
 """Seconds that a start waits at most."""
+
 _JOIN: Final = 2.0
+
 _ACCOUNTS_EVERY: Final = 60.0
 """Seconds from one time that an exporter tells which accounts it has configured to the next."""
-STORE: Final = ""
-"""The name of the lease for everything: who has it has the database for itself."""
-COMMON: Final = "/common"
-"""The name of the lease for what belongs to no account, where several exporters share a database. No account can have
-this name, or the next one."""
-INTAKE: Final = "/intake/"
-"""What the row of a process begins with that counts its transactions which take deliveries in. Nobody holds it; with
-one for all, they would take turns.
-"""
-_INTAKE_KEPT_FOR: Final = 30 * 86_400.0
-"""Seconds: one that was away for long must find its row, or it would seem to have lost what it took in."""
-_INTAKES_KEPT: Final = 100
-"""Of processes that have not been heard of for long, at most: most of them ended without a word."""
-_ENDED_INTAKE_KEPT_FOR: Final = 60.0
-"""Seconds after a clean end: by then everybody has seen what was taken in, and would miss it after a setback."""
+
 _WENT_BACK: Final = 2**62
 """More than is ever counted: whatever the row says, the database went back."""
-
-
-class Position(NamedTuple):
-    """Which state of a database somebody has seen."""
-
-    history: str
-    """Of the feed: another one is another state, in which versions begin anew."""
-    versions: Mapping[str, int]
-    """Of each lease."""
-
-    def lacks(self, seen: Position) -> bool:
-        """Whether it is of before that one, in the same history."""
-        if self.history != seen.history:
-            return False
-        # The row of a process that ended is removed.
-        return any(self.versions.get(n, v if n.startswith(INTAKE) else 0) < v for n, v in seen.versions.items())
 
 
 class Left(NamedTuple):
@@ -139,36 +134,6 @@ class _Held:
     def may_have_run_out(self) -> bool:
         """Whether the last renewal began so long ago that somebody else can have it."""
         return boot_time() - self.renewed_at >= LEASE
-
-
-class Holder(NamedTuple):
-    """Who holds a lease. Names, host and process id are for people; only ``owner`` and ``epoch`` are compared."""
-
-    owner: str | None
-    """``None``: it was given back."""
-    epoch: int
-    version: int
-    until: float
-    """Seconds since the epoch, by the database's clock; of one that was given back, when that was."""
-    since: float
-    name: str
-    host: str
-    pid: int
-    now: float
-    """When this was read, by the same clock."""
-
-    @property
-    def is_free(self) -> bool:
-        """Whether anybody may take it."""
-        # Farther ahead than a renewal reaches: the database's clock was set back since.
-        return self.owner is None or not self.now < self.until <= self.now + 2 * LEASE
-
-    @property
-    def described(self) -> str:
-        """As it stands in messages."""
-        since = dt.datetime.fromtimestamp(self.since, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        named = f"{self.name!r}, " if self.name else ""
-        return f"{named}process {self.pid} on host {self.host}, since {since}"
 
 
 class Lease:
@@ -265,7 +230,7 @@ class Lease:
             _limit_waits(connection, lock="500ms")
             # A file's lock is ours already, so whoever held the row is gone.
             taken = self.take(connection, [STORE], by_force=not self._runs_out)
-            found = _read(connection)
+            found = read_holder(connection)
         self._heard(found.now, began)
         if STORE not in taken:
             return found
@@ -284,21 +249,21 @@ class Lease:
         if not self.knows(names):
             self.make_rows(connection, names)
         # One that is locked is being written under, or taken by another one.
-        query = _reading(connection).where(leases.c.account.in_(sorted(names))).order_by(leases.c.account)
-        hands_over = STORE not in names or _hands_over(connection)
+        query = select_holders(connection).where(leases.c.account.in_(sorted(names))).order_by(leases.c.account)
+        hands_over = STORE not in names or knows_handed(connection)
         handed = leases.c.handed if hands_over else sa.null().label("handed")
         query = query.add_columns(handed)
         rows = connection.execute(query.with_for_update(skip_locked=True)).all()
         # Those that are locked are there; but a failover may have lost one.
         self._made.difference_update(set(names).difference(row.account for row in rows))
-        of_all = _reading(connection).add_columns(handed).where(leases.c.account == STORE)
+        of_all = select_holders(connection).add_columns(handed).where(leases.c.account == STORE)
         alone = connection.execute(of_all).one_or_none()
-        if alone is not None and alone.owner not in {None, self.owner} and not _holder(alone).is_free:
+        if alone is not None and alone.owner not in {None, self.owner} and not holder_of(alone).is_free:
             # For everything, if that is what is wanted, as well.
             rows = rows if by_force else []
         taken = {}
         for row in rows:
-            before = _holder(row)
+            before = holder_of(row)
             # Ours: the end of a commit that took it was not heard.
             if not (before.is_free or before.owner == self.owner or by_force):
                 continue
@@ -309,7 +274,7 @@ class Lease:
             )
         if taken:
             connection.execute(
-                _statements(dialect).take if hands_over else _statements(dialect).take_before_it_hands_over,
+                statements(dialect).take if hands_over else statements(dialect).take_before_it_hands_over,
                 [
                     {
                         "account": name,
@@ -339,7 +304,7 @@ class Lease:
 
     def prolong(self, connection: sa.Connection, names: Collection[str]) -> None:
         """Renew these leases, which this transaction has taken, so that they hold from its end on."""
-        connection.execute(_statements(connection.dialect.name).prolong, [self._mine(name) for name in sorted(names)])
+        connection.execute(statements(connection.dialect.name).prolong, [self._mine(name) for name in sorted(names)])
 
     def _mine(self, name: str) -> dict[str, object]:
         return {"account": name, "owner": self.owner}
@@ -369,10 +334,10 @@ class Lease:
     def end_those_of_accounts(self, connection: sa.Connection) -> None:
         """Nobody lives who has one, but who has stood still may go on: it must find that its leases are over."""
         _limit_waits(connection, lock="5s")
-        query = _reading(connection).add_columns(leases.c.handed).where(leases.c.since.is_not(None))
+        query = select_holders(connection).add_columns(leases.c.handed).where(leases.c.since.is_not(None))
         others = query.where(leases.c.account.not_in((STORE, COMMON)))
         self._left_of = {row.account: (self._left(row),) for row in connection.execute(others)}
-        connection.execute(_END_OTHERS, {"owner": self.owner})
+        connection.execute(END_OTHERS, {"owner": self.owner})
 
     # Keeping them
 
@@ -413,10 +378,10 @@ class Lease:
         with engine.begin() as connection:
             _limit_waits(connection, lock="1s")
             wanted = {"accounts": list(held), "epochs": [one.epoch for one in held.values()], "owner": self.owner}
-            rows = connection.execute(_RENEW, wanted).all()
+            rows = connection.execute(RENEW, wanted).all()
             renewed = {row.account for row in rows}
             # What a transaction of ours has locked, it renews by its fence.
-            left = {name: _read(connection, name) for name in held if name not in renewed}
+            left = {name: read_holder(connection, name) for name in held if name not in renewed}
         for row in rows:
             self._heard(row.now, began)
         for name, one in held.items():
@@ -440,7 +405,7 @@ class Lease:
             _limit_waits(connection, lock="1s")
             replicas.announce(connection, self.owner, self.name, self._announced, with_accounts=with_accounts)
             if with_accounts:
-                connection.execute(_FORGET_INTAKES)
+                connection.execute(FORGET_INTAKES)
             # Beside the follower: one look of its may take longer than what it saw before vouches for anything.
             position, _ = read_position(connection)
             seen_at = database_time.read(connection)
@@ -475,7 +440,7 @@ class Lease:
             return Fenced(lost, _nothing)
         began, taken_in = boot_time(), self._taken_in
         found = {row.account: row for row in connection.execute(*self._fencing(held)).all()}
-        lost |= {name: self._told_lost(name, _read(connection, name)) for name in held if name not in found}
+        lost |= {name: self._told_lost(name, read_holder(connection, name)) for name in held if name not in found}
         for row in found.values():
             # Whatever this transaction finds came in before, so what it is dated by must not be earlier.
             self._heard(row.now, began)
@@ -513,10 +478,10 @@ class Lease:
         if len(held) == 1:
             ((name, one),) = held.items()
             mine = {"owner": self.owner, "intake": self._intake}
-            return _statements(self._dialect).fence, {"account": name, "epoch": one.epoch, **mine}
+            return statements(self._dialect).fence, {"account": name, "epoch": one.epoch, **mine}
         epochs = [one.epoch for one in held.values()]
         mine = {"owner": self.owner, "intake": self._intake}
-        return _FENCE_MANY, {"accounts": list(held), "epochs": epochs, **mine}
+        return FENCE_MANY, {"accounts": list(held), "epochs": epochs, **mine}
 
     @property
     def _dialect(self) -> str:
@@ -530,9 +495,9 @@ class Lease:
 
         A delivery that is on disk is worked by whoever has the account's.
         """
-        counted = connection.execute(_COUNT_INTAKE, {"account": self._intake}).scalar()
+        counted = connection.execute(COUNT_INTAKE, {"account": self._intake}).scalar()
         if counted is None:
-            return Fenced({INTAKE: LeaseLost(_WENT_ELSEWHERE)}, _nothing)
+            return Fenced({INTAKE: LeaseLost(WENT_ELSEWHERE)}, _nothing)
 
         def committed() -> None:
             with self._counting:
@@ -560,11 +525,11 @@ class Lease:
         epoch, least, taken_in = one.epoch, one.version, self._taken_in
 
         def vouch(connection: sa.Connection) -> None:
-            found_owner, found_epoch, version, counted = connection.execute(_POSITION, {"intake": self._intake}).one()
+            found_owner, found_epoch, version, counted = connection.execute(POSITION, {"intake": self._intake}).one()
             if (found_owner, found_epoch) != (self.owner, epoch):
-                raise self._told_lost(STORE, _read(connection))
+                raise self._told_lost(STORE, read_holder(connection))
             if version < least or counted < taken_in:
-                raise StoreUnavailable(_OF_BEFORE)
+                raise StoreUnavailable(OF_BEFORE)
 
         return vouch
 
@@ -579,7 +544,7 @@ class Lease:
                 raise StoreUnavailable(doubt)
             lacks_mine = found._replace(history=mine.history).lacks(mine)
             if lacks_mine or found.lacks(seen) or found.versions.get(self._intake, 0) < taken_in:
-                raise StoreUnavailable(_OF_BEFORE)
+                raise StoreUnavailable(OF_BEFORE)
 
         return vouch
 
@@ -686,7 +651,7 @@ class Lease:
         one = self._held.pop(name, None)
         if one is not None:
             mine = {"account": name, "owner": self.owner, "epoch": one.epoch, "handed": handed}
-            connection.execute(_statements(connection.dialect.name).give_back, mine)
+            connection.execute(statements(connection.dialect.name).give_back, mine)
 
     def tell_that_it_leaves(self, connection: sa.Connection) -> None:
         """Others are to leave no account to this exporter any more."""
@@ -714,7 +679,7 @@ class Lease:
                 _limit_waits(connection, lock="1s")
                 replicas.leave(connection, self.owner)
                 if self._taken_in:
-                    connection.execute(_END_INTAKE, {"account": self._intake})
+                    connection.execute(END_INTAKE, {"account": self._intake})
         with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), engine.begin() as connection:
             _limit_waits(connection, lock="1s")
             for name in sorted(self._held):
@@ -732,142 +697,7 @@ def _refusal(what: str, holder: Holder) -> str:
     )
 
 
-class _Statements(NamedTuple):
-    take: sa.TextClause
-    take_before_it_hands_over: sa.TextClause
-    fence: sa.TextClause
-    give_back: sa.TextClause
-    prolong: sa.TextClause
-
-
-_COUNTED: Final = "coalesce((SELECT version FROM leases WHERE account = :intake), 0)"
-_COUNT_INTAKE = sa.text(
-    f"INSERT INTO leases (account, epoch, version, until) SELECT :account, 0, 1, {NOW['postgresql']} "  # noqa: S608  # No input.
-    "WHERE NOT EXISTS (SELECT 1 FROM feed WHERE moved_to IS NOT NULL) "
-    "ON CONFLICT (account) DO UPDATE SET version = leases.version + 1, until = excluded.until RETURNING version"
-)
-"""``until`` is when it was last used."""
-_END_INTAKE = sa.text(f"UPDATE leases SET epoch = 1, until = {NOW['postgresql']} WHERE account = :account")  # noqa: S608
-_OF_THE_UNHEARD: Final = (
-    f"account LIKE '{INTAKE}%' AND substr(account, {len(INTAKE) + 1}) NOT IN (SELECT owner FROM replicas)"  # noqa: S608
-)
-_FORGET_INTAKES = sa.text(
-    f"DELETE FROM leases WHERE {_OF_THE_UNHEARD} AND ("  # noqa: S608  # No input.
-    f"until < {NOW['postgresql']} - CASE epoch WHEN 1 THEN {_ENDED_INTAKE_KEPT_FOR} ELSE {_INTAKE_KEPT_FOR} END "
-    f"OR account IN (SELECT account FROM leases WHERE {_OF_THE_UNHEARD} AND epoch = 0 "
-    f"ORDER BY until DESC, account OFFSET {_INTAKES_KEPT}))"
-)
-"""Those that nobody can miss. Of one that ended cleanly ``epoch`` is 1."""
-
-
-@functools.cache
-def _statements(dialect: str) -> _Statements:
-    now = NOW[dialect]
-    mine = "WHERE account = :account AND owner = :owner AND epoch = :epoch"
-    renewed = f"until = {now} + {LEASE}"
-    taken = (
-        f"owner = :owner, name = :name, host = :host, pid = :pid, since = {now}, epoch = epoch + 1, "
-        f"version = version + 1, {renewed} WHERE account = :account"
-    )
-    return _Statements(
-        take=sa.text(f"UPDATE leases SET handed = NULL, {taken}"),  # noqa: S608  # No input.
-        take_before_it_hands_over=sa.text(f"UPDATE leases SET {taken}"),  # noqa: S608
-        fence=sa.text(
-            f"UPDATE leases SET version = version + 1, {renewed} {mine} "  # noqa: S608
-            f"RETURNING account, version, {now} AS now, {_COUNTED} AS taken_in"
-        ),
-        give_back=sa.text(f"UPDATE leases SET owner = NULL, until = {now}, handed = :handed {mine}"),  # noqa: S608
-        prolong=sa.text(f"UPDATE leases SET {renewed} WHERE account = :account AND owner = :owner"),  # noqa: S608
-    )
-
-
-_MINE_IN_ORDER: Final = (
-    "WITH mine AS (SELECT leases.account FROM leases JOIN unnest(CAST(:accounts AS text[]), CAST(:epochs AS bigint[])) "
-    "AS wanted (account, epoch) ON leases.account = wanted.account AND leases.epoch = wanted.epoch "
-    "WHERE leases.owner = :owner ORDER BY leases.account FOR UPDATE OF leases"
-)
-"""On PostgreSQL. In one order, so that no two wait for each other."""
-_END_OTHERS = sa.text(
-    f"UPDATE leases SET owner = NULL, until = {NOW['postgresql']}, epoch = epoch + 1 "  # noqa: S608  # No input.
-    "WHERE owner IS NOT NULL AND owner <> :owner"
-)
-_RENEWED: Final = f"until = {NOW['postgresql']} + {LEASE}"
-_OF_MINE: Final = "FROM mine WHERE leases.account = mine.account AND leases.owner = :owner RETURNING leases.account, "
-_RENEW = sa.text(
-    f"{_MINE_IN_ORDER} SKIP LOCKED) UPDATE leases SET {_RENEWED} {_OF_MINE} {NOW['postgresql']} AS now"  # noqa: S608
-)
-_FENCE_MANY = sa.text(
-    f"{_MINE_IN_ORDER}) UPDATE leases SET version = version + 1, {_RENEWED} "  # noqa: S608
-    f"{_OF_MINE} leases.version, {NOW['postgresql']} AS now, {_COUNTED} AS taken_in"
-)
-
-
-def _read(connection: sa.Connection, name: str = STORE) -> Holder:
-    row = connection.execute(_reading(connection).where(leases.c.account == name)).one_or_none()
-    if row is None:
-        # Of an account that was new when a failover lost the last commits.
-        now = database_time.read(connection)
-        return Holder(owner=None, epoch=0, version=0, until=now, since=now, name="", host="unknown", pid=0, now=now)
-    return _holder(row)
-
-
-def holders(connection: sa.Connection) -> dict[str, Holder]:
-    """Who holds which lease, by account; those that nobody ever held left out."""
-    rows = connection.execute(_reading(connection).where(leases.c.since.is_not(None)).order_by(leases.c.account))
-    return {row.account: _holder(row) for row in rows}
-
-
-def _reading(connection: sa.Connection) -> sa.Select[Any]:
-    columns = [column for column in leases.c if column is not leases.c.handed]
-    return sa.select(*columns, now_in(connection.dialect.name).label("now"))
-
-
-def _hands_over(connection: sa.Connection) -> bool:
-    """Whether the schema has that already: the lease for everything is taken before a migration."""
-    return any(column["name"] == leases.c.handed.name for column in sa.inspect(connection).get_columns(leases.name))
-
-
-def _holder(row: sa.Row[Any]) -> Holder:
-    return Holder(
-        owner=row.owner,
-        epoch=row.epoch,
-        version=row.version,
-        until=row.until or 0.0,
-        since=row.since or 0.0,
-        name=row.name or "",
-        host=row.host or "unknown",
-        pid=row.pid or 0,
-        now=row.now,
-    )
-
-
-def read_position(connection: sa.Connection) -> tuple[Position, str | None]:
-    """Which state this is, and what speaks against believing it.
-
-    It goes on elsewhere, or the database is not the one any more that the feed was written in.
-    """
-    history, known, moved_to = connection.execute(_FEED).one()
-    versions = {row[0]: row[1] for row in connection.execute(_VERSIONS)}
-    is_same = connection.dialect.name != "postgresql" or known in {None, cluster(connection)}
-    doubt = None if is_same else _OF_BEFORE
-    return Position(history, versions), doubt if moved_to is None else _WENT_ELSEWHERE
-
-
-def cluster(connection: sa.Connection) -> str:
-    """Which PostgreSQL this is, and its timeline, which a failover or a restore changes, as a mark."""
-    return str(
-        connection.exec_driver_sql(
-            "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
-            "FROM pg_control_system()"
-        ).scalar_one()
-    )
-
-
-_FEED = sa.select(feed.c.history, feed.c.cluster, feed.c.moved_to)
-_VERSIONS = sa.select(leases.c.account, leases.c.version)
 _READS_ONLY: Final = "Another exporter has the lease; this one only reads."
-_WENT_ELSEWHERE: Final = "The state was copied to another store and goes on there, so nothing is read or taken in here."
-_OF_BEFORE: Final = "The database went back to an earlier state, which is being read again."
 
 
 def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
@@ -877,8 +707,3 @@ def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
             f"SELECT set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '5s', true), "
             "set_config('idle_in_transaction_session_timeout', '3s', true)"
         )
-
-
-_POSITION = sa.text(
-    f"SELECT owner, epoch, version, {_COUNTED} FROM leases WHERE account = '{STORE}'"  # noqa: S608  # No input.
-)

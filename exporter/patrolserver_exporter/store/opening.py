@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from patrolserver_exporter.store import database_time, history, replicas
-from patrolserver_exporter.store.engines import (
-    described,
-)
+from patrolserver_exporter.store.engines import described
 from patrolserver_exporter.store.errors import StoreLocked
-from patrolserver_exporter.store.lease import STORE, Lease, cluster
+from patrolserver_exporter.store.lease_rows import STORE, cluster
 from patrolserver_exporter.store.schema import HEAD, cannot_open, has_leases, is_at, migrate, will_do
+
+if TYPE_CHECKING:
+    from patrolserver_exporter.store.lease import Lease
 
 log = logging.getLogger(__name__)
 

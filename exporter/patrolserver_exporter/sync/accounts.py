@@ -21,7 +21,7 @@ from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store import Store, StoreError, StoreLocked, StoreUnavailable
-from patrolserver_exporter.store.lease import COMMON, read_position
+from patrolserver_exporter.store.lease_rows import COMMON, read_position
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.sync import handed_budgets, operations, restore
 from patrolserver_exporter.sync.account import (
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.client import ApiCall
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.store.fleet import AccountRecord
-    from patrolserver_exporter.store.lease import Left, Position, Taken
+    from patrolserver_exporter.store.lease import Left, Taken
+    from patrolserver_exporter.store.lease_rows import Position
     from patrolserver_exporter.sync.follower import Found
     from patrolserver_exporter.sync.statuses import AccountStatus
 

@@ -30,8 +30,8 @@ from patrolserver_exporter.live.effects import (
     Summaries,
     TalliesShown,
 )
-from patrolserver_exporter.store import StoreError, fleet, history, lease, replicas
-from patrolserver_exporter.store.lease import Position
+from patrolserver_exporter.store import StoreError, fleet, history, lease, lease_rows, replicas
+from patrolserver_exporter.store.lease_rows import Position
 from patrolserver_exporter.store.tables import inbox, operations
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Look, Store
     from patrolserver_exporter.store.fleet import AccountRecord
-    from patrolserver_exporter.store.lease import Holder
+    from patrolserver_exporter.store.lease_rows import Holder
     from patrolserver_exporter.store.replicas import Replica
     from patrolserver_exporter.sync.rules import Rules
 
@@ -338,11 +338,11 @@ def _news(
 ) -> tuple[list[object], Mapping[str, int], Mapping[str, AccountRecord] | None]:
     """What is to be shown, the versions that are shown then, and the accounts where something is new."""
     followed = [name for name in shown.rules if name not in shown.owned]
-    versions = {name: position.versions.get(name, 0) for name in (lease.STORE, *followed)}
+    versions = {name: position.versions.get(name, 0) for name in (lease_rows.STORE, *followed)}
     before = shown.seen if shown.history == position.history else {}
     if all(before.get(name) == version for name, version in versions.items()):
         return [], versions, None
-    if before.get(lease.STORE) != versions[lease.STORE]:
+    if before.get(lease_rows.STORE) != versions[lease_rows.STORE]:
         # Who has the database for itself raises only that one, whatever it writes.
         before = {}
     records = fleet.account_records(connection)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from patrolserver_exporter.store import lease
+from patrolserver_exporter.store import lease_rows
 from patrolserver_exporter.store.database_time import now_in, read
 from patrolserver_exporter.store.tables import insert, operations
 
@@ -190,10 +190,10 @@ def _as_they_stand(connection: sa.Connection, found: Sequence[Refresh]) -> list[
     """What nobody could do for a while has failed."""
     if all(one.state not in {PENDING, RUNNING} for one in found):
         return list(found)
-    now, holders = read(connection), lease.holders(connection)
+    now, holders = read(connection), lease_rows.holders(connection)
     # Where the database is one exporter's, it has the lease for everything, which does not run out in a file.
     is_file = connection.dialect.name == "sqlite"
-    if (alone := holders.get(lease.STORE)) and (not alone.is_free or (is_file and alone.owner is not None)):
+    if (alone := holders.get(lease_rows.STORE)) and (not alone.is_free or (is_file and alone.owner is not None)):
         return list(found)
 
     def is_given_up(one: Refresh) -> bool:

@@ -28,7 +28,8 @@ from patrolserver_exporter.store import (
     replicas,
     schema,
 )
-from patrolserver_exporter.store.lease import COMMON, LEASE, Left
+from patrolserver_exporter.store.lease import Left
+from patrolserver_exporter.store.lease_rows import COMMON, LEASE
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.store.tables import accounts
 

@@ -15,8 +15,8 @@ from tests.harness.shared_stores import commit_unheard, run_sql, saving, shared,
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
-from patrolserver_exporter.store import LeaseLost, Store, StoreError, lease
-from patrolserver_exporter.store.lease import COMMON, LEASE
+from patrolserver_exporter.store import LeaseLost, Store, StoreError, lease, lease_rows
+from patrolserver_exporter.store.lease_rows import COMMON, LEASE, Position
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.store.tables import feed, issues
 from patrolserver_exporter.sync import operations
@@ -230,9 +230,9 @@ def test_what_others_commit_while_one_looks_is_no_setback(pair: tuple[Store, Sto
     first.follow(lambda _: None)
     second.follow(lambda _: None)
     before = first.read(lambda connection: connection.execute(sa.select(feed.c.history)).scalar_one())
-    whole = lease.read_position
+    whole = lease_rows.read_position
 
-    def read_position(connection: sa.Connection) -> tuple[lease.Position, str | None]:
+    def read_position(connection: sa.Connection) -> tuple[Position, str | None]:
         found = whole(connection)
         if threading.current_thread().name == "store":
             first.run(saving("a"), "a")

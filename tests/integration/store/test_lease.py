@@ -19,7 +19,7 @@ from alembic.config import Config
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, engines, fleet, history, schema
-from patrolserver_exporter.store.lease import LEASE
+from patrolserver_exporter.store.lease_rows import LEASE
 from patrolserver_exporter.store.tables import accounts, leases
 
 if TYPE_CHECKING:

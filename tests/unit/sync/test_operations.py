@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from patrolserver_exporter.store.database_time import read
-from patrolserver_exporter.store.lease import STORE
+from patrolserver_exporter.store.lease_rows import STORE
 from patrolserver_exporter.store.queries import NamedServer
 from patrolserver_exporter.store.tables import leases, operations
 from patrolserver_exporter.sync.operations import (
