@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.harness.chromium import PHONE, WIDE, install, look, visit
 from tests.harness.pages import Accounts, Site
 from tests.serving import serving
 
+from patrolserver_exporter.sync.exporters import LivingExporter
 from patrolserver_exporter.web.http.protocol import ConnectionLimits
 
 if TYPE_CHECKING:
@@ -93,6 +95,35 @@ def test_pages_of_trouble_are_accessible_too(store: Store, programs: tuple[str, 
     """So are the notices, the choice between accounts and the page that was not found."""
     site = Site(store, pages.trouble(store, pages.realistic(store)))
     seen(programs, site, ["/", "/servers/3?account=main", "/servers/2", "/servers/none"], tmp_path)
+
+
+def living(name: str, *accounts: str, is_this: bool = False) -> LivingExporter:
+    """An exporter that works on the store."""
+    return LivingExporter(name, "host", 7, "1", is_this=is_this, accounts=accounts, config_differs=not is_this)
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_pages_of_exporters_that_share_a_database_are_accessible_too(
+    media: str, store: Store, programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """Who polls which account, one of them in trouble, with long names; on screens, phones and paper."""
+    accounts = pages.trouble(store, pages.realistic(store))
+    exporters = (living("a", "hosting", is_this=True), living("exporter-" + "b" * 120, "main"), living("c"))
+    site = Site(store, accounts, exporters=exporters)
+    paths = ["/", "/?account=main"] if media == "screen" else ["/", "/servers/1?account=main", "/servers/2"]
+    looks = LOOKS if media == "screen" else [(DESK, "light")]
+    found = seen(programs, site, paths, tmp_path, looks, media=media, full=True)
+    assert {page["status"] for page in found} <= {200, 300}
+
+
+def test_an_account_that_nobody_polls_is_accessible_too(
+    store: Store, programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """And an exporter that cannot follow the database, and so does not know who polls."""
+    accounts = replace(pages.realistic(store), follows=False)
+    seen(
+        programs, Site(store, accounts, exporters=(living("a", is_this=True), living("b"))), ["/"], tmp_path, full=True
+    )
 
 
 def test_an_empty_fleet_is_accessible_too(store: Store, programs: tuple[str, str], tmp_path: Path) -> None:

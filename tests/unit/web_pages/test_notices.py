@@ -14,6 +14,7 @@ from patrolserver_exporter.store.fleet import AccountRecord
 from patrolserver_exporter.store.views import PollState
 from patrolserver_exporter.sync.exporters import LivingExporter
 from patrolserver_exporter.web.pages.accounts import (
+    NOT_KNOWN,
     THIS,
     AccountView,
     Freshness,
@@ -378,3 +379,17 @@ def test_an_exporter_that_cannot_follow_its_database_says_so() -> None:
     assert notice.bad
     view = exporter_view((), ready=False, follows=False)
     assert (view.state, view.tone) == ("Cannot follow", "bad")
+
+
+@pytest.mark.parametrize(("exporters", "who"), [(HERE, THIS), (ELSEWHERE, NOT_KNOWN), (NOWHERE, NOT_KNOWN)])
+def test_who_cannot_follow_its_database_does_not_say_who_polls_an_account(
+    exporters: tuple[LivingExporter, ...], who: str
+) -> None:
+    """What it saw last may be over, except of itself; and it sends nobody to an exporter that is gone."""
+    (view,) = account_views(
+        [status("main", 5)], {"main": SILENT}, (), {}, redact=str, now=NOW, exporters=exporters, follows=False
+    )
+    assert view.polled_by == who
+    told = " ".join(notice.what + notice.todo for notice in notices((view,), (), now=NOW, follows=False))
+    assert "look there" not in told
+    assert "No exporter polls" not in told

@@ -191,6 +191,8 @@ def _judged(states: Sequence[PollState], accounts: Mapping[str, AccountRecord], 
 
 
 THIS = "this exporter"
+NOT_KNOWN = "not known at the moment"
+"""Who polls an account, where this exporter cannot follow its database: what it saw last may be over."""
 SILENT_WEBHOOK = 2 * 86_400.0
 """Seconds without a delivery until that is told of where the webhook is on."""
 SILENT = 900.0
@@ -238,7 +240,7 @@ class AccountView:
     silent_webhook: str = ""
     """For how long it brought none, if that is for days."""
     polled_by: str | None = None
-    """Which exporter polls it, `THIS` or another one, and empty if none does; ``None`` where only this one is there."""
+    """Which one polls it: `THIS`, another one, or `NOT_KNOWN`; empty if none does, ``None`` if this one is alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,15 +284,19 @@ def account_views(  # noqa: PLR0913  # what is known of accounts comes from that
     now: float,
     last_delivery_at: Callable[[str], float | None] = lambda _: None,
     exporters: Sequence[LivingExporter] = (),
+    follows: bool = True,
 ) -> tuple[AccountView, ...]:
-    """Show every account, those with trouble first; ``exporters`` work on the store, this one first."""
+    """Show every account, those with trouble first; ``exporters`` work on the store, this one first.
+
+    ``follows``: what is known of the other ones is not old.
+    """
     counts = tuple(inbox)
     views = [
         replace(
             _view(status, records.get(status.name), counts, fresh.get(status.name, Freshness()), redact, now),
             last_delivery=maybe(delivered, now),
             silent_webhook=span(now - delivered) if delivered and now - delivered > SILENT_WEBHOOK else "",
-            polled_by=_polled_by(status.name, exporters),
+            polled_by=_polled_by(status.name, exporters, follows=follows),
         )
         for status in statuses
         for delivered in [last_delivery_at(status.name)]
@@ -334,12 +340,14 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
     )
 
 
-def _polled_by(account: str, exporters: Sequence[LivingExporter]) -> str | None:
+def _polled_by(account: str, exporters: Sequence[LivingExporter], *, follows: bool) -> str | None:
     for one in exporters:
-        if account in one.accounts:
+        if account in one.accounts and (one.is_this or follows):
             alone = one.is_this and len(exporters) == 1
             return None if alone else THIS if one.is_this else one.described
-    return "" if exporters else None
+    if not exporters:
+        return None
+    return "" if follows else NOT_KNOWN
 
 
 def _why_partial(status: AccountStatus) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.issues.waive import day_of
 from patrolserver_exporter.patrolserver.errors import FailureReason
-from patrolserver_exporter.web.pages.accounts import THIS, Freshness
+from patrolserver_exporter.web.pages.accounts import NOT_KNOWN, THIS, Freshness
 from patrolserver_exporter.web.pages.words import counted, moment, number
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _elsewhere(account: AccountView) -> str:
     """Whose machine and configuration the advice is about, where that is not this exporter."""
     if account.polled_by == "":
         return "No exporter polls it at the moment: look into the logs of those that have it configured. "
-    if account.polled_by in {None, THIS}:
+    if account.polled_by in {None, THIS, NOT_KNOWN}:
         return ""
     return f"It is polled by the exporter {account.polled_by}: look there. "
 

@@ -290,6 +290,7 @@ class Pages:
             now=now,
             last_delivery_at=context.last_delivery_at,
             exporters=context.exporters(),
+            follows=context.accounts.follows,
         )
         failure, trouble = context.reload_failure(), context.store.trouble
         found_notices = notices(
