@@ -8,7 +8,6 @@ import functools
 import logging
 import math
 import threading
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,10 +37,10 @@ from patrolserver_exporter.sync.follower import Follower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
 from patrolserver_exporter.sync.inbox_gauges import InboxGauges
+from patrolserver_exporter.sync.levelling import Levelling
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.refreshes import Refreshes
 from patrolserver_exporter.sync.rules import Rules
-from patrolserver_exporter.sync.shares import Seen, Shares
 from patrolserver_exporter.sync.statuses import Glimpse, glimpse_of, status_of, status_of_others
 from patrolserver_exporter.sync.threads import CallThreads
 from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
@@ -67,8 +66,6 @@ _TELL_EVERY = 1.0
 """Seconds from telling the accounts' budgets and intervals to the next time, for hundreds of accounts take a while."""
 _HAND_OVER_TIMEOUT = 2.0
 """Seconds that the end waits until leases are given back."""
-_LEFT_OUT_FOR = 60.0
-"""Seconds for which an account that could not be taken, since what is stored of it is damaged, is not tried again."""
 _PATIENCE = 5.0
 """Seconds that a reload waits for the calls of accounts that it stops."""
 
@@ -153,15 +150,12 @@ class Accounts:
         self._publisher = publisher
         self._followed: Mapping[str, AccountRecord] = {}
         """Of accounts that other exporters poll."""
-        self._shares = Shares(store.owner, __version__)
+        self._levelling = Levelling(store.owner, telemetry, clock)
         self._decided_on: Found | None = None
         """The look by which accounts were last taken or given back."""
         self._giving: frozenset[str] = frozenset()
         """Accounts that are being given to others just now."""
-        self._left_out: dict[str, float] = {}
-        """Free accounts that cannot be taken, and when each is tried again (monotonic seconds)."""
         self._differs = LastingTrouble(log, clock)
-        self._untaken = LastingTrouble(log, clock, logging.ERROR)
         self._leaves = False
         """This process takes no account any more."""
         self._refreshes = Refreshes(store, lambda: tuple(self._running), self.refresh, self._goes_on_elsewhere)
@@ -253,35 +247,14 @@ class Accounts:
         if self.refusal is not None or self._leaves or self._announced is None:
             return
         self._decided_on = found
-        now = self._clock.monotonic()
-        free = [name for name in sorted(self._names) if self._is_free(name, found)]
-        self._left_out = {name: until for name, until in self._left_out.items() if name in free}
-        if not self._left_out:
-            self._untaken.is_over("Accounts can be taken again")
-        untried = [name for name in free if self._left_out.get(name, now) <= now]
-        seen = Seen(found.living, self._counted(found), untried)
-        names = self._shares.take(seen, now)
-        if self._shares.may_take(seen) and self._store.has_lost(COMMON) and self._is_free(COMMON, found):
+        look = self._levelling.look(found, self._names, set(self._running))
+        names = self._levelling.take(look)
+        if self._levelling.takes_common(look, found) and self._store.has_lost(COMMON):
             names.append(COMMON)
         if names:
             self._take_over(names, resumes=resumes)
         elif self._unfinished is None:
-            self._give(self._shares.give(seen, list(self._running), self._announced.config, now))
-
-    def _counted(self, found: Found) -> dict[str, int]:
-        """How many accounts each exporter polls."""
-        held = Counter(
-            holder.owner
-            for name, holder in found.holders.items()
-            if holder.owner is not None and not holder.is_free and name[:1] not in {"", "/"}
-        )
-        return {**held, self._store.owner: len(self._running)}
-
-    def _is_free(self, name: str, found: Found) -> bool:
-        if name in self._running:
-            return False
-        holder = found.holders.get(name)
-        return holder is None or holder.is_free or holder.owner == self._store.owner
+            self._give(self._levelling.give(look, list(self._running), self._announced.config))
 
     def _take_over(self, names: Sequence[str], *, resumes: bool) -> None:
         with self._lock:
@@ -312,7 +285,7 @@ class Accounts:
             log.debug("Leases cannot be taken now", extra=log_fields(err=str(error)))
         except StoreError as error:
             if len(names) == 1:
-                self._leave_out(names[0], error)
+                self._levelling.leave_out(names[0], error)
             return None
         finally:
             self._follower.disown([name for name in names if name not in taken], shown_already)
@@ -332,17 +305,6 @@ class Accounts:
             self._running[settings.name] = pair
         self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
         return [one.name for one in accounts]
-
-    def _leave_out(self, name: str, error: StoreError) -> None:
-        """Do not try this account again for a while, since that would fail again and again."""
-        self._telemetry.error("store")
-        self._left_out[name] = self._clock.monotonic() + _LEFT_OUT_FOR
-        self._shares.cannot_be_taken([name])
-        self._untaken.lasts(
-            "Accounts that no exporter polls cannot be taken, since what is stored of one is damaged",
-            accounts=" ".join(sorted(self._left_out)),
-            err=str(error),
-        )
 
     def _take_up(
         self, unit: Unit, taken: Mapping[str, Taken], *, rules: Mapping[str, Rules]
