@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.lasting import LastingTrouble
-from patrolserver_exporter.store.lease import COMMON
+from patrolserver_exporter.store.lease_rows import COMMON
 from patrolserver_exporter.sync.shares import Seen, Shares
 
 if TYPE_CHECKING:
