@@ -30,6 +30,8 @@ from patrolserver_exporter.gate.verdict import (
     ReasonCode,
     ServerJudgement,
     Verdict,
+    is_in_grace,
+    with_exploits,
 )
 from patrolserver_exporter.issues.model import Issue, IssueExploit, Kind, Severity, Waiver
 
@@ -410,10 +412,85 @@ class TestBaseline:
         now = replace(was, kind=Kind.UNSUPPORTED, severity=Severity.HIGH)
         assert judge([server(now)], STRICT, NOW, baseline=(accepted(was),)).verdict is Verdict.FAIL
 
+    @pytest.mark.parametrize(
+        ("was", "now"),
+        [
+            (issue(), replace(issue(), severity=Severity.HIGH)),
+            (issue(kind=Kind.UNSUPPORTED), replace(issue(kind=Kind.UNSUPPORTED), kind=Kind.REPORTED)),
+            (replace(exploit(None), kind=Kind.UNSUPPORTED), replace(exploit(8.0), severity=Severity.HIGH)),
+            (replace(exploit(8.0), severity=Severity.HIGH), replace(exploit(8.0), kind=Kind.UNSUPPORTED)),
+            (exploit(7.0), exploit(7.1)),
+            (exploit(5.0), exploit(7.0)),
+        ],
+    )
+    def test_one_thing_that_got_worse_is_enough(self, was: Issue, now: Issue) -> None:
+        """Severity, kind or risk, whichever it is."""
+        assert judge([server(was)], STRICT, NOW, baseline=(accepted(was),)).verdict is Verdict.PASS
+        assert judge([server(now)], STRICT, NOW, baseline=(accepted(was),)).verdict is Verdict.FAIL
+
+    @pytest.mark.parametrize(
+        ("was", "now", "is_same"),
+        [
+            ({"id": "1"}, {"id": "1"}, True),
+            ({"id": "1"}, {"id": "2"}, False),
+            ({"id": "1", "cve": "CVE-2026-1"}, {"id": "1"}, True),
+            ({"cve": "CVE-2026-1"}, {"id": "1", "cve": "CVE-2026-1"}, True),
+            ({"title": "T"}, {"title": "T"}, True),
+            ({"title": "T"}, {"title": "U"}, False),
+            ({"title": "T", "cve": "CVE-2026-1"}, {"title": "T"}, False),
+            ({"title": "T"}, {"title": "T", "cve": "CVE-2026-1"}, False),
+            ({"title": "T"}, {"title": "T", "id": "1"}, False),
+            ({"title": "T", "id": "1"}, {"title": "T"}, False),
+        ],
+    )
+    def test_an_exploit_is_the_same_by_its_best_name(
+        self,
+        was: dict[str, str],
+        now: dict[str, str],
+        is_same: bool,  # noqa: FBT001  # a column of the table
+    ) -> None:
+        """By CVE or id where one of the two has any; a title alone does not make a named one the same."""
+        before = replace(exploit(8.0), exploits=(IssueExploit(risk=8.0, **was),))  # type: ignore[arg-type]
+        after = replace(exploit(8.0), exploits=(IssueExploit(risk=8.0, **now),))  # type: ignore[arg-type]
+        passes = judge([server(after)], STRICT, NOW, baseline=(accepted(before),)).verdict is Verdict.PASS
+        assert passes is is_same
+
+    def test_a_risk_that_nobody_knew_was_accepted_whatever_it_is(self) -> None:
+        """Of an issue without exploits: as long as its severity is no worse."""
+        baseline = (replace(accepted(exploit(None)), severity=Severity.HIGH),)
+        assert judge([server(exploit(7.0))], STRICT, NOW, baseline=baseline).verdict is Verdict.PASS
+        assert judge([server(exploit(9.5))], STRICT, NOW, baseline=baseline).verdict is Verdict.FAIL
+
+    def test_what_is_left_has_the_risk_of_its_own_exploits(self) -> None:
+        """One of unknown risk makes the whole unknown; of none, nothing is known."""
+        known, unknown = IssueExploit(id="1", risk=5.0), IssueExploit(id="2", risk=None)
+        left = with_exploits(exploit(9.8), (known,))
+        assert (left.exploits, left.risk, left.severity) == ((known,), 5.0, Severity.MEDIUM)
+        assert with_exploits(exploit(9.8), (known, unknown)).risk is None
+        assert with_exploits(exploit(9.8), ()).risk is None
+
     def test_a_risk_that_became_unknown_is_not_covered(self) -> None:
         """It may be the worst."""
         now = replace(self.KNOWN, exploits=(IssueExploit(cve="CVE-2026-1", risk=None),), risk=None)
         assert judge([server(now)], STRICT, NOW, baseline=(accepted(self.KNOWN),)).verdict is Verdict.UNKNOWN
+
+
+def test_a_grace_of_an_issue_of_an_older_state_counts_from_its_severity() -> None:
+    """Which knows only since when it has had its present one."""
+    old = replace(exploit(7.5), first_seen=NOW - 5000, severity_since=NOW - 50, at_least_since=(None,) * 4)
+    graced = Policy(max_by_severity=SeverityLimits(high=0), grace=Grace(high=60))
+    assert is_in_grace(old, Severity.HIGH, graced, NOW)
+    assert not is_in_grace(old, Severity.HIGH, graced, NOW + 10)
+    assert not is_in_grace(old, None, graced, NOW)
+    assert is_in_grace(replace(old, severity_since=NOW), Severity.HIGH, graced, NOW)
+
+
+def test_one_exploit_of_unknown_risk_may_be_critical() -> None:
+    """Beside others that are known, too; without it nothing is in doubt."""
+    known, unknown = IssueExploit(id="1", risk=5.0), IssueExploit(id="2", risk=None)
+    both = replace(exploit(5.0), exploits=(unknown, known), severity=Severity.HIGH)
+    assert judge([server(both)], Policy(), NOW).verdict is Verdict.UNKNOWN
+    assert judge([server(replace(exploit(5.0), exploits=(known,)))], Policy(), NOW).verdict is Verdict.PASS
 
 
 class TestMessages:

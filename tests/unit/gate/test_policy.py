@@ -18,6 +18,7 @@ from patrolserver_exporter.gate.policy import (
     SeverityLimits,
     in_force,
 )
+from patrolserver_exporter.issues.model import Waiver
 
 STRICT = NamedPolicy(max_by_severity=SeverityLimits(critical=1, high=2), max_total=5, max_age=3600.0)
 
@@ -47,11 +48,20 @@ class TestWhichPolicy:
         with pytest.raises(PolicyRefused, match=f"no policy '{name}'.*there are strict") as refused:
             decided({"policy": name}, strict=STRICT)
         assert refused.value.key == "policy"
+        with pytest.raises(PolicyRefused, match="there are strict, loose"):
+            decided({"policy": name}, strict=STRICT, loose=NamedPolicy())
+
+    def test_a_name_without_policies_is_refused(self) -> None:
+        """Who names one relies on it, so the built-in one does not stand in."""
+        with pytest.raises(PolicyRefused, match=r"no policy 'strict'.*has none \(gate\.policies\)") as refused:
+            decided({"policy": "strict"})
+        assert refused.value.key == "policy"
 
     def test_without_a_default_one_has_to_be_named(self) -> None:
         """A request must not be judged by a policy that nobody chose."""
-        with pytest.raises(PolicyRefused, match="has to be named"):
+        with pytest.raises(PolicyRefused, match="has to be named") as refused:
             in_force(AskedPolicy(), {}, policies={"strict": STRICT}, default_policy=None, inline=Inline.ANY)
+        assert refused.value.key == "policy"
 
 
 class TestTighten:
@@ -78,6 +88,7 @@ class TestTighten:
         """What the request does not name stays as the policy has it."""
         limits = decided({"max_by_severity": {"high": 0, "low": 9}}, strict=STRICT).policy.max_by_severity
         assert limits == SeverityLimits(critical=1, high=0, low=9)
+        assert decided({"max_by_severity": {"high": 9}}, strict=STRICT).policy.max_by_severity.high == 2
 
     @pytest.mark.parametrize(
         ("key", "written"),
@@ -97,6 +108,35 @@ class TestTighten:
         permitted = msgspec.structs.replace(STRICT, **{LOOSENING[key]: True})
         found = decided({key: written}, strict=permitted)
         assert found.baseline if key == "baseline" else getattr(found.policy, key)
+
+    @pytest.mark.parametrize("key", LOOSENING)
+    def test_the_built_in_policy_permits_none_of_them(self, key: str) -> None:
+        """It has no keys that could."""
+        written: dict[str, Any] = {
+            "waivers": [{"server": "*", "software": "*", "until": "2199-01-01", "reason": "no"}],
+            "baseline": [{"fingerprint": "f", "kind": "outdated", "severity": "medium"}],
+            "grace": {"high": 60},
+        }
+        with pytest.raises(PolicyRefused) as refused:
+            decided({key: written.get(key, True)})
+        assert refused.value.key == key
+
+    @pytest.mark.parametrize("key", ["fixable_only", "allow_empty"])
+    def test_what_the_policy_has_already_may_be_asked_for(self, key: str) -> None:
+        """It loosens nothing; and it opens no way for what would."""
+        has = msgspec.structs.replace(STRICT, **{key: True})
+        assert getattr(decided({key: True}, strict=has).policy, key)
+        other = "allow_empty" if key == "fixable_only" else "fixable_only"
+        with pytest.raises(PolicyRefused) as refused:
+            decided({key: True, other: True}, strict=has)
+        assert refused.value.key == other
+
+    def test_waivers_that_are_permitted_come_beside_those_of_the_policy(self) -> None:
+        """They take none away."""
+        known = {"server": "*", "software": "php", "until": "2199-01-01", "reason": "known"}
+        base = msgspec.structs.replace(STRICT, waivers=(msgspec.convert(known, Waiver),), allow_waivers=True)
+        found = decided({"waivers": [{**known, "reason": "own"}]}, strict=base).policy.waivers
+        assert [one.reason for one in found] == ["known", "own"]
 
     def test_every_member_that_loosens_has_a_permit(self) -> None:
         """So that none is forgotten when one is added."""
@@ -124,5 +164,6 @@ class TestAnyAndNone:
     def test_none_lets_it_name_a_policy_and_nothing_else(self) -> None:
         """Not even a stricter limit, so that one can rely on what the configuration says."""
         assert decided({"policy": "strict"}, Inline.NONE, strict=STRICT).policy == STRICT
-        with pytest.raises(PolicyRefused, match=r"gate\.inline is none"):
-            decided({"max_total": 0}, Inline.NONE, strict=STRICT)
+        with pytest.raises(PolicyRefused, match=r"gate\.inline is none.*no max_age of its own") as refused:
+            decided({"max_total": 0, "max_age": 60}, Inline.NONE, strict=STRICT)
+        assert refused.value.key == "max_age"
