@@ -76,7 +76,7 @@ def chosen_servers(read: Any, **asked: Any) -> set[tuple[str, int]] | None:
         ({"exploits": ("CVE-2026-*",)}, {("main", 1)}),
         ({"exploits": ("CVE-2025-*",)}, set()),
     ],
-    ids=str,
+    ids=lambda one: str(sorted(one)) if isinstance(one, set) else str(one),
 )
 def test_filters_narrow_each_other(read: Any, asked: dict[str, Any], keys: set[tuple[str, int]] | None) -> None:
     """Values of one filter are alternatives; a label without a value means the servers that lack it."""
