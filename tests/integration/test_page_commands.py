@@ -81,7 +81,7 @@ class Shell:
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=200,
             check=False,
         )
 
@@ -202,6 +202,22 @@ def test_rules_and_dashboards_of_ones_own(shell: Shell) -> None:
     assert "allowed are 1 day for critical" in (place / "rules" / "patrolserver.yml").read_text()
     boards = [json.loads(file.read_text()) for file in (place / "dashboards").glob("*.json")]
     assert {board["uid"] for board in boards} >= {"patrolserver-fleet", "patrolserver-server"}
+
+
+@pytest.mark.timeout(400)
+def test_mutants(shell: Shell) -> None:
+    """One small module, all of it, from a checkout; it ends with its report, and too little time is no success."""
+    place = checkout(shell.folder / "checkout")
+    (place / ".venv").symlink_to(Path(sys.executable).parents[1])
+    (place / ".venv" / ".ready").touch()
+    shell.environ["MUTANTS_SECONDS"] = "120"
+    done = shell.types("change the code in small ways", folder=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.fullmatch(r"\d+ killed", done.stdout.strip()), done.stdout
+    shell.environ["MUTANTS_SECONDS"] = "0.1"
+    short = shell.types("change the code in small ways", folder=place)
+    assert short.returncode != 0
+    assert "no change was tried" in short.stderr
 
 
 class Serving(Program):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patrolserver_exporter.globs import LIKE_ESCAPE, any_matches, like, matches, sure_part
+from patrolserver_exporter.globs import LIKE_ESCAPE, any_matches, like, literally, matches, sure_part
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,13 @@ def test_a_glob_is_sure_of_its_longest_part(glob: str, part: bytes) -> None:
 def test_a_pattern_says_no_more_than_it_may(glob: str, pattern: str) -> None:
     """Letters that have others like them stand for any, and what stands behind a bracket is left to us."""
     assert like(glob) == pattern
+
+
+@pytest.mark.parametrize("name", ["web-01", "X", "*", "a?b", "[2001:db8::1]", "lib[foo]", "]", ""])
+def test_a_name_can_be_meant_literally(name: str) -> None:
+    """The glob made of it chooses the name, and nothing that its letters would mean in a glob."""
+    glob = literally(name)
+    assert matches(glob, name)
+    assert not matches(glob, f"{name}x")
+    assert not any(matches(glob, other) for other in ("axb", "2", "libf", "y"))
+    assert (glob == name) is set("*?[").isdisjoint(name)

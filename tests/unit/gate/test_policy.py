@@ -12,11 +12,13 @@ from patrolserver_exporter.gate.policy import (
     Grace,
     InForce,
     Inline,
+    KindLimits,
     NamedPolicy,
     Policy,
     PolicyRefused,
     SeverityLimits,
     in_force,
+    limits_of,
 )
 from patrolserver_exporter.issues.model import Waiver
 
@@ -167,3 +169,20 @@ class TestAnyAndNone:
         with pytest.raises(PolicyRefused, match=r"gate\.inline is none.*no max_age of its own") as refused:
             decided({"max_total": 0, "max_age": 60}, Inline.NONE, strict=STRICT)
         assert refused.value.key == "max_age"
+
+
+def test_each_limit_says_what_it_counts() -> None:
+    """As the message goes on after "issues that", with the name and the flag to change it by."""
+    every = Policy(
+        max_by_severity=SeverityLimits(critical=0, high=1),
+        max_by_kind=KindLimits(outdated=2),
+        max_total=3,
+        max_risk=6.5,
+    )
+    assert [(one.name, one.flag, one.allowed, one.wording) for one in limits_of(every)] == [
+        ("max_by_severity.critical", "--max-critical", 0, "are critical"),
+        ("max_by_severity.high", "--max-high", 1, "are high or worse"),
+        ("max_by_kind.outdated", "--max-outdated", 2, "are outdated"),
+        ("max_total", "--max-total", 3, "count"),
+        ("max_risk", "--max-risk", 0, "have a risk above 6.5"),
+    ]
