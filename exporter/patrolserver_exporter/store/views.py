@@ -289,8 +289,10 @@ def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit:
 
 def _poll_state(summary: bytes, state: bytes) -> PollState:
     found = unseal(summary, PollState)
-    # A poll without any software was not whole: of most servers the second document says nothing more.
-    return found if found.poll_complete else msgspec.structs.replace(found, empty=unseal(state, _Emptiness).empty)
+    if found.poll_complete and found.software and any(found.software):
+        # Most have some software, so that the second document says nothing more.
+        return found
+    return msgspec.structs.replace(found, empty=unseal(state, _Emptiness).empty)
 
 
 def accounts_with(connection: sa.Connection, server_id: int) -> tuple[tuple[str, str], ...]:
