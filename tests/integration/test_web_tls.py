@@ -499,6 +499,7 @@ def test_headers_and_rate_limit(tmp_path: Path) -> None:
     assert healthy == [200] * 5
 
 
+@pytest.mark.alone
 def test_bcrypt_does_not_stop_the_loop(tmp_path: Path) -> None:
     """While passwords are checked others are served, and too many checks are turned away rather than queued."""
     path = tmp_path / "web.yml"
