@@ -7,7 +7,18 @@ from scripts.distribution import gate_file as builder
 from tests.harness.gate_editions import IN_FILE, IN_PACKAGE, GateEdition
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.harness.postgres import PostgresCluster
+
+
+@pytest.fixture
+def url(postgres: PostgresCluster) -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
+    made = postgres.create_database()
+    yield made
+    postgres.drop_database(made)
 
 
 @pytest.fixture(scope="session")

@@ -9,17 +9,7 @@ from tests.harness.shared_stores import shared
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.harness.postgres import PostgresCluster
-
     from patrolserver_exporter.store import Store
-
-
-@pytest.fixture
-def url(postgres: PostgresCluster) -> Iterator[str]:
-    """URL of an empty PostgreSQL database."""
-    made = postgres.create_database()
-    yield made
-    postgres.drop_database(made)
 
 
 @pytest.fixture

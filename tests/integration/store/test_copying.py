@@ -19,20 +19,16 @@ from patrolserver_exporter.store import Store, StoreLocked, StoreUnavailable, co
 from patrolserver_exporter.store.tables import accounts, changes, feed, inbox, issues, servers, tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.harness.postgres import PostgresCluster
 
 STATE = (accounts, servers, issues, inbox, changes, tallies)
 
 
 @pytest.fixture
-def database(postgres: PostgresCluster) -> Iterator[str]:
+def database(url: str) -> str:
     """URL of a PostgreSQL database without tables."""
-    url = postgres.create_database()
-    yield url
-    postgres.drop_database(url)
+    return url
 
 
 @pytest.fixture

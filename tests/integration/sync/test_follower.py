@@ -128,14 +128,6 @@ class Following:
 
 
 @pytest.fixture
-def url(postgres: PostgresCluster) -> Iterator[str]:
-    """URL of an empty PostgreSQL database."""
-    made = postgres.create_database()
-    yield made
-    postgres.drop_database(made)
-
-
-@pytest.fixture
 def owner(url: str) -> Iterator[Store]:
     """The store of an exporter that polls both accounts."""
     with Store(url, name="blue", shared=True) as store:

@@ -23,7 +23,6 @@ from patrolserver_exporter.sync import housekeeping, restore, shares
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.harness.postgres import PostgresCluster
     from tests.harness.ticking import HeldClock
 
     from patrolserver_exporter.config.schema import Config
@@ -36,14 +35,6 @@ class SharedStore(Store):
 
     def __init__(self, url: str, on_commit: Callable[[list[object]], None] = lambda _: None) -> None:
         super().__init__(url, on_commit, shared=True)
-
-
-@pytest.fixture
-def url(postgres: PostgresCluster) -> Iterator[str]:
-    """URL of an empty PostgreSQL database."""
-    made = postgres.create_database()
-    yield made
-    postgres.drop_database(made)
 
 
 @pytest.fixture
