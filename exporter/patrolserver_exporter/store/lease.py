@@ -40,6 +40,7 @@ from patrolserver_exporter.store.lease_rows import (
     COUNT_INTAKE,
     END_INTAKE,
     END_OTHERS,
+    END_STUCK,
     FENCE_MANY,
     FORGET_INTAKES,
     INTAKE,
@@ -255,7 +256,10 @@ class Lease:
         query = query.add_columns(handed)
         rows = connection.execute(query.with_for_update(skip_locked=True)).all()
         # Those that are locked are there; but a failover may have lost one.
-        self._made.difference_update(set(names).difference(row.account for row in rows))
+        locked = set(names).difference(row.account for row in rows)
+        self._made.difference_update(locked)
+        if locked and dialect == "postgresql":
+            _end_stuck(connection, locked)
         of_all = select_holders(connection).add_columns(handed).where(leases.c.account == STORE)
         alone = connection.execute(of_all).one_or_none()
         if alone is not None and alone.owner not in {None, self.owner} and not holder_of(alone).is_free:
@@ -698,6 +702,15 @@ def _refusal(what: str, holder: Holder) -> str:
 
 
 _READS_ONLY: Final = "Another exporter has the lease; this one only reads."
+
+
+def _end_stuck(connection: sa.Connection, names: Collection[str]) -> None:
+    """Let go of leases that ran out and are locked by a process that stands still; the next try may take them."""
+    for row in connection.execute(END_STUCK, {"accounts": sorted(names)}):
+        log.warning(
+            "The session of an exporter that stands still was ended, since it kept an account's lease locked",
+            extra=log_fields(account=row.account, ended=row.ended),
+        )
 
 
 def _limit_waits(connection: sa.Connection, *, lock: str) -> None:

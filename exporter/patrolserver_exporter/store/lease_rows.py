@@ -148,6 +148,21 @@ _MINE_IN_ORDER: Final = (
 )
 """On PostgreSQL. In one order, so that no two wait for each other."""
 
+END_STUCK: Final = sa.text(
+    """
+    SELECT leases.account, pg_terminate_backend(session.pid) AS ended
+    FROM leases JOIN pg_stat_activity AS session ON session.backend_xid = leases.xmax
+    WHERE leases.account = ANY(:accounts)
+      AND leases.until < EXTRACT(EPOCH FROM clock_timestamp()) - 3
+      AND session.usename = current_user AND session.pid <> pg_backend_pid()
+      AND session.state = 'active' AND session.wait_event = 'ClientWrite'
+      AND session.query_start < clock_timestamp() - INTERVAL '10 seconds'
+    """
+)
+"""Ends sessions that write under leases that ran out, and whose clients do not read what they asked for.
+
+A process that stands still within a large answer keeps its locks for ever: no time-out of PostgreSQL counts there.
+"""
 END_OTHERS = sa.text(
     f"UPDATE leases SET owner = NULL, until = {NOW['postgresql']}, epoch = epoch + 1 "  # noqa: S608  # No input.
     "WHERE owner IS NOT NULL AND owner <> :owner"

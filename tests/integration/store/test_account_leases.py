@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from psycopg import pq
 from tests.harness.shared_stores import run_sql, saved, saving, shared, take
 from tests.harness.waiting import eventually
 
@@ -46,6 +47,36 @@ def versions(store: Store) -> dict[str, int]:
     query = sa.select(accounts.c.name, accounts.c.version)
     store.follow(lambda _: None)
     return store.read(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
+
+
+@contextlib.contextmanager
+def standing_still(url: str) -> Iterator[None]:
+    """A session that writes under the lease of account a, and whose client does not read what it asked for."""
+    session = pq.PGconn.connect(url.replace("+psycopg", "").encode())
+    for statement in (
+        b"BEGIN",
+        b"SET idle_in_transaction_session_timeout = '3s'",
+        b"UPDATE leases SET version = version + 1, until = until + 100 WHERE account = 'a'",
+    ):
+        assert session.exec_(statement).status == pq.ExecStatus.COMMAND_OK
+    session.send_query(b"SELECT repeat('x', 1000000) FROM generate_series(1, 100)")
+    session.flush()
+    yield
+    session.finish()
+
+
+def test_who_stands_still_within_a_large_answer_loses_its_lease(
+    pair: tuple[Store, Store], url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No time-out of PostgreSQL counts there, so its session is ended by whoever takes over."""
+    first, second = pair
+    assert set(take(first, "a")) == {"a"}
+    run_sql(url, "UPDATE leases SET owner = 'frozen', until = until - 100 WHERE account = 'a'")
+    with standing_still(url):
+        assert not take(second, "a")
+        eventually(lambda: take(second, "a"), within=30.0, every=0.5, what="the take-over")
+    assert "stands still was ended" in caplog.text
+    second.run(saving("a"), "a")
 
 
 def test_each_writes_under_its_own_leases(pair: tuple[Store, Store]) -> None:
