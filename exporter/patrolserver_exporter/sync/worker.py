@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
-from patrolserver_exporter.inbox.retry import NextStep, next_step_after, next_step_after_bug
+from patrolserver_exporter.inbox.retry import NextStep, back_off, next_step_after, next_step_after_bug
 from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.patrolserver.errors import PatrolServerError, Refused
@@ -33,6 +33,11 @@ log = logging.getLogger(__name__)
 _IDLE = 1.0
 """Seconds after which the inbox is looked at again even if nobody said that something moved."""
 _TRIED_AGAIN = "The delivery will be tried again when its lease runs out"
+_UNKEPT_WAIT = 2.0
+"""Seconds until a delivery is due again after the store failed to keep what came of it.
+
+It doubles while the store goes on failing, as a full disk does, which lets claims through but no results.
+"""
 _LIST_TRUSTED_FOR = 10.0
 """Seconds in which a successful list call shows that the credentials are good.
 
@@ -114,7 +119,7 @@ class InboxDispatcher:
         claimed: dict[str, list[Delivery]] = {}
         if able and not self._stopping:
             # Asked only where it may be one of many: it looks at all that waits.
-            due = able if len(able) == 1 else self._due_of(able)
+            due = able if len(able) == 1 else self._due_of(able, workers)
 
             def work(unit: Unit) -> None:
                 for name in due:
@@ -134,10 +139,10 @@ class InboxDispatcher:
             return 0.0
         return min((seconds for seconds in idle.values() if seconds), default=_IDLE)
 
-    def _due_of(self, able: Sequence[str]) -> list[str]:
+    def _due_of(self, able: Sequence[str], workers: Mapping[str, AccountWorker]) -> list[str]:
         now = self._clock.now()
-        due = self._store.read_patiently(lambda connection: deliveries.due_accounts(connection, now=now))
-        return [name for name in due if name in able]
+        due = set(self._store.read_patiently(lambda connection: deliveries.due_accounts(connection, now=now)))
+        return [name for name in able if name in due or workers[name].has_unkept]
 
 
 def _failed(telemetry: Telemetry, what: str, error: Exception, account: str | None = None) -> None:
@@ -146,6 +151,60 @@ def _failed(telemetry: Telemetry, what: str, error: Exception, account: str | No
     level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.ERROR
     of_account = {} if account is None else {"account": account}
     log.log(level, what, extra=log_fields(**of_account, err=str(error)))
+
+
+class Unkept:
+    """Deliveries of an account whose event was fetched while the store could not keep what came of it.
+
+    Nobody works on them, though their claims run for minutes: they are to be due again.
+    """
+
+    def __init__(self, clock: SteadyClock, draw: Callable[[], float], longest_wait: float) -> None:
+        """``longest_wait`` in seconds: after it their claims have run out anyway."""
+        self._clock = clock
+        self._draw = draw
+        self._longest_wait = longest_wait
+        self._lock = threading.Lock()
+        self._deliveries: list[Delivery] = []
+        self._failures = 0
+        self._due_at = 0.0
+        """Monotonic seconds."""
+
+    def add(self, delivery: Delivery) -> None:
+        """The store failed to keep what came of it. What fails together is one failure."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._deliveries.append(delivery)
+            if now >= self._due_at:
+                self._failures += 1
+                self._due_at = now + back_off(
+                    self._failures, base=_UNKEPT_WAIT, cap=self._longest_wait, retry_after=None, draw=self._draw
+                )
+
+    def succeeded(self) -> None:
+        """The store keeps results again."""
+        with self._lock:
+            self._failures = 0
+
+    def is_due(self) -> bool:
+        """Whether some are to be made due again."""
+        with self._lock:
+            return bool(self._deliveries) and self._clock.monotonic() >= self._due_at
+
+    def release(self, unit: Unit) -> Sequence[Delivery]:
+        """Make them due again, where their claims are still the same; `forget` them once that is committed."""
+        if not self.is_due():
+            return ()
+        with self._lock:
+            released = tuple(self._deliveries)
+        for delivery in released:
+            deliveries.let_go(unit, delivery)
+        return released
+
+    def forget(self, released: Sequence[Delivery]) -> None:
+        """It is committed that they are due again."""
+        with self._lock:
+            self._deliveries = [delivery for delivery in self._deliveries if delivery not in released]
 
 
 class AccountWorker:
@@ -177,6 +236,9 @@ class AccountWorker:
         self._list_asked_for: Moment | None = None
         """When a list call was last wanted that shows whether the credentials are good."""
         self._threads = poller.threads
+        self._unkept = Unkept(clock, self._account.draw, self._lease)
+        self._released: Sequence[Delivery] = ()
+        """Of the unkept: which ones are made due again with the claims that are being committed."""
 
     @property
     def name(self) -> str:
@@ -197,8 +259,14 @@ class AccountWorker:
                 return _IDLE
         return min(self._account.budgets.events.seconds_until_available(), _IDLE)
 
+    @property
+    def has_unkept(self) -> bool:
+        """Whether a claim would find some that are not due yet for all others."""
+        return self._unkept.is_due()
+
     def claim(self, unit: Unit) -> list[Delivery]:
         """Claim what is due and can be fetched now; `let_go` if that cannot be committed, else `fetch`."""
+        self._released = ()
         if self._stopping or not self._account.allows_events():
             return []
         budget = self._account.budgets.events
@@ -209,6 +277,7 @@ class AccountWorker:
             self._free -= granted
         claimed: list[Delivery] = []
         try:
+            self._released = self._unkept.release(unit)
             if granted:
                 claimed = deliveries.claim(unit, self.name, now=self._clock.now(), lease=self._lease, limit=granted)
         finally:
@@ -224,6 +293,7 @@ class AccountWorker:
 
     def fetch(self, claimed: Iterable[Delivery]) -> None:
         """Have these fetched, and let them take effect."""
+        self._unkept.forget(self._released)
         for delivery in claimed:
             self._threads.submit_urgent(self._handle, delivery)
 
@@ -233,12 +303,13 @@ class AccountWorker:
             parsed = self._fetch(delivery)
             if parsed is not None:
                 self._apply(delivery, parsed)
+            self._unkept.succeeded()
         except StoppedError:
             self._let_go(delivery)
         except ClaimLost as error:
             log.warning("A late result was left out", extra=log_fields(account=delivery.account, err=str(error)))
         except StoreError as error:
-            # The row keeps its claim; when the lease runs out it is due again.
+            self._unkept.add(delivery)
             _failed(self._telemetry, "An event could not be kept; it will be fetched again", error, delivery.account)
         except Exception as error:
             log.exception("An event could not be applied; this is a bug", extra=log_fields(delivery=delivery.id))
@@ -262,6 +333,7 @@ class AccountWorker:
                 self.name,
             )
         except StoreError as unkept:
+            self._unkept.add(delivery)
             _failed(self._telemetry, _TRIED_AGAIN, unkept, delivery.account)
 
     def _let_go(self, delivery: Delivery) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec import structs
 from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Kind
+from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.tables import inbox, leases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
     from tests.harness.ticking import HeldClock
 
     from patrolserver_exporter.store import Unit
     from patrolserver_exporter.sync.rules import Rules
+
+T = TypeVar("T")
 
 
 def test_an_event_shows_at_once_and_is_polled_twice(prepared_url: str, clock: HeldClock) -> None:
@@ -89,6 +94,39 @@ def test_a_claim_whose_commit_was_not_heard_holds_nothing_up(watching: Watching)
     watching.simulator.faults.clear()
     watching.store.run(claim)
     watching.until(lambda: watching.states() == ["applied"])
+
+
+class FailingResults(Store):
+    """A store that takes deliveries and claims, but for a while not what came of an event."""
+
+    failing = 0
+
+    def run(self, work: Callable[[Unit], T], *accounts: str) -> T:
+        """As the store does it, unless an event's result is to be kept."""
+        if type(self).failing and not work.__qualname__.startswith(("InboxDispatcher.", "Watching.")):
+            type(self).failing -= 1
+            raise StoreUnavailable("The database does not answer")
+        return super().run(work, *accounts)
+
+
+def test_what_the_database_did_not_keep_is_fetched_again_soon(prepared_url: str, clock: HeldClock) -> None:
+    """Not only when its claim runs out, after minutes; and later each time that the database fails again."""
+    with Watching(prepared_url, store=FailingResults, clock=clock) as watching:
+        watching.start()
+        watching.rest()
+        event = watching.broken()
+        FailingResults.failing = 2
+        watching.deliver(event)
+        watching.until(lambda: watching.count(EVENT) == 1 and FailingResults.failing == 1)
+        watching.tick_for(0.3)
+        assert watching.states() == ["fetching"]
+        assert watching.count(EVENT) == 1
+        clock.advance(2.0)
+        watching.until(lambda: watching.count(EVENT) == 2 and not FailingResults.failing)
+        assert watching.states() == ["fetching"]
+        clock.advance(4.0)
+        watching.until(lambda: watching.states() == ["applied"])
+        assert watching.count(EVENT) == 3
 
 
 def test_what_waits_for_a_removed_account_is_set_aside_until_it_is_back(
