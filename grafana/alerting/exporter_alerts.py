@@ -51,10 +51,16 @@ def _down(settings: Settings) -> tuple[Alert, ...]:
     up = f"up{{job=~{settings.jobs}}}"
     answering = "{{ printf `sum(up{job=%q})` $labels.job | query | first | value }}"
     there = f"max_over_time(min_over_time({JOB_COUNT}[30m])[{limits.missed}:5m])"
+    before = f"last_over_time({JOB_COUNT}[{limits.missed}])"
     return (
         Alert(
             alert="PatrolServerExporterDown",
-            expr=f"sum by (job) ({up}) == 0\nor absent({up})",
+            # A job whose targets are all gone is named, so that what follows from it is inhibited.
+            expr=f"""
+                sum by (job) ({up}) == 0
+                or {before} unless on (job) {JOB_COUNT}
+                or absent({up}) unless on () {before}
+                """,
             wait=limits.exporter_down,
             severity="critical",
             summary="Prometheus cannot scrape any PatrolServer exporter.",
@@ -75,10 +81,7 @@ def _down(settings: Settings) -> tuple[Alert, ...]:
         ),
         Alert(
             alert="PatrolServerExporterMissing",
-            expr=f"""
-                {there} - {JOB_COUNT} > 0
-                or {there} unless on (job) {JOB_COUNT}
-                """,
+            expr=f"{there} - {JOB_COUNT} > 0",
             wait=limits.exporter_down,
             severity="warning",
             summary="Prometheus has fewer targets of the exporter's job than it had.",
@@ -158,12 +161,13 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
         ),
         Alert(
             alert="PatrolServerCallsPaused",
-            expr=f"max by ({EXPORTERS_ACCOUNT}) (last_over_time({pause}[5m])) > time()",
+            # The next of many short pauses begins when a call after the last one is refused.
+            expr=f"max by ({EXPORTERS_ACCOUNT}) (last_over_time({pause}[5m])) > time() - 120",
             wait="15m",
             severity="warning",
             summary="PatrolServer puts off the calls of an account.",
-            description=f"""As {WHERE} knows, PatrolServer asked to wait with the calls for {WHOSE}, and that has lasted
-                for 15 minutes: its data gets older.""",
+            description=f"""As {WHERE} knows, PatrolServer asked to wait with the calls for {WHOSE}, for long or again
+                and again, and that has lasted for 15 minutes: polls come late, and data gets older.""",
             dashboard=OF_ACCOUNT,
         ),
         Alert(
@@ -440,7 +444,8 @@ def _process(settings: Settings) -> tuple[Alert, ...]:
             severity="warning",
             summary="The exporter's clock is wrong.",
             description=f"""The clock of {WHERE} is {{{{ if lt $value 0.0 }}}}behind{{{{ else }}}}ahead{{{{ end }}}}
-                by {{{{ printf `%.0f` $value }}}} s. Ages, waivers and the gate's max_age are wrong by as much.""",
+                by {{{{ printf `%.0f` $value | reReplaceAll `-` `` }}}} s. Ages, waivers and the gate's max_age are
+                wrong by as much.""",
             dashboard=OF_INSTANCE,
         ),
         Alert(

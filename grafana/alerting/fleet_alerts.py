@@ -11,13 +11,16 @@ from grafana.alerting.recorded import (
     CRITICAL_SOFTWARE,
     EXPORTERS_ACCOUNT,
     EXPORTERS_SERVER,
+    INFO,
     LIST_CURRENT,
     OLDEST,
     OVERDUE,
     POLL,
     SCAN,
     SERVER,
+    SPREAD,
     owned,
+    owners_account,
 )
 from grafana.alerting.rule import Alert
 from grafana.settings import seconds, words
@@ -36,7 +39,7 @@ NAMED = 5
 
 def fleet_alerts(settings: Settings) -> tuple[Alert, ...]:
     """Of accounts: what wakes somebody up, and what is told once for all servers."""
-    return (*_critical(), *_servers(settings))
+    return (*_critical(settings), *_servers(settings))
 
 
 def server_alerts(settings: Settings) -> tuple[Alert, ...]:
@@ -44,8 +47,8 @@ def server_alerts(settings: Settings) -> tuple[Alert, ...]:
     return (_critical_server(settings), *_old(settings), *_software(settings), *_scans(settings))
 
 
-def _critical() -> tuple[Alert, ...]:
-    which = _which()
+def _critical(settings: Settings) -> tuple[Alert, ...]:
+    spread = f"count by ({owners_account(settings)}, software) ({SPREAD})"
     return (
         Alert(
             alert="PatrolServerCriticalIssueOpen",
@@ -53,16 +56,17 @@ def _critical() -> tuple[Alert, ...]:
             severity="critical",
             labels={"issue_severity": "critical"},
             summary="Servers run software with a critical exploit.",
-            description=f"{which} A known exploit has a risk of 9 or more.",
+            description=f"{_which(settings)} A known exploit has a risk of 9 or more.",
             dashboard=FLEET,
         ),
         Alert(
             alert="PatrolServerCriticalIssueSpreads",
-            expr=f"{CRITICAL_SERVERS} > max_over_time({CRITICAL_SERVERS}[15m] offset 10m)",
+            expr=spread,
             severity="critical",
             labels={"issue_severity": "critical"},
             summary="A critical exploit that was known has come to more servers.",
-            description=f"{which} That is more than ten minutes ago; it ends when the number has stood for as long.",
+            description=f"""{_where(settings)} Ten minutes ago it was not so there. Resolves by itself ten minutes after
+                the last one.""",
             dashboard=FLEET,
         ),
     )
@@ -81,32 +85,57 @@ def _critical_server(settings: Settings) -> Alert:
     )
 
 
-def _which() -> str:
+def _which(settings: Settings) -> str:
     """How many servers, which software, and the worst servers by name."""
-    account = "job=%q,account=%q"
-    with_software = (
-        f"printf `topk({NAMED}, max by (server) ({CRITICAL}{{{account}}}"
-        f" and on ({SERVER}) {CRITICAL_SOFTWARE}{{software=%q}}))`"
-        " $labels.job $labels.account $labels.software"
+    critical = f"{CRITICAL}{{job=%q,account=%q}}"
+    values = "$labels.job $labels.account"
+    mine = ""
+    if settings.owner_labels:
+        owner = ",".join(f"{label}=%q" for label in settings.owner_labels)
+        mine = f" and on ({SERVER}) {INFO}{{job=%q,account=%q,{owner}}}"
+    whose = " ".join((values, *(f"$labels.{label}" for label in settings.owner_labels))) if mine else ""
+    software = f"and on ({SERVER}) {CRITICAL_SOFTWARE}{{software=%q}}"
+    with_software = _named(f"{critical} {software}{mine}", f"{values} $labels.software {whose}")
+    without = _named(f"{critical} unless on ({SERVER}) {CRITICAL_SOFTWARE}{mine}", f"{values} {whose}")
+    return (
+        f"{{{{ if $labels.software }}}}{{{{ $labels.software }}}} is critical on {_servers_of(settings)}: "
+        f"{with_software}"
+        f"{{{{ else }}}}{_servers_of(settings)} {{{{ if eq $value 1.0 }}}}has{{{{ else }}}}have{{{{ end }}}} critical "
+        f"issues in software that has no series: {without}{{{{ end }}}}{OTHERS}."
     )
-    without = (
-        f"printf `topk({NAMED}, max by (server) ({CRITICAL}{{{account}}}"
-        f" unless on ({SERVER}) {CRITICAL_SOFTWARE}))`"
-        " $labels.job $labels.account"
+
+
+def _where(settings: Settings) -> str:
+    """To which servers it has come."""
+    labels = (*owners_account(settings).split(", "), "software")
+    chosen = ",".join(f"{label}=%q" for label in labels)
+    names = _named(f"{SPREAD}{{{chosen}}}", " ".join(f"$labels.{label}" for label in labels))
+    return (
+        "{{ if $labels.software }}{{ $labels.software }} is{{ else }}Software that has no series is{{ end }} critical "
+        f"on {_servers_of(settings, 'more ')}: {names}{OTHERS}."
     )
-    names = (
-        "{{ range $place, $one := %s | query | sortByLabel `server` }}"
-        "{{ if $place }}, {{ end }}{{ $one.Labels.server }}{{ end }}"
+
+
+OTHERS = f"{{{{ if gt $value {NAMED}.0 }}}} and others{{{{ end }}}}"
+
+
+def _servers_of(settings: Settings, more: str = "") -> str:
+    whose = "".join(
+        f"{{{{ if $labels.{label} }}}}, {label} {{{{ $labels.{label} }}}}{{{{ end }}}}"
+        for label in settings.owner_labels
     )
     return (
-        "{{ if $labels.software }}{{ $labels.software }} is critical on {{ $value }} {{ if eq $value 1.0 }}server"
-        "{{ else }}servers{{ end }} of account {{ $labels.account }}: "
-        f"{names % with_software}"
-        "{{ else }}{{ $value }} {{ if eq $value 1.0 }}server{{ else }}servers{{ end }} of account "
-        "{{ $labels.account }} {{ if eq $value 1.0 }}has{{ else }}have{{ end }} critical issues in software that has "
-        "no series: "
-        f"{names % without}"
-        f"{{{{ end }}}}{{{{ if gt $value {NAMED}.0 }}}} and others{{{{ end }}}}."
+        f"{{{{ $value }}}} {more}{{{{ if eq $value 1.0 }}}}server{{{{ else }}}}servers{{{{ end }}}} of account "
+        f"{{{{ $labels.account }}}}{whose}"
+    )
+
+
+def _named(expr: str, values: str) -> str:
+    """The first servers of what a query finds, the worst before others."""
+    query = f"printf `topk({NAMED}, max by (server) ({expr}))` {values.strip()}"
+    return (
+        f"{{{{ range $place, $one := {query} | query | sortByLabel `server` }}}}"
+        "{{ if $place }}, {{ end }}{{ $one.Labels.server }}{{ end }}"
     )
 
 

@@ -40,6 +40,7 @@ OVERDUE = "account_server_severity:patrolserver_overdue_issue_age_seconds:freshe
 OVERDUE_SERVERS = "account:patrolserver_servers_overdue:count"
 CRITICAL_SOFTWARE = "account_server_software:patrolserver_server_software_info:critical"
 CRITICAL_SERVERS = "account_software:patrolserver_critical_servers:count"
+SPREAD = "account_server_software:patrolserver_critical_servers:spread"
 SOFTWARE = "account_state:patrolserver_server_software:sum"
 SOFTWARE_SERVERS = "account_software_state_severity:patrolserver_server_software_info:count"
 EXPLOIT_SERVERS = "account_software_exploit_risk:patrolserver_server_exploit_info:count"
@@ -128,18 +129,18 @@ def critical_servers(settings: Settings) -> tuple[Record, ...]:
             )
             """,
         ),
+        # One series for each server, that of the last sample: after a restart of Prometheus the one with the labels of
+        # before is seen for minutes beside the one with today's, and rules that join two for one server fail.
         Record(
             INFO,
             f"""
-            patrolserver_server_info and on ({EXPORTERS_SERVER}) {POLL}
-            or on ({SERVER})
-              topk by ({SERVER}) (1,
-                (
-                  last_over_time(patrolserver_server_info[{gap}])
-                  unless on ({EXPORTERS_SERVER}) patrolserver_server_info
-                )
-                and on ({EXPORTERS_SERVER}) {POLL}
+            topk by ({SERVER}) (1,
+              (
+                timestamp(patrolserver_server_info)
+                or on ({EXPORTERS_SERVER}) last_over_time(patrolserver_server_info[{gap}])
               )
+              and on ({EXPORTERS_SERVER}) {POLL}
+            ) * 0 + 1
             """,
         ),
         Record(
@@ -151,6 +152,7 @@ def critical_servers(settings: Settings) -> tuple[Record, ...]:
         ),
         Record(CRITICAL_SOFTWARE, _critical_software(settings)),
         Record(CRITICAL_SERVERS, _critical_servers(settings)),
+        Record(SPREAD, _spread(settings)),
     )
 
 
@@ -220,8 +222,31 @@ def _critical_servers(settings: Settings) -> str:
     named = owned(f"max by ({SERVER}, software) ({CRITICAL_SOFTWARE})", settings)
     critical = f"max by ({SERVER}) ({CRITICAL})"
     unnamed = owned(f"(\n  {critical}\n  unless on ({SERVER}) {CRITICAL_SOFTWARE}\n)", settings)
-    labels = ", ".join((ACCOUNT, *settings.owner_labels))
-    return f"count by ({labels}, software) (\n{_in(named)}\n)\nor\ncount by ({labels}) (\n{_in(unnamed)}\n)"
+    owners = owners_account(settings)
+    return f"count by ({owners}, software) (\n{_in(named)}\n)\nor\ncount by ({owners}) (\n{_in(unnamed)}\n)"
+
+
+def _spread(settings: Settings) -> str:
+    """Servers that were not critical ten minutes ago, by software that was so elsewhere."""
+    before = "[15m] offset 10m"
+    named = owned(
+        f"(\n  max by ({SERVER}, software) ({CRITICAL_SOFTWARE})\n"
+        f"  unless on ({SERVER}, software) last_over_time({CRITICAL_SOFTWARE}{before})\n)",
+        settings,
+    )
+    unnamed = owned(
+        f"(\n  max by ({SERVER}) ({CRITICAL})\n"
+        f"  unless on ({SERVER}) {CRITICAL_SOFTWARE}\n"
+        f"  unless on ({SERVER}) last_over_time({CRITICAL}{before})\n)",
+        settings,
+    )
+    elsewhere = f"and on ({owners_account(settings)}, software) last_over_time({CRITICAL_SERVERS}{before})"
+    return f"(\n{_in(named)}\n  or\n{_in(unnamed)}\n)\n{elsewhere}"
+
+
+def owners_account(settings: Settings) -> str:
+    """The labels of an account's servers that are somebody's."""
+    return ", ".join((ACCOUNT, *settings.owner_labels))
 
 
 def _in(text: str) -> str:

@@ -158,6 +158,43 @@ CASES = (
         severity="critical",
     ),
     Case(
+        "PatrolServerCriticalIssueSpreads",
+        "fires when another server has it while one was mended, so that the number stays",
+        {
+            issues("critical"): "1x30 0x60",
+            INFO: "1x30 stale",
+            **{
+                series: values
+                for number, critical, software_ in ((8, "1x90", "1x90"), (9, "0x33 1x56", "_x34 1x56"))
+                for labels in (f'account="main",server="web-{number}",server_id="{number}"',)
+                for series, values in {
+                    ("patrolserver_server_info", f'{labels},verified="true"'): "1x90",
+                    issues("critical", labels): critical,
+                    ("patrolserver_server_software_info", software("critical", "openssl", labels)): software_,
+                }.items()
+            },
+        },
+        {32: 0, 35: 1, 50: 0},
+        severity="critical",
+    ),
+    Case(
+        "PatrolServerCriticalIssueSpreads",
+        "fires for software without a series, too",
+        {
+            issues("critical"): "1x90",
+            ("patrolserver_server_info", 'account="main",server="web-02",server_id="8",verified="true"'): "1x90",
+            issues("critical", 'account="main",server="web-02",server_id="8"'): "0x33 1x56",
+        },
+        {32: 0, 35: 1, 50: 0},
+        severity="critical",
+    ),
+    Case(
+        "PatrolServerCriticalIssueSpreads",
+        "says nothing of the first servers, which are news of another alert",
+        CRITICAL_AND_FIXED,
+        {4: 0, 5: 0, 10: 0, 20: 0},
+    ),
+    Case(
         "PatrolServerHighIssueOpenTooLong",
         "fires after seven days, through a restart, and ends with the fix",
         {oldest("high"): "-604200x20 stale _x5 -604200x10 stale", issues("high"): "1x20 stale _x5 1x10 0x10"},
@@ -288,6 +325,13 @@ CASES = (
         severity="critical",
     ),
     Case(
+        "PatrolServerExporterDown",
+        "fires once when all targets leave service discovery, and resolves",
+        {UP: "1x10 stale _x20 1x30"},
+        {10: 0, 17: 1, 30: 1, 34: 0},
+        severity="critical",
+    ),
+    Case(
         "PatrolServerExporterMissing",
         "an exporter that leaves service discovery is missed while another stays, until it is back",
         {UP: "1x60 stale _x60 1x100"},
@@ -379,6 +423,23 @@ CASES = (
         {("patrolserver_exporter_api_pause_end_timestamp_seconds", MAIN): "3600x10 stale _x3 3600x30 stale"},
         {14: 0, 17: 1, 60: 0},
         each=True,
+    ),
+    Case(
+        "PatrolServerCallsPaused",
+        "fires for one short pause after another, also where no scrape falls into some, and ends",
+        {
+            ("patrolserver_exporter_api_pause_end_timestamp_seconds", MAIN): " ".join(
+                f"{60 * minute + 45}" if minute % 4 else "stale" for minute in range(1, 40)
+            )
+        },
+        {10: 0, 18: 1, 38: 1, 43: 0},
+        each=True,
+    ),
+    Case(
+        "PatrolServerCallsPaused",
+        "says nothing of a pause of ten minutes",
+        {("patrolserver_exporter_api_pause_end_timestamp_seconds", MAIN): "600x10 stale"},
+        {14: 0, 17: 0, 30: 0},
     ),
     Case(
         "PatrolServerListIncomplete",

@@ -144,6 +144,106 @@ def test_a_page_names_the_count_the_servers_and_the_software(
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 
+def page_texts(alert: str, found: dict[str, str], expected: dict[str, str], minute: int) -> dict[str, Any]:
+    """A test that an alert of critical openssl says just this, by team."""
+    return {
+        "interval": "1m",
+        "input_series": series(found),
+        "alert_rule_test": [
+            {
+                "eval_time": f"{minute}m",
+                "alertname": alert,
+                "exp_alerts": [
+                    {
+                        "exp_labels": {
+                            "job": "patrolserver",
+                            "account": "main",
+                            "software": "openssl",
+                            **({"team": team} if team else {}),
+                            "severity": "critical",
+                            "issue_severity": "critical",
+                        },
+                        "exp_annotations": notes(alert, "critical", text, "/d/patrolserver-fleet?var-account=main"),
+                    }
+                    for team, text in expected.items()
+                ],
+            }
+        ],
+    }
+
+
+def test_a_page_names_the_servers_of_its_owner_only(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    """Who is woken up for one server of his own reads of no other team's."""
+    found: dict[str, str] = {name("up"): "1x20", **account_series(FIRST)}
+    for number, team in enumerate(("shop", "web", "web", "")):
+        labels = f'team="{team}"' if team else ""
+        found |= server_series(FIRST, f"{team or 'no'}-{number}", number, critical=1, labels=labels)
+    risk = "A known exploit has a risk of 9 or more."
+    expected = {
+        "shop": f"openssl is critical on 1 server of account main, team shop: shop-0. {risk}",
+        "web": f"openssl is critical on 2 servers of account main, team web: web-1, web-2. {risk}",
+        "": f"openssl is critical on 1 server of account main: no-3. {risk}",
+    }
+    test = page_texts("PatrolServerCriticalIssueOpen", found, expected, 10)
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+def test_a_page_of_what_spreads_names_the_new_servers(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    """Those that have it for less than ten minutes, and not those that were told of before."""
+    found: dict[str, str] = {name("up"): "1x40", **account_series(FIRST, read="0+60x40")}
+    for number in range(3):
+        found |= server_series(FIRST, f"web-{number}", number, critical=1, labels='team="web"', polled="0+60x40")
+    found = {key: values.replace("x20", "x40") for key, values in found.items()}
+    new = f'{MAIN},server="web-2",server_id="2"'
+    found[name("patrolserver_server_issues", new, 'severity="critical"')] = "0x29 1x11"
+    found[name("patrolserver_server_software_info", software("critical", "openssl", new))] = "_x30 1x10"
+    expected = {
+        "web": "openssl is critical on 1 more server of account main, team web: web-2. Ten minutes ago it was not so "
+        "there. Resolves by itself ten minutes after the last one."
+    }
+    test = page_texts("PatrolServerCriticalIssueSpreads", found, expected, 32)
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+def test_a_server_with_other_labels_after_a_restart_of_prometheus_breaks_no_rule(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """Its series of before, which nobody ended, is seen for five minutes more; today's labels hold at once."""
+    found: dict[str, str] = {name("up"): "1x20", **account_series(FIRST)}
+    found |= server_series(FIRST, "web-01", 7, critical=1)
+    who = f'{MAIN},server="web-01",server_id="7"'
+    del found[name("patrolserver_server_info", who, 'verified="true"')]
+    found[name("patrolserver_server_info", who, 'team="shop"', 'verified="true"')] = "1x8 _x12"
+    found[name("patrolserver_server_info", who, 'team="web"', 'verified="true"')] = "_x10 1x10"
+    fires = 'count(ALERTS{{alertname="PatrolServerCriticalIssueOpen",alertstate="firing",team="{}"}}) or vector(0)'
+    tests = [
+        counted(fires.format(team), number, minute)
+        for minute, whose in ((9, "shop"), (10, "web"), (12, "web"), (18, "web"))
+        for team, number in (("shop", int(whose == "shop")), ("web", int(whose == "web")))
+    ]
+    test = {"interval": "1m", "input_series": series(found), "promql_expr_test": tests}
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
+@pytest.mark.parametrize(("offset", "said"), [(90, "ahead by 90 s"), (-90, "behind by 90 s")])
+def test_a_clock_that_is_off_is_ahead_or_behind_by_so_many_seconds(
+    offset: int, said: str, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """The number has no sign, as the word says the direction."""
+    text = f"The clock of {FIRST} is {said}. Ages, waivers and the gate's max_age are wrong by as much."
+    dashboard = "/d/patrolserver-exporter?var-instance=first%3A10058"
+    expected = {
+        "exp_labels": {"job": "patrolserver", "instance": FIRST, "severity": "warning"},
+        "exp_annotations": notes("PatrolServerClockOff", "warning", text, dashboard),
+    }
+    test = {
+        "interval": "1m",
+        "input_series": series({name("patrolserver_exporter_clock_offset_seconds", MAIN): f"{offset}x20"}),
+        "alert_rule_test": [{"eval_time": "10m", "alertname": "PatrolServerClockOff", "exp_alerts": [expected]}],
+    }
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
 def notes(alert: str, severity: str, description: str, dashboard: str) -> dict[str, str]:
     """The annotations of an alert whose description is this."""
     (rule,) = (rule for rule in alerts()[alert] if rule["labels"]["severity"] == severity)
