@@ -14,24 +14,22 @@ import stat
 import subprocess
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.harness.page_blocks import PAGES, ROOT
+from tests.harness.page_blocks import ROOT
+from tests.harness.page_sentences import SAID, begins
 
 from patrolserver_exporter.cli import COMMANDS
 from patrolserver_exporter.web.api.catalogue import OPERATIONS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Iterator
+
+    from tests.harness.page_sentences import Said
 
 PROGRAM = "patrolserver-exporter"
-ALL_PAGES = (*PAGES, *(ROOT / page for page in ("SECURITY.md", "CHANGELOG.md", "grafana/runbooks.md")))
-FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
-CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*(?:\.[\w-]+)*")
-SETTING = re.compile(r"[A-Z_]+=")
 UNITS = ROOT / "packaging"
 COLLECTION = ROOT / "ansible_collection"
 
@@ -60,44 +58,6 @@ NOT_RUN = {
 """Of other programs: why no test runs it."""
 
 
-class Said(NamedTuple):
-    """A command in a sentence."""
-
-    page: str
-    line: int
-    text: str
-
-    @property
-    def words(self) -> list[str]:
-        """As a shell takes it apart, without settings of the environment before it."""
-        words = shlex.split(self.text)
-        while words and SETTING.match(words[0]):
-            words.pop(0)
-        return words
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def inline_code() -> Iterator[Said]:
-    """All code that stands in sentences, each on one line."""
-    for page in ALL_PAGES:
-        text = FENCED.sub(lambda fenced: "\n" * fenced[0].count("\n"), page.read_text("utf-8"))
-        for found in CODE.finditer(text):
-            line = text.count("\n", 0, found.start()) + 1
-            yield Said(str(page.relative_to(ROOT)), line, " ".join(found[2].split()))
-
-
-def begins(said: Said, *programs: str) -> bool:
-    """Whether its program is one of these, and something is said to it."""
-    try:
-        words = said.words
-    except ValueError:
-        return False
-    return len(words) > 1 and words[0] in programs
-
-
-SAID = list({said.text: said for said in inline_code()}.values())
 OTHERS = sorted({name.split()[0] for name in (*ELSEWHERE, *NOT_RUN)} | {"chmod", "openssl", "sqlite3"})
 OURS = [said for said in SAID if begins(said, PROGRAM, "patrolserver-gate", *COMMANDS)]
 MAKES = [said for said in SAID if begins(said, "make")]
