@@ -93,7 +93,7 @@ def stop() -> None:
 
 def reload() -> None:
     """Do what ExecReload says."""
-    command = settings()["ExecReload"][-1].replace("$MAINPID", str(pid()))
+    command = settings()["ExecReload"][-1].replace("${MAINPID}", str(pid()))
     subprocess.run(shlex.split(command), check=True)
 
 
