@@ -54,9 +54,8 @@ class PostgresCluster(Program):
             self._run("pg_basebackup", "-D", str(self._data), "-h", source, "-U", _USER, "-c", "fast", "--no-sync")
             self._run("touch", str(self._data / "standby.signal"))
         else:
-            self._run(
-                "initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale"
-            )
+            settings = ("-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale")
+            self._run("initdb", "--data-checksums", "-D", str(self._data), *settings)
         self.start()
         return self
 

@@ -13,6 +13,7 @@ import pytest
 from scripts.distribution import debian as package
 from tests.harness.debian import fresh_debian
 from tests.harness.page_blocks import ROOT, block, blocks, checkout
+from tests.harness.page_sentences import SAID, begins
 from tests.harness.prometheus import free_port
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -40,13 +41,21 @@ class Machine:
         unit = self.checkout / "packaging" / f"{UNIT}.service"
         listen = f"--web.listen-address=127.0.0.1:{self.address.partition(':')[2]}"
         unit.write_text(re.sub(r"^(ExecStart=.*)$", rf"\1 {listen}", unit.read_text(), flags=re.MULTILINE))
+        socket = unit.with_suffix(".socket")
+        socket.write_text(
+            socket.read_text().replace(
+                "ListenStream=10058", f"ListenStream={self.address.replace('localhost', '127.0.0.1')}"
+            )
+        )
         if (pip := Path("/etc/pip.conf")).is_file():
             shutil.copy(pip, self.root / "etc/pip.conf")
         shutil.copy("/etc/ssl/certs/ca-certificates.crt", self.root / "etc/ssl/certs")
 
     def types(self, text: str) -> str:
         """Run it; what it printed. The first command that fails is a failure."""
-        text = text.replace("localhost:10058", self.address).replace("127.0.0.1:10058", self.address)
+        for known in ("localhost:10058", "127.0.0.1:10058"):
+            text = text.replace(known, self.address)
+        text = text.replace("sport = :10058", f"sport = :{self.address.partition(':')[2]}")
         environ = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
         done = subprocess.run(
             [*self._inside, "bash", "-e", "-c", f"cd {INSIDE}\n{text}"],
@@ -97,6 +106,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield Machine(running)
 
 
+def said(*programs: str) -> list[str]:
+    """The commands of these programs that stand in sentences."""
+    return sorted(one.text for one in SAID if begins(one, *programs))
+
+
 def build(folder: Path, part: str) -> None:
     command = [sys.executable, "-m", "scripts.distribution", str(folder), part]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
@@ -118,6 +132,12 @@ def test_the_debian_package_as_the_page_says(machine: Machine, dist: Path) -> No
         (machine.checkout / name).write_text("demo\n")
     machine.types(block("install the Debian package").commands)
     assert machine.types(f"systemctl is-active {UNIT}").strip() == "active"
+    (upgrade,) = [text for text in said("apt-get") if ".deb" in text]
+    assert "already the newest version" in machine.types(upgrade)
+    (remove,) = [text for text in said("apt-get") if "remove" in text]
+    machine.types(f"{remove} --yes {UNIT}")
+    assert (machine.root / "etc" / UNIT / "credentials" / "key").exists()
+    assert (machine.root / "var/lib" / UNIT).exists()
     # Debian keeps the user of a package that is gone.
     machine.types(f"apt-get purge --yes {UNIT} && userdel {UNIT}")
     assert not (machine.root / "var/lib" / UNIT).exists()
@@ -172,3 +192,47 @@ def test_from_a_checkout_to_a_service(machine: Machine, simulator: Simulator, tm
     machine.types(block("set the newer state aside").commands)
     machine.awaits_ready()
     assert (state / "newer" / "patrolserver.db").stat().st_ino == before != (state / "patrolserver.db").stat().st_ino
+    _as_sentences_say(machine)
+
+
+def _as_sentences_say(machine: Machine) -> None:
+    """What pages say in sentences of systemd and of other programs, about the service that runs."""
+    # Prometheus would start beside those that other tests run.
+    (machine.root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
+    (machine.root / "usr/sbin/policy-rc.d").chmod(0o755)
+    machine.types("apt-get update -q; apt-get install --yes --no-install-recommends apache2-utils iproute2")
+    for text in (text for text in said("apt-get") if ".deb" not in text and "remove" not in text):
+        machine.types(f"{text} --yes --no-install-recommends")
+
+    running = [text for text in said("systemctl", "systemd-analyze") if ".socket" not in text]
+    assert len(running) > 6
+    # As somebody at a terminal, without whom there is no editor; this one changes nothing.
+    terminal = "export SYSTEMD_EDITOR=true SYSTEMD_PAGER=cat SYSTEMD_COLORS=0\nscript -qec '{}' /dev/null"
+    shown = {text: machine.types(terminal.format(text)).replace("\r", "") for text in running}
+    assert "[Service]\n" in shown[f"systemctl cat {UNIT}"]
+    assert "override.conf" in shown[f"systemctl cat {UNIT}"]
+    assert "active (running)" in machine.types(f"systemctl status {UNIT}")
+    exposure = re.search(r"exposure level for .*: (\d+\.\d)", shown[f"systemd-analyze security {UNIT}"])
+    assert exposure
+    assert float(exposure[1]) <= 1.5
+    machine.awaits_ready()
+
+    (sockets,) = said("ss")
+    assert UNIT[:15] in machine.types(sockets)
+    state = machine.root / "var/lib" / UNIT
+    (state / "FILE").write_text("")
+    for text in said("chown"):
+        machine.types(f"cd /var/lib/{UNIT}\n{text}")
+        assert (state / "FILE").stat().st_uid == state.stat().st_uid != 0
+
+    (compare,) = said("htpasswd")
+    machine.types("htpasswd -nbBC 4 NAME right >FILE")
+    machine.types(f"echo right | setsid -w {compare}")
+    machine.types(f"! echo wrong | setsid -w {compare}")
+
+    unit = machine.root / "etc/systemd/system" / f"{UNIT}.service"
+    unit.write_text(re.sub(r"--web\.listen-address=\S+", "--web.systemd-socket", unit.read_text()))
+    shutil.copy(machine.checkout / "packaging" / f"{UNIT}.socket", unit.parent)
+    (enable,) = [text for text in said("systemctl") if ".socket" in text]
+    machine.types(f"systemctl daemon-reload; systemctl stop {UNIT}; {enable}")
+    machine.awaits_ready()
