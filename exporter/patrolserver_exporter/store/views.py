@@ -284,7 +284,8 @@ def poll_states(connection: sa.Connection, after: tuple[str, int] | None, limit:
     )
     if after is not None:
         query = query.where(sa.tuple_(servers.c.account, servers.c.server_id) > after)
-    return [_poll_state(summary, state) for summary, state in connection.execute(query)]
+    # All at once: row by row the driver is asked for each.
+    return [_poll_state(summary, state) for summary, state in connection.execute(query).all()]
 
 
 def _poll_state(summary: bytes, state: bytes) -> PollState:

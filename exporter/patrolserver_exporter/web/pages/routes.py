@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.web.access import Principal
     from patrolserver_exporter.web.api.sheets import Sheet
     from patrolserver_exporter.web.context import WebContext
+    from patrolserver_exporter.web.pages.accounts import FleetStates
     from patrolserver_exporter.web.pages.paths import Wanted
     from patrolserver_exporter.web.pages.trend import WhatChanged
 
@@ -263,23 +264,27 @@ class Pages:
         """Show the fleet, worst servers first."""
         context, wanted, lists = self._context, wanted_of(request.query_params.multi_items()), Lists(self._context)
         now, offset = lists.now, (page_of(request.query_params) - 1) * ROWS
-        states = await asyncio.wait_for(self._states.read(), _PATIENCE)
         sort, reverse = wanted.order
         filtered = await self._fleet_filter(wanted, lists)
         keys: list[ServerKey] | None = None
         if wanted.state in set(fleet.ServerState) or sort in fleet.SORTED_HERE:
             chosen = await self._read(lambda connection: fleet_keys(connection, filtered))
-            keys = fleet.standing(chosen, states.servers, wanted.state, sort, reverse=reverse)
+            keys = fleet.standing(chosen, (await self._standing()).servers, wanted.state, sort, reverse=reverse)
         if is_csv(request):
             if keys is None:
                 keys = await self._read(lambda connection: fleet_keys(connection, filtered))
             servers = ServersWanted(keys=frozenset(keys))
             return await csv_of(sheets.SERVERS, lists.servers_of(servers), "servers")
-        view, inbox = await self._read(
-            lambda connection: (
-                fleet_view(connection, filtered, keys=keys, offset=offset, limit=ROWS),
-                unfinished(connection),
-            )
+        # Side by side, since each takes a while of a large fleet.
+        states, changed, (view, inbox) = await asyncio.gather(
+            self._standing(),
+            self._what_changed(now),
+            self._read(
+                lambda connection: (
+                    fleet_view(connection, filtered, keys=keys, offset=offset, limit=ROWS),
+                    unfinished(connection),
+                )
+            ),
         )
         accounts = account_views(
             context.accounts.statuses(),
@@ -315,7 +320,7 @@ class Pages:
             ),
             "tiles": fleet.tiles(view.totals, self._paths),
             "standing": fleet.standing_tiles(view.totals, states.servers, self._paths),
-            "changed": await self._what_changed(now),
+            "changed": changed,
             "columns": columns(wanted, "worst", fleet.COLUMNS, lambda one: self._paths.fleet(one) + "#servers"),
             "rows": [
                 fleet.row(summary, self._paths, now, lists.labels.of(summary.account, summary.name))
@@ -332,6 +337,9 @@ class Pages:
             **self._list_frame(wanted, lists, "", fleet.STATE_NAMES),
         }
         return await self._page(request, "fleet.html", values)
+
+    async def _standing(self) -> FleetStates:
+        return await asyncio.wait_for(self._states.read(), _PATIENCE)
 
     async def _fleet_filter(self, wanted: Wanted, lists: Lists) -> FleetFilter:
         sort, reverse = wanted.order
@@ -389,7 +397,7 @@ class Pages:
         view = await self._read(
             lambda connection: issues_view(connection, issues, order=order, reverse=reverse, offset=offset, limit=ROWS)
         )
-        servers = (await asyncio.wait_for(self._states.read(), _PATIENCE)).servers
+        servers = (await self._standing()).servers
         values = {
             "rows": [issue_line(row, self._paths, lists.now) for row in view.rows],
             "columns": columns(wanted, "worst", _ISSUE_COLUMNS, lambda one: self._paths.to("issues", one)),
