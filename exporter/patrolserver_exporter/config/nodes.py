@@ -33,8 +33,11 @@ _REASONS = {
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 """Of YAML 1.1."""
 _NO_BLANK = "is not YAML: a colon behind a key needs a blank, as in KEY: VALUE"
+_NO_BLANK_BEHIND_DASH = "is not YAML: the dash of an item needs a blank, as in - VALUE"
 _KEY = re.compile(r" *(?:- +)*[A-Za-z_]+:(?=[^\s/])")
 """A line that begins with a key, a colon and no blank; no URL does."""
+_DASH = re.compile(r" *-(?=[A-Za-z_'\"{\[!])")
+"""A line that begins with a dash and no blank."""
 _AT_NEXT_KEY = ("mapping values", "could not find expected ':'", "did not find expected key")
 """What PyYAML says at the key that follows: without its blank, the line before is a text that goes on."""
 
@@ -69,8 +72,8 @@ def parse_nodes(raw: bytes, file: str, *, may_be_empty: bool = False) -> yaml.No
         _check_events(text, file)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        if unbroken := _colon_without_blank(text, error):
-            raise _unreadable(file, _NO_BLANK, *unbroken) from None
+        if unbroken := _without_blank(text, error):
+            raise _unreadable(file, *unbroken) from None
         place = place_of(error.problem_mark or error.context_mark)
         # Never the snippet, which may be a secret's line; nor quoted words, which may be parts of one.
         said = _QUOTED.sub("…", error.problem or "unreadable")
@@ -85,19 +88,21 @@ def parse_nodes(raw: bytes, file: str, *, may_be_empty: bool = False) -> yaml.No
     return node or yaml.MappingNode(MAPPING, [])
 
 
-def _colon_without_blank(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int] | None:
-    """Return line and column of the colon that makes YAML fail here or on the next line; None where none does."""
+def _without_blank(text: str, error: yaml.MarkedYAMLError) -> tuple[str, int, int] | None:
+    """Say which colon or dash lacks its blank, so that YAML fails here or on the next line; None where none does."""
     if error.problem_mark is None:
         return None
     lines, said = _LINE_BREAK.split(text), error.problem or ""
     number, column = error.problem_mark.line, error.problem_mark.column
     if "unexpected ':'" in said:
-        return number + 1, column + 1
+        return _NO_BLANK, number + 1, column + 1
     if any(part in said for part in _AT_NEXT_KEY):
         written = [one for one, line in enumerate(lines[: number + 1], 1) if line.strip() and line.lstrip()[0] != "#"]
         for one in reversed(written[-2:]):
             if key := _KEY.match(lines[one - 1]):
-                return one, key.end()
+                return _NO_BLANK, one, key.end()
+            if dash := _DASH.match(lines[one - 1]):
+                return _NO_BLANK_BEHIND_DASH, one, dash.end()
     return None
 
 

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 CREDENTIALS_PREFIX = "${CREDENTIALS_DIRECTORY}/"
 MAX_VALUES = 200_000
 """Aliases can repeat values without end."""
+_BLANK_BEHIND_COLON: Final = "needs a blank behind the colon of a key, as in KEY: VALUE"
 WRONG: Final[Any] = object()
 """The value did not fit, which is noted."""
-_NO_BLANK = re.compile(r"([A-Za-z_]+):(?=\S)")
+_NO_BLANK = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):(?=\S)")
 """What YAML takes for a text, though a key and its value were meant."""
+_ANY_KEY_NO_BLANK = re.compile(r"[^\s:]+:(?=[^\s:])")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
 
 
@@ -62,9 +64,9 @@ _VALUES: dict[type[inspect.Type], Value] = {
 }
 
 
-def join_key(path: str, key: str) -> str:
+def join_key(path: str, key: str, known: Collection[str] = ()) -> str:
     """Return the dotted path of a key; ``?`` stands for what does not look like one, as a misplaced secret does."""
-    return f"{path}{path and '.'}{key if _WORD.fullmatch(key) else '?'}"
+    return f"{path}{path and '.'}{key if key in known or _WORD.fullmatch(key) else '?'}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,6 +122,8 @@ class Reading:
             case inspect.StructType() | inspect.DataclassType():
                 return self._section(inner, node, path)
             case inspect.VarTupleType() | inspect.FrozenSetType():
+                if _is_dash_without_blank(node):
+                    raise Unfit("needs a blank behind the dash of each item, as in - VALUE")
                 items = _children(node, SequenceNode, "a list, in [brackets] or with a dash before each item")
                 if len(items) < (inner.min_length or 0):
                     raise Unfit("needs at least one item")
@@ -134,7 +138,7 @@ class Reading:
         fields = {field.name: field for field in kind.fields}
         if isinstance(node, ScalarNode) and (lacking := _without_blank(node.value, fields)):
             raise Unfit(lacking)
-        pairs = self._pairs(node, path)
+        pairs = self._pairs(node, path, fields)
         # What is missing may be what is misspelt: one mistake, told once.
         tells_missing = len(self.mistakes) == before and all(key.value in fields for key, _, _ in pairs)
         for key, child, inner in pairs:
@@ -148,14 +152,19 @@ class Reading:
                 self.wrong(key, inner, f"is unknown; {hint}")
         for name, known in fields.items():
             if name not in read and not known.required:
-                self.found[join_key(path, name)] = node, default_of(known)
+                self.found[join_key(path, name, fields)] = node, default_of(known)
             elif name not in read:
-                read[name] = tells_missing and self.wrong(node, join_key(path, name), "is missing; add it")
+                read[name] = tells_missing and self.wrong(node, join_key(path, name, fields), "is missing; add it")
         return kind.cls(**read)
 
     def _mapping(self, kind: inspect.DictType, node: Node, path: str) -> dict[Any, Any]:
         read = {}
+        if isinstance(node, ScalarNode) and _lacks_blank(node):
+            raise Unfit(_BLANK_BEHIND_COLON)
         for key, child, inner in self._pairs(node, path):
+            if is_null(child) and _lacks_blank(key):
+                self.wrong(key, path, _BLANK_BEHIND_COLON)
+                continue
             try:
                 read[value_of(kind.key_type).parse(key.value)] = self.read(kind.value_type, child, inner)
             except Unfit as error:
@@ -183,6 +192,8 @@ class Reading:
         text, tag = node.value, node.tag.removeprefix(TEXT)
         if tag not in {"", "!env", "!file"}:
             # The tag itself may be a secret without its quotes.
+            if meant := next((name for name in ("!env", "!file") if tag.startswith(name)), None):
+                raise Unfit(f"needs a blank behind {meant}")
             known = "known are !env NAME and !file PATH, and a value that starts with ! needs quotes"
             raise Unfit(f"has an unknown tag; {known}")
         if tag and self.environ is None:
@@ -198,7 +209,7 @@ class Reading:
         except ConfigError as error:
             raise Unfit(error.errors[0].message) from None
 
-    def _pairs(self, node: Node, path: str) -> list[tuple[ScalarNode, Node, str]]:
+    def _pairs(self, node: Node, path: str, known: Collection[str] = ()) -> list[tuple[ScalarNode, Node, str]]:
         """Return each key of a mapping, its value, and its path."""
         pairs: dict[str, tuple[ScalarNode, Node, str]] = {}
         for key, child in _children(node, MappingNode, "keys and values"):
@@ -208,9 +219,9 @@ class Reading:
                 self.wrong(key, path, "merge keys (<<) are not supported; repeat the keys, or alias a whole value")
             elif first := pairs.get(key.value):
                 line, _ = place_of(first[0].start_mark)
-                self.wrong(key, join_key(path, key.value), f"is given twice, first on line {line}; keep one")
+                self.wrong(key, join_key(path, key.value, known), f"is given twice, first on line {line}; keep one")
             else:
-                pairs[key.value] = key, child, join_key(path, key.value)
+                pairs[key.value] = key, child, join_key(path, key.value, known)
         return list(pairs.values())
 
     def _mistake(self, node: Node | None, path: str, message: str) -> Mistake:
@@ -224,6 +235,17 @@ def _without_blank(text: str, known: Collection[str]) -> str | None:
     if found is None or found[1] not in known:
         return None
     return f"needs a blank behind the colon of {found[1]}, as in {found[1]}: VALUE"
+
+
+def _lacks_blank(node: ScalarNode) -> bool:
+    """Whether a name, a colon and a value were meant; the name is nobody's to repeat, as it may be a secret."""
+    return not node.style and _ANY_KEY_NO_BLANK.match(node.value) is not None
+
+
+def _is_dash_without_blank(node: Node) -> bool:
+    """Whether what begins with a dash was meant as an item: ``-item``, or ``-key: value``."""
+    first = node.value[0][0] if isinstance(node, MappingNode) and node.value else node
+    return isinstance(first, ScalarNode) and not first.style and first.value.startswith("-")
 
 
 def unwrapped(kind: inspect.Type) -> tuple[inspect.Type, Any, bool]:

@@ -92,6 +92,13 @@ def test_a_colon_without_its_blank_is_shown(text: str, place: str, tmp_path: Pat
     assert CANARY not in errors
 
 
+def test_a_dash_without_its_blank_is_shown(tmp_path: Path) -> None:
+    """YAML itself tells of the next line, and of mappings."""
+    errors = errors_of(lay(tmp_path, "accounts:\n  -name: canary\n   key: canary\n"))
+    assert ":2:3: is not YAML: the dash of an item needs a blank, as in - VALUE" in errors
+    assert CANARY not in errors
+
+
 @pytest.mark.parametrize("text", ["key: a: b\n", "api_url: http://canary\n name: b\n", "a: [1, 2\nb: 3\n"])
 def test_another_mistake_is_not_taken_for_a_missing_blank(text: str, tmp_path: Path) -> None:
     """A URL has no blank behind its colon."""

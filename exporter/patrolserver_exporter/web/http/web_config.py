@@ -5,7 +5,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,6 +144,9 @@ class TlsSettings:
         return verifies and self.client_ca_file is None and self.client_ca is None
 
 
+_TLS_KEYS = frozenset(key.name for key in fields(TlsSettings))
+
+
 def _contradictions(config: "WebConfig") -> list[tuple[str, str]]:
     found = []
     if config.rate_limit.interval and not config.rate_limit.burst:
@@ -261,8 +264,11 @@ def load_web_config(path: Path) -> WebConfig:
         root.value = [pair for pair in root.value if pair[0].value != "tls_server_config" or pair[1].value]
         for key, section in root.value:
             if key.value == "tls_server_config" and isinstance(section, MappingNode):
-                # As in Go, an empty text in it is none.
-                section.value = [pair for pair in section.value if pair[1].value != ""]
+                # As in Go, an empty text in it is none. What is no key of it is told: key:value without a blank is one
+                # of no value, and a client_auth_type that is written so must not be passed over.
+                section.value = [
+                    pair for pair in section.value if pair[1].value != "" or pair[0].value not in _TLS_KEYS
+                ]
     reading = Reading(file=str(path), folder=path.parent)
     config: WebConfig = reading.whole(WebConfig, root)
     for key, message in _contradictions(config):
