@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import trustme
 from tests.harness.fleet import total, wait_for_polls
 from tests.harness.process import CONFIG, TOKEN, Exporter
 from tests.harness.prometheus import free_port
@@ -237,6 +238,7 @@ def test_who_works_on_a_database(tmp_path: Path, simulator: Simulator, postgres:
         ("another path", "prefix"),
         ("nobody there", "/webhook/*** leads nowhere: nothing answers there"),
         ("something else", "something else answers"),
+        ("no TLS", "does not speak TLS"),
     ],
 )
 def test_a_webhook_url_that_leads_astray(tmp_path: Path, simulator: Simulator, change: str, says: str) -> None:
@@ -252,6 +254,8 @@ def test_a_webhook_url_that_leads_astray(tmp_path: Path, simulator: Simulator, c
             assert reload.status_code == 200
         elif change == "another path":
             url += "/prefix"
+        elif change == "no TLS":
+            url = url.replace("http://", "https://")
         elif change == "nobody there":
             url = f"http://127.0.0.1:{free_port()}"
         else:
@@ -262,6 +266,27 @@ def test_a_webhook_url_that_leads_astray(tmp_path: Path, simulator: Simulator, c
     assert finding["grade"] == "trouble"
     assert says in f"{finding['found']} {finding['do']}"
     assert TOKEN not in ended.stdout
+
+
+def test_an_exporter_that_asks_for_certificates(tmp_path: Path, simulator: Simulator) -> None:
+    """It is not called dead; PatrolServer has no certificate, and http is not spoken where TLS is."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1", "localhost")
+    leaf.private_key_pem.write_to_path(tmp_path / "s.key")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "s.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    web, keys = tmp_path / "web.yml", "cert_file: s.pem, key_file: s.key, client_ca_file: ca.pem"
+    web.write_text(f"tls_server_config: {{{keys}, client_auth_type: RequireAndVerifyClientCert}}\n")
+    with Exporter.watching(tmp_path, simulator.base_url, f"--web.config.file={web}") as exporter:
+        plain_url = exporter.url.replace("https://", "http://")
+        flags = (f"--web.config.file={web}", f"--ca-file={tmp_path / 'ca.pem'}")
+        over_tls = findings(doctor(exporter.config_file, *flags, f"--web.external-url={exporter.url}"))
+        plain = findings(doctor(exporter.config_file, *flags, f"--web.external-url={plain_url}"))
+    assert over_tls["web configuration"][0]["found"] == "it is sound: TLS, no users"
+    assert grades(over_tls)["exporter"] == {"skipped"}
+    assert "takes nobody without a certificate" in over_tls["exporter"][0]["found"]
+    assert "asks for a certificate of the client" in over_tls["webhook main"][0]["found"]
+    assert "write https://" in plain["webhook main"][0]["do"]
 
 
 def test_an_exporter_that_has_ended(tmp_path: Path, simulator: Simulator) -> None:

@@ -23,7 +23,7 @@ import urllib3
 from patrolserver_exporter.inbox.intake import CHECKUP
 from patrolserver_exporter.patrolserver.client import PatrolServerClient
 from patrolserver_exporter.patrolserver.errors import PatrolServerError
-from patrolserver_exporter.store import why_unusable
+from patrolserver_exporter.store import StoreError, check_usable, look_over, why_unusable
 from patrolserver_exporter.store.engines import create_reading_engine, database_file, redacted
 from patrolserver_exporter.store.lease_rows import COMMON, STORE, holders
 from patrolserver_exporter.store.tables import leases
@@ -44,6 +44,7 @@ _CLOCK_WARNING, _CLOCK_TROUBLE = 5.0, 60.0
 _SPACE_WARNING, _SPACE_TROUBLE = 200 * 2**20, 20 * 2**20
 _DESCRIPTORS: Final = 1024
 """Below that many, a burst of clients can keep the service from opening its files."""
+_BESIDE: Final = ("-wal", "-shm", ".lock", ".sum")
 _POSTGRESQL: Final = 14
 _A_SECOND_ONE: Final = "a second exporter on it ends with exit code 3, and touches nothing"
 _ANOTHER_ONE: Final = "a second exporter on this database shares the work, and goes on if this one ends"
@@ -121,14 +122,18 @@ def _account(config: Config, account: Account) -> Iterator[Finding]:
     except (ValueError, OSError) as error:
         yield _trouble(check, f"it cannot be called: {error}", "correct its api_url, proxy_url or ca_file")
         return
+    answered = False
     try:
         yield from _calls(check, client, Rules.of(config, account))
+        answered = True
     except PatrolServerError as error:
         yield _trouble(check, error.what_happened, error.advice)
     finally:
         client.close()
     if offsets:
         yield _clock(offsets[-1])
+    elif answered:
+        yield Finding("clock", Grade.SKIPPED, f"the API of {check} did not tell its time")
 
 
 def _calls(check: str, client: PatrolServerClient, rules: Rules) -> Iterator[Finding]:
@@ -184,19 +189,24 @@ def _sqlite(url: str, file: Path, state_directory: str) -> Finding:
     folder = file.parent
     if (why := why_unusable(url, state_directory)) is not None:
         return _trouble("store", why)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  # It never raises.
         return _ok("store", f"{file} is not there yet; systemd makes its folder when the service starts first")
-    target = file if file.exists() else folder
-    if not os.access(target, os.W_OK):
-        advice = "run doctor as the exporter's user, or let that user write it"
-        return _trouble("store", f"{target} cannot be written by this user", advice)
+    for target in (folder, file, *(file.with_name(file.name + end) for end in _BESIDE)):
+        needed = os.W_OK | os.X_OK if target == folder else os.R_OK | os.W_OK
+        if os.path.lexists(target) and not os.access(target, needed):
+            advice = "run doctor as the exporter's user, or let that user write it"
+            return _trouble("store", f"{target} cannot be written by this user", advice)
     free = shutil.disk_usage(folder).free
     size = file.stat().st_size if file.exists() else 0
     found = f"{file} has {_mib(size)}, {_mib(free)} are free beside it"
+    try:
+        sound = look_over(url) if file.exists() else ""
+    except (StoreError, OSError) as error:
+        return _trouble("store", f"{found}, but no exporter starts on it: {error}")
     if free < _SPACE_WARNING:
         grade = Grade.TROUBLE if free < _SPACE_TROUBLE else Grade.WARNING
         return Finding("store", grade, found, "make room: on a full disk deliveries get a 503")
-    found = f"{found}; {_A_SECOND_ONE}" if size else f"{file} is not there yet, {_mib(free)} are free for it"
+    found = f"{found}; {sound}; {_A_SECOND_ONE}" if size else f"{file} is not there yet, {_mib(free)} are free for it"
     return _ok("store", found)
 
 
@@ -207,18 +217,44 @@ def _postgresql(config: Config) -> Iterator[Finding]:
         try:
             with engine.connect() as connection:
                 version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) // 10_000
-                found = list(_holders(connection))
+                size = connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one()
+                refused = _refused(connection)
+                found = [] if refused else list(_holders(connection))
+            if not refused:
+                check_usable(engine, redacted(url))
         finally:
             engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         yield _trouble("store", f"{redacted(url)} does not answer: {reason}", "correct store.url, or start it")
         return
+    except StoreError as error:
+        yield _trouble("store", f"no exporter starts on {redacted(url)}: {error}")
+        return
+    shown = f"{redacted(url)} answers: PostgreSQL {version}, {_mib(size)}"
     if version < _POSTGRESQL:
         yield _trouble("store", f"{redacted(url)} is PostgreSQL {version}", "PostgreSQL 14 or newer is needed")
+    elif refused:
+        advice = "make the exporter's user the owner of the database and of its tables"
+        yield _trouble("store", f"{shown}, but its user may not {' nor '.join(refused)}", advice)
     else:
-        yield _ok("store", f"{redacted(url)} answers: PostgreSQL {version}")
+        yield _ok("store", f"{shown}; how much room its disk has cannot be seen from here")
     yield from found
+
+
+def _refused(connection: sa.Connection) -> list[str]:
+    """What an exporter has to do on the database, and its user may not."""
+    tables = [name for name in sa.inspect(connection).get_table_names() if name in leases.metadata.tables]
+    if not tables:
+        may = connection.exec_driver_sql("SELECT has_schema_privilege(current_schema(), 'CREATE')").scalar()
+        return [] if may else ["create tables in it"]
+    asked = sa.text("SELECT has_table_privilege(format('%I', CAST(:name AS text)), :right)")
+    return [
+        f"{right} {name}"
+        for name in tables
+        for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        if not connection.execute(asked, {"name": name, "right": right}).scalar()
+    ]
 
 
 def _holders(connection: sa.Connection) -> Iterator[Finding]:
@@ -267,6 +303,14 @@ def _running(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
         # Its own certificate may be for another name than 127.0.0.1, and the token is only sent to this machine.
         answer = _ask("GET", f"{url}/-/ready", verify=False)
         status = _ask("GET", f"{url}/api/v1/status", verify=False, headers={"Authorization": f"Bearer {token}"})
+    except requests.exceptions.SSLError:
+        found = f"{url} answers, but takes nobody without a certificate, so that no more can be told"
+        yield Finding("exporter", Grade.SKIPPED, found, "ask its /-/ready with a certificate of a client")
+        return
+    except requests.Timeout:
+        advice = "it hangs, or has too much to do: read its log, and restart it"
+        yield _trouble("exporter", f"{url} did not answer within {_TIMEOUT:.0f} s", advice)
+        return
     except requests.RequestException:
         yield _warning("exporter", f"nothing answers at {url}", "start it, or read its log if it should run")
         return
@@ -323,9 +367,8 @@ def _deliver(check: str, external_url: str, token: Secret, ca_file: str | None) 
     url, shown = f"{external_url.rstrip('/')}/webhook/{token.reveal()}", f"{external_url.rstrip('/')}/webhook/…"
     try:
         answer = _ask("POST", url, json={CHECKUP: nonce}, verify=ca_file or True)
-    except requests.exceptions.SSLError:
-        advice = "PatrolServer would refuse it, too: check name, chain and dates (--ca-file: your own authority)"
-        return _trouble(check, f"{shown} shows a certificate that is not trusted", advice)
+    except requests.exceptions.SSLError as error:
+        return _trouble(check, *_of_tls(shown, repr(error)))
     except requests.Timeout:
         return _trouble(check, f"{shown} did not answer within {_TIMEOUT:.0f} s", "check firewall and proxy")
     except requests.RequestException as error:
@@ -337,6 +380,19 @@ def _deliver(check: str, external_url: str, token: Secret, ca_file: str | None) 
     return _trouble(check, f"{shown} answered with status {answer.status_code}", _ADVICE.get(_kind(answer), ""))
 
 
+def _of_tls(shown: str, error: str) -> tuple[str, str]:
+    """What is wrong with the TLS of an address, and what to do; OpenSSL tells it in words alone."""
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        advice = "PatrolServer would refuse it, too: check name, chain and dates (--ca-file: your own authority)"
+        return f"{shown} shows a certificate that is not trusted", advice
+    if "CERTIFICATE_REQUIRED" in error or "BAD_CERTIFICATE" in error:
+        advice = "PatrolServer has none: serve the webhook through a proxy, or without client_auth_type"
+        return f"{shown} asks for a certificate of the client", advice
+    if "WRONG_VERSION_NUMBER" in error or "RECORD_LAYER" in error:
+        return f"{shown} does not speak TLS", "turn TLS on there, or write http://"
+    return f"TLS with {shown} fails", "check TLS versions and ciphers of what answers there"
+
+
 _ADVICE: Final = {
     401: "the exporter there does not know this token: reload it, or correct the URL",
     403: "webhook.allowed_networks does not hold this machine; from here no more can be told",
@@ -344,6 +400,7 @@ _ADVICE: Final = {
     413: "the proxy in front allows too small a body",
     429: "too many wrong tokens were sent; try again in a minute",
     503: "the exporter cannot take deliveries in: see its log",
+    "tls": "TLS is spoken there: write https://",
     "redirect": "PatrolServer does not follow redirects: enter the URL that it leads to",
     "other": "something else answers there: check the proxy, and that no login page stands in front of /webhook",
 }
@@ -352,6 +409,9 @@ _ADVICE: Final = {
 def _kind(answer: requests.Response) -> int | str:
     if 300 <= answer.status_code < 400:
         return "redirect"
+    if answer.status_code == 400 and "HTTPS" in answer.text[:1000]:
+        # As Go, nginx, HAProxy and the exporter itself say it.
+        return "tls"
     ours = answer.headers.get("content-type", "").startswith("application/problem+json")
     return answer.status_code if ours and answer.status_code in _ADVICE else "other"
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.app.service import ServiceOptions
 from patrolserver_exporter.commands import flags, output
-from patrolserver_exporter.commands.serve import FAILED, serve
-from patrolserver_exporter.commands.simulator import add_fleet_flags
+from patrolserver_exporter.commands.serve import FAILED, listen_address, serve
+from patrolserver_exporter.commands.simulator import add_fleet_flags, simulator_address
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.logs import setup_logging
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
-from patrolserver_exporter.web.http.server import ListenError, parse_address
 from patrolserver_exporter.web.operator_token import local_url
 
 if TYPE_CHECKING:
@@ -66,13 +65,14 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--web.listen-address",
         metavar="ADDRESS",
+        type=listen_address,
         default="127.0.0.1:10058",
         help="of the exporter (default: 127.0.0.1:10058)",
     )
     found.add_argument(
         "--simulator.listen-address",
         metavar="ADDRESS",
-        type=flags.text,
+        type=simulator_address,
         default="127.0.0.1:0",
         help="of the simulator (default: any free port)",
     )
@@ -88,20 +88,15 @@ def parser() -> flags.Parser:
 
 def main(arguments: Sequence[str]) -> int:
     """Run both until a signal says stop."""
-    flag_parser = parser()
-    values: dict[str, Any] = flags.read(flag_parser, arguments)
-    try:
-        parse_address(values["web.listen-address"])
-        simulator_options = SimulatorOptions(
-            listen_address=values["simulator.listen-address"],
-            servers=values["servers"],
-            software=values["software"],
-            seed=values["seed"],
-            story=False,
-            story_speed=values["story.speed"],
-        )
-    except (ListenError, ValueError) as error:
-        flag_parser.error(str(error))
+    values: dict[str, Any] = flags.read(parser(), arguments)
+    simulator_options = SimulatorOptions(
+        listen_address=values["simulator.listen-address"],
+        servers=values["servers"],
+        software=values["software"],
+        seed=values["seed"],
+        story=False,
+        story_speed=values["story.speed"],
+    )
     simulator = Simulator(simulator_options, on_line=_say)
     try:
         api_url = simulator.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,17 @@ import msgspec
 
 from patrolserver_exporter.app.checkup import Finding, Grade, check_up
 from patrolserver_exporter.commands import flags, output
+from patrolserver_exporter.commands.files import load_files
 from patrolserver_exporter.config.hidden import hidden_values
-from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import Redactor
-from patrolserver_exporter.web.http.tls import build_context
-from patrolserver_exporter.web.http.web_config import load_web_config
+from patrolserver_exporter.web.http.web_config import warnings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from patrolserver_exporter.config.load import Loaded
+    from patrolserver_exporter.web.http.web_config import WebConfig
 
 FINE, TROUBLE, BAD_CONFIG = 0, 1, 2
 _WIDTH = 100
@@ -54,31 +55,24 @@ def main(arguments: Sequence[str]) -> int:
     flag_parser = parser()
     values: dict[str, Any] = flags.read(flag_parser, arguments)
     external_url = flags.external_url(flag_parser, values["web.external-url"])
-    if values["ca-file"] is not None and not Path(values["ca-file"]).is_file():
+    if values["ca-file"] is not None and not os.path.isfile(values["ca-file"]):  # noqa: PTH113  # It never raises.
         flag_parser.refuse(f"--ca-file: there is no file {values['ca-file']}")
+    config_file, web_config_file = (
+        Path(values[flag]) if values[flag] else None for flag in ("config.file", "web.config.file")
+    )
     as_table = values["format"] == "table"
     redactor = Redactor()
     try:
-        loaded = _loaded(values)
+        loaded, web_config = load_files(config_file, web_config_file, dict(os.environ))
     except ConfigError as error:
         findings = [Finding("configuration", Grade.TROUBLE, str(mistake), "correct it") for mistake in error.errors]
         _show(findings, redactor, as_table=as_table)
         return BAD_CONFIG
     redactor.register(*hidden_values(loaded.config))
     found = check_up(loaded.config, external_url=external_url, ca_file=values["ca-file"], environ=dict(os.environ))
-    findings = [*_configuration(loaded), *found]
+    findings = [*_configuration(loaded), *_web_configuration(web_config, web_config_file), *found]
     _show(findings, redactor, as_table=as_table)
     return TROUBLE if any(finding.grade is Grade.TROUBLE for finding in findings) else FINE
-
-
-def _loaded(values: dict[str, Any]) -> Loaded:
-    config_file, web_config_file = values["config.file"], values["web.config.file"]
-    loaded = load_config(Path(config_file) if config_file else None, dict(os.environ))
-    if web_config_file:
-        tls = load_web_config(Path(web_config_file)).tls_server_config
-        if tls is not None:
-            build_context(tls)
-    return loaded
 
 
 def _configuration(loaded: Loaded) -> Iterator[Finding]:
@@ -86,6 +80,16 @@ def _configuration(loaded: Loaded) -> Iterator[Finding]:
     yield Finding("configuration", Grade.OK, f"it is sound; accounts: {accounts}")
     for warning in loaded.warnings:
         yield Finding("configuration", Grade.WARNING, warning)
+
+
+def _web_configuration(config: WebConfig, file: Path | None) -> Iterator[Finding]:
+    if file is None:
+        return
+    check = "web configuration"
+    tls = "TLS" if config.tls_server_config is not None else "no TLS"
+    yield Finding(check, Grade.OK, f"it is sound: {tls}, {len(config.basic_auth_users) or 'no'} users")
+    for warning in warnings_of(config, file):
+        yield Finding(check, Grade.WARNING, warning)
 
 
 def _show(findings: Sequence[Finding], redactor: Redactor, *, as_table: bool) -> None:
@@ -103,6 +107,16 @@ def _table(findings: Sequence[Finding]) -> str:
         text = finding.found.removesuffix(".") + (f" — {finding.do}" if finding.do else "")
         indent = " " * len(head)
         lines += textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=indent, break_long_words=False)
-    worst = sum(finding.grade is Grade.TROUBLE for finding in findings)
-    lines += ["", "All is fine." if not worst else f"{worst} {'thing is' if worst == 1 else 'things are'} in trouble."]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", sum_of(Counter(finding.grade for finding in findings))]) + "\n"
+
+
+def sum_of(number: Counter[Grade]) -> str:
+    """All of it in a sentence. What was not looked at is not called fine."""
+    if troubles := number[Grade.TROUBLE]:
+        return f"{troubles} {'thing is' if troubles == 1 else 'things are'} in trouble."
+    but = []
+    if warnings := number[Grade.WARNING]:
+        but.append(f"{warnings} {'warning' if warnings == 1 else 'warnings'}")
+    if skipped := number[Grade.SKIPPED]:
+        but.append(f"{skipped} {'thing' if skipped == 1 else 'things'} not looked at")
+    return f"All is fine but for {' and '.join(but)}." if but else "All is fine."

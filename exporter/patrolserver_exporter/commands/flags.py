@@ -45,6 +45,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self.has_actions = False
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Show the help, as far as somebody reads it (``--help | head``)."""
@@ -69,8 +70,18 @@ class Parser(argparse.ArgumentParser):
         meant = dict.fromkeys(flag for flags in close for flag in flags)
         return f"; did you mean {' and '.join(meant)}?" if meant else ""
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Refuse a word that is none of the choices, and name the one that is most like it."""
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        close = difflib.get_close_matches(str(value)[:80].lower(), known, 1)
+        hint = f"did you mean {close[0]}? There are" if close else "there are"
+        raise argparse.ArgumentError(action, f"there is no {output.quoted(str(value))}; {hint}: {', '.join(known)}")
+
     def actions(self, *names: str) -> None:
         """Add the word that says what to do; where it is missing, argparse names what it may be."""
+        self.has_actions = True
         self.add_argument("action", metavar=f"{{{','.join(names)}}}", choices=names, help="what to do")
 
     def switch(self, flag: str, *, default: bool, help: str) -> None:  # noqa: A002  # argparse's own word
@@ -100,6 +111,8 @@ def list_of_commands() -> str:
 
 def read(parser: Parser, arguments: Sequence[str]) -> dict[str, object]:
     """Parse; the values by flag, without the dashes. Exits with 2 on a bad flag."""
+    if parser.has_actions and list(arguments) == ["help"]:
+        arguments = ["--help"]
     values, unknown = parser.parse_known_args(list(arguments))
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{parser.meant_by(unknown)}")
@@ -144,6 +157,12 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """A whole number, which may be below 0."""
+    sign = -1 if text.startswith("-") else 1
+    return sign * count(text.removeprefix("-"))
+
+
 def above_zero(text: str) -> float:
     """A number, more than 0."""
     try:
@@ -157,8 +176,8 @@ def above_zero(text: str) -> float:
 
 def text(written: str) -> str:
     """Text that travels to the exporter, so that it has to be Unicode, as not every argument is."""
-    written.encode("utf-8")
+    try:
+        written.encode("utf-8")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError("needs text in UTF-8") from None
     return written
-
-
-text.__name__ = "text in UTF-8"

@@ -219,7 +219,11 @@ def _given_out(answer: _Answer, values: Mapping[str, Any]) -> int:
     """Write what was asked for; the exit code is the verdict's, but a pass with a file missing is none."""
     code = EXIT_CODES[answer.reply.verdict]
     files = [_baseline(answer, values["write-baseline"])] if values["write-baseline"] is not None else []
-    files.append(_file("report", values["output"], _rendered(answer, values["format"], values["detail"])))
+    is_told = _file("report", values["output"], _rendered(answer, values["format"], values["detail"]))
+    if not is_told:
+        # Nothing else would tell it.
+        output.remark(f"The verdict is {answer.reply.verdict}.")
+    files.append(is_told)
     return code or int(not all(files))
 
 

@@ -248,30 +248,32 @@ def _read(flag: str, path: Path) -> bytes:
 
 
 def _risk(text: str) -> float:
-    risk = float(text)
-    if not math.isfinite(risk) or not 0 <= risk <= 10:
-        raise ValueError
+    try:
+        risk = float(text)
+    except ValueError:
+        risk = math.nan
+    if not 0 <= risk <= 10:
+        raise argparse.ArgumentTypeError("needs a number from 0 to 10")
     return risk
 
 
-_risk.__name__ = "risk from 0 to 10"
-
-
 def _duration(text: str) -> float:
-    return parse_duration(text)
-
-
-_duration.__name__ = "duration such as 30m or 24h"
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _grace_of(severities: Sequence[str]) -> Callable[[str], tuple[str, float]]:
     def read(text: str) -> tuple[str, float]:
         severity, _, duration = text.partition("=")
         if severity not in severities:
-            raise ValueError
-        return severity, parse_duration(duration)
+            known = ", ".join(severities)
+            raise argparse.ArgumentTypeError(
+                f"needs a severity and a duration, such as high=7d; severities are {known}"
+            )
+        return severity, _duration(duration)
 
-    read.__name__ = "severity and duration, such as high=7d"
     return read
 
 

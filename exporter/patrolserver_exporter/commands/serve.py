@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import logging
@@ -20,14 +21,13 @@ from patrolserver_exporter.app.service import REVISION_VARIABLE, Service, Servic
 from patrolserver_exporter.app.systemd import Supervisor
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.commands import flags, output
+from patrolserver_exporter.commands.files import load_files
 from patrolserver_exporter.config.hidden import hidden_values
-from patrolserver_exporter.config.load import load_config
 from patrolserver_exporter.config.problem import ConfigError
 from patrolserver_exporter.logs import log_fields, log_uncaught_exceptions, setup_logging
 from patrolserver_exporter.store import LeaseLost, StoreCorrupt, StoreError, StoreLocked, rebuild, why_unusable
 from patrolserver_exporter.web.http.server import ListenError, parse_address
-from patrolserver_exporter.web.http.tls import build_context
-from patrolserver_exporter.web.http.web_config import WebConfig, load_web_config, warnings_of
+from patrolserver_exporter.web.http.web_config import warnings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +60,15 @@ exit codes:
   3 state corrupt or in use by another process; 4 the gate says unknown"""
 
 
+def listen_address(text: str) -> str:
+    """Where to listen, as it was written."""
+    try:
+        parse_address(text)
+    except ListenError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def parser() -> flags.Parser:
     """All flags of the service."""
     found = flags.Parser("patrolserver-exporter", _DESCRIPTION, _EPILOG)
@@ -70,6 +79,7 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--web.listen-address",
         metavar="ADDRESS",
+        type=listen_address,
         action="append",
         help="where to serve metrics, API, pages and webhook; may be repeated (default: :10058)",
     )
@@ -81,6 +91,7 @@ def parser() -> flags.Parser:
     found.add_argument(
         "--webhook.listen-address",
         metavar="ADDRESS",
+        type=listen_address,
         action="append",
         help="where to serve the webhook, and nothing else; it is then served nowhere else; may be repeated",
     )
@@ -127,11 +138,8 @@ def main(arguments: Sequence[str]) -> int:
     redactor = setup_logging(values["log.level"], values["log.format"])  # type: ignore[arg-type]
     log_uncaught_exceptions()
     try:
-        loaded = load_config(options.config_file, options.environ)
+        loaded, web_config = load_files(options.config_file, options.web_config_file, options.environ)
         redactor.register(*hidden_values(loaded.config))
-        web_config = WebConfig() if options.web_config_file is None else load_web_config(options.web_config_file)
-        if web_config.tls_server_config is not None:
-            build_context(web_config.tls_server_config)
     except ConfigError as error:
         # One line a mistake, for people and editors.
         output.remark(str(error))
@@ -152,17 +160,10 @@ def _options(flag_parser: flags.Parser, values: dict[str, Any]) -> ServiceOption
     external_url = flags.external_url(flag_parser, values["web.external-url"])
     if values["web.systemd-socket"] and values["web.listen-address"]:
         flag_parser.error("--web.systemd-socket takes the place of --web.listen-address; leave one of them out")
-    addresses = tuple(values["web.listen-address"] or (":10058",))
-    webhook_addresses = tuple(values["webhook.listen-address"] or ())
-    try:
-        for address in (*addresses, *webhook_addresses):
-            parse_address(address)
-    except ListenError as error:
-        flag_parser.error(str(error))
     return ServiceOptions(
         config_file=Path(config_file) if config_file else None,
-        listen_addresses=addresses,
-        webhook_addresses=webhook_addresses,
+        listen_addresses=tuple(values["web.listen-address"] or (":10058",)),
+        webhook_addresses=tuple(values["webhook.listen-address"] or ()),
         systemd_socket=bool(values["web.systemd-socket"]),
         web_config_file=Path(web_config_file) if web_config_file else None,
         telemetry_path=flags.telemetry_path(flag_parser, values["web.telemetry-path"]),

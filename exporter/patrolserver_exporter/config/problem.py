@@ -28,11 +28,12 @@ class Mistake:
 
 
 class ConfigError(Exception):
-    """A configuration cannot be used. Its text has one line for each mistake, in the order of the file."""
+    """A configuration cannot be used. Its text has one line for each mistake, in the order of each file."""
 
     def __init__(self, errors: tuple[Mistake, ...]) -> None:
         super().__init__(errors)
-        self.errors = tuple(sorted(errors, key=lambda mistake: (mistake.line or 0, mistake.column or 0)))
+        files = list(dict.fromkeys(mistake.file for mistake in errors))
+        self.errors = tuple(sorted(errors, key=lambda one: (files.index(one.file), one.line or 0, one.column or 0)))
 
     def __str__(self) -> str:
         return "\n".join(str(mistake) for mistake in self.errors)

@@ -431,6 +431,8 @@ _DETAIL_LIMIT = 256
 _TLS = (ssl.SSLError, ssl.CertificateError, urllib3_errors.SSLError, requests_errors.SSLError)
 _DNS = (gaierror, urllib3_errors.NameResolutionError)
 _TIMEOUT = (TimeoutError, urllib3_errors.ReadTimeoutError, requests_errors.Timeout)
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
+"""OpenSSL's reasons where the other side answered in plain text."""
 _NO_HTTP = (http.HTTPException, urllib3_errors.InvalidHeader, requests_errors.InvalidHeader)
 _CUT_SHORT = (http.IncompleteRead, urllib3_errors.InvalidChunkLength)
 
@@ -476,6 +478,10 @@ def _innermost_text(chain: list[BaseException]) -> str:
     for one in reversed(chain):
         if isinstance(one, ssl.SSLCertVerificationError):
             return f"the certificate is not trusted: {one.verify_message}"
+        if isinstance(one, ssl.SSLError) and one.reason in _NO_TLS:
+            return "what answers there does not speak TLS; is it https:// at all"
+        if isinstance(one, ssl.SSLError) and one.reason:
+            return f"TLS failed: {one.reason.replace('_', ' ').lower()}"
         if isinstance(one, OSError) and not isinstance(one, requests_errors.RequestException):
             return one.strerror or str(one)
     return "the connection was closed" if _any_is(chain, http.RemoteDisconnected) else type(chain[-1]).__name__

@@ -11,7 +11,7 @@ from patrolserver_exporter.store.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from patrolserver_exporter.store.reach import still_away, why_unusable
+from patrolserver_exporter.store.reach import check_usable, look_over, still_away, why_unusable
 from patrolserver_exporter.store.threads import Unit
 
 __all__ = [
@@ -25,7 +25,9 @@ __all__ = [
     "StoreLocked",
     "StoreUnavailable",
     "Unit",
+    "check_usable",
     "copy_store",
+    "look_over",
     "rebuild",
     "still_away",
     "why_unusable",

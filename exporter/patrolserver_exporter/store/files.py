@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import struct
 import time
 import zlib
@@ -38,7 +39,16 @@ def corrupt(path: Path, what: str) -> StoreCorrupt:
 
 def check_folder(database: Path) -> None:
     """`StoreUnavailable` when the folder is missing: made silently, a mistyped path would begin an empty state."""
-    if not database.parent.is_dir():
+    try:
+        is_there = stat.S_ISDIR(database.parent.stat().st_mode)
+    except PermissionError:
+        raise StoreUnavailable(
+            f"The folder {database.parent} of the state file {database.name} may not be looked into by this user. Run "
+            "this as the exporter's user, or let that user use it."
+        ) from None
+    except OSError:
+        is_there = False
+    if not is_there:
         raise StoreUnavailable(
             f"The folder {database.parent} of the state file {database.name} does not exist. Create it for the "
             "exporter's user, or correct store.url."
@@ -106,6 +116,8 @@ _HELD: Final[set[tuple[int, int]]] = set()
 """Device and inode of the files that this process holds: SQLite's locks are the process's, so this has to be, too."""
 _OUR_BYTE = 2**62
 """Behind all that SQLite locks, and all that a file can be long."""
+_LOCK_FORMAT: Final = "@hhqqi4x"
+"""Of the system's ``struct flock``."""
 
 
 class FileHold:
@@ -176,6 +188,17 @@ class FileHold:
             _HELD.discard(self._file)
 
 
+def is_held(database: Path) -> bool:
+    """Whether a process has the state file open; it is only asked."""
+    command = getattr(fcntl, "F_OFD_GETLK", None)
+    if command is None:
+        return False
+    asked = struct.pack(_LOCK_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, _OUR_BYTE, 1, 0)
+    with database.open("rb") as file:
+        kind: int = struct.unpack(_LOCK_FORMAT, fcntl.fcntl(file, command, asked))[0]
+    return kind != fcntl.F_UNLCK
+
+
 class StateFileGone(OSError):
     """The state file was removed or replaced while it is in use."""
 
@@ -198,7 +221,7 @@ def _lock_byte(descriptor: int) -> bool:
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is None:  # Linux alone has it; elsewhere the lock file has to do.
         return True
-    wanted = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _OUR_BYTE, 1, 0)
+    wanted = struct.pack(_LOCK_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, _OUR_BYTE, 1, 0)
     try:
         fcntl.fcntl(descriptor, command, wanted)
     except OSError as error:
@@ -305,15 +328,21 @@ def check_sum(database: Path) -> None:
     The digest is consumed: from here on the file changes, and a crash must not leave a stale one. Where the last
     process was killed there is none, but its `CommitMarks`.
     """
+    if fits_sum(database):
+        forget_sum(database)
+
+
+def fits_sum(database: Path) -> bool:
+    """Whether there is a digest of the last clean stop, and the file has it; ``StoreCorrupt`` if it has another."""
     try:
         expected = sum_file(database).read_bytes()
     except FileNotFoundError:
-        return
+        return False
     if _looks_like_marks(expected):
-        return
+        return False
     if expected.strip() != _digest(database).encode():
         raise corrupt(database, f"it is not what the last stop wrote. {_on_purpose(database)}")
-    forget_sum(database)
+    return True
 
 
 def _looks_like_marks(content: bytes) -> bool:

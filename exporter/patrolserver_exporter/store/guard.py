@@ -10,6 +10,7 @@ from patrolserver_exporter.store import files, sums
 from patrolserver_exporter.store.errors import StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import sqlalchemy as sa
@@ -27,11 +28,16 @@ def check_file(database: Path, head: str) -> bool:
     if not database.exists():
         return False
     files.check_sum(database)
+    return check_content(database, head, open_reader)
+
+
+def check_content(database: Path, head: str, connect: Callable[[Path], sqlite3.Connection]) -> bool:
+    """The same for what is in the file, as such a connection sees it."""
     if database.stat().st_size == 0:
         files.check_emptiness(database)
         return False
     try:
-        with contextlib.closing(open_reader(database)) as connection:
+        with contextlib.closing(connect(database)) as connection:
             connection.execute("BEGIN")
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
             commits = sums.verify(connection, head) if found == ["ok"] else None

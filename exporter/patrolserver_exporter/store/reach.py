@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sqlite3
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
-from patrolserver_exporter.store import files
+from patrolserver_exporter.store import copying, files, guard
 from patrolserver_exporter.store.engines import create_lease_engine, database_file, redacted
 from patrolserver_exporter.store.errors import StoreUnavailable
+from patrolserver_exporter.store.schema import HEAD, will_do
 
 # libpq tells connection failures in words alone.
 _CURES: Final = (
@@ -50,15 +53,56 @@ def why_unusable(url: str, state_directory: str = "") -> str | None:
     file = database_file(url)
     if file is None:
         return None
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112  # It never raises.
         return f"The state file {file} (store.url) is a folder. Name a file in it."
-    if file.parent.parent == _MADE_AT_THE_START or str(file.parent) in state_directory.split(":"):
+    is_made = file.parent.parent == _MADE_AT_THE_START or str(file.parent) in state_directory.split(":")
+    if is_made and not os.path.lexists(file.parent):
         return None
     try:
         files.check_folder(file)
     except StoreUnavailable as error:
         return str(error)
     return None
+
+
+def look_over(url: str) -> str:
+    """Look whether an exporter would start on a state file that is there; nothing is changed, not even a lock is taken.
+
+    Returns what can be said of it. Raises ``StoreCorrupt``, ``StoreLocked`` or ``StoreUnavailable`` as the start would,
+    and ``OSError`` where it cannot be read.
+    """
+    file = database_file(url)
+    if file is None:
+        raise ValueError(url)
+    if files.is_held(file):
+        return "a process uses it"
+    log = files.beside(file, "-wal")
+    if log.exists() and log.stat().st_size > 0:
+        # Without the log the file is only half of the state, and who reads both makes files.
+        return "its last process was killed, so the next start will check it"
+    files.fits_sum(file)
+    is_proved = guard.check_content(file, HEAD, _unchanging_reader)
+    if file.stat().st_size == 0:
+        return "it is empty"
+    try:
+        check_usable(sa.create_engine("sqlite://", creator=lambda: _unchanging_reader(file)), redacted(url))
+    except sa.exc.DatabaseError as error:
+        raise files.corrupt(file, f"{error.orig}.") from error
+    return "it is sound" if is_proved else "its next start will migrate it"
+
+
+def _unchanging_reader(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def check_usable(engine: sa.Engine, shown: str) -> None:
+    """Raise as the start would where a newer version has the state, or where it was copied to another store."""
+    try:
+        with engine.connect() as connection:
+            if will_do(connection):
+                copying.refuse_moved(connection, shown)
+    finally:
+        engine.dispose()
 
 
 def still_away(url: str) -> str | None:

@@ -599,7 +599,9 @@ def test_plain_http_where_tls_is_expected_is_refused(serve: Callable[..., RawSer
     """A server without TLS behind an https URL is a TLS failure, and learns nothing."""
     server = serve(reply(b"", "400 Bad Request"))
     server.end_of_head = b""
-    fail(calls.client(server.url.replace("http", "https")).servers, TlsFailed)
+    error = fail(calls.client(server.url.replace("http", "https")).servers, TlsFailed)
+    assert "does not speak TLS" in str(error)
+    assert "_ssl.c" not in str(error)
     assert b"kanari" not in b"".join(server.requests)
 
 

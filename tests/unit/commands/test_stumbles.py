@@ -59,9 +59,9 @@ def test_a_mistyped_command_lists_the_commands(arguments: list[str], capsys: pyt
         (["gate", "web", "--ca-file=none.pem"], "there is no file none.pem"),
         (["gate", "web", "--token-file=none"], "cannot be read"),
         (["inbox", "list", "--token-file=none"], "cannot be read"),
+        (["gate", "web", "--token-file=none"], "--token-file: the file none cannot be read"),
         (["doctor", "--ca-file=none.pem"], "there is no file none.pem"),
         (["--config.check", "--config.file=none.yml"], "cannot be read"),
-        (["--config.check", "--config.file=none.yml", "--web.config.file=none"], "cannot be read"),
     ],
 )
 def test_a_bad_file_is_one_line(
@@ -91,6 +91,20 @@ def test_a_bad_file_is_one_line(
         (["simulator", "--webhook.url=http://\udcff/"], "--webhook.url"),
         (["demo", "--simulator.listen-address=\udcff:1"], "--simulator.listen-address"),
         (["gate", "web", "--exporter-url=http://\udcff"], "--exporter-url"),
+        (["demo", "--web.listen-address=x"], "--web.listen-address"),
+        (["demo", "--simulator.listen-address=x"], "--simulator.listen-address"),
+        (["demo", "--servers=9999999"], "--servers"),
+        (["demo", "--seed=x"], "--seed: needs a whole number"),
+        (["simulator", "--web.listen-address=:99999"], "--web.listen-address"),
+        (["simulator", "--webhook.url=canary"], "--webhook.url: needs a URL like http://"),
+        (["--webhook.listen-address=x"], "--webhook.listen-address"),
+        (["gate", "web", "--max-age=6"], "--max-age: needs a duration with a unit"),
+        (["gate", "web", "--grace=high"], "--grace: needs a duration"),
+        (["gate", "web", "--grace=hgih=7d"], "--grace: needs a severity and a duration, such as high=7d"),
+        (["gate", "web", "--max-risk=11"], "--max-risk: needs a number from 0 to 10"),
+        (["gate", "web", "--max-risk=nan"], "--max-risk: needs a number from 0 to 10"),
+        (["gate", "web", "--format=jsn"], "--format: there is no jsn; did you mean json?"),
+        (["--log.level=warning"], "--log.level: there is no warning; did you mean warn?"),
     ],
 )
 def test_a_bad_flag_is_named(arguments: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +114,7 @@ def test_a_bad_flag_is_named(arguments: list[str], flag: str, capsys: pytest.Cap
     assert flag in err
     assert "--help" in err
     assert len(err.splitlines()) == 2
+    assert "canary" not in err, "a webhook's URL holds its token"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +146,13 @@ def test_a_flag_like_none_is_not_guessed(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     ("arguments", "actions"),
-    [(["inbox"], "{list,show,replay,drop}"), (["store"], "{copy}"), (["inbox", "lst"], "'list'")],
+    [
+        (["inbox"], "{list,show,replay,drop}"),
+        (["store"], "{copy}"),
+        (["inbox", "lst"], "there is no lst; did you mean list? There are: list, show, replay, drop"),
+        (["inbox", "x"], "there is no x; there are: list, show, replay, drop"),
+        (["store", "Copy"], "did you mean copy?"),
+    ],
 )
 def test_a_command_without_its_action_names_them(
     arguments: list[str], actions: str, capsys: pytest.CaptureFixture[str]
@@ -141,6 +162,50 @@ def test_a_command_without_its_action_names_them(
     assert code == 2
     assert actions in err
     assert " ID" not in err
+
+
+@pytest.mark.parametrize("name", ["inbox", "store"])
+def test_help_behind_a_command_with_actions_is_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server may have that name, but no action has."""
+    with pytest.raises(SystemExit) as ended:
+        main([name, "help"])
+    assert ended.value.code == 0
+    assert f"usage: patrolserver-exporter {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["--config.check"], ["doctor"], ["--once"]])
+def test_mistakes_of_both_files_are_told_at_once(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each on its line, the configuration's first."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yml").write_text("accounts: [{kei: k}]\n\n\npoll: {intervall: 15m}\n")
+    (tmp_path / "w.yml").write_text("rate_limit: {bursts: 1}\nhttp_server_config: {http2:true}\n")
+    assert main([*command, "--config.file=c.yml", "--web.config.file=w.yml"]) == 2
+    said = " ".join("".join(capsys.readouterr()).split())
+    places = [said.index(place) for place in ("c.yml:1:", "c.yml:4:", "w.yml:1:", "w.yml:2:")]
+    assert places == sorted(places)
+
+
+def test_two_bad_files_are_two_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each names the flag that leads to it."""
+    monkeypatch.chdir(tmp_path)
+    code, err = told(["--config.check", "--config.file=none.yml", "--web.config.file=none"], capsys)
+    assert code == 2
+    assert ["--web.config.file" in line for line in err.splitlines()] == [False, True]
+
+
+def test_a_report_that_cannot_be_written_leaves_the_verdict_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else would tell why the exit code is what it is."""
+    out = f"--output={tmp_path}/none/report"
+    code, err = told(["gate", "web", "--exporter-url=http://127.0.0.1:1", "--timeout=1s", out], capsys)
+    assert code == 4
+    assert "could not be written" in err
+    assert "The verdict is unknown." in err
 
 
 @pytest.mark.parametrize("address", ["\udcff:1", "a b:1", "\x1b[2J:1"])
