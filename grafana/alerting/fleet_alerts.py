@@ -264,9 +264,9 @@ def _servers(settings: Settings) -> tuple[Alert, ...]:
             wait="15m",
             severity="warning",
             summary="An account has fewer servers than hours ago.",
-            description=f"""{{{{ $value }}}} servers of account {{{{ $labels.account }}}} are gone from PatrolServer's
-                list within {words(limits.servers_disappeared)}; nobody watches them any more. Resolves by itself when
-                the smaller fleet has stood for as long.""",
+            description=f"""{{{{ $value }}}} servers of account {{{{ $labels.account }}}} that were watched within
+                {words(limits.servers_disappeared)} are not any more: PatrolServer's list has them no longer, or the
+                configuration leaves them out. Resolves by itself when the smaller fleet has stood for as long.""",
             dashboard=FLEET,
         ),
         Alert(
@@ -281,8 +281,10 @@ def _servers(settings: Settings) -> tuple[Alert, ...]:
             wait="5m",
             severity="warning",
             summary="A waiver is about to end.",
-            description="""The waiver for {{ $labels.software }} on {{ $labels.server }} ends in
-                {{ $value | humanizeDuration }}. What it covers is open from then on.""",
+            description="""The waiver for {{ with $labels.software }}{{ . }}{{ else }}any software{{ end }}{{ with
+                $labels.exploit }} with exploit {{ . }}{{ end }}{{ with $labels.kind }} that is {{ . }}{{ end }} on
+                {{ with $labels.server }}{{ . }}{{ else }}any server{{ end }} ends in {{ $value | humanizeDuration }}.
+                What it covers is open from then on.""",
             dashboard="/d/patrolserver-fleet",
         ),
     )

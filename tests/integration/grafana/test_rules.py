@@ -244,6 +244,35 @@ def test_a_clock_that_is_off_is_ahead_or_behind_by_so_many_seconds(
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"server": "*", "software": "php"}, "php on *"),
+        (
+            {"server": "web-*", "software": "openssl", "exploit": "CVE-2026-0001"},
+            "openssl with exploit CVE-2026-0001 on web-*",
+        ),
+        ({"server": "web-*", "kind": "outdated"}, "any software that is outdated on web-*"),
+    ],
+)
+def test_a_waiver_that_ends_is_named_by_all_that_it_says(
+    labels: dict[str, str], said: str, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """Several waivers may have the same software and server, and one may name no software."""
+    waiver = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    text = f"The waiver for {said} ends in 13d 23h 50m 0s. What it covers is open from then on."
+    expected = {
+        "exp_labels": {"job": "patrolserver", "severity": "warning", **labels},
+        "exp_annotations": notes("PatrolServerWaiverEnding", "warning", text, "/d/patrolserver-fleet"),
+    }
+    test = {
+        "interval": "1m",
+        "input_series": series({name("patrolserver_waiver_expiry_timestamp_seconds", waiver): "1209600x20"}),
+        "alert_rule_test": [{"eval_time": "10m", "alertname": "PatrolServerWaiverEnding", "exp_alerts": [expected]}],
+    }
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
 def notes(alert: str, severity: str, description: str, dashboard: str) -> dict[str, str]:
     """The annotations of an alert whose description is this."""
     (rule,) = (rule for rule in alerts()[alert] if rule["labels"]["severity"] == severity)
