@@ -797,6 +797,9 @@ def test_inbox_names_an_account_that_is_not_there(run: Callable[..., tuple[int, 
         assert (code, out) == (1, "")
         assert told == "There is no account nope; there are: main.\n"
     assert run("inbox", "list", "--account=main")[0] == 0
+    code, out, told = run("inbox", "list", "--account=main", "--account=nope")
+    assert (code, told) == (1, "There is no account nope; there are: main.\n")
+    assert run("inbox", "list", "--account=nope", "--format=json")[:2] == (1, "[]\n")
 
 
 def test_inbox_fits_a_screen(

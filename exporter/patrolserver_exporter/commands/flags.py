@@ -113,7 +113,9 @@ def read(parser: Parser, arguments: Sequence[str]) -> dict[str, object]:
     """Parse; the values by flag, without the dashes. Exits with 2 on a bad flag."""
     if parser.has_actions and list(arguments) == ["help"]:
         arguments = ["--help"]
-    values, unknown = parser.parse_known_args(list(arguments))
+    # Flags may stand anywhere, also between two servers or ids; behind a "--" there are none.
+    parse = parser.parse_known_args if "--" in arguments else parser.parse_known_intermixed_args
+    values, unknown = parse(list(arguments))
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{parser.meant_by(unknown)}")
     return {name.replace("_", "-"): value for name, value in vars(values).items()}

@@ -84,16 +84,16 @@ def _query(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _list(client: ExporterClient, values: dict[str, Any]) -> int:
     items = list(client.items("/inbox", _query(values)))
+    unknown = _unknown_accounts(client, values["account"] or ())
     if values["format"] == "json":
         _line(json.dumps(items, indent=2))
     elif items:
         _line(_fitting(items))
-    elif unknown := _unknown_accounts(client, values["account"] or ()):
-        _say(unknown)
-        return FAILED
-    else:
+    elif not unknown:
         _say("There are no such deliveries.")
-    return OK
+    if unknown:
+        _say(unknown)
+    return FAILED if unknown else OK
 
 
 def _fitting(items: Sequence[dict[str, Any]]) -> str:
@@ -148,10 +148,12 @@ def _show(client: ExporterClient, values: dict[str, Any]) -> int:
 
 def _replay(client: ExporterClient, values: dict[str, Any]) -> int:
     ids = values["ids"] or [item["id"] for item in client.items("/inbox", _query(values))]
+    if not values["ids"] and (unknown := _unknown_accounts(client, values["account"] or ())):
+        _say(unknown)
+        return FAILED
     if not ids:
-        unknown = _unknown_accounts(client, values["account"] or ())
-        _say(unknown or "There are no such deliveries.")
-        return FAILED if unknown else OK
+        _say("There are no such deliveries.")
+        return OK
     return _each(ids, lambda one: client.post(f"/inbox/{one}/replay"), "due again")
 
 

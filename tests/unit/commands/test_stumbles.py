@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from patrolserver_exporter.cli import main
+from patrolserver_exporter.commands import flags, gate, inbox
 from patrolserver_exporter.commands.flags import COMMANDS
 
 if TYPE_CHECKING:
@@ -164,6 +165,19 @@ def test_a_command_without_its_action_names_them(
     assert " ID" not in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "servers"),
+    [
+        (["a", "--refresh", "b"], ["a", "b"]),
+        (["--max-high=0", "a", "--timeout", "1s", "b"], ["a", "b"]),
+        (["--refresh", "--", "-a", "--b"], ["-a", "--b"]),
+    ],
+)
+def test_flags_stand_anywhere(arguments: list[str], servers: list[str]) -> None:
+    """Also between two servers; behind two dashes is none."""
+    assert flags.read(gate.parser(), arguments)["servers"] == servers
+
+
 @pytest.mark.parametrize("name", ["inbox", "store"])
 def test_help_behind_a_command_with_actions_is_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A server may have that name, but no action has."""
@@ -171,6 +185,12 @@ def test_help_behind_a_command_with_actions_is_its_help(name: str, capsys: pytes
         main([name, "help"])
     assert ended.value.code == 0
     assert f"usage: patrolserver-exporter {name}" in capsys.readouterr().out
+
+
+def test_ids_may_stand_behind_flags() -> None:
+    """As people write it."""
+    values = flags.read(inbox.parser(), ["show", "--format=json", "9"])
+    assert (values["action"], values["ids"]) == ("show", ["9"])
 
 
 @pytest.mark.parametrize("command", [["--config.check"], ["doctor"], ["--once"]])
