@@ -84,6 +84,15 @@ def test_a_fleet_that_nobody_polled_is_unknown() -> None:
     assert fleet.verdict(FINE, [account(fresh=Freshness(never=3))], ()).tone == "unknown"
 
 
+def test_servers_that_nobody_can_vouch_for_are_no_good_news() -> None:
+    """One that was never polled, or whose software is in a state that nobody knows, may have any issue."""
+    for totals in (FINE, replace(FINE, issues=(0, 0, 4, 1))):
+        told = fleet.verdict(totals, [account()], (), 2)
+        assert told == fleet.Verdict("No critical or high issue is known, but 2 servers are unknown", "unknown")
+    critical = replace(FINE, issues=(3, 0, 0, 0), affected=(2, 0, 0, 0))
+    assert fleet.verdict(critical, [account()], (), 2).tone == "bad"
+
+
 def test_no_server_is_told_apart_from_no_answer() -> None:
     """An empty account is something else than one that never answered."""
     assert fleet.verdict(NONE, [account()], ()).text == "No server is watched"

@@ -107,6 +107,29 @@ def test_what_makes_the_data_doubtful_is_told(changes: dict[str, object], words:
     assert words in notice.what
 
 
+@pytest.mark.parametrize(
+    ("changes", "reachable", "told"),
+    [
+        (
+            {"software": (3, 0, 0, 2)},
+            True,
+            ["The state of 2 software is not known: it may have issues that nobody sees."],
+        ),
+        ({}, False, ["The server list of account main cannot be read."]),
+        ({"in_doubt": True}, True, []),
+    ],
+)
+def test_a_server_that_the_gate_does_not_know_is_no_good_news(
+    changes: dict[str, object], told: list[str], *, reachable: bool
+) -> None:
+    """Whatever the reason: what makes it one of the fleet's unknown servers is in its headline, too."""
+    clean = replace(SUMMARY, open_issues=(0, 0, 0, 0), software=(3, 0, 0, 0), exploits=0, poll_complete=True)
+    assert server_page(view(summary=clean), Issues(), NOW).tone == "good"
+    page = server_page(view(summary=replace(clean, **changes)), Issues(), NOW, reachable=reachable)
+    assert (page.headline, page.tone) == ("No open issue is known, but the data has gaps", "unknown")
+    assert [notice.what for notice in page.notices] == told
+
+
 def test_waived_issues_stand_apart() -> None:
     """They do not count, but they can be seen, with until when and why."""
     waived = replace(ISSUE, waived_until=dt.date(2027, 3, 31), waived_reason="soon gone")

@@ -152,8 +152,13 @@ class Row:
     """Values of the labels that the configuration gives it."""
 
 
-def verdict(totals: FleetTotals, accounts: Sequence[AccountView], notices: Sequence[Notice]) -> Verdict:
-    """Say in one sentence how the fleet stands; never that all is fine when the data has gaps."""
+def verdict(
+    totals: FleetTotals, accounts: Sequence[AccountView], notices: Sequence[Notice], unknown: int = 0
+) -> Verdict:
+    """Say in one sentence how the fleet stands; never that all is fine when the data has gaps.
+
+    ``unknown``: servers that nobody can vouch for.
+    """
     if not totals.servers:
         answered = any(account.last_success for account in accounts)
         return Verdict(
@@ -168,6 +173,9 @@ def verdict(totals: FleetTotals, accounts: Sequence[AccountView], notices: Seque
         )
     if any(notice.bad for notice in notices) or all(account.fresh.oldest_at is None for account in accounts):
         return Verdict("No critical issue is known, but the data has gaps", "unknown")
+    if unknown:
+        servers = counted(unknown, "server is", "servers are")
+        return Verdict(f"No critical or high issue is known, but {servers} unknown", "unknown")
     return Verdict("No critical or high issue", "warn") if any(rest) else Verdict("No open issue", "good")
 
 

@@ -24,6 +24,7 @@ from patrolserver_exporter.issues.spread import ExploitKey, ExploitSpread, Softw
 from patrolserver_exporter.live.encoding import accepts_gzip
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
+from patrolserver_exporter.store.fleet import account_records
 from patrolserver_exporter.store.queries import IssuesWanted, ServersWanted
 from patrolserver_exporter.store.views import (
     Changed,
@@ -310,7 +311,7 @@ class Pages:
             follows=context.accounts.follows,
         )
         values = {
-            "verdict": fleet.verdict(view.totals, accounts, found_notices),
+            "verdict": fleet.verdict(view.totals, accounts, found_notices, len(states.servers.doubts)),
             "summary": fleet.summary_line(view.totals, accounts),
             "totals": view.totals,
             "notices": found_notices,
@@ -528,15 +529,19 @@ class Pages:
         return await self._show_server(request, chosen[0], server_id)
 
     async def _show_server(self, request: Request, account: str, server_id: int) -> Response:
-        view = await self._read(
-            lambda connection: server_view(connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY)
+        view, of_account = await self._read(
+            lambda connection: (
+                server_view(connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY),
+                account_records(connection).get(account),
+            )
         )
         if view is None:
             return await self._problem(request, 404, f"There is no server {server_id} in account {account} any more.")
         # In a thread, as a server may have a hundred thousand packages.
         labels = Labels(self._context.config()).of(account, view.record.name)
         rules, now = self._context.config().issues, self._context.clock.now()
-        page = await asyncio.to_thread(server_page, view, rules, now, labels)
+        reachable = of_account is None or of_account.up is not False
+        page = await asyncio.to_thread(server_page, view, rules, now, labels, reachable=reachable)
         status = 200 if view.record.gone_at is None else 410
         return await self._page(request, "server.html", {"page": page}, status=status)
 

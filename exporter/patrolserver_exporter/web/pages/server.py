@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from patrolserver_exporter.issues.classify import known_risk, state_of
-from patrolserver_exporter.issues.model import SEVERITIES, Kind, State
+from patrolserver_exporter.issues.model import SEVERITIES, STATES, Kind, State
 from patrolserver_exporter.issues.waive import concerns, covers, day_of, is_expired
 from patrolserver_exporter.web.pages.fleet import NO_LABELS
 from patrolserver_exporter.web.pages.lists import ExploitView, exploit_views
 from patrolserver_exporter.web.pages.notices import Notice
 from patrolserver_exporter.web.pages.words import counted, listed, maybe, moment, number, place, span
-from patrolserver_exporter.web.standing import OLD
+from patrolserver_exporter.web.standing import OLD, doubts_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -263,11 +263,14 @@ class ServerPage:
     """Those that the configuration gives it."""
 
 
-def server_page(view: ServerView, rules: Issues, now: float, labels: Mapping[str, str] = NO_LABELS) -> ServerPage:
-    """Show a server as the store has it and the rules judge it."""
+def server_page(
+    view: ServerView, rules: Issues, now: float, labels: Mapping[str, str] = NO_LABELS, *, reachable: bool = True
+) -> ServerPage:
+    """Show a server as the store has it and the rules judge it; ``reachable``: its account's list can be read."""
     record, summary = view.record, view.record.summary
-    found = tuple(_notices(view, now))
-    text, tone = headline(summary, gone=record.gone_at is not None, doubtful=any(notice.bad for notice in found))
+    found = tuple(_notices(view, now, reachable=reachable))
+    doubtful = any(notice.bad for notice in found) or bool(doubts_of(summary, now, reachable=reachable))
+    text, tone = headline(summary, gone=record.gone_at is not None, doubtful=doubtful)
     return ServerPage(
         name=record.name.strip() or f"Server {record.server_id}",
         server_id=record.server_id,
@@ -303,15 +306,13 @@ def headline(summary: ServerSummary, *, gone: bool, doubtful: bool) -> tuple[str
         if count
     ]
     if not found:
-        return (
-            ("No open issue is known, but the data is not fresh", "unknown") if doubtful else ("No open issue", "good")
-        )
+        return ("No open issue is known, but the data has gaps", "unknown") if doubtful else ("No open issue", "good")
     tone = "bad" if any(summary.open_issues[:2]) else "warn"
     total = sum(summary.open_issues)
     return f"{listed(found)} {'issue' if total == 1 else 'issues'}", tone
 
 
-def _notices(view: ServerView, now: float) -> Iterator[Notice]:
+def _notices(view: ServerView, now: float, *, reachable: bool) -> Iterator[Notice]:
     record, summary = view.record, view.record.summary
     if record.gone_at is not None:
         gone = moment(record.gone_at, now)
@@ -321,6 +322,11 @@ def _notices(view: ServerView, now: float) -> Iterator[Notice]:
             "is kept for as long as store.retention says.",
         )
         return
+    if not reachable:
+        yield Notice(
+            f"The server list of account {summary.account} cannot be read.",
+            "What is shown is from before, and the gate answers unknown. The fleet's page says why, and what to do.",
+        )
     if summary.last_poll_at is None:
         yield Notice(
             "No poll of this server succeeded yet.",
@@ -375,6 +381,14 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
         yield Notice(
             f"The last poll did not tell the exploits of {counted(state.exploits_unknown, 'software', 'software')}.",
             "Those known before are kept, and the gate answers unknown. If it lasts, ask PatrolServer about it.",
+        )
+    software = record.summary.software
+    if software and (count := software[STATES.index(State.UNKNOWN)]):
+        yield Notice(
+            f"The state of {counted(count, 'software', 'software')} is not known: it may have issues that nobody sees.",
+            "PatrolServer does not tell the version, or whether it is supported. The gate answers unknown, unless "
+            "max_unknown_software of the policy lets it pass.",
+            bad=False,
         )
     if state.missing_since is not None:
         yield Notice(
