@@ -68,76 +68,78 @@ class Signs:
     steps: list[Step] = field(default_factory=list)
 
 
-def _any_of(words: str) -> frozenset[str]:
+def any_of(words: str) -> frozenset[str]:
+    """These words, which have blanks between them."""
     return frozenset(words.split())
 
 
-_FAILURE = _any_of(
+_FAILURE = any_of(
     "error errors err errs errno exception exceptions fault faults failure failures failed fail fails "
     "errored unsuccessful"
 )
-_SUCCESS = _any_of("success successful succeeded succeed ok okay")
-_VERDICT = _any_of("status state result outcome code statuscode")
-_KIND = _any_of("type kind level severity")
-_WARNING = _any_of("warning warnings warn alert alerts")
-_PROSE = _any_of("message messages msg detail details note notes notice notices info description reason hint comment")
-_PART = _any_of(
+_SUCCESS = any_of("success successful succeeded succeed ok okay")
+_VERDICT = any_of("status state result outcome code statuscode")
+_KIND = any_of("type kind level severity")
+_WARNING = any_of("warning warnings warn alert alerts")
+_PROSE = any_of("message messages msg detail details note notes notice notices info description reason hint comment")
+_PART = any_of(
     "partial partially part truncated truncate truncation incomplete limited capped cropped clipped cut "
     "cutoff degraded stale aborted interrupted overflow exceeded omitted skipped dropped missing hidden "
     "lost unavailable sampled reached trimmed elided timedout excluded unreachable ignored discarded "
     "suppressed maintenance"
 )
-_WHOLE = _any_of("complete completed full whole exhaustive final finished done end eof exhausted fully entire last all")
-_MORE = _any_of(
+_WHOLE = any_of("complete completed full whole exhaustive final finished done end eof exhausted fully entire last all")
+_MORE = any_of(
     "more remaining remainder left rest continue continues continued continuation further additional "
     "pending outstanding"
 )
-_NEXT = _any_of("next following forward")
-_CURSOR = _any_of("cursor cursors scroll marker bookmark after resume skiptoken")
-_BACK = _any_of("prev previous before backward")
-_HERE = _any_of("current self this first start")
-_PAGE = _any_of("page pages")
-_PAGE_SIZE = _any_of("per size limit max top take")
-_COUNT = _any_of(
+_NEXT = any_of("next following forward")
+_CURSOR = any_of("cursor cursors scroll marker bookmark after resume skiptoken")
+_BACK = any_of("prev previous before backward")
+_HERE = any_of("current self this first start")
+_PAGE = any_of("page pages")
+_PAGE_SIZE = any_of("per size limit max top take")
+_COUNT = any_of(
     "total totals count counts counter num number found hits matches matched available amount quantity "
     "cardinality returned shown displayed fetched overall"
 )
-_SIZE = _any_of("size length len")
-_NOUNS = _any_of(
+_SIZE = any_of("size length len")
+_NOUNS = any_of(
     "result results item items record records entry entries row rows element elements object objects list "
     "data server servers software package packages"
 )
-_NOT = _any_of("no not non without")
-_MOMENT = _any_of("at date time timestamp since until ms seconds sec took elapsed duration ttl expires")
+_NOT = any_of("no not non without")
+_MOMENT = any_of("at date time timestamp since until ms seconds sec took elapsed duration ttl expires")
 # Members that are about something else than this reply.
-_ELSEWHERE = _any_of(
+_ELSEWHERE = any_of(
     "rate ratelimit ratelimits quota throttle throttling user users account profile debug performance "
     "timing license plan subscription credits request requests call calls version scan scans update "
     "updates refresh check retry poll billing upgrade login"
 )
 # What an envelope may count beside its entries.
-_OTHER_NOUNS = _any_of(
+_OTHER_NOUNS = any_of(
     "issue issues exploit exploits vulnerability vulnerabilities vulnerable exploitable outdated "
     "unsupported supported critical high medium low risk risks fixed open new unread verified unverified "
     "byte bytes test tests event events"
 )
-_CONTAINERS = _any_of(
+_CONTAINERS = any_of(
     "meta metadata pagination paging pager paginator links link info header headers summary response "
     "envelope data list collection page result results cursors search odata hal embedded status range"
 )
-_OK_WORDS = _any_of(
+_OK_WORDS = any_of(
     "ok okay success successful succeeded done complete completed finished active healthy up available "
     "enabled true yes eq exact none null created found online ready whole full"
 )
-_FAILED_WORDS = _FAILURE | _any_of(
+_FAILED_WORDS = _FAILURE | any_of(
     "ko nok nak unauthorized unauthenticated forbidden denied invalid timeout unavailable aborted "
     "rejected refused fatal false no down crashed cancelled canceled"
 )
-_MAKES_DATA = _any_of("scan scans update updates refresh check")
+_MAKES_DATA = any_of("scan scans update updates refresh check")
 """What brings the data about: where it failed, the data is from before."""
+_OVER_LIMIT = any_of("exceeded reached exhausted expired suspended")
 _FALSE = (False, 0, "0", "false", "no", "off")
 _EMPTY_WORDS = frozenset({"", "null", "none", "nil", "undefined"})
-_FILLERS = _any_of("x is has have are any the of in by")
+_FILLERS = any_of("x is has have are any the of in by")
 _HEADER_WORDS = (
     _NEXT
     | _PAGE
@@ -145,16 +147,16 @@ _HEADER_WORDS = (
     | _WARNING
     | _SUCCESS
     | _NOUNS
-    | _any_of(
+    | any_of(
         "x total totals count counts num number per size has more last current cursor pagination paging error "
         "errors failed failure status result code offset prev previous complete of is"
     )
 ) - {"server", "data"}
 # Enough by themselves to be heard, whatever else is in a header's name: as in ``X-WP-TotalPages``.
-_HEADER_WORDS_STRONG = _any_of(
+_HEADER_WORDS_STRONG = any_of(
     "total totals pages next more truncated partial incomplete pagination paging failed failure continuation"
 )
-_OTHER_HEADERS = _any_of(
+_OTHER_HEADERS = any_of(
     "accept cache content control cost dns frame length memory policy runtime security server time timing "
     "trace transfer"
 )
@@ -181,7 +183,7 @@ _KNOWN = (
     | _ELSEWHERE
     | _OTHER_NOUNS
     | _CONTAINERS
-    | _any_of("is has not per of offset token url link")
+    | any_of("is has not per of offset token url link")
 )
 
 _SYNONYMS = {
@@ -302,7 +304,21 @@ def _is_empty(value: Any) -> bool:
 def _tells_of_failed_data(words: Sequence[str], meant: frozenset[str], value: Any) -> bool:
     """Whether it says that a scan, or another thing that brings the data about, failed."""
     says_so = isinstance(value, str) and value.strip().lower() in _FAILED_WORDS
-    return bool(says_so and words and words[-1] in _VERDICT and meant & _MAKES_DATA)
+    return bool(says_so and words and words[-1] in _VERDICT | _MAKES_DATA and meant & _MAKES_DATA)
+
+
+def _tells_of_limit(words: Sequence[str], value: Any, depth: int = 2) -> bool:
+    """Whether it says that a limit of the account is reached, so that what came may be less or older than there is."""
+    if isinstance(value, dict):
+        return depth > 0 and any(_tells_of_limit(words_of(key), inner, depth - 1) for key, inner in value.items())
+    if not words:
+        return False
+    if isinstance(value, str) and value.strip().lower() in _OVER_LIMIT:
+        return words[-1] in _VERDICT | _ELSEWHERE
+    try:
+        return not _OVER_LIMIT.isdisjoint(words) and read_flag(value) is True
+    except Odd:
+        return False
 
 
 class _Reader:
@@ -326,7 +342,7 @@ class _Reader:
                 self.signs.parts.append("the envelope has too many members to be understood")
                 return
             name = clean(f"{path}{key}", _NAME_SHOWN)
-            self._read(name, (*above, *_words(key)), value, depth)
+            self._read(name, (*above, *words_of(key)), value, depth)
 
     def read_header(self, name: str, value: str) -> None:
         """Read a header, if its name is about parts or failures; a server's own ones are not."""
@@ -345,7 +361,7 @@ class _Reader:
             if (_number(value) or 0) > _FRESH_FOR:
                 self.signs.parts.append(self._quoted(shown, value))
             return
-        words = _words(name)
+        words = words_of(name)
         is_about_parts = not _HEADER_WORDS_STRONG.isdisjoint(words) or _HEADER_WORDS.issuperset(words)
         if not words or lowered == "status" or not is_about_parts or not _OTHER_HEADERS.isdisjoint(words):
             return
@@ -364,7 +380,7 @@ class _Reader:
         if self._only_plain and meant & _FAILURE and not meant <= _FAILURE | {"code", "message", "no"}:
             return
         if meant & _ELSEWHERE and not (meant & _FAILURE and meant & {"request", "call"}):
-            if _tells_of_failed_data(words, meant, value):
+            if _tells_of_failed_data(words, meant, value) or _tells_of_limit(words, value):
                 self.signs.parts.append(self._quoted(name, value))
             return
         if meant & _MOMENT and not meant & (_FAILURE | _PART):
@@ -392,7 +408,7 @@ class _Reader:
             return
         above = tuple(word for word in words if word not in _CONTAINERS | _PROSE)
         if words and words[-1] == "page" and not above:
-            for key in [key for key in value if set(_words(key)) <= {"total", "count"}]:
+            for key in [key for key in value if set(words_of(key)) <= {"total", "count"}]:
                 number = _number(value[key])
                 if number is not None:
                     self.signs.page_totals.append((clean(f"{name}.{key}", _NAME_SHOWN), number))
@@ -434,7 +450,7 @@ class _Reader:
                 if link.get("active") is True:
                     self.signs.places.append((f"{name} {number}", number))
                 continue
-            for word in _words(told):
+            for word in words_of(told):
                 if word in _NEXT | _BACK | {"last"}:
                     self._read(f"{name} {word}", (word,), url, _MAX_DEPTH)
 
@@ -540,7 +556,7 @@ class _Reader:
             if number is not None and 200 < number < 300:
                 self.signs.more.append(self._quoted(name, value))
             return
-        words = set(_words(word))
+        words = set(words_of(word))
         if value is False or (number is not None and 300 <= number < 600) or words & _FAILED_WORDS:
             self.signs.failures.append(self._quoted(name, value))
         else:
@@ -696,8 +712,8 @@ def read_or_none(value: Any) -> str | None:
 
 
 @lru_cache(maxsize=4_096)
-def _words(name: str) -> tuple[str, ...]:
-    """``nextPageUrl``, ``next_page_url`` and ``nextpageurl`` are the same words."""
+def words_of(name: str) -> tuple[str, ...]:
+    """What a name is made of, in small letters: ``nextPageUrl``, ``next_page_url`` and ``nextpageurl`` are the same."""
     words: list[str] = []
     for word in _WORD.findall(name[:_NAME_SHOWN]):
         words += [_SYNONYMS.get(one, one) for one in _split(word.lower())]

@@ -22,12 +22,13 @@ def decode(body: bytes) -> Any:
 
     Raises:
         TooLarge: it has too many values.
-        Unreadable: it is not JSON, or nested too deeply.
+        Unreadable: it is not JSON, nested too deeply, or has a member twice: nobody knows which one is true.
     """
     if len(body) > MAX_VALUES and sum(body.count(sign) for sign in (b",", b"[", b"{")) > MAX_VALUES:
         raise TooLarge(f"the reply has more than {MAX_VALUES} values")
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
+        return _decode_leniently(body) if _lacks_members(value, body) else value
     except RecursionError:
         pass
     except ValueError:
@@ -35,12 +36,38 @@ def decode(body: bytes) -> Any:
     raise Unreadable("the reply is nested too deeply")
 
 
+def _lacks_members(value: Any, body: bytes) -> bool:
+    """Whether the body may have more members than what was made of it, which has the last one of each name.
+
+    Each member has a colon, and those in texts are the same in both unless they are escaped.
+    """
+    try:
+        written = msgspec.json.encode(value)
+    except (ValueError, TypeError, OverflowError):
+        return True
+    return body.count(b":") != written.count(b":")
+
+
+def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object with these members; raises ``Unreadable`` where two of one name differ."""
+    found = dict(members)
+    # Written out, since NaN is not equal to itself.
+    if len(found) < len(members) and any(repr(found[name]) != repr(value) for name, value in members):
+        raise twins()
+    return found
+
+
+def twins() -> Unreadable:
+    """Two members with one name: which one is true, nobody knows."""
+    return Unreadable("the reply has an object with one member twice")
+
+
 def _decode_leniently(body: bytes) -> Any:
     text = body.decode("utf-8-sig", "replace")
     if not text.strip():
         raise Unreadable("the reply is empty")
     try:
-        return json.loads(text, strict=False, parse_int=read_int)
+        return json.loads(text, strict=False, parse_int=read_int, object_pairs_hook=object_of)
     except (ValueError, RecursionError):
         found = "HTML" if text.lstrip().startswith("<") else "no whole JSON"
     raise Unreadable(f"the reply is {found}")

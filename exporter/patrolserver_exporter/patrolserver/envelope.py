@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from patrolserver_exporter.patrolserver.completeness import Signs, read_or_none, read_signs, says_nothing
+from patrolserver_exporter.patrolserver.completeness import Signs, read_or_none, read_signs, says_nothing, words_of
 from patrolserver_exporter.patrolserver.decoding import decode
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
 from patrolserver_exporter.patrolserver.models import Parsed
@@ -213,8 +213,7 @@ def find_list(document: Any, nouns: tuple[str, ...], head: Head = PLAIN) -> List
         keys = ["data"] if "data" in node else [key for key in (*nouns, *_WRAPPERS) if _is_container(node.get(key))]
         if not keys:
             break
-        others += [key for key in (*nouns, *_WRAPPERS) if key != keys[0] and _holds_objects(node.get(key))]
-        others += [key for key, value in node.items() if key not in (*keys, *others) and _holds_findings(value)]
+        others += [key for key, value in node.items() if key != keys[0] and _is_list_too(key, value, nouns)]
         wrappers.append((node, frozenset({keys[0]})))
         node = node[keys[0]]
         entries = as_list(node)
@@ -233,8 +232,9 @@ _WRAPPERS = (
     *("content", "payload", "response", "body", "value", "values", "_embedded", "embedded"),
 )
 _OF_FINDINGS = frozenset(
-    {"canonical_name", "supported", "newest_bugfix_release", "exploits", "risk", "cve", "cvss", "software"}
+    {"canonical_name", "supported", "newest_bugfix_release", "exploits", "risk", "cve", "cvss", "software", "verified"}
 )
+_GONE = frozenset({"archived", "deleted", "former", "previous", "removed", "trashed"})
 
 
 def as_list(data: Any) -> list[Any] | None:
@@ -250,13 +250,15 @@ def _is_container(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, dict) and bool(value))
 
 
-def _holds_objects(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
-
-
-def _holds_findings(value: Any) -> bool:
-    """Whether it is a list of software or exploits, by whatever name."""
-    return isinstance(value, list) and any(isinstance(one, dict) and not _OF_FINDINGS.isdisjoint(one) for one in value)
+def _is_list_too(key: str, value: Any, nouns: tuple[str, ...]) -> bool:
+    """Whether a member beside the list holds more of its kind, or software or exploits, by whatever name."""
+    words = words_of(key)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    objects = [one for one in inner if isinstance(one, dict)]
+    if not objects or not _GONE.isdisjoint(words):
+        return False
+    is_named = key in _WRAPPERS or not {*nouns}.isdisjoint(words)
+    return (is_named and as_list(value) is not None) or any(not _OF_FINDINGS.isdisjoint(one) for one in objects)
 
 
 def error_in(body: bytes, head: Head = PLAIN) -> ApiError | None:

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from patrolserver_exporter.patrolserver.decoding import decode, read_int
+from patrolserver_exporter.patrolserver.decoding import decode, object_of, read_int, twins
 from patrolserver_exporter.patrolserver.errors import TooLarge, Unreadable
 from patrolserver_exporter.redaction import may_hold, redact, redact_document
 
@@ -175,6 +175,8 @@ class _Reader:
         found = self._try()
         if found is not None:
             value, end = found
+            if sign in "{[":
+                json.loads(self._text[self._at : end], strict=False, parse_int=read_int, object_pairs_hook=object_of)
             size, self._at = end - self._at, end
             self._count_beside(size if is_beside else 0)
             return redact_document(value, self._masked)
@@ -190,6 +192,7 @@ class _Reader:
         """An object; what PHP makes of a long list is a list again."""
         self._at += 1
         members: dict[str, Any] = {}
+        names: set[str] = set()
         entries: Entries | None = None
         sign = self._peek()
         while sign != "}":
@@ -213,7 +216,10 @@ class _Reader:
                 entries.append(self._entry())
             elif len(members) >= _MAX_MEMBERS:
                 raise TooLarge(f"the reply has an object of more than {_MAX_MEMBERS} members")
+            elif name in names:
+                raise twins()
             else:
+                names.add(name)
                 members[redact(name, self._masked)] = self._value(depth + 1, is_beside=not is_place)
             sign = self._next("}")
         self._at += 1

@@ -103,7 +103,8 @@ def read_flag(value: Any) -> bool | None:
         return value
     if isinstance(value, str):
         return _flag_of_word(value.strip().lower())
-    if isinstance(value, int) or (isinstance(value, float) and not math.isnan(value)):
+    # Of -1 nobody knows whether it is true or stands for unknown.
+    if isinstance(value, int | float) and 0 <= value < math.inf:
         return value != 0
     raise Odd("is neither true nor false")
 

@@ -12,7 +12,14 @@ from bisect import bisect_right
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
-from patrolserver_exporter.patrolserver.completeness import Signs, read_signs, read_signs_of_data, why_partial
+from patrolserver_exporter.patrolserver.beside import more_exploits, names_event, why_failed
+from patrolserver_exporter.patrolserver.completeness import (
+    Signs,
+    any_of,
+    read_signs,
+    read_signs_of_data,
+    why_partial,
+)
 from patrolserver_exporter.patrolserver.envelope import (
     PLAIN,
     Head,
@@ -232,6 +239,8 @@ def _read_event(data: dict[str, Any], envelope: Signs, notes: Notes) -> Event:
     refuse_failure(signs, data)
     reported = data.get("new_issues")
     is_told = not is_absent(reported)
+    if not _has_any(data, _EVENT_KEYS) and (name := names_event(data)) is not None:
+        notes.dropped(f"says {name} in a form that is not known")
     if is_told and server_id is None:
         notes.dropped("has new issues of no server")
     entries = _reported_entries(reported, notes) if is_told else []
@@ -259,17 +268,17 @@ def _reported_entries(reported: Any, notes: Notes) -> list[Any]:
 
 
 def _read_server_id(data: dict[str, Any], notes: Notes) -> int | None:
-    value = data.get("server_id")
-    if is_absent(value):
-        server = data.get("server")
-        value = server.get("id") if isinstance(server, dict) else server
-    if is_absent(value):
-        return None
+    server = data.get("server")
+    told = [data.get("server_id"), server.get("id") if isinstance(server, dict) else server]
     try:
-        return read_id(value)
+        ids = {read_id(value) for value in told if not is_absent(value)}
     except Odd as why:
         notes.dropped(f"server_id {why}")
         return None
+    if len(ids) > 1:
+        notes.dropped("names two servers")
+        return None
+    return next(iter(ids), None)
 
 
 def _read_issue(entry: Any, notes: Notes) -> ReportedIssue | None:
@@ -290,9 +299,11 @@ def _read_issue(entry: Any, notes: Notes) -> ReportedIssue | None:
 
 
 _CANDIDATES_KEPT = 32
-_NO_VERSION = frozenset(
-    {"-", "--", "?", "false", "n/a", "na", "nil", "no", "none", "not available", "null", "undefined", "unknown"}
+_NO_VERSION = any_of(
+    "a available detected determined empty false found is n na nil no none not null set specified undefined undetected "
+    "undetermined unknown unspecified version x yet"
 )
+_WORD = re.compile(r"[^\W_]+")
 _EXPLOITS_DEPTH = 3
 _RISK_KEYS = ("risk", "cvss", "cvss_score", "score", "base_score", "risk_score", "cvss_vector", "vector")
 _ID_KEYS = ("id", "exploit_id")
@@ -319,6 +330,8 @@ def _read_software(entry: Any, notes: Notes, *, has_exploits: bool) -> Software 
     if names is None:
         notes.dropped("has no name")
         return None
+    for reason in why_failed(entry):
+        notes.dropped(reason)
     version, candidates = _read_version(entry, notes)
     return Software(
         name=names[0],
@@ -332,7 +345,7 @@ def _read_software(entry: Any, notes: Notes, *, has_exploits: bool) -> Software 
         ),
         parent=_read_named(entry, "parent", "canonical_name", NAME_LIMIT, notes),
         location=text_of(entry, "location", LOCATION_LIMIT, notes),
-        exploits=_read_exploits(entry.get("exploits"), notes) if has_exploits else None,
+        exploits=_read_listed_exploits(entry, notes) if has_exploits else None,
     )
 
 
@@ -400,8 +413,8 @@ def _read_version(entry: dict[str, Any], notes: Notes) -> tuple[str | None, tupl
 
 
 def _version_or_none(text: str | None) -> str | None:
-    """None where the text is a word for none, which else would make unsupported software outdated (?)."""
-    return None if text is None or text.lower() in _NO_VERSION else text
+    """None where the text only says that there is none, as ``N/A``, ``not detected`` and ``?`` do (?)."""
+    return None if text is None or _NO_VERSION.issuperset(_WORD.findall(text.lower())) else text
 
 
 def _read_candidates(value: Any, notes: Notes) -> tuple[str, ...]:
@@ -444,6 +457,15 @@ def _read_named(entry: dict[str, Any], field: str, inner: str, limit: int, notes
     if type(value) is not str and value in (0, []):
         return None  # PHP's other ways to say that there is none
     return text_of(entry, field, limit, notes)
+
+
+def _read_listed_exploits(entry: dict[str, Any], notes: Notes) -> tuple[Exploit, ...] | None:
+    """The exploits of a software; None, too, where it lists none and says elsewhere that it has some."""
+    exploits = _read_exploits(entry.get("exploits"), notes)
+    reasons = [] if exploits is None else list(more_exploits(entry, len(exploits)))
+    for reason in reasons:
+        notes.dropped(reason)
+    return (exploits or None) if reasons else exploits
 
 
 def _read_exploits(value: Any, notes: Notes) -> tuple[Exploit, ...] | None:

@@ -77,6 +77,21 @@ def test_what_is_no_json_is_never_something(body: bytes, size: int) -> None:
     assert outcome(decode) == outcome(streamed)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": [{"id": 1}], "data": []}',
+        b'{"meta": {"total": 9, "total": 1}, "data": [{"id": 1}]}',
+        b'{"data": [{"id": 1, "id": 2}]}',
+    ],
+)
+@pytest.mark.parametrize("window", [8, 64, 4_096])
+def test_a_member_that_comes_twice_is_refused_however_it_comes(body: bytes, window: int) -> None:
+    """In the envelope and in an entry, read in one piece or in several."""
+    with pytest.raises(Unreadable, match="twice"):
+        expanded(decode_pieces(pieces(body), 10, window=window).value)
+
+
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_document_that_is_cut_off_is_unreadable(cut: int) -> None:
     """However much came before: half a list is none."""

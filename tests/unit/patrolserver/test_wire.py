@@ -29,9 +29,18 @@ if TYPE_CHECKING:
 PARSERS = (parse_servers, parse_server, parse_software, parse_is_scanning, parse_event)
 
 
+TWICE = [
+    b'{"data": [%s], "data": []}',
+    b'{"data" : [], "data"\n: [%s]}',
+    b'[{"id": 1, "name": "a", "name": "b", "exploits": []}]',
+    b'[{"id": 1, "name": "a", "exploits": [{"risk": 9.8, "risk": 1.0}]}]',
+    b'[{"id": 1, "name": "a\\u003a\\": ", "exploits": [{"risk": 9.8}], "exploits": []}]',
+    b'\xef\xbb\xbf[{"id": 1, "name": "a", "supported": "no", "supported": "yes", "load": NaN}]',
+]
+"""A member twice with two values; %s is where an entry may stand."""
 TRUE_FORMS: tuple[Any, ...] = ("yes", "YES", " y ", True, 1, "1", 1.0, 2, "true", "on", "1.0")
 FALSE_FORMS: tuple[Any, ...] = ("no", False, 0, "0", 0.0, "false", "Off", "n")
-UNKNOWN_FORMS: tuple[Any, ...] = ("", " ", None, "perhaps", [], {}, "nan")
+UNKNOWN_FORMS: tuple[Any, ...] = ("", " ", None, "perhaps", [], {}, "nan", -1, "-1", "inf", -0.5)
 
 
 def data(value: Any) -> bytes:
@@ -71,7 +80,7 @@ def test_the_documented_event_is_read() -> None:
         b'{"data": {"data": [{"id": 12, "name": "a.example", "verified": "on"}]}}',
         b'{"data": {"servers": [{"id": 12, "domain": "a.example", "verified": "true"}]}}',
         b'{"error": null, "data": [{"id": 12, "name": "a.example", "verified": "TRUE"}]}',
-        b'{"data": [], "data": [{"id": 12, "name": "a.example", "verified": 1.0}]}',
+        b'{"data": [{"id": 12, "id": 12, "name": "a.example", "verified": 1.0}]}',
         b'{"data": [{"id": 12, "name": "a.example", "verified": true, "load": NaN}]}',
     ],
 )
@@ -137,6 +146,14 @@ def test_an_error_in_any_form_is_a_failure(
     assert (raised.value.code, raised.value.message) == (code, message)
 
 
+@pytest.mark.parametrize("body", TWICE)
+@pytest.mark.parametrize("parse", PARSERS[:1] + PARSERS[2:3])
+def test_a_member_that_comes_twice_is_never_just_the_last(parse: Callable[[bytes], object], body: bytes) -> None:
+    """Which of the two is true, nobody knows: the reply cannot be read."""
+    with pytest.raises(Unreadable, match="twice"):
+        parse(body.replace(b"%s", b'{"id": 1, "name": "a"}'))
+
+
 def test_one_odd_server_does_not_lose_the_others() -> None:
     """What cannot be a server is left out and noted, and the list says that it is not complete."""
     entries = [{"id": 1, "name": "a"}, None, "x", {"name": "b"}, {"id": 0}, {"id": MAX_ID + 1}, {"id": True}, {"id": 2}]
@@ -185,6 +202,11 @@ def test_a_list_with_a_server_without_a_name_is_not_whole(name: dict[str, object
         ({"version": False}, None, ()),
         ({"version": 10**500}, None, ()),
         ({"version": "unknown"}, None, ()),
+        ({"version": "Not detected."}, None, ()),
+        ({"version": "???"}, None, ()),
+        ({"version": "\u200b"}, None, ()),
+        ({"version": "*", "versions": ["x.x", "7.x"]}, None, ("7.x",)),
+        ({"version": "dev-master"}, "dev-master", ()),
         ({"version": " N/A ", "versions": ["-", "5.2"]}, None, ("5.2",)),
         ({"versions": [str(n) for n in range(100)]}, None, tuple(str(n) for n in range(32))),
         ({}, None, ()),
@@ -265,6 +287,30 @@ def test_what_is_no_event_is_unreadable(body: bytes) -> None:
 def test_every_form_of_an_events_server(form: dict[str, Any]) -> None:
     """As a number, as text, nested."""
     assert parse_event(data(form)).value.server_id == 7
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"server_id": 2, "server": {"id": 1}, "new_issues": []},
+        {"event": {"server_id": 1, "new_issues": [{"title": "t"}]}},
+        {"payload": {"events": [{"server": {"id": 1}}]}},
+        {"serverId": 1, "newIssues": [{"title": "t"}]},
+        {"servers": [{"id": 1}]},
+    ],
+)
+def test_an_event_in_a_form_that_is_not_known_is_not_whole(data: dict[str, Any]) -> None:
+    """It is about some server, and nobody knows which."""
+    parsed = parse_event(json.dumps({"data": data}).encode())
+    assert (parsed.value.server_id, parsed.complete) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "data", [{"tested_at": "2026-11-26"}, {"event": {"id": 7, "new_issues": []}}, {"user": {"id": 1}}]
+)
+def test_an_event_that_is_about_no_server_is_whole(data: dict[str, Any]) -> None:
+    """A test may say anything else."""
+    assert parse_event(json.dumps({"data": data}).encode()).complete
 
 
 def test_odd_issues_are_counted() -> None:
@@ -444,7 +490,13 @@ def test_any_bytes_are_read_or_refused(parse: Callable[[bytes], object], body: b
 
 @pytest.mark.parametrize(
     ("member", "whole"),
-    [('"scan_status":"failed"', False), ('"scanStatus":"error"', False), ('"scan_status":"finished"', True)],
+    [
+        ('"scan_status":"failed"', False),
+        ('"scanStatus":"error"', False),
+        ('"last_scan":"failed"', False),
+        ('"scan_status":"finished"', True),
+        ('"last_scan":"2026-11-26 03:00:00"', True),
+    ],
 )
 def test_a_scan_that_failed_leaves_what_was_known_before_it(member: str, whole: bool) -> None:  # noqa: FBT001
     """The list is from an earlier one, so it does not tell what is there now."""
@@ -452,3 +504,37 @@ def test_a_scan_that_failed_leaves_what_was_known_before_it(member: str, whole: 
     entry = '{"id":1,"name":"PHP","canonical_name":"php","exploits":[]}'
     pages.add(f'{{"data":[{entry}],{member}}}'.encode())
     assert read_installed(pages).complete is whole
+
+
+@pytest.mark.parametrize(
+    ("member", "whole"),
+    [
+        ({"quota_exceeded": True}, False),
+        ({"plan": {"name": "free", "limit": {"reached": 1}}}, False),
+        ({"subscription": "expired"}, False),
+        ({"license": {"status": "Suspended"}}, False),
+        ({"quota_exceeded": False, "rate_limit": {"limit": 60, "remaining": 0, "exceeded": "no"}}, True),
+        ({"user": {"name": "expired"}, "plan": "free", "license": {"expired_at": None}}, True),
+    ],
+)
+def test_an_account_over_its_limit_may_be_shown_less(member: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
+    """What the envelope says of the account counts only where it says that it gets less, or nothing new."""
+    assert parse_servers(json.dumps({"data": [{"id": 1, "name": "a"}], **member}).encode()).complete is whole
+
+
+OTHER = {"id": 5, "name": "b"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "whole"),
+    [
+        ({"servers": {"5": OTHER}}, False),
+        ({"shared_servers": [OTHER]}, False),
+        ({"unverified": [OTHER | {"verified": False}]}, False),
+        ({"deletedServers": [OTHER]}, True),
+        ({"users": [OTHER], "server": {"id": 1, "links": {"a": 1}}, "servers": 1, "result": {"a": {"b": 1}}}, True),
+    ],
+)
+def test_servers_beside_the_list_make_it_a_part(beside: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
+    """By another name and in another form they are servers all the same, unless they are said to be gone."""
+    assert parse_servers(json.dumps({"data": [{"id": 1, "name": "a"}], **beside}).encode()).complete is whole
