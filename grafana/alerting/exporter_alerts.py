@@ -494,7 +494,7 @@ def _replicas(settings: Settings) -> tuple[Alert, ...]:
                 sum by ({ACCOUNT}) ({OWNER})
                 != ceil(
                   sum by ({ACCOUNT}) (
-                    ({OWNER} >= bool 0) / on (job, instance) group_left () {replicas}
+                    ({OWNER} >= bool 0) / on (job, instance) group_left () max by (job, instance) ({replicas})
                   ) - 0.01
                 )
                 """,

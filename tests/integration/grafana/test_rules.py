@@ -225,6 +225,20 @@ def test_a_server_with_other_labels_after_a_restart_of_prometheus_breaks_no_rule
     assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
 
 
+def test_targets_that_differ_in_another_label_only_break_no_rule(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """As two clusters in one Prometheus do, or a target whose labels were changed; nor does anything fire."""
+    found = {
+        f'{name(metric, labels)[:-1]},cluster="{cluster}"}}': values.format(n=30)
+        for (metric, labels), values in HEALTHY.items()
+        for cluster in ("east", "west")
+    }
+    tests = [counted('count(ALERTS{alertstate="firing"}) or vector(0)', 0, minute) for minute in (5, 15, 29)]
+    test = {"interval": "1m", "input_series": series(found), "promql_expr_test": tests}
+    assert rules_hold(require_program("promtool"), RULES, [test], tmp_path) == ""
+
+
 @pytest.mark.parametrize(("offset", "said"), [(90, "ahead by 90 s"), (-90, "behind by 90 s")])
 def test_a_clock_that_is_off_is_ahead_or_behind_by_so_many_seconds(
     offset: int, said: str, tmp_path: Path, require_program: Callable[[str], str]
