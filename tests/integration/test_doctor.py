@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import requests
 import trustme
+from tests.harness.faketime import faked_clock
 from tests.harness.fleet import total, wait_for_polls
 from tests.harness.process import CONFIG, TOKEN, Exporter
 from tests.harness.prometheus import free_port
@@ -20,6 +23,7 @@ from tests.harness.waiting import eventually
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
+from patrolserver_exporter.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,6 +196,68 @@ def test_a_database(tmp_path: Path, simulator: Simulator, postgres: PostgresClus
     ended = doctor(write(tmp_path, simulator.base_url, away))
     assert grades(findings(ended))["store"] == {"trouble"}
     assert "s3cr3t-canary" not in ended.stdout
+
+
+def test_a_database_on_which_no_exporter_would_start(
+    tmp_path: Path, simulator: Simulator, postgres: PostgresCluster
+) -> None:
+    """Its user has no rights; a newer version migrated it; its state was copied away. It answers all the same."""
+    url = postgres.create_database()
+    Store(url).close()
+    config, asks = write(tmp_path, simulator.base_url, url), url.replace("+psycopg", "")
+    (sound,) = findings(doctor(config))["store"]
+    assert sound["grade"] == "ok"
+    assert "how much room its disk has cannot be seen from here" in sound["found"]
+
+    def told(statement: str) -> str:
+        with psycopg.connect(asks, autocommit=True) as connection:
+            connection.execute(statement.encode())
+        (store,) = findings(doctor(config))["store"]
+        assert store["grade"] == "trouble"
+        return f"{store['found']} {store['do']}"
+
+    assert "was copied to postgresql://elsewhere" in told("UPDATE feed SET moved_to = 'postgresql://elsewhere'")
+    assert "written by a newer patrolserver-exporter" in told("UPDATE alembic_version SET version_num = '9999'")
+    postgres.execute("CREATE ROLE onlooker LOGIN")
+    config = write(tmp_path, simulator.base_url, re.sub("//[^@]*@", "//onlooker@", url))
+    said = told("GRANT SELECT ON ALL TABLES IN SCHEMA public TO onlooker")
+    assert "its user may not INSERT" in said
+    assert "make the exporter's user the owner" in said
+    postgres.drop_database(url)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [("size=2m", "make room"), ("size=400m,ro", "can only be read")], ids=["full", "read-only"]
+)
+def test_a_disk_that_takes_nothing(tmp_path: Path, simulator: Simulator, options: str, says: str) -> None:
+    """With next to no room, or mounted to be read: also for root, who may write anything else."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing may be mounted here")
+    try:
+        (store,) = findings(doctor(write(tmp_path, simulator.base_url, f"sqlite:///{disk}/state.db")))["store"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert store["grade"] == "trouble"
+    assert says in f"{store['found']} {store['do']}"
+
+
+@pytest.mark.parametrize(("offset", "grade"), [(7200.0, "trouble"), (-20.0, "warning")])
+def test_a_clock_that_is_off(
+    tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, offset: float, grade: str
+) -> None:
+    """Against the API's Date: by how much, and in which direction."""
+    if (clock := faked_clock(tmp_path)) is None:
+        pytest.skip("libfaketime is not installed")
+    clock.set(offset)
+    for name, value in clock.environ.items():
+        monkeypatch.setenv(name, value)
+    (found,) = findings(doctor(write(tmp_path, simulator.base_url)))["clock"]
+    assert found["grade"] == grade
+    assert ("ahead of" if offset > 0 else "behind") in found["found"]
+    assert "NTP" in found["do"]
 
 
 def test_a_folder_that_systemd_makes(tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,11 +191,8 @@ def _sqlite(url: str, file: Path, state_directory: str) -> Finding:
         return _trouble("store", why)
     if not os.path.isdir(folder):  # noqa: PTH112  # It never raises.
         return _ok("store", f"{file} is not there yet; systemd makes its folder when the service starts first")
-    for target in (folder, file, *(file.with_name(file.name + end) for end in _BESIDE)):
-        needed = os.W_OK | os.X_OK if target == folder else os.R_OK | os.W_OK
-        if os.path.lexists(target) and not os.access(target, needed):
-            advice = "run doctor as the exporter's user, or let that user write it"
-            return _trouble("store", f"{target} cannot be written by this user", advice)
+    if (closed := _closed(file)) is not None:
+        return closed
     free = shutil.disk_usage(folder).free
     size = file.stat().st_size if file.exists() else 0
     found = f"{file} has {_mib(size)}, {_mib(free)} are free beside it"
@@ -208,6 +205,20 @@ def _sqlite(url: str, file: Path, state_directory: str) -> Finding:
         return Finding("store", grade, found, "make room: on a full disk deliveries get a 503")
     found = f"{found}; {sound}; {_A_SECOND_ONE}" if size else f"{file} is not there yet, {_mib(free)} are free for it"
     return _ok("store", found)
+
+
+def _closed(file: Path) -> Finding | None:
+    """What keeps this user from writing the state, if anything does."""
+    folder = file.parent
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        advice = "mount it for writing, or correct store.url"
+        return _trouble("store", f"{folder} lies on a file system that can only be read", advice)
+    for target in (folder, file, *(file.with_name(file.name + end) for end in _BESIDE)):
+        needed = os.W_OK | os.X_OK if target == folder else os.R_OK | os.W_OK
+        if os.path.lexists(target) and not os.access(target, needed):
+            advice = "run doctor as the exporter's user, or let that user write it"
+            return _trouble("store", f"{target} cannot be written by this user", advice)
+    return None
 
 
 def _postgresql(config: Config) -> Iterator[Finding]:

@@ -118,7 +118,7 @@ class NameNotResolved(Unreachable):
     """The host of ``api_url`` has no address."""
 
     reason = FailureReason.DNS
-    advice = "check the host in api_url and this machine's DNS"
+    advice = "check the host in api_url or proxy_url, and this machine's DNS"
 
 
 class ConnectionFailed(Unreachable):
