@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
+class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
+    """An exporter could not reach an account's API, and gave the account to others."""
+
+    owner: str
+    """Its id."""
+    until: float
+    """It does not get the account back before then, if anybody else is there; seconds since the epoch."""
+    times: int
+    """How often it did so, as far as that is remembered."""
+
+
 class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The part of an account's state that is neither counted nor searched. Times are seconds since the epoch."""
 
@@ -48,6 +59,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """List calls in a row that failed."""
     list_at: float | None = None
     """When the next one is due, after one that failed."""
+    given_up: tuple[GivenUp, ...] = ()
+    """By exporters that could not reach the API."""
 
 
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):

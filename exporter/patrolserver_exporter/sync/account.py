@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.config.secret import Secret
     from patrolserver_exporter.patrolserver.client import ApiCall
     from patrolserver_exporter.patrolserver.errors import FailureReason, PatrolServerError
+    from patrolserver_exporter.sync.ways import Unreached
 
 log = logging.getLogger(__name__)
 
@@ -681,6 +682,12 @@ class RunningAccount:
             return ApiStanding(
                 health.trouble, health.detail, health.list_was_tried, health.reason, health.list_failures, list_at
             )
+
+    @property
+    def unreached(self) -> Unreached | None:
+        """How its list calls fail, if somebody else might reach the API."""
+        with self._lock:
+            return self._health.unreached(self._clock.monotonic())
 
     # Its end
 

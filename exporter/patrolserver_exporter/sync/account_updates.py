@@ -17,6 +17,7 @@ from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord, AccountState, ServerRecord, ServerState
 from patrolserver_exporter.sync.server_updates import append_changes, summary_of, with_state
+from patrolserver_exporter.sync.ways import note_given_up
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -357,6 +358,13 @@ def save_pause(unit: Unit, account: str, pause: Pause | None) -> None:
     """Note until when the API asked the whole account to wait."""
     record = account_of(unit, account)
     save_account(unit, replace(record, state=_with_pause(record.state, pause)))
+
+
+def give_up(unit: Unit, account: str, owner: str, *, times: int, now: float) -> None:
+    """Note that this exporter cannot reach the API, so that the next one tries at once, and by itself."""
+    record = account_of(unit, account)
+    given_up = note_given_up(record.state.given_up, owner, now, times=times)
+    save_account(unit, replace(record, state=replace(record.state, given_up=given_up, list_failures=0, list_at=None)))
 
 
 def _with_pause(state: AccountState, pause: Pause | None) -> AccountState:

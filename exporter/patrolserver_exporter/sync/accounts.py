@@ -22,7 +22,7 @@ from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store import Store, StoreError, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.lease_rows import COMMON, read_position
 from patrolserver_exporter.store.replicas import Announced
-from patrolserver_exporter.sync import handed_budgets, operations, restore
+from patrolserver_exporter.sync import account_updates, handed_budgets, operations, restore
 from patrolserver_exporter.sync.account import (
     ApiStanding,
     Budgets,
@@ -247,14 +247,19 @@ class Accounts:
         if self.refusal is not None or self._leaves or self._announced is None:
             return
         self._decided_on = found
-        look = self._levelling.look(found, self._names, set(self._running))
+        mine = {name: pair.account for name, pair in dict(self._running).items()}
+        look = self._levelling.look(found, () if self._config is None else self._config.accounts, mine)
         names = self._levelling.take(look)
         if self._levelling.takes_common(look, found) and self._store.has_lost(COMMON):
             names.append(COMMON)
         if names:
             self._take_over(names, resumes=resumes)
         elif self._unfinished is None:
-            self._give(self._levelling.give(look, list(self._running), self._announced.config))
+            config = self._announced.config
+            if unreached := self._levelling.give_up(look, mine, config):
+                self._give_up(unreached)
+            else:
+                self._give(self._levelling.give(look, mine, config))
 
     def _take_over(self, names: Sequence[str], *, resumes: bool) -> None:
         with self._lock:
@@ -357,9 +362,39 @@ class Accounts:
                     "This exporter gives these accounts to others, which poll fewer",
                     extra=log_fields(accounts=" ".join(names)),
                 )
-                self._giving = frozenset(names)
-                self._hand_over(names)
-                self._giving = frozenset()
+                self._give_to_others(names)
+
+    def _give_up(self, times: Mapping[str, int]) -> None:
+        """Give these accounts, whose API cannot be reached from here, to exporters that may reach it.
+
+        ``times``: how often this exporter did so.
+        """
+
+        def note(unit: Unit) -> None:
+            for name in names:
+                account_updates.give_up(unit, name, self._store.owner, times=times[name], now=self._clock.now())
+
+        with self._lock:
+            names = [name for name in times if name in self._running]
+            if not names or self._leaves:
+                return
+            try:
+                # By itself and first, so that whoever sees that they are free knows who cannot poll them.
+                self._store.submit(note, *names).result(_HAND_OVER_TIMEOUT)
+            except (StoreError, concurrent.futures.TimeoutError) as error:
+                log.debug("No account can be given up now", extra=log_fields(err=str(error)))
+                return
+            log.warning(
+                "This exporter cannot reach the API of these accounts, and gives them to others on this database, "
+                "which may reach it: look at the network, the DNS and the proxy here",
+                extra=log_fields(accounts=" ".join(names), err=self._running[names[0]].account.standing.detail),
+            )
+            self._give_to_others(names)
+
+    def _give_to_others(self, names: Sequence[str]) -> None:
+        self._giving = frozenset(names)
+        self._hand_over(names)
+        self._giving = frozenset()
 
     def _hand_over(self, names: Sequence[str]) -> None:
         # First, since calls under way may take some seconds, and nothing of them is kept.

@@ -83,7 +83,7 @@ class Found(NamedTuple):
     seen: Mapping[str, int]
     """The versions, of the accounts that are followed, that are shown with these effects."""
     records: Mapping[str, AccountRecord] | None
-    """The accounts, where something of them may have changed."""
+    """The accounts, as of the last look at which something of those that are followed may have changed."""
 
 
 class _Shown(NamedTuple):
@@ -304,6 +304,8 @@ class Follower:
         seen, records = None if shown is None else shown.seen, None
         if shown is not None and look.is_same:
             effects, seen, records = _news(connection, look.position, shown)
+        if records is None and self.last_look is not None:
+            records = self.last_look.records
         return Found(
             position=look.position,
             is_same=look.is_same,

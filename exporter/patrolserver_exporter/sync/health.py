@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.retry import back_off
 from patrolserver_exporter.patrolserver.errors import NotFound, PatrolServerError, RateLimited, Refused, ServerFailure
+from patrolserver_exporter.sync.ways import Unreached, lost_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,9 @@ class Health:
         self._tried_at: float | None = None
         self.list_failures = 0
         """List calls in a row that failed."""
+        self._unreached = 0
+        """Those of them that this process made, and that may have failed for its way to the API."""
+        self._unreached_since = 0.0
         self._other_failures = 0
         self.list_was_tried = False
         """A list call has ended since the start, so that what is said of troubles holds."""
@@ -89,7 +93,7 @@ class Health:
         self.list_was_tried = True
         recovered = self.trouble is not Trouble.NONE
         self.trouble, self.detail, self.reason = Trouble.NONE, None, None
-        self.list_failures = self._other_failures = 0
+        self.list_failures = self._other_failures = self._unreached = 0
         self.list_at = now + min(LIST_EVERY, interval)
         return recovered
 
@@ -102,6 +106,9 @@ class Health:
         before = self.trouble
         self.list_failures += 1
         self.detail, self.reason = str(error), error.reason
+        if not self._unreached:
+            self._unreached_since = now
+        self._unreached = self._unreached + 1 if lost_way(error) else 0
         if isinstance(error, Refused):
             self.trouble = Trouble.CREDENTIALS
             self.list_at = now + PROBE_EVERY
@@ -117,6 +124,10 @@ class Health:
             if puts_off(error) and error.retry_after:
                 self.pause(self.list_at, str(error))
         return before is not self.trouble
+
+    def unreached(self, now: float) -> Unreached | None:
+        """How the list calls of this process fail, if somebody else might reach the API."""
+        return Unreached(self._unreached, now - self._unreached_since) if self._unreached else None
 
     def go_on_in_trouble(
         self, trouble: Trouble, detail: str | None, reason: FailureReason | None, failures: int, list_at: float

@@ -1,6 +1,6 @@
 """What a look at a shared database means for who polls what: the accounts that this exporter takes or gives back.
 
-How many each should have is told by `shares`.
+How many each should have is told by `shares`, and who can reach an account's API by `ways`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Final
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.lasting import LastingTrouble
+from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store.lease_rows import COMMON
+from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.shares import Seen, Shares
+from patrolserver_exporter.sync.ways import Standing, Ways, may_be_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
     from patrolserver_exporter.clock import Clock
+    from patrolserver_exporter.config.schema import Account
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import StoreError
+    from patrolserver_exporter.store.fleet import AccountRecord
+    from patrolserver_exporter.store.lease_rows import Holder
+    from patrolserver_exporter.sync.account import RunningAccount
     from patrolserver_exporter.sync.follower import Found
 
 log = logging.getLogger(__name__)
@@ -39,11 +46,13 @@ class Levelling:
         self._left_out: dict[str, float] = {}
         """Free accounts that cannot be taken, and when each is tried again (monotonic seconds)."""
         self._untaken = LastingTrouble(log, clock, logging.ERROR)
+        self._kept = LastingTrouble(log, clock)
 
-    def look(self, found: Found, configured: Collection[str], mine: Collection[str]) -> Seen:
+    def look(self, found: Found, configured: Sequence[Account], mine: Mapping[str, RunningAccount]) -> Seen:
         """What has been found of the accounts that are ``configured``; ``mine`` are those that this exporter polls."""
         now = self._clock.monotonic()
-        free = [name for name in sorted(configured) if name not in mine and self._is_free(name, found)]
+        names = sorted(one.name for one in configured)
+        free = [name for name in names if name not in mine and self._is_free(name, found)]
         self._left_out = {name: until for name, until in self._left_out.items() if name in free}
         if not self._left_out:
             self._untaken.is_over("Accounts can be taken again")
@@ -53,7 +62,32 @@ class Levelling:
             if holder.owner is not None and not holder.is_free and name[:1] not in {"", "/"}
         )
         untried = [name for name in free if self._left_out.get(name, now) <= now]
-        return Seen(found.living, {**held, self._owner: len(mine)}, untried)
+        ways = self._ways(found, configured, mine)
+        return Seen(found.living, {**held, self._owner: len(mine)}, untried, ways)
+
+    def _ways(self, found: Found, configured: Sequence[Account], mine: Mapping[str, RunningAccount]) -> Ways:
+        records = found.records or {}
+        states = (record.state for record in records.values())
+        if not any(state.trouble or state.given_up for state in states) and not any(map(_fails, mine.values())):
+            # Nearly always.
+            return Ways()
+        standings = {}
+        for one in configured:
+            record, holder, account = records.get(one.name), found.holders.get(one.name), mine.get(one.name)
+            way = one.api_url, None if one.proxy_url is None else one.proxy_url.reveal()
+            is_up, given_up = (False, ()) if record is None else (bool(record.up), record.state.given_up)
+            if account is not None:
+                # What is stored of it may be newer than what was read last.
+                polled_at, is_up = self._clock.now() if _is_polled(account) else None, _is_up(account)
+                standing = Standing(way, self._owner, polled_at, is_up, _fails(account), given_up)
+            elif record is None or holder is None or holder.is_free or holder.owner == self._owner:
+                standing = Standing(way, None, None, is_up, fails=False, given_up=given_up)
+            else:
+                standing = Standing(
+                    way, holder.owner, _polled_at(holder, record), is_up, _fails_elsewhere(record), given_up
+                )
+            standings[one.name] = standing
+        return Ways(standings, self._clock.now())
 
     def take(self, seen: Seen) -> list[str]:
         """The accounts that this exporter takes now."""
@@ -66,6 +100,25 @@ class Levelling:
     def give(self, seen: Seen, mine: Collection[str], config: str) -> list[str]:
         """The accounts that it gives back now; ``config`` is the mark of its configuration."""
         return self._shares.give(seen, mine, config, self._clock.monotonic())
+
+    def give_up(self, seen: Seen, mine: Mapping[str, RunningAccount], config: str) -> dict[str, int]:
+        """The accounts that it gives to somebody who may reach their API, since it cannot, and how often it did so.
+
+        ``config`` as with `give`.
+        """
+        failing = {name: one.unreached for name, one in mine.items()}
+        unreached = {name: one for name, one in failing.items() if one is not None and one.is_lasting}
+        given = self._shares.give_up(seen, unreached, config)
+        kept = sorted(unreached.keys() - given)
+        if kept and len(seen.living) > 1:
+            self._kept.lasts(
+                "This exporter cannot reach the API of these accounts, and keeps them: no other one on this database "
+                "seems to reach it, or one has just tried",
+                accounts=" ".join(kept),
+            )
+        elif not kept:
+            self._kept.is_over("No account is kept any more whose API cannot be reached from here")
+        return {name: seen.ways.times(name, self._owner) for name in given}
 
     def leave_out(self, name: str, error: StoreError) -> None:
         """Do not try this account again for a while, since that would fail again and again."""
@@ -81,3 +134,28 @@ class Levelling:
     def _is_free(self, name: str, found: Found) -> bool:
         holder = found.holders.get(name)
         return holder is None or holder.is_free or holder.owner == self._owner
+
+
+def _is_polled(account: RunningAccount) -> bool:
+    return account.standing.list_was_tried and _is_up(account)
+
+
+def _is_up(account: RunningAccount) -> bool:
+    return account.standing.trouble is Trouble.NONE
+
+
+def _fails(account: RunningAccount) -> bool:
+    return account.unreached is not None
+
+
+def _polled_at(holder: Holder, record: AccountRecord) -> float | None:
+    at = record.last_success_at
+    return at if at is not None and record.up and at >= holder.since else None
+
+
+def _fails_elsewhere(record: AccountRecord) -> bool:
+    state = record.state
+    # None yet: it was just given up, and the new owner has not tried.
+    if state.trouble != Trouble.UNREACHABLE or not state.list_failures:
+        return False
+    return may_be_the_way(None if state.trouble_reason is None else FailureReason(state.trouble_reason))

@@ -7,6 +7,8 @@ nothing here has to be agreed on; it only has to lead all of them to the same.
   sees the same deals the same, so no two try for the same account, and nobody waits.
 - **What one does not take** within `TAKES_WITHIN` is dealt to the others, and so on until nothing is free. Who was late
   before plays no part in that: not all may know of it, and they would wait for each other.
+- **What speaks against an exporter** by `ways` goes first: of those against whom least speaks, it is the one with the
+  fewest. Who cannot reach an account's API gives it up, if there is somebody who may reach it.
 - **Who has too many gives some back**, a few at a time, if somebody who can take them has at least two fewer, and only
   while nothing else moves. Nobody gives below its fair share. To one that was late nothing is given for a minute, and
   the second time nothing until exporters come or go, or it is seen to take something after all.
@@ -14,15 +16,19 @@ nothing here has to be agreed on; it only has to lead all of them to the same.
 
 from __future__ import annotations
 
-import heapq
+import functools
 import math
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from patrolserver_exporter.sync.ways import LAST_RESORT, Ways
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from patrolserver_exporter.store.replicas import Replica
+    from patrolserver_exporter.sync.ways import Against, Unreached
 
 TAKES_WITHIN: Final = 0.75
 """Seconds in which an exporter takes an account that fell to it, or it cannot."""
@@ -46,6 +52,7 @@ class Seen(NamedTuple):
     """How many accounts each exporter polls, by its id."""
     free: Sequence[str]
     """Accounts that nobody polls, sorted."""
+    ways: Ways = Ways()
 
 
 class _Fell(NamedTuple):
@@ -61,6 +68,36 @@ class _PassedOver(NamedTuple):
     left: set[str]
     """What it did not take."""
     until: float
+
+
+class _Dealt:
+    """Who has how many accounts while some are dealt out."""
+
+    def __init__(self, ways: Ways, counts: dict[str, int]) -> None:
+        self._ways = ways
+        self.counts = counts
+        self._gets: defaultdict[str, list[str]] = defaultdict(list)
+
+    def against(self, name: str, owner: str) -> Against:
+        """What speaks against that this one gets it, too."""
+        return self._ways.against(name, owner, self._gets[owner])
+
+    def receiver(self, name: str) -> str:
+        """To whom it falls."""
+        return self._least(name, self.counts)
+
+    def who_may_reach(self, name: str, within: float) -> str | None:
+        """To whom it falls of those that are known to have called since it cannot be reached, for so many seconds."""
+        known = [owner for owner in self.counts if self._ways.is_known(name, owner, within)]
+        return self._least(name, known) if known else None
+
+    def _least(self, name: str, owners: Iterable[str]) -> str:
+        return min(owners, key=lambda owner: (self.against(name, owner), self.counts[owner], owner))
+
+    def give(self, name: str, owner: str) -> None:
+        """It is this one's now."""
+        self.counts[owner] += 1
+        self._gets[owner].append(name)
 
 
 class Shares:
@@ -113,9 +150,7 @@ class Shares:
         """
         if seen.free or now - max(self._gave_at, self._calm_since) < CALM:
             return []
-        same = {one.owner for one in seen.living if one.config == config}
-        able = (self._takers(seen) & same).difference(self._passed_over, [self._owner])
-        others = {owner: seen.held.get(owner, 0) for owner in able}
+        others = {owner: seen.held.get(owner, 0) for owner in self._able(seen, config)}
         if not others or len(mine) - min(others.values()) < _AT_LEAST:
             return []
         fair = math.ceil((sum(others.values()) + len(mine)) / (len(others) + 1))
@@ -124,10 +159,49 @@ class Shares:
             # All but a few have their share; of those that could give one, one does.
             most = max((count, owner) for owner, count in (*others.items(), (self._owner, len(mine))))
             surplus = 1 if most[1] == self._owner else 0
-        given = sorted(mine)[-min(surplus, max(_AT_LEAST, math.ceil(surplus / _EACH_TIME))) :] if surplus > 0 else []
+        given = []
+        if surplus > 0:
+            given = self._some_of(seen, mine, others, min(surplus, max(_AT_LEAST, math.ceil(surplus / _EACH_TIME))))
         if given:
             self._gave_at = now
         return given
+
+    def _some_of(self, seen: Seen, mine: Collection[str], others: Mapping[str, int], number: int) -> list[str]:
+        """Of ``mine`` so many at most that fall to one of the ``others`` who has fewer."""
+        dealt, given = _Dealt(seen.ways, {**others, self._owner: len(mine)}), list[str]()
+        for name in sorted(mine, reverse=True):
+            if len(given) == number:
+                break
+            has = dealt.counts[self._owner]
+            dealt.counts[self._owner] -= 1
+            owner = dealt.receiver(name)
+            # Where something speaks against all of them, what does so may change as soon as it is free.
+            if has - dealt.counts[owner] >= _AT_LEAST and not dealt.against(name, owner):
+                dealt.give(name, owner)
+                given.append(name)
+            else:
+                dealt.counts[self._owner] = has
+        return sorted(given)
+
+    def give_up(self, seen: Seen, unreached: Mapping[str, Unreached], config: str) -> list[str]:
+        """Those of its accounts whose API this exporter cannot reach, and which it gives to somebody who may reach it.
+
+        To be asked after `take`, about the same look; ``config`` as with `give`.
+        """
+        dealt, given = _Dealt(seen.ways, {owner: seen.held.get(owner, 0) for owner in self._able(seen, config)}), []
+        for name, failing in sorted(unreached.items()):
+            if failing.seconds < LAST_RESORT and not seen.ways.may_give_up(name, self._owner):
+                continue
+            owner = dealt.who_may_reach(name, failing.seconds)
+            if owner is not None and dealt.against(name, owner) <= failing.bears:
+                dealt.give(name, owner)
+                given.append(name)
+        return given
+
+    def _able(self, seen: Seen, config: str) -> set[str]:
+        """Those that are given something, if they have not too many."""
+        same = {one.owner for one in seen.living if one.config == config}
+        return (self._takers(seen) & same).difference(self._passed_over, [self._owner])
 
     def _look_at(self, seen: Seen, now: float) -> None:
         living = frozenset(seen.living)
@@ -149,13 +223,12 @@ class Shares:
 
     def _deal(self, seen: Seen, takers: Collection[str], now: float) -> dict[str, str]:
         """What falls to whom. Of what one takes, nothing that falls to another one changes."""
-        counts = [(seen.held.get(owner, 0), owner) for owner in takers if owner not in self._late]
-        heapq.heapify(counts)
+        to = _Dealt(seen.ways, {owner: seen.held.get(owner, 0) for owner in takers if owner not in self._late})
         dealt: dict[str, str] = {}
         before, self._fell = self._fell, {}
         for name in seen.free:
-            count, owner = counts[0]
-            heapq.heapreplace(counts, (count + 1, owner))
+            owner = to.receiver(name)
+            to.give(name, owner)
             dealt[name] = owner
             fell = before.get(name)
             is_same = fell is not None and fell.owner == owner
@@ -189,6 +262,7 @@ class Shares:
         return {owner for owner, version in versions.items() if version == newest and owner not in leaving}
 
 
+@functools.cache
 def version_of(written: str) -> tuple[int, ...]:
     """The numbers of a version, to compare; what is no number ends it."""
     return tuple(int(part) for part in re.findall(r"\d+", written.partition("+")[0])[:3])

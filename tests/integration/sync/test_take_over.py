@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from tests.harness.alerting import Cable
 from tests.harness.waiting import eventually
 from tests.harness.watching import EVENT, LIST, QUICK, SOFTWARE, Watching
 from tests.unit.sync.accounts import account, configured
 
 from patrolserver_exporter.config.schema import Issues, ServerFilter, Webhook
+from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.inbox import intake
 from patrolserver_exporter.store import Store, fleet, lease, replicas
-from patrolserver_exporter.sync import housekeeping, restore, shares
+from patrolserver_exporter.sync import housekeeping, restore, shares, ways
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +116,55 @@ def test_failures_in_a_row_go_along(pair: tuple[Watching, Watching]) -> None:
     assert standing.list_at is not None
     assert standing.list_at > due_at - 2.0
     second.until(lambda: first.count(LIST) > calls, "the next list call", within=60.0)
+
+
+def test_an_account_goes_to_the_exporter_that_reaches_its_api(
+    pair: tuple[Watching, Watching], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its owner, whose own way there is lost, gives it up, and the other one polls it at once, and keeps it.
+
+    Where that one then loses its way, too, it stays: the first one may have it back when its pause is over.
+    """
+    monkeypatch.setattr(ways, "AFTER", 0.5)
+    monkeypatch.setattr(shares, "CALM", 0.5)
+    first, second = pair
+    with Cable(first.simulator.base_url, "first", "second") as cable:
+
+        def through(name: str) -> Config:
+            # A secret, so that their configurations are the same.
+            proxy = Secret.literal(cable.proxy_for(name))
+            return configured(account(api_url=first.simulator.base_url, proxy_url=proxy), poll=QUICK)
+
+        def fails(one: Watching) -> bool:
+            # Its calls are made one after the other, though a trouble spaces them out.
+            if not one.accounts.owns("main"):
+                return False
+            one.list_now()
+            return one.account.unreached is not None and one.account.unreached.is_lasting
+
+        first.accounts.start(through("first"))
+        first.until(lambda: len(first.polled()) == 3, "the first polls")
+        second.accounts.start(through("second"))
+        eventually(lambda: first.accounts.replicas == second.accounts.replicas == (2, 0), what="both of them")
+        cable.cut["first"].set()
+        both(first, second, lambda: not fails(first) and second.accounts.owns("main"), "a take-over")
+        assert not first.accounts.owns("main")
+
+        def record() -> fleet.AccountRecord:
+            return second.store.run(lambda unit: fleet.account_records(unit.connection), "main")["main"]
+
+        both(first, second, lambda: record().up, "an answer")
+        (gave_up,) = record().state.given_up
+        assert (gave_up.owner, gave_up.times) == (first.store.owner, 1)
+        assert gave_up.until == pytest.approx(second.clock.now() + ways.FIRST_PAUSE, abs=30.0)
+        assert caplog.text.count("cannot reach the API of these accounts, and gives them to others") == 1
+        both_for(first, second, 1.5)
+        assert second.accounts.owns("main")
+        cable.cut["second"].set()
+        both(first, second, lambda: fails(second), "that it fails there, too")
+        both_for(first, second, 1.5)
+        assert second.accounts.owns("main")
+        assert caplog.text.count("cannot reach the API of these accounts, and keeps them") == 1
 
 
 def test_neither_start_nor_reload_of_one_that_polls_nothing_writes_anything(

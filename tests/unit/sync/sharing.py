@@ -93,11 +93,14 @@ class Model:
     def look(self, now: float, number: int, owner: str) -> None:
         """An exporter looks; what it does comes a moment later."""
         if self.up.get(number) == owner:
-            free = sorted(name for name, has in self.owners.items() if has is None)
-            held = Counter(has for has in self.owners.values() if has is not None)
-            look = Seen(list(self.rows.values()), held, free)
-            self.later(now + self.kinds[number].delay, "act", number, owner, look)
+            self.later(now + self.kinds[number].delay, "act", number, owner, self.seen(now))
             self.later(now + LOOKS_EVERY, "look", number, owner)
+
+    def seen(self, _now: float) -> Seen:
+        """What a look finds."""
+        free = sorted(name for name, has in self.owners.items() if has is None)
+        held = Counter(has for has in self.owners.values() if has is not None)
+        return Seen(list(self.rows.values()), held, free)
 
     def act(self, now: float, number: int, owner: str, look: Seen) -> None:
         """It takes and gives, as it has seen it; the leases decide."""
@@ -113,8 +116,16 @@ class Model:
                     self.owners[name] = owner
                     self.moves.append(now)
                     del self.free_since[name]
+                    self.took(now, number, name)
         if not names:
-            self._free(now, self.shares[owner].give(look, mine, "same", now))
+            self._free(now, self.give(now, owner, look, mine))
+
+    def took(self, now: float, number: int, name: str) -> None:
+        """An exporter polls this account from now on."""
+
+    def give(self, now: float, owner: str, look: Seen, mine: Sequence[str]) -> list[str]:
+        """What an exporter gives back of its accounts."""
+        return self.shares[owner].give(look, mine, "same", now)
 
     def _free(self, now: float, names: Sequence[str]) -> None:
         for name in names:
