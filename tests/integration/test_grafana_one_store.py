@@ -29,8 +29,9 @@ pytestmark = pytest.mark.long
 SERVERS = 3
 DOWN, CUT, STALE = "PatrolServerExporterDown", "PatrolServerApiUnreachable", "PatrolServerDataStale"
 CRITICAL = "PatrolServerCriticalIssueOpen"
-WITHIN = 60.0
-"""Seconds until everybody has been told: leases take 10 at most, the rules 5 to 25, the pager's route 10."""
+WITHIN = 90.0
+"""Seconds until everybody has been told: who loses its API gives the account up after some 30, leases take 10 at most,
+the rules 5 to 25, the pager's route 10."""
 
 
 class Told(NamedTuple):
@@ -45,12 +46,14 @@ class Case(NamedTuple):
 
     pager: frozenset[Told]
     team: frozenset[Told]
+    perhaps: frozenset[str]
+    """Alerts that may be told for a moment, since the rules wait for so much less than is shipped."""
 
 
-def case(pager: dict[str, str], team: dict[str, str], *, critical: bool) -> Case:
+def case(pager: dict[str, str], team: dict[str, str], *, critical: bool, perhaps: tuple[str, ...] = ()) -> Case:
     """A row of the table; ``critical``: a critical issue that appears meanwhile reaches the pager."""
     pages, warnings = (frozenset(Told(*one) for one in receiver.items()) for receiver in (pager, team))
-    return Case(pages | ({Told(CRITICAL)} if critical else frozenset()), warnings)
+    return Case(pages | ({Told(CRITICAL)} if critical else frozenset()), warnings, frozenset(perhaps))
 
 
 WHO_IS_TOLD_WHAT: dict[tuple[str, str], Case] = {
@@ -59,8 +62,9 @@ WHO_IS_TOLD_WHAT: dict[tuple[str, str], Case] = {
     ("well", "killed"): case({}, {DOWN: "1"}, critical=True),
     # The account goes to the other one when the lease has run out.
     ("killed", "well"): case({}, {DOWN: "0"}, critical=True),
-    # The account stays with its owner, so both show what the owner knows, and say that it is old.
-    ("cut", "well"): case({STALE: "01"}, {CUT: "01"}, critical=False),
+    # And when its owner has given it up.
+    ("cut", "well"): case({}, {}, critical=True, perhaps=(STALE, CUT)),
+    # Here nobody is better off, so all that live show what was known, and say that it is old.
     ("cut", "cut"): case({STALE: "01"}, {CUT: "01"}, critical=False),
     ("cut", "killed"): case({STALE: "0"}, {CUT: "0", DOWN: "1"}, critical=False),
     ("killed", "cut"): case({STALE: "1"}, {DOWN: "0", CUT: "1"}, critical=False),
@@ -135,7 +139,7 @@ Heard = dict[tuple[str, str], tuple[frozenset[Told], frozenset[Told]]]
 def heard(
     tmp_path_factory: pytest.TempPathFactory, postgres: PostgresCluster, require_program: Callable[[str], str]
 ) -> Heard:
-    """A minute after it happened to each pair at once, or when all have been told what the table says.
+    """A while after it happened to each pair at once, or when all have been told what the table says.
 
     They share one fleet, on which a critical issue appears meanwhile, and one Prometheus, to which each is a job.
     """
@@ -184,7 +188,7 @@ alerting:
                 lambda: all(
                     wanted <= found
                     for what, both in told().items()
-                    for wanted, found in zip(WHO_IS_TOLD_WHAT[what], both, strict=True)
+                    for wanted, found in zip(WHO_IS_TOLD_WHAT[what][:2], both, strict=True)
                 ),
                 within=WITHIN,
                 what="all that the table says",
@@ -196,7 +200,7 @@ alerting:
 def test_who_is_told_what_when_one_of_two_exporters_on_one_store_is_cut_or_killed(
     what: tuple[str, str], heard: Heard
 ) -> None:
-    """As the table says, within a minute, and nothing else; a critical issue, too, where an owner can read it."""
-    pager, team = heard[what]
-    assert pager == WHO_IS_TOLD_WHAT[what].pager
-    assert team == WHO_IS_TOLD_WHAT[what].team
+    """As the table says, soon, and nothing else; a critical issue, too, where an owner can read it."""
+    wanted, (pager, team) = WHO_IS_TOLD_WHAT[what], heard[what]
+    assert {one for one in pager if one.alert not in wanted.perhaps} == wanted.pager
+    assert {one for one in team if one.alert not in wanted.perhaps} == wanted.team
