@@ -268,13 +268,17 @@ def _reported_entries(reported: Any, notes: Notes) -> list[Any]:
 
 
 def _read_server_id(data: dict[str, Any], notes: Notes) -> int | None:
+    """That of ``server_id``, or of ``server`` where that stands alone. What is no number beside it is a name."""
     server = data.get("server")
     told = [data.get("server_id"), server.get("id") if isinstance(server, dict) else server]
-    try:
-        ids = {read_id(value) for value in told if not is_absent(value)}
-    except Odd as why:
-        notes.dropped(f"server_id {why}")
-        return None
+    ids = set()
+    for value in (value for value in told if not is_absent(value)):
+        try:
+            ids.add(read_id(value))
+        except Odd as why:
+            if not ids:
+                notes.dropped(f"server_id {why}")
+                return None
     if len(ids) > 1:
         notes.dropped("names two servers")
         return None

@@ -283,7 +283,18 @@ def test_what_is_no_event_is_unreadable(body: bytes) -> None:
         parse_event(body)
 
 
-@pytest.mark.parametrize("form", [{"server_id": "7"}, {"server": {"id": 7}}, {"server": 7}, {"data": {"server_id": 7}}])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"server_id": "7"},
+        {"server": {"id": 7}},
+        {"server": 7},
+        {"data": {"server_id": 7}},
+        {"server_id": 7, "server": "web-7"},
+        {"server_id": 7, "server": {"id": "web-7", "name": "web-7"}},
+        {"server_id": 7, "server": "7"},
+    ],
+)
 def test_every_form_of_an_events_server(form: dict[str, Any]) -> None:
     """As a number, as text, nested."""
     assert parse_event(data(form)).value.server_id == 7
