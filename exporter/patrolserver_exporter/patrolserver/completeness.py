@@ -275,6 +275,11 @@ def why_partial(pages: Sequence[Signs], count: int, last_count: int) -> list[str
     totals = [told for signs in pages for told in signs.totals]
     reasons += [f"{name} says {n}, {count} came" for name, n in totals if n > count]
     numbers = [told for signs in pages for told in signs.pages]
+    reasons += _shifts(numbers)
+    # A single page may be empty. Of several, what was on the last one has moved to one that was read before.
+    reasons += [
+        f"{name} says {n}, and page {read} is empty" for name, n in numbers if read > 1 and n >= read and not last_count
+    ]
     reasons += [f"{name} says {n}, {read} read" for name, n in numbers if n > read]
     either = [told for signs in pages for told in signs.page_totals]
     reasons += [f"{name} says {n}" for name, n in either if n > count or (n != count and n > read)]
@@ -283,6 +288,12 @@ def why_partial(pages: Sequence[Signs], count: int, last_count: int) -> list[str
         reasons += [f"{name} says {n}, {count} came" for name, n in last.sizes if n > count]
         reasons += [f"{name} says {n}, and as many came" for name, n in last.page_sizes if 0 < n <= last_count]
     return reasons
+
+
+def _shifts(numbers: Told) -> list[str]:
+    """Where pages disagree on how many there are: something came or went, and what it shifted was on no page."""
+    before: dict[str, int] = {}
+    return [f"{name} says {before[name]}, then {n}" for name, n in numbers if before.setdefault(name, n) != n]
 
 
 def says_nothing(value: Any) -> bool:
