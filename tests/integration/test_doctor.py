@@ -226,6 +226,28 @@ def test_a_database_on_which_no_exporter_would_start(
     postgres.drop_database(url)
 
 
+def test_an_installation_as_the_pages_have_it(
+    tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials of systemd beside the configuration, and a state in the unit's folder: from wherever root looks."""
+    etc, state, home = (tmp_path / name for name in ("etc", "state", "home"))
+    for folder in (etc / "credentials", state, home):
+        folder.mkdir(parents=True)
+    for name in ("key", "secret"):
+        (etc / "credentials" / name).write_text("demo\n")
+    key, secret = (f'{name}: !file "${{CREDENTIALS_DIRECTORY}}/{name}"' for name in ("key", "secret"))
+    config = etc / "patrolserver.yml"
+    config.write_text(f"accounts:\n  - api_url: {simulator.base_url}\n    {key}\n    {secret}\n")
+    (state / "patrolserver.db").write_text("no database\n")
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    monkeypatch.chdir(home)
+    command = [sys.executable, "-m", "patrolserver_exporter", "doctor", f"--config.file={config}", "--format=json"]
+    found = findings(subprocess.run(command, capture_output=True, text=True, timeout=90, check=False))
+    assert grades(found)["account default"] == {"ok"}
+    assert found["store"][0]["grade"] == "trouble"
+    assert f"{state}/patrolserver.db is damaged" in found["store"][0]["found"]
+
+
 @pytest.mark.parametrize(
     ("options", "says"), [("size=2m", "make room"), ("size=400m,ro", "can only be read")], ids=["full", "read-only"]
 )

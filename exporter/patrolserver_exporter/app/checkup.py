@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import warnings
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -77,6 +78,7 @@ def check_up(
     config: Config, *, external_url: str, ca_file: str | None, environ: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Look at everything, in the order in which trouble would spread. Calls the API once or twice an account."""
+    config = _from_its_folder(config, environ)
     for account in config.accounts:
         yield from _account(config, account)
     yield from _store(config, environ)
@@ -175,6 +177,18 @@ def _clock(offset: float) -> Finding:
 
 
 # The store
+
+
+def _from_its_folder(config: Config, environ: Mapping[str, str]) -> Config:
+    """A relative ``store.url`` starts where the service does; here it would lead to no state, and be called fine."""
+    url = sa.make_url(config.store.url)
+    if url.get_backend_name() != "sqlite" or os.path.exists(url.database or "") or os.path.isabs(url.database or ""):  # noqa: PTH110, PTH117
+        return config
+    for folder in (*environ.get("STATE_DIRECTORY", "").split(":"), operator_token.INSTALLED_IN):
+        if folder and os.path.isdir(folder):  # noqa: PTH112  # It never raises.
+            placed = url.set(database=str(Path(folder) / (url.database or "patrolserver.db")))
+            return replace(config, store=replace(config.store, url=placed.render_as_string(hide_password=False)))
+    return config
 
 
 def _store(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -298,8 +312,11 @@ def _mib(size: int) -> str:
 
 
 def _running(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    folder = operator_token.folder_for(database_file(config.store.url), environ)
-    path = folder / operator_token.FILE_NAME
+    file = database_file(config.store.url)
+    path = operator_token.folder_for(file, environ) / operator_token.FILE_NAME
+    installed = operator_token.INSTALLED_IN / operator_token.FILE_NAME
+    if file is None and os.path.lexists(installed) and not os.path.lexists(path):
+        path = installed
     try:
         url, token = path.read_text("utf-8", "replace").splitlines()
     except FileNotFoundError:

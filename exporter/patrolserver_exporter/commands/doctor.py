@@ -19,7 +19,7 @@ from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.web.http.web_config import warnings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from patrolserver_exporter.config.load import Loaded
     from patrolserver_exporter.web.http.web_config import WebConfig
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     as_table = values["format"] == "table"
     redactor = Redactor()
     try:
-        loaded, web_config = load_files(config_file, web_config_file, dict(os.environ))
+        loaded, web_config = load_files(config_file, web_config_file, _with_credentials(config_file, os.environ))
     except ConfigError as error:
         findings = [Finding("configuration", Grade.TROUBLE, str(mistake), "correct it") for mistake in error.errors]
         _show(findings, redactor, as_table=as_table)
@@ -73,6 +73,14 @@ def main(arguments: Sequence[str]) -> int:
     findings = [*_configuration(loaded), *_web_configuration(web_config, web_config_file), *found]
     _show(findings, redactor, as_table=as_table)
     return TROUBLE if any(finding.grade is Grade.TROUBLE for finding in findings) else FINE
+
+
+def _with_credentials(config_file: Path | None, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with the credentials that systemd hands to the service, which are beside its configuration."""
+    folder = None if config_file is None else config_file.parent / "credentials"
+    if folder is None or not os.path.isdir(folder):  # noqa: PTH112  # It never raises.
+        return environ
+    return {"CREDENTIALS_DIRECTORY": str(folder.absolute()), **environ}
 
 
 def _configuration(loaded: Loaded) -> Iterator[Finding]:
