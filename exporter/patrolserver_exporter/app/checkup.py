@@ -184,7 +184,7 @@ def _from_its_folder(config: Config, environ: Mapping[str, str]) -> Config:
     url = sa.make_url(config.store.url)
     if url.get_backend_name() != "sqlite" or os.path.exists(url.database or "") or os.path.isabs(url.database or ""):  # noqa: PTH110, PTH117
         return config
-    for folder in (*environ.get("STATE_DIRECTORY", "").split(":"), operator_token.INSTALLED_IN):
+    for folder in (*environ.get("STATE_DIRECTORY", "").split(":"), str(operator_token.INSTALLED_IN)):
         if folder and os.path.isdir(folder):  # noqa: PTH112  # It never raises.
             placed = url.set(database=str(Path(folder) / (url.database or "patrolserver.db")))
             return replace(config, store=replace(config.store, url=placed.render_as_string(hide_password=False)))
