@@ -18,7 +18,7 @@ from patrolserver_exporter.sync.shares import Seen, Shares
 from patrolserver_exporter.sync.ways import Standing, Ways, may_be_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.config.schema import Account
@@ -78,15 +78,14 @@ class Levelling:
             is_up, given_up = (False, ()) if record is None else (bool(record.up), record.state.given_up)
             if account is not None:
                 # What is stored of it may be newer than what was read last.
-                polled_at, is_up = self._clock.now() if _is_polled(account) else None, _is_up(account)
-                standing = Standing(way, self._owner, polled_at, is_up, _fails(account), given_up)
+                standing, fails = account.standing, _fails(account)
+                answered_at = self._clock.now() if standing.list_was_tried and not fails else None
+                is_up = standing.trouble is Trouble.NONE
+                standings[one.name] = Standing(way, self._owner, answered_at, is_up, fails, given_up)
             elif record is None or holder is None or holder.is_free or holder.owner == self._owner:
-                standing = Standing(way, None, None, is_up, fails=False, given_up=given_up)
+                standings[one.name] = Standing(way, None, None, is_up, fails=False, given_up=given_up)
             else:
-                standing = Standing(
-                    way, holder.owner, _polled_at(holder, record), is_up, _fails_elsewhere(record), given_up
-                )
-            standings[one.name] = standing
+                standings[one.name] = standing_elsewhere(way, holder, record, self._clock.now())
         return Ways(standings, self._clock.now())
 
     def take(self, seen: Seen) -> list[str]:
@@ -136,26 +135,21 @@ class Levelling:
         return holder is None or holder.is_free or holder.owner == self._owner
 
 
-def _is_polled(account: RunningAccount) -> bool:
-    return account.standing.list_was_tried and _is_up(account)
-
-
-def _is_up(account: RunningAccount) -> bool:
-    return account.standing.trouble is Trouble.NONE
-
-
 def _fails(account: RunningAccount) -> bool:
     return account.unreached is not None
 
 
-def _polled_at(holder: Holder, record: AccountRecord) -> float | None:
-    at = record.last_success_at
-    return at if at is not None and record.up and at >= holder.since else None
-
-
-def _fails_elsewhere(record: AccountRecord) -> bool:
-    state = record.state
-    # None yet: it was just given up, and the new owner has not tried.
-    if state.trouble != Trouble.UNREACHABLE or not state.list_failures:
-        return False
-    return may_be_the_way(None if state.trouble_reason is None else FailureReason(state.trouble_reason))
+def standing_elsewhere(way: Hashable, holder: Holder, record: AccountRecord, now: float) -> Standing:
+    """How an account stands that another exporter polls."""
+    state, is_up = record.state, bool(record.up)
+    reason = None if state.trouble_reason is None else FailureReason(state.trouble_reason)
+    answered_at = None
+    fails = False
+    if is_up:
+        succeeded_at = record.last_success_at
+        answered_at = succeeded_at if succeeded_at is not None and succeeded_at >= holder.since else None
+    elif state.list_failures:
+        # Otherwise it was just given up, and the new owner has not tried.
+        fails = may_be_the_way(reason) and state.paused_until is None
+        answered_at = None if fails else now
+    return Standing(way, holder.owner, answered_at, is_up, fails, state.given_up)

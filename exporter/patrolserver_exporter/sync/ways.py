@@ -81,8 +81,9 @@ class Standing(NamedTuple):
 
     way: Hashable
     owner: str | None
-    polled_at: float | None
-    """When its last list call succeeded, in seconds since the epoch; ``None`` where this owner's last one did not."""
+    answered_at: float | None
+    """When the API last answered a list call of this owner, be it with a refusal; ``None`` where it did not answer the
+    last one, or there was none yet. Seconds since the epoch."""
     is_up: bool
     """The last list call succeeded, whoever made it."""
     fails: bool
@@ -131,8 +132,8 @@ def _is_remembered(one: GivenUp, now: float) -> bool:
 class _Seen(NamedTuple):
     """What accounts of one way tell of an exporter."""
 
-    polled_at: float | None
-    """When it last reached the API; ``None`` where it polls none of them well."""
+    answered_at: float | None
+    """When the API last answered it; ``None`` where it does so for none of them."""
     some_fail: bool
     fails: bool
     """It has some, and all of them fail."""
@@ -151,8 +152,8 @@ class Ways:
         self._now = now
         self._tells = any(one.fails or one.given_up for one in self._standings.values())
         self._exporters: dict[tuple[str, Hashable], _Seen] = {}
-        self._poll = {one.owner for one in self._standings.values() if one.polled_at is not None}
-        """Exporters that poll something well."""
+        self._answered = {one.owner for one in self._standings.values() if one.answered_at is not None}
+        """Exporters whose network is there."""
 
     def against(self, account: str, owner: str, also: Collection[str] = ()) -> Against:
         """What speaks against that this exporter takes the account, if it takes those, ``also``."""
@@ -170,13 +171,13 @@ class Ways:
     def may_give_up(self, account: str, owner: str) -> bool:
         """Whether its owner may give it up now, if somebody else is there for it.
 
-        Where it polls others, its network is there. If somebody gave the same account up a while ago, it is the API
+        Where others are answered, its network is there. If somebody gave the same account up a while ago, it is the API
         that fails, and one more would only find the same.
         """
         standing = self._standings.get(account)
         if standing is None or not any(self._lasts(one) for one in standing.given_up if one.owner != owner):
             return True
-        return owner not in self._poll
+        return owner not in self._answered
 
     def times(self, account: str, owner: str) -> int:
         """How often its owner has given up accounts of that way if it does so now; several in one pause count once."""
@@ -191,7 +192,7 @@ class Ways:
         return max((one.times if self._lasts(one) else one.times + 1 for one in marks), default=1)
 
     def is_known(self, account: str, owner: str, seconds: float) -> bool:
-        """Whether this exporter has called the API of that account within so many seconds, if it has any on its way.
+        """Whether it is known how this exporter fares within so many seconds, if it has accounts on the same way.
 
         Where the API is down for all, some only find it a minute later.
         """
@@ -199,14 +200,14 @@ class Ways:
         if standing is None:
             return True
         seen = self._seen(owner, standing.way)
-        return not seen.has_some or seen.some_fail or (seen.polled_at or 0.0) >= self._now - seconds
+        return not seen.has_some or seen.some_fail or (seen.answered_at or 0.0) >= self._now - seconds
 
     def _lasts(self, one: GivenUp) -> bool:
         return _is_remembered(one, self._now) and self._now < one.until
 
     def _is_in_doubt(self, owner: str, way: Hashable, also: Collection[str]) -> bool:
         seen = self._seen(owner, way)
-        if seen.polled_at is not None:
+        if seen.answered_at is not None:
             return False
         tries_one = seen.has_some or any(self._standings[name].way == way for name in also if name in self._standings)
         return seen.fails or seen.lacks or (seen.gave_up and tries_one)
@@ -226,7 +227,7 @@ class Ways:
             if one.owner == owner and _is_remembered(one, self._now)
         ]
         return _Seen(
-            polled_at=max((one.polled_at for one in has if one.polled_at is not None), default=None),
+            answered_at=max((one.answered_at for one in has if one.answered_at is not None), default=None),
             some_fail=any(one.fails for one in has),
             fails=bool(has) and all(one.fails for one in has),
             lacks=any(self._lasts(one) and not standing.fails and standing.owner != owner for standing, one in gave_up),

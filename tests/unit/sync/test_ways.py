@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,9 +26,11 @@ from patrolserver_exporter.patrolserver.errors import (
     UnexpectedStatus,
     Unreadable,
 )
-from patrolserver_exporter.store.fleet import GivenUp
+from patrolserver_exporter.store.fleet import AccountRecord, AccountState, GivenUp
+from patrolserver_exporter.store.lease_rows import Holder
 from patrolserver_exporter.store.replicas import LEAVES
-from patrolserver_exporter.sync.health import Health
+from patrolserver_exporter.sync.health import Health, Trouble
+from patrolserver_exporter.sync.levelling import standing_elsewhere
 from patrolserver_exporter.sync.shares import CALM, LONGEST, Seen, Shares
 from patrolserver_exporter.sync.ways import (
     AFTER,
@@ -62,7 +64,7 @@ class Polled:
     """An account in the model."""
 
     way: int
-    polled_at: float | None = None
+    answered_at: float | None = None
     is_up: bool = True
     fails: bool = False
     calls: int = 0
@@ -99,7 +101,7 @@ class Ridden(Model):
     def seen(self, now: float) -> Seen:
         """With what the store tells of the accounts."""
         standings = {
-            name: Standing(one.way, self.owners[name], one.polled_at, one.is_up, one.fails, one.given_up)
+            name: Standing(one.way, self.owners[name], one.answered_at, one.is_up, one.fails, one.given_up)
             for name, one in self.accounts.items()
         }
         return super().seen(now)._replace(ways=Ways(standings, now))
@@ -108,7 +110,7 @@ class Ridden(Model):
         """It makes its first call at once."""
         one = self.accounts[name]
         one.taken += 1
-        one.polled_at, one.fails, one.calls = None, False, 0
+        one.answered_at, one.fails, one.calls = None, False, 0
         one.moves.append(now)
         self.came[number] += 1
         self._moved_at = now
@@ -122,10 +124,10 @@ class Ridden(Model):
         if (number, name) in self.cut:
             one.since = one.since if one.calls else now
             one.calls += 1
-            one.polled_at, one.is_up, one.fails = None, False, True
+            one.answered_at, one.is_up, one.fails = None, False, True
             self.later(now + WAITS[min(one.calls, len(WAITS)) - 1], "call", number, name, taken)
         else:
-            one.calls, one.fails, one.polled_at, one.is_up, one.last_success = 0, False, now, True, now
+            one.calls, one.fails, one.answered_at, one.is_up, one.last_success = 0, False, now, True, now
             self.later(now + CALLS_EVERY, "call", number, name, taken)
 
     def give(self, now: float, owner: str, look: Seen, mine: Sequence[str]) -> list[str]:
@@ -139,7 +141,7 @@ class Ridden(Model):
         for name in given:
             one = self.accounts[name]
             one.given_up = note_given_up(one.given_up, owner, now, times=look.ways.times(name, owner))
-            one.polled_at, one.fails = None, False
+            one.answered_at, one.fails = None, False
         given = given or super().give(now, owner, look, mine)
         self._moved_at = now if given else self._moved_at
         return given
@@ -235,12 +237,12 @@ def standing(
     owner: str | None = "a",
     *,
     way: str = "api",
-    polled_at: float | None = None,
+    answered_at: float | None = None,
     fails: bool = False,
     given_up: tuple[GivenUp, ...] = (),
 ) -> Standing:
     """An account, polled by ``a`` unless somebody else is named."""
-    return Standing(way, owner, polled_at, polled_at is not None, fails, given_up)
+    return Standing(way, owner, answered_at, answered_at is not None, fails, given_up)
 
 
 def by(owner: str, until: float, times: int = 1) -> GivenUp:
@@ -250,7 +252,7 @@ def by(owner: str, until: float, times: int = 1) -> GivenUp:
 
 NOW = 100_000.0
 LASTS, OVER, LONG_AGO = NOW + 60.0, NOW - 60.0, NOW - REMEMBERED_FOR - 60.0
-WELL = standing("b", polled_at=NOW - 30.0)
+WELL = standing("b", answered_at=NOW - 30.0)
 FAILS = standing("b", fails=True)
 
 
@@ -263,7 +265,7 @@ FAILS = standing("b", fails=True)
         ({"x": standing(given_up=(by("b", OVER),))}, Against.GAVE_IT_UP_BEFORE),
         ({"x": standing(given_up=(by("b", LONG_AGO),))}, Against.NOTHING),
         ({"x": standing(given_up=(by("b", NOW + 2 * LONGEST_PAUSE),))}, Against.NOTHING),
-        ({"x": standing(polled_at=NOW, given_up=(by("b", OVER),))}, Against.NOTHING),
+        ({"x": standing(answered_at=NOW, given_up=(by("b", OVER),))}, Against.NOTHING),
         ({"x": standing(None, given_up=(by("b", OVER),))._replace(is_up=True)}, Against.NOTHING),
         ({"x": standing(given_up=(by("c", LASTS),))}, Against.NOTHING),
         ({"x": standing(), "y": FAILS}, Against.IN_DOUBT),
@@ -304,7 +306,7 @@ def test_what_speaks_against_an_exporter(accounts: dict[str, Standing], against:
 
 def test_one_that_gave_something_up_gets_one_account_to_try() -> None:
     """And no second one with it."""
-    ways = Ways({"x": standing(), "y": standing("c", polled_at=NOW, given_up=(by("b", OVER),)), "z": standing()}, NOW)
+    ways = Ways({"x": standing(), "y": standing("c", answered_at=NOW, given_up=(by("b", OVER),)), "z": standing()}, NOW)
     assert ways.against("x", "b") is Against.NOTHING
     assert ways.against("x", "b", ["z"]) is Against.IN_DOUBT
 
@@ -400,7 +402,7 @@ X = standing(fails=True)
         ({"x": standing(fails=True, given_up=(by("b", LASTS),))}, LONGEST_PAUSE, [living("b")], False),
         ({"x": standing(fails=True, given_up=(by("b", LASTS),))}, 40.0, [living("b"), living("c")], True),
         (
-            {"x": standing(fails=True, given_up=(by("b", LASTS),)), "y": standing(polled_at=NOW)},
+            {"x": standing(fails=True, given_up=(by("b", LASTS),)), "y": standing(answered_at=NOW)},
             40.0,
             [living("b"), living("c")],
             False,
@@ -428,3 +430,49 @@ def test_who_cannot_reach_an_api_gives_the_account_to_somebody_who_may(
 ) -> None:
     """And keeps it where nobody is better off."""
     assert given_up(accounts, seconds=seconds, others=others) == (["x"] if gives else [])
+
+
+SINCE = NOW - 500.0
+HOLDER = Holder("b", 1, 1, NOW + 10.0, SINCE, "", "host", 1, NOW)
+
+
+def record(reason: str | None = None, *, at: float = NOW - 30.0, failures: int = 1, **state: Any) -> AccountRecord:
+    """What an owner has written, who got an answer then, or of whose list calls some failed since."""
+    if reason is None:
+        return AccountRecord(name="x", up=True, last_success_at=at)
+    trouble = Trouble.CREDENTIALS if reason == "credentials" else Trouble.UNREACHABLE
+    told = AccountState(trouble=trouble, trouble_reason=reason, list_failures=failures, **state)
+    return AccountRecord(name="x", up=False, last_success_at=at, state=told)
+
+
+@pytest.mark.parametrize(
+    ("found", "answered_at", "fails"),
+    [
+        (record(), NOW - 30.0, False),
+        (record(at=SINCE - 30.0), None, False),
+        (AccountRecord(name="x"), None, False),
+        (record("timeout"), None, True),
+        (record("server_error"), None, True),
+        (record("server_error", paused_until=NOW + 60.0), NOW, False),
+        (record("rate_limited", paused_until=NOW + 60.0), NOW, False),
+        (record("credentials"), NOW, False),
+        (record("timeout", failures=0), None, False),
+    ],
+    ids=[
+        "well",
+        "polled by the one before",
+        "new",
+        "no answer",
+        "a server's error",
+        "with a pause",
+        "too many calls",
+        "refused",
+        "just given up",
+    ],
+)
+def test_what_an_owner_writes_tells_whether_the_api_answers_it(
+    found: AccountRecord, answered_at: float | None, *, fails: bool
+) -> None:
+    """A refusal is an answer as well: the way is there."""
+    told = standing_elsewhere("api", HOLDER, found, NOW)
+    assert told == Standing("api", "b", answered_at, bool(found.up), fails, ())
