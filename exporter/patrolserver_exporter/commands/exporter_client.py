@@ -99,7 +99,7 @@ def from_flags(parser: Parser, values: Mapping[str, Any], environ: Mapping[str, 
     except ValueError:
         parts, sound = urlsplit(""), False
     if not sound or parts.query or parts.fragment:
-        parser.error("--exporter-url has to be like http://127.0.0.1:10058")
+        parser.error(f"--exporter-url (or {URL_VARIABLE}) has to be like {DEFAULT_URL}")
     if "@" in parts.netloc:
         parser.error("--exporter-url holds a name or password, which everybody on this machine could read; use a token")
     ca_file = values["ca-file"]

@@ -30,6 +30,8 @@ COMMANDS = {
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("logfmt", "json")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+_EXPLICIT = re.compile(r"ignored explicit argument .*", re.DOTALL)
+"""What argparse says of a switch that is given a value."""
 _TAKEN = ("", "-", "api", "config", "servers", "webhook")
 """First parts of the paths of everything but the metrics."""
 
@@ -56,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with 2 on a flag that is wrong. The usage of all flags would bury what is wrong with one."""
-        self.refuse(f"{message}\nSee {self.prog} --help.")
+        self.refuse(f"{_EXPLICIT.sub('takes no value', message)}\nSee {self.prog} --help.")
 
     def refuse(self, message: str) -> NoReturn:
         """End with 2 on what a flag leads to, such as a file that is wrong."""
@@ -65,7 +67,10 @@ class Parser(argparse.ArgumentParser):
 
     def meant_by(self, unknown: Sequence[str]) -> str:
         """What to say of flags that are like one of ours; nothing where none is."""
-        written = [argument.partition("=")[0] for argument in unknown if argument.startswith("--")]
+        if command := next((one for one in unknown if one in COMMANDS), None):
+            return f"; a command comes first, and its flags behind it: patrolserver-exporter {command} …"
+        # With one dash, as Go's programs take them, too.
+        written = [f"--{one.lstrip('-').partition('=')[0]}" for one in unknown if re.match("--|-..", one)]
         close = [difflib.get_close_matches(flag[:80], self._option_string_actions, 1) for flag in written]
         meant = dict.fromkeys(flag for flags in close for flag in flags)
         return f"; did you mean {' and '.join(meant)}?" if meant else ""

@@ -48,11 +48,16 @@ def main(arguments: Sequence[str]) -> int:
     flag_parser = parser()
     values = flags.read(flag_parser, arguments)
     redactor = setup_logging("warn", "logfmt")
-    try:
-        source, target = (_url(flag_parser, str(values[name])) for name in ("source", "target"))
-    except ConfigError as error:
-        output.remark(str(error))
+    urls, mistakes = [], 0
+    for name in ("source", "target"):
+        try:
+            urls.append(_url(flag_parser, str(values[name])))
+        except ConfigError as error:
+            mistakes += 1
+            output.remark(str(error))
+    if mistakes:
         return BAD_CONFIG
+    source, target = urls
     if _is_same(source, target):
         flag_parser.error("FROM and TO are the same store")
     file = database_file(source)
@@ -83,6 +88,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _url(flag_parser: flags.Parser, written: str) -> str:
     if "://" not in written:
+        if not os.path.exists(written):  # noqa: PTH110  # It never raises.
+            flag_parser.refuse(f"there is no configuration file {output.quoted(written)}")
         return load_config(Path(written), dict(os.environ), clock=SystemClock()).config.store.url
     try:
         url = sa.make_url(written)

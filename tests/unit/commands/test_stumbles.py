@@ -105,6 +105,12 @@ def test_a_bad_file_is_one_line(
         (["gate", "web", "--max-risk=11"], "--max-risk: needs a number from 0 to 10"),
         (["gate", "web", "--max-risk=nan"], "--max-risk: needs a number from 0 to 10"),
         (["gate", "web", "--format=jsn"], "--format: there is no jsn; did you mean json?"),
+        (["--store.rebuild=yes"], "--no-store.rebuild: takes no value"),
+        (
+            ["--config.file=x", "gate", "web"],
+            "a command comes first, and its flags behind it: patrolserver-exporter gate",
+        ),
+        (["gate", "web", "--exporter-url=x"], "--exporter-url (or PATROLSERVER_EXPORTER_URL) has to be like http://"),
         (["--log.level=warning"], "--log.level: there is no warning; did you mean warn?"),
     ],
 )
@@ -125,6 +131,8 @@ def test_a_bad_flag_is_named(arguments: list[str], flag: str, capsys: pytest.Cap
         (["--web-listen-address", ":1"], "--web.listen-address"),
         (["gate", "web", "--max-hihg=0", "--no-allow-emtpy"], "--max-high and --no-allow-empty"),
         (["doctor", "--config-file=x"], "--config.file"),
+        (["-config.file=x", "--config.check"], "--config.file"),
+        (["-log.level", "debug"], "--log.level"),
         (["demo", "--story-speed=2"], "--story.speed"),
     ],
 )
@@ -205,6 +213,22 @@ def test_mistakes_of_both_files_are_told_at_once(
     said = " ".join("".join(capsys.readouterr()).split())
     places = [said.index(place) for place in ("c.yml:1:", "c.yml:4:", "w.yml:1:", "w.yml:2:")]
     assert places == sorted(places)
+
+
+def test_stores_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that there is not is no flag's; the mistakes of both are told."""
+    monkeypatch.chdir(tmp_path)
+    assert told(["store", "copy", "none.yml", "new.yml"], capsys) == (
+        2,
+        "patrolserver-exporter store: error: there is no configuration file none.yml\n",
+    )
+    for name in ("old.yml", "new.yml"):
+        (tmp_path / name).write_text("poll: {intervall: 1m}\n")
+    code, err = told(["store", "copy", "old.yml", "new.yml"], capsys)
+    assert code == 2
+    assert all(f"{name}:1: poll.intervall: is unknown" in err for name in ("old.yml", "new.yml"))
 
 
 def test_two_bad_files_are_two_lines(
