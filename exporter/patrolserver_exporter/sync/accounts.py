@@ -10,21 +10,17 @@ import math
 import threading
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from patrolserver_exporter import __version__
 from patrolserver_exporter.config.proxy import shown
 from patrolserver_exporter.config.told import mark_of
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store import Store, StoreError, StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.lease_rows import COMMON, read_position
 from patrolserver_exporter.store.replicas import Announced
 from patrolserver_exporter.sync import account_updates, handed_budgets, operations, restore
 from patrolserver_exporter.sync.account import (
-    ApiStanding,
     Budgets,
     ListStanding,
     Pause,
@@ -32,7 +28,7 @@ from patrolserver_exporter.sync.account import (
     calls_at_once,
 )
 from patrolserver_exporter.sync.clock_steps import ClockFollower
-from patrolserver_exporter.sync.exporters import LivingExporter, others, this_one
+from patrolserver_exporter.sync.exporters import LivingExporter, differing, others, this_one
 from patrolserver_exporter.sync.follower import Follower
 from patrolserver_exporter.sync.health import Trouble
 from patrolserver_exporter.sync.housekeeping import Housekeeping
@@ -41,7 +37,8 @@ from patrolserver_exporter.sync.levelling import Levelling
 from patrolserver_exporter.sync.poller import AccountPoller
 from patrolserver_exporter.sync.refreshes import Refreshes
 from patrolserver_exporter.sync.rules import Rules
-from patrolserver_exporter.sync.statuses import Glimpse, glimpse_of, status_of, status_of_others
+from patrolserver_exporter.sync.running import PollerAndWorker, stop_all, webhook_hint
+from patrolserver_exporter.sync.statuses import Glimpse, glimpse_of, standing_of, status_of, status_of_others
 from patrolserver_exporter.sync.threads import CallThreads
 from patrolserver_exporter.sync.worker import AccountWorker, InboxDispatcher
 
@@ -68,36 +65,6 @@ _HAND_OVER_TIMEOUT = 2.0
 """Seconds that the end waits until leases are given back."""
 _PATIENCE = 5.0
 """Seconds that a reload waits for the calls of accounts that it stops."""
-
-
-class PollerAndWorker(msgspec.Struct, frozen=True):
-    """The two that make an account's calls."""
-
-    poller: AccountPoller
-    worker: AccountWorker
-
-    @property
-    def account(self) -> RunningAccount:
-        """The account whose calls they make."""
-        return self.poller.account
-
-    def begin_stop(self) -> None:
-        """Start nothing more, and keep nothing of what is under way."""
-        self.poller.begin_stop()
-        self.worker.begin_stop()
-
-    def join(self, patience: float) -> None:
-        """Wait for the calls under way, at most ``patience`` seconds."""
-        self.poller.threads.join(patience)
-
-
-def _stop(pairs: Sequence[PollerAndWorker], patience: float, clock: SteadyClock) -> None:
-    """End them, and wait at most ``patience`` seconds for their calls."""
-    for pair in pairs:
-        pair.begin_stop()
-    end = clock.monotonic() + patience
-    for pair in pairs:
-        pair.join(max(end - clock.monotonic(), 0.0))
 
 
 class Accounts:
@@ -209,11 +176,11 @@ class Accounts:
             self._followed = found.records
             shown = [record for name, record in found.records.items() if name in self._names]
             self._ready = self._ready or any(record.up or record.last_success_at for record in shown)
-        if differing := self.differing:
+        if they := self.differing:
             self._differs.lasts(
                 "Exporters on this database have different configurations: each account is judged by the rules of the "
                 "one that polls it, so give them the same one",
-                others="; ".join(differing),
+                others="; ".join(they),
             )
         else:
             self._differs.is_over("All exporters on this database have the same configuration")
@@ -306,7 +273,7 @@ class Accounts:
             record = state.accounts[settings.name]
             pair = self._run(config, settings, record, state.servers[settings.name], taken[settings.name].left)
             if resumes and record.state.trouble == Trouble.UNREACHABLE:
-                pair.account.go_on_in_trouble(_standing_of(record))
+                pair.account.go_on_in_trouble(standing_of(record))
             self._running[settings.name] = pair
         self._ready = self._ready or any(record.up or record.last_success_at for record in state.accounts.values())
         return [one.name for one in accounts]
@@ -422,7 +389,7 @@ class Accounts:
         pairs = [self._running.pop(name) for name in names]
         for pair in pairs:
             self._inbox.remove(pair.worker)
-        _stop(pairs, patience, self._clock)
+        stop_all(pairs, patience, self._clock)
 
     def _release_claims(self) -> None:
         """Nobody else works on the store, so what is claimed in it is of those who are gone."""
@@ -628,7 +595,7 @@ class Accounts:
         with self._locked_within(grace):
             self._leaves = True
             self._inbox.begin_stop()
-            _stop(list(self._running.values()), max(end - self._clock.monotonic(), 0.0), self._clock)
+            stop_all(list(self._running.values()), max(end - self._clock.monotonic(), 0.0), self._clock)
             if self._follower is None:
                 self._store.pass_on(self._handed(self._running))
             self._inbox.join(max(end - self._clock.monotonic(), 0.0))
@@ -689,8 +656,7 @@ class Accounts:
         found = None if self._follower is None else self._follower.last_look
         if found is None or self._announced is None:
             return 1, 0
-        others = sum(one.owner != self._store.owner for one in found.living)
-        return 1 + others, len(self.differing)
+        return 1 + sum(one.owner != self._store.owner for one in found.living), len(self.differing)
 
     @property
     def differing(self) -> tuple[str, ...]:
@@ -698,12 +664,7 @@ class Accounts:
         found = None if self._follower is None else self._follower.last_look
         if found is None or self._announced is None:
             return ()
-        mine = self._announced.config
-        return tuple(
-            one.described
-            for one in found.living
-            if one.owner != self._store.owner and one.config != mine and not one.leaves
-        )
+        return differing(found, self._store.owner, self._announced.config)
 
     @property
     def exporters(self) -> tuple[LivingExporter, ...]:
@@ -778,29 +739,4 @@ class Accounts:
             if one.name in running
             else status_of_others(config, one, followed.get(one.name), count(one.name))
             for one in config.accounts
-        )
-
-
-def _standing_of(record: AccountRecord) -> ApiStanding:
-    state = record.state
-    reason = None if state.trouble_reason is None else FailureReason(state.trouble_reason)
-    return ApiStanding(
-        Trouble(state.trouble or Trouble.NONE),
-        state.trouble_detail,
-        list_was_tried=False,
-        reason=reason,
-        list_failures=state.list_failures,
-        list_at=state.list_at,
-    )
-
-
-def webhook_hint(account: Account) -> None:
-    """Say how to turn the webhook on, where it is off."""
-    if not account.webhook_tokens:
-        log.info(
-            # Anything right behind /webhook/ would be masked, as a token is.
-            "The webhook is off for this account, so news comes with the polls; to turn it on, put a random token "
-            "(openssl rand -hex 24) into webhook_tokens or PATROLSERVER_WEBHOOK_TOKEN_FILE, and enter "
-            "https://THIS-HOST/webhook/ with the token behind it at PatrolServer",
-            extra=log_fields(account=account.name),
         )

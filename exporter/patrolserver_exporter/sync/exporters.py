@@ -67,3 +67,10 @@ def others(found: Found, owner: str, config: str) -> tuple[LivingExporter, ...]:
         for one in sorted(found.living)
         if one.owner != owner
     )
+
+
+def differing(found: Found, owner: str, config: str) -> tuple[str, ...]:
+    """Those of the others that have another configuration, as people know them."""
+    return tuple(
+        one.described for one in found.living if one.owner != owner and one.config != config and not one.leaves
+    )

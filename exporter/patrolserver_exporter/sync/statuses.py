@@ -9,7 +9,7 @@ import msgspec
 from patrolserver_exporter.config.proxy import shown
 from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store.fleet import AccountRecord
-from patrolserver_exporter.sync.account import poll_interval
+from patrolserver_exporter.sync.account import ApiStanding, poll_interval
 from patrolserver_exporter.sync.health import Trouble
 
 if TYPE_CHECKING:
@@ -112,4 +112,18 @@ def status_of_others(config: Config, settings: Account, record: AccountRecord | 
         proxy=settings.proxy_url and shown(settings.proxy_url),
         trouble_reason=None if state.trouble_reason is None else FailureReason(state.trouble_reason),
         credentials_from=tuple(dict.fromkeys(one.source for one in (settings.key, settings.secret))),
+    )
+
+
+def standing_of(record: AccountRecord) -> ApiStanding:
+    """How an account stood with its API, as the exporter has stored it that polled it."""
+    state = record.state
+    reason = None if state.trouble_reason is None else FailureReason(state.trouble_reason)
+    return ApiStanding(
+        Trouble(state.trouble or Trouble.NONE),
+        state.trouble_detail,
+        list_was_tried=False,
+        reason=reason,
+        list_failures=state.list_failures,
+        list_at=state.list_at,
     )

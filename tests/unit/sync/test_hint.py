@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tests.unit.sync.accounts import account
 
 from patrolserver_exporter.logs import LineFormatter, Redactor
-from patrolserver_exporter.sync.accounts import webhook_hint
+from patrolserver_exporter.sync.running import webhook_hint
 
 if TYPE_CHECKING:
     import pytest
