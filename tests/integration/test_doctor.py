@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,10 @@ def test_a_machine_on_which_all_is_well(tmp_path: Path, simulator: Simulator) ->
     """A list call, a poll, the clock, the store, the running exporter, its limits, the webhook; exit code 0."""
     with Exporter.watching(tmp_path, simulator.base_url, interval="5s") as exporter:
         wait_for_polls(exporter, 3)
+        assert exporter.process is not None
         ended = doctor(exporter.config_file, f"--web.external-url={exporter.url}")
+        resource.prlimit(exporter.process.pid, resource.RLIMIT_NOFILE, (512, 512))
+        limited = findings(doctor(exporter.config_file))["limits"][0]
         metrics, stored = exporter.metrics(), exporter.get("/api/v1/inbox", headers=exporter.operator).json()["items"]
     assert ended.returncode == 0, ended.stdout
     found = findings(ended)
@@ -91,6 +95,9 @@ def test_a_machine_on_which_all_is_well(tmp_path: Path, simulator: Simulator) ->
         "webhook main",
     }
     assert all(grade == {"ok"} for grade in grades(found).values()), ended.stdout
+    assert f"process {exporter.process.pid} may open" in found["limits"][0]["found"]
+    assert (limited["grade"], "may open 512 files" in limited["found"]) == ("warning", True)
+    assert "LimitNOFILE=" in limited["do"]
     assert "3 servers are listed" in found["account main"][0]["found"]
     assert "a second exporter on it ends with exit code 3" in found["store"][0]["found"]
     assert stored == [], "the made-up delivery was kept"
@@ -303,7 +310,9 @@ def test_who_works_on_a_database(tmp_path: Path, simulator: Simulator, postgres:
     with Exporter.watching(tmp_path / "running", simulator.base_url, store_url=url) as exporter:
         assert exporter.process is not None
         named = f"process {exporter.process.pid} on host"
-        held = findings(doctor(config))["replicas"]
+        looked = findings(doctor(exporter.config_file))
+        assert f"process {exporter.process.pid} may open" in looked["limits"][0]["found"]
+        held = looked["replicas"]
         assert {one["grade"] for one in held} == {"ok"}
         assert all(named in one["found"] for one in held)
         assert {one["found"].partition(" is held")[0] for one in held} == {"account main", "what belongs to no account"}

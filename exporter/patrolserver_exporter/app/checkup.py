@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import warnings
 from dataclasses import replace
 from enum import StrEnum
@@ -348,7 +349,7 @@ def _running(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding("exporter", grade, f"{url}: {said}", "" if answer.ok else "see the lines below and its log")
     for trouble in troubles:
         yield _trouble("exporter", trouble)
-    yield from _limits(config)
+    yield from _limits(_process(status))
 
 
 def _troubles(status: requests.Response) -> list[str]:
@@ -358,15 +359,21 @@ def _troubles(status: requests.Response) -> list[str]:
         return []
 
 
-def _limits(config: Config) -> Iterator[Finding]:
-    """Of the process that holds the state file; one on PostgreSQL leaves no process id here."""
-    file = database_file(config.store.url)
-    if file is None:
-        return
+def _process(status: requests.Response) -> int | None:
+    """The id of the process that answered; ``None`` where it runs on another machine, or does not tell."""
     try:
-        process = int(file.with_name(f"{file.name}.lock").read_text().strip())
+        (this,) = [one for one in status.json()["replicas"] if one["this"]]
+        return int(this["pid"]) if this["host"] == socket.gethostname() else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _limits(process: int | None) -> Iterator[Finding]:
+    """What its unit lets it have."""
+    try:
         text = Path(f"/proc/{process}/limits").read_text()
-    except (OSError, ValueError):
+    except OSError:
+        yield Finding("limits", Grade.SKIPPED, "which process answers there cannot be told from here")
         return
     found = _OPEN_FILES.search(text)
     if found and found[1] != "unlimited" and int(found[1]) < _DESCRIPTORS:
