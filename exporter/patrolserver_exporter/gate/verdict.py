@@ -257,8 +257,11 @@ def _new_exploits(exploits: Iterable[IssueExploit], accepted: Iterable[AcceptedE
 
 
 def _is_covered(exploit: IssueExploit, accepted: AcceptedExploit) -> bool:
-    if exploit.cve or exploit.id or accepted.cve or accepted.id:
-        same = bool(exploit.cve and exploit.cve == accepted.cve) or bool(exploit.id and exploit.id == accepted.id)
+    if exploit.cve and accepted.cve:
+        # Under the vendor's identifier another one may stand by now.
+        same = exploit.cve == accepted.cve
+    elif exploit.cve or exploit.id or accepted.cve or accepted.id:
+        same = bool(exploit.id and exploit.id == accepted.id)
     else:
         same = exploit.title == accepted.title
     if exploit.risk is None:

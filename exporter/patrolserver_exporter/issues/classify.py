@@ -177,8 +177,8 @@ def _met(missing: list[IssueExploit], fresh: list[Exploit], key: _Key) -> list[I
     left: list[Exploit] = []
     for new in fresh:
         others = waiting.get(key(new), [])
-        # Two entries of one CVE that the vendor numbers are two.
-        place = next((place for place, old in enumerate(others) if not _numbered_apart(old, new)), None)
+        # Two entries of one CVE that the vendor numbers are two, and so are two CVEs under one number.
+        place = next((place for place, old in enumerate(others) if not _named_apart(old, new)), None)
         if place is None:
             left.append(new)
         else:
@@ -190,8 +190,9 @@ def _met(missing: list[IssueExploit], fresh: list[Exploit], key: _Key) -> list[I
     return met
 
 
-def _numbered_apart(old: IssueExploit, new: Exploit) -> bool:
-    return old.id is not None and new.id is not None and old.id != new.id
+def _named_apart(old: IssueExploit, new: Exploit) -> bool:
+    names = ((old.id, new.id), (old.cve, new.cve))
+    return any(was is not None and now is not None and was != now for was, now in names)
 
 
 def _seen_again(old: IssueExploit, new: Exploit) -> IssueExploit:

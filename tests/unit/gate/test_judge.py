@@ -435,6 +435,8 @@ class TestBaseline:
             ({"id": "1"}, {"id": "2"}, False),
             ({"id": "1", "cve": "CVE-2026-1"}, {"id": "1"}, True),
             ({"cve": "CVE-2026-1"}, {"id": "1", "cve": "CVE-2026-1"}, True),
+            ({"id": "1", "cve": "CVE-2026-1"}, {"id": "1", "cve": "CVE-2026-2"}, False),
+            ({"id": "1", "cve": "CVE-2026-1"}, {"id": "2", "cve": "CVE-2026-1"}, True),
             ({"title": "T"}, {"title": "T"}, True),
             ({"title": "T"}, {"title": "U"}, False),
             ({"title": "T", "cve": "CVE-2026-1"}, {"title": "T"}, False),

@@ -95,10 +95,10 @@ def test_entries_of_one_name_are_told_apart_by_their_risks() -> None:
     assert [(one.risk, one.first_seen) for one in after] == [(9.0, 2.0), (5.0, 1.0)]
 
 
-@pytest.mark.parametrize("field", ["risk", "title"])
+@pytest.mark.parametrize("field", ["risk", "title", "id"])
 def test_another_cve_is_another_exploit(field: str) -> None:
     """What else they have in common does not make them the same."""
-    common = {"risk": 5.0, field: {"risk": 5.0, "title": "Overflow"}[field]}
+    common = {"risk": 5.0, field: {"risk": 5.0, "title": "Overflow", "id": "1"}[field]}
     after, more = followed(
         [IssueExploit(cve="CVE-1", first_seen=1.0, **common)],  # type: ignore[arg-type]
         [Exploit(cve="CVE-2", **common)],  # type: ignore[arg-type]
