@@ -802,6 +802,14 @@ def test_inbox_names_an_account_that_is_not_there(run: Callable[..., tuple[int, 
     assert run("inbox", "list", "--account=nope", "--format=json")[:2] == (1, "[]\n")
 
 
+def test_gate_names_an_account_that_is_not_there(run: Callable[..., tuple[int, str, str]]) -> None:
+    """The name of the server is right, and need not be looked at."""
+    for selector in ("*", DB):
+        code, out, _ = run("gate", selector, "--account=nope")
+        assert code == 4
+        assert f"{selector}: there is no account nope; there are: main." in out
+
+
 def test_inbox_fits_a_screen(
     run: Callable[..., tuple[int, str, str]], api: ServedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,9 @@ def doubts(
     )
 
 
+_SHOWN_ACCOUNTS = 10
+
+
 def doubt_of_unknown(unknown: UnknownServer) -> Reason:
     """The doubt about a server that was asked for and is not known."""
     where = "" if unknown.account is None else f" in account {unknown.account}"
@@ -75,6 +78,11 @@ def doubt_of_unknown(unknown: UnknownServer) -> Reason:
             f"{unknown.selector}: the server list{where} was never read, so nobody knows which servers it has; "
             "wait for the first list, or say which account."
         )
+    elif unknown.not_among:
+        code = ReasonCode.UNKNOWN_SERVER
+        more = len(unknown.not_among) - _SHOWN_ACCOUNTS
+        there = ", ".join(sorted(unknown.not_among)[:_SHOWN_ACCOUNTS]) + (f" and {more} more" if more > 0 else "")
+        message = f"{unknown.selector}: there is no account {unknown.account}; there are: {there}."
     else:
         code = ReasonCode.UNKNOWN_SERVER
         message = (

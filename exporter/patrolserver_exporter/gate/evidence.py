@@ -70,6 +70,8 @@ class UnknownServer(msgspec.Struct, frozen=True, kw_only=True):
     """The name or id that was asked for."""
     account: str | None = None
     """The account that was asked for, if one was."""
+    not_among: tuple[str, ...] = ()
+    """The accounts that there are, where the one that was asked for is none of them."""
     ambiguous_in: tuple[str, ...] = ()
     """Accounts that all have such a server; empty if none has."""
     never_listed: bool = False
@@ -188,7 +190,9 @@ def gather_each(
             # What an account is silent about may be just what was asked for.
             silent = [one.doubt(selector) for one in standing.values()]
             doubts = [doubt for doubt in silent if doubt is not None]
-            yield from doubts or ([] if servers else [UnknownServer(selector=selector.asked, account=account)])
+            others = () if account is None or account in watched else tuple(watched)
+            unknown = UnknownServer(selector=selector.asked, account=account, not_among=others)
+            yield from doubts or ([] if servers else [unknown])
         if selector.glob is not None:
             for one in standing.values():
                 if one.listed_at is not None:

@@ -207,6 +207,15 @@ class TestDoubts:
         assert codes(judgement) == [ReasonCode.UNKNOWN_SERVER]
         assert (judgement.servers[1].server, judgement.servers[1].server_id) == ("web9", None)
 
+    def test_an_account_that_is_not_there(self) -> None:
+        """It is named with those that there are, as far as they fit."""
+        others = tuple(f"a{number:02}" for number in range(12))
+        judgement = judge([UnknownServer(selector="*", account="nope", not_among=others)], Policy(), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert codes(judgement) == [ReasonCode.UNKNOWN_SERVER]
+        assert "there is no account nope; there are: a00, a01" in judgement.reasons[0].message
+        assert judgement.reasons[0].message.endswith("a09 and 2 more.")
+
     def test_ambiguous_server(self) -> None:
         """A name that several accounts have is told with their names."""
         judgement = judge([UnknownServer(selector="web1", ambiguous_in=("b", "a"))], Policy(), NOW)
