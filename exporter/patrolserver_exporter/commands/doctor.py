@@ -15,6 +15,7 @@ from patrolserver_exporter.commands import flags, output
 from patrolserver_exporter.commands.files import load_files
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.problem import ConfigError
+from patrolserver_exporter.config.secret import holds_certificates
 from patrolserver_exporter.logs import Redactor
 from patrolserver_exporter.web.http.web_config import warnings_of
 
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     external_url = flags.external_url(flag_parser, values["web.external-url"])
     if values["ca-file"] is not None and not os.path.isfile(values["ca-file"]):  # noqa: PTH113  # It never raises.
         flag_parser.refuse(f"--ca-file: there is no file {values['ca-file']}")
+    if values["ca-file"] is not None and not holds_certificates(Path(values["ca-file"])):
+        flag_parser.refuse(f"--ca-file: {values['ca-file']} cannot be read, or holds no certificates in PEM")
     config_file, web_config_file = (
         Path(values[flag]) if values[flag] else None for flag in ("config.file", "web.config.file")
     )

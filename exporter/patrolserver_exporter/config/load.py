@@ -18,7 +18,7 @@ from patrolserver_exporter.config.hidden import url_password
 from patrolserver_exporter.config.nodes import MAPPING, MAX_BYTES, TEXT, node_of, parse_nodes
 from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
 from patrolserver_exporter.config.reading import WRONG, Reading
-from patrolserver_exporter.config.secret import Secret, is_world_readable, read_file
+from patrolserver_exporter.config.secret import Secret, holds_certificates, is_world_readable, read_file
 from patrolserver_exporter.config.values import MAKE_TOKEN
 from patrolserver_exporter.issues.model import Waiver
 
@@ -180,6 +180,8 @@ def _check_values(*readings: Reading, is_open: bool, today: dt.date) -> None:
                     reading.wrong(node, path, f"is the same as that of {twin}; give each its own name{hint}")
             case (("accounts[].api_url" | "PATROLSERVER_API_URL"), str()) if values.is_plain_http_abroad(value):
                 reading.warn(node, path, "sends key and secret over plain http, where others can read them; use https")
+            case "accounts[].ca_file", Path() if not holds_certificates(value):
+                reading.wrong(node, path, "holds no certificates in PEM, or cannot be read; correct the path")
             case "store.url", str() if is_open and node.tag == TEXT and url_password(value):
                 remedy = "chmod o-r the file, or use !file"
                 reading.warn(node, path, f"holds a password in a file that everyone may read; {remedy}")

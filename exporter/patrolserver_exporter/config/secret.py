@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
+import ssl
 import stat
 import threading
 from pathlib import Path
@@ -143,6 +144,15 @@ def read_file(path: Path, max_bytes: int, named_by: str = "the path") -> bytes:
     if len(raw) > max_bytes:
         raise Unfit(f"is over {max_bytes} bytes; correct {named_by}, or shorten the file")
     return raw
+
+
+def holds_certificates(path: Path) -> bool:
+    """Whether the file has what TLS can trust, as certificates of authorities in PEM."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def is_world_readable(path: Path) -> bool:

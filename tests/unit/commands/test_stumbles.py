@@ -231,6 +231,14 @@ def test_stores_that_cannot_be_read(
     assert all(f"{name}:1: poll.intervall: is unknown" in err for name in ("old.yml", "new.yml"))
 
 
+def test_authorities_of_doctor_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no trouble of the webhook's URL."""
+    (tmp_path / "ca.pem").touch()
+    code, err = told(["doctor", f"--ca-file={tmp_path / 'ca.pem'}"], capsys)
+    assert code == 2
+    assert "holds no certificates in PEM" in err
+
+
 def test_two_bad_files_are_two_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,6 +291,7 @@ def test_checking_the_configuration_minds_no_closed_output(redirection: str, tmp
         ("key: abc, secret: def}]\nstore: {url: 'sqlite:///.'}", "is a folder. Name a file in it"),
         ("key: abc, secret: '${SECRET}'}]", "holds a variable like ${NAME}"),
         ("key: abc, secret: !file secrets.env}]", "holds NAME=value"),
+        ("key: abc, secret: def, ca_file: secrets.env}]", "ca_file: holds no certificates in PEM"),
         (
             "key: abc, secret: def}]\nstore: {url: 'postgresql+psycopg://u:${PASS}@h/d'}",
             "holds a variable like ${NAME}",

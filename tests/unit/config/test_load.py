@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ CASES = Path(__file__).parent / "cases"
 TODAY = dt.date(2026, 6, 1)
 ENVIRON = {"KEY": "the-key", "SECRET": "the-secret", "TOKEN": "the-token-0123456789", "NUMBER": "7"}
 CANARY = "canary"
+AUTHORITY = trustme.CA().cert_pem.bytes()
 OR_FILE = "or give accounts in a file by --config.file"
 MAKE_TOKEN = "make one with: openssl rand -hex 24"
 
@@ -39,7 +41,7 @@ class FixedClock:
 
 def lay(folder: Path, content: str | bytes, mode: int = 0o600) -> Path:
     """Lay a configuration file and the files it may refer to."""
-    for name, raw in (("patrolserver.yml", content), ("secret.txt", "from-the-file\n")):
+    for name, raw in (("patrolserver.yml", content), ("secret.txt", "from-the-file\n"), ("ca.pem", AUTHORITY)):
         file = folder / name
         file.write_bytes(raw.encode() if isinstance(raw, str) else raw)
         file.chmod(mode)
@@ -133,7 +135,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert (main.key.reveal(), main.key.origin) == ("the-key", "environment KEY")
     assert (main.secret.reveal(), main.secret.origin) == ("from-the-file", f"file {tmp_path / 'secret.txt'}")
     assert main.servers.exclude == ("*.lab.example.org",)
-    assert main.ca_file == tmp_path / "secret.txt"
+    assert main.ca_file == tmp_path / "ca.pem"
     assert main.proxy_url is not None
     assert (config.accounts[1].proxy_url, config.accounts[1].ca_file) == (None, None)
 
