@@ -7,7 +7,7 @@ API or the way to it is down nobody knows, so nothing here has to be right at on
   up to an hour. So where the API is down for all, an account moves rarely, and rests in between.
 - **A new owner tries by itself**: what the one before has failed with counts for nothing.
 - **What an exporter's other accounts tell counts, too.** Nothing more falls to one whose accounts on the same way all
-  fail, or which gave up what others poll now. After its pause it gets one account to try, until that is answered.
+  fail, or which gave one up and polls none. After its pause it gets one account to try, until that is answered.
 - **Where that leaves nobody**, what is free falls to anybody, as ever.
 
 A *way* is an API's address with the proxy that leads there: what one account on it tells, holds for the others.
@@ -138,7 +138,7 @@ class _Seen(NamedTuple):
     fails: bool
     """It has some, and all of them fail."""
     lacks: bool
-    """It gave one up, and its pause lasts, and the account does not fail elsewhere as well."""
+    """It gave one up, and its pause lasts."""
     has_some: bool
     gave_up: bool
     """It is remembered for one that it gave up."""
@@ -221,7 +221,7 @@ class Ways:
         on_way = [one for one in self._standings.values() if one.way == way]
         has = [one for one in on_way if one.owner == owner]
         gave_up = [
-            (standing, one)
+            one
             for standing in on_way
             for one in standing.given_up
             if one.owner == owner and _is_remembered(one, self._now)
@@ -230,7 +230,7 @@ class Ways:
             answered_at=max((one.answered_at for one in has if one.answered_at is not None), default=None),
             some_fail=any(one.fails for one in has),
             fails=bool(has) and all(one.fails for one in has),
-            lacks=any(self._lasts(one) and not standing.fails and standing.owner != owner for standing, one in gave_up),
+            lacks=any(map(self._lasts, gave_up)),
             has_some=bool(has),
             gave_up=bool(gave_up),
         )

@@ -273,7 +273,7 @@ FAILS = standing("b", fails=True)
         ({"x": standing(), "y": FAILS._replace(way="other")}, Against.NOTHING),
         ({"x": standing(given_up=(by("b", OVER),)), "y": FAILS}, Against.IN_DOUBT_AND_BEFORE),
         ({"x": standing(), "y": standing("c", given_up=(by("b", LASTS),))}, Against.IN_DOUBT),
-        ({"x": standing(), "y": standing("c", fails=True, given_up=(by("b", LASTS),))}, Against.NOTHING),
+        ({"x": standing(), "y": standing("c", fails=True, given_up=(by("b", LASTS),))}, Against.IN_DOUBT),
         ({"x": standing(), "y": standing("c", given_up=(by("b", LASTS),)), "z": WELL}, Against.NOTHING),
         ({"x": standing(), "y": standing("c", given_up=(by("b", OVER),))}, Against.NOTHING),
         ({"x": standing(), "y": standing("c", given_up=(by("b", OVER),)), "z": standing("b")}, Against.IN_DOUBT),
@@ -293,7 +293,7 @@ FAILS = standing("b", fails=True)
         "what fails is on another way",
         "all fails, and it gave this up before",
         "it gave another one up",
-        "which fails elsewhere as well",
+        "also where that fails elsewhere as well",
         "but it polls a third one",
         "it gave another one up before",
         "and it tries one already",
@@ -430,6 +430,17 @@ def test_who_cannot_reach_an_api_gives_the_account_to_somebody_who_may(
 ) -> None:
     """And keeps it where nobody is better off."""
     assert given_up(accounts, seconds=seconds, others=others) == (["x"] if gives else [])
+
+
+@pytest.mark.parametrize(("until", "gives"), [(LASTS, []), (OVER, ["m8"]), (LONG_AGO, ["m7", "m8"])])
+def test_one_that_gave_something_up_gets_no_share_before_it_is_answered(until: float, gives: list[str]) -> None:
+    """Also while all accounts fail where they are now; and after its pause one at a time, to try."""
+    mine = [f"m{number}" for number in range(9)]
+    accounts = {name: standing(fails=True) for name in mine} | {"m0": standing(fails=True, given_up=(by("b", until),))}
+    shares = Shares("a", "2.0.0")
+    look = Seen([living("a"), living("b")], {"a": 9}, [], Ways(accounts, NOW))
+    shares.take(look, 0.0)
+    assert shares.give(look, mine, "same", CALM) == gives
 
 
 SINCE = NOW - 500.0
