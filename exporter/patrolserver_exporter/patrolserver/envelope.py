@@ -252,6 +252,8 @@ def _is_container(value: Any) -> bool:
 
 def _is_list_too(key: str, value: Any, nouns: tuple[str, ...]) -> bool:
     """Whether a member beside the list holds more of its kind, or software or exploits, by whatever name."""
+    if isinstance(value, dict) and value and (key.isdecimal() or key.upper().startswith("CVE-")):
+        return True  # an entry that PHP has put beside the list
     words = words_of(key)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     objects = [one for one in inner if isinstance(one, dict)]

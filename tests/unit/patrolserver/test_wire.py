@@ -541,6 +541,7 @@ OTHER = {"id": 5, "name": "b"}
     [
         ({"servers": {"5": OTHER}}, False),
         ({"shared_servers": [OTHER]}, False),
+        ({"0": OTHER}, False),
         ({"unverified": [OTHER | {"verified": False}]}, False),
         ({"deletedServers": [OTHER]}, True),
         ({"users": [OTHER], "server": {"id": 1, "links": {"a": 1}}, "servers": 1, "result": {"a": {"b": 1}}}, True),
