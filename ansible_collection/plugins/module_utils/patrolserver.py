@@ -13,10 +13,19 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
     Refused,
     Unreadable,
 )
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport, error_text, one_line
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import (
+    Reply,
+    Transport,
+    error_text,
+    one_line,
+)
 
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off", "")
+# What an envelope says of a list, in names without case and signs: that there is more, how many there are, and on how many pages.
+MORE = ("next", "nextpage", "nextpageurl", "nextcursor", "hasmore", "more", "truncated", "partial", "incomplete")
+TOTALS = ("total", "totalcount", "count")
+PAGES = ("lastpage", "totalpages", "pagecount", "pages")
 
 
 class Api:
@@ -34,15 +43,23 @@ class Api:
         """Return the server with that id or name, or nothing.
 
         :raises InvalidInput: if the name means several.
+        :raises Unreadable: if it may be on a page that was not read: it does not count as missing then.
         """
         wanted = host_name(reference)
-        servers = self.servers()
+        reply = self.transport.get("/servers")
+        servers = [_server(item) for item in _items(self._data(reply.body))]
         matches = [server for server in servers if server["name"].strip().rstrip(".").lower() == wanted]
         if not matches:
             matches = [server for server in servers if str(server["id"]) == wanted]
         if len(matches) > 1:
             ids = ", ".join(str(server["id"]) for server in matches)
             raise InvalidInput("several servers are called {0!r}: give one of the ids {1}".format(wanted, ids))
+        if not matches and _is_part(reply, len(servers)):
+            raise Unreadable(
+                "PatrolServer: its list of servers is only a part, so nobody knows whether {0!r} is one of them".format(
+                    wanted
+                )
+            )
         return matches[0] if matches else None
 
     def server(self, server_id: int) -> dict:
@@ -79,7 +96,7 @@ class Api:
         :raises Unreadable: for an answer that is neither yes nor no; it never counts as no.
         """
         answer = self._get("/servers/{0}/isScanning".format(server_id))
-        if answer is None:
+        if answer is None or not str(answer).strip():
             raise Unreadable("PatrolServer: it did not say whether a scan runs")
         return boolean(answer)
 
@@ -111,11 +128,40 @@ class Api:
     def _data(self, body: object):
         """Unwrap ``data``; an ``error`` is one whatever the status was. Its text may repeat the URL with its secrets."""
         if isinstance(body, dict):
-            if body.get("error") not in (None, False, "", [], {}):
-                raise Refused("PatrolServer: " + one_line(self.transport.redact(error_text(body["error"]))), 200, body)
+            for name in ("error", "errors"):
+                if body.get(name) not in (None, False, "", [], {}):
+                    raise Refused("PatrolServer: " + one_line(self.transport.redact(error_text(body[name]))), 200, body)
+            if str(body.get("success", True)).strip().lower() in ("0", "false", "no"):
+                raise Refused("PatrolServer: it says that the call failed", 200, body)
             if "data" in body:
                 return body["data"]
         return body
+
+
+def _is_part(reply: Reply, count: int) -> bool:
+    """Return whether a list of so many says that there are more; how it would say so is not known."""
+    if reply.status == 206 or "next" in reply.headers.get("link", "").lower():
+        return True
+    envelope = reply.body if isinstance(reply.body, dict) and "data" in reply.body else {}
+    return _tells_more({name: value for name, value in envelope.items() if name != "data"}, count, 3)
+
+
+def _tells_more(envelope: dict, count: int, depth: int) -> bool:
+    for key, value in envelope.items():
+        name = "".join(filter(str.isalpha, key)).lower()
+        number = int(value) if isinstance(value, (int, str)) and str(value).strip().isdecimal() else 0
+        if name in MORE:
+            told = (
+                bool(value)
+                if isinstance(value, (dict, list))
+                else value is not None and str(value).strip().lower() not in FALSE
+            )
+        else:
+            told = (name in TOTALS and number > count) or (name in PAGES and number > 1)
+            told = told or (isinstance(value, dict) and depth > 0 and _tells_more(value, count, depth - 1))
+        if told:
+            return True
+    return False
 
 
 def boolean(value: object) -> bool:
