@@ -406,8 +406,9 @@ def _deliver(check: str, external_url: str, token: Secret, ca_file: str | None) 
         return _trouble(check, *_of_tls(shown, repr(error)))
     except requests.Timeout:
         return _trouble(check, f"{shown} did not answer within {_TIMEOUT:.0f} s", "check firewall and proxy")
-    except requests.RequestException as error:
-        cause = "its host has no address" if "NameResolution" in repr(error) else "nothing answers there"
+    except (requests.RequestException, urllib3.exceptions.LocationParseError) as error:
+        nameless = "NameResolution" in repr(error) or isinstance(error, urllib3.exceptions.LocationParseError)
+        cause = "its host has no address" if nameless else "nothing answers there"
         advice = "check the URL, DNS, firewall and proxy"
         return _trouble(check, f"{shown} leads nowhere: {cause}", advice)
     if answer.status_code == 200 and _member(answer, CHECKUP) == nonce:

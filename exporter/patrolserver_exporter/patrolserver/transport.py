@@ -430,6 +430,8 @@ TRANSPORT_ERRORS = (requests_errors.RequestException, urllib3_errors.HTTPError, 
 _DETAIL_LIMIT = 256
 _TLS = (ssl.SSLError, ssl.CertificateError, urllib3_errors.SSLError, requests_errors.SSLError)
 _DNS = (gaierror, urllib3_errors.NameResolutionError)
+_NO_NAME = (UnicodeError, urllib3_errors.LocationParseError)
+"""A label that is empty or too long."""
 _TIMEOUT = (TimeoutError, urllib3_errors.ReadTimeoutError, requests_errors.Timeout)
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
 """OpenSSL's reasons where the other side answered in plain text."""
@@ -446,8 +448,9 @@ def translate(error: BaseException, secrets: Iterable[str]) -> PatrolServerError
         return TimedOut(proxy + "no whole reply in time")
     if _any_is(chain, _TLS):
         return TlsFailed(said)
-    if _any_is(chain, _DNS):
-        return NameNotResolved(f"{proxy}the host cannot be resolved ({said.removeprefix(proxy)})")
+    if _any_is(chain, (*_DNS, *_NO_NAME)):
+        why = "it is no name of a host" if _any_is(chain, _NO_NAME) else said.removeprefix(proxy)
+        return NameNotResolved(f"{proxy}the host cannot be resolved ({why})")
     if _any_is(chain, _CUT_SHORT):
         return Unreadable("the reply is cut short")
     if any(isinstance(one, _NO_HTTP) and not isinstance(one, http.RemoteDisconnected) for one in chain):

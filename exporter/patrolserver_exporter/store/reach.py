@@ -55,6 +55,8 @@ def why_unusable(url: str, state_directory: str = "") -> str | None:
         return None
     if os.path.isdir(file):  # noqa: PTH112  # It never raises.
         return f"The state file {file} (store.url) is a folder. Name a file in it."
+    if os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
+        return f"The state file {file} (store.url) is a device or a pipe. Name a file."
     is_made = file.parent.parent == _MADE_AT_THE_START or str(file.parent) in state_directory.split(":")
     if is_made and not os.path.lexists(file.parent):
         return None

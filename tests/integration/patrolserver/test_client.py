@@ -513,6 +513,7 @@ def test_a_refused_connection_is_told(calls: Calls) -> None:
 
 def test_an_unknown_host_is_told(calls: Calls) -> None:
     """A name under the reserved domain has no address."""
+    fail(calls.client("http://api..invalid").servers, NameNotResolved)
     error = fail(calls.client("http://api.invalid").servers, NameNotResolved)
     assert error.reason is FailureReason.DNS
     assert "the host cannot be resolved" in str(error)

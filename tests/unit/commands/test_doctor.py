@@ -16,8 +16,9 @@ import pytest
 from patrolserver_exporter.app.checkup import Grade, check_up
 from patrolserver_exporter.cli import main
 from patrolserver_exporter.commands.doctor import sum_of
-from patrolserver_exporter.config.schema import Config
+from patrolserver_exporter.config.schema import Account, Config
 from patrolserver_exporter.config.schema import Store as StoreSettings
+from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.store import Store, tables, why_unusable
 
 if TYPE_CHECKING:
@@ -98,6 +99,16 @@ def test_a_ca_file_that_is_missing_is_a_bad_flag(capsys: pytest.CaptureFixture[s
         main(["doctor", "--ca-file=/nowhere.pem"])
     assert ended.value.code == 2
     assert "/nowhere.pem" in capsys.readouterr().err
+
+
+def test_names_that_are_none_are_told(tmp_path: Path) -> None:
+    """Of the API and of the webhook's URL; looking them up fails in another way."""
+    secret = Secret.literal("token-0123456789")
+    account = Account(key=secret, secret=secret, api_url="http://api..example", webhook_tokens=(secret,))
+    config = Config(accounts=(account,), store=StoreSettings(url=f"sqlite:///{tmp_path / 'state.db'}"))
+    found = {one.check: one for one in check_up(config, external_url="https://a..b", ca_file=None, environ={})}
+    assert "the host cannot be resolved (it is no name of a host)" in found["account default"].found
+    assert "its host has no address" in found["webhook default"].found
 
 
 def made(folder: Path) -> Path:

@@ -161,3 +161,11 @@ def test_a_folder_that_systemd_makes_at_the_start_is_not_missed(tmp_path: Path) 
     assert "does not exist" in (why_unusable(url) or "")
     assert "does not exist" in (why_unusable(url, f"{tmp_path}/other") or "")
     assert why_unusable(url, f"{tmp_path}/other:{tmp_path}/state") is None
+
+
+def test_what_is_no_file_is_no_state(tmp_path: Path) -> None:
+    """Opening a pipe would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    assert "is a device or a pipe" in (why_unusable(f"sqlite:///{tmp_path / 'pipe'}") or "")
+    assert "is a device or a pipe" in (why_unusable("sqlite:////dev/null") or "")
+    assert "is a folder" in (why_unusable(f"sqlite:///{tmp_path}") or "")
