@@ -197,13 +197,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 continue
             last = account.get("last_success_at")
             if last is None:
-                raise PatrolServerError(
-                    "the exporter has no list of servers yet of account {0}".format(account["name"])
-                )
+                raise PatrolServerError("the exporter has no list of servers yet of account {0}".format(account["name"]))
             if max_age is not None and time.time() - moment(last) > seconds(max_age, "max_age"):
-                raise PatrolServerError(
-                    "the last list of servers of account {0} is of {1}".format(account["name"], last)
-                )
+                raise PatrolServerError("the last list of servers of account {0} is of {1}".format(account["name"], last))
 
     def _variables(self, server: dict) -> dict:
         prefix = self.get_option("variable_prefix")

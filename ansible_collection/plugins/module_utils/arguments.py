@@ -15,7 +15,9 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy imp
 
 
 def _with_environment(options: dict, variables: dict) -> dict:
-    return {name: {**option, "fallback": (env_fallback, [variables[name].upper()])} for name, option in options.items()}
+    return {
+        name: {**option, "fallback": (env_fallback, [variables[name].upper()])} for name, option in options.items()
+    }
 
 
 def _http_options() -> dict:

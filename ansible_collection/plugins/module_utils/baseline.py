@@ -38,9 +38,7 @@ def accepted(text: str, source: str) -> list:
         raise InvalidInput("{0}: this is no baseline of version {1}; {2}".format(source, VERSION, WRITE_ANEW))
     for number, issue in enumerate(issues):
         if not _is_issue(issue):
-            raise InvalidInput(
-                "{0}: issue {1} of the baseline is not whole; {2}".format(source, number + 1, WRITE_ANEW)
-            )
+            raise InvalidInput("{0}: issue {1} of the baseline is not whole; {2}".format(source, number + 1, WRITE_ANEW))
     return kept_of(issues)
 
 
@@ -52,9 +50,7 @@ def kept_of(issues: list) -> list:
     kept = {}
     for issue in issues:
         exploits = [
-            {name: one.get(name) for name in KEPT_OF_EXPLOITS}
-            for one in issue.get("exploits") or []
-            if not one.get("waived")
+            {name: one.get(name) for name in KEPT_OF_EXPLOITS} for one in issue.get("exploits") or [] if not one.get("waived")
         ]
         kept[issue["fingerprint"]] = {**{name: issue.get(name) for name in KEPT}, "exploits": exploits}
     return [kept[fingerprint] for fingerprint in sorted(kept)]

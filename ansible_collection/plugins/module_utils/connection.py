@@ -118,9 +118,7 @@ def _url(name: str, text: str) -> str:
     text = text.strip()
     try:
         parts = urlsplit(text)
-        usable = (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not _has_blanks(text)
-        )
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not _has_blanks(text)
     except ValueError:
         usable = False
     if not usable:
@@ -168,9 +166,7 @@ def _proxy(name: str, url: str) -> str:
 def _check_numbers(params: dict) -> None:
     timeout, retries = params.get("timeout"), params.get("retries")
     if timeout is not None and not (math.isfinite(timeout) and 0 < timeout <= LONGEST):
-        raise InvalidInput(
-            "timeout: it has to be more than 0 seconds and at most {0}, not {1:g}".format(LONGEST, timeout)
-        )
+        raise InvalidInput("timeout: it has to be more than 0 seconds and at most {0}, not {1:g}".format(LONGEST, timeout))
     if retries is not None and retries < 0:
         raise InvalidInput("retries: it has to be 0 or more, not {0}".format(retries))
 

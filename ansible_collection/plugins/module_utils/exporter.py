@@ -41,9 +41,7 @@ class Exporter:
         wanted = selection.get("servers") or []
         chosen = {"servers": wanted, "account": selection.get("account") or []}
         servers = list(self.servers(chosen)) if wanted else []
-        there = {str(server["name"]).lower().rstrip(".") for server in servers} | {
-            str(server["id"]) for server in servers
-        }
+        there = {str(server["name"]).lower().rstrip(".") for server in servers} | {str(server["id"]) for server in servers}
         return [
             name
             for name in wanted

@@ -52,15 +52,10 @@ def summary(verdict: dict, listed: int = LISTED) -> str:
 
 def of_expired(verdict: dict, listed: int) -> list:
     """Return a warning for each waiver that is over, in at most ``listed`` of them."""
-    told = [
-        "the waiver for {software} on {server} ended on {until}".format(**one) for one in verdict["expired_waivers"]
-    ]
+    told = ["the waiver for {software} on {server} ended on {until}".format(**one) for one in verdict["expired_waivers"]]
     if len(told) <= listed:
         return told
-    return [
-        *told[: listed - 1],
-        "{0} more waivers have ended; expired_waivers lists them".format(len(told) - listed + 1),
-    ]
+    return [*told[: listed - 1], "{0} more waivers have ended; expired_waivers lists them".format(len(told) - listed + 1)]
 
 
 def server_lines(verdict: dict) -> list:
@@ -128,12 +123,7 @@ def _cut_to(verdict: dict, ordered: dict, listed: dict) -> dict:
 
 def _with_issues(verdict: dict, kept: set) -> list:
     return [
-        {
-            **one,
-            "issues": [
-                issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept
-            ],
-        }
+        {**one, "issues": [issue for issue in sorted(one.get("issues") or [], key=_badness) if issue["fingerprint"] in kept]}
         for one in verdict["violations"]
     ]
 

@@ -37,7 +37,7 @@ class Api:
 
     def servers(self) -> list:
         """Return the account's servers."""
-        return [_server(item) for item in _items(self._get("/servers"))]
+        return self._servers(self.transport.get("/servers"))
 
     def find(self, reference: str) -> dict | None:
         """Return the server with that id or name, or nothing.
@@ -47,7 +47,7 @@ class Api:
         """
         wanted = host_name(reference)
         reply = self.transport.get("/servers")
-        servers = [_server(item) for item in _items(self._data(reply.body))]
+        servers = self._servers(reply)
         matches = [server for server in servers if server["name"].strip().rstrip(".").lower() == wanted]
         if not matches:
             matches = [server for server in servers if str(server["id"]) == wanted]
@@ -55,11 +55,7 @@ class Api:
             ids = ", ".join(str(server["id"]) for server in matches)
             raise InvalidInput("several servers are called {0!r}: give one of the ids {1}".format(wanted, ids))
         if not matches and _is_part(reply, len(servers)):
-            raise Unreadable(
-                "PatrolServer: its list of servers is only a part, so nobody knows whether {0!r} is one of them".format(
-                    wanted
-                )
-            )
+            raise Unreadable("PatrolServer: its list of servers is only a part, so nobody knows whether {0!r} is one of them".format(wanted))
         return matches[0] if matches else None
 
     def server(self, server_id: int) -> dict:
@@ -119,6 +115,9 @@ class Api:
         """Remove a bucket."""
         self._post(_bucket_path(server_id, key) + "/delete", [])
 
+    def _servers(self, reply: Reply) -> list:
+        return [_server(item) for item in _items(self._data(reply.body))]
+
     def _get(self, path: str, query: list | None = None):
         return self._data(self.transport.get(path, query).body)
 
@@ -151,11 +150,8 @@ def _tells_more(envelope: dict, count: int, depth: int) -> bool:
         name = "".join(filter(str.isalpha, key)).lower()
         number = int(value) if isinstance(value, (int, str)) and str(value).strip().isdecimal() else 0
         if name in MORE:
-            told = (
-                bool(value)
-                if isinstance(value, (dict, list))
-                else value is not None and str(value).strip().lower() not in FALSE
-            )
+            is_said = value is not None and str(value).strip().lower() not in FALSE
+            told = bool(value) if isinstance(value, (dict, list)) else is_said
         else:
             told = (name in TOTALS and number > count) or (name in PAGES and number > 1)
             told = told or (isinstance(value, dict) and depth > 0 and _tells_more(value, count, depth - 1))

@@ -95,9 +95,7 @@ def _parsed(text: str, source: str) -> list:
     if isinstance(document, dict) and list(document) == ["waivers"]:
         document = document["waivers"]
     if not isinstance(document, list):
-        raise InvalidInput(
-            "{0}: it has to be a list of waivers, or a dictionary with the one key 'waivers'".format(source)
-        )
+        raise InvalidInput("{0}: it has to be a list of waivers, or a dictionary with the one key 'waivers'".format(source))
     return document
 
 
@@ -109,9 +107,7 @@ def _document(text: str, source: str) -> object:
         try:
             return json.loads(text)
         except ValueError:
-            raise InvalidInput(
-                "{0}: it is no JSON, and there is no PyYAML here to read it as YAML".format(source)
-            ) from None
+            raise InvalidInput("{0}: it is no JSON, and there is no PyYAML here to read it as YAML".format(source)) from None
     try:
         # The base loader leaves every scalar as it is written: no date, number or boolean is guessed.
         return yaml.load(text, Loader=yaml.BaseLoader)
@@ -148,6 +144,4 @@ def _date(text: str, where: str) -> str:
             raise ValueError
         return dt.date(*map(int, text.split("-"))).isoformat()
     except ValueError:
-        raise InvalidInput(
-            "{0}: until has to be a day, written like 2027-01-31; it is {1!r}".format(where, text)
-        ) from None
+        raise InvalidInput("{0}: until has to be a day, written like 2027-01-31; it is {1!r}".format(where, text)) from None

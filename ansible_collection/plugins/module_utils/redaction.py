@@ -25,12 +25,7 @@ def spellings(secret: str) -> set[str]:
     found = {secret, quote(raw), quote(raw, safe=""), quote_plus(raw)}
     # An encoder may write %2f for %2F, and one may encode more than needed.
     found.add("".join("%{0:02X}".format(byte) for byte in raw))
-    found |= {
-        repr(secret)[1:-1],
-        repr(raw)[2:-1],
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-    }
+    found |= {repr(secret)[1:-1], repr(raw)[2:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     found |= {escape(secret), escape(secret, {'"': "&quot;", "'": "&#x27;"})}
     found.add(json.dumps(secret)[1:-1].replace("/", "\\/"))
     found |= {form for encoded in _base64_of(raw) for form in (encoded, quote(encoded, safe=""))}

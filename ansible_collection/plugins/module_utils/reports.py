@@ -108,11 +108,7 @@ def as_sarif(verdict: dict) -> str:
         # With suppressions in some results, those without have to say that they have none.
         "results": [
             *({**_result(issue), "suppressions": []} for issue in issues),
-            *(
-                {**_result(issue), "suppressions": [_suppression(waiver)]}
-                for issue in waived
-                for waiver in waivers_on(issue)[:1]
-            ),
+            *({**_result(issue), "suppressions": [_suppression(waiver)]} for issue in waived for waiver in waivers_on(issue)[:1]),
         ],
     }
     report = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}

@@ -147,9 +147,7 @@ class Transport:
         )
         return self.redact(told)
 
-    def _once(
-        self, deadline: float, method: str, path: str, query: list, data: bytes | None, mime: str | None
-    ) -> Reply:
+    def _once(self, deadline: float, method: str, path: str, query: list, data: bytes | None, mime: str | None) -> Reply:
         pairs = list(query) + list(self._hidden_query.items())
         target = self._base + path + ("?" + urlencode(pairs) if pairs else "")
         what = "{0}: {1} {2}".format(self.name, method, path)

@@ -122,9 +122,7 @@ class Wait:
 
     def _check_done(self, operation: dict) -> None:
         if operation.get("state") == "failed":
-            raise PatrolServerError(
-                "the refresh of a server failed: {0}".format(operation.get("error") or "no reason given")
-            )
+            raise PatrolServerError("the refresh of a server failed: {0}".format(operation.get("error") or "no reason given"))
 
     def _rest(self, reason: str) -> None:
         self._check(reason)

@@ -23,13 +23,7 @@ STATES = ("expired", "expiring", "unused", "active")
 
 def nothing() -> dict:
     """Return the keys of a report that was not made."""
-    return {
-        "waivers": [],
-        "counts": dict.fromkeys(STATES, 0),
-        "issues": [],
-        "configuration_known": False,
-        "unknown_servers": 0,
-    }
+    return {"waivers": [], "counts": dict.fromkeys(STATES, 0), "issues": [], "configuration_known": False, "unknown_servers": 0}
 
 
 def report(params: dict, today: dt.date | None = None) -> dict:

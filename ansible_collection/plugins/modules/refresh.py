@@ -116,11 +116,7 @@ def refresh(params: dict, dry: bool, result: dict) -> None:
         pairs = _polled(Wait(exporter, bound, pause), selection, result)
     result["changed"] = True
     result["servers"] = [
-        {
-            **{name: server.get(name) for name in ("account", "id", "name")},
-            "state": one["state"],
-            "error": one.get("error"),
-        }
+        {**{name: server.get(name) for name in ("account", "id", "name")}, "state": one["state"], "error": one.get("error")}
         for server, one in pairs
     ]
     failed = [one for one in result["servers"] if one["state"] == "failed"]

@@ -8,10 +8,7 @@ from __future__ import annotations
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
 
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import (
-    API_VARIABLES,
-    EXPORTER_VARIABLES,
-)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.connection import API_VARIABLES, EXPORTER_VARIABLES
 from ansible_collections.patrolserver.monitoring.plugins.plugin_utils.connection import rendered
 
 # A task that names one of these wants no other from somewhere else.

@@ -59,8 +59,7 @@ class Inventory:
             if not LIKE_A_GROUP.fullmatch(name):
                 return pattern
             log.warning(
-                "Whether %s is a group of the inventory is not known, so that its event is limited to no host; set inventory",
-                name,
+                "Whether %s is a group of the inventory is not known, so that its event is limited to no host; set inventory", name
             )
             return NO_HOST
         groups, hosts = known
@@ -119,10 +118,7 @@ def _known_of(listed: dict[str, Any]) -> tuple[set[str], set[str]]:
 def inventory_of_command_line(arguments: list[str]) -> str | None:
     """Return the inventory that ansible-rulebook was started with; nothing if it was another program, or there is none."""
     program = arguments[0] if arguments else ""
-    if not {"ansible-rulebook", "ansible_rulebook"} & {
-        os.path.basename(program),
-        os.path.basename(os.path.dirname(program)),
-    }:
+    if not {"ansible-rulebook", "ansible_rulebook"} & {os.path.basename(program), os.path.basename(os.path.dirname(program))}:
         return None
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("-i", "--inventory")

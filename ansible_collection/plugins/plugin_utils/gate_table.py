@@ -20,9 +20,7 @@ LONGEST_WHY = 90
 def table(result: dict, rows: int) -> list:
     """Return the lines: the verdict, and a row for each of at most ``rows`` servers, the worst first."""
     servers = sorted(result.get("servers") or [], key=place)
-    worst = {
-        (issues[0].get("account"), issues[0].get("server_id")): issues[0] for _name, issues in worst_servers(result)
-    }
+    worst = {(issues[0].get("account"), issues[0].get("server_id")): issues[0] for _name, issues in worst_servers(result)}
     body = [_row(server, worst.get((server.get("account"), server.get("id")))) for server in servers[:rows]]
     lines = [_heading(result)]
     if body:
@@ -69,8 +67,5 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _formatted(row: list, widths: list) -> str:
-    cells = [
-        cell.rjust(width) if 2 <= column < 6 else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(row, widths))
-    ]
+    cells = [cell.rjust(width) if 2 <= column < 6 else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths))]
     return "  ".join(cells).rstrip()

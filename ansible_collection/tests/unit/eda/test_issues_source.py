@@ -333,10 +333,7 @@ def test_without_an_inventory_a_name_that_could_be_a_groups_means_no_host(monkey
     ("arguments", "found"),
     [
         (["/usr/bin/ansible-rulebook", "-r", "x.yml", "-i", "hosts.yml", "--verbose"], "hosts.yml"),
-        (
-            ["/venv/site-packages/ansible_rulebook/__main__.py", "--rulebook=x.yml", "--inventory=hosts.yml"],
-            "hosts.yml",
-        ),
+        (["/venv/site-packages/ansible_rulebook/__main__.py", "--rulebook=x.yml", "--inventory=hosts.yml"], "hosts.yml"),
         (["ansible-rulebook", "--worker", "--id", "7"], None),
         (["ansible-rulebook", "-i"], None),
         (["pytest", "-i", "hosts.yml"], None),
@@ -539,11 +536,6 @@ def test_the_source_is_loaded_by_its_path_alone(tmp_path, package):
     code = "import runpy, sys; sys.modules['ansible'] = None; print(callable(runpy.run_path(sys.argv[1])['main']))"
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(PATH)],
-        env=environ,
-        cwd=str(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", code, str(PATH)], env=environ, cwd=str(tmp_path), capture_output=True, text=True, check=False
     )
     assert done.stdout == "True\n", done.stderr

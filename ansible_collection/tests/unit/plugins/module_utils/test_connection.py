@@ -47,10 +47,7 @@ def test_another_control_character_is_refused_by_the_name_of_its_option(option, 
         ({"username": "a:b"}, "username: it holds a colon"),
         ({"proxy_url": "socks5://x"}, "proxy_url: it has to start with http"),
         ({"proxy_url": "http://"}, "proxy_url: it has to start with http"),
-        (
-            {"proxy_url": "https://u:canary@proxy:3128"},
-            "proxy_url: it starts with https://, and a proxy is not spoken to in TLS",
-        ),
+        ({"proxy_url": "https://u:canary@proxy:3128"}, "proxy_url: it starts with https://, and a proxy is not spoken to in TLS"),
         ({"proxy_url": "HTTPS://proxy"}, "proxy_url: it starts with https://, and a proxy is not spoken to in TLS"),
         ({"ca_file": "/no/such/ca.pem"}, "ca_file: /no/such/ca.pem cannot be read: No such file"),
         ({"ca_file": "/"}, "ca_file: / is a folder"),
@@ -71,9 +68,7 @@ def test_a_proxy_of_the_environment_that_wants_tls_is_refused(name, monkeypatch)
     """Where it holds; it would be sent in plain what was meant to be secret."""
     monkeypatch.setenv(name, "https://u:canary@proxy:3128")
     given = {**EXPORTER, "exporter_url": "https://exporter.example.org"}
-    with pytest.raises(
-        InvalidInput, match="^https_proxy of the environment: it starts with https://.*use_proxy: false"
-    ) as caught:
+    with pytest.raises(InvalidInput, match="^https_proxy of the environment: it starts with https://.*use_proxy: false") as caught:
         checked(given, "exporter_url")
     assert "canary" not in str(caught.value)
     for other in ({"use_proxy": False}, {"proxy_url": "http://proxy"}, {"exporter_url": "http://exporter.example.org"}):
@@ -103,21 +98,13 @@ def test_the_path_of_the_api_is_refused_in_a_url(path):
     """It would be asked for twice, and what answers that is a page that is not there."""
     with pytest.raises(InvalidInput, match="has the path of the API, /api/v1; leave that out"):
         checked({**EXPORTER, "exporter_url": "http://x" + path}, "exporter_url")
-    assert (
-        checked({**EXPORTER, "exporter_url": "http://x/api/v10"}, "exporter_url")["exporter_url"] == "http://x/api/v10"
-    )
+    assert checked({**EXPORTER, "exporter_url": "http://x/api/v10"}, "exporter_url")["exporter_url"] == "http://x/api/v10"
 
 
 def test_what_an_environment_in_another_encoding_left_is_refused_by_name(stand):
     """Bytes that are no UTF-8 become halves of characters, which nothing can send."""
     for option in ("token", "password", "proxy_url"):
-        params = {
-            **stand.exporter_params,
-            "token": None,
-            "username": "u",
-            "password": "p",
-            option: "http://canary\udcfc",
-        }
+        params = {**stand.exporter_params, "token": None, "username": "u", "password": "p", option: "http://canary\udcfc"}
         with pytest.raises(InvalidInput, match="^{0}: it holds a control character, U.DCFC".format(option)):
             Exporter(params)
 

@@ -12,8 +12,7 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("90", 90), (5, 5), ("1h30m", 5400), ("500ms", 0.5), ("7d", 604800), ("1.5h", 5400), ("2w", 1209600)],
+    ("text", "expected"), [("90", 90), (5, 5), ("1h30m", 5400), ("500ms", 0.5), ("7d", 604800), ("1.5h", 5400), ("2w", 1209600)]
 )
 def test_durations_are_read(text, expected):
     """Plain seconds and units, also several of them."""

@@ -39,17 +39,10 @@ def verdict(**more):
 
 def fleet(size):
     """Return the failing verdict of a fleet: server N has N % 4 critical issues and a high one, each fifth is in doubt."""
-    issues = [
-        issue("{0}.{1}".format(server, n), server, "critical", 9.0 + n / 10)
-        for server in range(size)
-        for n in range(server % 4)
-    ]
+    issues = [issue("{0}.{1}".format(server, n), server, "critical", 9.0 + n / 10) for server in range(size) for n in range(server % 4)]
     issues += [issue("h{0}".format(server), server, "high", 7.5) for server in range(size)]
     doubts = [
-        {
-            **judging.reason("data_too_old", "web{0}: its last poll is old; refresh it.".format(n)),
-            "server": "web{0}".format(n),
-        }
+        {**judging.reason("data_too_old", "web{0}: its last poll is old; refresh it.".format(n)), "server": "web{0}".format(n)}
         for n in range(0, size, 5)
     ]
     servers = [
@@ -66,12 +59,7 @@ def fleet(size):
     critical = [one for one in issues if one["severity"] == "critical"]
     return verdict(
         verdict="fail",
-        reasons=[
-            judging.reason(
-                "limit_exceeded", "Open issues that are critical: many, and max_by_severity.critical allows 0."
-            ),
-            *doubts,
-        ],
+        reasons=[judging.reason("limit_exceeded", "Open issues that are critical: many, and max_by_severity.critical allows 0."), *doubts],
         servers=servers,
         servers_by_verdict={"pass": 0, "fail": size * 3 // 4, "unknown": size // 4},
         violations=[
@@ -174,6 +162,4 @@ def test_of_many_waivers_that_ended_there_are_no_more_warnings_than_lines():
     ended = [{"software": "php", "server": "web{0}".format(number), "until": "2020-01-31"} for number in range(50)]
     warnings = messages.of_expired(verdict(expired_waivers=ended), 20)
     assert (len(warnings), warnings[-1]) == (20, "31 more waivers have ended; expired_waivers lists them")
-    assert messages.of_expired(verdict(expired_waivers=ended[:1]), 20) == [
-        "the waiver for php on web0 ended on 2020-01-31"
-    ]
+    assert messages.of_expired(verdict(expired_waivers=ended[:1]), 20) == ["the waiver for php on web0 ended on 2020-01-31"]

@@ -9,12 +9,7 @@ import pytest
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils import baseline
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import (
-    OPTIONS,
-    WAIVER_OPTIONS,
-    policy,
-    waivers_of,
-)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.policy import OPTIONS, WAIVER_OPTIONS, policy, waivers_of
 
 GOOD = {"server": "*", "software": "php", "until": "2027-01-31", "reason": "soon"}
 
@@ -38,14 +33,7 @@ def test_an_empty_baseline_is_sent():
 
 
 @pytest.mark.parametrize(
-    "params",
-    [
-        {"max_total": -1},
-        {"max_by_severity": {"low": -1}},
-        {"max_risk": -0.1},
-        {"grace": {"high": "-7d"}},
-        {"max_age": "soon"},
-    ],
+    "params", [{"max_total": -1}, {"max_by_severity": {"low": -1}}, {"max_risk": -0.1}, {"grace": {"high": "-7d"}}, {"max_age": "soon"}]
 )
 def test_what_cannot_be_meant_is_refused(params):
     """A negative limit would mean something to somebody."""
@@ -93,9 +81,7 @@ def test_a_waiver_that_is_not_whole_is_refused(change):
         waivers_of([{**GOOD, **change}], None)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "a: b", "[1]", "waivers: {}", "waivers: []\nmore: 1", "- - a", "!!python/none x"]
-)
+@pytest.mark.parametrize("text", ["", "{", "a: b", "[1]", "waivers: {}", "waivers: []\nmore: 1", "- - a", "!!python/none x"])
 def test_a_broken_file_is_refused(text):
     """It is not an empty one."""
     with pytest.raises(InvalidInput, match=r"w\.yml"):

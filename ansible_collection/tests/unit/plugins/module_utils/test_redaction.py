@@ -22,9 +22,7 @@ SECRETS = ["plain", "with space", "a/b+c&d=e%f", "ümläut", "%41", "x"]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize(
-    "spell", [str, quote, quote_plus, lambda s: quote(s, safe=""), lambda s: quote_plus(s).lower()]
-)
+@pytest.mark.parametrize("spell", [str, quote, quote_plus, lambda s: quote(s, safe=""), lambda s: quote_plus(s).lower()])
 def test_no_spelling_is_left(secret, spell):
     """Whatever encoder wrote the secret, it goes."""
     assert Redactor([secret])("<" + spell(secret) + ">") == "<" + MASK + ">"
@@ -89,6 +87,4 @@ def test_no_form_of_a_secret_survives(leak):
 
 def test_what_is_too_short_to_be_a_secret_masks_nothing_else():
     """Blanks, and the base64 of a few characters, are in every text."""
-    assert (
-        Redactor(secrets_of({"token": " \n", "password": "ab"}))("yw a whole sentence YWI") == "yw a whole sentence YWI"
-    )
+    assert Redactor(secrets_of({"token": " \n", "password": "ab"}))("yw a whole sentence YWI") == "yw a whole sentence YWI"

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils import judging, reports
 
-NASTY = "a<b>&\"'\x00\x1b]]>ü\u2028"
+NASTY = 'a<b>&"\'\x00\x1b]]>ü\u2028'
 ISSUE = {
     "fingerprint": "f1",
     "account": "main",
@@ -30,13 +30,7 @@ ISSUE = {
 SERVERS = [
     {"account": "main", "id": 1, "name": "web1", "verdict": "fail", "reasons": []},
     {"account": "main", "id": 2, "name": "web2", "verdict": "pass", "reasons": []},
-    {
-        "account": None,
-        "id": None,
-        "name": NASTY,
-        "verdict": "unknown",
-        "reasons": [judging.reason("u", "who is " + NASTY)],
-    },
+    {"account": None, "id": None, "name": NASTY, "verdict": "unknown", "reasons": [judging.reason("u", "who is " + NASTY)]},
 ]
 FAILED = {
     **judging.nothing_known(),
@@ -51,11 +45,7 @@ def test_junit_counts_what_it_holds():
     """A case a server, one for the verdict, and text that XML can hold."""
     root = ElementTree.fromstring(reports.as_junit(FAILED).encode("utf-8"))
     suite = root.find("testsuite")
-    assert {name: suite.get(name) for name in ("tests", "failures", "errors")} == {
-        "tests": "4",
-        "failures": "2",
-        "errors": "1",
-    }
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors")} == {"tests": "4", "failures": "2", "errors": "1"}
     assert len(suite.findall("testcase")) == 4
     assert len(suite.findall("testcase/failure")) == 2
     assert "critical" in suite.find("testcase/failure").text
@@ -93,9 +83,7 @@ def test_reports_say_how_much_they_do_not_list():
     assert "Not listed" not in reports.as_junit(FAILED)
 
 
-@pytest.mark.parametrize(
-    ("path", "kind"), [("a.xml", "junit"), ("A.SARIF", "sarif"), ("a.json", "json"), ("report", "json")]
-)
+@pytest.mark.parametrize(("path", "kind"), [("a.xml", "junit"), ("A.SARIF", "sarif"), ("a.json", "json"), ("report", "json")])
 def test_the_name_decides_the_format(path, kind):
     """Unless the task does."""
     assert reports.format_of(path) == kind
@@ -123,21 +111,11 @@ def test_an_issue_in_one_line_names_its_exploits():
         " critical since 2026-11-23T07:12:00Z"
     )
     covered = [{**exploits[1], "waived": True}, exploits[2]]
-    assert reports.sentence({**issue, "exploits": covered, "risk": 9.1}).endswith(
-        " is exploitable, risk 9.1 (Injection)"
-    )
+    assert reports.sentence({**issue, "exploits": covered, "risk": 9.1}).endswith(" is exploitable, risk 9.1 (Injection)")
 
 
 def test_an_issue_of_the_server_itself_is_told_by_its_title():
     """It names no software."""
-    issue = {
-        **ISSUE,
-        "kind": "reported",
-        "severity": "high",
-        "software": "",
-        "location": None,
-        "update_to": None,
-        "risk": None,
-    }
+    issue = {**ISSUE, "kind": "reported", "severity": "high", "software": "", "location": None, "update_to": None, "risk": None}
     assert reports.sentence({**issue, "title": "TLS 1.0 is offered"}) == "high: TLS 1.0 is offered is reported"
     assert reports.sentence(issue) == "high: the server is reported"

@@ -9,11 +9,7 @@ import pytest
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.patrolserver import Api
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.software import (
-    from_list,
-    from_package_facts,
-    readable,
-)
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.software import from_list, from_package_facts, readable
 
 
 def test_package_facts_of_every_platform():

@@ -114,11 +114,7 @@ NO_TUNNEL = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
 def test_a_message_says_what_to_do(stand, answer, options, advice):
     """Whatever it is that does not answer, or answers what no exporter does."""
     with saying(answer or b"") as place:
-        params = {
-            **stand.exporter_params,
-            "retries": 0,
-            **{name: value.format(place) for name, value in options.items()},
-        }
+        params = {**stand.exporter_params, "retries": 0, **{name: value.format(place) for name, value in options.items()}}
         with pytest.raises((ConnectionFailed, Refused)) as caught:
             Exporter(params).status()
     assert advice in str(caught.value)
@@ -134,9 +130,7 @@ def test_the_proxy_of_the_environment_is_told(stand, monkeypatch):
 
 def test_an_error_with_status_200_is_one(stand):
     """PatrolServer may say so; its text may repeat the URL."""
-    stand.control(
-        fail=[{"body": '{"error": {"code": 15, "message": "secret=' + stand.api_params["api_secret"] + '"}}'}]
-    )
+    stand.control(fail=[{"body": '{"error": {"code": 15, "message": "secret=' + stand.api_params["api_secret"] + '"}}'}])
     with pytest.raises(Refused, match=r"15: secret=\*") as caught:
         Api(stand.api_params).servers()
     assert caught.value.status == 200
@@ -188,9 +182,7 @@ def dripping(head):
         listener.close()
 
 
-@pytest.mark.parametrize(
-    "head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 No\r\n\r\n", b""]
-)
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 No\r\n\r\n", b""])
 def test_the_timeout_bounds_the_whole_call(stand, head):
     """However the answer drips, and with all retries."""
     with dripping(head) as url:
@@ -247,9 +239,7 @@ def test_pauses_grow_and_are_bounded():
         assert 7 <= transport.backoff(attempt, 7) <= 30
 
 
-@pytest.mark.parametrize(
-    ("value", "meant"), [(True, True), (1, True), ("1", True), ("Yes", True), (0, False), ("false", False)]
-)
+@pytest.mark.parametrize(("value", "meant"), [(True, True), (1, True), ("1", True), ("Yes", True), (0, False), ("false", False)])
 def test_booleans_in_every_form(value, meant):
     """PHP's, JSON's and people's."""
     assert boolean(value) is meant

@@ -135,10 +135,7 @@ class Exporter:
 
     def _refresh(self, state: str) -> dict:
         told = {"account": "main", "error": "it broke" if state == "failed" else None, "state": state}
-        return {
-            "id": "r",
-            "servers": [{**told, "server_id": one["id"], "server": one["name"]} for one in self._servers[0]],
-        }
+        return {"id": "r", "servers": [{**told, "server_id": one["id"], "server": one["name"]} for one in self._servers[0]]}
 
     def servers(self, _selection: dict) -> list:
         """Return or raise the next list."""
@@ -222,9 +219,7 @@ def test_a_refresh_of_many_servers_is_one_request_and_one_for_each_look():
 
 
 @pytest.mark.parametrize("older", [False, True])
-@pytest.mark.parametrize(
-    ("states", "error"), [(("failed",), PatrolServerError), (("running",), TimedOut), ((Refused("x", 404),), Refused)]
-)
+@pytest.mark.parametrize(("states", "error"), [(("failed",), PatrolServerError), (("running",), TimedOut), ((Refused("x", 404),), Refused)])
 def test_a_refresh_that_was_not_seen_done_is_an_error(states, error, older):
     """Failed, hanging, or forgotten."""
     with pytest.raises(error):

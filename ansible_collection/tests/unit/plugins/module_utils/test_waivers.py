@@ -35,9 +35,7 @@ def test_issues_are_sorted_by_what_covers_them(stand):
     """Also those of which only an exploit is covered; what ends soon comes before what holds."""
     later = {"until": "2027-12-01", "reason": "later"}
     exploit = {"id": "1", "waived": True, "waiver": later}
-    stand.control(
-        issues=[covered("a"), covered("b", server="web2"), covered("c", waived=False, waiver=None, exploits=[exploit])]
-    )
+    stand.control(issues=[covered("a"), covered("b", server="web2"), covered("c", waived=False, waiver=None, exploits=[exploit])])
     report = waivers.report(params(stand), TODAY)
     assert [(row["state"], row["issues"], row["servers"], row["days_left"]) for row in report["waivers"]] == [
         ("expiring", 2, ["web1", "web2"], 7),
@@ -64,10 +62,7 @@ def test_waivers_of_the_configuration_that_match_nothing_are_unused(stand):
     stand.control(configured_waivers=configured)
     own = [{**WAIVER, "software": "nosuch"}]
     report = waivers.report(params(stand, waivers=own), TODAY)
-    assert [(row["state"], row["software"]) for row in report["waivers"]] == [
-        ("expired", ["old"]),
-        ("unused", ["nosuch"]),
-    ]
+    assert [(row["state"], row["software"]) for row in report["waivers"]] == [("expired", ["old"]), ("unused", ["nosuch"])]
     assert report["configuration_known"] is True
     assert "not known" not in waivers.summary(report)
 

@@ -15,8 +15,7 @@ UNPOLLED = {"name": "web2", "issues": None, "data_age_seconds": None, "last_poll
 
 
 @pytest.mark.parametrize(
-    ("servers", "critical"),
-    [([], 0), ([POLLED], 1), ([POLLED, POLLED], 2), ([POLLED, UNPOLLED], 1), ([UNPOLLED], None)],
+    ("servers", "critical"), [([], 0), ([POLLED], 1), ([POLLED, POLLED], 2), ([POLLED, UNPOLLED], 1), ([UNPOLLED], None)]
 )
 def test_totals_are_of_what_is_known(servers, critical):
     """No servers have no issues; of servers that nobody polled nobody knows."""

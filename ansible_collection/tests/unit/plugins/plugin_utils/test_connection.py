@@ -9,12 +9,8 @@ import pytest
 import yaml
 
 from ansible_collections.patrolserver.monitoring.plugins.doc_fragments.api import ModuleDocFragment as ApiWords
-from ansible_collections.patrolserver.monitoring.plugins.doc_fragments.exporter import (
-    ModuleDocFragment as ExporterWords,
-)
-from ansible_collections.patrolserver.monitoring.plugins.doc_fragments.transport import (
-    ModuleDocFragment as TransportWords,
-)
+from ansible_collections.patrolserver.monitoring.plugins.doc_fragments.exporter import ModuleDocFragment as ExporterWords
+from ansible_collections.patrolserver.monitoring.plugins.doc_fragments.transport import ModuleDocFragment as TransportWords
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import (
     API_VARIABLES,
     EXPORTER_VARIABLES,
@@ -57,7 +53,5 @@ def test_plugins_take_the_variables_and_the_environment_of_modules():
 def test_modules_take_what_their_words_say(spec, words, variables):
     """Each option, and for each the environment's name."""
     told = {**options(words.DOCUMENTATION), **options(TransportWords.DOCUMENTATION)}
-    assert {name: shape(option) for name, option in spec.items()} == {
-        name: shape(option) for name, option in told.items()
-    }
+    assert {name: shape(option) for name, option in spec.items()} == {name: shape(option) for name, option in told.items()}
     assert {name: option["fallback"][1][0].lower() for name, option in spec.items()} == variables

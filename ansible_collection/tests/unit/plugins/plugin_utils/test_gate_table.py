@@ -24,14 +24,7 @@ ISSUE = {
 def server(number, verdict, counts=None, reasons=()):
     """Return a server of a verdict."""
     name = "web{0}".format(number)
-    return {
-        "account": "main",
-        "id": number,
-        "name": name,
-        "verdict": verdict,
-        "counts": counts,
-        "reasons": list(reasons),
-    }
+    return {"account": "main", "id": number, "name": name, "verdict": verdict, "counts": counts, "reasons": list(reasons)}
 
 
 def test_the_worst_servers_are_rows_and_the_rest_is_counted():

@@ -49,9 +49,7 @@ def test_severities_compare():
         TESTS["at_least"]("low", "urgent")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("gate_issues", {}), ("issue_lines", "x"), ("issue_lines", [{}]), ("bucket_software", [])]
-)
+@pytest.mark.parametrize(("name", "value"), [("gate_issues", {}), ("issue_lines", "x"), ("issue_lines", [{}]), ("bucket_software", [])])
 def test_filters_refuse_what_they_do_not_know(name, value):
     """With an error of Ansible's, not a traceback."""
     with pytest.raises(AnsibleFilterError):

@@ -22,15 +22,7 @@ TOKEN = "exporter-token-9f3/+ c"
 KEY = "canary-key-1a2/b+c"
 SECRET = "canary-secret-3d4/e+f"
 NOW = "2026-11-24T07:00:00Z"
-EXPLOIT = {
-    "id": "EDB-1",
-    "cve": "CVE-2026-0001",
-    "title": None,
-    "risk": 9.1,
-    "first_seen": NOW,
-    "waived": False,
-    "waiver": None,
-}
+EXPLOIT = {"id": "EDB-1", "cve": "CVE-2026-0001", "title": None, "risk": 9.1, "first_seen": NOW, "waived": False, "waiver": None}
 SEVERITIES = ["critical", "high", "medium", "low"]
 KINDS = ["unsupported", "outdated", "exploitable", "reported"]
 POLICY = {
@@ -338,9 +330,7 @@ def operation(number, state):
     """Return an operation."""
     error = "PatrolServer answered 503" if state == "failed" else None
     at = {"created_at": NOW, "finished_at": NOW if state in ("done", "failed") else None}
-    return {
-        "operation": {"id": number, "state": state, "server_id": int(number), "account": "main", "error": error, **at}
-    }
+    return {"operation": {"id": number, "state": state, "server_id": int(number), "account": "main", "error": error, **at}}
 
 
 def matches(item, name, number, query):
@@ -406,9 +396,7 @@ def judge(question):
         if len(over) > allowed:
             limit = "max_by_severity." + severity
             violations.append({"limit": limit, "allowed": allowed, "found": len(over), "issues": over})
-            text = "Open issues that are {0} or worse: {1}, and {2} allows {3}; fix them.".format(
-                severity, len(over), limit, allowed
-            )
+            text = "Open issues that are {0} or worse: {1}, and {2} allows {3}; fix them.".format(severity, len(over), limit, allowed)
             reasons.append(reason("limit_exceeded", text))
     broken = {issue["fingerprint"] for one in violations for issue in one["issues"]}
     servers = []
@@ -416,33 +404,13 @@ def judge(question):
         own = [item for item in counted if item["server_id"] == one["id"]]
         covered = sum(item["server_id"] == one["id"] for item in open_issues) - len(own)
         verdict = "fail" if any(item["fingerprint"] in broken for item in own) else "pass"
-        servers.append(
-            {
-                "account": "main",
-                "id": one["id"],
-                "name": one["name"],
-                "verdict": verdict,
-                "data_age_seconds": 60.0,
-                "scan_age_seconds": 60.0,
-                "counts": counts_of(own, covered),
-                "reasons": [],
-            }
-        )
+        servers.append({"account": "main", "id": one["id"], "name": one["name"], "verdict": verdict, "data_age_seconds": 60.0,
+                        "scan_age_seconds": 60.0, "counts": counts_of(own, covered), "reasons": []})
     for asked in unknown_servers:
         why = reason("unknown_server", "{0}: no such server is watched; check the name.".format(asked), server=asked)
         reasons.append(why)
-        servers.append(
-            {
-                "account": None,
-                "id": None,
-                "name": asked,
-                "verdict": "unknown",
-                "data_age_seconds": None,
-                "scan_age_seconds": None,
-                "counts": None,
-                "reasons": [why],
-            }
-        )
+        servers.append({"account": None, "id": None, "name": asked, "verdict": "unknown", "data_age_seconds": None,
+                        "scan_age_seconds": None, "counts": None, "reasons": [why]})
     if not names:
         reasons.append(reason("empty_selection", "No server was asked for; name at least one server."))
     verdict = "fail" if violations else "unknown" if reasons else "pass"
@@ -480,15 +448,7 @@ def covers(accepted, item):
 
 def reason(code, message, **more):
     """Return a reason in the exporter's form."""
-    return {
-        "code": code,
-        "message": message,
-        "blocking": True,
-        "account": None,
-        "server_id": None,
-        "server": None,
-        **more,
-    }
+    return {"code": code, "message": message, "blocking": True, "account": None, "server_id": None, "server": None, **more}
 
 
 def counts_of(issues, covered):
