@@ -137,6 +137,7 @@ _FAILED_WORDS = _FAILURE | any_of(
 _MAKES_DATA = any_of("scan scans update updates refresh check")
 """What brings the data about: where it failed, the data is from before."""
 _OVER_LIMIT = any_of("exceeded reached exhausted expired suspended")
+_OF_LIMIT = _OVER_LIMIT | _ELSEWHERE | _VERDICT | any_of("is has was limit limits")
 _FALSE = (False, 0, "0", "false", "no", "off")
 _EMPTY_WORDS = frozenset({"", "null", "none", "nil", "undefined"})
 _FILLERS = any_of("x is has have are any the of in by")
@@ -320,6 +321,8 @@ def _tells_of_failed_data(words: Sequence[str], meant: frozenset[str], value: An
 
 def _tells_of_limit(words: Sequence[str], value: Any, depth: int = 2) -> bool:
     """Whether it says that a limit of the account is reached, so that what came may be less or older than there is."""
+    if not _OF_LIMIT.issuperset(words):
+        return False  # of a trial, a password
     if isinstance(value, dict):
         return depth > 0 and any(_tells_of_limit(words_of(key), inner, depth - 1) for key, inner in value.items())
     if not words:

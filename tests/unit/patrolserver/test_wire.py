@@ -526,6 +526,7 @@ def test_a_scan_that_failed_leaves_what_was_known_before_it(member: str, whole: 
         ({"license": {"status": "Suspended"}}, False),
         ({"quota_exceeded": False, "rate_limit": {"limit": 60, "remaining": 0, "exceeded": "no"}}, True),
         ({"user": {"name": "expired"}, "plan": "free", "license": {"expired_at": None}}, True),
+        ({"user": {"password_expired": True}, "plan": {"trial_expired": True, "trial": {"expired": True}}}, True),
     ],
 )
 def test_an_account_over_its_limit_may_be_shown_less(member: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
