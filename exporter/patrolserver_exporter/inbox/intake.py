@@ -8,6 +8,7 @@ The grades D, C and ? are those of docs/patrolserver-api.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.message
 import email.parser
 import email.policy
@@ -29,7 +30,7 @@ from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.store.tables import inbox, insert
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
@@ -43,6 +44,7 @@ _CHECKUP_BODY = re.compile(rb'\s*\{\s*"%s"\s*:\s*"([0-9a-f]{32})"\s*\}\s*' % CHE
 _MOST_FIELDS = 100
 _BOUNDARY = re.compile(rb"--([!-~ ]{1,200})\r?\n")
 _TRUE = (1, True, "1", "true", "yes", "on")
+_FIELDS = ("webhook_patrolserver", "webhook_id", "event_id", "identifier")
 
 
 class UnreadableDelivery(Exception):  # named for what happened
@@ -86,12 +88,24 @@ def _fields(body: bytes, content_type: str) -> Mapping[str, Any]:
     raise UnreadableDelivery(detail)
 
 
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields; of two events that one body names, neither is lost in silence."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in _FIELDS and fields.setdefault(name, value) != value:
+            raise UnreadableDelivery(f"The field {name} is there twice, with two values.")
+        fields[name] = value
+    return fields
+
+
 def _json(body: bytes) -> Mapping[str, Any]:
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+    fields = None
+    if all(body.count(b'"%s"' % name.encode()) < 2 for name in _FIELDS):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeError):
+            fields = msgspec.json.decode(body)
+    if fields is None:
         try:
-            fields = json.loads(body.decode("utf-8", "replace"))
+            fields = json.loads(body.decode("utf-8", "replace"), object_pairs_hook=_once)
         except (ValueError, RecursionError):
             raise UnreadableDelivery("The body begins like JSON but is none.") from None
     if not isinstance(fields, dict):
@@ -106,7 +120,7 @@ def _form(body: bytes) -> Mapping[str, str]:
         )
     except ValueError:
         raise UnreadableDelivery(f"The form has more than {_MOST_FIELDS} fields.") from None
-    return dict(pairs)
+    return _once(pairs)
 
 
 def _multipart(body: bytes) -> Mapping[str, str]:
@@ -117,7 +131,7 @@ def _multipart(body: bytes) -> Mapping[str, str]:
     try:
         message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(head + body)
         parts = [part for part in message.walk() if not part.is_multipart()]
-        fields = dict(_part(part) for part in parts[:_MOST_FIELDS])
+        fields = _once(_part(part) for part in parts[:_MOST_FIELDS])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UnreadableDelivery("The multipart body cannot be read.") from None
     return {name: value for name, value in fields.items() if name}

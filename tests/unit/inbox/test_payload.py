@@ -179,3 +179,30 @@ def test_a_checkup_is_told_from_a_delivery() -> None:
     assert read_checkup(json.dumps({CHECKUP: nonce}).encode()) == nonce
     for other in ({CHECKUP: nonce, **FIELDS}, {CHECKUP: nonce[1:]}, {CHECKUP: nonce.upper()}, FIELDS, {}):
         assert read_checkup(json.dumps(other).encode()) is None
+
+
+MULTIPART_PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%d\r\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"webhook_patrolserver":1,"identifier":"x","event_id":14,"event_id":15,"webhook_id":1}',
+        b'{"webhook_patrolserver":1,"identifier":"x","event_id" : 14,"webhook_id":1,"event_id":"15", "a":"\xff"}',
+        b"webhook_patrolserver=1&identifier=x&event_id=14&event_id=15&webhook_id=1",
+        b"".join(
+            MULTIPART_PART % field for field in [(b"event_id", 14), (b"webhook_patrolserver", 1), (b"event_id", 15)]
+        )
+        + b"--b--",
+    ],
+)
+def test_a_delivery_that_names_two_events_is_refused(body: bytes) -> None:
+    """One of them would be lost in silence."""
+    with pytest.raises(UnreadableDelivery, match="event_id is there twice"):
+        read_payload(body, None)
+
+
+def test_a_field_that_is_there_twice_alike_is_one() -> None:
+    """And what is no field of a delivery does not matter."""
+    body = b"webhook_patrolserver=1&identifier=x&event_id=14&event_id=14&webhook_id=1&a=1&a=2"
+    assert read_payload(body, None).event_id == 14
