@@ -93,7 +93,7 @@ def _which(settings: Settings) -> str:
     if settings.owner_labels:
         owner = ",".join(f"{label}=%q" for label in settings.owner_labels)
         mine = f" and on ({SERVER}) {INFO}{{job=%q,account=%q,{owner}}}"
-    whose = " ".join((values, *(f"$labels.{label}" for label in settings.owner_labels))) if mine else ""
+    whose = " ".join((values, *map(_label, settings.owner_labels))) if mine else ""
     software = f"and on ({SERVER}) {CRITICAL_SOFTWARE}{{software=%q}}"
     with_software = _named(f"{critical} {software}{mine}", f"{values} $labels.software {whose}")
     without = _named(f"{critical} unless on ({SERVER}) {CRITICAL_SOFTWARE}{mine}", f"{values} {whose}")
@@ -109,7 +109,7 @@ def _where(settings: Settings) -> str:
     """To which servers it has come."""
     labels = (*owners_account(settings).split(", "), "software")
     chosen = ",".join(f"{label}=%q" for label in labels)
-    names = _named(f"{SPREAD}{{{chosen}}}", " ".join(f"$labels.{label}" for label in labels))
+    names = _named(f"{SPREAD}{{{chosen}}}", " ".join(map(_label, labels)))
     return (
         "{{ if $labels.software }}{{ $labels.software }} is{{ else }}Software that has no series is{{ end }} critical "
         f"on {_servers_of(settings, 'more ')}: {names}{OTHERS}."
@@ -117,6 +117,11 @@ def _where(settings: Settings) -> str:
 
 
 OTHERS = f"{{{{ if gt $value {NAMED}.0 }}}} and others{{{{ end }}}}"
+
+
+def _label(name: str) -> str:
+    """A label's value in a template: vmalert has nothing, and not an empty text, where an alert lacks the label."""
+    return f"(or $labels.{name} ``)"
 
 
 def _servers_of(settings: Settings, more: str = "") -> str:
