@@ -128,8 +128,8 @@ def test_a_page_names_the_count_the_servers_and_the_software(
                 "exp_annotations": notes(
                     "PatrolServerCriticalIssueOpen",
                     "critical",
-                    "openssl is critical on 60 servers of account main, team shop: web-00, web-01, web-02, web-03, web-04 "
-                    "and others. A known exploit has a risk of 9 or more.",
+                    "openssl is critical on 60 servers of account main, team shop: web-00, web-01, web-02, web-03, "
+                    "web-04 and others. A known exploit has a risk of 9 or more.",
                     "/d/patrolserver-fleet?var-account=main",
                 ),
             }
