@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grafana.alerting import recorded
-from grafana.dashboards.look import MUTED, NONE_OPEN, RISK, SEVERITIES, SOFTWARE_STATES, any_is, issue_age, poll_age
+from grafana.dashboards.look import (
+    MUTED,
+    NONE_OPEN,
+    RISK,
+    SEVERITIES,
+    SOFTWARE_STATES,
+    any_is,
+    issue_age,
+    poll_age,
+    words,
+)
 from grafana.dashboards.panels import About, Placed, Query, lines, stats
 from grafana.dashboards.promql import SERVER_LABELS, by_account, per_server, selected, severity, state_is
-from grafana.settings import words
+from grafana.settings import words as told
 
 if TYPE_CHECKING:
     from grafana.settings import Thresholds
@@ -100,8 +110,8 @@ def oldest_urgent(width: int, limits: Thresholds) -> Placed:
     oldest, known = by_account(recorded.OLDEST_URGENT), by_account(recorded.SERVERS)
     about = About(
         "Oldest high",
-        f"How long the oldest issue that is high or critical has been so. After {words(limits.high_too_long)} an alert"
-        f" fires for a high one, after {words(limits.overdue.critical)} a critical one is overdue. none: no such issue "
+        f"How long the oldest issue that is high or critical has been so. After {told(limits.high_too_long)} an alert"
+        f" fires for a high one, after {told(limits.overdue.critical)} a critical one is overdue. none: no such issue "
         "is open.",
         width,
         4,
@@ -113,24 +123,34 @@ def oldest_urgent(width: int, limits: Thresholds) -> Placed:
 
 def oldest_poll(width: int, limits: Thresholds, height: int = 4) -> Placed:
     """How old the data of the fleet's oldest server is."""
-    return _age_of_polls(width, limits, height, f"min({by_account(recorded.OLDEST_POLL)})")
+    polled, servers = f"min({by_account(recorded.OLDEST_POLL)})", f"sum({by_account(recorded.SERVERS)})"
+    return _age_of_polls(width, limits, height, polled, servers)
 
 
 def data_age(width: int, limits: Thresholds) -> Placed:
     """How old the data of the oldest of the selected servers is."""
     polled = per_server("patrolserver_server_last_poll_timestamp_seconds")
-    return _age_of_polls(width, limits, 4, selected("min", recorded.OWNERS_POLL, polled))
+    servers = selected("sum", recorded.OWNERS_SERVERS, per_server("patrolserver_server_info"))
+    return _age_of_polls(width, limits, 4, selected("min", recorded.OWNERS_POLL, polled), servers)
 
 
-def _age_of_polls(width: int, limits: Thresholds, height: int, polled: str) -> Placed:
+NEVER = words({"-1": ("never", SEVERITIES["medium"])})
+
+
+def age_or_never(time: str, servers: str) -> str:
+    """How long ago the time is; -1, which ``NEVER`` shows in a word, where there are servers and no such time."""
+    return f"time() - {time} or on () -1 * ({servers} > 0 > bool 0)"
+
+
+def _age_of_polls(width: int, limits: Thresholds, height: int, polled: str, servers: str) -> Placed:
     about = About(
         "Oldest poll",
         "Time since the last successful poll of the server that was polled longest ago. Yellow after "
-        f"{words(limits.data_stale_after)}: open the exporter's dashboard and look at API failures and budget. Red "
-        f"after {words(limits.data_stale_at_most)}: the deploy gate answers unknown. never: no poll has succeeded.",
+        f"{told(limits.data_stale_after)}: open the exporter's dashboard and look at API failures and budget. Red "
+        f"after {told(limits.data_stale_at_most)}: the deploy gate answers unknown. never: no poll has succeeded.",
         width,
         height,
-        "never",
+        NO_DATA,
     )
-    queries = [Query(f"time() - {polled}", "age")]
-    return stats(about, queries, unit="s", limits=poll_age(limits), decimals=1)
+    queries = [Query(age_or_never(polled, servers), "age")]
+    return stats(about, queries, unit="s", limits=poll_age(limits), decimals=1, mapping=NEVER)

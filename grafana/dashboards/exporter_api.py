@@ -53,7 +53,10 @@ def _latency() -> Placed:
         8,
         8,
     )
-    queries = [Query(f"histogram_quantile({q}, sum by (le) ({buckets}))", name) for name, (q, _) in QUANTILES.items()]
+    # Without any event in a window there is no number, and a curve of such has no axis.
+    queries = [
+        Query(f"histogram_quantile({q}, sum by (le) ({buckets})) >= 0", name) for name, (q, _) in QUANTILES.items()
+    ]
     return lines(about, queries, unit="s", colors={name: color for name, (_, color) in QUANTILES.items()})
 
 

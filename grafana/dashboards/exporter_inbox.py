@@ -65,7 +65,10 @@ def _lag() -> Placed:
         8,
         "No delivery has been applied in this time",
     )
-    queries = [Query(f"histogram_quantile({q}, sum by (le) ({buckets}))", name) for name, (q, _) in QUANTILES.items()]
+    # Without any event in a window there is no number, and a curve of such has no axis.
+    queries = [
+        Query(f"histogram_quantile({q}, sum by (le) ({buckets})) >= 0", name) for name, (q, _) in QUANTILES.items()
+    ]
     return lines(about, queries, unit="s", colors={name: color for name, (_, color) in QUANTILES.items()})
 
 

@@ -206,8 +206,8 @@ def _time_to_fix(limits: Thresholds) -> Placed:
     number = increase("patrolserver_issue_fix_duration_seconds_count", "$__range")
     took = increase("patrolserver_issue_fix_duration_seconds_sum", "$__range")
     queries = [
-        Query(f"round({number})"),
-        Query(f"{took} / ({number} > 0)"),
+        Query(f"round({number}) > 0"),
+        Query(f"{took} / ({number} > 0.5)"),
         Query(f"histogram_quantile(0.5, {_durations('$__range')}) >= 0"),
         Query(f"histogram_quantile(0.9, {_durations('$__range')}) >= 0"),
     ]

@@ -104,11 +104,11 @@ def _numbers(limits: Thresholds) -> tuple[Placed, ...]:
                 4,
                 NO_DATA,
             ),
-            [Query(f"time() - {oldest} or on () -1 * ({servers} > bool 0)", "age")],
+            [Query(counts.age_or_never(oldest, servers), "age")],
             unit="s",
             limits=scan_age(limits),
             decimals=1,
-            mapping=words({"-1": ("never", SEVERITIES["medium"])}),
+            mapping=counts.NEVER,
         ),
     )
 

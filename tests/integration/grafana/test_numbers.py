@@ -275,3 +275,40 @@ def test_what_is_worst_is_listed_however_few_servers_it_is_on(
     no_rules = tmp_path / "rules.yml"
     no_rules.write_text("groups: []\n")
     assert rules_hold(require_program("promtool"), no_rules, [test], tmp_path) == ""
+
+
+@pytest.mark.parametrize("dashboard", ["fleet", "server"])
+@pytest.mark.parametrize(
+    ("recorded_values", "expected"),
+    [
+        pytest.param(("3x5", "100x5"), 200, id="the oldest poll"),
+        pytest.param(("3x5", ""), -1, id="there are servers, none of which was ever polled: never"),
+        pytest.param(("0x5", ""), None, id="there are no servers"),
+        pytest.param(("", ""), None, id="nothing was scraped"),
+    ],
+)
+def test_never_is_said_only_where_there_are_servers(
+    dashboard: str,
+    recorded_values: tuple[str, str],
+    expected: float | None,
+    tmp_path: Path,
+    require_program: Callable[[str], str],
+) -> None:
+    """Where nothing was scraped, nobody knows whether a poll succeeded."""
+    servers, polled = recorded_values
+    owners = {recorded.OWNERS_SERVERS: servers, recorded.OWNERS_POLL: polled}
+    found = {recorded.SERVERS: servers, recorded.OLDEST_POLL: polled} if dashboard == "fleet" else owners
+    test = {
+        "interval": "1m",
+        "input_series": series({f'{name}{{{TARGET},account="main"}}': values for name, values in found.items()}),
+        "promql_expr_test": [
+            {
+                "expr": asked(dashboard, "Oldest poll"),
+                "eval_time": "5m",
+                "exp_samples": [] if expected is None else [{"labels": "{}", "value": expected}],
+            }
+        ],
+    }
+    no_rules = tmp_path / "rules.yml"
+    no_rules.write_text("groups: []\n")
+    assert rules_hold(require_program("promtool"), no_rules, [test], tmp_path) == ""

@@ -279,6 +279,14 @@ def test_words_that_read_as_numbers_are_shown_as_they_are_written() -> None:
             assert looks(table)["string"]["unit"] == "string", table["title"]
 
 
+def test_quantiles_of_nothing_are_left_out() -> None:
+    """Where no event fell into a window a quantile is no number, with which Grafana draws neither axis nor curve."""
+    asked = [target["expr"] for name in NAMES for panel in drawn(dashboard(name)) for target in panel["targets"]]
+    quantiles = [expr for expr in asked if expr.startswith("histogram_quantile(")]
+    assert len(quantiles) >= 8
+    assert [expr for expr in quantiles if not expr.endswith(") >= 0")] == []
+
+
 def test_curves_of_rare_events_are_not_rounded_to_none() -> None:
     """An error an hour is 0.0167 a minute."""
     for name in NAMES:
