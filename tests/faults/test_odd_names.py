@@ -69,7 +69,7 @@ def odd_fleet() -> dict[str, bytes]:
     answers = {"/servers": b'{"data":[%s]}' % listed}
     for number in servers:
         software = b",".join(
-            b'{"id":%d,"name":"%s","canonical_name":"%s%d","version":"%s","supported":"no",'
+            b'{"id":%d,"name":"%s","canonical_name":"%s%d","version":"1%s","supported":"no",'
             b'"newest_bugfix_release":"%s","location":"%s","parent":"%s"}'
             % (n, odd(chance), odd(chance), n, odd(chance), odd(chance), odd(chance), odd(chance))
             for n in range(number * PER_SERVER, (number + 1) * PER_SERVER)
