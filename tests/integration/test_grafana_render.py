@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 NAMES = ("fleet", "server", "software", "exporter")
 NOTHING_THERE = {"Waivers", "Firing alerts", "Known exploits", "By exploit"}
 """Lists that say so when a small fleet has none."""
-YOUNG = {"Opened and fixed", "Software since yesterday and last week"}
-"""Bars begin at full five minutes, of which none may be in what was scraped so far; nothing is known of yesterday."""
+YOUNG = {"Opened and fixed", "Software since yesterday and last week", "Time to fix"}
+"""Bars begin at full five minutes, of which none may be in what was scraped so far; nothing is known of yesterday; and
+what was fixed may have been so before the selected minutes.
+"""
 SELECTIONS: dict[str, tuple[str, int]] = {
     "all": ("$__all", 1600),
     "all, narrow": ("$__all", 1000),
