@@ -135,7 +135,7 @@ def wait_for_hits(apis: Sequence[Simulator], hits: int) -> None:
     def applied() -> bool:
         return all(int(str(rule["hits"])) >= hits for api in apis for rule in api.replies.documents())
 
-    eventually(applied, within=60.0, what="altered replies")
+    eventually(applied, within=180.0, what="altered replies")
 
 
 class Stage(NamedTuple):
@@ -176,7 +176,7 @@ class Stage(NamedTuple):
         def all_say_so() -> bool:
             return all(ask(self.exporter, one[0], account=one[1]).verdict == verdict for one in self.asked.values())
 
-        eventually(all_say_so, within=30.0, what=f"{verdict} everywhere")
+        eventually(all_say_so, within=120.0, what=f"{verdict} everywhere")
 
 
 def check(rows: Sequence[Row], found: Verdicts, form: str, phase: str) -> None:
@@ -308,7 +308,7 @@ def of_events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
             lambda: all(
                 ask(exporter, one[0], account=one[1]).verdict == "pass" for one in (*asked.values(), *others.values())
             ),
-            within=60.0,
+            within=180.0,
             what="servers that are fine",
         )
         for number, (api, row) in enumerate(zip(apis, EVENTS, strict=True)):
@@ -321,7 +321,7 @@ def of_events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdicts]:
             assert api.postman.counts() == {"202": 1, "waiting": 0}
         eventually(
             lambda: all(api.requests.count("GET webhooks/:webhook/events/:event") for api in apis),
-            within=20.0,
+            within=60.0,
             what="calls for the events",
         )
         # What was answered has to be kept before others' servers can be beyond doubt.

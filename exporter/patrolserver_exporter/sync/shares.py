@@ -11,7 +11,8 @@ nothing here has to be agreed on; it only has to lead all of them to the same.
   fewest. Who cannot reach an account's API gives it up, if there is somebody who may reach it.
 - **Who has too many gives some back**, a few at a time, if somebody who can take them has at least two fewer, and only
   while nothing else moves. Nobody gives below its fair share. To one that was late nothing is given for a minute, and
-  the second time nothing until exporters come or go, or it is seen to take something after all.
+  the second time nothing until exporters come or go, or it is seen to take something after all; to one that polls
+  accounts nothing for a quarter of that time.
 """
 
 from __future__ import annotations
@@ -245,9 +246,12 @@ class Shares:
 
     def _pass_over(self, late: set[str], seen: Seen, now: float) -> None:
         for owner in late.difference(self._passed_over):
-            until = math.inf if owner in self._late_before else now + FORGIVEN_AFTER
+            held = seen.held.get(owner, 0)
+            # Of one that polls accounts, others may only have seen at another moment what falls to whom.
+            patience = FORGIVEN_AFTER / 4 if held else math.inf if owner in self._late_before else FORGIVEN_AFTER
+            until = now + patience
             left = {name for name, fell in self._fell.items() if fell.owner == owner}
-            self._passed_over[owner] = _PassedOver(seen.held.get(owner, 0), left, until)
+            self._passed_over[owner] = _PassedOver(held, left, until)
             self._late_before.add(owner)
 
     def _trust(self, owner: str) -> None:

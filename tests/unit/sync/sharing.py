@@ -53,6 +53,7 @@ class Model:
         self.rows: dict[str, Replica] = {}
         self._todo: list[tuple[float, int, Sequence[object]]] = []
         self._order = itertools.count()
+        self._ids = itertools.count()
 
     def later(self, at: float, *what: object) -> None:
         """Do that then."""
@@ -68,7 +69,7 @@ class Model:
     def start(self, now: float, number: int) -> None:
         """An exporter starts, with a new id, and looks from now on."""
         if number not in self.up:
-            self.up[number] = owner = f"{number}-{now:.2f}"
+            self.up[number] = owner = f"{number}-{now:.2f}-{next(self._ids)}"
             self.shares[owner] = Shares(owner, "2.0.0")
             self._change_rows(now, owner, living(owner))
             self.later(now + self.kinds[number].phase, "look", number, owner)

@@ -174,6 +174,17 @@ def test_who_was_late_is_trusted_again(look: Seen, gives: int) -> None:
     assert len(shares.give(look, MINE[: look.held["a"]], "same", 1e4)) == gives
 
 
+def test_who_polls_accounts_is_trusted_again_soon() -> None:
+    """Each time: of such a one others may only have seen at another moment what falls to whom."""
+    shares, free, none = Shares("a", "2.0.0"), seen("x", a=8, b=1), seen(a=9, b=1)
+    for at in (0.0, 100.0):
+        shares.take(free, at)
+        shares.take(free, at + TAKES_WITHIN)
+        for later, gives in ((FORGIVEN_AFTER / 4 - 0.01, 0), (FORGIVEN_AFTER / 4, 2)):
+            shares.take(none, at + TAKES_WITHIN + later)
+            assert len(shares.give(none, MINE[:9], "same", at + TAKES_WITHIN + later)) == gives
+
+
 def test_what_is_damaged_is_nobodys_fault() -> None:
     """One that could not take it is given its share all the same."""
     shares = refused()
