@@ -40,7 +40,7 @@ class Program:
                 command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(environ or {})}
             )
 
-    def await_start(self, started: Callable[[], T], *, within: float = 30.0) -> T:
+    def await_start(self, started: Callable[[], T], *, within: float = 90.0) -> T:
         """Wait until it has started, and return what tells so."""
 
         def probe() -> T:

@@ -85,7 +85,7 @@ class Exporter(Program):
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def start(self, *, wait: bool = True, within: float = 30.0) -> None:
+    def start(self, *, wait: bool = True, within: float = 90.0) -> None:
         """Start it; by default, wait until it listens, for so many seconds."""
         offset = self.log_file.stat().st_size if self.log_file.exists() else 0
         command = [

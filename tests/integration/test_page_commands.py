@@ -81,7 +81,7 @@ class Shell:
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=280,
             check=False,
         )
 
