@@ -50,7 +50,12 @@ class Program:
                 raise RuntimeError(f"{type(self).__name__} ended with {self.process.returncode}")
             return found
 
-        return eventually(probe, within=within, what=f"the start of {type(self).__name__}")
+        try:
+            return eventually(probe, within=within, what=f"the start of {type(self).__name__}")
+        except BaseException:
+            # A block that is not entered is not left, so nobody else would end it.
+            self.kill()
+            raise
 
     @property
     def has_ended(self) -> bool:
