@@ -168,16 +168,21 @@ class Shares:
         return given
 
     def _some_of(self, seen: Seen, mine: Collection[str], others: Mapping[str, int], number: int) -> list[str]:
-        """Of ``mine`` so many at most that fall to one of the ``others`` who has fewer."""
+        """Of ``mine`` so many at most that fall to one of the ``others`` who has fewer.
+
+        One that is polled well may fare worse there, so what fails here is no reason to give it.
+        """
+        failing = {name for name in mine if seen.ways.fails(name)}
         dealt, given = _Dealt(seen.ways, {**others, self._owner: len(mine)}), list[str]()
-        for name in sorted(mine, reverse=True):
+        for name in sorted(mine, key=lambda name: (name in failing, name), reverse=True):
             if len(given) == number:
                 break
             has = dealt.counts[self._owner]
             dealt.counts[self._owner] -= 1
             owner = dealt.receiver(name)
+            counted = has if name in failing else has - len(failing.difference(given))
             # Where something speaks against all of them, what does so may change as soon as it is free.
-            if has - dealt.counts[owner] >= _AT_LEAST and not dealt.against(name, owner):
+            if counted - dealt.counts[owner] >= _AT_LEAST and not dealt.against(name, owner):
                 dealt.give(name, owner)
                 given.append(name)
             else:

@@ -168,6 +168,11 @@ class Ways:
             return Against.IN_DOUBT_AND_BEFORE if before else Against.IN_DOUBT
         return Against.GAVE_IT_UP_BEFORE if before else Against.NOTHING
 
+    def fails(self, account: str) -> bool:
+        """Whether its owner cannot reach its API, as far as is known."""
+        standing = self._standings.get(account)
+        return standing is not None and standing.fails
+
     def may_give_up(self, account: str, owner: str) -> bool:
         """Whether its owner may give it up now, if somebody else is there for it.
 

@@ -443,6 +443,28 @@ def test_one_that_gave_something_up_gets_no_share_before_it_is_answered(until: f
     assert shares.give(look, mine, "same", CALM) == gives
 
 
+@pytest.mark.parametrize(
+    ("fails", "gives"),
+    [(["y"], []), (["x", "y"], ["y"]), ([], ["y"])],
+    ids=["another one fails", "all fail", "none fails"],
+)
+def test_an_account_that_is_polled_well_is_not_given_away_because_another_one_fails(
+    fails: list[str], gives: list[str]
+) -> None:
+    """Whoever gets it may not reach its API."""
+    found = {
+        name: Standing("api", "a", None if name in fails else NOW, name not in fails, name in fails, ())
+        for name in ("x", "y")
+    }
+    if fails == ["y"]:
+        # Nobody else takes the one that fails.
+        found["y"] = found["y"]._replace(given_up=(by("b", LASTS),), way="other")
+    shares = Shares("a", "2.0.0")
+    look = Seen([living("a"), living("b")], {"a": 2}, [], Ways(found, NOW))
+    shares.take(look, 0.0)
+    assert shares.give(look, ["x", "y"], "same", CALM) == gives
+
+
 SINCE = NOW - 500.0
 HOLDER = Holder("b", 1, 1, NOW + 10.0, SINCE, "", "host", 1, NOW)
 
