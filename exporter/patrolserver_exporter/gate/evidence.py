@@ -200,13 +200,34 @@ def gather_each(
     ordered = sorted(named, key=lambda server: (server.account, server.name, server.server_id))
     for start in range(0, len(ordered), CHUNK):
         keys = [server.key for server in ordered[start : start + CHUNK]]
-        known = {ServerKey(one.account, one.server_id): one for one in known_servers(connection, keys)}
-        for key in keys:
-            server = known.get(key)
-            if server is None:
-                yield UnknownServer(selector=str(key.server_id), account=key.account)
-            else:
-                yield _of(server, standing[server.account], has_unconfirmed_news)
+        yield from _of_those(connection, keys, standing, has_unconfirmed_news)
+
+
+def gather_those(
+    connection: sa.Connection,
+    keys: Sequence[ServerKey],
+    watched: Mapping[str, AccountHealth],
+    has_unconfirmed_news: HasUnconfirmedNews,
+) -> list[Evidence]:
+    """The evidence on these servers, at most ``CHUNK``, which need not be looked for; as `gather`."""
+    names = sorted({key.account for key in keys if key.account in watched})
+    standing = {name: Standing.of(watched[name], find_account(connection, name)) for name in names}
+    return list(_of_those(connection, [key for key in keys if key.account in standing], standing, has_unconfirmed_news))
+
+
+def _of_those(
+    connection: sa.Connection,
+    keys: Sequence[ServerKey],
+    standing: Mapping[str, Standing],
+    has_unconfirmed_news: HasUnconfirmedNews,
+) -> Iterator[Evidence]:
+    known = {ServerKey(one.account, one.server_id): one for one in known_servers(connection, keys)} if keys else {}
+    for key in keys:
+        server = known.get(key)
+        if server is None:
+            yield UnknownServer(selector=str(key.server_id), account=key.account)
+        else:
+            yield _of(server, standing[server.account], has_unconfirmed_news)
 
 
 def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconfirmedNews) -> ServerEvidence:
