@@ -101,6 +101,8 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """An event told that a scan ended; isScanning has not said so yet."""
     scan_checks: int = 0
     """Answers of isScanning since the newest of those events, or since the scan was seen running."""
+    scan_seen_at: float | None = None
+    """When isScanning last said that the scan runs."""
     last_scan_at: float | None = None
     """End of the last scan seen."""
     event_received_at: float | None = None

@@ -16,7 +16,7 @@ from patrolserver_exporter.live.effects import AccountShown, ServerGone, ServerS
 from patrolserver_exporter.patrolserver.models import Server
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord, AccountState, ServerRecord, ServerState
-from patrolserver_exporter.sync.server_updates import append_changes, summary_of, with_state
+from patrolserver_exporter.sync.server_updates import append_changes, summary_of, with_state, without_scans
 from patrolserver_exporter.sync.ways import note_given_up
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None
     """The server's row after the list; ``None`` if nothing changed."""
     if known is None:
         return _unpolled(account, server, ServerState(verified=server.verified))
-    is_other = known.name.casefold() != server.name.casefold()
+    is_other = known.name.lower() != server.name.lower()
     if is_other and known.gone_at is not None:
         former = fleet.forget_findings(unit.connection, account, server.id)
         state = ServerState(
@@ -313,7 +313,7 @@ def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None
         return None
     if is_other:
         # What it shows is of the server that had this name; its issues are kept until a poll says more.
-        return _unpolled(account, server, state)
+        return _unpolled(account, server, without_scans(state))
     record = replace(known, name=server.name, gone_at=None, summary=replace(known.summary, name=server.name))
     return with_state(record, state)
 

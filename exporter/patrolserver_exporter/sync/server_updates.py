@@ -5,7 +5,8 @@ All of it is one transaction. Times are seconds since the epoch.
 
 Events hint at a scan's start and end, isScanning confirms them. The API never says when a scan ended. A scan's end
 counts if isScanning said yes before: its time is the moment at which an event told of it, and otherwise that at which
-isScanning was first seen to say no.
+isScanning was first seen to say no. If nobody asked for a while before that, it may have ended long ago: its time is
+then the moment of the last yes.
 """
 
 from __future__ import annotations
@@ -316,6 +317,8 @@ _DOUBTS = 3
 """Answers "no" after which an announced start is taken for a scan that was over before it was seen."""
 _SAME_SCAN_FOR = 600.0
 """Seconds after the reported end of a scan in which isScanning may lag behind; a later yes is another scan."""
+_ENDED_UNSEEN_AFTER = 300.0
+"""Seconds since isScanning last said yes after which a no does not tell when the scan ended: nobody asked meanwhile."""
 
 
 def is_scan_awaited(state: ServerState) -> bool:
@@ -366,12 +369,12 @@ def scan_confirmed(state: ServerState, *, running: bool, asked_at: float) -> tup
     """
     if running:
         return _running(state, asked_at), False
+    told_at = state.scan_finished_told_at
     if state.scanning:
-        told_at = state.scan_finished_told_at
-        ended = _ended(state, asked_at if told_at is None else told_at)
-        # One that went on after its end was told may have found more until now.
-        return (_awaiting_poll(ended, asked_at) if state.scan_checks else ended), True
-    checks, told_at = state.scan_checks + 1, state.scan_finished_told_at
+        ended = _ended(state, _end_seen_at(state, asked_at) if told_at is None else told_at)
+        # One that went on after its end was told, or whose end nobody saw, may have found more until now.
+        return (_awaiting_poll(ended, asked_at) if state.scan_checks or told_at is None else ended), True
+    checks = state.scan_checks + 1
     if told_at is not None:
         return _nothing_runs(state), True
     if state.scan_started_told_at is None:
@@ -393,7 +396,14 @@ def scan_unconfirmable(state: ServerState) -> ServerState:
 
 
 def _nothing_runs(state: ServerState) -> ServerState:
-    return replace(state, scanning=False, scan_started_told_at=None, scan_finished_told_at=None, scan_checks=0)
+    return replace(
+        state, scanning=False, scan_started_told_at=None, scan_finished_told_at=None, scan_checks=0, scan_seen_at=None
+    )
+
+
+def without_scans(state: ServerState) -> ServerState:
+    """The state of a server that may be another one: no scan of it was seen yet."""
+    return replace(_nothing_runs(state), last_scan_at=None)
 
 
 def _running(state: ServerState, asked_at: float) -> ServerState:
@@ -401,10 +411,25 @@ def _running(state: ServerState, asked_at: float) -> ServerState:
     if told_at is not None and asked_at - told_at > _SAME_SCAN_FOR:
         told_at = None
     checks = state.scan_checks + 1
-    return replace(state, scanning=True, scan_started_told_at=None, scan_finished_told_at=told_at, scan_checks=checks)
+    return replace(
+        state,
+        scanning=True,
+        scan_started_told_at=None,
+        scan_finished_told_at=told_at,
+        scan_checks=checks,
+        scan_seen_at=asked_at,
+    )
 
 
-def _ended(state: ServerState, at: float) -> ServerState:
+def _end_seen_at(state: ServerState, asked_at: float) -> float | None:
+    """When a scan that runs no more has ended, at the earliest; ``None`` if nobody knows when it was seen running."""
+    seen_at = state.scan_seen_at
+    return asked_at if seen_at is not None and asked_at - seen_at <= _ENDED_UNSEEN_AFTER else seen_at
+
+
+def _ended(state: ServerState, at: float | None) -> ServerState:
+    if at is None:
+        return _nothing_runs(state)
     ended = replace(_nothing_runs(state), last_scan_at=max(at, state.last_scan_at or 0.0))
     return _awaiting_poll(ended, at)
 

@@ -215,6 +215,30 @@ def test_a_rename_in_place_keeps_the_issues_in_doubt_until_a_whole_poll(driver: 
     assert [(issue.first_seen, issue.is_open) for issue in driver.issues()] == [(began, True)]
 
 
+def test_a_server_with_another_name_was_never_seen_scanned(driver: Driver, clock: HeldClock) -> None:
+    """Scans were those of the server that had the name before, and so is one that still seems to run."""
+    driver.take_list("old")
+    driver.check(running=True)
+    driver.check(running=False)
+    assert driver.server().summary.last_scan_at is not None
+    driver.check(running=True)
+    clock.advance(5.0)
+    driver.take_list("new")
+    record = driver.server()
+    assert (record.state.last_scan_at, record.summary.last_scan_at) == (None, None)
+    assert (record.state.scanning, record.summary.scanning) == (False, False)
+    driver.check(running=False)
+    assert driver.server().state.last_scan_at is None
+
+
+def test_names_that_differ_in_more_than_capitals_are_of_different_servers(driver: Driver) -> None:
+    """``straße.example`` and ``strasse.example`` are two domains, though both fold to the same text."""
+    driver.take_list("strasse.example")
+    driver.poll()
+    driver.take_list("straße.example")
+    assert driver.server().state.in_doubt_since is not None
+
+
 def test_an_event_of_a_server_in_doubt_shows_no_numbers(driver: Driver, clock: HeldClock) -> None:
     """What is known may be another server's."""
     driver.take_list("old")

@@ -42,6 +42,20 @@ def test_a_scan_ends_when_it_is_seen_to() -> None:
     assert (state.scanning, state.last_scan_at, is_awaited(state)) == (False, 160.0, False)
 
 
+def test_an_end_that_nobody_saw_makes_no_scan_fresh() -> None:
+    """While the exporter was down for days, the scan may have ended at once; only a poll after the answer shows all."""
+    state, _ = answer(started(IDLE, 100.0), running=True, at=101.0)
+    seen = replace(state, complete_poll_at=5_000.0)
+    state, ended = answer(seen, running=False, at=300_000.0)
+    assert ended
+    assert (state.scanning, state.last_scan_at, state.event_received_at) == (False, 101.0, 300_000.0)
+    again, _ = answer(started(seen, 200_000.0), running=False, at=300_000.0)
+    assert (again.last_scan_at, again.event_received_at) == (101.0, 300_000.0)
+    state, ended = answer(ServerState(scanning=True), running=False, at=300_000.0)
+    assert ended
+    assert (state.scanning, state.last_scan_at, state.event_received_at) == (False, None, 300_000.0)
+
+
 def test_a_told_end_counts_from_when_it_was_told() -> None:
     """With an event the end is the moment of its reception, once isScanning agrees."""
     state, _ = answer(started(IDLE, 100.0), running=True, at=101.0)
