@@ -51,7 +51,7 @@ def server(*issues: Issue, **fields: Any) -> ServerEvidence:
         "poll_success": True,
         "software": (3, 0, 0, 0),
     }
-    return ServerEvidence(issues=issues, **(known | fields))
+    return ServerEvidence(**(known | {"issues": issues} | fields))
 
 
 def codes(judgement: Judgement, *, blocking: bool = True) -> list[ReasonCode]:
@@ -150,8 +150,11 @@ class TestDoubts:
             ({"software": (3, 0, 0, 3)}, {"max_unknown_software": 2}, ReasonCode.SOFTWARE_UNKNOWN),
             ({"exploits_unknown": 1}, {}, ReasonCode.EXPLOITS_UNKNOWN),
             ({"uncounted_risk": 4.1}, {"max_risk": 4.0}, ReasonCode.EXPLOIT_UNCOUNTED),
+            ({"uncounted_risk": float("nan")}, {"max_risk": 10.0}, ReasonCode.EXPLOIT_UNCOUNTED),
             ({"unconfirmed_event": True}, {}, ReasonCode.EVENT_UNCONFIRMED),
             ({"account_refused": True}, {}, ReasonCode.CREDENTIALS_REFUSED),
+            ({"identity_in_doubt": True}, {}, ReasonCode.IDENTITY_IN_DOUBT),
+            ({"missing_from_list": True}, {}, ReasonCode.MISSING_FROM_LIST),
             ({}, {"max_scan_age": 60.0}, ReasonCode.SCAN_NEVER_SEEN),
             ({"last_scan_at": NOW - 61}, {"max_scan_age": 60.0}, ReasonCode.SCAN_TOO_OLD),
             ({"last_scan_at": NOW + 301}, {"max_scan_age": 60.0}, ReasonCode.SCAN_IN_FUTURE),
@@ -172,8 +175,11 @@ class TestDoubts:
             ({"last_poll_at": NOW + 300}, {}),
             ({"software": (0, 0, 0, 2), "exploits_unknown": 2}, {"max_unknown_software": 2}),
             ({"last_scan_at": NOW - 60}, {"max_scan_age": 60.0}),
+            ({"last_scan_at": NOW + 300}, {"max_scan_age": 60.0}),
             ({"last_scan_at": NOW - 10**8}, {}),
             ({"uncounted_risk": 4.0}, {"max_risk": 4.0}),
+            ({}, {"max_risk": 0.0}),
+            ({"issues": (issue(),)}, {"max_risk": 0.0}),
             ({"uncounted_risk": 4.9}, {}),
         ],
     )
@@ -194,6 +200,20 @@ class TestDoubts:
             judgement = judge([server(only)], policy, NOW, baseline=baseline)
             assert codes(judgement) == [ReasonCode.EVENT_UNCONFIRMED]
 
+    def test_one_doubt_anywhere_is_enough(self) -> None:
+        """Whichever of the servers it is about, and however many are fine."""
+        names = ("web1", "web2", "web3")
+        for doubted in names:
+            asked = [server(server_id=n, name=name, missing_from_list=name == doubted) for n, name in enumerate(names)]
+            judgement = judge(asked, Policy(), NOW)
+            assert judgement.verdict is Verdict.UNKNOWN
+            assert [one.server for one in judgement.servers if one.verdict is Verdict.UNKNOWN] == [doubted]
+
+    def test_what_was_never_polled_did_not_fail_last(self) -> None:
+        """There is no older poll that its data rests on."""
+        judgement = judge([server(last_poll_at=None, software=None, poll_success=False)], Policy(), NOW)
+        assert codes(judgement, blocking=False) == []
+
     def test_a_failed_poll_is_told(self) -> None:
         """A failed last poll is no doubt while the data is fresh, but worth knowing."""
         judgement = judge([server(poll_success=False, account_reachable=False)], Policy(), NOW)
@@ -206,6 +226,14 @@ class TestDoubts:
         assert judgement.verdict is Verdict.UNKNOWN
         assert codes(judgement) == [ReasonCode.UNKNOWN_SERVER]
         assert (judgement.servers[1].server, judgement.servers[1].server_id) == ("web9", None)
+
+    def test_a_list_that_was_not_whole(self) -> None:
+        """A glob may mean servers that it lacked."""
+        partial = UnknownServer(selector="web*", account="main", list_incomplete="page 2 failed")
+        judgement = judge([server(), partial], Policy(), NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert codes(judgement) == [ReasonCode.LIST_INCOMPLETE]
+        assert "the last server list in account main was not whole (page 2 failed)" in judgement.reasons[0].message
 
     def test_an_account_that_is_not_there(self) -> None:
         """It is named with those that there are, as far as they fit."""
@@ -237,6 +265,7 @@ class TestDoubts:
             (86_401.0, {}, Verdict.UNKNOWN),
             (601.0, {"max_age": 60.0}, Verdict.UNKNOWN),
             (600.0, {"max_age": 60.0}, Verdict.PASS),
+            (-300.0, {}, Verdict.PASS),
             (-301.0, {}, Verdict.UNKNOWN),
         ],
     )
@@ -294,6 +323,61 @@ class TestLimits:
     def test_limit(self, issues: tuple[Issue, ...], policy: Policy, verdict: Verdict) -> None:
         """Each limit counts what it names, a severity and worse ones, and nothing else."""
         assert judge([server(*issues)], policy, NOW).verdict is verdict
+
+    @pytest.mark.parametrize(
+        ("risks", "allowed", "verdict"),
+        [
+            ((None, None), 2, Verdict.PASS),
+            ((None, None), 1, Verdict.UNKNOWN),
+            ((None, None, None), 2, Verdict.UNKNOWN),
+            ((9.5, None), 1, Verdict.UNKNOWN),
+            ((None, 9.5), 1, Verdict.UNKNOWN),
+            ((9.5, 9.5, None), 1, Verdict.FAIL),
+            ((9.5, 9.5, 9.5), 2, Verdict.FAIL),
+        ],
+    )
+    def test_unknown_risks_count_beside_known_ones(
+        self, risks: tuple[float | None, ...], allowed: int, verdict: Verdict
+    ) -> None:
+        """Those that might break a limit leave it in doubt, on one server and on several."""
+        issues = [exploit(risk, f"p{number}") for number, risk in enumerate(risks)]
+        policy = Policy(max_by_severity=SeverityLimits(critical=allowed))
+        apart = [server(one, server_id=number, name=f"web{number}") for number, one in enumerate(issues)]
+        for asked in ([server(*issues)], apart):
+            judgement = judge(asked, policy, NOW)
+            assert judgement.verdict is verdict
+            assert {one.verdict for one in judgement.servers} == {verdict}
+            assert [one.found for one in judgement.breaches] == ([] if verdict is Verdict.PASS else [len(risks)])
+
+    def test_what_is_broken_only_with_servers_in_doubt_does_not_fail(self) -> None:
+        """What is known for sure of the others is within the limit."""
+        policy = Policy(max_by_severity=SeverityLimits(critical=1))
+        asked = [server(exploit(9.5)), server(exploit(9.5), server_id=2, name="web2", poll_complete=False)]
+        judgement = judge(asked, policy, NOW)
+        assert judgement.verdict is Verdict.UNKNOWN
+        assert len(judgement.violations) == 2
+
+    def test_a_limit_of_many_that_is_broken(self) -> None:
+        """Each limit that is broken is told with what it counts, and each issue with all that it breaks."""
+        policy = Policy(
+            max_by_severity=SeverityLimits(critical=5, high=1, low=9), max_by_kind=KindLimits(outdated=0), max_total=3
+        )
+        judgement = judge(
+            [server(exploit(9.5), exploit(8.0, "b"), issue("c")), server(issue("d"), name="z")], policy, NOW
+        )
+        assert [(one.limit, one.allowed, one.found) for one in judgement.breaches] == [
+            ("max_by_severity.high", 1, 2),
+            ("max_by_kind.outdated", 0, 2),
+            ("max_total", 3, 4),
+        ]
+        assert [(one.issue.canonical_name, one.limits) for one in judgement.violations] == [
+            ("php", ("max_by_severity.high", "max_total")),
+            ("b", ("max_by_severity.high", "max_total")),
+            ("c", ("max_by_kind.outdated", "max_total")),
+            ("d", ("max_by_kind.outdated", "max_total")),
+        ]
+        assert judgement.servers_by_verdict[Verdict.FAIL] == 2
+        assert judgement.omitted == Omitted()
 
     def test_counts(self) -> None:
         """The answer has the counts by severity and kind, zero-filled, over all servers and for each."""
@@ -384,6 +468,57 @@ class TestNothingWasLookedAt:
     def test_counts_that_nobody_knows_are_none(self) -> None:
         """A zero would say that somebody looked."""
         assert judge([server(last_poll_at=None, software=None)], STRICT, NOW).servers[0].counts is None
+
+    @pytest.mark.parametrize(
+        ("fields", "is_known"),
+        [
+            ({}, True),
+            ({"last_poll_at": None}, False),
+            ({"software": None}, False),
+            ({"last_poll_at": None, "software": None, "issues": (issue(),)}, True),
+        ],
+    )
+    def test_whether_anything_is_known(self, fields: dict[str, Any], is_known: bool) -> None:  # noqa: FBT001
+        """Of one server at least: a poll that told its software, or an issue."""
+        never = {"last_poll_at": None, "software": None}
+        first, last = server(server_id=0, name="a", **never), server(server_id=9, name="z", **never)
+        judgement = judge([first, server(**fields), last], Policy(), NOW)
+        assert judgement.is_any_known is is_known
+        assert [one.counts is not None for one in judgement.servers] == [False, is_known, False]
+
+    def test_the_oldest_data_counts(self) -> None:
+        """Of servers that were polled."""
+        ages = (30, 90, None, 60)
+        asked = [
+            server(server_id=number, name=f"web{number}", last_poll_at=None if age is None else NOW - age)
+            for number, age in enumerate(ages)
+        ]
+        assert judge(asked, Policy(), NOW).data_age_seconds == 90
+        assert judge(asked[2:3], Policy(), NOW).data_age_seconds is None
+
+
+class TestExploitsBeside:
+    """Exploits that stand behind an issue without being its own: what covers the issue need not cover them."""
+
+    BOTH = replace(exploit(6.0), exploits=(IssueExploit(id="b", risk=6.0),))
+    BESIDE = server(BOTH, issue("other"), lesser_risks=((BOTH.fingerprint, 4.5), ("another", 9.0)))
+
+    @pytest.mark.parametrize(("covered", "reasons"), [("b", [ReasonCode.EXPLOIT_UNCOUNTED]), (None, [])])
+    def test_a_waiver(self, covered: str | None, reasons: list[ReasonCode]) -> None:
+        """One of an exploit covers only that; one of the software covers all of them."""
+        policy = Policy(max_risk=4.4, waivers=(waiver(exploit=covered),))
+        assert codes(judge([self.BESIDE], policy, NOW)) == reasons
+        assert judge([self.BESIDE], replace(policy, max_risk=4.5), NOW).verdict is Verdict.PASS
+
+    def test_a_baseline(self) -> None:
+        """It covers the exploits that it names."""
+        baseline = (accepted(self.BOTH),)
+        assert codes(judge([self.BESIDE], Policy(max_risk=4.4), NOW, baseline=baseline)) == [
+            ReasonCode.EXPLOIT_UNCOUNTED
+        ]
+        assert judge([self.BESIDE], Policy(max_risk=4.5), NOW, baseline=baseline).verdict is Verdict.PASS
+        worse = replace(self.BESIDE, uncounted_risk=4.6)
+        assert codes(judge([worse], Policy(max_risk=4.5), NOW, baseline=baseline)) == [ReasonCode.EXPLOIT_UNCOUNTED]
 
 
 class TestBaseline:
