@@ -70,15 +70,14 @@ def next_step_after(  # noqa: PLR0913  # What decides it, by keyword.
     if isinstance(error, Refused) and not credentials_are_good:
         return NextStep(DeliveryState.BLOCKED, state_attempts, None)
     attempts = state_attempts + 1
-    wait = back_off(attempts, base=BASE, cap=CAP, retry_after=min(error.retry_after or 0.0, RETRY_AFTER_CAP), draw=draw)
+    asked = min(error.retry_after or 0.0, RETRY_AFTER_CAP)
+    wait = back_off(attempts, base=BASE, cap=CAP, retry_after=asked, draw=draw)
     old = now - received_at >= KEPT_FOR
     if isinstance(error, (NotFound, Refused)):
         if attempts > len(UNVERIFIED_WAITS):
             return NextStep(DeliveryState.EXPIRED if old else DeliveryState.REJECTED, attempts, None)
         # The event may not be there yet, so the tries must not all be over within a moment.
-        return NextStep(
-            DeliveryState.UNVERIFIED, attempts, max(UNVERIFIED_WAITS[attempts - 1], error.retry_after or 0.0)
-        )
+        return NextStep(DeliveryState.UNVERIFIED, attempts, max(UNVERIFIED_WAITS[attempts - 1], asked))
     if old and attempts >= EXPIRY_TRIES:
         return NextStep(DeliveryState.EXPIRED, attempts, None)
     return NextStep(DeliveryState.RETRY, attempts, wait)
