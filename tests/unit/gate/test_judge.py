@@ -120,6 +120,21 @@ class TestVerdict:
         assert judgement.verdict is Verdict.FAIL
         assert [one.verdict for one in judgement.servers] == [Verdict.FAIL, Verdict.UNKNOWN]
 
+    def test_each_server_has_a_verdict_of_its_own(self) -> None:
+        """It fails by whichever of its issues a broken limit counts, and not by those of others."""
+        policy = Policy(max_by_severity=SeverityLimits(critical=0, high=5), waivers=(waiver(software="waived"),))
+        asked = [
+            server(exploit(9.5), exploit(8.0, "a"), issue("b"), name="web1"),
+            server(exploit(8.0), issue(), name="web2"),
+            server(name="web3"),
+            server(exploit(None), name="web4"),
+            server(exploit(9.5), name="web5", missing_from_list=True),
+            server(exploit(9.5, "waived"), name="web6"),
+        ]
+        judgement = judge(asked, policy, NOW)
+        assert [one.verdict.value for one in judgement.servers] == ["fail", "pass", "pass", "fail", "unknown", "pass"]
+        assert judgement.servers_by_verdict == {Verdict.FAIL: 2, Verdict.PASS: 3, Verdict.UNKNOWN: 1}
+
     def test_limits_count_over_the_selection(self) -> None:
         """Two servers with one issue each have two."""
         both = [server(issue()), server(issue(), server_id=2, name="web2")]
@@ -226,6 +241,14 @@ class TestDoubts:
         assert judgement.verdict is Verdict.UNKNOWN
         assert codes(judgement) == [ReasonCode.UNKNOWN_SERVER]
         assert (judgement.servers[1].server, judgement.servers[1].server_id) == ("web9", None)
+
+    def test_unknown_servers_are_counted(self) -> None:
+        """Each once, however often it was asked for, after those that are known, by what was asked for."""
+        unknown = [UnknownServer(selector=name) for name in ("z", "a", "z", "m")]
+        judgement = judge([*unknown, server(), server(name="web2")], Policy(), NOW)
+        assert [one.server for one in judgement.servers] == ["web1.example.org", "web2", "a", "m", "z"]
+        assert judgement.servers_by_verdict == {Verdict.UNKNOWN: 3, Verdict.PASS: 2}
+        assert (judgement.omitted, len(judgement.reasons)) == (Omitted(), 3)
 
     def test_a_list_that_was_not_whole(self) -> None:
         """A glob may mean servers that it lacked."""
