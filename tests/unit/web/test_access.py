@@ -17,12 +17,14 @@ from patrolserver_exporter.web.access import (
     Denied,
     Principal,
     authorise,
+    authorise_known,
     authorise_scrape,
     client_address,
     deny_foreign_host,
     is_allowed,
     is_loopback_listener,
     open_reading_warning,
+    principal_of,
     useless_closing_warning,
 )
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE
@@ -65,6 +67,9 @@ def request(
         ("10.0.0.1", ["[2001:db8::1]:4711"], "2001:db8::1"),
         ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
         ("10.0.0.1", ["::ffff:198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ['"198.51.100.1", "10.0.0.2"'], "198.51.100.1"),
+        ("10.0.0.1", ['"[2001:db8::1]:4711"'], "2001:db8::1"),
+        ("10.0.0.1", ["198.51.100.1:47:11"], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.1, unknown"], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.1, unknown, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", [""], "10.0.0.1"),
@@ -152,6 +157,24 @@ def test_the_operators_token_closes_nothing() -> None:
     assert not tokens.guards_reading
 
 
+def test_a_reload_closes_and_opens_the_metrics() -> None:
+    """As it says, and they are open where it says nothing."""
+    tokens = BearerTokens([READ])
+    guarded = [tokens.guards_metrics]
+    tokens.replace([READ], guards_metrics=True)
+    guarded.append(tokens.guards_metrics)
+    tokens.replace([READ])
+    assert [*guarded, tokens.guards_metrics] == [False, True, False]
+
+
+def test_nobody_is_known_by_what_others_leave_in_the_state() -> None:
+    """Only a principal of `Guard` is one; a scope without a state has none."""
+    assert principal_of({"headers": []}) is None
+    assert principal_of({"headers": [], "state": {PRINCIPAL_STATE: "alice"}}) is None
+    assert principal_of(request(principal=Principal("alice", ALL_RIGHTS))) == Principal("alice", ALL_RIGHTS)
+    assert deny_foreign_host({"headers": []}, "") is None
+
+
 def status(verdict: Principal | Denied) -> int:
     return verdict.status if isinstance(verdict, Denied) else 200
 
@@ -186,6 +209,25 @@ def test_without_credentials(
     if isinstance(verdict, Denied):
         assert verdict.headers["www-authenticate"] == "Bearer"
         assert "patrolserver-exporter.token" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("tokens", "principal", "expected"),
+    [
+        (NOBODY, None, 401),
+        ((READ,), None, 401),
+        ((READ,), Principal("ansible", REFRESH.scopes, is_token=True), 403),
+        (NOBODY, Principal("grafana", READ.scopes, is_token=True), 200),
+    ],
+)
+def test_what_only_the_known_may_read(tokens: tuple[ApiToken, ...], principal: Principal | None, expected: int) -> None:
+    """It needs the scope read, also where reading is open to all."""
+    verdict = authorise_known(request(principal=principal), Right.READ, BearerTokens(tokens))
+
+    assert status(verdict) == expected
+    if expected == 401:
+        assert isinstance(verdict, Denied)
+        assert verdict.detail.startswith("Send a token of api.tokens with the scope read, as Authorization: Bearer")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +311,9 @@ def test_the_host_of_a_loopback_listener(host: str | None, allowed: bool) -> Non
         ([("Host", "127.0.0.1:10058")], 200),
         ([("Host", "[::1]:10058"), ("Origin", "http://[::1]:10058")], 200),
         ([("Host", "localhost:10058"), ("Origin", "http://LOCALHOST:10058")], 200),
+        ([("Host", "Localhost:10058"), ("Origin", "https://localhost:10058")], 200),
         ([("Host", "localhost:10058"), ("Sec-Fetch-Site", "same-origin")], 200),
+        ([("Host", "localhost:10058"), ("Origin", "http://localhost:10058"), ("Sec-Fetch-Site", "cross-site")], 403),
         ([("Host", "localhost:10058"), ("Sec-Fetch-Site", "none")], 200),
         ([("Host", "localhost:10058"), ("Origin", "http://localhost:3000")], 403),
         ([("Host", "localhost:10058"), ("Origin", "https://attacker.example.org")], 403),
@@ -307,6 +351,10 @@ def test_open_reading_warning() -> None:
         assert "web.metrics_need_token" in of_metrics
     assert open_reading_warning([":10058"], BearerTokens([READ], guards_metrics=True), has_users=False) is None
     assert open_reading_warning([":10058"], BearerTokens(), has_users=True) is None
+    assert open_reading_warning([":10058"], BearerTokens([READ]), has_users=True) is None
+    assert open_reading_warning([":10058"], BearerTokens([REFRESH], guards_metrics=True), has_users=False) is not None
+    assert "reaches :1, :2 can" in str(open_reading_warning([":1", ":2"], BearerTokens(), has_users=False))
+    assert "reaches :1, :2 can" in str(open_reading_warning([":1", ":2"], BearerTokens([READ]), has_users=False))
     assert open_reading_warning(["127.0.0.1:1"], BearerTokens(), has_users=False) is None
 
 

@@ -11,7 +11,15 @@ from starlette.responses import PlainTextResponse
 from patrolserver_exporter.config.schema import ApiToken
 from patrolserver_exporter.config.schema import Scope as Right
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.web.access import MAX_CACHED, BearerTokens, Guard, PasswordCheck, RateLimiter, principal_of
+from patrolserver_exporter.web.access import (
+    MAX_CACHED,
+    MAX_WAITING,
+    BearerTokens,
+    Guard,
+    PasswordCheck,
+    RateLimiter,
+    principal_of,
+)
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE
 from patrolserver_exporter.web.http.web_config import RateLimit, WebConfigFile
 
@@ -111,6 +119,53 @@ def test_memory_of_passwords_is_bounded() -> None:
     assert len(check._right) == MAX_CACHED  # noqa: SLF001 - memory has no other window
 
 
+def test_a_password_that_is_used_stays_in_memory(costs: list[int]) -> None:
+    """What is forgotten first was used longest ago."""
+    one = hashed(b"right")
+    users = {f"user{number}": one for number in range(MAX_CACHED + 1)}
+    check = PasswordCheck()
+
+    async def ask() -> None:
+        for name in [*list(users)[:-1], "user0", f"user{MAX_CACHED}"]:
+            assert await check.check(users, name, b"right")
+        costs.clear()
+        assert await check.check(users, "user0", b"right")
+        assert costs == []
+        assert await check.check(users, "user1", b"right")
+        assert costs == [4]
+
+    asyncio.run(ask())
+
+
+def test_a_password_is_right_for_its_user_and_hash_alone() -> None:
+    """Whatever of it is in memory; and so is that an unknown user's is wrong."""
+    hash_of_all = hashed(b"right")
+    check = PasswordCheck()
+
+    async def ask(users: dict[str, str], name: str, password: bytes) -> bool | None:
+        return await check.check(users, name, password)
+
+    assert asyncio.run(ask({"alice": hash_of_all}, "alice", b"right")) is True
+    assert asyncio.run(ask({"alice": hash_of_all}, "alic", b"right")) is False
+    assert asyncio.run(ask({"bob": hash_of_all}, "alice", b"right")) is False
+    assert asyncio.run(ask({"bob": hash_of_all}, "alice", b"right")) is False
+
+
+def test_so_many_passwords_wait_at_most() -> None:
+    """Who comes then is told so at once, and is served later; a right password that is in memory always is."""
+    users = {"alice": hashed(b"right")}
+    check = PasswordCheck()
+
+    async def ask() -> None:
+        assert await check.check(users, "alice", b"right") is True
+        together = [check.check(users, "alice", b"wrong%d" % number) for number in range(MAX_WAITING + 2)]
+        answers = await asyncio.gather(*together, check.check(users, "alice", b"right"))
+        assert answers == [False] * MAX_WAITING + [None, None, True]
+        assert await check.check(users, "alice", b"wrong") is False
+
+    asyncio.run(ask())
+
+
 def test_rate_limiter() -> None:
     """The burst is let through, then one an interval; a long silence saves up no more than the burst."""
     now = [0.0]
@@ -125,6 +180,8 @@ def test_rate_limiter() -> None:
     now[0] = 1000.0
     assert [limiter.wait(limit) for _ in range(4)] == [0, 0, 0, 2.0]
     assert limiter.wait(RateLimit()) == 0
+    assert limiter.wait(limit) == 2.0
+    assert [limiter.wait(RateLimit(interval=4.0, burst=1)) for _ in range(2)] == [0, 4.0]
 
 
 READER = ApiToken(name="grafana", token=Secret.literal("token-to-read"), scopes=frozenset({Right.READ}))
@@ -180,6 +237,8 @@ def ask(
         ("/metrics", "Digest x", 401, None),
         ("/metrics", "Bearer token-to-read", 200, "grafana"),
         ("/metrics", "Bearer token-to-refresh", 403, None),
+        ("/metrics", "  bEARER   token-to-read  ", 200, "grafana"),
+        ("/metrics", "Token token-to-read", 401, None),
         ("/metrics", "Bearer wrong", 401, None),
         ("/api/v1/servers/1/refresh", "Bearer token-to-refresh", 200, "ansible"),
         ("/-/reload", "Bearer token-to-refresh", 200, "ansible"),
@@ -203,6 +262,59 @@ def test_guard(with_users: WebConfigFile, path: str, authorization: str | None, 
     if status == 401:
         assert headers["www-authenticate"].startswith("Bearer" if "Bearer" in str(authorization) else "Basic")
         assert headers["content-type"] == "application/problem+json"
+
+
+def test_a_wrong_token_is_nobody_where_users_are_asked_for(with_users: WebConfigFile) -> None:
+    """Also where there are no tokens at all, or only that of the operator."""
+    operators = Guard(who, with_users, BearerTokens(operator=Secret.literal("token-of-the-operator")))
+    for guard in (Guard(who, with_users), operators):
+        status, headers, body = ask(guard, "/metrics", "Bearer wrong")
+        assert (status, headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+        assert "The token is unknown." in body
+    assert ask(operators, "/-/reload", "Bearer token-of-the-operator")[2] == "of the machine's operator"
+
+
+def test_who_comes_when_too_many_passwords_are_checked(with_users: WebConfigFile) -> None:
+    """It is neither let in nor told that its password is wrong."""
+    guard = Guard(who, with_users)
+    guard._passwords._waiting = MAX_WAITING  # noqa: SLF001 - as if so many waited
+    status, headers, body = ask(guard, "/metrics", BASIC)
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert "Too many passwords are being checked; try again." in body
+
+
+def test_a_rate_limit_holds_for_all_but_health_and_the_webhook(tmp_path: Path) -> None:
+    """Who is over it is told when to come again, in whole seconds and never sooner."""
+    (tmp_path / "web.yml").write_text("rate_limit: {interval: 10s, burst: 1}\n")
+    now = [0.0]
+    guard = Guard(who, WebConfigFile(tmp_path / "web.yml"), monotonic=lambda: now[0])
+    assert ask(guard, "/metrics")[0] == 200
+    for passed, wait in ((0.0, "10"), (0.6, "10"), (9.9, "1")):
+        now[0] = passed
+        status, headers, body = ask(guard, "/metrics")
+        assert (status, headers["retry-after"]) == (429, wait)
+        assert "more requests than rate_limit of the web configuration file allows" in body
+        for path in ("/-/healthy", "/-/ready", "/webhook/token"):
+            assert ask(guard, path)[0] == 200
+    now[0] = 10.0
+    assert ask(guard, "/metrics")[0] == 200
+
+
+def test_configured_headers_take_the_place_of_our_own(tmp_path: Path) -> None:
+    """On every answer, a refusal too; all others stay."""
+    text = (
+        f"basic_auth_users: {{alice: {hashed(b'right')}}}\nhttp_server_config:\n  headers: {{X-Frame-Options: deny}}\n"
+    )
+    (tmp_path / "web.yml").write_text(text)
+
+    async def framed(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("", headers={"X-FRAME-options": "sameorigin", "x-other": "1"})(scope, receive, send)
+
+    guard = Guard(framed, WebConfigFile(tmp_path / "web.yml"))
+    allowed, denied = ask(guard, "/metrics", BASIC), ask(guard, "/metrics")
+    assert (allowed[0], denied[0]) == (200, 401)
+    assert (allowed[1]["x-frame-options"], allowed[1]["x-other"]) == ("deny", "1")
+    assert denied[1]["x-frame-options"] == "deny"
 
 
 def test_guard_below_a_prefix(with_users: WebConfigFile) -> None:
