@@ -270,7 +270,7 @@ def _cpu() -> Placed:
         8,
         8,
     )
-    return lines(about, [Query(rate(own("process_cpu_seconds_total")), "{{instance}}")], unit="percentunit", decimals=1)
+    return lines(about, [Query(rate(own("process_cpu_seconds_total")), "{{instance}}")], unit="percentunit")
 
 
 def _memory() -> Placed:
@@ -298,7 +298,7 @@ def _descriptors() -> Placed:
         8,
     )
     share = f"{own('process_open_fds')} / {own('process_max_fds')}"
-    return lines(about, [Query(share, "{{instance}}")], unit="percentunit", decimals=2)
+    return lines(about, [Query(share, "{{instance}}")], unit="percentunit")
 
 
 def _errors() -> Placed:

@@ -97,4 +97,4 @@ def _poll_age() -> Placed:
         Query(f"(time() - min({by_account(recorded.HALF_POLL)})) / 60", "half"),
         Query(f"(time() - min({by_account(recorded.OLDEST_POLL)})) / 60", "oldest"),
     ]
-    return lines(about, queries, unit="m", colors={"half": GOOD, "oldest": WORST}, decimals=1)
+    return lines(about, queries, unit="m", colors={"half": GOOD, "oldest": WORST})

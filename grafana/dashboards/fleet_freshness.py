@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.alerting import recorded
 from grafana.dashboards.counts import NO_DATA
 from grafana.dashboards.look import API_STATE, BAD, GOOD, MUTED, WARN, WORST, any_is, poll_age
-from grafana.dashboards.panels import About, Placed, Query, lines, stats
+from grafana.dashboards.panels import DAYS, About, Placed, Query, lines, stats
 from grafana.dashboards.promql import by_account, each_exporter, per_account
 from grafana.settings import words
 
@@ -111,7 +111,6 @@ def freshness(limits: Thresholds) -> tuple[Placed, ...]:
             ],
             unit="m",
             colors=AGES,
-            decimals=1,
         ),
         lines(
             About(
@@ -126,9 +125,8 @@ def freshness(limits: Thresholds) -> tuple[Placed, ...]:
                 Query(f"(time() - min({by_account(recorded.HALF_SCAN)})) / 86400", "half of the servers"),
                 Query(f"(time() - min({by_account(recorded.OLDEST_SCAN)})) / 86400", "oldest"),
             ],
-            unit="d",
+            unit=DAYS,
             colors=AGES,
-            decimals=1,
         ),
         *_what_is_unknown(),
     )

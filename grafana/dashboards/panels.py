@@ -28,7 +28,9 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 SHORTEST_STEP = "15s"
 RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
-LEAST_END = {"s": 1, "m": 1, "d": 1, "percentunit": 0.01, "bytes": 1024}
+DAYS = "suffix:d"
+"""As in the headings; Grafana's own unit writes 0.5 day."""
+LEAST_END = {"s": 1, "m": 1, DAYS: 1, "percentunit": 0.01, "bytes": 1024}
 """Where the axis of a unit ends at least, though all values are zero."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""
@@ -36,6 +38,8 @@ AS_WRITTEN = DynamicConfigValue(id_val="unit", value="string")
 """Otherwise a version that reads as a number is shown as one: 6.7 as 6.70, and 5.10 as 5.1."""
 WRAPPED = DynamicConfigValue(id_val="custom.wrapText", value=True)
 """Text that is too long for its column is wrapped. Before Grafana 12 it is cut, and whole under the pointer."""
+UNFILTERED = DynamicConfigValue(id_val="custom.filterable", value=False)
+"""The column's heading has no filter though the table's have one: it has no room for it."""
 NOTHING_YET = (
     "No data in this time: no exporter was scraped, Prometheus lacks the rules, or it is too young for a time so long"
 )
@@ -130,7 +134,8 @@ def lines(
     """Curves over time from zero upwards; ``colors`` are those of known names, the rest takes the palette in turn.
 
     By name two curves of one panel can get colours that are hardly different. ``highest``: where the axis ends,
-    whatever the values are. ``dashed``: a regular expression for the names of curves that are not solid.
+    whatever the values are. ``dashed``: a regular expression for the names of curves that are not solid. ``decimals``
+    rounds the steps of the axis, too: without it 0.25 is not 0.3 there, and values have three digits.
     """
     builder = timeseries.Panel().unit(unit).min(0)
     builder.line_width(0 if stacked else 2).fill_opacity(70 if stacked else fill).show_points(

@@ -21,6 +21,8 @@ from grafana.dashboards.look import (
     words,
 )
 from grafana.dashboards.panels import (
+    DAYS,
+    UNFILTERED,
     WRAPPED,
     About,
     Column,
@@ -183,30 +185,29 @@ def _software(settings: Settings) -> Placed:
     exploits = of_worst_servers(by_server("patrolserver_server_exploit_info"), ("software", "risk", "exploit"))
     exploit = f"topk by (account, server_id, server, software, risk) (1, {exploits})"
     with_exploit = f"{worst} * on (account, server_id, server, software, risk) group_left (exploit) {exploit}"
-    everything = f"{with_exploit} or on (account, server_id, server, software, version, location, severity) {worst}"
+    everything = f"({with_exploit} or on (account, server_id, server, software, version, location, severity) {worst})"
     oldest = f"max by ({', '.join(SERVER_LABELS)}, severity) ({by_server(recorded.OLDEST, *ANY_SEVERITY)})"
     since = f"(time() - {oldest})"
     # Without the exploit, which only the rows have: they are merged by what both have.
-    age = f"{worst} * 0 + on (account, server_id, server, severity) group_left () {since}"
+    age = f"({worst} * 0 + on (account, server_id, server, severity) group_left () {since})"
     columns = [
-        # Together no wider than the panel on a page of 1000 pixels, with as much for names of servers as most need. So
-        # all others have a width: those without one would share the rest alike.
-        Column("Value #A", "Severity", 76, said(rank_words())),
+        # Together no wider than the panel on a page of 1000 pixels. On a wider one, names of servers and software share
+        # alike what the others leave. Headings that are as wide as their column have no filter.
+        Column("Value #A", "Severity", 76, (*said(rank_words()), UNFILTERED)),
         Column("server", "Server", None, server_link("Only this server"), 150),
-        Column("software", "Software", 88, (WRAPPED,)),
-        Column("risk", "Risk", 50),
+        Column("place", "Software", None, (WRAPPED,), 150),
+        Column("risk", "Risk", 52, (UNFILTERED,)),
         Column("exploit", "Exploit", 124, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
-        Column("version", "Installed", 76, (WRAPPED,)),
-        Column("update_to", "Update to", 82, (WRAPPED,)),
-        Column("Value #B", "Since", 76, (*colored_cell(issue_age(settings.thresholds)), *unit("s", 1))),
+        Column("version", "Installed", 72, (WRAPPED, UNFILTERED)),
+        Column("update_to", "Update to", 80, (WRAPPED, UNFILTERED)),
+        Column("Value #B", "Since", 76, (*colored_cell(issue_age(settings.thresholds)), *unit("s", 1), UNFILTERED)),
         Column("state", "State", 98, said(states)),
-        Column("location", "Location", 66, (WRAPPED,)),
-        Column("account", "Account", 58, (WRAPPED,)),
+        Column("account", "Account", 68, (WRAPPED, UNFILTERED)),
     ]
     about = About(
         "What to update, the worst first",
-        "Each software that is not fine: critical, high, medium or low; the highest risk of its exploits and the "
-        "exploit "
+        "Each software that is not fine, with the path where it was found unless it is the system's own: critical, "
+        "high, medium or low; the highest risk of its exploits and the exploit "
         "that has it; the version to install. outdated: install it. unsupported: no fix will come, move to another "
         "line. "
         "exploitable: current or of unknown state, with a known exploit: switch it off or shield it until there is a "
@@ -225,13 +226,19 @@ def _software(settings: Settings) -> Placed:
     )
     return rows(
         about,
-        [Query(everything), Query(age)],
+        [Query(_placed(everything)), Query(_placed(age))],
         columns,
         sort=["Severity", "Risk"],
         key="Server",
-        hidden=("server_id", "severity"),
+        hidden=("server_id", "severity", "software", "location"),
         filterable=True,
     )
+
+
+def _placed(series: str) -> str:
+    """With the label ``place``: the software and, unless that is ``/`` as nearly everywhere, its location."""
+    joined = f'label_join({series}, "place", " ", "software", "location")'
+    return f'label_replace({joined}, "place", "$1", "place", "(.+) /?")'
 
 
 def _each_exploit() -> Placed:
@@ -370,7 +377,7 @@ def _scan_age() -> Placed:
         "No scan has been seen yet",
     )
     queries = [Query(age, "{{server}}"), Query(of_all, "scanned longest ago")]
-    return lines(about, queries, unit="d", decimals=1, legend_values=(), fill=0)
+    return lines(about, queries, unit=DAYS, legend_values=(), fill=0)
 
 
 def _servers(settings: Settings) -> Placed:

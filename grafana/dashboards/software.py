@@ -212,10 +212,10 @@ def _by_software() -> Placed:
         }
     )
     columns = [
-        Column("Value #B", "Severity", 112, said(rank_words())),
-        Column("software", "Software"),
-        Column("state", "State", 115, said(states)),
-        Column("Value #A", "Servers", 110),
+        Column("Value #B", "Severity", 106, said(rank_words())),
+        Column("software", "Software", None, (WRAPPED,), 150),
+        Column("state", "State", 98, said(states)),
+        Column("Value #A", "Servers", 104),
     ]
     about = About(
         "By software",
@@ -253,16 +253,10 @@ def _by_exploit() -> Placed:
     counted = f"sum by ({by}) ({by_account(recorded.EXPLOIT_SERVERS)})"
     weighed = weighed_by_risk(f"sum by ({by}) ({by_account(recorded.EXPLOIT_SERVERS, 'RISK')})")
     columns = [
-        Column("risk", "Risk", 85),
-        Column(
-            "exploit",
-            "Exploit",
-            None,
-            link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True),
-            125,
-        ),
-        Column("software", "Software"),
-        Column("Value", "Servers", 110),
+        Column("risk", "Risk", 79),
+        Column("exploit", "Exploit", 124, link("What is known of it", f"{CVE_SEARCH}${{__value.raw}}", elsewhere=True)),
+        Column("software", "Software", None, (WRAPPED,), 150),
+        Column("Value", "Servers", 104),
     ]
     about = About(
         "By exploit",

@@ -179,6 +179,41 @@ def test_the_software_to_update_is_that_of_the_api(shown: Shown) -> None:
     )
 
 
+PLACES = {
+    ("openssl", "/"): "openssl",
+    ("nginx", ""): "nginx",
+    ("wordpress", "/var/www/shop"): "wordpress /var/www/shop",
+    ("wordpress", "/srv/my blog/"): "wordpress /srv/my blog/",
+    ('a"b\\c /', "/"): 'a"b\\c /',
+}
+"""Software and location → how they are shown."""
+
+
+def test_software_is_shown_with_its_location_unless_that_is_the_systems_own(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    """The same software at two places has two rows that can be told apart, whatever the names are."""
+    server = f'{TARGET},account="main",server="web-01",server_id="7"'
+    found = {f"{recorded.WEIGHT}{{{server}}}": "1x5", f"{recorded.INFO}{{{server}}}": "1x5"}
+    for software, location in PLACES:
+        labels = f'software={json.dumps(software)},location={json.dumps(location)},severity="medium"'
+        found[f"patrolserver_server_software_info{{{server},{labels}}}"] = "1x5"
+    test = {
+        "interval": "1m",
+        "input_series": series(found),
+        "promql_expr_test": [
+            {
+                "expr": f"count by (place) ({asked('server', 'What to update, the worst first')})",
+                "eval_time": "5m",
+                "exp_samples": [{"labels": f"{{place={json.dumps(place)}}}", "value": 1} for place in PLACES.values()],
+            }
+        ],
+    }
+    no_rules = tmp_path / "rules.yml"
+    no_rules.write_text("groups: []\n")
+    assert rules_hold(require_program("promtool"), no_rules, [test], tmp_path) == ""
+
+
 def test_software_that_changed_since_yesterday_and_last_week_is_listed(
     tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:

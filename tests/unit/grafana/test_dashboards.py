@@ -272,6 +272,32 @@ def test_no_table_is_wider_than_its_panel_in_a_narrow_window() -> None:
             assert sum(fixed) + len(shared) * max(shared, default=0) <= inside, table["title"]
 
 
+WIDE, SLIM, PADDING, ARROW, SIEVE = 8.3, 4.5, 12, 9, 20
+"""Pixels of a heading: letters at Grafana's size, and what stands beside them."""
+
+
+def test_no_heading_is_wider_than_its_column() -> None:
+    """With the arrow of what the rows are sorted by, and the filter where there is one."""
+    for name in NAMES:
+        for table in (panel for panel in drawn(dashboard(name)) if panel["type"] == "table"):
+            filtered = table["fieldConfig"]["defaults"]["custom"]["filterable"]
+            sorted_by = {one["displayName"] for one in table["options"]["sortBy"]}
+            for title, look in looks(table).items():
+                needed = PADDING + sum(SLIM if letter in "Ifijlrt1 ," else WIDE for letter in title)
+                needed += ARROW * (title in sorted_by) + SIEVE * look.get("custom.filterable", filtered)
+                assert needed <= look.get("custom.width", needed), (table["title"], title)
+
+
+def test_no_axis_rounds_its_steps() -> None:
+    """A step of 0.25 is not 0.3. Counts have whole ones; the others, as many digits as they need."""
+    for name in NAMES:
+        for panel in drawn(dashboard(name)):
+            defaults = panel["fieldConfig"]["defaults"]
+            # The ends of an axis of risks are fixed, and steps of seconds become hours and weeks anyway.
+            if panel["type"] == "timeseries" and "max" not in defaults and defaults["unit"] != "s":
+                assert defaults.get("decimals", 0) == 0, panel["title"]
+
+
 def test_words_that_read_as_numbers_are_shown_as_they_are_written() -> None:
     """Version 6.7 is not 6.70, and 5.10 not 5.1; so it is with risks, ids and names."""
     for name in NAMES:
