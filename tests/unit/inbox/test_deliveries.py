@@ -196,6 +196,42 @@ def test_a_limit_of_nothing_takes_nothing(store: Store) -> None:
     assert take(store, new(1), limit=0) == [Acceptance.OVERFLOW]
 
 
+@pytest.mark.parametrize(
+    ("state", "doubted"),
+    [
+        (DeliveryState.RECEIVED, (True, True, True)),
+        (DeliveryState.FETCHING, (True, True, True)),
+        (DeliveryState.RETRY, (True, True, True)),
+        (DeliveryState.BLOCKED, (True, True, True)),
+        (DeliveryState.DEAD, (True, True, False)),
+        (DeliveryState.UNVERIFIED, (False, False, False)),
+        (DeliveryState.APPLIED, (False, False, False)),
+        (DeliveryState.REJECTED, (False, False, False)),
+        (DeliveryState.EXPIRED, (False, False, False)),
+    ],
+)
+def test_what_an_inbox_leaves_in_doubt(store: Store, state: DeliveryState, doubted: tuple[bool, ...]) -> None:
+    """All servers of an account while a delivery waits, and after a dead one those that no whole poll began after."""
+    put_in(store, state)
+    known = store.run(lambda unit: deliveries.doubts(unit.connection))
+    assert tuple(known.concern("main", polled) for polled in (None, NOW - 1, NOW)) == doubted
+    assert not known.concern("other", None)
+
+
+def test_the_newest_of_what_was_missed_has_to_be_made_up_for(store: Store) -> None:
+    """What did not fit into the inbox, and what is dead there, whichever came last."""
+    put_in(store, DeliveryState.DEAD, 1)
+    put_in(store, DeliveryState.DEAD, 2, at=NOW + 20)
+    since = []
+    for event_id, at in ((3, NOW + 10), (4, NOW + 30)):
+        assert take(store, new(event_id, at=at), limit=0) == [Acceptance.OVERFLOW]
+        since.append(store.run(lambda unit: deliveries.doubts(unit.connection)).catch_up_since)
+    assert since == [{"main": NOW + 20}, {"main": NOW + 30}]
+    known = store.run(lambda unit: deliveries.doubts(unit.connection))
+    assert known.waiting == frozenset()
+    assert [known.concern("main", polled) for polled in (None, NOW + 29, NOW + 30)] == [True, True, False]
+
+
 def test_those_never_tried_go_first(store: Store) -> None:
     """A claim takes the untried in the order of their arrival, then those that failed before."""
     take(store, new(1), new(2))
