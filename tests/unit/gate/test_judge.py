@@ -245,10 +245,15 @@ class TestDoubts:
     def test_unknown_servers_are_counted(self) -> None:
         """Each once, however often it was asked for, after those that are known, by what was asked for."""
         unknown = [UnknownServer(selector=name) for name in ("z", "a", "z", "m")]
-        judgement = judge([*unknown, server(), server(name="web2")], Policy(), NOW)
+        judging = Judging(Policy(), NOW)
+        asked: list[Evidence] = [*unknown, server(), server(name="web2", missing_from_list=True)]
+        for one in asked:
+            judging.add(one)
+        judgement = judging.end()
         assert [one.server for one in judgement.servers] == ["web1.example.org", "web2", "a", "m", "z"]
-        assert judgement.servers_by_verdict == {Verdict.UNKNOWN: 3, Verdict.PASS: 2}
-        assert (judgement.omitted, len(judgement.reasons)) == (Omitted(), 3)
+        assert [one.server for one in judgement.reasons] == ["web2", "a", "m", "z"]
+        assert judgement.servers_by_verdict == {Verdict.UNKNOWN: 4, Verdict.PASS: 1}
+        assert judgement.omitted == Omitted()
 
     def test_a_list_that_was_not_whole(self) -> None:
         """A glob may mean servers that it lacked."""
@@ -371,6 +376,9 @@ class TestLimits:
             assert judgement.verdict is verdict
             assert {one.verdict for one in judgement.servers} == {verdict}
             assert [one.found for one in judgement.breaches] == ([] if verdict is Verdict.PASS else [len(risks)])
+            if verdict is not Verdict.PASS:
+                worst_first = sorted(risks, key=lambda risk: -10.0 if risk is None else -risk)
+                assert [one.issue.risk for one in judgement.violations] == worst_first
 
     def test_what_is_broken_only_with_servers_in_doubt_does_not_fail(self) -> None:
         """What is known for sure of the others is within the limit."""
@@ -888,6 +896,25 @@ class TestManyServers:
         assert len(judged.servers) == 1000
         assert judged.servers == tuple(problems[:1000])
         assert judged.violations == whole.violations[:1000]
+
+    def test_what_blocks_is_listed_before_what_is_only_worth_knowing(self) -> None:
+        """Whichever of the servers it is about."""
+        asked = [server(name="web1", poll_success=False), server(name="web2", missing_from_list=True)]
+        judgement = judge(asked, Policy(), NOW, detail=Detail.PROBLEMS)
+        assert [one.code for one in judgement.reasons] == [ReasonCode.MISSING_FROM_LIST, ReasonCode.POLL_FAILED]
+        assert [one.server for one in judgement.servers] == ["web2"]
+
+    def test_what_is_waived_is_no_problem(self) -> None:
+        """It is counted, and listed only with everything; issues within the limits are in no such list."""
+        policy = Policy(waivers=(waiver(software="waived"), waiver(software="idle")))
+        asked = [
+            server(exploit(9.5), issue(), issue("waived"), poll_success=False),
+            server(name="web2", missing_from_list=True),
+        ]
+        whole, problems = (judge(asked, policy, NOW, detail=detail) for detail in (Detail.ALL, Detail.PROBLEMS))
+        assert (len(whole.waived), whole.omitted) == (1, Omitted())
+        assert (problems.waived, problems.omitted) == ((), Omitted(waived=1))
+        assert len(whole.reasons) == len(problems.reasons) == 4
 
     def test_what_is_not_listed_is_not_kept(self) -> None:
         """Not while it judges, either."""
