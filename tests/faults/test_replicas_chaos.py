@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -346,9 +347,11 @@ class Kept(NamedTuple):
 
 
 def _all_take_effect(replicas: Replicas, patience: float) -> bool:
-    """Whether no delivery is left in so many seconds."""
-    end = time.monotonic() + patience
-    while any(map(waiting, replicas)):
+    """Whether none is left in the end; when their number does not fall for so long, those that are left are lost."""
+    left, end = math.inf, time.monotonic() + patience
+    while now_left := max(map(waiting, replicas)):
+        if now_left < left:
+            left, end = now_left, time.monotonic() + patience
         if time.monotonic() > end:
             return False
         time.sleep(0.5)
@@ -364,10 +367,10 @@ def _all_are_polled(replicas: Replicas, servers: int, patience: float) -> bool:
     return True
 
 
-def waiting(exporter: Exporter) -> bool:
-    """Whether deliveries are not at their end, as it counts them."""
+def waiting(exporter: Exporter) -> int:
+    """How many deliveries are not at their end, as it counts them."""
     states = {dict(have)["state"]: value for have, value in exporter.samples(INBOX).items()}
-    return any(states[one] for one in ("received", "fetching", "retry", "unverified", "blocked"))
+    return int(sum(states[one] for one in ("received", "fetching", "retry", "unverified", "blocked")))
 
 
 SIZE: dict[str, Any] = {"events": 10_000, "pace": 100.0} if FULL else {"events": 300, "pace": 50.0}
