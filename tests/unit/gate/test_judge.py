@@ -26,9 +26,11 @@ from patrolserver_exporter.gate.verdict import (
     Counts,
     Detail,
     Judgement,
+    KindCounts,
     Omitted,
     ReasonCode,
     ServerJudgement,
+    SeverityCounts,
     Verdict,
     is_in_grace,
     with_exploits,
@@ -422,6 +424,33 @@ class TestLimits:
             "unfixable": 0,
         }
         assert [one.counts.total for one in judgement.servers if one.counts] == [1, 2]
+
+    def test_counts_add_up(self) -> None:
+        """What counts and what does not, over several issues of several servers."""
+        names = [f"{kind}{number}" for kind in ("counted", "waived", "accepted") for number in (1, 2)]
+        issues = [*(issue(name, update_to="1.1") for name in names), issue("stuck1"), issue("stuck2")]
+        policy = Policy(fixable_only=True, waivers=(waiver(software="waived*"),))
+        asked = [server(*issues, server_id=number, name=f"web{number}") for number in (1, 2)]
+        judgement = judge(
+            asked, policy, NOW, baseline=[accepted(one) for one in issues if "accepted" in (one.canonical_name or "")]
+        )
+        each = Counts(
+            total=2,
+            by_severity=SeverityCounts(medium=2),
+            by_kind=KindCounts(outdated=2),
+            waived=2,
+            baseline=2,
+            unfixable=2,
+        )
+        assert [one.counts for one in judgement.servers] == [each, each]
+        assert judgement.counts == Counts(
+            total=4,
+            by_severity=SeverityCounts(medium=4),
+            by_kind=KindCounts(outdated=4),
+            waived=4,
+            baseline=4,
+            unfixable=4,
+        )
 
     def test_baseline(self) -> None:
         """Only issues that are not in the baseline count."""
