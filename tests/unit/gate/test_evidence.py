@@ -18,7 +18,7 @@ from patrolserver_exporter.gate.evidence import (
 )
 from patrolserver_exporter.issues.model import IssueExploit, Kind
 from patrolserver_exporter.patrolserver.models import Exploit
-from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store import fleet, tables
 from patrolserver_exporter.store.fleet import AccountRecord, AccountState
 from patrolserver_exporter.store.queries import CHUNK, Selector, ServerKey
 
@@ -302,10 +302,16 @@ class TestServer:
         assert [one.server_id for one in found] == list(range(1, count + 1))
 
     def test_those_that_are_named_by_their_keys(self, store: Store) -> None:
-        """One that is gone is unknown, and one of an account that nobody watches is none."""
-        keep(store, account(up=False), servers=[(1, "web1", {}), (2, "web2", {"account": "old"})])
-        keys = [ServerKey("main", 1), ServerKey("old", 2), ServerKey("main", 3)]
+        """One that is gone or never was is unknown, and one of an account that nobody watches is none."""
+        keep(store, account(up=False), servers=[(1, "web1", {}), (2, "web2", {"account": "old"}), (3, "web3", {})])
+        store.run(
+            lambda unit: unit.connection.execute(
+                tables.servers.update().where(tables.servers.c.server_id == 3).values(gone_at=NOW)
+            )
+        )
+        keys = [ServerKey("main", 1), ServerKey("old", 2), ServerKey("main", 3), ServerKey("main", 4)]
         found = store.run(lambda unit: gather_those(unit.connection, keys, WATCHED, lambda _name, _polled: False))
         assert only(found[:1]).server_id == 1
         assert not only(found[:1]).account_reachable
-        assert found[1:] == [UnknownServer(selector="3", account="main")]
+        assert found[1:] == [UnknownServer(selector=number, account="main") for number in ("3", "4")]
+        assert asked(store, 3) == [UnknownServer(selector="3")]
