@@ -100,6 +100,7 @@ class GateSweep:
                 self.judged = tuple(_unknown(judged) for judged in self.judged)
                 log.debug("The servers cannot be judged now", extra=log_fields(err=str(error)))
             except Exception:
+                self.judged = tuple(_unknown(judged) for judged in self.judged)
                 self._telemetry.error("exposition")
                 log.exception("The servers could not be judged; this is a bug")
             self._stop.wait(_BETWEEN)

@@ -109,6 +109,25 @@ def test_nothing_passes_with_refused_credentials(store: Store) -> None:
     assert found["main", "builtin"] == {"pass": 0, "fail": 0, "unknown": 3}
 
 
+def test_a_sweep_that_fails_leaves_nothing_that_passes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is that keeps servers from being judged, an old verdict is none."""
+    fill(store)
+    sweep = sweep_of(store)
+    sweep.sweep()
+    failed = threading.Event()
+
+    def fail(_: object) -> None:
+        failed.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sweep, "sweep", lambda: fail(None))
+    sweep.start()
+    assert failed.wait(20)
+    sweep.stop()
+    assert all(set(one.servers) <= {Verdict.UNKNOWN} for one in sweep.judged)
+    assert sum(one.servers[Verdict.UNKNOWN] for one in sweep.judged if one.account == "main") == 6
+
+
 def test_the_sweep_goes_on_by_itself_and_ends_when_told(store: Store) -> None:
     """What it found last stays."""
     fill(store)
