@@ -210,7 +210,7 @@ class Judging:
                 evidence.name,
                 policy=self._policy,
                 waivers=self._holding,
-                accepted=self._accepted.get(issue.fingerprint),
+                accepted=self._accepted_on(evidence, issue),
                 today=self._today,
                 has_grace=evidence.history_since is None or issue.first_seen > evidence.history_since,
             )
@@ -221,6 +221,16 @@ class Judging:
             evidence = replace(evidence, uncounted_risk=lesser)
         reasons = doubts(evidence, self._policy, self._now, exploit_risk=self._exploit_risk)
         return _Server(evidence=evidence, reasons=reasons, weighed=weighed)
+
+    def _accepted_on(self, evidence: ServerEvidence, issue: Issue) -> AcceptedIssue | None:
+        """The issue's entry in the baseline, unless it was accepted for a server of another name.
+
+        Ids, and with them fingerprints, are the same in another fleet, and where a server was replaced in place.
+        """
+        accepted = self._accepted.get(issue.fingerprint)
+        if accepted is None or accepted.server is None or accepted.server.lower() == evidence.name.lower():
+            return accepted
+        return None
 
     def _hold_against_limits(self, server: _Server, one: Weighed) -> int:
         """Count an issue; the limits that count it, as bits."""

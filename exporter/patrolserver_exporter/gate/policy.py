@@ -129,7 +129,7 @@ class AcceptedIssue(Struct, frozen=True, kw_only=True):
     risk: float | None = None
     """0 to 10; null for what is not exploitable, or while nobody knew it."""
     exploits: tuple[AcceptedExploit, ...] = ()
-    # For people and diffs; nothing is decided by them.
+    # The server has to be the one that has this name now, where one is given; the others are for people and diffs.
     account: str | None = None
     server: str | None = None
     canonical_name: str | None = None

@@ -460,6 +460,15 @@ class TestLimits:
         judgement = judge([server(known, issue("nginx"))], STRICT, NOW, baseline=baseline)
         assert (judgement.verdict, judgement.counts.baseline) == (Verdict.FAIL, 1)
 
+    @pytest.mark.parametrize(
+        ("name", "verdict"), [("WEB1", Verdict.PASS), (None, Verdict.PASS), ("db1", Verdict.FAIL), ("", Verdict.FAIL)]
+    )
+    def test_a_baseline_accepts_nothing_for_a_server_of_another_name(self, name: str | None, verdict: Verdict) -> None:
+        """Fingerprints are made of ids: another fleet, and who took a server's place, have the same ones."""
+        known = issue()
+        baseline = (replace(accepted(known), server=name),)
+        assert judge([server(known, name="web1")], STRICT, NOW, baseline=baseline).verdict is verdict
+
 
 class TestGrace:
     """How long an issue does not count yet."""
