@@ -179,6 +179,7 @@ def gather_each(
     standing = {name: Standing.of(watched[name], records.get(name)) for name in names}
     found = find(connection, selectors, names) if names else {}
     named: set[NamedServer] = set()
+    never_listed = [one for one in standing.values() if one.listed_at is None]
     for selector in selectors:
         servers = found.get(selector, [])
         accounts = sorted({server.account for server in servers})
@@ -193,6 +194,9 @@ def gather_each(
             others = () if account is None or account in watched else tuple(watched)
             unknown = UnknownServer(selector=selector.asked, account=account, not_among=others)
             yield from doubts or ([] if servers else [unknown])
+        elif (silent_one := next((one for one in never_listed if one.account not in accounts), None)) is not None:
+            # It may have a server that is called so, too; then nobody knows which one is meant.
+            yield silent_one.doubt(selector) or UnknownServer(selector=selector.asked, account=silent_one.account)
         if selector.glob is not None:
             for one in standing.values():
                 if one.listed_at is not None:

@@ -101,7 +101,22 @@ def test_a_glob_over_an_account_that_was_never_listed(api: ServedApi, clock: Set
     answer = api.gate("web*")
     assert (answer["verdict"], blocking(answer)) == ("unknown", ["never_listed"])
     assert api.gate("web*", account="main")["verdict"] == "pass"
-    assert api.gate("web1.example.org")["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("asked", ["web1.example.org", "WEB1.example.org", 1, "1"])
+def test_a_name_that_an_account_may_have_too_that_was_never_listed(
+    api: ServedApi, clock: SetTime, asked: str | int
+) -> None:
+    """Where both have one, it is unknown which one is meant; until the list is read, nobody knows whether both do."""
+    poll(api, clock)
+    assert api.gate(asked)["verdict"] == "pass"
+    api.accounts.names.append("new")
+    answer = api.gate(asked)
+    assert (answer["verdict"], blocking(answer)) == ("unknown", ["never_listed"])
+    assert api.gate(asked, account="main")["verdict"] == "pass"
+    listed = AccountRecord(name="new", up=True, last_success_at=clock.now())
+    api.store.run(lambda unit: fleet.save_account(unit.connection, listed))
+    assert api.gate(asked)["verdict"] == "pass"
 
 
 def test_a_glob_over_an_account_whose_list_is_not_read_any_more(api: ServedApi, clock: SetTime) -> None:
