@@ -116,8 +116,8 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
         yield (
             ReasonCode.IDENTITY_IN_DOUBT,
             (
-                "it has another name than before or came back, and was not polled as a whole since, so what is known "
-                "may be another server's; refresh it."
+                "it has another name than before, came back, or is read from another API (api_url), and was not polled "
+                "as a whole since, so what is known may be another server's; refresh it."
             ),
         )
     if evidence.missing_from_list:

@@ -36,6 +36,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The last successful server list was whole; ``None`` before the first."""
     list_partial_because: tuple[str, ...] = ()
     """What said that it was not, in words."""
+    list_source: str | None = None
+    """The API that the account was read from last, as a mark; ``None`` before the first list of this version."""
     list_length: int | None = None
     """Servers in the last list that was whole and believed, watched or not."""
     list_chosen_by: str | None = None

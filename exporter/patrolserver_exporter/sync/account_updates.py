@@ -35,6 +35,7 @@ LISTED_AT_ONCE = 500
 """Servers of a list that one unit writes."""
 _MANY = 4
 """Servers of which one list may not lose more than half without another one that says the same."""
+_OTHER_API = "the account's api_url has changed since it was read"
 _OTHER_GLOBS = "the account's include and exclude lists have changed since it was read"
 _FORMER_KEPT = 10_000
 """Fingerprints of other servers that are remembered for an id, the newest: a document has to stay small."""
@@ -185,6 +186,7 @@ def end_list(unit: Unit, plan: ListPlan, *, now: float, rules: Rules, pause: Pau
         list_complete=plan.complete,
         list_partial_because=plan.partial_because,
         list_chosen_by=rules.choosing,
+        list_source=rules.source,
         list_length=plan.length if plan.complete and not plan.missing else state.list_length,
         shrunk_since=since,
         list_missing=len(plan.missing),
@@ -249,14 +251,40 @@ def _account_at(connection: sa.Connection, account: str) -> AccountRecord:
     return fleet.find_account(connection, account) or AccountRecord(name=account)
 
 
+def is_of_another_api(record: AccountRecord, rules: Rules) -> bool:
+    """Whether what is known of the account was read from another API than it is read from now."""
+    return record.state.list_source not in {None, rules.source}
+
+
 def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord:
-    """The account, whose last list is a part where other globs chose from it: it may have more that are watched now."""
+    """The account, whose last list is a part where other globs chose from it: it may have more that are watched now.
+
+    The same where it was read from another API, whose servers have to be doubted, too.
+    """
     state = record.state
-    if record.last_success_at is None or state.list_chosen_by == rules.choosing:
+    if is_of_another_api(record, rules):
+        because = _OTHER_API
+    elif record.last_success_at is None or state.list_chosen_by == rules.choosing:
         return record
-    state = replace(state, list_complete=False, list_partial_because=(_OTHER_GLOBS,), list_chosen_by=rules.choosing)
+    else:
+        because = _OTHER_GLOBS
+    state = replace(
+        state,
+        list_complete=False,
+        list_partial_because=(because,),
+        list_chosen_by=rules.choosing,
+        list_source=rules.source,
+    )
     record = replace(record, state=state)
     fleet.save_account(unit.connection, record)
+    return record
+
+
+def doubt_server(unit: Unit, record: ServerRecord, now: float) -> ServerRecord:
+    """The server, of which another API may tell something else: as after another name, its next whole poll decides."""
+    server = Server(id=record.server_id, name=record.name, verified=record.state.verified)
+    record = _unpolled(record.account, server, replace(without_scans(record.state), in_doubt_since=now))
+    fleet.save_servers(unit.connection, [record])
     return record
 
 

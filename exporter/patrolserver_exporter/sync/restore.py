@@ -22,7 +22,7 @@ from patrolserver_exporter.sync import account_updates, server_updates
 from patrolserver_exporter.sync.clock_steps import follow_clock_but_servers, keep_up
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 
     from patrolserver_exporter.config.schema import Metrics
     from patrolserver_exporter.store.threads import Unit
@@ -71,10 +71,10 @@ def restore_beside_others(  # noqa: PLR0913  # What it shows, and when.
 ) -> Restored:
     """The same where other exporters poll some of the accounts: of those, nothing is written."""
     ours = {name: rules[name] for name in rules if name in owned}
-    known = _begin(unit, ours, now=now)
+    known, moved = _begin(unit, ours, now=now)
     accounts = dict(known)
     servers: dict[str, list[Planned]] = {name: [] for name in ours}
-    summaries, reader, counts = Summaries(), _Reader(ours, now), {}
+    summaries, reader, counts = Summaries(), _Reader(ours, now, moved), {}
     for name in rules:
         before = len(summaries)
         # One after the other: all servers of a large fleet together would take more memory than is ever needed again.
@@ -99,10 +99,10 @@ def restore_beside_others(  # noqa: PLR0913  # What it shows, and when.
 
 def take_over(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> Restored:
     """Show these accounts, which another exporter polled until now, as the store has them; it is as after a restart."""
-    known = _begin(unit, rules, now=now)
+    known, moved = _begin(unit, rules, now=now)
     deliveries.take_up(unit, tuple(rules), now=now)
     servers: dict[str, list[Planned]] = {}
-    reader = _Reader(rules, now)
+    reader = _Reader(rules, now, moved)
     for name in rules:
         shown, servers[name] = Summaries(), []
         for record in reader.servers(unit, name):
@@ -113,21 +113,23 @@ def take_over(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> Restored
     return Restored(accounts=known, servers=servers, set_aside=0, stale=tuple(reader.stale))
 
 
-def _begin(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> dict[str, AccountRecord]:
+def _begin(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> tuple[dict[str, AccountRecord], frozenset[str]]:
+    """The accounts, and which of them were read from another API before."""
     follow_clock_but_servers(unit, 0.0, now=now, rules=rules)
     unit.effects.append(InboxMoved())
     known = fleet.account_records(unit.connection)
-    return {
-        name: account_updates.doubt_list(unit, known.get(name, AccountRecord(name=name)), of_account)
-        for name, of_account in rules.items()
-    }
+    known = {name: known.get(name, AccountRecord(name=name)) for name in rules}
+    moved = frozenset(name for name in rules if account_updates.is_of_another_api(known[name], rules[name]))
+    return {name: account_updates.doubt_list(unit, known[name], rules[name]) for name in rules}, moved
 
 
 class _Reader:
     """Reads servers from the store, to be polled by this process from now on."""
 
-    def __init__(self, rules: Mapping[str, Rules], now: float) -> None:
+    def __init__(self, rules: Mapping[str, Rules], now: float, moved: Container[str]) -> None:
+        """``moved``: accounts that were read from another API before."""
         self._rules = rules
+        self._moved = moved
         self._now = now
         self._classified = 0
         self.stale: list[Key] = []
@@ -139,6 +141,8 @@ class _Reader:
             record = keep_up(unit, found, 0.0, now=self._now, rules=self._rules[name])
             if record.gone_at is not None:
                 continue
+            if name in self._moved:
+                record = account_updates.doubt_server(unit, record, self._now)
             if is_stale(record, self._rules):
                 if self._classified < RECLASSIFIED_AT_ONCE:
                     (record,) = _classified(unit, [record], self._rules, self._now)

@@ -19,10 +19,16 @@ _CLASSIFICATION = 2
 """Rises when the same software makes other issues or series than before: an upgrade then classifies all again."""
 
 
+def _mark(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """The rules of one account. ``settle`` is in seconds, ``max_label_length`` in characters."""
 
+    source: str
+    """The API that the account is read from, as a mark to compare."""
     watched: ServerFilter
     exploit_risk: float
     settle: float
@@ -38,6 +44,7 @@ class Rules:
     def of(cls, config: Config, account: Account) -> Self:
         """Those that a configuration sets for one of its accounts."""
         return cls(
+            source=_mark(account.api_url.rstrip("/")),
             watched=account.servers,
             exploit_risk=config.issues.exploit_risk,
             settle=config.issues.settle,
@@ -60,8 +67,7 @@ class Rules:
         """The globs that decide which servers are watched, as a mark to compare; ``None`` where all are."""
         if "*" in self.watched.include and not self.watched.exclude:
             return None
-        chosen = repr((tuple(self.watched.include), tuple(self.watched.exclude)))
-        return hashlib.blake2b(chosen.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        return _mark(repr((tuple(self.watched.include), tuple(self.watched.exclude))))
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""

@@ -63,7 +63,8 @@ def test_an_empty_list_ends_nothing_before_it_is_said_twice(
     assert not [effect for effect in effects if isinstance(effect, ServerGone)]
     clock.advance(1.0)
     assert driver.take_list() == Listed(gone=(1, 2))
-    assert driver.account_record().state == AccountState(list_complete=True, list_length=0)
+    expected = AccountState(list_complete=True, list_length=0, list_source=driver.rules.source)
+    assert driver.account_record().state == expected
 
 
 def test_a_list_that_lost_most_is_believed_when_another_one_says_the_same(driver: Driver, clock: HeldClock) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,6 +56,33 @@ def test_everything_is_shown_as_it_was(driver: Driver, clock: HeldClock, effects
     assert next(iter(effect.summaries)) == before
     assert [(record.name, servers) for record, servers in effect.accounts] == [("main", 2)]
     assert sum(tally.opened for tally in effect.tallies) == 1
+
+
+def test_what_another_api_told_is_in_doubt_until_a_whole_poll(driver: Driver, clock: HeldClock) -> None:
+    """After a start or a reload with another ``api_url``, ids and names are the same, and the servers may be others."""
+    driver.poll(outdated("php"))
+    driver.check(running=True)
+    driver.check(running=False)
+    moved = replace(driver.rules, source="another")
+    before, driver.rules = driver.rules, moved
+    clock.advance(5.0)
+    planned = start(driver).servers["main"]
+    assert [one.state.in_doubt_since for one in planned] == [clock.now()] * 2
+    record = driver.server()
+    assert (record.summary.open_issues, record.state.last_scan_at) == (None, None)
+    assert driver.account_record().state.list_complete is False
+    clock.advance(5.0)
+    driver.take_list("web", "db")
+    driver.poll()
+    since = driver.server(2).state.in_doubt_since
+    for _ in range(2):
+        clock.advance(5.0)
+        start(driver)
+    assert driver.account_record().state.list_complete is True
+    assert (driver.server(1).state.in_doubt_since, driver.server(2).state.in_doubt_since) == (None, since)
+    driver.rules = before
+    start(driver)
+    assert driver.server().state.in_doubt_since == clock.now()
 
 
 def test_an_account_that_is_no_longer_configured_ends_and_may_come_back(

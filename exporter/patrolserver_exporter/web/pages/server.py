@@ -369,7 +369,8 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
         )
     if state.in_doubt_since is not None:
         yield Notice(
-            "It has another name than before, or came back: what was known may be another server's.",
+            "It has another name than before, came back, or is read from another API: what was known may be another "
+            "server's.",
             "Until its next whole poll no numbers are shown, and the gate answers unknown.",
         )
     if state.came_back_at is not None:
