@@ -182,6 +182,8 @@ class TestDoubts:
         judgement = judge([server(**fields)], Policy(**policy), NOW)
         assert judgement.verdict is Verdict.UNKNOWN
         assert codes(judgement) == [code]
+        (reason,) = judgement.reasons
+        assert (reason.account, reason.server_id, reason.server) == (ACCOUNT, 1, "web1.example.org")
         assert judgement.reasons[0].message.startswith("web1.example.org: ")
         assert judgement.reasons[0].message.endswith(".")
 
@@ -264,6 +266,85 @@ class TestDoubts:
         assert judgement.verdict is Verdict.UNKNOWN
         assert codes(judgement) == [ReasonCode.LIST_INCOMPLETE]
         assert "the last server list in account main was not whole (page 2 failed)" in judgement.reasons[0].message
+
+    @pytest.mark.parametrize(
+        ("fields", "part"),
+        [
+            ({"last_poll_at": NOW + 301}, " its last successful poll lies 5 min 1 s in the future;"),
+            ({"last_poll_at": NOW - 86_401}, " its last successful poll is 1 d 1 s old, and max_age allows 1 d;"),
+            ({"last_scan_at": NOW + 301}, " its last scan lies 5 min 1 s in the future;"),
+            ({"last_scan_at": NOW - 86_401}, " its last scan is 1 d 1 s old, and max_scan_age allows 1 d;"),
+            ({"poll_complete": False}, " was not whole (it had entries that could not be read);"),
+            ({"poll_complete": False, "incomplete_because": "cut"}, " was not whole (cut);"),
+            ({"unconfirmed_event": True}, " an event about it waits for a poll to confirm it;"),
+            (
+                {"issues": (issue(kind=Kind.REPORTED),), "unconfirmed_event": True},
+                " 1 of its issues are only reported by an event and wait for a poll to confirm it;",
+            ),
+        ],
+    )
+    def test_what_is_told_of_a_doubt(self, fields: dict[str, Any], part: str) -> None:
+        """With its numbers and its cause."""
+        (reason,) = judge([server(**({"last_scan_at": NOW} | fields))], Policy(max_scan_age=DAY), NOW).reasons
+        assert part in reason.message
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            (
+                {},
+                (
+                    "web1: no such server is watched; check the name, that PatrolServer has it, and the account's "
+                    "include and exclude lists."
+                ),
+            ),
+            (
+                {"account": "a", "refused": True},
+                (
+                    "web1: PatrolServer refuses the credentials of account a, so nobody knows which servers it has; "
+                    "renew its key and secret."
+                ),
+            ),
+            (
+                {"account": "a", "listed_at": NOW - 2 * DAY},
+                (
+                    "web1: the last server list in account a is older than max_age, so nobody knows which servers "
+                    "there are besides; see the log for why no newer one could be read, or ask by id or name."
+                ),
+            ),
+            (
+                {"account": "a", "list_incomplete": "cut"},
+                (
+                    "web1: the last server list in account a was not whole (cut), so nobody knows which servers there "
+                    "are besides; wait for a whole list, or ask by id or name."
+                ),
+            ),
+            (
+                {"ambiguous_in": ("b", "a")},
+                "web1: 2 accounts have such a server (a, b); say which account, or ask by id.",
+            ),
+            (
+                {"account": "a", "never_listed": True},
+                (
+                    "web1: the server list in account a was never read, so nobody knows which servers it has; wait for "
+                    "the first list, or say which account."
+                ),
+            ),
+            (
+                {"account": "a", "not_among": tuple("jihgfedcba")},
+                "web1: there is no account a; there are: a, b, c, d, e, f, g, h, i, j.",
+            ),
+            (
+                {"account": "a", "not_among": tuple("kjihgfedcba")},
+                "web1: there is no account a; there are: a, b, c, d, e, f, g, h, i, j and 1 more.",
+            ),
+        ],
+    )
+    def test_what_is_told_of_an_unknown_server(self, fields: dict[str, Any], message: str) -> None:
+        """What nobody knows, of which account, and what to do."""
+        (reason,) = judge([UnknownServer(selector="web1", **fields)], Policy(), NOW).reasons
+        assert reason.message == message
+        assert (reason.account, reason.server, reason.server_id) == (fields.get("account"), "web1", None)
 
     def test_an_account_that_is_not_there(self) -> None:
         """It is named with those that there are, as far as they fit."""
@@ -586,6 +667,8 @@ class TestExploitsBeside:
             ReasonCode.EXPLOIT_UNCOUNTED
         ]
         assert judge([self.BESIDE], Policy(max_risk=4.5), NOW, baseline=baseline).verdict is Verdict.PASS
+        alone = replace(self.BESIDE, lesser_risks=())
+        assert judge([alone], Policy(max_risk=0.0), NOW, baseline=baseline).verdict is Verdict.PASS
         worse = replace(self.BESIDE, uncounted_risk=4.6)
         assert codes(judge([worse], Policy(max_risk=4.5), NOW, baseline=baseline)) == [ReasonCode.EXPLOIT_UNCOUNTED]
 
@@ -717,6 +800,27 @@ class TestMessages:
         (reason,) = judge([server(*many)], Policy(), NOW).reasons
         assert "p6 on web1.example.org (critical, risk 9.6), p5 on" in reason.message
         assert "and 2 more; fix them, waive them, or raise the limit (--max-critical on the command" in reason.message
+
+    def test_each_limit_that_is_broken_is_told(self) -> None:
+        """Those in between that are not broken aside; an issue without a name goes by its title, or as the server."""
+        policy = Policy(
+            max_by_severity=SeverityLimits(critical=1, high=1), max_by_kind=KindLimits(outdated=5, reported=0)
+        )
+        nameless = issue("", Kind.REPORTED, polled=True)
+        titled = issue("", Kind.REPORTED, polled=True, title="Beware", fingerprint="titled")
+        asked = [server(exploit(9.5), exploit(None, "a"), exploit(8.0, "b"), nameless, titled)]
+        first, second, third = (reason for reason in judge(asked, policy, NOW).reasons if reason.blocking)
+        assert first.message == (
+            "Open issues that are critical, if exploits whose risk nobody knows are taken for the worst: 2, and "
+            "max_by_severity.critical allows 1: a on web1.example.org (high, risk unknown), php on web1.example.org "
+            "(critical, risk 9.5); look at them, and waive those that are harmless (the limit is --max-critical on the "
+            "command line)."
+        )
+        assert first.code is ReasonCode.EXPLOIT_RISK_UNKNOWN
+        assert "Open issues that are high or worse: 5, and max_by_severity.high allows 1: a on" in second.message
+        assert "reported: 2, and max_by_kind.reported allows 0: " in third.message
+        assert "the server on web1.example.org (high, reported)" in third.message
+        assert "Beware on web1.example.org (high, reported)" in third.message
 
     def test_refused_credentials_are_called_that(self) -> None:
         """A fresh exporter with a wrong key never says that a server is not watched."""
