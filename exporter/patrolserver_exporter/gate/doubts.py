@@ -124,8 +124,8 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
         yield (
             ReasonCode.MISSING_FROM_LIST,
             (
-                f"the last server list of account {evidence.account} lacked it, and waits to be confirmed by another "
-                "one; ask again in some minutes."
+                f"the last server list of account {evidence.account} lacked it, or called it by two names, and waits "
+                "to be confirmed by another one; ask again in some minutes."
             ),
         )
     if evidence.empty and not policy.allow_empty:

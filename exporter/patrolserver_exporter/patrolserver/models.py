@@ -68,6 +68,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: int
     name: str
     verified: bool | None = None
+    has_other_name: bool = False
+    """The same list called it differently, too, so that nobody knows which server it is."""
 
 
 class ReportedSoftware(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,6 +12,8 @@ from bisect import bisect_right
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from patrolserver_exporter.patrolserver.beside import more_exploits, names_event, why_failed
 from patrolserver_exporter.patrolserver.completeness import (
     Signs,
@@ -103,6 +105,7 @@ def read_servers(pages: Pages) -> Parsed[tuple[Server, ...]]:
                 notes.odd("id", again)
             else:
                 notes.dropped(f"id {again}")
+                servers[server.id] = replace(servers[server.id], has_other_name=True)
             continue
         servers[server.id] = server
     return notes.on(tuple(servers.values()))

@@ -122,7 +122,7 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """It was gone and is on the list again since, under its old name: whether it is the same, a whole poll that started
     later has to show. Its history goes on meanwhile."""
     missing_since: float | None = None
-    """Lists that have to be confirmed have lacked it since then."""
+    """Lists that have to be confirmed have lacked it, or called it by two names, since then."""
     former_fingerprints: tuple[str, ...] = ()
     """Those of other servers that had this id before; they are not given again."""
 

@@ -313,27 +313,36 @@ def _with_missing(record: ServerRecord, since: float | None) -> ServerRecord:
 
 def _is_changed_by(server: Server, known: ServerRecord) -> bool:
     """Whether `_listed` makes another row of it."""
-    mine = (known.gone_at, known.name, known.state.verified, known.state.missing_since)
-    return mine != (None, server.name, server.verified, None)
+    mine = (known.gone_at, known.name, known.state.verified, known.state.missing_since is not None)
+    return mine != (None, server.name, server.verified, server.has_other_name)
+
+
+def _doubted_since(server: Server, known: ServerState | None, now: float) -> float | None:
+    """One that a list calls by two names may not be the one that is known: only a list that calls it by one tells."""
+    if not server.has_other_name:
+        return None
+    return now if known is None or known.missing_since is None else known.missing_since
 
 
 def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None, now: float) -> ServerRecord | None:
     """The server's row after the list; ``None`` if nothing changed."""
     if known is None:
-        return _unpolled(account, server, ServerState(verified=server.verified))
+        state = ServerState(verified=server.verified, missing_since=_doubted_since(server, None, now))
+        return _unpolled(account, server, state)
     is_other = known.name.lower() != server.name.lower()
     if is_other and known.gone_at is not None:
         former = fleet.forget_findings(unit.connection, account, server.id)
         state = ServerState(
             verified=server.verified,
             in_doubt_since=now,
+            missing_since=_doubted_since(server, None, now),
             former_fingerprints=(*known.state.former_fingerprints, *former)[-_FORMER_KEPT:],
         )
         return _unpolled(account, server, state)
     state = replace(
         known.state,
         verified=server.verified,
-        missing_since=None,
+        missing_since=_doubted_since(server, known.state, now),
         in_doubt_since=now if is_other else known.state.in_doubt_since,
         came_back_at=known.state.came_back_at if known.gone_at is None else now,
     )

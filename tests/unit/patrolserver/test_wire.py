@@ -175,7 +175,7 @@ def test_the_largest_id_is_one(largest: object) -> None:
 def test_the_first_of_two_servers_with_one_id_counts(name: str, complete: bool) -> None:  # noqa: FBT001  # a case
     """A duplicate is odd; with another name it may be one that a glob means, so the list is not whole."""
     parsed = parse_servers(data([{"id": 1, "name": "a"}, {"id": "1", "name": name}]))
-    assert parsed.value == (Server(id=1, name="a"),)
+    assert parsed.value == (Server(id=1, name="a", has_other_name=not complete),)
     assert parsed.complete is complete
     assert parsed.oddities == ("servers [1]: id 1 came before; the first one counts",)
 

@@ -21,6 +21,7 @@ from patrolserver_exporter.store.fleet import AccountState
 from patrolserver_exporter.sync.account_updates import (
     LISTED_AT_ONCE,
     Listed,
+    apply_list,
     apply_part,
     end_list,
     is_sudden,
@@ -238,6 +239,30 @@ def test_names_that_differ_in_more_than_capitals_are_of_different_servers(driver
     driver.poll()
     driver.take_list("straße.example")
     assert driver.server().state.in_doubt_since is not None
+
+
+def test_a_server_with_two_names_in_one_list_is_in_doubt_until_it_has_one(driver: Driver, clock: HeldClock) -> None:
+    """Whichever of them it is polled by, nobody knows whether it is that one; polls do not tell."""
+
+    def take(*servers: Server) -> Listed:
+        return driver.store.run(
+            lambda unit: apply_list(unit, "main", servers, complete=False, now=clock.now(), rules=driver.rules)
+        )
+
+    driver.take_list("a", "b")
+    driver.poll()
+    both = Server(id=1, name="a", verified=True, has_other_name=True)
+    new = Server(id=3, name="c", verified=True, has_other_name=True)
+    since = clock.now()
+    for _ in range(2):
+        assert take(both, new).gone == ()
+        clock.advance(1.0)
+        driver.poll()
+        driver.poll(server_id=3)
+        assert [driver.server(i).state.missing_since for i in (1, 3)] == [since, since]
+        assert driver.server().summary.in_doubt
+    driver.take_list("a", "b", "c")
+    assert [driver.server(i).state.in_doubt for i in (1, 3)] == [False, False]
 
 
 def test_an_event_of_a_server_in_doubt_shows_no_numbers(driver: Driver, clock: HeldClock) -> None:
