@@ -708,6 +708,8 @@ NO_PASS: tuple[dict[str, Any], ...] = (
     {"servers": [], "servers_by_verdict": NONE, "servers_not_listed": 1},
     {"servers_by_verdict": NONE | {"pass": 2}},
     {"servers_by_verdict": NONE | {"pass": 1, "unknown": 1}, "servers_not_listed": 1},
+    {"servers_by_verdict": NONE | {"pass": 1, "fail": -1, "unknown": 1}},
+    {"servers_by_verdict": NONE | {"pass": 1, "of a newer version": 1}},
     {"servers": [{"name": DB, "verdict": "fail"}]},
 )
 JSON = {"content_type": "application/json"}

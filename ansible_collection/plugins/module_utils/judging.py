@@ -65,7 +65,8 @@ def contradiction(answer: dict) -> str | None:
     if not counted or not all(map(_is_count, counted)) or not isinstance(servers, list):
         return "its answer passes without the number of servers that do; is it an older version?"
     listed = len(servers) + (answer.get("servers_not_listed") or 0)
-    if counted[0] < 1 or counted[1:] != [0, 0] or counted[0] != listed:
+    # A newer version may count servers under a verdict of its own, which is no pass.
+    if counted[0] < 1 or any(judged[name] != 0 for name in judged if name != "pass") or counted[0] != listed:
         return "its answer passes although not every server does, or none is counted"
     if not all(isinstance(server, dict) and server.get("verdict") == "pass" for server in servers):
         return "its answer passes although not every server does"

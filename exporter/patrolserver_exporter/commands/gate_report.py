@@ -88,11 +88,6 @@ class ServersByVerdict:
     fail: int
     unknown: int
 
-    @property
-    def total(self) -> int:
-        """How many were judged."""
-        return self.passing + self.fail + self.unknown
-
 
 @dataclass(frozen=True)
 class Server:
@@ -175,9 +170,12 @@ def read(data: Any) -> Reply:
     if not reply.passed:
         return reply
     judged = reply.servers_by_verdict
+    # A newer version may count servers under a verdict of its own, which is no pass.
+    counted = data.get("servers_by_verdict", {})
+    others = any(count != 0 for name, count in counted.items() if name != PASS)
     # A list may be short, or missing: only a server that is counted has passed.
-    all_pass = judged.passing == judged.total == len(reply.servers) + reply.servers_not_listed
-    if not judged.passing or not all_pass or any(server.verdict != PASS for server in reply.servers):
+    all_pass = judged.passing == len(reply.servers) + reply.servers_not_listed and not others
+    if judged.passing < 1 or not all_pass or any(server.verdict != PASS for server in reply.servers):
         raise NoVerdict("The exporter's answer passes although not every server does, or none is counted.")
     if reply.violations or reply.issues_not_listed or any(reason.blocking for reason in reply.reasons):
         raise NoVerdict("The exporter's answer passes although it contradicts that with what it lists.")

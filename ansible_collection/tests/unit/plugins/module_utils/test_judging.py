@@ -102,6 +102,8 @@ def test_a_sound_answer_is_taken():
         {"servers_by_verdict": NONE, "servers": [], "servers_not_listed": 1},
         {"servers_by_verdict": {**NONE, "pass": 2}},
         {"servers_by_verdict": {**NONE, "pass": 1, "unknown": 1}, "servers_not_listed": 1},
+        {"servers_by_verdict": {**NONE, "pass": 1, "fail": -1, "unknown": 1}},
+        {"servers_by_verdict": {**NONE, "pass": 1, "of a newer version": 1}},
         {"servers": [{"name": "a", "verdict": "unknown"}]},
         {"servers": ["a"]},
         {"violations": [{"limit": "max_total"}]},
