@@ -91,6 +91,16 @@ def test_unknown_user_takes_as_long(costs: list[int], name: str, password: bytes
     assert costs == [6, 6, 6]
 
 
+def test_a_cost_has_two_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown user costs as much as one whose hash is as costly as is usual today."""
+    asked: list[str] = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda _password, known: asked.append(known[4:6].decode()))
+    users = {"alice": hashed(b"right").replace("$04$", "$12$")}
+
+    assert asyncio.run(PasswordCheck().check(users, "bob", b"wrong")) is False
+    assert asked == ["12"]
+
+
 def test_right_password_is_checked_once(costs: list[int]) -> None:
     """A right password costs bcrypt's time once, for as long as the hash stays."""
     users = {"alice": hashed(b"right", 5)}
