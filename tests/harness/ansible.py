@@ -108,13 +108,12 @@ class Ansible:
 
     def run(self, *command: str) -> Run:
         """Run a command to its end."""
-        process = self.start(*command)
-        try:
-            output, _ = process.communicate(timeout=TOO_LONG)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        with self.start(*command) as process:
+            try:
+                output, _ = process.communicate(timeout=TOO_LONG)
+            finally:
+                if process.poll() is None:
+                    process.kill()
         return Run(process.returncode, output.decode(errors="replace"))
 
     def playbook(self, playbook: str | Path | list[dict[str, Any]], *flags: str, **variables: Any) -> Run:
