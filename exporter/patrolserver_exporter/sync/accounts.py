@@ -27,6 +27,7 @@ from patrolserver_exporter.sync.account import (
     RunningAccount,
     calls_at_once,
 )
+from patrolserver_exporter.sync.alone import Alone
 from patrolserver_exporter.sync.clock_steps import ClockFollower
 from patrolserver_exporter.sync.exporters import LivingExporter, differing, others, this_one
 from patrolserver_exporter.sync.follower import Follower
@@ -109,10 +110,10 @@ class Accounts:
         self._threads = CallThreads()
         self._inbox = InboxDispatcher(store, telemetry, clock)
         publisher.on_inbox(self._inbox.wake)
-        self._follower = (
+        self._follower: Follower | Alone = (
             Follower(store, telemetry, clock, on_look=self._look_at, on_deliveries=on_deliveries)
             if store.is_shared
-            else None
+            else Alone()
         )
         self._publisher = publisher
         self._followed: Mapping[str, AccountRecord] = {}
@@ -132,7 +133,7 @@ class Accounts:
 
     def start(self, config: Config) -> None:
         """Show the series from the store, and run the accounts that no other exporter runs."""
-        if self._follower is None:
+        if isinstance(self._follower, Alone):
             self._release_claims()
             with self._lock:
                 self._go_over_to(config)
@@ -161,11 +162,10 @@ class Accounts:
             self._telemetry.watch_account(name)
         self._announce(config)
         self._housekeeping.configure(config, {})
-        if self._follower is not None:
-            self._follower.show(rules, config.metrics)
+        self._follower.show(rules, config.metrics)
 
     def _announce(self, config: Config) -> None:
-        if self._follower is not None:
+        if self._store.is_shared:
             accounts = tuple(settings.name for settings in config.accounts)
             self._announced = Announced(__version__, mark_of(config), accounts)
             self._store.announce(self._announced)
@@ -184,7 +184,7 @@ class Accounts:
             )
         else:
             self._differs.is_over("All exporters on this database have the same configuration")
-        if not found.is_same and self._follower is not None and self._follower.has_shown:
+        if not found.is_same and self._follower.has_shown:
             # Also where others poll: only this one may know what is missing.
             self._store.follow_cluster()
         if asked := found.asked.intersection(self._running):
@@ -208,8 +208,8 @@ class Accounts:
 
         Once for each look; ``resumes``: what is taken was polled by somebody else until now, and this is no start.
         """
-        found = None if self._follower is None else self._follower.last_look
-        if found is None or found is self._decided_on or self._follower is None or not self._follower.is_steady:
+        found = self._follower.last_look
+        if found is None or found is self._decided_on or not self._follower.is_steady:
             return
         if self.refusal is not None or self._leaves or self._announced is None:
             return
@@ -242,7 +242,7 @@ class Accounts:
         """Take those that are free, all or none; ``None`` if what is stored of one is damaged."""
         config = self._config
         # A stop may have come while this waited.
-        if self._follower is None or config is None or self._leaves:
+        if config is None or self._leaves:
             return []
         rules = {one.name: Rules.of(config, one) for one in config.accounts if one.name in names}
         has_shown, shown_already = self._follower.has_shown, self._follower.own(names)
@@ -295,12 +295,11 @@ class Accounts:
                 self._budgets.pop(name, None)
                 self._telemetry.disown(name)
             self._housekeeping.disown(names)
-            if self._follower is not None:
-                self._follower.disown(names)
+            self._follower.disown(names)
 
     def leave(self) -> None:
         """Give all accounts to other exporters, at once, and take none any more."""
-        if self._follower is None or self._leaves:
+        if not self._store.is_shared or self._leaves:
             return
         # First: who waits for the database to take an account over gives up then.
         self._leaves = True
@@ -378,8 +377,7 @@ class Accounts:
         for name in names:
             self._telemetry.disown(name)
         self._housekeeping.disown(names)
-        if self._follower is not None:
-            self._follower.disown(names)
+        self._follower.disown(names)
 
     def _handed(self, names: Iterable[str]) -> bytes:
         budgets = {name: self._budgets[name] for name in names if name in self._budgets}
@@ -445,7 +443,7 @@ class Accounts:
         self._announce(config)
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
         before, self._names = self._names, frozenset(rules)
-        if self._follower is not None:
+        if self._store.is_shared:
             for name in before - self._names:
                 self._telemetry.forget_account(name)
             for name in self._names - before:
@@ -495,7 +493,7 @@ class Accounts:
             deliveries.take_up(unit, stopped, now=self._clock.now())
             operations.begin_again(unit, stopped)
 
-        if follower is None:
+        if isinstance(follower, Alone):
 
             def alone(unit: Unit) -> restore.Restored:
                 now = self._clock.now()
@@ -533,7 +531,7 @@ class Accounts:
         ended = [name for name in self._running if name not in kept]
         self._stop(ended, _PATIENCE)
         for name in ended:
-            if name not in self._names and self._follower is None:
+            if name not in self._names and not self._store.is_shared:
                 self._telemetry.forget_account(name)
                 self._budgets.pop(name, None)
 
@@ -589,14 +587,13 @@ class Accounts:
         What such a call brings is not kept: its delivery is due again at the next start.
         """
         self.leave()
-        if self._follower is not None:
-            self._follower.stop()
+        self._follower.stop()
         end = self._clock.monotonic() + grace
         with self._locked_within(grace):
             self._leaves = True
             self._inbox.begin_stop()
             stop_all(list(self._running.values()), max(end - self._clock.monotonic(), 0.0), self._clock)
-            if self._follower is None:
+            if not self._store.is_shared:
                 self._store.pass_on(self._handed(self._running))
             self._inbox.join(max(end - self._clock.monotonic(), 0.0))
             self._running.clear()
@@ -604,17 +601,16 @@ class Accounts:
 
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
-        if self._follower is not None:
-            self._follower.end_if_alone()
-            self._follow_leases()
-            if self._follower.take_restart() and self._running:
-                self._unfinished = self._unfinished or self._config
+        self._follower.end_if_alone()
+        self._follow_leases()
+        if self._follower.take_restart() and self._running:
+            self._unfinished = self._unfinished or self._config
         if moved := self._store.take_moved():
             self._read_again(moved)
         if self._unfinished is not None:
             self._go_back()
         running = dict(self._running)
-        if running or self._follower is None:
+        if running or not self._store.is_shared:
             self._clock_follower.tick([pair.account for pair in running.values()])
         else:
             # Nothing of this process has to follow: what it reads is dated by the owners.
@@ -644,7 +640,7 @@ class Accounts:
     @property
     def follows(self) -> bool:
         """What is shown follows the store; not while only this exporter cannot follow it, as far as it can know."""
-        return self._follower is None or self._follower.follows
+        return self._follower.follows
 
     def owns(self, account: str) -> bool:
         """Whether this process polls the account, and nobody else can."""
@@ -653,7 +649,7 @@ class Accounts:
     @property
     def replicas(self) -> tuple[int, int]:
         """How many exporters share the store, and how many of them have another configuration than this one."""
-        found = None if self._follower is None else self._follower.last_look
+        found = self._follower.last_look
         if found is None or self._announced is None:
             return 1, 0
         return 1 + sum(one.owner != self._store.owner for one in found.living), len(self.differing)
@@ -661,7 +657,7 @@ class Accounts:
     @property
     def differing(self) -> tuple[str, ...]:
         """The exporters that share the store and have another configuration, as people know them."""
-        found = None if self._follower is None else self._follower.last_look
+        found = self._follower.last_look
         if found is None or self._announced is None:
             return ()
         return differing(found, self._store.owner, self._announced.config)
@@ -669,7 +665,7 @@ class Accounts:
     @property
     def exporters(self) -> tuple[LivingExporter, ...]:
         """Those that work on the store, this one first."""
-        found = None if self._follower is None else self._follower.last_look
+        found = self._follower.last_look
         this = this_one(self._store.name, sorted(self._running))
         if found is None or self._announced is None:
             return (this,)
@@ -678,7 +674,7 @@ class Accounts:
     @property
     def last_look_at(self) -> float | None:
         """When the store was last looked at (monotonic seconds), where others may write to it."""
-        return None if self._follower is None else self._follower.last_look_at
+        return self._follower.last_look_at
 
     @property
     def last_worker_progress(self) -> float:
@@ -714,7 +710,7 @@ class Accounts:
     def glimpses(self) -> tuple[Glimpse, ...]:
         """What each scrape asks of each account."""
         running, config = dict(self._running), self._config
-        if self._follower is None or config is None:
+        if config is None or not self._store.is_shared:
             return tuple(glimpse_of(pair.account) for pair in running.values())
         return tuple(
             glimpse_of(running[one.name].account)
@@ -731,7 +727,7 @@ class Accounts:
     def statuses(self) -> tuple[AccountStatus, ...]:
         """How each account stands."""
         running, config = dict(self._running), self._config
-        if self._follower is None or config is None:
+        if config is None or not self._store.is_shared:
             return tuple(status_of(pair.account) for pair in running.values())
         followed, count = self._followed, self._publisher.count_servers
         return tuple(
