@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import requests
@@ -67,10 +68,14 @@ class Program:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self, within: float = 20.0) -> int:
-        """Wait for its end; the exit code."""
+    def wait(self, within: float = 90.0) -> int:
+        """Wait for its end; the exit code. One that takes longer is killed, since nobody else would end it."""
         assert self.process is not None
-        return self.process.wait(within)
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
 
     def terminate(self, within: float = 20.0) -> int:
         """SIGTERM, and wait; the exit code."""
@@ -87,10 +92,8 @@ class Program:
         """End it in peace, or else by force."""
         if self.process is None or self.has_ended:
             return
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.terminate(10)
-        except subprocess.TimeoutExpired:
-            self.kill()
 
 
 class Daemon(Program, abc.ABC):
