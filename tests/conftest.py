@@ -156,6 +156,8 @@ def _logging_stays() -> Iterator[None]:
     before = [(found, found.level, found.propagate, found.handlers[:]) for found in (root, *loggers)]
     yield
     for found, level, propagates, handlers in before:
-        found.setLevel(level)
+        if found.level != level:
+            # It has every logger look its level up anew, which is much for every test.
+            found.setLevel(level)
         found.propagate = propagates
         found.handlers[:] = handlers

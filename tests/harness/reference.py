@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import textwrap
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Entry:
     description: str
 
 
+@functools.cache
 def reference() -> tuple[Entry, ...]:
     """Return every key, sections before the keys within them."""
     return tuple(_entries(inspect.type_info(Config), ""))

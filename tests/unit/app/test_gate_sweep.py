@@ -4,7 +4,6 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from tests.harness.api import put_server
 from tests.harness.pages import CONFIG, NOW, Accounts, StillClock, status
 from tests.unit.issues.builders import issue, software
@@ -15,20 +14,12 @@ from patrolserver_exporter.gate.policy import NamedPolicy, SeverityLimits
 from patrolserver_exporter.gate.verdict import Verdict
 from patrolserver_exporter.issues.model import Kind
 from patrolserver_exporter.live.own_metrics import Telemetry
-from patrolserver_exporter.store import Store
 from patrolserver_exporter.store.fleet import AccountRecord, save_account
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    import pytest
 
-    from patrolserver_exporter.store import Unit
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(f"sqlite:///{tmp_path / 'state.db'}") as store:
-        yield store
+    from patrolserver_exporter.store import Store, Unit
 
 
 class Told(GateSweep):

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import Intake
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store import Store
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def delivery(event_id: int, received_at: float, account: str = "main") -> NewDelivery:
@@ -26,9 +22,9 @@ def intake_of(store: Store, limit: int = 10) -> Intake:
     return Intake(store, Telemetry(version="0", revision="0", process_metrics=False), limit)
 
 
-def test_the_last_delivery_is_the_last_that_was_accepted_however(tmp_path: Path) -> None:
+def test_the_last_delivery_is_the_last_that_was_accepted_however(prepared_url: str) -> None:
     """A duplicate and one without room in the inbox tell as well that deliveries arrive."""
-    with Store(f"sqlite:///{tmp_path / 'state.db'}") as store:
+    with Store(prepared_url) as store:
         intake = intake_of(store, limit=1)
         assert intake.last_delivery_at("main") is None
         for event_id, at, acceptance in (
@@ -42,13 +38,12 @@ def test_the_last_delivery_is_the_last_that_was_accepted_however(tmp_path: Path)
         assert intake.last_delivery_at("other") is None
 
 
-def test_a_restart_finds_the_last_delivery_in_the_inbox(tmp_path: Path) -> None:
+def test_a_restart_finds_the_last_delivery_in_the_inbox(prepared_url: str) -> None:
     """Each account has its own."""
-    url = f"sqlite:///{tmp_path / 'state.db'}"
-    with Store(url) as store:
+    with Store(prepared_url) as store:
         for event_id, at, account in ((1, 10.0, "main"), (2, 20.0, "main"), (3, 5.0, "other")):
             asyncio.run(intake_of(store).take_in(delivery(event_id, at, account)))
-    with Store(url) as store:
+    with Store(prepared_url) as store:
         intake = intake_of(store)
         intake.recall()
         assert [intake.last_delivery_at(account) for account in ("main", "other")] == [20.0, 5.0]

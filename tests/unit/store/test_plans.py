@@ -12,7 +12,6 @@ from patrolserver_exporter.store.queries import IssuesWanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def plans(store: Store, work: Callable[[sa.Connection], object]) -> list[str]:
@@ -52,12 +51,11 @@ def plans(store: Store, work: Callable[[sa.Connection], object]) -> list[str]:
     ids=["totals", "changes", "issues"],
 )
 def test_counts_over_the_fleet_read_no_row(
-    tmp_path: Path, work: Callable[[sa.Connection], object], tables: tuple[str, ...]
+    store: Store, work: Callable[[sa.Connection], object], tables: tuple[str, ...]
 ) -> None:
     """All that they need stands in an index: the rows of 100,000 servers are hundreds of megabytes."""
-    with Store(f"sqlite:///{tmp_path / 'state.db'}") as store:
-        store.run(lambda unit: put_server(unit, 1, "web", software=(software(),), polled_at=1.0))
-        found = plans(store, work)
+    store.run(lambda unit: put_server(unit, 1, "web", software=(software(),), polled_at=1.0))
+    found = plans(store, work)
     for table in tables:
         reads = [plan for plan in found if plan.startswith((f"SCAN {table}", f"SEARCH {table}"))]
         assert reads, found

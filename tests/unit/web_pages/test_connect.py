@@ -4,24 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tests.harness.pages import Accounts, Site, open_store
+from tests.harness.pages import Accounts, Site
 
 from patrolserver_exporter.web.access import ANYONE, BearerTokens, Principal
 from patrolserver_exporter.web.pages.connect import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
+    from patrolserver_exporter.store import Store
     from patrolserver_exporter.web.pages.connect import Connect
 
 USER = Principal("prom: 'x\"", frozenset())
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with open_store(tmp_path) as store:
-        yield Site(store, Accounts(()))
+def site(store: Store) -> Site:
+    return Site(store, Accounts(()))
 
 
 def connected(site: Site, host: str = "exporter.example.org:10058", *, principal: Principal = ANYONE) -> Connect:
