@@ -137,7 +137,7 @@ class Debian:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
-            timeout=60,
+            timeout=180,
         )
         return done.stdout.decode(errors="replace").strip()
 

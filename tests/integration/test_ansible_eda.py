@@ -105,7 +105,7 @@ def remediation(ansible: Ansible, names: list[str], **others: dict[str, Any]) ->
     return Remediation(ansible.inventory(hosts), traces)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_new_critical_issue_starts_the_remediation_also_after_a_restart_of_the_exporter(
     tmp_path: Path, simulator: Simulator, exporter: Exporter, ansible: Ansible
 ) -> None:

@@ -51,7 +51,7 @@ def _quoted(line: str) -> str:
     return "'" + line.replace("'", "'\\''") + "'"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_newcomer_gets_from_nothing_to_a_green_deploy(tmp_path: Path, require_program: Callable[[str], str]) -> None:
     """Install, simulator, exporter, Prometheus, a delivery by hand, a red alert, a blocked deploy, a green one."""
     for program in ("bash", "curl", "prometheus"):

@@ -81,7 +81,7 @@ class Shell:
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=500,
             check=False,
         )
 
@@ -204,7 +204,7 @@ def test_rules_and_dashboards_of_ones_own(shell: Shell) -> None:
     assert {board["uid"] for board in boards} >= {"patrolserver-fleet", "patrolserver-server"}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_mutants(shell: Shell) -> None:
     """One small module, all of it, from a checkout; it ends with its report, and too little time is no success."""
     place = checkout(shell.folder / "checkout")

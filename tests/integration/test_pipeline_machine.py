@@ -509,13 +509,13 @@ SETTINGS = settings(
 )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_pipeline_on_sqlite(migrated_file: Path) -> None:
     """Nothing acknowledged is lost, nothing takes effect twice, and in the end the state is upstream's."""
     play(lambda: SqliteHome(migrated_file))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_pipeline_on_postgresql(postgres: PostgresCluster, migrated_database: str) -> None:
     """The same holds with PostgreSQL."""
     play(lambda: PostgresHome(postgres, migrated_database))
