@@ -177,9 +177,8 @@ def _opened_and_fixed() -> Placed:
 
     about = About(
         "Opened and fixed",
-        "Issues opened (above the line) and fixed (below), each bar the time from it to the next. When more is below "
-        "than "
-        "above for a week, you are winning.",
+        "Issues opened (above the line) and fixed (below), each bar the time from it to the next. Without bars nothing "
+        "was opened or fixed. When more is below than above for a week, you are winning.",
         12,
         8,
     )
