@@ -4,6 +4,7 @@ import asyncio
 
 from patrolserver_exporter.inbox.deliveries import Acceptance, NewDelivery
 from patrolserver_exporter.inbox.intake import Intake
+from patrolserver_exporter.live.effects import InboxMoved
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store import Store
 
@@ -47,3 +48,22 @@ def test_a_restart_finds_the_last_delivery_in_the_inbox(prepared_url: str) -> No
         intake = intake_of(store)
         intake.recall()
         assert [intake.last_delivery_at(account) for account in ("main", "other")] == [20.0, 5.0]
+
+
+def test_the_inbox_takes_as_many_as_it_has_room_for_and_counts_the_others(prepared_url: str) -> None:
+    """Also within one batch; whoever works on the inbox hears of it at once."""
+    overflown: list[str] = []
+    published: list[object] = []
+
+    class Counting(Telemetry):
+        def inbox_overflow(self, account: str) -> None:
+            overflown.append(account)
+
+    async def all_at_once(intake: Intake) -> list[Acceptance]:
+        return await asyncio.gather(*(intake.take_in(delivery(event_id, 1.0)) for event_id in (1, 2, 3, 4)))
+
+    with Store(prepared_url, published.extend) as store:
+        taken = asyncio.run(all_at_once(Intake(store, Counting(version="0", revision="0", process_metrics=False), 3)))
+    assert taken == [*[Acceptance.ACCEPTED] * 3, Acceptance.OVERFLOW]
+    assert overflown == ["main"]
+    assert any(isinstance(effect, InboxMoved) for effect in published)

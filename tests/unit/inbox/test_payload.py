@@ -51,6 +51,30 @@ def test_a_delivery_is_read_in_each_form_whatever_its_type_claims(written: Any, 
     assert read_payload(written(FIELDS), content_type) == PAYLOAD
 
 
+@pytest.mark.parametrize("written", [in_json, in_form, multipart])
+def test_a_mark_of_the_byte_order_is_no_part_of_a_delivery(written: Any) -> None:
+    """Some senders put it before their text."""
+    assert read_payload(b"\xef\xbb\xbf" + written(FIELDS), None) == PAYLOAD
+
+
+def test_a_delivery_with_bytes_that_are_no_text_is_read() -> None:
+    """They may stand in a field that nobody needs."""
+    for body in (
+        in_json(FIELDS)[:-1] + b', "note": "\xff"}',
+        in_form(FIELDS) + b"&note=\xff",
+        multipart(FIELDS | {"note": "N"}),
+    ):
+        assert read_payload(body.replace(b"N", b"\xff"), None) == PAYLOAD
+
+
+def test_what_claims_to_be_json_is_told_that_it_is_no_object() -> None:
+    """The sender sees which of its forms was looked for."""
+    with pytest.raises(UnreadableDelivery, match="The body is not a JSON object"):
+        read_payload(b"[1]", "Application/JSON; charset=utf-8")
+    with pytest.raises(UnreadableDelivery, match="neither a JSON object nor a form"):
+        read_payload(b"[1]", "text/plain")
+
+
 @pytest.mark.parametrize("flag", [1, True, "1", "true", "yes"])
 def test_any_true_form_marks_a_delivery(flag: object) -> None:
     """PHP writes truth in many ways."""
