@@ -108,14 +108,15 @@ class Watching:
 
     def until(self, holds: Callable[[], T], what: str = "it", within: float = 20.0) -> T:
         """Tick until it holds."""
-        end = time.monotonic() + within
+        began = time.monotonic()
         while True:
             self.accounts.tick()
             found = holds()
             if found:
                 return found
-            assert time.monotonic() < end, f"{what} did not come about"
-            time.sleep(0.01)
+            waited = time.monotonic() - began
+            assert waited < within, f"{what} did not come about"
+            time.sleep(min(max(waited / 20, 0.01), 0.1))
 
     def tick_for(self, seconds: float) -> None:
         """Let time pass, where what is tested is that nothing happens."""

@@ -38,6 +38,13 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[Simulator]:
+    """An API that no exporter looks at: what is added to it here is in no other test's fleet."""
+    with Simulator(SimulatorOptions(listen_address="127.0.0.1:0", servers=1, software=1)) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Exporter]:
     """It has a policy, and wants a token from everybody; no webhook reaches it."""
@@ -238,10 +245,10 @@ def test_files_are_written_or_the_verdict_says_that_they_are_not(ansible: Ansibl
     assert json.loads((ansible.folder / "told.json").read_text())["reasons"][0]["code"] == "baseline"
 
 
-def test_differences_are_rendered(ansible: Ansible, exporter: Exporter, simulator: Simulator) -> None:
+def test_differences_are_rendered(ansible: Ansible, exporter: Exporter, elsewhere: Simulator) -> None:
     """Ansible's own callback prints them for each module that claims diff mode, in check mode as well."""
     (ansible.folder / "d.json").unlink(missing_ok=True)
-    api = {"api_url": simulator.base_url, "api_key": "demo", "api_secret": "demo"}
+    api = {"api_url": elsewhere.base_url, "api_key": "demo", "api_secret": "demo"}
     name = f"diff{time.monotonic_ns()}.example.org"
     software = [{"name": "php", "version": "5.6.40", "location": "/srv"}, {"name": "nginx"}]
     tasks = [

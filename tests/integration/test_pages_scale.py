@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from tests.harness import pages
 from tests.harness.pages import Site
 from tests.serving import serving
@@ -15,7 +16,10 @@ from patrolserver_exporter.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SERVERS = 10_000
 VIEWS = 15
+SERIES = 5
+"""Of a server, in what a page is held against."""
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +45,32 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ),
     ],
 )
-def test_ten_thousand_servers_do_not_hurt(base: str, path: str) -> None:
-    """Half of the views of a page take less than 200 ms of work, and a page stays small.
+@pytest.fixture(scope="module")
+def peer() -> CollectorRegistry:
+    """A few gauges of as many servers, as the client library for Python exposes them."""
+    registry = CollectorRegistry()
+    for number in range(SERIES):
+        gauge = Gauge(f"peer_{number}", "As of an exporter without a cache.", ["server"], registry=registry)
+        for server in range(SERVERS):
+            gauge.labels(f"web-{server:05}.example.org").set(server)
+    return registry
 
-    Server, store and client are this one process, so its CPU time is all that a view costs, however busy the machine.
+
+def test_ten_thousand_servers_do_not_hurt(base: str, peer: CollectorRegistry, path: str) -> None:
+    """A view of a page takes less work than one scrape of a few gauges of that fleet would, and a page stays small.
+
+    Server, store and client are this one process, so its CPU time is all that a view costs. What the machine can do at
+    that moment is the same for both, since they take turns.
     """
-    times = []
+    ours, theirs = [], []
     with requests.Session() as session:
         for _ in range(VIEWS):
             start = time.process_time()
             response = session.get(base + path, timeout=20)
-            times.append(time.process_time() - start)
+            between = time.process_time()
+            generate_latest(peer)
+            theirs.append(time.process_time() - between)
+            ours.append(between - start)
             assert response.status_code == 200
             assert len(response.content) < 150_000
-    assert statistics.median(times) < 0.2, times
+    assert statistics.median(ours) < statistics.median(theirs), (ours, theirs)
