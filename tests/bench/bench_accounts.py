@@ -1,8 +1,9 @@
 """One exporter with 1, 50 and 300 accounts of 5 servers: threads, memory, CPU at rest, and what a scrape takes.
 
 Run it as ``python tests/bench/bench_accounts.py``. The API is a simulator in a process of its own, whose servers every
-account watches. At rest means: with the settings that are the default, after all servers were polled. Each account then
-asks for its list and looks for scans of its servers once a minute; how many calls that made is told beside the CPU.
+account watches. All settings are the default ones. CPU is measured twice, with the calls that were made meanwhile: with
+all scans due and no webhook, so that each server is asked once a minute whether it is scanned; and at rest, when each
+was scanned, and each account asks for its list only. Scans are daily, and looked for from 20 hours on.
 A scrape is compared with the client library, which renders the same series in this process, in turns with it.
 """
 
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 2**20
 SERVERS = 5
+SCAN = 150.0
+"""Seconds that a scan takes: twice as long as it takes until every account has looked."""
+
+
+class Load(NamedTuple):
+    """Of a time."""
+
+    cpu: float
+    """Part of a core."""
+    calls: float
+    """A second."""
 
 
 class Found(NamedTuple):
@@ -44,10 +56,10 @@ class Found(NamedTuple):
     threads: int
     rss: float
     """MiB."""
-    cpu: float
-    """Part of a core, at rest."""
-    calls: float
-    """A second, at rest."""
+    due: Load
+    """While all scans are due."""
+    rest: Load
+    """When they are over."""
     series: int
     scrape: float
     """Seconds."""
@@ -98,6 +110,14 @@ def _scrape(exporter: Exporter) -> tuple[float, bytes]:
     return took, body
 
 
+def _load(exporter: Exporter, api: Simulated, seconds: float) -> Load:
+    time.sleep(10.0)
+    cpu, calls, began = _cpu(exporter), _calls(api), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    return Load(cpu=(_cpu(exporter) - cpu) / took, calls=(_calls(api) - calls) / took)
+
+
 def _config(accounts: int, url: str, folder: Path) -> str:
     names = "\n".join(
         f"  - {{name: account{number:03}, api_url: '{url}', key: demo, secret: demo}}" for number in range(accounts)
@@ -112,18 +132,19 @@ def measured(accounts: int, rest: float, runs: int) -> Found:
         Simulated(servers=SERVERS, software=12) as api,
         Exporter(Path(name), _config(accounts, api.url, Path(name)), "--web.listen-address=127.0.0.1:0") as exporter,
     ):
-        polled = {"name[]": "patrolserver_server_last_poll_timestamp_seconds"}
 
-        def all_polled() -> bool:
-            return exporter.get("/metrics", params=polled).text.count("{") == accounts * SERVERS
+        def all_have(what: str) -> bool:
+            asked = {"name[]": f"patrolserver_server_last_{what}_timestamp_seconds"}
+            return exporter.get("/metrics", params=asked).text.count("{") == accounts * SERVERS
 
-        eventually(all_polled, within=300, what="the first polls")
+        eventually(lambda: all_have("poll"), within=300, what="the first polls")
         busiest = _threads(exporter)
-        time.sleep(10.0)
-        cpu, calls, began = _cpu(exporter), _calls(api), time.monotonic()
-        time.sleep(rest)
-        took = time.monotonic() - began
-        cpu, calls = _cpu(exporter) - cpu, _calls(api) - calls
+        due = _load(exporter, api, rest)
+        for server in api.ask("/servers")["servers"]:
+            api.order("/scan", server=server["id"], seconds=SCAN, events=[])
+        eventually(lambda: all_have("scan"), within=600, every=1.0, what="the end of the scans")
+        busiest = max(busiest, _threads(exporter))
+        resting = _load(exporter, api, rest)
         text = gzip.decompress(_scrape(exporter)[1]).decode()
         collected = _Collected(text)
         scrapes, renders = [], []
@@ -138,8 +159,8 @@ def measured(accounts: int, rest: float, runs: int) -> Found:
             accounts=accounts,
             threads=max(busiest, _threads(exporter)),
             rss=exporter.rss() / MIB,
-            cpu=cpu / took,
-            calls=calls / took,
+            due=due,
+            rest=resting,
             series=sum(not line.startswith("#") for line in text.splitlines()),
             scrape=median(scrapes),
             library=median(renders),
@@ -154,12 +175,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=21, help="scrapes, of which the median is taken")
     options = parser.parse_args()
     print(
-        f"{'accounts':>8} {'threads':>8} {'memory':>9} {'at rest':>8} {'calls':>8} {'series':>8} {'scrape':>9}   ratios"
+        f"{'accounts':>8} {'threads':>8} {'memory':>9} {'scans due':>19} {'at rest':>19} {'series':>8} {'scrape':>9}"
+        "   ratios"
     )
     for accounts in options.accounts:
         found = measured(accounts, options.rest, options.runs)
         print(
-            f"{accounts:>8} {found.threads:>8} {found.rss:>5.0f} MiB {found.cpu:>8.1%} {found.calls:>6.1f}/s "
+            f"{accounts:>8} {found.threads:>8} {found.rss:>5.0f} MiB "
+            f"{found.due.cpu:>8.1%} {found.due.calls:>8.1f}/s {found.rest.cpu:>8.1%} {found.rest.calls:>8.1f}/s "
             f"{found.series:>8,} {found.scrape * 1e3:>6.1f} ms   {found.scrape / found.bound:.2f} of "
             f"{found.bound * 1e3:.1f} ms, the client library {found.library / found.scrape:.0f} times",
             flush=True,

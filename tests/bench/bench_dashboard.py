@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BEFORE = Path(__file__).parent / "fleet_queries_before.json"
-STEP, PART, WEEK = 900, 7200, 7 * 86_400
+STEP, DAY, WEEK = 900, 86_400, 7 * 86_400
+RECENT = 4 * 3600
+"""Seconds before the end of which what is asked for at the end only has samples: more than Prometheus looks back."""
 END = 1_781_514_000
 TARGET = 'job="patrolserver",instance="exporter:10058",account="main"'
 SEVERITIES = ("critical", "high", "medium", "low")
@@ -115,15 +117,17 @@ def fill(folder: Path, servers: int, over_week: set[str]) -> None:
     """Write the blocks: the metrics ``over_week`` over the week, the others as far as instant queries look."""
     samples = [*of_account(), *(sample for number in range(servers) for sample in of_server(number))]
     lines = [(name in over_week, f"{name}{{{TARGET}{labels}}} {value} ") for name, labels, value in samples]
-    for begin in range(END - WEEK, END + 1, PART):
-        times = [f"{at}\n" for at in range(begin, min(begin + PART, END + 1), STEP)]
-        file = folder / "part.om"
-        with file.open("w") as part:
+    for begin in range(END - WEEK, END + 1, DAY):
+        times = range(begin, min(begin + DAY, END + 1), STEP)
+        always, lately = ([f"{at}\n" for at in times if at >= since] for since in (0, END - RECENT))
+        file = folder / "day.om"
+        with file.open("w") as day:
             for whole, line in lines:
-                if whole or begin > END - 2 * PART:
-                    part.writelines(line + at for at in times)
-            part.write("# EOF\n")
-        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(file), str(folder / "tsdb")]
+                day.writelines(line + at for at in (always if whole else lately))
+            day.write("# EOF\n")
+        # It reads the file once for each block, of two hours unless it is told otherwise.
+        command = ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=24h", "openmetrics", "--quiet"]
+        command += [str(file), str(folder / "tsdb")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         file.unlink()
 
