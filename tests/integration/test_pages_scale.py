@@ -30,6 +30,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"http://127.0.0.1:{served.port}"
 
 
+@pytest.fixture(scope="module")
+def peer() -> CollectorRegistry:
+    """A few gauges of as many servers, as the client library for Python exposes them."""
+    registry = CollectorRegistry()
+    for number in range(SERIES):
+        gauge = Gauge(f"peer_{number}", "As of an exporter without a cache.", ["server"], registry=registry)
+        for server in range(SERVERS):
+            gauge.labels(f"web-{server:05}.example.org").set(server)
+    return registry
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -45,17 +56,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ),
     ],
 )
-@pytest.fixture(scope="module")
-def peer() -> CollectorRegistry:
-    """A few gauges of as many servers, as the client library for Python exposes them."""
-    registry = CollectorRegistry()
-    for number in range(SERIES):
-        gauge = Gauge(f"peer_{number}", "As of an exporter without a cache.", ["server"], registry=registry)
-        for server in range(SERVERS):
-            gauge.labels(f"web-{server:05}.example.org").set(server)
-    return registry
-
-
 def test_ten_thousand_servers_do_not_hurt(base: str, peer: CollectorRegistry, path: str) -> None:
     """A view of a page takes less work than one scrape of a few gauges of that fleet would, and a page stays small.
 
