@@ -332,12 +332,16 @@ def unblock(unit: Unit, account: str) -> int:
     return _make_due(unit, account, (DeliveryState.BLOCKED,))
 
 
+# Built once: each list that is read asks, and building it costs more than running it.
+_MAKE_DUE = (
+    inbox.update()
+    .where(inbox.c.state.in_(sa.bindparam("states", expanding=True)), inbox.c.account == sa.bindparam("of_account"))
+    .values(state=DeliveryState.RETRY, next_attempt_at=None)
+)
+
+
 def _make_due(unit: Unit, account: str, states: Sequence[DeliveryState]) -> int:
-    return unit.connection.execute(
-        inbox.update()
-        .where(inbox.c.state.in_(states), inbox.c.account == account)
-        .values(state=DeliveryState.RETRY, next_attempt_at=None)
-    ).rowcount
+    return unit.connection.execute(_MAKE_DUE, {"states": states, "of_account": account}).rowcount
 
 
 def follow_accounts(unit: Unit, configured: Sequence[str], *, now: float) -> int:
