@@ -51,8 +51,8 @@ def _inbox_age() -> Placed:
         8,
     )
     none = named_zero(own("patrolserver_exporter_build_info"), "state", "none waits")
-    queries = [Query(or_else(f"time() - min by (state) ({oldest} > 0)", none), "{{state}}")]
-    return lines(about, queries, unit="s", colors={**INBOX_STATES, "none waits": GOOD})
+    queries = [Query(or_else(f"(time() - min by (state) ({oldest} > 0)) / 60", none), "{{state}}")]
+    return lines(about, queries, unit="m", colors={**INBOX_STATES, "none waits": GOOD})
 
 
 def _lag() -> Placed:

@@ -11,6 +11,7 @@ from grafana.dashboards.fleet_freshness import freshness
 from grafana.dashboards.frame import FLEET, Page, Row, server_link
 from grafana.dashboards.look import BAD, RISK, SEVERITIES, any_is, issue_age, poll_age, scan_age
 from grafana.dashboards.panels import (
+    HOURS,
     About,
     Column,
     Placed,
@@ -240,7 +241,8 @@ def _time_to_fix_trend() -> Placed:
         8,
         "Nothing was fixed in the 7 days before",
     )
-    return lines(about, took_on_average("7d"), unit="s", colors=SEVERITIES, decimals=1, legend_values=("lastNotNull",))
+    queries = [Query(f"{one.expr} / 3600", one.legend) for one in took_on_average("7d")]
+    return lines(about, queries, unit=HOURS, colors=SEVERITIES, legend_values=("lastNotNull",))
 
 
 def took_on_average(window: str) -> list[Query]:

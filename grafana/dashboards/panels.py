@@ -28,9 +28,9 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 SHORTEST_STEP = "15s"
 RATE_STEP = "1m"
 """Makes ``$__rate_interval`` four minutes at least, so that rates show even when the scrapes are a minute apart."""
-DAYS = "suffix:d"
-"""As in the headings; Grafana's own unit writes 0.5 day."""
-LEAST_END = {"s": 1, "m": 1, DAYS: 1, "percentunit": 0.01, "bytes": 1024}
+DAYS, HOURS = "suffix:d", "suffix:h"
+"""As in the headings; Grafana's own units write 0.5 day, and 28 hours as 1.17 days at a step of the axis."""
+LEAST_END = {"s": 1, "m": 1, HOURS: 1, DAYS: 1, "percentunit": 0.01, "bytes": 1024}
 """Where the axis of a unit ends at least, though all values are zero."""
 NOTHING = DynamicConfigValue(id_val="noValue", value="\u2013")
 """In a cell or a legend, while the default is what the whole panel says when it is empty."""

@@ -222,7 +222,7 @@ def _by_software() -> Placed:
         "On how many servers each software is critical, high, medium or low, and why: one roll-out of the uppermost "
         "rows helps "
         f"most. At most {MOST_ROWS} rows.",
-        12,
+        24,
         11,
         "No software is known to be outdated or exploitable. If the numbers above are missing, nothing was scraped; "
         "if Unknown "
@@ -263,7 +263,7 @@ def _by_exploit() -> Placed:
         "On how many servers each known exploit at or above exploit_risk can be used. Click one for what is known of "
         "it. At "
         f"most {MOST_ROWS} rows.",
-        12,
+        24,
         11,
         "No exploit is known. If the numbers above are missing, nothing was scraped; if Unknown is not 0, some "
         "servers were not "
