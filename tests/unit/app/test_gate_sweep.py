@@ -4,11 +4,12 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from tests.harness.api import put_server
 from tests.harness.pages import CONFIG, NOW, Accounts, StillClock, status
 from tests.unit.issues.builders import issue, software
 
-from patrolserver_exporter.app.gate_sweep import GateSweep
+from patrolserver_exporter.app.gate_sweep import GateSweep, pause_after
 from patrolserver_exporter.config.schema import Gate
 from patrolserver_exporter.gate.policy import NamedPolicy, SeverityLimits
 from patrolserver_exporter.gate.verdict import Verdict
@@ -17,8 +18,6 @@ from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.store.fleet import AccountRecord, save_account
 
 if TYPE_CHECKING:
-    import pytest
-
     from patrolserver_exporter.store import Store, Unit
 
 
@@ -129,3 +128,9 @@ def test_the_sweep_goes_on_by_itself_and_ends_when_told(store: Store) -> None:
     finally:
         sweep.stop()
     assert {one.account for one in sweep.judged} == {"main", "empty"}
+
+
+@pytest.mark.parametrize(("sweep", "pause"), [(0.0, 10.0), (3.0, 10.0), (25.0, 25.0), (400.0, 60.0)])
+def test_a_sweep_is_followed_by_a_pause_as_long_as_it_was(sweep: float, pause: float) -> None:
+    """Within bounds: verdicts on few servers are seconds old, and those on many wait a minute longer at most."""
+    assert pause_after(sweep) == pause

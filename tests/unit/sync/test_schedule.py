@@ -30,6 +30,12 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.schedule.drop(server_id)
         self.model = {task: at for task, at in self.model.items() if task.server_id != server_id}
 
+    @rule(task=TASKS)
+    def remove(self, task: Task) -> None:
+        """A task is done in another way."""
+        self.schedule.remove(task)
+        self.model.pop(task, None)
+
     @rule(now=TIMES)
     def pop(self, now: float) -> None:
         """The task that has been due for longest is taken."""
