@@ -294,8 +294,14 @@ class _Known(NamedTuple):
         return then >= before and (is_other or self.state == DeliveryState.UNVERIFIED)
 
 
+def _constant(value: str | int) -> sa.ColumnElement[Any]:
+    """Written into a statement: a parameter would be made anew for each delivery, and there are some thirty."""
+    return sa.literal_column(str(value) if isinstance(value, int) else f"'{value}'")
+
+
 def _doubt_of(identifier: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
-    return sa.case(_DOUBT, value=identifier, else_=_ABOUT_ANYTHING)
+    cases = [(identifier == _constant(name), _constant(doubt)) for name, doubt in _DOUBT.items()]
+    return sa.case(*cases, else_=_constant(_ABOUT_ANYTHING))
 
 
 # Built once: building these statements costs more than running them.
@@ -306,14 +312,9 @@ _KNOWN = sa.select(inbox.c.account, inbox.c.webhook_id, inbox.c.event_id, inbox.
     inbox.c.state != DeliveryState.REJECTED,
 )
 _BROUGHT = ("account", "webhook_id", "event_id", "identifier", "state", "updated_at")
-_UNTRIED = {
-    "attempts": 0,
-    "next_attempt_at": None,
-    "claim": None,
-    "lease_until": None,
-    "server_id": None,
-    "last_error": None,
-    "body": None,
+_UNTRIED: dict[str, sa.ColumnElement[Any]] = {
+    "attempts": _constant(0),
+    **dict.fromkeys(("next_attempt_at", "claim", "lease_until", "server_id", "last_error", "body"), sa.null()),
 }
 
 
@@ -324,17 +325,18 @@ def _entry(dialect: str, *, dated_by_database: bool) -> sa.Insert:
         statement = statement.values(received_at=now_in(dialect), updated_at=now_in(dialect))
     # An event that was confirmed before takes effect as of then: sent again under another name, it opens nothing again.
     received_at = sa.case(
-        (inbox.c.state == DeliveryState.APPLIED, inbox.c.received_at), else_=statement.excluded.received_at
+        (inbox.c.state == _constant(DeliveryState.APPLIED.value), inbox.c.received_at),
+        else_=statement.excluded.received_at,
     )
     is_other = inbox.c.identifier != statement.excluded.identifier
     return statement.on_conflict_do_update(
         index_elements=["account", "webhook_id", "event_id"],
         set_={name: statement.excluded[name] for name in _BROUGHT} | {"received_at": received_at} | _UNTRIED,
         where=sa.or_(
-            inbox.c.state == DeliveryState.REJECTED,
-            sa.and_(is_other, *(inbox.c.state != one for one in WAITING)),
+            inbox.c.state == _constant(DeliveryState.REJECTED.value),
+            sa.and_(is_other, *(inbox.c.state != _constant(one.value) for one in WAITING)),
             sa.and_(
-                sa.or_(is_other, inbox.c.state == DeliveryState.UNVERIFIED),
+                sa.or_(is_other, inbox.c.state == _constant(DeliveryState.UNVERIFIED.value)),
                 _doubt_of(inbox.c.identifier) <= _doubt_of(statement.excluded.identifier),
             ),
         ),

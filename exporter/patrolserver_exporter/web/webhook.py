@@ -218,6 +218,8 @@ def odd_spelling(rest: str, *, has_query: bool = False) -> str | None:
     No token is compared here, so that the answer tells nothing of it.
     """
     token = rest.removesuffix("/")
+    if _TOKEN.fullmatch(token):
+        return None
     oddities = (
         (not rest and has_query, "with a question mark where the token belongs"),
         (not rest, "without a token"),
@@ -225,9 +227,9 @@ def odd_spelling(rest: str, *, has_query: bool = False) -> str | None:
         (token.endswith("/"), "with two slashes behind the token"),
         ("/" in token, "with another part beside the token"),
         (any(letter.isspace() for letter in token), "with a blank or a line break at the token"),
-        (not _TOKEN.fullmatch(token), "with a character that no token has, such as a quote or a bracket"),
     )
-    return next((spelling for is_so, spelling in oddities if is_so), None)
+    other = "with a character that no token has, such as a quote or a bracket"
+    return next((spelling for is_so, spelling in oddities if is_so), other)
 
 
 class StrayDeliveries:
