@@ -12,7 +12,12 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from patrolserver_exporter.patrolserver.completeness import any_of, says_nothing, words_of
+from patrolserver_exporter.patrolserver.completeness import (
+    any_of,
+    says_nothing,
+    tells_of_failed_data,
+    words_of,
+)
 from patrolserver_exporter.patrolserver.values import Odd, clean, read_flag, read_risk
 
 if TYPE_CHECKING:
@@ -20,8 +25,16 @@ if TYPE_CHECKING:
 
 _FAILED = any_of("error errors exception exceptions failure failures failed")
 _OF_FAILURE = _FAILED | any_of("code detail is last message scan")
+_OF_VERDICT = any_of("status state result outcome scan scans check refresh")
 _EXPLOITS = any_of("exploit exploits exploitable cve cves vulnerability vulnerabilities vulnerable vuln vulns")
 _RISK = any_of("cvss risk risks")
+_RATING = any_of(
+    "base cvss impact level priority rating risk score scores severity threat vector"
+    " cvssv cvssscore cvssvector basescore riskscore risklevel threatlevel"
+)
+_CHANCE = any_of("confidence epss percentile probability")
+_BAD = any_of("critical high important severe medium moderate serious urgent")
+_RATED_DEPTH = 2
 _CUT = any_of("cut hidden incomplete limited missing more omitted part partial remaining truncated")
 _OF_EXPLOITS = (
     _EXPLOITS
@@ -44,6 +57,8 @@ def why_failed(entry: dict[str, Any]) -> Iterator[str]:
     for key, value in entry.items():
         if _is_of_failure(key) and not says_nothing(value):
             yield f"{clean(key, _NAME_SHOWN)} is set"
+        elif _is_verdict(key) and tells_of_failed_data(("scan", *words_of(key)), value):
+            yield f"{clean(key, _NAME_SHOWN)} tells of a failure"
 
 
 def more_exploits(entry: dict[str, Any], listed: int) -> Iterator[str]:
@@ -54,10 +69,35 @@ def more_exploits(entry: dict[str, Any], listed: int) -> Iterator[str]:
             yield f"{clean(key, _NAME_SHOWN)} tells of more exploits than the {listed} that are listed"
 
 
+def rated_by(exploit: dict[str, Any], depth: int = 2) -> str | None:
+    """A member by which an exploit whose risk is 0 has some: a score by another name, or a word for a bad one."""
+    for key, value in exploit.items():
+        words = frozenset(words_of(key))
+        if words & _CHANCE:
+            continue
+        if isinstance(value, dict) and depth and (words & _RATING or depth < _RATED_DEPTH):
+            if rated_by(value, depth - 1) is not None:
+                return clean(key, _NAME_SHOWN)
+        elif words & _RATING and (_is_risk(value) or (isinstance(value, str) and _is_bad(value))):
+            return clean(key, _NAME_SHOWN)
+    return None
+
+
+def _is_bad(word: str) -> bool:
+    return word.strip().lower() in _BAD
+
+
 @lru_cache(maxsize=4_096)
 def _is_of_failure(name: str) -> bool:
     words = frozenset(words_of(name))
     return bool(words & _FAILED) and words <= _OF_FAILURE
+
+
+@lru_cache(maxsize=4_096)
+def _is_verdict(name: str) -> bool:
+    """Whether it tells how the entry came about: ``status``, ``scan_status``, ``last_scan``."""
+    words = frozenset(words_of(name))
+    return bool(words & _OF_VERDICT) and words <= _OF_VERDICT | {"last", "is", "has"}
 
 
 @lru_cache(maxsize=4_096)

@@ -52,10 +52,14 @@ class Signs:
     ended: bool = False
     """It says that nothing follows."""
     totals: Told = field(default_factory=list)
+    whole: Told = field(default_factory=list)
+    """Those of them that can only mean all there is, and not what this page holds."""
     sizes: Told = field(default_factory=list)
     """``size`` or ``length``: a total, or the size of a page."""
     pages: Told = field(default_factory=list)
     """How many pages there are."""
+    whole_pages: Told = field(default_factory=list)
+    """Those of them that can mean nothing else."""
     page_totals: Told = field(default_factory=list)
     """``page.total``: how many entries there are, or how many pages."""
     places: Told = field(default_factory=list)
@@ -109,6 +113,10 @@ _NOUNS = any_of(
     "data server servers software package packages"
 )
 _NOT = any_of("no not non without")
+_TOTAL = any_of("total totals overall found hits matches matched available cardinality")
+_OF_THIS_PAGE = any_of("returned shown displayed fetched page pages per size limit")
+_THE_END = any_of("last complete all end eof exhausted")
+_NO_MORE = any_of("more remaining remainder left rest continue continues continued continuation further next")
 _MOMENT = any_of("at date time timestamp since until ms seconds sec took elapsed duration ttl expires")
 # Members that are about something else than this reply.
 _ELSEWHERE = any_of(
@@ -136,6 +144,9 @@ _FAILED_WORDS = _FAILURE | any_of(
 )
 _MAKES_DATA = any_of("scan scans update updates refresh check")
 """What brings the data about: where it failed, the data is from before."""
+_SCANS = any_of("scan scans refresh check")
+_CUTS_DATA = _PART - any_of("hidden available ignored missing limited reached exceeded unavailable maintenance")
+_FAILED = any_of("error failed failure fail aborted crashed cancelled canceled exception")
 _OVER_LIMIT = any_of("exceeded reached exhausted expired suspended")
 _OF_LIMIT = _OVER_LIMIT | _ELSEWHERE | _VERDICT | any_of("is has was limit limits")
 _FALSE = (False, 0, "0", "false", "no", "off")
@@ -149,13 +160,16 @@ _HEADER_WORDS = (
     | _SUCCESS
     | _NOUNS
     | any_of(
-        "x total totals count counts num number per size has more last current cursor pagination paging error "
+        "x total totals count counts num number per size limit has more last current cursor pagination paging error "
         "errors failed failure status result code offset prev previous complete of is"
     )
 ) - {"server", "data"}
 # Enough by themselves to be heard, whatever else is in a header's name: as in ``X-WP-TotalPages``.
 _HEADER_WORDS_STRONG = any_of(
     "total totals pages next more truncated partial incomplete pagination paging failed failure continuation"
+)
+_HEADER_WORDS_FAILED = (
+    _MAKES_DATA | _FAILURE | _VERDICT | _SUCCESS | _PART | any_of("x api app application backend last is has")
 )
 _OTHER_HEADERS = any_of(
     "accept cache content control cost dns frame length memory policy runtime security server time timing "
@@ -187,6 +201,12 @@ _KNOWN = (
     | any_of("is has not per of offset token url link")
 )
 
+_OF_TOTAL = (_COUNT | _NOUNS | _SIZE | _CONTAINERS | any_of("value of all")) - _OF_THIS_PAGE
+_OF_PAGES = _PAGE | _COUNT | _CONTAINERS | any_of("last")
+_OF_THE_END = _WHOLE | _PAGE | _NOUNS | _CONTAINERS | any_of("of reached")
+_OF_NO_MORE = (
+    _NO_MORE | _NEXT | _CURSOR | _PAGE | _NOUNS | _CONTAINERS | any_of("token url uri href offset id link key")
+)
 _SYNONYMS = {
     **dict.fromkeys(("chunk", "batch", "segment", "slice"), "page"),
     **dict.fromkeys(("chunks", "batches", "segments", "slices", "parts"), "pages"),
@@ -284,7 +304,10 @@ def why_partial(pages: Sequence[Signs], count: int, last_count: int) -> list[str
     reasons += [f"{name} says {n}, {read} read" for name, n in numbers if n > read]
     either = [told for signs in pages for told in signs.page_totals]
     reasons += [f"{name} says {n}" for name, n in either if n > count or (n != count and n > read)]
-    if not (last.ended or any(n for _, n in (*totals, *numbers))):
+    # What else is counted says nothing of the end: a page's own number of entries always is what came.
+    told_whole = any(n == count for signs in pages for _, n in signs.whole)
+    told_whole = told_whole or any(0 < n <= read for signs in pages for _, n in signs.whole_pages)
+    if not (last.ended or told_whole or any(n in {count, read} for _, n in either)):
         reasons += last.hints
         reasons += [f"{name} says {n}, {count} came" for name, n in last.sizes if n > count]
         reasons += [f"{name} says {n}, and as many came" for name, n in last.page_sizes if 0 < n <= last_count]
@@ -313,10 +336,41 @@ def _is_empty(value: Any) -> bool:
     return not value
 
 
-def _tells_of_failed_data(words: Sequence[str], meant: frozenset[str], value: Any) -> bool:
-    """Whether it says that a scan, or another thing that brings the data about, failed."""
-    says_so = isinstance(value, str) and value.strip().lower() in _FAILED_WORDS
-    return bool(says_so and words and words[-1] in _VERDICT | _MAKES_DATA and meant & _MAKES_DATA)
+def tells_of_failed_data(words: Sequence[str], value: Any, depth: int = 3) -> bool:
+    """Whether it says that a scan, or another thing that brings the data about, failed or was cut: then it is older."""
+    meant = frozenset(words)
+    if not meant & _MAKES_DATA or meant & _MOMENT:
+        return False
+    if isinstance(value, dict):
+        return depth > 0 and any(
+            tells_of_failed_data((*words, *words_of(key)), inner, depth - 1) for key, inner in value.items()
+        )
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return tells_of_failed_data(words, value[0], depth)
+    denied = bool(meant & _NOT)
+    if meant & _FAILURE:
+        return value is False if denied else not says_nothing(value)
+    if meant & _CUTS_DATA and meant & _SCANS:
+        return bool(value) if isinstance(value, list) else _flag(value) is not denied and not is_absent(value)
+    if meant & _SUCCESS:
+        return _flag(value) is denied or is_failure(value)
+    return (words[-1] in _VERDICT or (words[-1] in _MAKES_DATA and isinstance(value, str))) and is_failure(value)
+
+
+def is_failure(value: Any) -> bool:
+    """Whether a word or a code, in place of a verdict, is a failure."""
+    if isinstance(value, str):
+        return value.strip().lower() in _FAILED_WORDS or not _FAILED.isdisjoint(words_of(value.lower())[:2])
+    number = _number(value)
+    return value is False or (number is not None and 400 <= number < 600)
+
+
+def _flag(value: Any) -> bool | None:
+    """Yes, no, or what is neither."""
+    try:
+        return read_flag(value)
+    except Odd:
+        return None
 
 
 def _tells_of_limit(words: Sequence[str], value: Any, depth: int = 2) -> bool:
@@ -376,7 +430,9 @@ class _Reader:
                 self.signs.parts.append(self._quoted(shown, value))
             return
         words = words_of(name)
-        is_about_parts = not _HEADER_WORDS_STRONG.isdisjoint(words) or _HEADER_WORDS.issuperset(words)
+        is_about_parts = not _HEADER_WORDS_STRONG.isdisjoint(words) or any(
+            known.issuperset(words) for known in (_HEADER_WORDS, _HEADER_WORDS_FAILED)
+        )
         if not words or lowered == "status" or not is_about_parts or not _OTHER_HEADERS.isdisjoint(words):
             return
         words = tuple(word for word in words if word != "x")
@@ -394,7 +450,7 @@ class _Reader:
         if self._only_plain and meant & _FAILURE and not meant <= _FAILURE | {"code", "message", "no"}:
             return
         if meant & _ELSEWHERE and not (meant & _FAILURE and meant & {"request", "call"}):
-            if _tells_of_failed_data(words, meant, value) or _tells_of_limit(words, value):
+            if tells_of_failed_data(words, value) or _tells_of_limit(words, value):
                 self.signs.parts.append(self._quoted(name, value))
             return
         if meant & _MOMENT and not meant & (_FAILURE | _PART):
@@ -412,8 +468,8 @@ class _Reader:
             if not meant & _NOT and not says_nothing(value):
                 self.signs.failures.append(name)
             return
-        if not value and meant & (_NEXT | _CURSOR):
-            self.signs.ended = True
+        if not value:
+            self._note_end(meant)
         is_entity = any(key in value for key in ("id", "name", "domain")) or bool(meant & _ENTITIES)
         if depth >= _MAX_DEPTH or (is_entity and not meant & (_CONTAINERS | _NEXT | _COUNT | _PAGE)):
             return
@@ -444,7 +500,7 @@ class _Reader:
             if value:
                 self.signs.more.append(f"{name} is not empty")
             else:
-                self.signs.ended = True
+                self._note_end(meant)
         elif meant & _COUNT and len(value) == 1 and not isinstance(value[0], list):
             self._read(name, words, value[0], depth)
         elif depth < _MAX_DEPTH:
@@ -461,6 +517,7 @@ class _Reader:
             if number is not None:
                 if not is_absent(url):
                     self.signs.pages.append((f"{name} {number}", number))
+                    self.signs.whole_pages.append((f"{name} {number}", number))
                 if link.get("active") is True:
                     self.signs.places.append((f"{name} {number}", number))
                 continue
@@ -474,10 +531,10 @@ class _Reader:
             failed = value is False if meant & _NOT else not says_nothing(value)
             if failed:
                 self.signs.failures.append(self._quoted(name, value))
-        elif value is None or word in _EMPTY_WORDS:
-            self.signs.ended = self.signs.ended or bool(meant & (_NEXT | _CURSOR))
-        elif meant & (_NEXT | _CURSOR) and (value in _FALSE or word in _FALSE):
-            self.signs.ended = True
+        elif (
+            value is None or word in _EMPTY_WORDS or (meant & (_NEXT | _CURSOR) and (value in _FALSE or word in _FALSE))
+        ):
+            self._note_end(meant)
         else:
             # The first that fits.
             _ = (
@@ -601,11 +658,13 @@ class _Reader:
         if place is not None:
             self.signs.places.append((name, int(place[1])))
             self.signs.pages.append((name, int(place[2])))
+            self.signs.whole_pages.append((name, int(place[2])))
             return True
         if number is None:
             page = _PAGE_IN_URL.search(value) if "last" in meant and isinstance(value, str) else None
             if page is not None:
                 self.signs.pages.append((name, int(page[1])))
+                self.signs.whole_pages.append((name, int(page[1])))
             return page is not None
         if meant & (_NEXT | _BACK):
             return False
@@ -613,6 +672,8 @@ class _Reader:
             self.signs.page_sizes.append((name, number))
         elif meant & {"last", "total", "totals", "count", "max", "pages"} and not meant & _HERE:
             self.signs.pages.append((name, number))
+            if meant & _PAGE and meant <= _OF_PAGES:
+                self.signs.whole_pages.append((name, number))
         elif "page" in meant:
             self.signs.places.append((name, number))
         return True
@@ -649,6 +710,14 @@ class _Reader:
         if flag is not bool(meant & _NOT):
             self.signs.more.append(self._quoted(name, value))
         else:
+            self._note_end(meant - _NOT)
+
+    def _note_end(self, meant: frozenset[str]) -> None:
+        """What is empty or false says that nothing follows, where it could not be about anything else.
+
+        A cursor alone may be the one that was asked with, and the first page has none before it.
+        """
+        if meant & _NO_MORE and meant <= _OF_NO_MORE:
             self.signs.ended = True
 
     def _read_whole(self, name: str, meant: frozenset[str], value: Any) -> None:
@@ -661,7 +730,7 @@ class _Reader:
             return
         if flag is bool(meant & _NOT):
             self.signs.more.append(self._quoted(name, value))
-        elif meant & {"last", "complete", "all", "end", "eof", "exhausted"}:
+        elif meant & _THE_END and meant - _NOT <= _OF_THE_END:
             self.signs.ended = True
 
     def _read_count(self, name: str, meant: frozenset[str], value: Any) -> None:
@@ -670,6 +739,8 @@ class _Reader:
         number = _number(value)
         if number is not None:
             self.signs.totals.append((name, number))
+            if meant & _TOTAL and meant <= _OF_TOTAL:
+                self.signs.whole.append((name, number))
         elif not (isinstance(value, int | float) and value == 0) and str(value).strip().lower() not in _OK_WORDS:
             self.signs.parts.append(f"{self._quoted(name, value)}, which is not a number")
 

@@ -41,6 +41,8 @@ def _lacks_members(value: Any, body: bytes) -> bool:
 
     Each member has a colon, and those in texts are the same in both unless they are escaped.
     """
+    if b"\\u003a" in body or b"\\u003A" in body:
+        return True
     try:
         written = msgspec.json.encode(value)
     except (ValueError, TypeError, OverflowError):

@@ -234,6 +234,9 @@ _WRAPPERS = (
 _OF_FINDINGS = frozenset(
     {"canonical_name", "supported", "newest_bugfix_release", "exploits", "risk", "cve", "cvss", "software", "verified"}
 )
+_LIKE_SERVERS = frozenset(
+    {"agents", "devices", "domains", "hosts", "instances", "machines", "nodes", "servers", "sites", "systems", "vms"}
+)
 _GONE = frozenset({"archived", "deleted", "former", "previous", "removed", "trashed"})
 
 
@@ -257,10 +260,16 @@ def _is_list_too(key: str, value: Any, nouns: tuple[str, ...]) -> bool:
     words = words_of(key)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     objects = [one for one in inner if isinstance(one, dict)]
-    if not objects or not _GONE.isdisjoint(words):
+    if not _GONE.isdisjoint(words):
         return False
+    if "servers" in nouns and not _LIKE_SERVERS.isdisjoint(words):
+        # By their names alone, too.
+        return bool(as_list(value))
     is_named = key in _WRAPPERS or not {*nouns}.isdisjoint(words)
-    return (is_named and as_list(value) is not None) or any(not _OF_FINDINGS.isdisjoint(one) for one in objects)
+    return bool(objects) and (
+        (is_named and as_list(value) is not None)
+        or any(not _OF_FINDINGS.isdisjoint(one) or not {*nouns}.isdisjoint(one) for one in objects)
+    )
 
 
 def error_in(body: bytes, head: Head = PLAIN) -> ApiError | None:

@@ -8,6 +8,7 @@ The grades D, C and ? are those of docs/patrolserver-api.md.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
@@ -17,6 +18,7 @@ import msgspec
 from patrolserver_exporter.patrolserver.completeness import Step, why_partial
 from patrolserver_exporter.patrolserver.envelope import PLAIN, Head, Notes, decode_reply, find_list
 from patrolserver_exporter.patrolserver.errors import Unreadable
+from patrolserver_exporter.patrolserver.values import Odd, read_id
 
 if TYPE_CHECKING:
     from patrolserver_exporter.patrolserver.completeness import Signs
@@ -144,6 +146,9 @@ class Pages:
 
     def _identity(self, entry: Any) -> int:
         told = entry.get("id") if self._by_id and isinstance(entry, dict) else None
+        with contextlib.suppress(Odd):
+            # However it is written on this page.
+            return hash(read_id(told))
         try:
             return hash(msgspec.json.encode(entry if told is None else str(told)))
         except (ValueError, RecursionError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.patrolserver.beside import more_exploits, names_event, why_failed
+from patrolserver_exporter.patrolserver.beside import more_exploits, names_event, rated_by, why_failed
 from patrolserver_exporter.patrolserver.completeness import (
     Signs,
     any_of,
@@ -60,6 +60,7 @@ from patrolserver_exporter.patrolserver.values import (
     read_risk,
     read_text,
 )
+from patrolserver_exporter.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 SERVERS = Limits(max_bytes=1024 * 1024 * 1024, max_entries=1_000_000, lasts=True)
 SOFTWARE = Limits(max_bytes=4 * 1024 * 1024, max_entries=100_000)
 _SCANNING_KEYS = ("isScanning", "is_scanning", "scanning")
+_SCANNING = frozenset(_SCANNING_KEYS)
 _EVENT_KEYS = ("server_id", "server", "new_issues")
 _EVENT_DATA = frozenset({*_EVENT_KEYS, "id", "identifier", "event_id", "webhook_id"})
 # A bare object with one of these and none of an event's own is a complaint, not a test event.
@@ -155,17 +157,24 @@ def read_installed(pages: Pages) -> Parsed[tuple[Software, ...]]:
 def parse_is_scanning(body: bytes, head: Head = PLAIN) -> bool:
     """Whether a server is being scanned."""
     document = decode_reply(body, head)
-    _read_envelope(document, head)
+    signs = _read_envelope(document, head)
+    reasons = why_partial([signs], 1, 1)
     data = unwrap(document)
+    told = [document] if data is document else [data, document]
     if isinstance(data, dict):
         refuse_error(data)
-        data = next((data[key] for key in _SCANNING_KEYS if key in data), None)
+        reasons += [*why_failed(data), *why_partial([read_signs_of_data(data, _SCANNING, frozenset())], 1, 1)]
+    answers = [one[key] for one in told if isinstance(one, dict) for key in _SCANNING_KEYS if key in one]
     try:
-        scanning = read_flag(data)
+        said = {read_flag(answer) for answer in (answers if isinstance(data, dict) else [data, *answers])}
     except Odd:
-        scanning = None
+        said = set()
+    scanning = said.pop() if len(said) == 1 else None
     if scanning is None or head.status != 200:
         raise Unreadable("the reply does not say whether there is a scan")
+    if reasons:
+        # An end that did not come about would make the last scan new.
+        raise Unreadable(f"the reply may not tell whether there is a scan: {redact(reasons[0], head.secrets)}")
     return scanning
 
 
@@ -318,7 +327,6 @@ _CVE_KEYS = ("cve", "cve_id", "cves")
 _SPARE_ID_KEYS = (*_CVE_KEYS, "reference")
 _URL_KEYS = ("url", "link", "href", "reference", "references")
 _EXPLOIT_KEYS = (*_RISK_KEYS, *_ID_KEYS, *_CVE_KEYS, "title", "name", "severity")
-_BAD_SEVERITIES = frozenset({"critical", "high", "important", "severe", "medium", "moderate"})
 _CVE = re.compile(r"CVE-\d{4}-\d{4,19}", re.ASCII | re.IGNORECASE)
 _CVE_NUMBER = re.compile(r"\d{4}-\d{4,19}", re.ASCII)
 _URL = re.compile(r"https?://[!#-;=?-~]+", re.ASCII | re.IGNORECASE)
@@ -616,9 +624,8 @@ def _read_risk(entry: dict[str, Any], notes: Notes) -> float | None:
             if risk:
                 return risk
             zero = True
-    rated = entry.get("severity")
-    if zero and isinstance(rated, str) and rated.strip().lower() in _BAD_SEVERITIES:
-        why = "is 0, and the severity says more"
+    if zero and (rated := rated_by(entry)) is not None:
+        why = f"is 0, and {rated} says more"
     elif zero:
         return 0.0
     notes.odd("risk", why)

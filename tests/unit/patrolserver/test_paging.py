@@ -94,6 +94,10 @@ def read(*pages: tuple[dict[str, Any], list[dict[str, Any]]]) -> Any:
             [({"next": "?page=2"}, PAGES[0]), ({}, [PAGES[0][1], PAGES[1][0]])],
             "page 2 repeats some of what came before",
         ),
+        (
+            [({"next": "?page=2"}, PAGES[0]), ({}, [{**PAGES[0][1], "id": f"0{PAGES[0][1]['id']}"}, PAGES[1][0]])],
+            "page 2 repeats some of what came before",
+        ),
         ([({"last_page": 2}, PAGES[0]), ({"last_page": 2, "current_page": 4}, PAGES[1])], "current_page says 4"),
         ([({"last_page": 2}, PAGES[0]), ({"last_page": 2, "truncated": True}, PAGES[1])], "truncated says true"),
         ([({"last_page": 2}, PAGES[0]), ({"last_page": 1}, [])], "last_page says 2, then 1"),

@@ -132,8 +132,27 @@ WHOLE = [
         {"range": {"from": 0, "to": 1, "total": 2}},
         {"server": {"status": "error", "total": 14}},
         {"timeout": 30},
+        {"total": 2, "limit": 2},
+        {"numFound": 2, "limit": 2},
+        {"per_page": 2, "next_page_url": None},
+        {"limit": 2, "has_more": False},
+        {"limit": 2, "remaining": 0},
+        {"limit": 2, "pages": 1},
+        {"limit": 2, "is_last_page": True},
+        {"page": {"size": 2, "total": 1}},
+        {"per_page": 2, "links": {"last": "/servers?page=1"}},
+        {"scan_status": "done"},
+        {"scan": {"status": "running", "errors": [], "partial": False}},
+        {"scan_failed": False, "failed_scans": 0},
+        {"last_failed_scan_at": "2026-01-01"},
+        {"scans": [{"status": "failed"}, {"status": "ok"}]},
+        {"missing_updates": 5},
+        {"hosts": []},
+        {"deleted_servers": [{"id": 9, "name": "z"}]},
+        {"users": [{"id": 1, "name": "Ada"}]},
     ),
     *headers(
+        {"X-Api-Version": "3", "X-Api-Status": "ok", "X-Scan-Status": "done", "X-Last-Scan": "2026-11-25"},
         {"Link": '<https://api.example/docs>; rel="help", <https://api.example/servers>; rel=self'},
         {"X-Total-Count": "2"},
         {"X-Total-Pages": "1", "X-Next-Page": "", "X-Page": "1", "X-Per-Page": "100"},
@@ -233,8 +252,46 @@ PARTS = [
         {"message": "Result was truncated"},
         {"message": "2 of 14 shown"},
         {"meta": {"message": "Some servers could not be read"}},
+        # As many as a page holds, and nothing else tells that there is no other one.
+        {"meta": {"count": 2, "limit": 2}},
+        {"pagination": {"count": 2, "per_page": 2, "current_page": 1}},
+        {"returned": 2, "per_page": 2},
+        {"results": 2, "limit": 2},
+        {"total": 1, "limit": 2},
+        {"total_cost": 1, "limit": 2},
+        {"total_scanned": 2, "limit": 2},
+        {"num_groups": 1, "limit": 2},
+        {"limit": 2, "cursor": None},
+        {"limit": 2, "prev_cursor": None},
+        {"limit": 2, "start_cursor": None},
+        {"limit": 2, "params": {"limit": 2, "next": None}},
+        {"limit": 2, "filter": {"after": None}},
+        {"limit": 2, "all_verified": True},
+        {"limit": 2, "setup_complete": True},
+        {"limit": 2, "last_seen": True},
+        {"limit": 2, "next_steps": []},
+        {"limit": 2, "pending": 0},
+        {"count": 2, "cursor": "abc"},
+        {"count": 2, "scroll_id": "abc"},
+        {"cursor": "abc", "prev_cursor": None},
+        # What brings the data about failed, so that it is from before.
+        {"scan_failed": True},
+        {"scan_error": "agent did not answer"},
+        {"scan_errors": ["x"]},
+        {"scan_incomplete": True},
+        {"scan_success": False},
+        {"scans_skipped": 2},
+        {"scan": {"partial": True}},
+        {"last_scan": {"status": "failed: time-out"}},
+        {"last_scan_error": "x"},
+        {"update": {"status": "error"}},
+        {"update_failed": 1},
+        {"check": {"ok": False}},
     ),
     *headers(
+        {"X-Count": "2", "X-Limit": "2"},
+        {"X-Scan-Status": "failed"},
+        {"X-Scan-Error": "boom"},
         {"Link": '<https://elsewhere.example/servers?page=2>; rel="next"'},
         {"link": "</servers?page=2>; rel=next"},
         {"Link": '<a>; rel=self, <b>; title="x"; rel="last next"'},
@@ -303,7 +360,7 @@ FAILED = [
         {"meta": {"errors": [{"code": 1}]}},
         {"unsuccessful": True},
     ),
-    *headers({"X-Error": "boom"}, {"X-Success": "false"}, {"X-Status": "failed"}),
+    *headers({"X-Error": "boom"}, {"X-Api-Error": "boom"}, {"X-Success": "false"}, {"X-Status": "failed"}),
 ]
 TABLE = [
     (form, says) for says, forms in ((Says.WHOLE, WHOLE), (Says.PART, PARTS), (Says.FAILED, FAILED)) for form in forms
@@ -388,7 +445,11 @@ def test_wrapped_exploits_are_taken_for_what_the_wrapper_says(form: Form, says: 
 @pytest.mark.parametrize(
     "entry",
     [
-        {"next": "/x", "has_more": True, "truncated": True, "partial": True, "total": 14, "status": "error"},
+        {"next": "/x", "has_more": True, "truncated": True, "partial": True, "total": 14, "status": "outdated"},
+        {"scan": True, "last_scan": "2026-11-25", "state": "unsupported", "check": False, "update": {"version": "2"}},
+        {"next": "/x", "status": "error"},
+        {"scan_status": "failed"},
+        {"last_scan": {"status": "failed"}},
         {"success": False, "error": "no", "errors": ["no"], "message": "failed", "meta": {"total": 14}},
     ],
 )
@@ -397,7 +458,7 @@ def test_what_an_entry_says_is_data(entry: dict[str, Any]) -> None:
     assert parse_servers(json.dumps({"data": [{"id": 1, "name": "a", **entry}]}).encode()).complete
     assert parse_servers(json.dumps([{"id": 1, "name": "a", **entry}]).encode()).complete
     software = parse_software(json.dumps({"data": {"4": {"name": "PHP", **entry}}}).encode())
-    assert software.complete is ("error" not in entry)
+    assert software.complete is (not {"error", "failed"} & set(json.dumps(entry).split('"')))
 
 
 @pytest.mark.parametrize("status", [202, 204, 205])
@@ -535,3 +596,52 @@ def test_whatever_entries_hold_the_envelope_is_whole(entries: list[dict[str, Any
     """Entries are data: no member of theirs makes the list a part or a failure."""
     servers = [{**entry, "id": number, "name": "a"} for number, entry in enumerate(entries, 1)]
     assert parse_servers(json.dumps({"data": servers}).encode()).complete
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"hosts": [{"id": 3, "name": "c"}]},
+        {"machines": [{"id": 3}]},
+        {"domains": ["c.example.org"]},
+        {"groups": [{"servers": [{"id": 3}]}]},
+    ],
+)
+def test_servers_by_another_name_are_a_list_too(beside: dict[str, Any]) -> None:
+    """Which of the two is the account's, nobody knows."""
+    parsed = parse_servers(json.dumps({"data": ENTRIES["servers"], **beside}).encode())
+    assert parsed.partial_because == (f"servers: {next(iter(beside))} is a list too",)
+
+
+NOT_SCANNING: list[dict[str, Any]] = [
+    {"data": False, "stale": True},
+    {"data": False, "partial": True},
+    {"data": False, "scan_failed": True},
+    {"data": False, "last_scan": {"status": "failed"}},
+    {"data": False, "isScanning": True},
+    {"data": {"isScanning": False, "status": "failed"}},
+    {"data": {"isScanning": False, "stale": True}},
+    {"data": {"isScanning": False, "scanning": True}},
+]
+
+
+@pytest.mark.parametrize("document", NOT_SCANNING, ids=json.dumps)
+def test_a_no_that_contradicts_itself_is_no_end_of_a_scan(document: dict[str, Any]) -> None:
+    """It would make the last scan new, and the gate pass by it."""
+    with pytest.raises(Unreadable):
+        parse_is_scanning(json.dumps(document).encode())
+
+
+def test_an_old_no_is_no_end_of_a_scan() -> None:
+    """A cache may have kept it since before the scan began."""
+    assert parse_is_scanning(b'{"data": false}', Head(200, {"Age": "3"})) is False
+    with pytest.raises(Unreadable, match="Age says 3600"):
+        parse_is_scanning(b'{"data": false}', Head(200, {"Age": "3600"}))
+
+
+@pytest.mark.parametrize(
+    "inner", [{"status": "idle"}, {"id": 5, "name": "web", "status": "active"}, {"last_scan_at": "2026-11-25"}]
+)
+def test_a_no_may_have_more_to_say(inner: dict[str, Any]) -> None:
+    """As long as that does not speak against it."""
+    assert parse_is_scanning(json.dumps({"data": {"isScanning": False, **inner}}).encode()) is False

@@ -35,6 +35,7 @@ TWICE = [
     b'[{"id": 1, "name": "a", "name": "b", "exploits": []}]',
     b'[{"id": 1, "name": "a", "exploits": [{"risk": 9.8, "risk": 1.0}]}]',
     b'[{"id": 1, "name": "a\\u003a\\": ", "exploits": [{"risk": 9.8}], "exploits": []}]',
+    b'[{"id": 1, "name": "a\\u003a", "exploits": [{"risk": 9.8}], "exploits": []}]',
     b'\xef\xbb\xbf[{"id": 1, "name": "a", "supported": "no", "supported": "yes", "load": NaN}]',
 ]
 """A member twice with two values; %s is where an entry may stand."""
