@@ -336,7 +336,9 @@ def _is_empty(value: Any) -> bool:
     return not value
 
 
-def tells_of_failed_data(words: Sequence[str], value: Any, depth: int = 3) -> bool:
+def tells_of_failed_data(  # noqa: PLR0911 - one for each form
+    words: Sequence[str], value: Any, depth: int = 3
+) -> bool:
     """Whether it says that a scan, or another thing that brings the data about, failed or was cut: then it is older."""
     meant = frozenset(words)
     if not meant & _MAKES_DATA or meant & _MOMENT:
