@@ -168,12 +168,11 @@ def _of_content(evidence: ServerEvidence, policy: Policy, exploit_risk: float | 
         )
     reported = sum(issue.is_open and not issue.polled for issue in evidence.issues)
     if evidence.unconfirmed_event or reported:
-        of_events = f"{reported} of its issues are only reported by an event and wait"
-        what = of_events if reported else "an event about it waits"
-        yield (
-            ReasonCode.EVENT_UNCONFIRMED,
-            f"{what} for a poll to confirm it; ask again in some minutes, or refresh it.",
-        )
+        of_events = f"{reported} of its issues are only reported by an event and wait for a poll to confirm it"
+        # Also after a restored state and an inbox that was full: all servers have to be polled once.
+        other = "an event may be about it, or the state was restored, and no whole poll of it has started since"
+        what = of_events if reported else other
+        yield ReasonCode.EVENT_UNCONFIRMED, f"{what}; ask again in some minutes, or refresh it."
 
 
 def _of_scan(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_Doubt]:

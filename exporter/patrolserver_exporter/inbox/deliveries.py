@@ -177,15 +177,18 @@ class Doubts(msgspec.Struct, frozen=True):
         return since is not None and (polled_at is None or polled_at < since)
 
 
-def doubts(connection: sa.Connection) -> Doubts:
-    """Which accounts are in doubt.
+def doubts(connection: sa.Connection, *, received_before: float | None = None) -> Doubts:
+    """Which accounts are in doubt; with a time, by what waits, only where something has waited since before that.
 
     Unverified deliveries do not count: PatrolServer said that it does not know the event, and a forged delivery must
     not hold up a deploy. Those in a state that nobody here knows do.
     """
     known = (DeliveryState.RECEIVED, DeliveryState.FETCHING, DeliveryState.RETRY, DeliveryState.BLOCKED)
     states = (*known, *_unknown_states(connection))
-    waiting = connection.execute(sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct())
+    query = sa.select(inbox.c.account).where(inbox.c.state.in_(states)).distinct()
+    if received_before is not None:
+        query = query.where(inbox.c.received_at < received_before)
+    waiting = connection.execute(query)
     flagged = connection.execute(sa.select(catch_ups.c.account, catch_ups.c.since))
     # What a dead delivery was about, only a poll that started after its reception can tell.
     dead = connection.execute(

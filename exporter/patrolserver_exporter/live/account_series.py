@@ -14,6 +14,7 @@ from prometheus_client.utils import floatToGoString
 
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, Severity, State
 from patrolserver_exporter.live.blocks import Rows, SnapshotRows
+from patrolserver_exporter.live.effects import NewsWaits
 from patrolserver_exporter.live.families import SeriesFamily, escape, histogram_lines, number
 from patrolserver_exporter.store.history import FIX_DURATION_BOUNDS, Tally
 
@@ -105,6 +106,15 @@ class _Account:
         elif server.worst is None:
             self.clean += sign
 
+    def doubted_before(self, since: float) -> tuple[int, int]:
+        """Clean and doubted ones if only polls that started then or later can be trusted."""
+        if self.oldest >= since:
+            return self.clean, self.doubted
+        vouched = [one for one in self.servers.values() if one.vouched_at is not None]
+        self.oldest = min((one.vouched_at for one in vouched if one.vouched_at is not None), default=math.inf)
+        old = [one for one in vouched if one.vouched_at is not None and one.vouched_at < since]
+        return self.clean - sum(one.worst is None for one in old), self.doubted + len(old)
+
     def doubt_old(self, now: float) -> None:
         """Stop trusting what is older than ``OLD``; looks at all servers about once in that time."""
         if now - self.oldest <= OLD:
@@ -123,6 +133,7 @@ class SumsOfAccounts:
         self._accounts: dict[str, _Account] = {}
         self.changed: set[str] = set()
         """Accounts that were counted again since `take_changed`."""
+        self._news = NewsWaits(frozenset(), {})
 
     def take_changed(self, now: float) -> set[str]:
         """Accounts whose sums may be others than before, also because what is known has become old."""
@@ -142,6 +153,13 @@ class SumsOfAccounts:
             self.changed.add(account)
             found.put(server_id, found.servers[server_id]._replace(vouched_at=None))
 
+    def doubt_by(self, news: NewsWaits) -> None:
+        """Trust no servers that deliveries may be about which are not confirmed yet."""
+        before, self._news = self._news, news
+        self.changed |= before.waiting ^ news.waiting
+        told = dict(before.since.items() ^ news.since.items())
+        self.changed.update(told)
+
     def remove(self, account: str, server_id: int) -> None:
         """Count a server no more."""
         if account in self._accounts:
@@ -154,7 +172,9 @@ class SumsOfAccounts:
         if found is None:
             return AccountSums()
         found.doubt_old(now)
-        clean, doubted = (found.clean, found.doubted) if reachable else (0, len(found.servers))
+        clean, doubted = 0, len(found.servers)
+        if reachable and account not in self._news.waiting:
+            clean, doubted = found.doubted_before(self._news.since.get(account, -math.inf))
         return AccountSums(tuple(found.issues), (*found.worst, clean, doubted))
 
 
@@ -287,6 +307,10 @@ class AccountExposition:
     def doubt(self, account: str, server_id: int) -> None:
         """Trust a server's data no more until it is counted again."""
         self._sums.doubt(account, server_id)
+
+    def doubt_by(self, news: NewsWaits) -> None:
+        """Trust no servers that deliveries may be about which are not confirmed yet."""
+        self._sums.doubt_by(news)
 
     def uncount(self, account: str, server_id: int) -> None:
         """Count a server no more."""

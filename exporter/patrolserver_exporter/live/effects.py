@@ -63,6 +63,15 @@ class InboxMoved(msgspec.Struct, frozen=True):
     """Deliveries came or changed their state."""
 
 
+class NewsWaits(msgspec.Struct, frozen=True):
+    """Which accounts' servers may be worse than they are shown, because deliveries are not confirmed yet."""
+
+    waiting: frozenset[str]
+    """Nobody could look at some of theirs yet."""
+    since: Mapping[str, float]
+    """A poll has to start after that time (seconds since the epoch) to tell what they would have told."""
+
+
 class Summaries:
     """Those of many servers, packed until each is shown: 100,000 of them would take three times as much room."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.live.account_series import AccountSeries
+    from patrolserver_exporter.live.effects import NewsWaits
     from patrolserver_exporter.live.encoding import Format
     from patrolserver_exporter.live.own_metrics import DropReason
     from patrolserver_exporter.store.history import Tally
@@ -175,6 +176,11 @@ class FleetExposition:
         """Show these tallies, for the accounts that are shown; severities without one are zero."""
         with self._lock:
             self._accounts.tally(tallies)
+
+    def show_news(self, news: NewsWaits) -> None:
+        """Doubt the servers that deliveries may be about which are not confirmed yet."""
+        with self._lock:
+            self._accounts.doubt_by(news)
 
     def pieces(self, chosen: Format, names: frozenset[str] | None = None) -> list[Piece]:
         """Give all series, with their headers, in the format chosen; with ``names`` only samples so named."""

@@ -18,6 +18,7 @@ from patrolserver_exporter.live.effects import (
     FeedGrew,
     FleetRestored,
     InboxMoved,
+    NewsWaits,
     PollLost,
     ServerGone,
     ServerShown,
@@ -105,6 +106,7 @@ class Publisher:
         self._labels: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
         """By account, its globs on servers' names, each with labels."""
         self._max_label_length = metrics.max_label_length
+        self._news = NewsWaits(frozenset(), {})
         self._fleet = self._new_fleet(metrics)
         self._scrape = Scrape(self._fleet, telemetry)
 
@@ -158,6 +160,9 @@ class Publisher:
                 self._fleet.show_tallies(tallies)
             case FleetRestored():
                 self._restore(effect)
+            case NewsWaits():
+                self._news = effect
+                self._fleet.show_news(effect)
             case FeedGrew() | InboxMoved():
                 heard.add(type(effect))
             case _:
@@ -189,6 +194,7 @@ class Publisher:
         self._show_accounts(effect.accounts)
         self._fleet.show_tallies(effect.tallies)
         self._fleet.replace_all(effect.summaries)
+        self._fleet.show_news(self._news)
         self._scrape = Scrape(self._fleet, self._telemetry)
 
     def _new_fleet(self, metrics: Metrics) -> FleetExposition:

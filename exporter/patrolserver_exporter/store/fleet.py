@@ -38,6 +38,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What said that it was not, in words."""
     list_source: str | None = None
     """The API that the account was read from last, as a mark; ``None`` before the first list of this version."""
+    list_key: str | None = None
+    """The key that the account was read with last, as a short mark; ``None`` before the first list of this version."""
     list_length: int | None = None
     """Servers in the last list that was whole and believed, watched or not."""
     list_chosen_by: str | None = None

@@ -36,6 +36,7 @@ LISTED_AT_ONCE = 500
 _MANY = 4
 """Servers of which one list may not lose more than half without another one that says the same."""
 _OTHER_API = "the account's api_url has changed since it was read"
+_OTHER_KEY = "the account's key has changed since it was read"
 _OTHER_GLOBS = "the account's include and exclude lists have changed since it was read"
 _FORMER_KEPT = 10_000
 """Fingerprints of other servers that are remembered for an id, the newest: a document has to stay small."""
@@ -187,6 +188,7 @@ def end_list(unit: Unit, plan: ListPlan, *, now: float, rules: Rules, pause: Pau
         list_partial_because=plan.partial_because,
         list_chosen_by=rules.choosing,
         list_source=rules.source,
+        list_key=rules.key,
         list_length=plan.length if plan.complete and not plan.missing else state.list_length,
         shrunk_since=since,
         list_missing=len(plan.missing),
@@ -259,11 +261,14 @@ def is_of_another_api(record: AccountRecord, rules: Rules) -> bool:
 def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord:
     """The account, whose last list is a part where other globs chose from it: it may have more that are watched now.
 
-    The same where it was read from another API, whose servers have to be doubted, too.
+    The same where it was read with another key, which may be another account's, or from another API, whose servers have
+    to be doubted, too.
     """
     state = record.state
     if is_of_another_api(record, rules):
         because = _OTHER_API
+    elif None not in {state.list_key, rules.key} and state.list_key != rules.key:
+        because = _OTHER_KEY
     elif record.last_success_at is None or state.list_chosen_by == rules.choosing:
         return record
     else:
@@ -274,6 +279,7 @@ def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord
         list_partial_because=(because,),
         list_chosen_by=rules.choosing,
         list_source=rules.source,
+        list_key=rules.key,
     )
     record = replace(record, state=state)
     fleet.save_account(unit.connection, record)

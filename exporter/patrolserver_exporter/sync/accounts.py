@@ -106,7 +106,7 @@ class Accounts:
         """When the dispatcher last ticked (monotonic seconds); the watchdog looks at it."""
         self._clock_follower = ClockFollower(store, telemetry, clock)
         self._housekeeping = Housekeeping(store, telemetry, clock)
-        self._inbox_gauges = InboxGauges(store, publisher, telemetry)
+        self._inbox_gauges = InboxGauges(store, publisher, telemetry, clock)
         self._threads = CallThreads()
         self._inbox = InboxDispatcher(store, telemetry, clock)
         publisher.on_inbox(self._inbox.wake)

@@ -19,6 +19,10 @@ _CLASSIFICATION = 2
 """Rises when the same software makes other issues or series than before: an upgrade then classifies all again."""
 
 
+_KEY_MARK = 6
+"""Hexadecimal digits: of 16 million other keys one has the same mark."""
+
+
 def _mark(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
@@ -29,6 +33,8 @@ class Rules:
 
     source: str
     """The API that the account is read from, as a mark to compare."""
+    key: str | None = None
+    """Whose account it is there, as a mark to compare: so short that it tells nothing of the key."""
     watched: ServerFilter
     exploit_risk: float
     settle: float
@@ -45,6 +51,7 @@ class Rules:
         """Those that a configuration sets for one of its accounts."""
         return cls(
             source=_mark(account.api_url.rstrip("/")),
+            key=_mark(account.key.reveal())[:_KEY_MARK],
             watched=account.servers,
             exploit_risk=config.issues.exploit_risk,
             settle=config.issues.settle,

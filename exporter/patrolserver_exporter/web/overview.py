@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from patrolserver_exporter.globs import any_matches
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import STATES, State
 from patrolserver_exporter.issues.spread import ExploitsOverFleet, SeenIssue, SoftwareOverFleet
 from patrolserver_exporter.store import fleet, queries
@@ -66,22 +67,26 @@ async def read_states(read: Read) -> list[PollState]:
 async def read_servers(read: Read, chosen: Chosen, labels: Labels, watched: Sequence[str], now: float) -> Servers:
     """The servers that accounts, selectors and labels choose."""
 
-    def work(connection: sa.Connection) -> tuple[frozenset[ServerKey] | None, dict[str, fleet.AccountRecord]]:
-        return keys_chosen(connection, chosen, labels, watched), fleet.account_records(connection)
+    def work(
+        connection: sa.Connection,
+    ) -> tuple[frozenset[ServerKey] | None, dict[str, fleet.AccountRecord], deliveries.Doubts]:
+        keys = keys_chosen(connection, chosen, labels, watched)
+        return keys, fleet.account_records(connection), deliveries.doubts(connection)
 
-    keys, accounts = await read(work)
-    return servers_of(await read_states(read), accounts, now, accounts_wanted=chosen.accounts, keys=keys)
+    keys, accounts, news = await read(work)
+    return servers_of(await read_states(read), accounts, now, accounts_wanted=chosen.accounts, keys=keys, news=news)
 
 
-def servers_of(
+def servers_of(  # noqa: PLR0913  # What is asked for, by keyword.
     states: Sequence[PollState],
     accounts: Mapping[str, fleet.AccountRecord],
     now: float,
     *,
     accounts_wanted: Sequence[str] = (),
     keys: frozenset[ServerKey] | None = None,
+    news: deliveries.Doubts | None = None,
 ) -> Servers:
-    """Those of the states that are wanted, with what makes them doubtful."""
+    """Those of the states that are wanted, with what makes them doubtful; ``news``: what the inbox leaves in doubt."""
     found: dict[Key, PollState] = {}
     doubted: dict[Key, tuple[Doubt, ...]] = {}
     for state in states:
@@ -90,7 +95,8 @@ def servers_of(
             continue
         found[key] = state
         record = accounts.get(state.account)
-        if doubts := doubts_of(state, now, reachable=record is None or record.up is not False):
+        waits = news is not None and news.concern(state.account, state.last_poll_at if state.poll_complete else None)
+        if doubts := doubts_of(state, now, reachable=record is None or record.up is not False, waits=waits):
             doubted[key] = doubts
     return Servers(states=found, doubts=doubted)
 

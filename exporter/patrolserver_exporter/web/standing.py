@@ -39,8 +39,13 @@ class Doubt(StrEnum):
     """Some of its software is in a state that nobody knows."""
 
 
-def doubts_of(server: ServerSummary | PollState, now: float, *, reachable: bool) -> tuple[Doubt, ...]:
-    """Why nobody can vouch for it; empty for one whose numbers hold. ``reachable``: its account's list can be read."""
+def doubts_of(
+    server: ServerSummary | PollState, now: float, *, reachable: bool, waits: bool = False
+) -> tuple[Doubt, ...]:
+    """Why nobody can vouch for it; empty for one whose numbers hold.
+
+    ``reachable``: its account's list can be read. ``waits``: an event that is not confirmed yet may be about it.
+    """
     found = [] if reachable else [Doubt.ACCOUNT_DOWN]
     if server.last_poll_at is None:
         return (Doubt.NEVER_POLLED, *found)
@@ -55,7 +60,7 @@ def doubts_of(server: ServerSummary | PollState, now: float, *, reachable: bool)
         found.append(Doubt.EMPTY)
     elif not server.poll_complete:
         found.append(Doubt.PARTIAL)
-    if server.in_doubt:
+    if server.in_doubt or waits:
         found.append(Doubt.WAITS_FOR_POLL)
     if server.exploits is None and not empty:
         found.append(Doubt.EXPLOITS_UNKNOWN)

@@ -13,6 +13,7 @@ from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import Kind
 from patrolserver_exporter.store import Store, StoreUnavailable
 from patrolserver_exporter.store.tables import inbox, leases
+from patrolserver_exporter.sync.inbox_gauges import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,31 @@ def test_an_event_shows_at_once_and_is_polled_twice(prepared_url: str, clock: He
         clock.advance(60.0)
         watching.rest()
         assert watching.count(SOFTWARE) == 5
+
+
+def affected(watching: Watching, standing: str) -> float:
+    name = f'patrolserver_account_servers_affected{{account="main",severity="{standing}"}} '
+    (line,) = (line for line in watching.scrape().splitlines() if line.startswith(name))
+    return float(line.removeprefix(name))
+
+
+def test_servers_are_unknown_while_a_delivery_waits_for_long(prepared_url: str, clock: HeldClock) -> None:
+    """It may be about each of them. One that waits for a moment, as all do, is left out; the gate says so at once."""
+    with Watching(prepared_url, clock=clock) as watching:
+        watching.start()
+        before = affected(watching, "unknown")
+        fault = watching.fault("status", "webhooks/*", status=500)
+        clock.advance(1.0)
+        watching.deliver(watching.broken(at_scan=True))
+        watching.until(lambda: watching.count(EVENT) == 1 and watching.states() == ["retry"])
+        watching.rest()
+        assert affected(watching, "unknown") == before
+        clock.advance(PATIENCE + 1.0)
+        watching.until(lambda: affected(watching, "unknown") == 3, "the doubt")
+        assert affected(watching, "none") == 0
+        watching.simulator.faults.clear(fault)
+        watching.store.run(lambda unit: deliveries.hasten(unit, "main"))
+        watching.until(lambda: affected(watching, "unknown") == before, "the end of the doubt")
 
 
 def test_an_event_that_names_no_server_is_left_to_the_operator(

@@ -276,7 +276,7 @@ class TestDoubts:
             ({"last_scan_at": NOW - 86_401}, " its last scan is 1 d 1 s old, and max_scan_age allows 1 d;"),
             ({"poll_complete": False}, " was not whole (it had entries that could not be read);"),
             ({"poll_complete": False, "incomplete_because": "cut"}, " was not whole (cut);"),
-            ({"unconfirmed_event": True}, " an event about it waits for a poll to confirm it;"),
+            ({"unconfirmed_event": True}, " an event may be about it, or the state was restored,"),
             (
                 {"issues": (issue(kind=Kind.REPORTED),), "unconfirmed_event": True},
                 " 1 of its issues are only reported by an event and wait for a poll to confirm it;",

@@ -9,14 +9,19 @@ from tests.unit.live.oracle import sums_of
 
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.live.account_series import OLD, STANDINGS, AccountSeries, AccountSums, SumsOfAccounts
+from patrolserver_exporter.live.effects import NewsWaits
 
 NOW = 1_750_000_100.0
 UP = AccountSeries(account="default", up=True)
 
 
-def standings(*summaries: ServerSummary, now: float = NOW, reachable: bool = True) -> dict[str, int]:
+def standings(
+    *summaries: ServerSummary, now: float = NOW, reachable: bool = True, news: NewsWaits | None = None
+) -> dict[str, int]:
     """How many servers of the default account count where, those without any left out."""
     sums = SumsOfAccounts()
+    if news is not None:
+        sums.doubt_by(news)
     for summary in summaries:
         sums.put(summary)
     counted = zip(STANDINGS, sums.of("default", now, reachable=reachable).servers, strict=True)
@@ -64,6 +69,33 @@ def test_a_known_issue_does_not_hide_that_more_may_be_unknown_nor_the_other_way_
 def test_nobody_vouches_for_the_servers_of_an_account_that_cannot_be_reached() -> None:
     """Its issues stay known."""
     assert standings(CLEAN, fleets.server(2, issues=1), reachable=False) == {"critical": 1, "unknown": 2}
+
+
+def test_nobody_vouches_for_servers_that_a_waiting_delivery_may_be_about() -> None:
+    """Nor for those that were polled before deliveries that could not be taken in; their issues stay known."""
+    late = msgspec.structs.replace(fleets.server(3), last_poll_at=NOW - 1.0)
+    early = msgspec.structs.replace(CLEAN, last_poll_at=NOW - 100.0)
+    issue = msgspec.structs.replace(fleets.server(2, issues=1), last_poll_at=NOW - 100.0)
+    servers = (early, issue, late)
+    assert standings(*servers) == {"critical": 1, "none": 2}
+    assert standings(*servers, news=NewsWaits(frozenset({"default"}), {})) == {"critical": 1, "unknown": 3}
+    assert standings(*servers, news=NewsWaits(frozenset({"other"}), {"other": NOW})) == {"critical": 1, "none": 2}
+    assert standings(*servers, news=NewsWaits(frozenset(), {"default": NOW - 50.0})) == {
+        "critical": 1,
+        "none": 1,
+        "unknown": 2,
+    }
+
+
+def test_accounts_whose_deliveries_wait_or_do_no_longer_are_counted_again() -> None:
+    """And no others."""
+    sums = SumsOfAccounts()
+    sums.doubt_by(NewsWaits(frozenset({"a", "b"}), {"c": 1.0}))
+    assert sums.take_changed(NOW) == {"a", "b", "c"}
+    sums.doubt_by(NewsWaits(frozenset({"b"}), {"c": 2.0}))
+    assert sums.take_changed(NOW) == {"a", "c"}
+    sums.doubt_by(NewsWaits(frozenset({"b"}), {"c": 2.0}))
+    assert sums.take_changed(NOW) == set()
 
 
 def test_an_account_without_servers_has_zeros() -> None:

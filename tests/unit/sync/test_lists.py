@@ -64,7 +64,9 @@ def test_an_empty_list_ends_nothing_before_it_is_said_twice(
     assert not [effect for effect in effects if isinstance(effect, ServerGone)]
     clock.advance(1.0)
     assert driver.take_list() == Listed(gone=(1, 2))
-    expected = AccountState(list_complete=True, list_length=0, list_source=driver.rules.source)
+    expected = AccountState(
+        list_complete=True, list_length=0, list_source=driver.rules.source, list_key=driver.rules.key
+    )
     assert driver.account_record().state == expected
 
 

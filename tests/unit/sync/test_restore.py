@@ -85,6 +85,31 @@ def test_what_another_api_told_is_in_doubt_until_a_whole_poll(driver: Driver, cl
     assert driver.server().state.in_doubt_since == clock.now()
 
 
+def test_a_list_that_was_read_with_another_key_may_be_of_another_account(driver: Driver) -> None:
+    """Nobody has read which servers the new key's account has; the next list tells, and its servers are not doubted."""
+    driver.poll()
+    assert start(driver).accounts["main"].state.list_complete is True
+    before = driver.rules
+    driver.rules = replace(before, key="another")
+    for _ in range(2):
+        state = start(driver).accounts["main"].state
+        assert state.list_complete is False
+        assert state.list_partial_because == ("the account's key has changed since it was read",)
+    assert driver.server().state.in_doubt_since is None
+    driver.take_list("web", "db")
+    assert start(driver).accounts["main"].state.list_complete is True
+    driver.rules = before
+    assert start(driver).accounts["main"].state.list_complete is False
+
+
+def test_a_state_from_before_keys_were_noted_is_not_doubted(driver: Driver) -> None:
+    """An upgrade alone makes nothing unknown."""
+    driver.rules = replace(driver.rules, key=None)
+    driver.take_list("web", "db")
+    driver.rules = replace(driver.rules, key="some")
+    assert start(driver).accounts["main"].state.list_complete is True
+
+
 def test_an_account_that_is_no_longer_configured_ends_and_may_come_back(
     driver: Driver, clock: HeldClock, effects: list[object]
 ) -> None:

@@ -526,7 +526,7 @@ def server_of(record: ServerRecord, *, now: float, in_doubt: bool, labels: dict[
         data_age_seconds=None if state.last_poll_at is None else now - state.last_poll_at,
         unconfirmed_event=in_doubt or state.event_received_at is not None,
         labels=labels,
-        unknown_because=doubts_of(summary, now, reachable=reachable),
+        unknown_because=doubts_of(summary, now, reachable=reachable, waits=in_doubt),
     )
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import WAITING, DeliveryState
 from patrolserver_exporter.store.fleet import account_records
 from patrolserver_exporter.web.overview import Servers, read_states, servers_of
@@ -169,9 +170,9 @@ class StatesReader:
 
     async def _read_anew(self) -> FleetStates:
         began, now, read = self.clock.monotonic(), self.clock.now(), self.store.read_async
-        accounts = await read(account_records)
+        accounts, news = await read(lambda connection: (account_records(connection), deliveries.doubts(connection)))
         states = await read_states(read)
-        self._found = await asyncio.to_thread(_judged, states, accounts, now)
+        self._found = await asyncio.to_thread(_judged, states, accounts, news, now)
         self._read_at = began
         # A large fleet's states are megabytes, which nobody needs while nobody looks.
         if self._forgetting is not None:
@@ -186,8 +187,10 @@ def _heard(reading: asyncio.Task[FleetStates]) -> None:
         reading.exception()
 
 
-def _judged(states: Sequence[PollState], accounts: Mapping[str, AccountRecord], now: float) -> FleetStates:
-    return FleetStates(by_account(states, now), servers_of(states, accounts, now))
+def _judged(
+    states: Sequence[PollState], accounts: Mapping[str, AccountRecord], news: deliveries.Doubts, now: float
+) -> FleetStates:
+    return FleetStates(by_account(states, now), servers_of(states, accounts, now, news=news))
 
 
 THIS = "this exporter"
