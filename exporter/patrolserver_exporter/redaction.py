@@ -24,6 +24,10 @@ MASK: Final = "***"
 MIN_MASKED: Final = 8
 """Shorter secrets are masked only where a parameter's name tells them: ``demo`` is also a word."""
 
+_URL_SECRET = re.compile(
+    r"(?<=[?&])(?P<name>[^=&#]*(?:passw|passphrase|secret)[^=&#]*=)(?P<value>[^&#]+)", re.IGNORECASE
+)
+
 _LAYERS = 4
 _MIN_RUN = 6
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]+")
@@ -57,6 +61,16 @@ _PARAMETER = re.compile(
     r"""(?P<name>(?:(?<![a-z])|(?<=3f))(?:key|secret)(?:=|%(?:25)*3d|\\{1,8}u003d|&#(?:61|x3d);))[^&\s"'<>#]*""",
     re.IGNORECASE,
 )
+
+
+def secret_parameters(url: str) -> tuple[str, ...]:
+    """The values of a database URL's parameters whose names tell that they are secret, as ``sslpassword``."""
+    return tuple(found["value"] for found in _URL_SECRET.finditer(url))
+
+
+def mask_parameters(url: str, mask: str = MASK) -> str:
+    """The URL without them."""
+    return _URL_SECRET.sub(lambda found: f"{found['name']}{mask}", url)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

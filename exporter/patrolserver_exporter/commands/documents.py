@@ -22,13 +22,20 @@ class Misfit(ValueError):
 def decode(raw: bytes) -> Any:
     """Decode JSON; raises ``ValueError`` for what is none, or nested too deep, or holds text that is no Unicode."""
     try:
-        data = json.loads(raw, parse_constant=_refuse)
+        data = json.loads(raw, parse_constant=_refuse, object_pairs_hook=_object_of)
         if b"\\u" in raw or not raw.isascii():
             # Half a character, which could not be written anywhere.
             json.dumps(data, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     return data
+
+
+def _object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members) and any(found[name] != value for name, value in members):
+        raise ValueError("it has a member twice, with two values")
+    return found
 
 
 def _refuse(constant: str) -> Any:

@@ -39,6 +39,8 @@ TOKEN_VARIABLE = "PATROLSERVER_EXPORTER_TOKEN"  # noqa: S105  # its name
 DEFAULT_URL = "http://127.0.0.1:10058"
 MAX_REPLY_BYTES = 256 * 1024 * 1024
 PAGE = 1000
+_SUCCESSFUL = {200, 202}
+"""The others of 2xx are no exporter's: 203 and 206 tell of a proxy that changed the answer."""
 _CHUNK_BYTES = 64 * 1024
 _GRACE = 1.0
 """Seconds beyond the timeout, in which a late answer still gets its own reason."""
@@ -241,7 +243,7 @@ class ExporterClient:
             raise self._refusal(answer)
         if answer.status == 204:
             return None
-        if not 200 <= answer.status < 300 or answer.media_type != "application/json":
+        if answer.status not in _SUCCESSFUL or answer.media_type != "application/json":
             raise ExporterError(
                 f"{self.url} answered with status {answer.status} and {answer.media_type or 'no content type'}, as no "
                 f"exporter does; {_PROXIED}."

@@ -185,7 +185,8 @@ def _judged(
         # Before the verdict: an issue that comes in between is then judged, and not slipped into the baseline.
         issues = list(_open_issues(client, body["servers"], body.get("account"))) if with_issues else []
         data = _asked(client, body)
-        gate_report.read(data)
+        reply = gate_report.read(data)
+        gate_report.check(reply, body["servers"], body.get("account"), body["policy"].get("policy"))
         for failure in failures:
             data = gate_report.with_doubt(data, "refresh_failed", failure)
         return _Answer(data, gate_report.read(data), issues)

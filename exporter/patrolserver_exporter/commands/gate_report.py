@@ -96,6 +96,7 @@ class Server:
     name: str
     verdict: str
     account: str | None = None
+    id: int | None = None
     counts: Counts | None = None
     """``None`` while nobody knows what there is to count."""
     data_age_seconds: float | None = None
@@ -177,9 +178,30 @@ def read(data: Any) -> Reply:
     all_pass = judged.passing == len(reply.servers) + reply.servers_not_listed and not others
     if judged.passing < 1 or not all_pass or any(server.verdict != PASS for server in reply.servers):
         raise NoVerdict("The exporter's answer passes although not every server does, or none is counted.")
-    if reply.violations or reply.issues_not_listed or any(reason.blocking for reason in reply.reasons):
+    reasons = (*reply.reasons, *(reason for server in reply.servers for reason in server.reasons))
+    if reply.violations or reply.issues_not_listed or any(reason.blocking for reason in reasons):
         raise NoVerdict("The exporter's answer passes although it contradicts that with what it lists.")
     return reply
+
+
+_SIGNS_OF_A_GLOB = frozenset("*?[")
+
+
+def check(reply: Reply, servers: Iterable[str], account: str | None, policy: str | None) -> None:
+    """Raise `NoVerdict` where a pass is not the answer to what was asked: something between may mix answers up."""
+    if not reply.passed:
+        return
+    if policy is not None and reply.policy != policy:
+        raise NoVerdict(f"The exporter's answer is by the policy {reply.policy}, and not by {policy}.")
+    if account is not None and any(one.account not in {None, account} for one in reply.servers):
+        raise NoVerdict(f"The exporter's answer is about servers of another account than {account}.")
+    if reply.servers_not_listed:
+        return
+    known = {one.name.lower() for one in reply.servers} | {str(one.id) for one in reply.servers}
+    for asked in servers:
+        number = asked.lstrip("0") if asked.isdecimal() else asked
+        if _SIGNS_OF_A_GLOB.isdisjoint(asked) and known.isdisjoint({asked.lower(), number}):
+            raise NoVerdict(f"The exporter's answer passes without saying anything of {asked}.")
 
 
 def unanswered(code: str, message: str, judged_at: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from patrolserver_exporter.config.proxy import credentials_of
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.redaction import secret_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +31,7 @@ class Hidden:
     def values(self) -> frozenset[str]:
         """Return every text that must not show: the secrets as they are now, and the passwords within URLs."""
         values = {text for told in self._secrets for text in told()}
-        passwords = {password for url in (self._store_url, *values) if (password := url_password(url))}
+        passwords = {password for url in (self._store_url, *values) for password in url_passwords(url)}
         return frozenset(values | passwords | {unquote(password) for password in passwords})
 
 
@@ -39,10 +40,11 @@ def hidden_values(config: Config) -> frozenset[str]:
     return Hidden(config).values()
 
 
-def url_password(url: str) -> str | None:
-    """Return the password within a URL, as it is written there."""
+def url_passwords(url: str) -> tuple[str, ...]:
+    """Return the passwords within a URL, as they are written there: that of its user, and those of its parameters."""
     match = _URL_PASSWORD.search(url)
-    return match.group(1) if match else None
+    of_user = (match.group(1),) if match and match.group(1) else ()
+    return (*of_user, *secret_parameters(url))
 
 
 def _secrets(part: object) -> Iterator[Callable[[], Iterable[str]]]:

@@ -14,7 +14,7 @@ from yaml import MappingNode, ScalarNode
 
 from patrolserver_exporter.clock import SystemClock
 from patrolserver_exporter.config import proxy, schema, values
-from patrolserver_exporter.config.hidden import url_password
+from patrolserver_exporter.config.hidden import url_passwords
 from patrolserver_exporter.config.nodes import MAPPING, MAX_BYTES, TEXT, node_of, parse_nodes
 from patrolserver_exporter.config.problem import ConfigError, Mistake, Unfit
 from patrolserver_exporter.config.reading import WRONG, Reading
@@ -182,7 +182,7 @@ def _check_values(*readings: Reading, is_open: bool, today: dt.date) -> None:
                 reading.warn(node, path, "sends key and secret over plain http, where others can read them; use https")
             case "accounts[].ca_file", Path() if not holds_certificates(value):
                 reading.wrong(node, path, "holds no certificates in PEM, or cannot be read; correct the path")
-            case "store.url", str() if is_open and node.tag == TEXT and url_password(value):
+            case "store.url", str() if is_open and node.tag == TEXT and url_passwords(value):
                 remedy = "chmod o-r the file, or use !file"
                 reading.warn(node, path, f"holds a password in a file that everyone may read; {remedy}")
             case "gate.default_policy", str() if (policies := reading.found["gate.policies"][1]) is not WRONG:

@@ -14,10 +14,11 @@ import yaml
 from msgspec import inspect
 
 from patrolserver_exporter.config.duration import format_duration
-from patrolserver_exporter.config.hidden import url_password
+from patrolserver_exporter.config.hidden import url_passwords
 from patrolserver_exporter.config.proxy import shown
 from patrolserver_exporter.config.reading import join_key, unwrapped
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.redaction import mask_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,8 +70,10 @@ def _plain(value: Any, kind: inspect.Type | None = None) -> Any:  # noqa: PLR091
 def _member(name: str, value: Any, kind: inspect.Type) -> Any:
     if name == "proxy_url" and isinstance(value, Secret):
         return shown(value)
-    if name == "url" and isinstance(value, str) and (password := url_password(value)):
-        return value.replace(f":{password}@", ":<secret>@")
+    if name == "url" and isinstance(value, str):
+        for password in url_passwords(value):
+            value = value.replace(f":{password}@", ":<secret>@")
+        return mask_parameters(value, "<secret>")
     return _plain(value, kind)
 
 

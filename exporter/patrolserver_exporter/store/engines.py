@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from patrolserver_exporter.redaction import mask_parameters
 from patrolserver_exporter.store import sums
 from patrolserver_exporter.store.guard import open_reader
 from patrolserver_exporter.store.threads import (
@@ -44,8 +45,8 @@ def database_file(url: str) -> Path | None:
 
 
 def redacted(url: str) -> str:
-    """The URL without its password."""
-    return sa.make_url(url).render_as_string(hide_password=True)
+    """The URL without its passwords."""
+    return mask_parameters(sa.make_url(url).render_as_string(hide_password=True))
 
 
 def described(engine: sa.Engine) -> str:

@@ -9,6 +9,13 @@ from patrolserver_exporter.commands import documents
 from patrolserver_exporter.commands.documents import Misfit
 
 
+def test_a_member_that_comes_twice_is_no_document() -> None:
+    """Which of the two is true, nobody knows; the same value twice is harmless."""
+    assert documents.decode(b'{"a": 1, "a": 1}') == {"a": 1}
+    with pytest.raises(ValueError, match="twice"):
+        documents.decode(b'{"verdict": "fail", "verdict": "pass"}')
+
+
 @dataclass(frozen=True)
 class Inner:
     """Within another."""

@@ -75,6 +75,7 @@ PASSES: dict[str, Any] = {
         {"violations": FAILS["violations"]},
         {"issues_not_listed": 1},
         {"reasons": [{"code": "x", "message": "y"}]},
+        {"servers": [server("fine", "pass", reasons=[{"code": "x", "message": "y", "blocking": True}])]},
         {"servers": "none"},
     ],
     ids=str,
@@ -84,6 +85,33 @@ def test_an_answer_that_contradicts_itself_is_no_verdict(change: dict[str, Any])
     assert gate_report.read(PASSES).passed
     with pytest.raises(NoVerdict):
         gate_report.read(PASSES | change)
+
+
+ASKED: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
+    ({"servers": ["fine"]}, {}, None),
+    ({"servers": ["FINE", "f*", "[x]"]}, {}, None),
+    ({"servers": ["07"]}, {"servers": [server("fine", "pass", id=7)]}, None),
+    ({"servers": ["fine", "web-2"]}, {}, "without saying anything of web-2"),
+    ({"servers": ["8"]}, {"servers": [server("fine", "pass", id=7)]}, "without saying anything of 8"),
+    ({"servers": ["web-2"]}, {"servers": [], "servers_not_listed": 1}, None),
+    ({"servers": ["fine"], "policy": "production"}, {"policy": "production"}, None),
+    ({"servers": ["fine"], "policy": "production"}, {"policy": "lax"}, "by the policy lax"),
+    ({"servers": ["fine"], "policy": "production"}, {}, "by the policy None"),
+    ({"servers": ["fine"], "account": "main"}, {"servers": [server("fine", "pass", account="main")]}, None),
+    ({"servers": ["fine"], "account": "main"}, {"servers": [server("fine", "pass", account="lab")]}, "another account"),
+]
+
+
+@pytest.mark.parametrize(("asked", "change", "why"), ASKED, ids=str)
+def test_a_pass_has_to_be_about_what_was_asked(asked: dict[str, Any], change: dict[str, Any], why: str | None) -> None:
+    """A proxy that keeps answers gives one of another question."""
+    reply = gate_report.read(PASSES | change)
+    question = {"account": None, "policy": None} | asked
+    if why is None:
+        gate_report.check(reply, **question)
+    else:
+        with pytest.raises(NoVerdict, match=why):
+            gate_report.check(reply, **question)
 
 
 @pytest.mark.parametrize("data", [None, [], "pass", {}, {"verdict": "pass"}], ids=str)

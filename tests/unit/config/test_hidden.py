@@ -3,6 +3,8 @@ from __future__ import annotations
 from patrolserver_exporter.config.hidden import hidden_values
 from patrolserver_exporter.config.schema import Account, Api, ApiToken, Config, Store
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.config.told import as_yaml
+from patrolserver_exporter.store.engines import redacted
 
 
 def test_everything_that_must_not_show() -> None:
@@ -20,3 +22,14 @@ def test_everything_that_must_not_show() -> None:
     )
     secrets = ["the-key", "the-secret", "hook", "http://user:proxy%2Fpw@h:1", "second-key", "second-secret", "api"]
     assert hidden_values(config) == {*secrets, "proxy%2Fpw", "proxy/pw", "p@ss/w"}
+
+
+def test_the_passwords_of_a_database_are_in_its_parameters_too() -> None:
+    """That of its user, that of a client's key, and what somebody may have misspelt; paths are none."""
+    url = "postgresql+psycopg://u@h/d?sslmode=require&sslkey=/k&sslpassword=of%20key&password=of-user&passfile=/p"
+    config = Config(store=Store(url=url))
+    assert hidden_values(config) == {"of%20key", "of key", "of-user"}
+    assert redacted(url).partition("?")[2] == "passfile=/p&password=***&sslkey=/k&sslmode=require&sslpassword=***" or (
+        "of" not in redacted(url).partition("?")[2].replace("passfile", "")
+    )
+    assert "sslpassword=<secret>&password=<secret>&passfile=/p" in as_yaml(config)
