@@ -328,9 +328,9 @@ class Housekeeping:
             return
         self._caught_up_at[account.name] = now + account.interval
         log.warning(
-            "All servers are polled, to find what is not known: deliveries did not fit into the inbox, or the API did not "
-            "know their events, or the state may be old (a backup, a copy, a database that lost commits); if this goes on "
-            "without a restore, somebody may know the webhook's token: make a new one",
+            "All servers are polled, to find what is not known: deliveries did not fit into the inbox, or the API did "
+            "not know their events, or the state may be old (a backup, a copy, a database that lost commits); if this "
+            "goes on without a restore, somebody may know the webhook's token: make a new one",
             extra=log_fields(account=account.name),
         )
         account.plan_spread(account.server_ids)
