@@ -487,8 +487,9 @@ def test_a_waiver_of_a_file_is_passed_on_whole(tmp_path: Path) -> None:
     }
     assert set(waiver) == set(Waiver.__struct_fields__)
     file = tmp_path / "waivers.json"
-    file.write_text(json.dumps([waiver]))
-    assert policy_of(flags.read(parser(), [DB, f"--waivers={file}"]), EDITION) == {"waivers": [waiver]}
+    for document in ([waiver], {"waivers": [waiver]}):
+        file.write_text(json.dumps(document))
+        assert policy_of(flags.read(parser(), [DB, f"--waivers={file}"]), EDITION) == {"waivers": [waiver]}
 
 
 def test_a_large_fleet_is_told_in_twenty_lines(gate: Callable[..., Ran], api: ServedApi) -> None:

@@ -48,13 +48,15 @@ class _Waivers:
         if len(raw) > _MAX_BYTES:
             raise ConfigError((wrong("", f"is over {_MAX_BYTES} bytes; shorten it"),))
         try:
-            documents.decode(raw)
             data = json.loads(raw, object_pairs_hook=_unique)
+            documents.decode(raw)
         except Unfit as error:
             raise ConfigError((wrong("", str(error)),)) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             message = f"is not JSON, and {PROGRAM} reads no YAML; write it as JSON, with the same members"
             raise ConfigError((wrong("", message),)) from None
+        if isinstance(data, dict) and list(data) == ["waivers"]:
+            data = data["waivers"]
         if not isinstance(data, list):
             raise ConfigError((wrong("", "needs a list"),))
         mistakes: list[Mistake] = []

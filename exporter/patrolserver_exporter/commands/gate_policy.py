@@ -143,7 +143,9 @@ def add_flags(parser: Parser, edition: Edition) -> None:
     group.add_argument(
         "--write-baseline", metavar="FILE", help="write all open issues of the servers as a baseline, unless in doubt"
     )
-    group.add_argument("--waivers", metavar="FILE", help=f"accepted issues, {edition.waivers}, as in the configuration")
+    group.add_argument(
+        "--waivers", metavar="FILE", help=f"accepted issues, {edition.waivers}: a list as in issues.waivers"
+    )
 
 
 def policy_of(values: Mapping[str, Any], edition: Edition) -> dict[str, Any]:

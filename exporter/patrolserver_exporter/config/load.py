@@ -85,7 +85,7 @@ def read_nodes(path: Path, flag: str, *, may_be_empty: bool = False) -> Node:
 
 
 def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver, ...]:
-    """Parse a list of waivers, YAML or JSON, as strictly as the configuration's.
+    """Parse a list of waivers, YAML or JSON, as strictly as the configuration's, or a file with the key ``waivers``.
 
     ``source`` names the text in errors. Tags are refused, as the text may come from someone who must not read our
     files. Raises `ConfigError` with every mistake.
@@ -96,6 +96,9 @@ def parse_waivers(text: str | bytes, *, source: str = "waivers") -> tuple[Waiver
         node = node_of(json.loads(raw[: MAX_BYTES + 1], object_pairs_hook=_unique), source)
     except (ValueError, RecursionError):
         node = parse_nodes(raw, source)
+    if isinstance(node, MappingNode) and [key.value for key, _ in node.value] == ["waivers"]:
+        # As Ansible's variables have it, so that one file serves both.
+        ((_, node),) = node.value
     return _waivers(node, source)
 
 

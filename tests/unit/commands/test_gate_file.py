@@ -31,6 +31,8 @@ def test_waivers_in_json_are_read_as_the_package_reads_them(waivers: list[Any]) 
     """Member by member, with what is null left out."""
     text = json.dumps(waivers).encode()
     assert FILE.read_waivers(text, "w.json") == gate.EDITION.read_waivers(text, "w.json")
+    under_its_key = json.dumps({"waivers": waivers}).encode()
+    assert FILE.read_waivers(under_its_key, "w.json") == gate.EDITION.read_waivers(under_its_key, "w.json")
 
 
 REFUSED: tuple[Any, ...] = (

@@ -479,6 +479,7 @@ WAIVER = Waiver(server="web*", software="php", kind=Kind.OUTDATED, until=dt.date
     "text",
     [
         '- { server: "web*", software: php, kind: outdated, until: 2027-01-31, reason: "é 🙂" }',
+        'waivers:\n- { server: "web*", software: php, kind: outdated, until: 2027-01-31, reason: "é 🙂" }',
         r'[{"server":"web*","software":"php","kind":"outdated","until":"2027-01-31","reason":"\u00e9 \ud83d\ude42"}]',
         '[\t{"server":"web*",\t"software":"php","kind":"outdated","until":"2027-01-31","reason":"é 🙂"}]'.encode(),
     ],
