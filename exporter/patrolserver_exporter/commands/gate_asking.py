@@ -29,6 +29,8 @@ SELECTED_AT_ONCE = 50
 _LOOK_EVERY, _LOOK_EVERY_FOR_EACH = 0.2, 0.0005
 """Seconds between two looks at a refresh: at least, and for each of its servers."""
 _OVER = {"done", "failed"}
+_Unpolled = tuple[str, str]
+"""A server's name, and why it was not polled."""
 
 
 def selections(servers: Sequence[str], account: str | None) -> Iterator[list[tuple[str, str]]]:
@@ -38,16 +40,19 @@ def selections(servers: Sequence[str], account: str | None) -> Iterator[list[tup
         yield [*of_account, *(("server", one) for one in servers[start : start + SELECTED_AT_ONCE])]
 
 
-def refresh(client: ExporterClient, servers: Sequence[str], account: str | None, timeout: float) -> list[str]:
+def refresh(client: ExporterClient, servers: Sequence[str], account: str | None, timeout: float) -> list[_Unpolled]:
     """Poll the servers, all by one request, and wait.
 
-    Returns a sentence for each that was not polled; of one that nobody knows the verdict tells. Raises `ExporterError`.
+    Returns each that was not polled, with a sentence; of one that nobody knows the verdict tells.
+
+    Raises:
+        ExporterError: the exporter cannot be asked.
     """
     end = time.monotonic() + timeout
     found = _started(client, servers, account)
     while found is not None and (late := [one for one in found["servers"] if one["state"] not in _OVER]):
         if time.monotonic() > end:
-            return [*_failures(found), *(_too_late(one["server"], timeout) for one in late)]
+            return [*_failures(found), *((one["server"], _too_late(one["server"], timeout)) for one in late)]
         # Each look brings all of them.
         time.sleep(max(_LOOK_EVERY, len(found["servers"]) * _LOOK_EVERY_FOR_EACH))
         found = _refresh_of(client.get(f"/refresh/{found['id']}"))
@@ -78,9 +83,9 @@ def _tells(listed: Any) -> bool:
     return isinstance(listed, dict) and "server" in listed and isinstance(listed.get("state"), str)
 
 
-def _failures(found: Mapping[str, Any]) -> list[str]:
+def _failures(found: Mapping[str, Any]) -> list[_Unpolled]:
     return [
-        f"{one['server']}: it could not be polled before the verdict: {one.get('error')}"
+        (one["server"], f"{one['server']}: it could not be polled before the verdict: {one.get('error')}")
         for one in found["servers"]
         if one["state"] == "failed"
     ]
@@ -179,7 +184,7 @@ def _judged(
 ) -> _Answer:
     """The answer; unknown when there is none that can be used. Raises `PolicyRefused`."""
     try:
-        failures: list[str] = []
+        failures: list[_Unpolled] = []
         if refresh_timeout is not None:
             failures = refresh(client, body["servers"], body.get("account"), refresh_timeout)
         # Before the verdict: an issue that comes in between is then judged, and not slipped into the baseline.
@@ -187,8 +192,8 @@ def _judged(
         data = _asked(client, body)
         reply = gate_report.read(data)
         gate_report.check(reply, body["servers"], body.get("account"), body["policy"].get("policy"))
-        for failure in failures:
-            data = gate_report.with_doubt(data, "refresh_failed", failure)
+        for server, failure in failures:
+            data = gate_report.with_doubt(data, "refresh_failed", failure, server)
         return _Answer(data, gate_report.read(data), issues)
     except ExporterError as error:
         return _no_answer("exporter_unavailable", str(error))

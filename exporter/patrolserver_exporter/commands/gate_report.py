@@ -221,9 +221,16 @@ def unanswered(code: str, message: str, judged_at: str) -> dict[str, Any]:
     }
 
 
-def with_doubt(data: dict[str, Any], code: str, message: str) -> dict[str, Any]:
-    """The answer with one more reason that keeps it from passing."""
-    doubted = {**data, "reasons": [*data["reasons"], reason(code, message)]}
+def with_doubt(data: dict[str, Any], code: str, message: str, server: str | None = None) -> dict[str, Any]:
+    """The answer with one more reason that keeps it, and this server, from passing."""
+    why = reason(code, message)
+    doubted = {**data, "reasons": [*data["reasons"], why]}
+    found = [one for one in data.get("servers", ()) if one.get("name") == server and one.get("verdict") == PASS]
+    if len(found) == 1:
+        changed = found[0] | {"verdict": UNKNOWN, "reasons": [*found[0].get("reasons", ()), why]}
+        doubted["servers"] = [changed if one is found[0] else one for one in data["servers"]]
+        counts = data["servers_by_verdict"]
+        doubted["servers_by_verdict"] = counts | {PASS: counts[PASS] - 1, UNKNOWN: counts[UNKNOWN] + 1}
     return doubted | {"verdict": UNKNOWN, "passed": False} if data["passed"] else doubted
 
 

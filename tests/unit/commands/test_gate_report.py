@@ -128,6 +128,17 @@ def test_a_doubt_turns_a_pass_into_unknown_and_leaves_a_fail() -> None:
     assert gate_report.with_doubt(FAILS, "refresh_failed", "no poll")["verdict"] == "fail"
 
 
+def test_a_doubt_about_a_server_is_its_own_too() -> None:
+    """What could not be polled stands nowhere as one that passed; one that fails goes on to fail."""
+    doubted = gate_report.with_doubt(PASSES | {"reasons": []}, "refresh_failed", "no poll", "fine")
+    assert doubted["servers_by_verdict"] == {"pass": 0, "fail": 0, "unknown": 1}
+    reply = gate_report.read(doubted)
+    assert [(one.verdict, one.reasons[0].code) for one in reply.servers] == [("unknown", "refresh_failed")]
+    failing = gate_report.with_doubt(FAILS, "refresh_failed", "no poll", "web-1")
+    assert failing["servers_by_verdict"] == FAILS["servers_by_verdict"]
+    assert failing["servers"] == FAILS["servers"]
+
+
 def test_a_table_has_the_worst_first_and_the_verdict_on_top() -> None:
     """The failing server stands before the unknown one, both before the fine one; nobody's number is a dash."""
     text = gate_report.as_table(gate_report.read(FAILS), whole=True)

@@ -10,6 +10,7 @@ import pytest
 
 from patrolserver_exporter.cli import main
 from patrolserver_exporter.commands import flags, gate, inbox
+from patrolserver_exporter.commands.exporter_client import ExporterClient, ExporterError
 from patrolserver_exporter.commands.flags import COMMANDS
 
 if TYPE_CHECKING:
@@ -250,11 +251,15 @@ def test_two_bad_files_are_two_lines(
 
 
 def test_a_report_that_cannot_be_written_leaves_the_verdict_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing else would tell why the exit code is what it is."""
-    out = f"--output={tmp_path}/none/report"
-    code, err = told(["gate", "web", "--exporter-url=http://127.0.0.1:1", "--timeout=1s", out], capsys)
+
+    def nobody(*_: object) -> None:
+        raise ExporterError("Nobody is there.")
+
+    monkeypatch.setattr(ExporterClient, "post", nobody)
+    code, err = told(["gate", "web", f"--output={tmp_path}/none/report"], capsys)
     assert code == 4
     assert "could not be written" in err
     assert "The verdict is unknown." in err
