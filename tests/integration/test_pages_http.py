@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 import requests
@@ -236,6 +236,80 @@ def test_every_list_comes_as_csv_with_just_its_rows(
     noun = {"/": "server", "/issues": "issue", "/exploits": "exploit"}.get(path.partition("?")[0])
     if noun:
         assert len(rows) == shown_number(browser.text(path), noun)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/?severity=High", "severity cannot be 'High'; it is one of critical, high, medium, low."),
+        ("/?state=fixed", "state cannot be 'fixed'; it is one of open, clean, unknown, never, scanning."),
+        ("/issues?sverity=high", "There is no parameter 'sverity' here; there are: q,"),
+        ("/issues?kind=foo", "kind cannot be 'foo'"),
+        ("/issues?account=nope", "There is no account 'nope'; there are: hosting, main."),
+        ("/software?account=nope", "There is no account 'nope'; there are: hosting, main."),
+        ("/software?state=open", "There is no parameter 'state' here"),
+        ("/exploits?sort=risk", "sort cannot be 'risk'; it is one of worst, name, servers, with a minus"),
+        ("/exploits?page=x", "page cannot be 'x'"),
+        ("/changes?days=3", "days cannot be '3'; it is one of 1, 7."),
+        ("/changes?before=x", "before cannot be 'x'"),
+    ],
+)
+def test_a_misspelt_filter_is_told_and_never_means_everything(
+    store: Store, browse: Callable[[Site], Browser], path: str, said: str
+) -> None:
+    """As a page with a way to the whole list; as a problem for programs, and where the list was wanted as CSV."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    page, program, table = browser.get(path), browser.get(path, accept="*/*"), browser.get(f"{path}&format=csv")
+    assert [one.status_code for one in (page, program, table)] == [400, 400, 400]
+    assert said in html.unescape(page.text)
+    assert f'<a href="{path.partition("?")[0]}">Show the whole list</a>' in page.text
+    for problem in (program, table):
+        assert problem.headers["content-type"] == "application/problem+json"
+        assert said in problem.json()["detail"]
+
+
+def test_a_misspelt_format_is_told(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Nobody takes the page for the table."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    for path in ("/", "/issues", "/software", "/exploits", "/changes"):
+        response = browser.get(f"{path}?format=cvs")
+        assert response.status_code == 400
+        assert "format cannot be &#39;cvs&#39;; it is csv or left out." in response.text
+
+
+def sent(form: str) -> Iterator[str]:
+    """Where a form leads: as it stands, and with each of its options and boxes."""
+    (action,) = re.findall(r'<form[^>]*action="([^"#]*)', form)
+    boxes = re.findall(r'<input type="checkbox" name="(\w+)" value="(\w+)"', form)
+    texts = re.findall(r'<input(?! type="checkbox")[^>]*name="(\w+)"[^>]*value="([^"]*)"', form)
+    selects = re.findall(r'<select[^>]*name="(\w+)">(.*?)</select>', form, re.DOTALL)
+    fields = texts + [(name, "") for name, _ in selects]
+    options = [(name, value) for name, inside in selects for value in re.findall(r'<option value="([^"]+)"', inside)]
+    for choices in ([], *([one] for one in boxes + options)):
+        pairs = [field for field in fields if field[0] not in dict(choices)] + choices
+        yield f"{action}?{urlencode([(name, html.unescape(value)) for name, value in pairs])}"
+
+
+@pytest.mark.parametrize("fleet", ["realistic", "hostile"])
+def test_every_link_and_form_of_the_lists_leads_to_a_list(
+    store: Store, browse: Callable[[Site], Browser], fleet: str
+) -> None:
+    """Two steps from the first page, every address that a page makes is one that a page takes."""
+    accounts = pages.hostile(store) if fleet == "hostile" else pages.trouble(store, pages.realistic(store, servers=60))
+    browser = browse(Site(store, accounts, labels={"web-*": {"team": "web"}}))
+    seen, step = set[str](), ["/"]
+    for _ in range(3):
+        ahead: dict[str, None] = {}
+        for path in step:
+            text = browser.text(path)
+            seen.add(path)
+            links = [html.unescape(link).partition("#")[0] for link in re.findall(r'href="(/[^"]*)"', text)]
+            forms = [where for form in re.findall(r"<form.*?</form>", text, re.DOTALL) for where in sent(form)]
+            ahead |= dict.fromkeys(
+                one for one in (*links, *forms) if not one.startswith(("/api/", "/servers/", "/metrics", "/-/"))
+            )
+        step = sorted(set(ahead) - seen, key=lambda one: (len(one), one))[:120]
+    assert len(seen) > 120
 
 
 def test_a_page_is_jumped_to_with_all_filters(store: Store, browse: Callable[[Site], Browser]) -> None:
