@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+import msgspec
 import pytest
 import requests
 from tests.harness import pages
@@ -21,11 +22,13 @@ from tests.serving import serving
 
 from patrolserver_exporter.config.schema import ApiToken, Scope
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.patrolserver.models import Server
+from patrolserver_exporter.patrolserver.models import Server, Software
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
+from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.sync.account_updates import apply_list
 from patrolserver_exporter.sync.exporters import LivingExporter
+from patrolserver_exporter.sync.server_updates import apply_poll, find, show, with_state
 from patrolserver_exporter.web.access import BearerTokens
 from patrolserver_exporter.web.pages.words import moment
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.store import Store, Unit
 
 BROWSER = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 READER = ApiToken(name="reader", token=Secret.literal("token-that-may-read-0123456789"), scopes=frozenset({Scope.READ}))
@@ -425,6 +428,69 @@ def test_a_server_that_is_gone_says_so(store: Store, browse: Callable[[Site], Br
         assert asked.status_code == 410
         assert "This server is no longer watched" in asked.text
         assert f"no longer has this server since {moment(NOW, NOW).shown}" in asked.text
+
+
+REASSURED = "None. Nothing to do here."
+SUPPORTED = Software(name="nginx", canonical_name="nginx", version="1.26.2", supported=True, exploits=())
+
+
+def polled(unit: Unit, *software: Software, complete: bool = True) -> None:
+    """The one server of the account main is listed, and polled with what is given."""
+    apply_list(unit, "main", [Server(id=1, name="web-01")], complete=True, now=NOW - 60, rules=pages.RULES)
+    apply_poll(
+        unit,
+        "main",
+        1,
+        software,
+        complete=complete,
+        started_at=NOW - 30,
+        next_poll_at=NOW + 900,
+        now=NOW - 29,
+        rules=pages.RULES,
+    )
+
+
+def test_a_server_beyond_doubt_is_told_to_need_nothing(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Its software is known, and fine."""
+    store.run(lambda unit: polled(unit, SUPPORTED))
+    assert REASSURED in browse(Site(store, Accounts((pages.status("main", 1),)))).text("/servers/1")
+
+
+@pytest.mark.parametrize("case", ["empty", "unknown", "partial", "event", "delivery", "refused"])
+def test_where_something_is_unknown_nobody_is_told_that_there_is_nothing_to_do(
+    store: Store, browse: Callable[[Site], Browser], case: str
+) -> None:
+    """No software, software in a state that nobody knows, a part, an event, a delivery, or credentials in doubt."""
+    found = {"empty": (), "unknown": (SUPPORTED, msgspec.structs.replace(SUPPORTED, version=None, supported=None))}
+    store.run(lambda unit: polled(unit, *found.get(case, (SUPPORTED,)), complete=case != "partial"))
+    if case == "event":
+        store.run(note_event)
+    if case == "delivery":
+        store.run(lambda unit: request_catch_up(unit.connection, "main", NOW))
+    status = pages.status("main", 1, credentials_refused=case == "refused")
+    text = browse(Site(store, Accounts((status,)))).text("/servers/1")
+    assert "Nothing to do here" not in text
+    assert "None is known; see above what is not." in text
+    assert "Needs attention" in text or "Good to know" in text
+
+
+def note_event(unit: Unit) -> None:
+    record = find(unit, "main", 1)
+    assert record is not None
+    show(unit, with_state(record, msgspec.structs.replace(record.state, event_received_at=NOW - 5)))
+
+
+def test_a_server_that_is_gone_had_no_issue_when_it_was_last_seen(
+    store: Store, browse: Callable[[Site], Browser]
+) -> None:
+    """What it has now, nobody knows."""
+    store.run(lambda unit: polled(unit, SUPPORTED))
+    for now in (NOW - pages.RULES.settle, NOW):
+        store.run(partial(apply_list, account="main", listed=[], complete=True, now=now, rules=pages.RULES))
+    gone = browse(Site(store, Accounts((pages.status("main", 0),)))).get("/servers/1")
+    assert gone.status_code == 410
+    assert "None when it was last seen." in gone.text
+    assert "Nothing to do here" not in gone.text
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from starlette.routing import Route
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.gate.evidence import AccountHealth, gather_those
 from patrolserver_exporter.globs import literally
+from patrolserver_exporter.inbox.deliveries import doubts as news
 from patrolserver_exporter.inbox.deliveries import unfinished
 from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind, Kind
 from patrolserver_exporter.issues.spread import ExploitKey, ExploitSpread, SoftwareSpread
@@ -25,7 +27,7 @@ from patrolserver_exporter.live.encoding import accepts_gzip
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.store.fleet import account_records
-from patrolserver_exporter.store.queries import IssuesWanted, ServersWanted
+from patrolserver_exporter.store.queries import IssuesWanted, ServerKey, ServersWanted
 from patrolserver_exporter.store.views import (
     Changed,
     FleetFilter,
@@ -63,7 +65,7 @@ from patrolserver_exporter.web.pages.lists import (
 )
 from patrolserver_exporter.web.pages.notices import notices
 from patrolserver_exporter.web.pages.paths import Parameters, Paths, page_of, text_of, wanted_of
-from patrolserver_exporter.web.pages.server import HISTORY, ISSUES, server_page
+from patrolserver_exporter.web.pages.server import HISTORY, ISSUES, gate_doubts, server_page
 from patrolserver_exporter.web.pages.trend import DAYS, midnight, what_changed
 from patrolserver_exporter.web.pages.words import moment
 from patrolserver_exporter.web.selection import Chosen, Labels, servers_with
@@ -75,7 +77,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from starlette.requests import Request
 
-    from patrolserver_exporter.store.queries import ServerKey
     from patrolserver_exporter.web.access import Principal
     from patrolserver_exporter.web.api.sheets import Sheet
     from patrolserver_exporter.web.context import WebContext
@@ -564,19 +565,34 @@ class Pages:
         return await self._show_server(request, chosen[0], server_id)
 
     async def _show_server(self, request: Request, account: str, server_id: int) -> Response:
-        view, of_account = await self._read(
+        rules, now = self._context.config().issues, self._context.clock.now()
+        health = {
+            one.name: AccountHealth(
+                name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
+            )
+            for one in self._context.accounts.statuses()
+        }
+        view, of_account, evidence = await self._read(
             lambda connection: (
                 server_view(connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY),
                 account_records(connection).get(account),
+                gather_those(connection, [ServerKey(account, server_id)], health, news(connection).concern),
             )
         )
         if view is None:
             return await self._no_server(request, f"There is no server {server_id} in account {account} any more.")
         # In a thread, as a server may have a hundred thousand packages.
         labels = Labels(self._context.config()).of(account, view.record.name)
-        rules, now = self._context.config().issues, self._context.clock.now()
         reachable = of_account is None or of_account.up is not False
-        page = await asyncio.to_thread(server_page, view, rules, now, labels, reachable=reachable)
+        page = await asyncio.to_thread(
+            server_page,
+            view,
+            rules,
+            now,
+            labels,
+            reachable=reachable,
+            gate_doubts=gate_doubts(evidence, now, rules.exploit_risk),
+        )
         status = 200 if view.record.gone_at is None else 410
         return await self._page(request, "server.html", {"page": page}, status=status)
 
