@@ -480,6 +480,21 @@ def note_event(unit: Unit) -> None:
     show(unit, with_state(record, msgspec.structs.replace(record.state, event_received_at=NOW - 5)))
 
 
+def test_what_is_said_of_the_servers_of_a_software_stays_apart(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """How many, on how many its state is not known, and how many are in doubt; a version of unknown state says so."""
+    outdated = msgspec.structs.replace(SUPPORTED, version="1.26.0", supported=False, newest_bugfix_release="1.26.2")
+    unknown = msgspec.structs.replace(SUPPORTED, supported=None)
+    store.run(lambda unit: polled(unit, outdated, unknown))
+    text = browse(Site(store, Accounts((pages.status("main", 1),)))).text("/software")
+    (cell,) = re.findall(r'data-label="Servers">(.*?)</td>', text, re.DOTALL)
+    assert re.sub(r"<.*?>", "", cell) == "1 server; state unknown on 1; 1 with doubtful data"
+    (versions,) = re.findall(r'data-label="Versions">(.*?)</td>', text)
+    assert re.findall(r'<span class="line"><bdi>(.*?)</bdi> (.*?)</span>', versions) == [
+        ("1.26.0", "on 1"),
+        ("1.26.2", "on 1 (state unknown)"),
+    ]
+
+
 def test_a_server_that_is_gone_had_no_issue_when_it_was_last_seen(
     store: Store, browse: Callable[[Site], Browser]
 ) -> None:
