@@ -22,6 +22,7 @@ from tests.serving import serving
 
 from patrolserver_exporter.config.schema import ApiToken, Scope
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.patrolserver.models import Server, Software
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
@@ -391,6 +392,15 @@ def test_a_fleet_without_an_answer_says_what_to_wait_for(store: Store, browse: C
     text = browse(Site(store, Accounts((pages.status("main", 0),), ready=False))).text("/")
     assert "Waiting for the first answer of PatrolServer" in text
     assert "scrape_configs" in text
+
+
+def test_who_cannot_be_reached_said_nothing(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Neither in the notice nor in the health of the account; the page waits for no answer that came."""
+    trouble = {"trouble": "account main: servers: Connection refused", "trouble_reason": FailureReason.CONNECT}
+    text = browse(Site(store, Accounts((pages.status("main", 0, **trouble),), ready=False))).text("/")
+    assert "<h1>No server list was read yet</h1>" in text
+    assert text.count('<span class="quiet">What happened:</span> servers: Connection refused') == 2
+    assert "The API says" not in text
 
 
 def test_hostile_names_stay_text(store: Store, browse: Callable[[Site], Browser]) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -97,6 +99,13 @@ def test_no_server_is_told_apart_from_no_answer() -> None:
     """An empty account is something else than one that never answered."""
     assert fleet.verdict(NONE, [account()], ()).text == "No server is watched"
     assert fleet.verdict(NONE, [account(answered=False)], ()).text.startswith("Waiting")
+
+
+@pytest.mark.parametrize("changes", [{"trouble": "status 401"}, {"credentials_refused": True}])
+def test_an_answer_that_is_no_list_is_not_waited_for(changes: dict[str, Any]) -> None:
+    """A refused key was answered; what is missing is the list."""
+    refused = dataclasses.replace(account(answered=False), **changes)
+    assert fleet.verdict(NONE, [account(answered=False), refused], ()).text == "No server list was read yet"
 
 
 def test_a_tile_leads_to_its_issues_and_to_its_servers() -> None:

@@ -160,10 +160,7 @@ def verdict(
     ``unknown``: servers that nobody can vouch for.
     """
     if not totals.servers:
-        answered = any(account.last_success for account in accounts)
-        return Verdict(
-            "No server is watched" if answered else "Waiting for the first answer of PatrolServer", "unknown"
-        )
+        return Verdict(_without_servers(accounts), "unknown")
     critical, high, *rest = totals.issues
     if critical:
         return Verdict(f"{counted(critical, 'critical issue')} on {counted(totals.affected[0], 'server')}", "bad")
@@ -177,6 +174,14 @@ def verdict(
         servers = counted(unknown, "server is", "servers are")
         return Verdict(f"No critical or high issue is known, but {servers} unknown", "unknown")
     return Verdict("No critical or high issue", "warn") if any(rest) else Verdict("No open issue", "good")
+
+
+def _without_servers(accounts: Sequence[AccountView]) -> str:
+    if any(account.last_success for account in accounts):
+        return "No server is watched"
+    if any(account.trouble is not None or account.credentials_refused for account in accounts):
+        return "No server list was read yet"
+    return "Waiting for the first answer of PatrolServer"
 
 
 def summary_line(totals: FleetTotals, accounts: Sequence[AccountView]) -> str:
