@@ -533,6 +533,21 @@ def test_an_unknown_server_is_a_404_in_the_form_that_was_asked_for(
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("path", ["/nope", "/issues/", "/servers", "/api/v2/servers", "/webhook/token"])
+def test_where_there_is_nothing_browsers_are_shown_the_first_page(
+    store: Store, browse: Callable[[Site], Browser], path: str
+) -> None:
+    """Programs get a problem document; neither repeats the path, which may hold a token."""
+    browser = browse(Site(store, pages.realistic(store, servers=4), route_prefix="/patrol"))
+    page, problem = browser.get(f"/patrol{path}"), browser.get(f"/patrol{path}", accept="application/json")
+    assert (page.status_code, problem.status_code) == (404, 404)
+    assert page.headers["content-type"].startswith("text/html")
+    assert '<a href="/patrol/">See the first page</a>' in page.text
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert problem.json()["detail"] == "There is nothing here; the exporter's first page leads to what there is."
+    assert "token" not in page.text + problem.text
+
+
 def test_links_respect_the_prefix(store: Store, browse: Callable[[Site], Browser]) -> None:
     """Behind a prefix every link of the page leads to somewhere behind it."""
     site = Site(store, pages.realistic(store), route_prefix="/patrol")
@@ -613,6 +628,7 @@ def test_the_service_shows_the_fleet_that_it_watches(tmp_path: Path) -> None:
         (link, *_) = re.findall(r'href="(/servers/\d+\?account=main)"', browser.text("/"))
         assert "Software" in browser.text(link)
         assert "test-token" not in browser.text("/")
+        assert "See the first page" in browser.get("/nope").text
 
 
 def test_a_page_whose_account_is_in_trouble_shows_its_answer_masked(

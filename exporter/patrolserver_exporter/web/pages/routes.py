@@ -44,7 +44,7 @@ from patrolserver_exporter.store.views import (
 from patrolserver_exporter.web.access import Denied, authorise
 from patrolserver_exporter.web.api import sheets
 from patrolserver_exporter.web.api.lists import LIKE_CVE, Lists, coverage, in_parts
-from patrolserver_exporter.web.http.requests import PLAIN_HEADERS, ApiError, Problem, phrase
+from patrolserver_exporter.web.http.requests import NOTHING_HERE, PLAIN_HEADERS, ApiError, Problem, phrase
 from patrolserver_exporter.web.overview import Servers
 from patrolserver_exporter.web.pages import fleet
 from patrolserver_exporter.web.pages.accounts import StatesReader, account_views, exporter_view
@@ -601,6 +601,10 @@ class Pages:
 
     async def _page(self, request: Request, name: str, values: dict[str, Any], *, status: int = 200) -> Response:
         return await self._templates.answer(request, name, {**values, **self._frame()}, status=status)
+
+    async def not_found(self, request: Request, _error: Exception) -> Response:
+        """Show the way to the first page; without the path, which may hold a webhook's token."""
+        return await self._problem(request, 404, NOTHING_HERE, way=Way(self._paths.home, "See the first page"))
 
     async def _no_server(self, request: Request, detail: str) -> Response:
         way = Way(
