@@ -316,6 +316,22 @@ def test_every_link_and_form_of_the_lists_leads_to_a_list(
     assert len(seen) > 120
 
 
+@pytest.mark.parametrize(("software", "cell"), [("known", "0"), ("none", ""), ("never polled", "")])
+def test_a_server_at_which_nobody_looked_has_no_numbers(
+    store: Store, browse: Callable[[Site], Browser], software: str, cell: str
+) -> None:
+    """Zeros would look like good news: a dash on the page, an empty cell in its CSV."""
+    if software == "never polled":
+        listed = [Server(id=1, name="web-01")]
+        store.run(partial(apply_list, account="main", listed=listed, complete=True, now=NOW, rules=pages.RULES))
+    else:
+        store.run(lambda unit: polled(unit, *([SUPPORTED] if software == "known" else [])))
+    browser = browse(Site(store, Accounts((pages.status("main", 1),))))
+    assert browser.text("/").count('<span class="hidden">not known</span>') == (0 if cell else 4)
+    (row,) = csv.DictReader(io.StringIO(browser.get("/?format=csv").text))
+    assert [row[name] for name in ("critical", "high", "medium", "low", "waived")] == [cell] * 5
+
+
 def test_a_page_is_jumped_to_with_all_filters(store: Store, browse: Callable[[Site], Browser]) -> None:
     """The small form keeps search, filters and order as hidden fields."""
     browser = browse(Site(store, pages.realistic(store)))

@@ -39,6 +39,10 @@ class Doubt(StrEnum):
     """Some of its software is in a state that nobody knows."""
 
 
+NOT_LOOKED_AT = frozenset({Doubt.NEVER_POLLED, Doubt.EMPTY})
+"""With one of these, that no issue is known tells nothing: PatrolServer showed nothing that could have any."""
+
+
 def doubts_of(server: ServerSummary | PollState, now: float, *, reachable: bool) -> tuple[Doubt, ...]:
     """Why nobody can vouch for it; empty for one whose numbers hold. ``reachable``: its account's list can be read."""
     found = [] if reachable else [Doubt.ACCOUNT_DOWN]

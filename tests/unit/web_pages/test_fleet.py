@@ -178,6 +178,13 @@ def test_a_server_without_a_poll_shows_no_numbers() -> None:
     assert (row.software, row.marker) == ("", "not polled yet")
 
 
+@pytest.mark.parametrize("changes", [{"last_poll_at": None}, {"software": None}, {"software": (0, 0, 0, 0)}])
+def test_no_issue_is_no_zero_where_nobody_looked(changes: dict[str, Any]) -> None:
+    """Before the first poll and without any software; what an event reported is a number all the same."""
+    row = fleet.row(replace(POLLED, **changes), Paths(), NOW)
+    assert [count.issues for count in row.counts] == [1, None, 2, None]
+
+
 def test_doubtful_data_is_marked() -> None:
     """A failed poll and data older than a day are said in the row."""
     assert fleet.marker(replace(POLLED, poll_success=False), NOW) == "last poll failed"

@@ -306,7 +306,7 @@ class Pages:
             if keys is None:
                 keys = await self._read(lambda connection: fleet_keys(connection, filtered))
             servers = ServersWanted(keys=frozenset(keys))
-            return await csv_of(sheets.SERVERS, lists.servers_of(servers), "servers")
+            return await csv_of(fleet.SHEET, lists.servers_of(servers), "servers")
         # Side by side, since each takes a while of a large fleet.
         states, changed, (view, inbox) = await asyncio.gather(
             self._standing(),
