@@ -32,7 +32,7 @@ from patrolserver_exporter.sync.statuses import AccountStatus
 from patrolserver_exporter.web.access import BearerTokens, Guard
 from patrolserver_exporter.web.context import WebContext
 from patrolserver_exporter.web.http.requests import main_app, not_found_app
-from patrolserver_exporter.web.pages import page_routes
+from patrolserver_exporter.web.pages import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +147,14 @@ class Site:
 
     def app(self) -> ASGIApp:
         """The application, behind the guard that stands before it in the service."""
-        app = main_app(page_routes(self.context()), metrics=not_found_app, webhook=None, prefix=self.route_prefix)
+        pages = Pages(self.context())
+        app = main_app(
+            pages.routes(),
+            metrics=not_found_app,
+            webhook=None,
+            prefix=self.route_prefix,
+            not_found=pages.not_found,
+        )
         return Guard(app, tokens=self.tokens, route_prefix=self.route_prefix, external_url=self.external_url)
 
 

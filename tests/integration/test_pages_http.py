@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+import msgspec
 import pytest
 import requests
 from tests.harness import pages
@@ -21,11 +22,14 @@ from tests.serving import serving
 
 from patrolserver_exporter.config.schema import ApiToken, Scope
 from patrolserver_exporter.config.secret import Secret
-from patrolserver_exporter.patrolserver.models import Server
+from patrolserver_exporter.patrolserver.errors import FailureReason
+from patrolserver_exporter.patrolserver.models import Server, Software
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
+from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.sync.account_updates import apply_list
 from patrolserver_exporter.sync.exporters import LivingExporter
+from patrolserver_exporter.sync.server_updates import apply_poll, find, show, with_state
 from patrolserver_exporter.web.access import BearerTokens
 from patrolserver_exporter.web.pages.words import moment
 
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from patrolserver_exporter.store import Store
+    from patrolserver_exporter.store import Store, Unit
 
 BROWSER = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 READER = ApiToken(name="reader", token=Secret.literal("token-that-may-read-0123456789"), scopes=frozenset({Scope.READ}))
@@ -238,6 +242,96 @@ def test_every_list_comes_as_csv_with_just_its_rows(
         assert len(rows) == shown_number(browser.text(path), noun)
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/?severity=High", "severity cannot be 'High'; it is one of critical, high, medium, low."),
+        ("/?state=fixed", "state cannot be 'fixed'; it is one of open, clean, unknown, never, scanning."),
+        ("/issues?sverity=high", "There is no parameter 'sverity' here; there are: q,"),
+        ("/issues?kind=foo", "kind cannot be 'foo'"),
+        ("/issues?account=nope", "There is no account 'nope'; there are: hosting, main."),
+        ("/software?account=nope", "There is no account 'nope'; there are: hosting, main."),
+        ("/software?state=open", "There is no parameter 'state' here"),
+        ("/exploits?sort=risk", "sort cannot be 'risk'; it is one of worst, name, servers, with a minus"),
+        ("/exploits?page=x", "page cannot be 'x'"),
+        ("/changes?days=3", "days cannot be '3'; it is one of 1, 7."),
+        ("/changes?before=x", "before cannot be 'x'"),
+    ],
+)
+def test_a_misspelt_filter_is_told_and_never_means_everything(
+    store: Store, browse: Callable[[Site], Browser], path: str, said: str
+) -> None:
+    """As a page with a way to the whole list; as a problem for programs, and where the list was wanted as CSV."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    page, program, table = browser.get(path), browser.get(path, accept="*/*"), browser.get(f"{path}&format=csv")
+    assert [one.status_code for one in (page, program, table)] == [400, 400, 400]
+    assert said in html.unescape(page.text)
+    assert f'<a href="{path.partition("?")[0]}">Show the whole list</a>' in page.text
+    for problem in (program, table):
+        assert problem.headers["content-type"] == "application/problem+json"
+        assert said in problem.json()["detail"]
+
+
+def test_a_misspelt_format_is_told(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Nobody takes the page for the table."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    for path in ("/", "/issues", "/software", "/exploits", "/changes"):
+        response = browser.get(f"{path}?format=cvs")
+        assert response.status_code == 400
+        assert "format cannot be &#39;cvs&#39;; it is csv or left out." in response.text
+
+
+def sent(form: str) -> Iterator[str]:
+    """Where a form leads: as it stands, and with each of its options and boxes."""
+    (action,) = re.findall(r'<form[^>]*action="([^"#]*)', form)
+    boxes = re.findall(r'<input type="checkbox" name="(\w+)" value="(\w+)"', form)
+    texts = re.findall(r'<input(?! type="checkbox")[^>]*name="(\w+)"[^>]*value="([^"]*)"', form)
+    selects = re.findall(r'<select[^>]*name="(\w+)">(.*?)</select>', form, re.DOTALL)
+    fields = texts + [(name, "") for name, _ in selects]
+    options = [(name, value) for name, inside in selects for value in re.findall(r'<option value="([^"]+)"', inside)]
+    for choices in ([], *([one] for one in boxes + options)):
+        pairs = [field for field in fields if field[0] not in dict(choices)] + choices
+        yield f"{action}?{urlencode([(name, html.unescape(value)) for name, value in pairs])}"
+
+
+@pytest.mark.parametrize("fleet", ["realistic", "hostile"])
+def test_every_link_and_form_of_the_lists_leads_to_a_list(
+    store: Store, browse: Callable[[Site], Browser], fleet: str
+) -> None:
+    """Two steps from the first page, every address that a page makes is one that a page takes."""
+    accounts = pages.hostile(store) if fleet == "hostile" else pages.trouble(store, pages.realistic(store, servers=60))
+    browser = browse(Site(store, accounts, labels={"web-*": {"team": "web"}}))
+    seen, step = set[str](), ["/"]
+    for _ in range(3):
+        ahead: dict[str, None] = {}
+        for path in step:
+            text = browser.text(path)
+            seen.add(path)
+            links = [html.unescape(link).partition("#")[0] for link in re.findall(r'href="(/[^"]*)"', text)]
+            forms = [where for form in re.findall(r"<form.*?</form>", text, re.DOTALL) for where in sent(form)]
+            ahead |= dict.fromkeys(
+                one for one in (*links, *forms) if not one.startswith(("/api/", "/servers/", "/metrics", "/-/"))
+            )
+        step = sorted(set(ahead) - seen, key=lambda one: (len(one), one))[:120]
+    assert len(seen) > 120
+
+
+@pytest.mark.parametrize(("software", "cell"), [("known", "0"), ("none", ""), ("never polled", "")])
+def test_a_server_at_which_nobody_looked_has_no_numbers(
+    store: Store, browse: Callable[[Site], Browser], software: str, cell: str
+) -> None:
+    """Zeros would look like good news: a dash on the page, an empty cell in its CSV."""
+    if software == "never polled":
+        listed = [Server(id=1, name="web-01")]
+        store.run(partial(apply_list, account="main", listed=listed, complete=True, now=NOW, rules=pages.RULES))
+    else:
+        store.run(lambda unit: polled(unit, *([SUPPORTED] if software == "known" else [])))
+    browser = browse(Site(store, Accounts((pages.status("main", 1),))))
+    assert browser.text("/").count('<span class="hidden">not known</span>') == (0 if cell else 4)
+    (row,) = csv.DictReader(io.StringIO(browser.get("/?format=csv").text))
+    assert [row[name] for name in ("critical", "high", "medium", "low", "waived")] == [cell] * 5
+
+
 def test_a_page_is_jumped_to_with_all_filters(store: Store, browse: Callable[[Site], Browser]) -> None:
     """The small form keeps search, filters and order as hidden fields."""
     browser = browse(Site(store, pages.realistic(store)))
@@ -316,6 +410,15 @@ def test_a_fleet_without_an_answer_says_what_to_wait_for(store: Store, browse: C
     assert "scrape_configs" in text
 
 
+def test_who_cannot_be_reached_said_nothing(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Neither in the notice nor in the health of the account; the page waits for no answer that came."""
+    trouble = {"trouble": "account main: servers: Connection refused", "trouble_reason": FailureReason.CONNECT}
+    text = browse(Site(store, Accounts((pages.status("main", 0, **trouble),), ready=False))).text("/")
+    assert "<h1>No server list was read yet</h1>" in text
+    assert text.count('<span class="quiet">What happened:</span> servers: Connection refused') == 2
+    assert "The API says" not in text
+
+
 def test_hostile_names_stay_text(store: Store, browse: Callable[[Site], Browser]) -> None:
     """Names of servers, software, accounts and advice cannot make an element, leave an attribute or reach a link."""
     browser = browse(Site(store, pages.hostile(store)))
@@ -353,6 +456,84 @@ def test_a_server_that_is_gone_says_so(store: Store, browse: Callable[[Site], Br
         assert f"no longer has this server since {moment(NOW, NOW).shown}" in asked.text
 
 
+REASSURED = "None. Nothing to do here."
+SUPPORTED = Software(name="nginx", canonical_name="nginx", version="1.26.2", supported=True, exploits=())
+
+
+def polled(unit: Unit, *software: Software, complete: bool = True) -> None:
+    """The one server of the account main is listed, and polled with what is given."""
+    apply_list(unit, "main", [Server(id=1, name="web-01")], complete=True, now=NOW - 60, rules=pages.RULES)
+    apply_poll(
+        unit,
+        "main",
+        1,
+        software,
+        complete=complete,
+        started_at=NOW - 30,
+        next_poll_at=NOW + 900,
+        now=NOW - 29,
+        rules=pages.RULES,
+    )
+
+
+def test_a_server_beyond_doubt_is_told_to_need_nothing(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """Its software is known, and fine."""
+    store.run(lambda unit: polled(unit, SUPPORTED))
+    assert REASSURED in browse(Site(store, Accounts((pages.status("main", 1),)))).text("/servers/1")
+
+
+@pytest.mark.parametrize("case", ["empty", "unknown", "partial", "event", "delivery", "refused"])
+def test_where_something_is_unknown_nobody_is_told_that_there_is_nothing_to_do(
+    store: Store, browse: Callable[[Site], Browser], case: str
+) -> None:
+    """No software, software in a state that nobody knows, a part, an event, a delivery, or credentials in doubt."""
+    found = {"empty": (), "unknown": (SUPPORTED, msgspec.structs.replace(SUPPORTED, version=None, supported=None))}
+    store.run(lambda unit: polled(unit, *found.get(case, (SUPPORTED,)), complete=case != "partial"))
+    if case == "event":
+        store.run(note_event)
+    if case == "delivery":
+        store.run(lambda unit: request_catch_up(unit.connection, "main", NOW))
+    status = pages.status("main", 1, credentials_refused=case == "refused")
+    text = browse(Site(store, Accounts((status,)))).text("/servers/1")
+    assert "Nothing to do here" not in text
+    assert "None is known; see above what is not." in text
+    assert "Needs attention" in text or "Good to know" in text
+
+
+def note_event(unit: Unit) -> None:
+    record = find(unit, "main", 1)
+    assert record is not None
+    show(unit, with_state(record, msgspec.structs.replace(record.state, event_received_at=NOW - 5)))
+
+
+def test_what_is_said_of_the_servers_of_a_software_stays_apart(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """How many, on how many its state is not known, and how many are in doubt; a version of unknown state says so."""
+    outdated = msgspec.structs.replace(SUPPORTED, version="1.26.0", supported=False, newest_bugfix_release="1.26.2")
+    unknown = msgspec.structs.replace(SUPPORTED, supported=None)
+    store.run(lambda unit: polled(unit, outdated, unknown))
+    text = browse(Site(store, Accounts((pages.status("main", 1),)))).text("/software")
+    (cell,) = re.findall(r'data-label="Servers">(.*?)</td>', text, re.DOTALL)
+    assert re.sub(r"<.*?>", "", cell) == "1 server; state unknown on 1; 1 with doubtful data"
+    (versions,) = re.findall(r'data-label="Versions">(.*?)</td>', text)
+    assert re.findall(r'<span class="line"><bdi>(.*?)</bdi> (.*?)</span>', versions) == [
+        ("1.26.0", "on 1"),
+        ("1.26.2", "on 1 (state unknown)"),
+    ]
+
+
+def test_a_server_that_is_gone_had_no_issue_when_it_was_last_seen(
+    store: Store, browse: Callable[[Site], Browser]
+) -> None:
+    """What it has now, nobody knows."""
+    store.run(lambda unit: polled(unit, SUPPORTED))
+    for now in (NOW - pages.RULES.settle, NOW):
+        store.run(partial(apply_list, account="main", listed=[], complete=True, now=now, rules=pages.RULES))
+    gone = browse(Site(store, Accounts((pages.status("main", 0),)))).get("/servers/1")
+    assert gone.status_code == 410
+    assert "None when it was last seen." in gone.text
+    assert "Nothing to do here" not in gone.text
+
+
 @pytest.mark.parametrize(
     "path", ["/servers/99999", "/servers/none", "/servers/9999999999999999999999", "/servers/1?account=x"]
 )
@@ -366,6 +547,21 @@ def test_an_unknown_server_is_a_404_in_the_form_that_was_asked_for(
     assert page.headers["content-type"].startswith("text/html")
     assert problem.headers["content-type"] == "application/problem+json"
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["/nope", "/issues/", "/servers", "/api/v2/servers", "/webhook/token"])
+def test_where_there_is_nothing_browsers_are_shown_the_first_page(
+    store: Store, browse: Callable[[Site], Browser], path: str
+) -> None:
+    """Programs get a problem document; neither repeats the path, which may hold a token."""
+    browser = browse(Site(store, pages.realistic(store, servers=4), route_prefix="/patrol"))
+    page, problem = browser.get(f"/patrol{path}"), browser.get(f"/patrol{path}", accept="application/json")
+    assert (page.status_code, problem.status_code) == (404, 404)
+    assert page.headers["content-type"].startswith("text/html")
+    assert '<a href="/patrol/">See the first page</a>' in page.text
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert problem.json()["detail"] == "There is nothing here; the exporter's first page leads to what there is."
+    assert "token" not in page.text + problem.text
 
 
 def test_links_respect_the_prefix(store: Store, browse: Callable[[Site], Browser]) -> None:
@@ -448,6 +644,7 @@ def test_the_service_shows_the_fleet_that_it_watches(tmp_path: Path) -> None:
         (link, *_) = re.findall(r'href="(/servers/\d+\?account=main)"', browser.text("/"))
         assert "Software" in browser.text(link)
         assert "test-token" not in browser.text("/")
+        assert "See the first page" in browser.get("/nope").text
 
 
 def test_a_page_whose_account_is_in_trouble_shows_its_answer_masked(

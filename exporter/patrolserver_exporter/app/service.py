@@ -41,7 +41,7 @@ from patrolserver_exporter.web.http.server import Listener, WebServer, bound_add
 from patrolserver_exporter.web.http.web_config import WebConfigFile, warnings_of
 from patrolserver_exporter.web.lifecycle import Lifecycle
 from patrolserver_exporter.web.metrics import MetricsApp
-from patrolserver_exporter.web.pages import page_routes
+from patrolserver_exporter.web.pages import Pages
 from patrolserver_exporter.web.rooms import Rooms
 from patrolserver_exporter.web.webhook import StrayDeliveries, WebhookApp
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
     from patrolserver_exporter.clock import Clock
@@ -182,7 +181,9 @@ class Service:
 
     def _listeners(self) -> list[Listener]:
         options = self._options
-        routes = [*self._lifecycle().routes(), *self._routes()]
+        context = self.context()
+        pages = Pages(context)
+        routes = [*self._lifecycle().routes(), config_route(context), *api_routes(context), *pages.routes()]
         metrics = MetricsApp(self._publisher.render, self._renderers, self._tokens, max_requests=options.max_requests)
         app = main_app(
             routes,
@@ -191,6 +192,7 @@ class Service:
             telemetry_path=options.telemetry_path,
             prefix=options.route_prefix,
             readers=Rooms,
+            not_found=pages.not_found,
         )
         hook = webhook_app(self._webhook, options.route_prefix)
         return [
@@ -226,9 +228,6 @@ class Service:
             tokens=self._tokens,
             reload_enabled=self._options.lifecycle,
         )
-
-    def _routes(self) -> list[BaseRoute]:
-        return [config_route(self.context()), *api_routes(self.context()), *page_routes(self.context())]
 
     async def _tell_troubles(self) -> tuple[str, ...]:
         return await self._troubles.for_readers()

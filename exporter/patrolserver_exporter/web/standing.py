@@ -39,6 +39,10 @@ class Doubt(StrEnum):
     """Some of its software is in a state that nobody knows."""
 
 
+NOT_LOOKED_AT = frozenset({Doubt.NEVER_POLLED, Doubt.EMPTY})
+"""With one of these, that no issue is known tells nothing: PatrolServer showed nothing that could have any."""
+
+
 def doubts_of(
     server: ServerSummary | PollState, now: float, *, reachable: bool, waits: bool = False
 ) -> tuple[Doubt, ...]:

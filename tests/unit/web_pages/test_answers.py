@@ -38,7 +38,7 @@ class Seen(HTMLParser):
 def answered(detail: str, accept_encoding: str = "identity", scheme: str = "http") -> tuple[dict[str, str], bytes]:
     headers = [(b"accept-encoding", accept_encoding.encode())]
     request = Request({"type": "http", "scheme": scheme, "headers": headers})
-    values = {"status": 404, "title": "Not Found", "detail": detail, "paths": Paths(), "made": moment(0, 0)}
+    values = {"title": "Not Found", "detail": detail, "way": None, "paths": Paths(), "made": moment(0, 0)}
     response = asyncio.run(TEMPLATES.answer(request, "problem.html", values))
     return dict(response.headers), bytes(response.body)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -99,6 +101,13 @@ def test_no_server_is_told_apart_from_no_answer() -> None:
     assert fleet.verdict(NONE, [account(answered=False)], ()).text.startswith("Waiting")
 
 
+@pytest.mark.parametrize("changes", [{"trouble": "status 401"}, {"credentials_refused": True}])
+def test_an_answer_that_is_no_list_is_not_waited_for(changes: dict[str, Any]) -> None:
+    """A refused key was answered; what is missing is the list."""
+    refused = dataclasses.replace(account(answered=False), **changes)
+    assert fleet.verdict(NONE, [account(answered=False), refused], ()).text == "No server list was read yet"
+
+
 def test_a_tile_leads_to_its_issues_and_to_its_servers() -> None:
     """Each number is a link to the list behind it: just that severity, and no waived ones."""
     critical, *_ = fleet.tiles(replace(FINE, issues=(3, 0, 0, 0), affected=(2, 0, 0, 0)), Paths())
@@ -167,6 +176,13 @@ def test_a_server_without_a_poll_shows_no_numbers() -> None:
     row = fleet.row(ServerSummary(account="main", server_id=7, name="web-01"), Paths(), NOW)
     assert {count.issues for count in row.counts} == {None}
     assert (row.software, row.marker) == ("", "not polled yet")
+
+
+@pytest.mark.parametrize("changes", [{"last_poll_at": None}, {"software": None}, {"software": (0, 0, 0, 0)}])
+def test_no_issue_is_no_zero_where_nobody_looked(changes: dict[str, Any]) -> None:
+    """Before the first poll and without any software; what an event reported is a number all the same."""
+    row = fleet.row(replace(POLLED, **changes), Paths(), NOW)
+    assert [count.issues for count in row.counts] == [1, None, 2, None]
 
 
 def test_doubtful_data_is_marked() -> None:

@@ -261,6 +261,51 @@ def test_advice_fits_its_cause(reason: FailureReason) -> None:
     assert words.get(reason, "") in text
 
 
+UNHEARD = {FailureReason.CONNECT, FailureReason.DNS, FailureReason.TLS, FailureReason.TIMEOUT}
+
+
+@pytest.mark.parametrize(
+    ("changes", "speaker"),
+    [
+        *(
+            ({"trouble": "x", "trouble_reason": reason}, "What happened:" if reason in UNHEARD else "The API says:")
+            for reason in FailureReason
+            if reason is not FailureReason.CREDENTIALS
+        ),
+        ({"trouble": "x"}, "What happened:"),
+        (
+            {
+                "trouble": "account main: servers: status 401: no",
+                "trouble_reason": FailureReason.CREDENTIALS,
+                "credentials_refused": True,
+            },
+            "The API says:",
+        ),
+        (
+            {
+                "trouble": "account main: servers: the key or the secret is empty",
+                "trouble_reason": FailureReason.CREDENTIALS,
+                "credentials_refused": True,
+            },
+            "What happened:",
+        ),
+    ],
+)
+def test_only_a_reply_is_what_the_api_says(changes: dict[str, Any], speaker: str) -> None:
+    """Where no connection came about nobody said anything, and the health of the account tells the same."""
+    (view,) = account_views([status("main", 3, **changes)], {"main": ANSWERED}, (), {}, redact=str, now=NOW)
+    (notice,) = notices([view], (), now=NOW)
+    assert (notice.speaker, view.trouble_speaker) == (speaker, speaker)
+
+
+def test_an_account_is_named_once() -> None:
+    """What happened to it begins with its name in the log, where nothing else tells whose it is."""
+    failed, paused = "account main: servers: Connection refused", "account main: servers: status 429"
+    changes = {"trouble": failed, "pause_until": NOW + 60, "pause_reason": paused}
+    (view,) = account_views([status("main", 3, **changes)], {"main": ANSWERED}, (), {}, redact=str, now=NOW)
+    assert (view.trouble, view.pause_reason) == ("servers: Connection refused", "servers: status 429")
+
+
 @pytest.mark.parametrize(
     ("origins", "said", "unsaid"),
     [

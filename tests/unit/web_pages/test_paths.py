@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store.views import as_server_id
-from patrolserver_exporter.web.pages.paths import Paths, Wanted, cut, page_of, wanted_of
+from patrolserver_exporter.web.http.requests import ApiError
+from patrolserver_exporter.web.pages.paths import Parameters, Paths, Wanted, cut, page_of, wanted_of
 
 
 def test_links_stand_below_the_prefix() -> None:
@@ -25,6 +26,13 @@ def test_a_link_leaves_out_what_is_as_usual() -> None:
     assert Paths("/patrol").to("issues", Wanted()) == "/patrol/issues"
 
 
+TAKES = Parameters(states=("open", "unknown"), sorts=("worst", "name", "polled"), days=("1", "7"))
+
+
+def asked(*pairs: tuple[str, str]) -> Wanted:
+    return wanted_of(pairs, TAKES, ("main", "hosting"))
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"])).map(cut)
 SEVERAL = st.lists(TEXTS.filter(bool), unique=True, max_size=3).map(tuple)
 
@@ -33,9 +41,9 @@ SEVERAL = st.lists(TEXTS.filter(bool), unique=True, max_size=3).map(tuple)
     st.builds(
         Wanted,
         search=TEXTS,
-        account=SEVERAL,
+        account=st.lists(st.sampled_from(["main", "hosting"]), unique=True).map(tuple),
         server=SEVERAL,
-        label=SEVERAL,
+        label=st.lists(TEXTS.map("team={}".format), unique=True, max_size=3).map(tuple),
         severity=st.lists(st.sampled_from(list(Severity)), unique=True).map(tuple),
         kind=st.lists(st.sampled_from(list(Kind)), unique=True).map(tuple),
         software=SEVERAL,
@@ -51,40 +59,88 @@ def test_a_link_leads_to_the_filter_that_it_was_made_of(wanted: Wanted, page: in
     """Paging keeps search, filters and order, whatever characters they are of."""
     link = Paths().fleet(wanted, page)
     pairs = parse_qsl(urlsplit(link).query, keep_blank_values=True)
-    assert (wanted_of(pairs), page_of(dict(pairs))) == (wanted, page)
+    assert (asked(*pairs), page_of(dict(pairs))) == (wanted, page)
 
 
-@pytest.mark.parametrize("pair", [("severity", "worst"), ("kind", "x"), ("waived", "yes"), ("days", "9"), ("q", "")])
-def test_a_filter_that_is_none_filters_nothing(pair: tuple[str, str]) -> None:
-    """A wrong link shows the list and no error."""
-    assert wanted_of([pair]) == Wanted()
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        (("sverity", "high"), "There is no parameter 'sverity' here; there are: q, account, server, label, severity"),
+        (("before", "7"), "There is no parameter 'before' here"),
+        (("severity", "High"), "severity cannot be 'High'; it is one of critical, high, medium, low."),
+        (("kind", "foo"), "kind cannot be 'foo'; it is one of unsupported, outdated, exploitable, reported."),
+        (("waived", "yes"), "waived cannot be 'yes'; it is one of true, false, both."),
+        (("state", "opne"), "state cannot be 'opne'; it is one of open, unknown."),
+        (
+            ("sort", "-size"),
+            "sort cannot be '-size'; it is one of worst, name, polled, with a minus in front the other",
+        ),
+        (("days", "3"), "days cannot be '3'; it is one of 1, 7."),
+        (("format", "cvs"), "format cannot be 'cvs'; it is csv or left out."),
+        (("page", "x"), "page cannot be 'x'; it is a number from 1."),
+        (("page", "0"), "page cannot be '0'"),
+        (("page", "-1"), "page cannot be '-1'"),
+        (("page", "\u0663"), "page cannot be '\u0663'"),
+        (("account", "nope"), "There is no account 'nope'; there are: hosting, main."),
+        (("label", "team"), "label is wrong: 'team' is no label; write its name, =, and a value or glob"),
+        (("software", "a\0b"), "software holds a NUL character."),
+        (("software", "x" * 2049), "software has 2049 characters, and 2048 are allowed."),
+    ],
+)
+def test_what_is_misspelt_is_told_with_what_is_allowed(pair: tuple[str, str], said: str) -> None:
+    """It never means everything, as in the API."""
+    with pytest.raises(ApiError) as refused:
+        asked(pair)
+    assert (refused.value.status, refused.value.detail[: len(said)]) == (400, said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("server", "100 are allowed"), ("software", "There are 101 globs, and 100 are allowed.")],
+)
+def test_globs_are_as_many_as_the_api_allows(name: str, said: str) -> None:
+    """None is left out in silence."""
+    pairs = [(name, f"web-{number}*") for number in range(101)]
+    assert len(getattr(asked(*pairs[1:]), name)) == 100
+    with pytest.raises(ApiError, match=said):
+        asked(*pairs)
+
+
+def test_what_means_one_thing_is_given_once() -> None:
+    """Two states cannot both be meant; two severities can."""
+    with pytest.raises(ApiError, match="state is given 2 times; give it once"):
+        asked(("state", "open"), ("state", "unknown"))
+    assert asked(("severity", "high"), ("severity", "low")).severity == (Severity.HIGH, Severity.LOW)
+
+
+@pytest.mark.parametrize("name", [*TAKES.names, "utm_source", "fbclid"])
+def test_a_field_that_is_left_empty_filters_nothing(name: str) -> None:
+    """Forms send all of theirs; what trackers add to a link asks for nothing either."""
+    assert asked((name, " ")) == Wanted()
+
+
+def test_a_list_takes_what_it_can_answer() -> None:
+    """One without states, days and pages says so."""
+    assert Parameters(sorts=("worst",), paged_by="before").names[-4:] == ("waived", "sort", "before", "format")
 
 
 def test_waived_issues_do_not_make_a_server_fit_unless_that_is_asked() -> None:
     """A list of servers means open issues that count; one of issues means all of them, as in the API."""
-    wanted = wanted_of([("severity", "high")])
+    wanted = asked(("severity", "high"))
     assert (wanted.chosen(of_servers=True).waived, wanted.chosen().waived) == (False, None)
-    assert wanted_of([("severity", "high"), ("waived", "both")]).chosen(of_servers=True).waived is None
-    assert wanted_of([("account", "main")]).chosen(of_servers=True).waived is None
-
-
-def test_what_is_no_label_filters_nothing() -> None:
-    """A page has no errors to tell of a filter; the API has."""
-    assert wanted_of([("label", "team"), ("label", "team=web")]).chosen().labels == (("team", "web"),)
+    assert asked(("severity", "high"), ("waived", "both")).chosen(of_servers=True).waived is None
+    assert asked(("account", "main")).chosen(of_servers=True).waived is None
 
 
 def test_what_a_database_cannot_take_is_left_out_of_a_search() -> None:
-    """Neither a null nor half a character reaches the store, and a search has an end."""
-    assert wanted_of([("q", " a\0b\ud800c ")]).search == "abc"
-    assert len(wanted_of([("q", "x" * 5000)]).search) == 200
+    """Half a character does not reach the store, and a search has an end."""
+    assert asked(("q", " ab\ud800c ")).search == "abc"
+    assert len(asked(("q", "x" * 5000)).search) == 200
 
 
-@pytest.mark.parametrize(
-    ("text", "page"),
-    [("3", 3), ("0", 1), ("-1", 1), ("", 1), ("x", 1), ("\u0663", 1), ("9" * 9, 100_000), ("9" * 99, 1)],
-)
+@pytest.mark.parametrize(("text", "page"), [("3", 3), ("03", 3), ("", 1), ("9" * 9, 100_000), ("9" * 9999, 100_000)])
 def test_a_page_is_a_number_from_one(text: str, page: int) -> None:
-    """Everything else is the first page, and no number is too large to count with."""
+    """None is too large to count with: past the end is the last page."""
     assert page_of({"page": text}) == page
 
 

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from patrolserver_exporter.config.schema import Issues
+from patrolserver_exporter.gate.evidence import ServerEvidence
 from patrolserver_exporter.issues.model import Issue, IssueClass, Kind, Severity, Waiver
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.patrolserver.models import Exploit, Software
@@ -15,6 +16,7 @@ from patrolserver_exporter.web.pages.server import (
     HISTORY,
     SOFTWARE,
     advice,
+    gate_doubts,
     headline,
     history,
     issue_view,
@@ -238,3 +240,32 @@ def test_exploits_of_unknown_risk_are_told() -> None:
     """They may be the worst."""
     page = server_page(view(summary=replace(SUMMARY, exploits_unknown_risk=2)), Issues(), NOW)
     assert page.notices[0].what == "The risk of 2 exploits is not known."
+
+
+def test_what_only_the_gate_doubts_is_told_with_its_words() -> None:
+    """A delivery that nobody could look at yet may be about this server."""
+    clean = replace(SUMMARY, open_issues=(0, 0, 0, 0), software=(3, 0, 0, 0), exploits=0, poll_complete=True)
+    page = server_page(view(summary=clean), Issues(), NOW, gate_doubts=("an event about it waits.",))
+    assert (page.headline, page.tone) == ("No open issue is known, but the data has gaps", "unknown")
+    assert [(one.what, one.detail) for one in page.notices] == [
+        ("The gate answers unknown for this server.", "an event about it waits.")
+    ]
+
+
+def test_the_gate_is_asked_by_its_strictest_policy() -> None:
+    """Software of unknown state and a server without software keep it from a verdict; so does no evidence at all."""
+    fine = ServerEvidence(
+        account="main",
+        server_id=7,
+        name="web-01",
+        last_poll_at=NOW - 60,
+        poll_success=True,
+        poll_complete=True,
+        software=(3, 0, 0, 0),
+    )
+    assert gate_doubts([fine], NOW, 5.0) == ()
+    (unknown,) = gate_doubts([replace(fine, software=(3, 0, 0, 2))], NOW, 5.0)
+    assert unknown.startswith("the state of 2 of its software is unknown")
+    (empty,) = gate_doubts([replace(fine, software=(0, 0, 0, 0), empty=True)], NOW, 5.0)
+    assert empty.startswith("PatrolServer lists no software of it")
+    assert gate_doubts([], NOW, 5.0) == ("its account is not watched.",)

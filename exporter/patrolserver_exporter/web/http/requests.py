@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http
 import json
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from starlette.applications import Starlette
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -28,7 +29,7 @@ MEDIA_TYPE = "application/problem+json"
 PLAIN_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 """Of every answer that is no page: it tells how things are now, and is what its type says."""
 
-_NOTHING_HERE = "There is nothing here; the exporter's first page leads to what there is."
+NOTHING_HERE = "There is nothing here; the exporter's first page leads to what there is."
 
 
 class Problem(Response):
@@ -194,7 +195,7 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # Starlette only calls it with one.
     detail = error.detail
     if error.status_code == 404:
-        detail = _NOTHING_HERE
+        detail = NOTHING_HERE
     elif error.status_code == 405 and (allowed := (error.headers or {}).get("Allow")):
         detail = f"Allowed here: {', '.join(sorted(allowed.split(', ')))}."
     return Problem(error.status_code, detail=detail, headers=error.headers)
@@ -205,9 +206,13 @@ async def not_found_app(scope: Scope, receive: Receive, send: Send) -> None:
     await _not_found("There is nothing here.")(scope, receive, send)
 
 
-def site(routes: Sequence[BaseRoute]) -> ASGIApp:
-    """Starlette with these routes, whose errors are problems."""
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+Handler = Callable[["Request", Exception], Awaitable[Response]]
+"""Answers a request that ended in an error."""
+
+
+def site(routes: Sequence[BaseRoute], not_found: Handler = _http_error) -> ASGIApp:
+    """Starlette with these routes, whose errors are problems. ``not_found`` answers where there is no route."""
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, 404: not_found})
     # It would lead to whatever host a client names, and out of the route prefix.
     app.router.redirect_slashes = False
     return app
@@ -221,14 +226,15 @@ def main_app(  # noqa: PLR0913  # What is served, by keyword.
     telemetry_path: str = "/metrics",
     prefix: str = "",
     readers: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    not_found: Handler = _http_error,
 ) -> ASGIApp:
     """What the main listener serves.
 
     ``webhook`` is ``None`` when that has a listener of its own. ``readers`` makes what stands in front of the routes,
-    but not of metrics and webhook.
+    but not of metrics and webhook. ``not_found`` answers where there is no route.
     """
     below = {} if webhook is None else {"/webhook": webhook}
-    return Switch(readers(site(routes)), exact={telemetry_path: metrics}, below=below, prefix=prefix)
+    return Switch(readers(site(routes, not_found)), exact={telemetry_path: metrics}, below=below, prefix=prefix)
 
 
 def webhook_app(webhook: ASGIApp, prefix: str = "") -> ASGIApp:

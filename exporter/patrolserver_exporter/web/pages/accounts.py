@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import WAITING, DeliveryState
+from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store.fleet import account_records
 from patrolserver_exporter.web.overview import Servers, read_states, servers_of
 from patrolserver_exporter.web.pages.words import maybe, span
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.clock import Clock
     from patrolserver_exporter.inbox.deliveries import InboxCount
-    from patrolserver_exporter.patrolserver.errors import FailureReason
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import AccountRecord
     from patrolserver_exporter.store.views import PollState
@@ -193,6 +193,7 @@ def _judged(
     return FleetStates(by_account(states, now), servers_of(states, accounts, now, news=news))
 
 
+_WITHOUT_REPLY = frozenset({FailureReason.CONNECT, FailureReason.DNS, FailureReason.TLS, FailureReason.TIMEOUT})
 THIS = "this exporter"
 NOT_KNOWN = "not known at the moment"
 """Who polls an account, where this exporter cannot follow its database: what it saw last may be over."""
@@ -213,7 +214,7 @@ class AccountView:
     tone: str
     """``good``, ``bad`` or ``unknown``."""
     trouble: str | None
-    """What the API said."""
+    """What the API said, or what happened instead."""
     credentials_refused: bool
     last_success: Moment | None
     polled_every: str
@@ -236,6 +237,8 @@ class AccountView:
     """What its calls go through, free of credentials."""
     trouble_reason: FailureReason | None = None
     """Why the API cannot be used."""
+    trouble_speaker: str = "What happened:"
+    """Whose words its trouble is."""
     credentials_from: tuple[str, ...] = ()
     """Where key and secret come from."""
     last_delivery: Moment | None = None
@@ -323,7 +326,7 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
         servers=status.servers,
         state=state,
         tone=tone,
-        trouble=None if status.trouble is None else redact(status.trouble),
+        trouble=None if status.trouble is None else redact(_of_itself(status.trouble, status.name)),
         credentials_refused=status.credentials_refused,
         last_success=maybe(last_success_at, now),
         polled_every=span(status.poll_interval),
@@ -336,11 +339,24 @@ def _view(  # noqa: PLR0913, PLR0917  # as above
         list_partial_because=tuple(map(redact, _why_partial(status))),
         servers_missing=status.servers_missing,
         pause=maybe(status.pause_until, now) if (status.pause_until or 0.0) > now else None,
-        pause_reason=redact(status.pause_reason or ""),
+        pause_reason=redact(_of_itself(status.pause_reason or "", status.name)),
         proxy=None if status.proxy is None else redact(status.proxy),
         trouble_reason=status.trouble_reason,
+        trouble_speaker="The API says:" if _has_replied(status) else "What happened:",
         credentials_from=status.credentials_from,
     )
+
+
+def _of_itself(detail: str, account: str) -> str:
+    """What is told beside the account's name does not need to begin with it."""
+    return detail.removeprefix(f"account {account}: ")
+
+
+def _has_replied(status: AccountStatus) -> bool:
+    """Whether the trouble is a reply; credentials that cannot be read fail before there is one."""
+    if status.trouble_reason is FailureReason.CREDENTIALS:
+        return ": status " in (status.trouble or "")
+    return status.trouble_reason is not None and status.trouble_reason not in _WITHOUT_REPLY
 
 
 def _polled_by(account: str, exporters: Sequence[LivingExporter], *, follows: bool) -> str | None:

@@ -9,9 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, State
+from patrolserver_exporter.web.api.sheets import SERVERS, Sheet
 from patrolserver_exporter.web.pages.paths import Wanted
 from patrolserver_exporter.web.pages.words import counted, maybe, number
-from patrolserver_exporter.web.standing import OLD
+from patrolserver_exporter.web.standing import NOT_LOOKED_AT, OLD, doubts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.store.queries import ServerKey
     from patrolserver_exporter.store.views import FleetTotals, PollState
+    from patrolserver_exporter.web.api import types
     from patrolserver_exporter.web.overview import Servers
     from patrolserver_exporter.web.pages.accounts import AccountView
     from patrolserver_exporter.web.pages.notices import Notice
@@ -160,10 +162,7 @@ def verdict(
     ``unknown``: servers that nobody can vouch for.
     """
     if not totals.servers:
-        answered = any(account.last_success for account in accounts)
-        return Verdict(
-            "No server is watched" if answered else "Waiting for the first answer of PatrolServer", "unknown"
-        )
+        return Verdict(_without_servers(accounts), "unknown")
     critical, high, *rest = totals.issues
     if critical:
         return Verdict(f"{counted(critical, 'critical issue')} on {counted(totals.affected[0], 'server')}", "bad")
@@ -177,6 +176,14 @@ def verdict(
         servers = counted(unknown, "server is", "servers are")
         return Verdict(f"No critical or high issue is known, but {servers} unknown", "unknown")
     return Verdict("No critical or high issue", "warn") if any(rest) else Verdict("No open issue", "good")
+
+
+def _without_servers(accounts: Sequence[AccountView]) -> str:
+    if any(account.last_success for account in accounts):
+        return "No server is watched"
+    if any(account.trouble is not None or account.credentials_refused for account in accounts):
+        return "No server list was read yet"
+    return "Waiting for the first answer of PatrolServer"
 
 
 def summary_line(totals: FleetTotals, accounts: Sequence[AccountView]) -> str:
@@ -233,7 +240,9 @@ def standing_tiles(totals: FleetTotals, servers: Servers, paths: Paths) -> tuple
 
 def row(summary: ServerSummary, paths: Paths, now: float, labels: Mapping[str, str] = NO_LABELS) -> Row:
     """Show one server."""
-    counts = summary.open_issues or (None,) * len(SEVERITIES)
+    counts: Sequence[int | None] = summary.open_issues or (None,) * len(SEVERITIES)
+    if not NOT_LOOKED_AT.isdisjoint(doubts_of(summary, now, reachable=True)):
+        counts = [count or None for count in counts]
     return Row(
         name=summary.name.strip() or f"Server {summary.server_id}",
         account=summary.account,
@@ -248,6 +257,20 @@ def row(summary: ServerSummary, paths: Paths, now: float, labels: Mapping[str, s
         last_scan=maybe(summary.last_scan_at, now),
         labels=tuple(f"{name}: {value}" for name, value in labels.items()),
     )
+
+
+_COUNTS = range(SERVERS.columns.index("critical"), SERVERS.columns.index("waived") + 1)
+
+
+def _cells(one: types.Server) -> tuple[object, ...]:
+    cells = SERVERS.row(one)
+    if NOT_LOOKED_AT.isdisjoint(one.unknown_because):
+        return tuple(cells)
+    return tuple((cell or None) if index in _COUNTS else cell for index, cell in enumerate(cells))
+
+
+SHEET = Sheet(SERVERS.columns, _cells)
+"""As the API's, but for zeros of servers at which nobody looked: an empty cell is not known."""
 
 
 def marker(summary: ServerSummary, now: float) -> str:

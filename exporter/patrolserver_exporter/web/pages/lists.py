@@ -175,7 +175,7 @@ def issue_line(row: IssueRow, paths: Paths, now: float) -> IssueLine:
 
 
 class VersionLine(NamedTuple):
-    """A version, and on how many servers it is."""
+    """A version, and on how many servers it is, with those where nobody knows its state."""
 
     name: str
     servers: str
@@ -258,7 +258,11 @@ def software_line(group: SoftwareGroup, servers: Servers, wanted: Wanted, paths:
 
 
 def _version(one: SoftwareSpread) -> VersionLine:
-    return VersionLine(one.version or "version not known", number(len(one.on) or len(one.waived)))
+    on, unknown = one.on or one.waived, len(one.state_unknown)
+    where = "" if unknown == len(on) else f" on {number(unknown)}"
+    return VersionLine(
+        one.version or "version not known", number(len(on)) + (f" (state unknown{where})" if unknown else "")
+    )
 
 
 def _risk(found: Iterable[SoftwareSpread | ExploitSpread]) -> str:

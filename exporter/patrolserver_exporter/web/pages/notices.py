@@ -280,6 +280,7 @@ def _of_accounts(accounts: Iterable[AccountView]) -> Iterator[Notice]:
                 f"{_elsewhere(account)}Check its key and secret at PatrolServer. {_renewed(account.credentials_from)} "
                 "Calls begin again within two minutes after the API takes them.",
                 account.trouble or "",
+                speaker=account.trouble_speaker,
             )
         elif account.trouble is not None:
             yield Notice(
@@ -288,6 +289,7 @@ def _of_accounts(accounts: Iterable[AccountView]) -> Iterator[Notice]:
                 + _elsewhere(account)
                 + _FAILURES.get(account.trouble_reason, _UNREACHED)[1],
                 account.trouble,
+                speaker=account.trouble_speaker,
             )
         elif account.tone == "bad" and account.polled_by == "":
             yield Notice(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
 from patrolserver_exporter.issues.model import Kind, Severity
-from patrolserver_exporter.store.queries import MAX_GLOBS, Selector
+from patrolserver_exporter.store.queries import MAX_GLOBS, Selector, TooManyGlobs, selectors_of
+from patrolserver_exporter.web.http.requests import ApiError
 from patrolserver_exporter.web.selection import Chosen, NoLabel, label_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from enum import StrEnum
 
     from patrolserver_exporter.web.context import WebContext
@@ -21,11 +22,40 @@ if TYPE_CHECKING:
     E = TypeVar("E", bound=StrEnum)
 
 _LONGEST = 200
-"""Characters of a search or a name that are looked at."""
+"""Characters of a search that are looked at."""
+_LONGEST_VALUE = 2048
+"""Characters of a filter: more than a glob has that chooses the longest name alone."""
 _LAST_PAGE = 100_000
-_MOST = 50
-"""Values of one filter that are looked at; fewer than there may be globs."""
 _WAIVED = {"true": True, "false": False, "both": None}
+_SEVERAL = ("account", "server", "label", "severity", "kind", "software", "exploit")
+_OF_LINK_TRACKERS = frozenset({"fbclid", "gclid", "msclkid"})
+
+
+class Parameters(NamedTuple):
+    """What a list can be asked beyond the filters, which all lists take."""
+
+    states: tuple[str, ...] = ()
+    sorts: tuple[str, ...] = ()
+    days: tuple[str, ...] = ()
+    paged_by: str = "page"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it takes."""
+        further = {"state": self.states, "sort": self.sorts, "days": self.days}
+        return ("q", *_SEVERAL, "waived", *(name for name, has in further.items() if has), self.paged_by, "format")
+
+    def choices(self, name: str) -> tuple[str, ...]:
+        """The words that a parameter takes; empty when it takes others too."""
+        return {
+            "severity": tuple(one.value for one in Severity),
+            "kind": tuple(one.value for one in Kind),
+            "waived": tuple(_WAIVED),
+            "state": self.states,
+            "sort": self.sorts,
+            "days": self.days,
+            "format": ("csv",),
+        }.get(name, ())
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,16 +96,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     def chosen(self, *, of_servers: bool = False) -> Chosen:
         """The filters, as every list takes them; in one of servers, waived issues count only if that is asked."""
-        labels = []
-        for text in self.label:
-            try:
-                labels.append(label_of(text))
-            except NoLabel:
-                continue
         found = Chosen(
             accounts=self.account,
             servers=tuple(map(Selector.of, self.server)),
-            labels=tuple(labels),
+            labels=tuple(map(label_of, self.label)),
             severities=self.severity,
             kinds=self.kind,
             software=self.software,
@@ -127,37 +151,81 @@ class Paths:
         return f"{self.base}/api/v1/{path}{encoded}"
 
 
-def wanted_of(pairs: Iterable[tuple[str, str]]) -> Wanted:
-    """Read filters and order; what makes no sense filters nothing."""
+def wanted_of(pairs: Iterable[tuple[str, str]], takes: Parameters, accounts: Sequence[str]) -> Wanted:
+    """Read filters and order; a 400 that names what is wrong and what is allowed. ``accounts`` are those there are.
+
+    What is empty asks for nothing: forms send every field.
+    """
     given: dict[str, list[str]] = {}
     for name, value in pairs:
-        if text := cut(value):
+        if name.startswith("utm_") or name in _OF_LINK_TRACKERS:
+            continue
+        if name not in takes.names:
+            raise ApiError(400, f"There is no parameter {_shown(name)} here; there are: {', '.join(takes.names)}.")
+        if "\0" in value:
+            raise ApiError(400, f"{name} holds a NUL character.")
+        if text := value.strip():
             given.setdefault(name, []).append(text)
-    several = {name: tuple(dict.fromkeys(values))[:_MOST] for name, values in given.items()}
-
-    def last(name: str) -> str:
-        return given.get(name, [""])[-1]
-
-    globs = MAX_GLOBS // 2
+    for name, values in given.items():
+        _check(name, values, takes)
+    several = {name: tuple(dict.fromkeys(map(cut, given.get(name, ())))) for name in _SEVERAL}
+    _check_names(several, accounts)
+    one = {name: values[0] for name, values in given.items() if name not in _SEVERAL}
     return Wanted(
-        search=last("q"),
-        account=several.get("account", ()),
-        server=several.get("server", ()),
-        label=several.get("label", ()),
-        severity=_choices(Severity, several.get("severity", ())),
-        kind=_choices(Kind, several.get("kind", ())),
-        software=several.get("software", ())[:globs],
-        exploit=several.get("exploit", ())[:globs],
-        waived=last("waived") if last("waived") in _WAIVED else "",
-        state=last("state"),
-        sort=last("sort"),
-        days=last("days") if last("days") in {"1", "7"} else "",
+        search=cut(one.get("q", ""))[:_LONGEST].strip(),
+        account=several["account"],
+        server=several["server"],
+        label=several["label"],
+        severity=tuple(map(Severity, several["severity"])),
+        kind=tuple(map(Kind, several["kind"])),
+        software=several["software"],
+        exploit=several["exploit"],
+        waived=one.get("waived", ""),
+        state=one.get("state", ""),
+        sort=one.get("sort", ""),
+        days=one.get("days", ""),
     )
 
 
-def _choices(kind: type[E], given: Iterable[str]) -> tuple[E, ...]:
-    known: dict[str, Any] = {one.value: one for one in kind}
-    return tuple(known[one] for one in given if one in known)
+def _check(name: str, values: Sequence[str], takes: Parameters) -> None:
+    if name not in _SEVERAL and len(values) > 1:
+        raise ApiError(400, f"{name} is given {len(values)} times; give it once.")
+    choices = takes.choices(name)
+    for value in values:
+        word = value.removeprefix("-") if name == "sort" else value
+        if choices and word not in choices:
+            allowed = f"it is one of {', '.join(choices)}" if len(choices) > 1 else f"it is {choices[0]} or left out"
+            turned = ", with a minus in front the other way round" if name == "sort" else ""
+            raise ApiError(400, f"{name} cannot be {_shown(value)}; {allowed}{turned}.")
+        if name in {"page", "before"} and not _is_number(value):
+            raise ApiError(400, f"{name} cannot be {_shown(value)}; it is a number from 1.")
+        if name != "q" and len(value) > _LONGEST_VALUE:
+            raise ApiError(400, f"{name} has {len(value)} characters, and {_LONGEST_VALUE} are allowed.")
+
+
+def _check_names(given: Mapping[str, Sequence[str]], accounts: Sequence[str]) -> None:
+    for account in given["account"]:
+        if account not in accounts:
+            raise ApiError(400, f"There is no account {_shown(account)}; there are: {', '.join(sorted(accounts))}.")
+    for label in given["label"]:
+        try:
+            label_of(label)
+        except NoLabel as error:
+            raise ApiError(400, f"label is wrong: {error}") from None
+    try:
+        selectors_of(given["server"])
+    except TooManyGlobs as error:
+        raise ApiError(400, str(error)) from None
+    if (globs := sum(len(given[name]) for name in ("label", "software", "exploit"))) > MAX_GLOBS:
+        raise ApiError(400, f"There are {globs} globs, and {MAX_GLOBS} are allowed.")
+
+
+def _shown(text: str) -> str:
+    return repr(text[:100])
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and text.strip("0") != ""
 
 
 def text_of(query: Mapping[str, str], name: str) -> str:
@@ -167,10 +235,10 @@ def text_of(query: Mapping[str, str], name: str) -> str:
 
 def cut(text: str) -> str:
     """What of a text is looked at: what a database cannot take is left out."""
-    return text.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:_LONGEST].strip()
+    return text.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:_LONGEST_VALUE].strip()
 
 
 def page_of(query: Mapping[str, str]) -> int:
-    """Read the number of the page, 1 for the first."""
-    text = query.get("page", "")
-    return min(max(int(text), 1), _LAST_PAGE) if text.isascii() and text.isdigit() and len(text) < 10 else 1
+    """The number of the page, which `wanted_of` has checked; 1 for the first."""
+    text = query.get("page", "").strip().lstrip("0")
+    return min(int(text or "1"), _LAST_PAGE) if len(text) < 10 else _LAST_PAGE

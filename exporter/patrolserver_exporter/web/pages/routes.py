@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import logging
 from importlib import resources
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,7 +17,9 @@ from starlette.routing import Route
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.config.schema import Scope as Right
+from patrolserver_exporter.gate.evidence import AccountHealth, gather_those
 from patrolserver_exporter.globs import literally
+from patrolserver_exporter.inbox.deliveries import doubts as news
 from patrolserver_exporter.inbox.deliveries import unfinished
 from patrolserver_exporter.issues.model import SEVERITIES, ChangeKind, Kind
 from patrolserver_exporter.issues.spread import ExploitKey, ExploitSpread, SoftwareSpread
@@ -25,7 +27,7 @@ from patrolserver_exporter.live.encoding import accepts_gzip
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError
 from patrolserver_exporter.store.fleet import account_records
-from patrolserver_exporter.store.queries import IssuesWanted, ServersWanted
+from patrolserver_exporter.store.queries import IssuesWanted, ServerKey, ServersWanted
 from patrolserver_exporter.store.views import (
     Changed,
     FleetFilter,
@@ -42,7 +44,7 @@ from patrolserver_exporter.store.views import (
 from patrolserver_exporter.web.access import Denied, authorise
 from patrolserver_exporter.web.api import sheets
 from patrolserver_exporter.web.api.lists import LIKE_CVE, Lists, coverage, in_parts
-from patrolserver_exporter.web.http.requests import PLAIN_HEADERS, Problem, phrase
+from patrolserver_exporter.web.http.requests import NOTHING_HERE, PLAIN_HEADERS, ApiError, Problem, phrase
 from patrolserver_exporter.web.overview import Servers
 from patrolserver_exporter.web.pages import fleet
 from patrolserver_exporter.web.pages.accounts import StatesReader, account_views, exporter_view
@@ -62,20 +64,19 @@ from patrolserver_exporter.web.pages.lists import (
     software_line,
 )
 from patrolserver_exporter.web.pages.notices import notices
-from patrolserver_exporter.web.pages.paths import Paths, page_of, text_of, wanted_of
-from patrolserver_exporter.web.pages.server import HISTORY, ISSUES, server_page
+from patrolserver_exporter.web.pages.paths import Parameters, Paths, page_of, text_of, wanted_of
+from patrolserver_exporter.web.pages.server import HISTORY, ISSUES, gate_doubts, server_page
 from patrolserver_exporter.web.pages.trend import DAYS, midnight, what_changed
 from patrolserver_exporter.web.pages.words import moment
 from patrolserver_exporter.web.selection import Chosen, Labels, servers_with
 from patrolserver_exporter.web.spreadsheet import MEDIA_TYPE, Streamed, begun
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     import sqlalchemy as sa
     from starlette.requests import Request
 
-    from patrolserver_exporter.store.queries import ServerKey
     from patrolserver_exporter.web.access import Principal
     from patrolserver_exporter.web.api.sheets import Sheet
     from patrolserver_exporter.web.context import WebContext
@@ -182,9 +183,23 @@ _SOFTWARE_COLUMNS = (("worst", "Severity", False), ("name", "Software", False), 
 _EXPLOIT_COLUMNS = (("worst", "Severity", False), ("name", "Exploit", False), ("servers", "Servers", False))
 
 
+def _keys(named: Iterable[tuple[str, str, bool]]) -> tuple[str, ...]:
+    return tuple(key for key, _, _ in named)
+
+
+_PARAMETERS = {
+    "": Parameters(states=tuple(fleet.STATE_NAMES), sorts=("worst", *_keys(fleet.COLUMNS))),
+    "issues": Parameters(states=tuple(_ISSUE_STATES), sorts=_keys(_ISSUE_COLUMNS)),
+    "software": Parameters(sorts=_keys(_SOFTWARE_COLUMNS)),
+    "exploits": Parameters(sorts=_keys(_EXPLOIT_COLUMNS)),
+    "changes": Parameters(states=tuple(kind.value for kind in ChangeKind), days=("1", str(DAYS)), paged_by="before"),
+}
+"""By the name of the list."""
+
+
 def is_csv(request: Request) -> bool:
     """Whether the list is wanted as CSV."""
-    return request.query_params.get("format") == "csv"
+    return request.query_params.get("format", "").strip() == "csv"
 
 
 async def csv_of(sheet: Sheet, pages: AsyncIterator[Sequence[Any]], name: str) -> Response:
@@ -206,6 +221,14 @@ def _slice(rows: Sequence[T], request: Request) -> tuple[Sequence[T], int]:
     """The rows of the page that is asked for, past the end those of the last one, and where they begin."""
     at = min((page_of(request.query_params) - 1) * ROWS, max(len(rows) - 1, 0) // ROWS * ROWS)
     return rows[at : at + ROWS], at
+
+
+class Way(NamedTuple):
+    """Where to go on from a problem."""
+
+    link: str
+    text: str
+    more: str = ""
 
 
 _PATIENCE = 10.0
@@ -237,10 +260,13 @@ class Pages:
             "/exploits": self.exploits,
             "/changes": self.changes,
         }
-        return [Route(path, self._guarded(page), methods=["GET"]) for path, page in pages.items()]
+        return [
+            Route(path, self._guarded(page, Way(self._paths.base + path, "Show the whole list")), methods=["GET"])
+            for path, page in pages.items()
+        ]
 
     def _guarded(
-        self, page: Callable[[Request, Principal], Awaitable[Response]]
+        self, page: Callable[[Request, Principal], Awaitable[Response]], whole_list: Way
     ) -> Callable[[Request], Awaitable[Response]]:
         redact = self._context.redactor.redact
 
@@ -250,6 +276,10 @@ class Pages:
                 return await self._problem(request, allowed.status, f"{allowed.detail} {_NO_BROWSER}", allowed)
             try:
                 return await page(request, allowed)
+            except ApiError as error:
+                if is_csv(request):
+                    return error.problem()
+                return await self._problem(request, error.status, error.detail, way=whole_list)
             except (StoreError, TimeoutError) as error:
                 reason = redact(str(error) or f"It did not answer within {_PATIENCE:g} seconds.")
                 log.warning("A page cannot read the store", extra=log_fields(err=reason))
@@ -263,7 +293,8 @@ class Pages:
 
     async def fleet(self, request: Request, principal: Principal) -> Response:
         """Show the fleet, worst servers first."""
-        context, wanted, lists = self._context, wanted_of(request.query_params.multi_items()), Lists(self._context)
+        context = self._context
+        wanted, lists = self._asked(request, "")
         now, offset = lists.now, (page_of(request.query_params) - 1) * ROWS
         sort, reverse = wanted.order
         filtered = await self._fleet_filter(wanted, lists)
@@ -275,7 +306,7 @@ class Pages:
             if keys is None:
                 keys = await self._read(lambda connection: fleet_keys(connection, filtered))
             servers = ServersWanted(keys=frozenset(keys))
-            return await csv_of(sheets.SERVERS, lists.servers_of(servers), "servers")
+            return await csv_of(fleet.SHEET, lists.servers_of(servers), "servers")
         # Side by side, since each takes a while of a large fleet.
         states, changed, (view, inbox) = await asyncio.gather(
             self._standing(),
@@ -339,6 +370,11 @@ class Pages:
         }
         return await self._page(request, "fleet.html", values)
 
+    def _asked(self, request: Request, name: str) -> tuple[Wanted, Lists]:
+        """What a list was asked for, and what reads it."""
+        lists = Lists(self._context)
+        return wanted_of(request.query_params.multi_items(), _PARAMETERS[name], lists.watched), lists
+
     async def _standing(self) -> FleetStates:
         return await asyncio.wait_for(self._states.read(), _PATIENCE)
 
@@ -385,8 +421,8 @@ class Pages:
 
     async def issues(self, request: Request, _principal: Principal) -> Response:
         """Show issues over the fleet, the worst first."""
-        wanted, lists = wanted_of(request.query_params.multi_items()), Lists(self._context)
-        state = wanted.state if wanted.state in _ISSUE_STATES else "open"
+        wanted, lists = self._asked(request, "issues")
+        state = wanted.state or "open"
         issues = await asyncio.wait_for(
             lists.issues_wanted(wanted.chosen(), fixed=_ISSUE_STATES[state], search=wanted.search), _PATIENCE
         )
@@ -416,7 +452,7 @@ class Pages:
 
     async def software(self, request: Request, _principal: Principal) -> Response:
         """Show the software that is not fine, over the fleet."""
-        wanted, lists = wanted_of(request.query_params.multi_items()), Lists(self._context)
+        wanted, lists = self._asked(request, "software")
         chosen = wanted.chosen()
         if is_csv(request):
             items, _ = await lists.software(chosen)
@@ -448,7 +484,7 @@ class Pages:
 
     async def exploits(self, request: Request, _principal: Principal) -> Response:
         """Show known exploits, over the fleet."""
-        wanted, lists = wanted_of(request.query_params.multi_items()), Lists(self._context)
+        wanted, lists = self._asked(request, "exploits")
         chosen = wanted.chosen()
         if is_csv(request):
             items, _ = await lists.exploits(chosen)
@@ -480,7 +516,7 @@ class Pages:
 
     async def changes(self, request: Request, _principal: Principal) -> Response:
         """Show what happened to issues, the newest first."""
-        wanted, lists = wanted_of(request.query_params.multi_items()), Lists(self._context)
+        wanted, lists = self._asked(request, "changes")
         days = int(wanted.days or DAYS)
         since = midnight(lists.now, days)
         kinds = [kind for kind in ChangeKind if wanted.state in {"", kind.value}]
@@ -490,8 +526,8 @@ class Pages:
         if is_csv(request):
             pages = all_changes(self._context.store.read_async, issues, kinds, since)
             return await csv_of(CHANGES, pages, "changes")
-        before = request.query_params.get("before", "")
-        start = int(before) if before.isascii() and before.isdigit() and len(before) < 17 else None
+        before = request.query_params.get("before", "").strip()
+        start = int(before) if before and len(before) < 17 else None
         shown, on = await asyncio.wait_for(
             some_changes(self._context.store.read_async, issues, kinds, since, start), _PATIENCE
         )
@@ -516,7 +552,7 @@ class Pages:
         text = request.path_params["server_id"]
         server_id = as_server_id(text)
         if server_id is None:
-            return await self._problem(request, 404, f"{text[:200]} is no server's id; ids are numbers.")
+            return await self._no_server(request, f"{text[:200]} is no server's id; ids are numbers.")
         account = text_of(request.query_params, "account")
         owners = await self._read(lambda connection: accounts_with(connection, server_id))
         chosen = [name for name, _ in owners if not account or name == account]
@@ -525,23 +561,38 @@ class Pages:
             return await self._page(request, "choose.html", values, status=300)
         if not chosen:
             where = f"in account {account}" if account else "in any account"
-            return await self._problem(request, 404, f"There is no server {server_id} {where}.")
+            return await self._no_server(request, f"There is no server {server_id} {where}.")
         return await self._show_server(request, chosen[0], server_id)
 
     async def _show_server(self, request: Request, account: str, server_id: int) -> Response:
-        view, of_account = await self._read(
+        rules, now = self._context.config().issues, self._context.clock.now()
+        health = {
+            one.name: AccountHealth(
+                name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
+            )
+            for one in self._context.accounts.statuses()
+        }
+        view, of_account, evidence = await self._read(
             lambda connection: (
                 server_view(connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY),
                 account_records(connection).get(account),
+                gather_those(connection, [ServerKey(account, server_id)], health, news(connection).concern),
             )
         )
         if view is None:
-            return await self._problem(request, 404, f"There is no server {server_id} in account {account} any more.")
+            return await self._no_server(request, f"There is no server {server_id} in account {account} any more.")
         # In a thread, as a server may have a hundred thousand packages.
         labels = Labels(self._context.config()).of(account, view.record.name)
-        rules, now = self._context.config().issues, self._context.clock.now()
         reachable = of_account is None or of_account.up is not False
-        page = await asyncio.to_thread(server_page, view, rules, now, labels, reachable=reachable)
+        page = await asyncio.to_thread(
+            server_page,
+            view,
+            rules,
+            now,
+            labels,
+            reachable=reachable,
+            gate_doubts=gate_doubts(evidence, now, rules.exploit_risk),
+        )
         status = 200 if view.record.gone_at is None else 410
         return await self._page(request, "server.html", {"page": page}, status=status)
 
@@ -551,11 +602,23 @@ class Pages:
     async def _page(self, request: Request, name: str, values: dict[str, Any], *, status: int = 200) -> Response:
         return await self._templates.answer(request, name, {**values, **self._frame()}, status=status)
 
-    async def _problem(self, request: Request, status: int, detail: str, denied: Denied | None = None) -> Response:
+    async def not_found(self, request: Request, _error: Exception) -> Response:
+        """Show the way to the first page; without the path, which may hold a webhook's token."""
+        return await self._problem(request, 404, NOTHING_HERE, way=Way(self._paths.home, "See the first page"))
+
+    async def _no_server(self, request: Request, detail: str) -> Response:
+        way = Way(
+            f"{self._paths.home}#servers", "See all servers", "; a server that was removed is forgotten after a while."
+        )
+        return await self._problem(request, 404, detail, way=way)
+
+    async def _problem(
+        self, request: Request, status: int, detail: str, denied: Denied | None = None, way: Way | None = None
+    ) -> Response:
         headers = dict(denied.headers) if denied else {}
         if not accepts_html(request.headers.get("accept")):
             return Problem(status, detail=denied.detail if denied else detail, headers=headers)
-        values = {"status": status, "title": phrase(status), "detail": detail, **self._frame()}
+        values = {"title": phrase(status), "detail": detail, "way": way, **self._frame()}
         return await self._templates.answer(request, "problem.html", values, status=status, headers=headers)
 
     def _frame(self) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from patrolserver_exporter.gate.doubts import doubts
+from patrolserver_exporter.gate.evidence import ServerEvidence
+from patrolserver_exporter.gate.policy import Policy
 from patrolserver_exporter.issues.classify import known_risk, state_of
 from patrolserver_exporter.issues.model import SEVERITIES, STATES, Kind, State
 from patrolserver_exporter.issues.waive import concerns, covers, day_of, is_expired
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from patrolserver_exporter.config.schema import Issues
+    from patrolserver_exporter.gate.evidence import Evidence
     from patrolserver_exporter.issues.model import Issue, Waiver
     from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.patrolserver.models import Software
@@ -245,6 +249,9 @@ class ServerPage:
     tone: str
     """Of the headline: ``bad``, ``warn``, ``good`` or ``unknown``."""
     notices: tuple[Notice, ...]
+    gone: bool
+    doubtful: bool
+    """Something is not known of it: that no issue is, is no good news."""
     verified: str
     polled: Moment | None
     next_poll: Moment | None
@@ -263,14 +270,34 @@ class ServerPage:
     """Those that the configuration gives it."""
 
 
-def server_page(
-    view: ServerView, rules: Issues, now: float, labels: Mapping[str, str] = NO_LABELS, *, reachable: bool = True
+def server_page(  # noqa: PLR0913  # what is known of it comes from that many places
+    view: ServerView,
+    rules: Issues,
+    now: float,
+    labels: Mapping[str, str] = NO_LABELS,
+    *,
+    reachable: bool = True,
+    gate_doubts: Sequence[str] = (),
 ) -> ServerPage:
-    """Show a server as the store has it and the rules judge it; ``reachable``: its account's list can be read."""
-    record, summary = view.record, view.record.summary
+    """Show a server as the store has it and the rules judge it.
+
+    ``reachable``: its account's list can be read. ``gate_doubts`` are what keeps the gate from a verdict on it.
+    """
+    record, summary, gone = view.record, view.record.summary, view.record.gone_at is not None
     found = tuple(_notices(view, now, reachable=reachable))
-    doubtful = any(notice.bad for notice in found) or bool(doubts_of(summary, now, reachable=reachable))
-    text, tone = headline(summary, gone=record.gone_at is not None, doubtful=doubtful)
+    if gate_doubts and not found:
+        found = (
+            Notice(
+                "The gate answers unknown for this server.",
+                "Issues may be missing here until then.",
+                " ".join(gate_doubts),
+                speaker="Because:",
+            ),
+        )
+    doubtful = (
+        any(notice.bad for notice in found) or bool(gate_doubts) or bool(doubts_of(summary, now, reachable=reachable))
+    )
+    text, tone = headline(summary, gone=gone, doubtful=doubtful)
     return ServerPage(
         name=record.name.strip() or f"Server {record.server_id}",
         server_id=record.server_id,
@@ -278,9 +305,11 @@ def server_page(
         headline=text,
         tone=tone,
         notices=found,
+        gone=gone,
+        doubtful=doubtful,
         verified={None: "not known", True: "yes", False: "no"}[summary.verified],
         polled=maybe(summary.last_poll_at, now),
-        next_poll=maybe(None if record.gone_at is not None else record.next_poll_at, now),
+        next_poll=maybe(None if gone else record.next_poll_at, now),
         scanning=summary.scanning,
         last_scan=maybe(summary.last_scan_at, now),
         issues=tuple(issue_view(issue, now) for issue in view.open_issues if not issue.waived),
@@ -291,6 +320,19 @@ def server_page(
         history_is_cut=view.open_count + 2 * view.fixed_count > HISTORY,
         waivers=waiver_views(rules.waivers, record.name, view.open_issues, day_of(now)),
         labels=tuple(labels.items()),
+    )
+
+
+def gate_doubts(found: Sequence[Evidence], now: float, exploit_risk: float) -> tuple[str, ...]:
+    """What keeps the gate from a verdict on a server by the strictest policy there is, in its words."""
+    if not found:
+        return ("its account is not watched.",)
+    return tuple(
+        reason.message.removeprefix(f"{evidence.name}: ")
+        for evidence in found
+        if isinstance(evidence, ServerEvidence)
+        for reason in doubts(evidence, Policy(), now, exploit_risk=exploit_risk)
+        if reason.blocking
     )
 
 
