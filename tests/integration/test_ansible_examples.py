@@ -147,6 +147,43 @@ def test_the_example_of_the_inventory_is_one(
     assert {name for name in (*hosts, "@account_main") if f"--{name}\n" not in run.output.replace(":", "")} == set()
 
 
+ANSIBLES_OWN = {
+    "strict": True,
+    "use_extra_vars": False,
+    "leading_separator": True,
+    "compose": {},
+    "groups": {},
+    "keyed_groups": [],
+    "cache": False,
+    "cache_plugin": "ansible.builtin.memory",
+    "cache_timeout": 60,
+    "cache_prefix": "p",
+    "cache_connection": "c",
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"severty": ["critical"]}, "there is no option 'severty'; did you mean severity?"),
+        ({"server": ["web*"]}, "there is no option 'server'; did you mean servers?"),
+        ({"max_aeg": "24h"}, "there is no option 'max_aeg'; did you mean max_age?"),
+        ({"zzz": 1}, "there is no option 'zzz'; there are account, "),
+        (ANSIBLES_OWN, ""),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_an_inventory_refuses_an_option_that_there_is_none_of(
+    ansible: Ansible, exporter: Exporter, more: dict[str, Any], told: str
+) -> None:
+    """A mistyped filter would choose every server; what all inventories of Ansible can have is taken."""
+    source = ansible.folder / "mistyped.patrolserver.yml"
+    source.write_text(json.dumps({"plugin": "patrolserver.monitoring.servers", "exporter_url": exporter.url, **more}))
+    run = ansible.run("ansible-inventory", "-i", str(source), "--graph")
+    assert told in re.sub(r"\s+", " ", run.output)
+    assert (SERVERS[0] in run.output) is not bool(told), run.output
+
+
 def test_the_pages_inventory_limits_a_playbook_by_labels(ansible: Ansible, tmp_path: Path) -> None:
     """docs/ansible.md: its labels, its inventory and its command reach the one host that has both groups."""
     page = [one.text for one in blocks(ROOT / "docs" / "ansible.md")]
