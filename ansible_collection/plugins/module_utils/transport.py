@@ -199,9 +199,11 @@ class Transport:
         if not raw.strip():
             return None
         try:
-            return json.loads(raw.decode("utf-8"))
+            return json.loads(raw.decode("utf-8"), object_pairs_hook=_members)
         except ValueError:
             raise Unreadable("{0}: the answer is no JSON".format(what)) from None
+        except Unreadable as error:
+            raise Unreadable("{0}: {1}".format(what, error)) from None
 
     def _refusal(self, what: str, error: HTTPError) -> Refused:
         if 300 <= error.code < 400:
@@ -282,6 +284,19 @@ def advice(error: BaseException, url_option: str, through_proxy: bool) -> str:
 def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None)
     return str(reason or error) or type(error).__name__
+
+
+def _members(pairs: list) -> dict:
+    """Return an object; of two values for one member nobody knows which one is meant.
+
+    :raises Unreadable: which names the member.
+    """
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        for name, value in pairs:
+            if json.dumps(value) != json.dumps(members[name]):
+                raise Unreadable("the answer has {0} twice, with two values".format(one_line(repr(name))))
+    return members
 
 
 def _problem(error: HTTPError) -> dict:
