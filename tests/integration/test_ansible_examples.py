@@ -147,6 +147,20 @@ def test_the_example_of_the_inventory_is_one(
     assert {name for name in (*hosts, "@account_main") if f"--{name}\n" not in run.output.replace(":", "")} == set()
 
 
+def test_the_pages_wait_for_a_scan_can_be_checked(ansible: Ansible, exporter: Exporter, simulator: Simulator) -> None:
+    """docs/ansible.md: with --check no scan is started, and none that nobody started is waited for."""
+    (example,) = (one.text for one in blocks(ROOT / "docs" / "ansible.md") if one.text.startswith("- name: Scan\n"))
+    connection = {"exporter_url": exporter.url}
+    api = {"api_url": simulator.base_url, "api_key": "demo", "api_secret": "demo"}
+    defaults = {"group/patrolserver.monitoring.exporter": connection, "group/patrolserver.monitoring.api": api}
+    told = {"ansible.builtin.debug": {"msg": "{{ scanned.state }}"}}
+    tasks = [*yaml.safe_load(example), told]
+    play = {"hosts": SERVERS[0], "gather_facts": False, "module_defaults": defaults, "tasks": tasks}
+    run = ansible.playbook([play], "--check", f"--inventory={ansible.folder / 'hosts.yml'}")
+    assert run.ok, run.output
+    assert "would_start" in run.output
+
+
 ANSIBLES_OWN = {
     "strict": True,
     "use_extra_vars": False,

@@ -107,6 +107,14 @@ def test_a_scan_that_runs_already_is_not_started_again():
     assert (seen["started"], seen["changed"], seen["finished"]) == (False, False, True)
 
 
+def test_a_scan_that_would_be_started_has_the_time_of_that():
+    """A task after it can take the time, whether it only looks or not."""
+    result, api = {"changed": False, "state": "unknown", "started": False, "finished": False}, Scanned(False)
+    Scan(api, 1, Bounds(start=60, whole=600, pause=5, errors=3), Clock(), result).begin(dry=True)
+    assert result == {**result, "changed": True, "state": "would_start", "requested_at": "1970-01-01T00:16:40Z"}
+    assert (result["started"], api.starts) == (False, 0)
+
+
 class Exporter:
     """Has lists of servers and operations, one after the other; the last one for ever.
 
