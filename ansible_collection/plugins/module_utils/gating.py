@@ -112,9 +112,16 @@ class Gate:
         if params["wait_for_scan"]:
             wait.for_scans(self._selection(), since)
         if params["refresh"]:
+            self._refresh(wait)
+
+    def _refresh(self, wait: Wait) -> None:
+        if self._dry:
             self.result["changed"] = True
-            if not self._dry:
-                self.result["refreshed"] = wait.refresh(self._selection())
+            return
+        try:
+            self.result["refreshed"] = wait.refresh(self._selection())
+        finally:
+            self.result["changed"] = wait.asked
 
     def _selection(self) -> dict:
         account = self._params["account"]

@@ -67,9 +67,9 @@ class Scan:
             return
         try:
             self._api.start_scan(self._server_id)
-        except ConnectionFailed:
+        except ConnectionFailed as error:
             # It may have arrived all the same: what the answer would have said is unknown.
-            self._result["state"] = "unknown"
+            self._result.update(state="unknown", changed=error.sent)
             raise
         except PatrolServerError:
             self._result["changed"] = False

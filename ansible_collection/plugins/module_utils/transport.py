@@ -171,7 +171,8 @@ class Transport:
         except HTTPError as error:
             raise self._refusal(what, error) from None
         except (URLError, UrlsConnectionError, SSLValidationError, ssl.SSLError, socket.timeout, OSError) as error:
-            raise ConnectionFailed(self._unanswered(method, path, one_line(_reason(error)), error)) from None
+            told = self._unanswered(method, path, one_line(_reason(error)), error)
+            raise ConnectionFailed(told, sent=not _is_unconnected(error)) from None
         except http.client.HTTPException as error:
             raise ConnectionFailed(
                 self._unanswered(method, path, "a broken answer, {0}".format(type(error).__name__), error)
@@ -279,6 +280,13 @@ def advice(error: BaseException, url_option: str, through_proxy: bool) -> str:
     if str(cause).startswith("Tunnel connection failed"):
         return "check the proxy, its credentials, and what it lets through"
     return "check {0}, that it runs there, and that it can be reached from where the task runs".format(options)
+
+
+def _is_unconnected(error: BaseException) -> bool:
+    cause = getattr(error, "reason", None)
+    cause = cause if isinstance(cause, BaseException) else error
+    never = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError, SSLValidationError)
+    return isinstance(cause, never) or str(cause).startswith("Tunnel connection failed")
 
 
 def _reason(error: BaseException) -> str:

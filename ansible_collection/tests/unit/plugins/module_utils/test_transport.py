@@ -130,6 +130,17 @@ def saying(answer):
         listener.close()
 
 
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [("http://127.0.0.1:9", False), ("http://nosuch.invalid", False), ("http://{0}", True)],
+)
+def test_a_request_that_never_left_is_told_from_one_without_an_answer(stand, url, sent):
+    """The one has changed nothing, the other may have."""
+    with saying(b"") as place, pytest.raises(ConnectionFailed) as caught:
+        Exporter({**stand.exporter_params, "exporter_url": url.format(place)}).refresh_many({"servers": ["a"]})
+    assert caught.value.sent is sent
+
+
 NO_TUNNEL = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
 
 
