@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -20,6 +21,7 @@ from tests.harness.process import CONFIG, Exporter
 from tests.harness.prometheus import free_port
 from tests.harness.waiting import eventually
 
+from patrolserver_exporter.config.schema import Config
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 
@@ -161,6 +163,22 @@ def test_the_pages_wait_for_a_scan_can_be_checked(ansible: Ansible, exporter: Ex
     assert "would_start" in run.output
 
 
+@pytest.mark.parametrize(
+    ("name", "is_read"), [("a.patrolserver.yml", True), ("patrolserver.yaml", True), ("servers.yml", False)]
+)
+def test_the_page_says_how_an_inventorys_file_has_to_be_called(
+    ansible: Ansible, exporter: Exporter, name: str, *, is_read: bool
+) -> None:
+    """Ansible reads a file of one of the page's two endings, and no other, with this plugin."""
+    page = (ROOT / "docs" / "ansible.md").read_text()
+    assert "The file's name has to end in `patrolserver.yml` or `patrolserver.yaml`" in page
+    source = ansible.folder / name
+    source.write_text(json.dumps({"plugin": "patrolserver.monitoring.servers", "exporter_url": exporter.url}))
+    run = ansible.run("ansible-inventory", "-i", str(source), "--graph")
+    source.unlink()
+    assert (f"--{SERVERS[0]}\n" in run.output) is is_read, run.output
+
+
 ANSIBLES_OWN = {
     "strict": True,
     "use_extra_vars": False,
@@ -270,6 +288,15 @@ def test_the_readme_from_nothing_to_a_verdict(tmp_path: Path) -> None:
         printed = demo.types("try the gate")
     assert "The gate failed" in printed
     assert "max_by_severity." in printed
+
+
+def test_the_role_names_every_section_that_its_settings_can_have() -> None:
+    """Accounts and the API's tokens are variables of their own."""
+    specs = yaml.safe_load((COLLECTION / "roles" / "exporter" / "meta" / "argument_specs.yml").read_text())
+    told = specs["argument_specs"]["main"]["options"]["exporter_settings"]["description"]
+    assert re.findall(r"C\((\w+)\)", told) == [
+        one.name for one in fields(Config) if one.name not in {"accounts", "api"}
+    ]
 
 
 def test_the_role_installs_the_packaged_unit() -> None:
