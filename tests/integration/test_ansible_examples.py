@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -20,6 +21,7 @@ from tests.harness.process import CONFIG, Exporter
 from tests.harness.prometheus import free_port
 from tests.harness.waiting import eventually
 
+from patrolserver_exporter.config.schema import Config
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
 
@@ -147,6 +149,73 @@ def test_the_example_of_the_inventory_is_one(
     assert {name for name in (*hosts, "@account_main") if f"--{name}\n" not in run.output.replace(":", "")} == set()
 
 
+def test_the_pages_wait_for_a_scan_can_be_checked(ansible: Ansible, exporter: Exporter, simulator: Simulator) -> None:
+    """docs/ansible.md: with --check no scan is started, and none that nobody started is waited for."""
+    (example,) = (one.text for one in blocks(ROOT / "docs" / "ansible.md") if one.text.startswith("- name: Scan\n"))
+    connection = {"exporter_url": exporter.url}
+    api = {"api_url": simulator.base_url, "api_key": "demo", "api_secret": "demo"}
+    defaults = {"group/patrolserver.monitoring.exporter": connection, "group/patrolserver.monitoring.api": api}
+    told = {"ansible.builtin.debug": {"msg": "{{ scanned.state }}"}}
+    tasks = [*yaml.safe_load(example), told]
+    play = {"hosts": SERVERS[0], "gather_facts": False, "module_defaults": defaults, "tasks": tasks}
+    run = ansible.playbook([play], "--check", f"--inventory={ansible.folder / 'hosts.yml'}")
+    assert run.ok, run.output
+    assert "would_start" in run.output
+
+
+@pytest.mark.parametrize(
+    ("name", "is_read"), [("a.patrolserver.yml", True), ("patrolserver.yaml", True), ("servers.yml", False)]
+)
+def test_the_page_says_how_an_inventorys_file_has_to_be_called(
+    ansible: Ansible, exporter: Exporter, name: str, *, is_read: bool
+) -> None:
+    """Ansible reads a file of one of the page's two endings, and no other, with this plugin."""
+    page = (ROOT / "docs" / "ansible.md").read_text()
+    assert "The file's name has to end in `patrolserver.yml` or `patrolserver.yaml`" in page
+    source = ansible.folder / name
+    source.write_text(json.dumps({"plugin": "patrolserver.monitoring.servers", "exporter_url": exporter.url}))
+    run = ansible.run("ansible-inventory", "-i", str(source), "--graph")
+    source.unlink()
+    assert (f"--{SERVERS[0]}\n" in run.output) is is_read, run.output
+
+
+ANSIBLES_OWN = {
+    "strict": True,
+    "use_extra_vars": False,
+    "leading_separator": True,
+    "compose": {},
+    "groups": {},
+    "keyed_groups": [],
+    "cache": False,
+    "cache_plugin": "ansible.builtin.memory",
+    "cache_timeout": 60,
+    "cache_prefix": "p",
+    "cache_connection": "c",
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"severty": ["critical"]}, "there is no option 'severty'; did you mean severity?"),
+        ({"server": ["web*"]}, "there is no option 'server'; did you mean servers?"),
+        ({"max_aeg": "24h"}, "there is no option 'max_aeg'; did you mean max_age?"),
+        ({"zzz": 1}, "there is no option 'zzz'; there are account, "),
+        (ANSIBLES_OWN, ""),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_an_inventory_refuses_an_option_that_there_is_none_of(
+    ansible: Ansible, exporter: Exporter, more: dict[str, Any], told: str
+) -> None:
+    """A mistyped filter would choose every server; what all inventories of Ansible can have is taken."""
+    source = ansible.folder / "mistyped.patrolserver.yml"
+    source.write_text(json.dumps({"plugin": "patrolserver.monitoring.servers", "exporter_url": exporter.url, **more}))
+    run = ansible.run("ansible-inventory", "-i", str(source), "--graph")
+    assert told in re.sub(r"\s+", " ", run.output)
+    assert (SERVERS[0] in run.output) is not bool(told), run.output
+
+
 def test_the_pages_inventory_limits_a_playbook_by_labels(ansible: Ansible, tmp_path: Path) -> None:
     """docs/ansible.md: its labels, its inventory and its command reach the one host that has both groups."""
     page = [one.text for one in blocks(ROOT / "docs" / "ansible.md")]
@@ -219,6 +288,15 @@ def test_the_readme_from_nothing_to_a_verdict(tmp_path: Path) -> None:
         printed = demo.types("try the gate")
     assert "The gate failed" in printed
     assert "max_by_severity." in printed
+
+
+def test_the_role_names_every_section_that_its_settings_can_have() -> None:
+    """Accounts and the API's tokens are variables of their own."""
+    specs = yaml.safe_load((COLLECTION / "roles" / "exporter" / "meta" / "argument_specs.yml").read_text())
+    told = specs["argument_specs"]["main"]["options"]["exporter_settings"]["description"]
+    assert re.findall(r"C\((\w+)\)", told) == [
+        one.name for one in fields(Config) if one.name not in {"accounts", "api"}
+    ]
 
 
 def test_the_role_installs_the_packaged_unit() -> None:

@@ -169,6 +169,28 @@ def test_what_cannot_be_meant_is_refused_with_a_sentence(ansible: Ansible, expor
             assert (result["verdict"], result["passed"]) == ("unknown", False)
 
 
+def test_what_was_refused_or_not_heard_has_changed_nothing(
+    ansible: Ansible, exporter: Exporter, elsewhere: Simulator, names: list[str]
+) -> None:
+    """A refresh with a wrong token, a refresh and a scan where nobody listens, and a scan with a wrong key."""
+    nobody = "http://127.0.0.1:9"
+    api = {"server": "1", "api_key": "wrong", "api_secret": "demo", "retries": 0}
+    tasks: list[dict[str, Any]] = [
+        {"patrolserver.monitoring.refresh": {"servers": names[:1], "token": "wrong"}},
+        {"patrolserver.monitoring.refresh": {"servers": names[:1], "exporter_url": nobody}},
+        {"patrolserver.monitoring.scan": {**api, "api_url": nobody}},
+        {"patrolserver.monitoring.scan": {**api, "api_url": elsewhere.base_url}},
+    ]
+    for result in results(ansible, exporter, tasks):
+        assert (result["failed"], result["changed"]) == (True, False), result
+    (taken,) = results(
+        ansible,
+        exporter,
+        [{"patrolserver.monitoring.refresh": {"servers": names[:1], "poll_interval": "100ms"}}],
+    )
+    assert taken["changed"]
+
+
 def test_capitals_and_a_dot_at_the_end_mean_the_same_host(
     ansible: Ansible, exporter: Exporter, names: list[str]
 ) -> None:

@@ -117,6 +117,26 @@ def test_the_playbooks_connect(closed: Closed, ansible: Ansible, proxy: ForwardP
     assert "# Open issues" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("rolling_deploy", "Set deploy_tasks to the absolute path of a file with the tasks that deploy"),
+        ("nightly_report", "Set report_folder to the folder in which the reports are written"),
+    ],
+)
+@pytest.mark.parametrize("unset", [{}, {"deploy_tasks": None, "report_folder": ""}], ids=["undefined", "empty"])
+def test_a_playbook_says_what_to_set_before_it_asks_anybody(
+    ansible: Ansible, name: str, told: str, unset: dict[str, Any]
+) -> None:
+    """Where nobody listens, the exporter is not even asked."""
+    inventory = ansible.inventory({"web1.example.org": {}})
+    where = {"patrolserver_exporter_url": NOBODY}
+    run = ansible.playbook(f"patrolserver.monitoring.{name}", f"--inventory={inventory}", **where, **unset)
+    assert not run.ok
+    assert told in run.output
+    assert "no answer" not in run.output
+
+
 def test_packages_are_pushed_by_tls_and_through_a_proxy(ansible: Ansible, proxy: ForwardProxy, tmp_path: Path) -> None:
     """To PatrolServer itself; a certificate that nobody trusts ends it, whatever the proxy says."""
     facts = {"php": [{"name": "php", "version": "5.6.40", "arch": "amd64", "source": "apt"}]}

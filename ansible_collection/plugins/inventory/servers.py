@@ -16,6 +16,7 @@ description:
   - Each host has its name at PatrolServer in the variable C(patrolserver_server), whatever the host is called. All playbooks of this collection go by
     that variable. Hosts of other inventories that PatrolServer calls otherwise need it, too.
   - Its source is a file whose name ends in C(patrolserver.yml) or C(patrolserver.yaml).
+  - An option that there is none of is an error, since a mistyped one would choose all servers.
   - An error is an error. An exporter that cannot be reached, refuses, or never had an answer of an account's API does not make an empty inventory.
 author:
   - The patrolserver-exporter founders (!UNKNOWN)
@@ -98,6 +99,7 @@ keyed_groups:
     prefix: account
 """
 
+import difflib
 import hashlib
 import json
 import time
@@ -128,8 +130,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def parse(self, inventory, loader, path: str, cache: bool = True) -> None:
         """Read the servers, from the cache if it may be, and make hosts of them."""
         super().parse(inventory, loader, path, cache)
-        self._read_config_data(path)
+        given = self._read_config_data(path)
         try:
+            self._check_options(given)
             servers = self._cached(path, cache)
             variables = [self._variables(server) for server in servers]
             names = self._names(servers, variables)
@@ -137,6 +140,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError("patrolserver.monitoring.servers: {0}".format(error)) from None
         for name, values in zip(names, variables):
             self._add(name, values)
+
+    def _check_options(self, given: dict) -> None:
+        """Refuse an option that there is none of: Ansible ignores it, and a filter that is mistyped chooses every server."""
+        known = sorted(self.option_definitions)
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                cure = "did you mean {0}?".format(near[0]) if near else "there are {0}".format(", ".join(known))
+                raise PatrolServerError("there is no option {0!r}; {1}".format(str(name), cure))
 
     def _cached(self, path: str, cache: bool) -> list:
         connection = connection_of(self, self._rendered)

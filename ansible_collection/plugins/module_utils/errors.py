@@ -20,7 +20,14 @@ class PatrolServerError(Exception):
 
 
 class ConnectionFailed(PatrolServerError):
-    """No answer: name resolution, connection, TLS, time-out."""
+    """No answer: name resolution, connection, TLS, time-out.
+
+    ``sent`` is false where it is sure that no request has left.
+    """
+
+    def __init__(self, message: str, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class Refused(PatrolServerError):
@@ -49,3 +56,16 @@ class InvalidInput(PatrolServerError):
 
 class Unwritten(InvalidInput):
     """A file that was asked for is not there: no folder, no right, no room."""
+
+
+# A proxy gives these, too, after it has passed the request on; and a server that broke may have acted before.
+ACTED_PERHAPS = (200, 408, 500, 502, 504)
+
+
+def had_no_effect(error: PatrolServerError) -> bool:
+    """Tell whether the request that ended so has surely changed nothing over there."""
+    if isinstance(error, ConnectionFailed):
+        return not error.sent
+    if isinstance(error, Refused):
+        return error.status not in ACTED_PERHAPS
+    return isinstance(error, InvalidInput)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import filters
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, Refused, Unreadable
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import contradiction
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import contradiction, is_glob
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport
 
 PAGE, LARGEST_PAGE = 500, 1000
@@ -74,11 +74,13 @@ class Exporter:
             body["account"] = account
         if detail is not None:
             body["detail"] = detail
-        verdict = self.transport.post_json("/api/v1/gate", body, read=True).body
-        wrong = contradiction(verdict if isinstance(verdict, dict) else {})
+        reply = self.transport.post_json("/api/v1/gate", body, read=True)
+        if reply.status != 200:
+            raise Unreadable("exporter: its verdict has the HTTP status {0} instead of 200".format(reply.status))
+        wrong = contradiction(reply.body if isinstance(reply.body, dict) else {}, body)
         if wrong is not None:
             raise Unreadable("exporter: {0}".format(wrong))
-        return verdict
+        return reply.body
 
     def refresh_many(self, selection: dict) -> dict | None:
         """Ask the exporter, in one request, to poll all these servers now; returns the refresh to follow.
@@ -188,11 +190,6 @@ def unknown_accounts(names: list, there: list) -> str:
     """Return the sentence on accounts that the exporter does not have, with those that it has."""
     told = "account: the exporter has no account {0}; it has {1}"
     return told.format(", ".join(map(repr, names)), ", ".join(map(str, there)) or "none")
-
-
-def is_glob(text: object) -> bool:
-    """Tell whether a text may stand for other names than itself."""
-    return any(character in str(text) for character in "*?[")
 
 
 def _refresh_of(body: object) -> dict:

@@ -27,7 +27,7 @@ SHORTEST_IN_A_REPORT = 8
 class Gate:
     """A gate with the options of a task; ``result`` is right at every moment, so that it can be returned whatever happens.
 
-    ``dry`` asks for no refresh and writes no file, but tells what would be; ``diff`` adds what a file becomes.
+    ``dry`` asks for no refresh, waits for no scan that nobody started and writes no file, but tells what would be; ``diff`` adds what a file becomes.
     """
 
     def __init__(self, params: dict, dry: bool, diff: bool) -> None:
@@ -102,6 +102,9 @@ class Gate:
         params = self._params
         bound, pause = (seconds(params[name], name) for name in ("wait_timeout", "poll_interval"))
         since = moment(params["scanned_after"], "scanned_after") if params["scanned_after"] else None
+        if self._dry:
+            # The task that would start the scan has started none.
+            since = None
         wait = Wait(exporter, bound, pause)
         if not (params["wait_for_scan"] or params["refresh"]) or exporter.unknown_of(self._selection()):
             # Of a server that nobody knows there is nothing to wait for: the verdict says so at once.
@@ -109,9 +112,16 @@ class Gate:
         if params["wait_for_scan"]:
             wait.for_scans(self._selection(), since)
         if params["refresh"]:
+            self._refresh(wait)
+
+    def _refresh(self, wait: Wait) -> None:
+        if self._dry:
             self.result["changed"] = True
-            if not self._dry:
-                self.result["refreshed"] = wait.refresh(self._selection())
+            return
+        try:
+            self.result["refreshed"] = wait.refresh(self._selection())
+        finally:
+            self.result["changed"] = wait.asked
 
     def _selection(self) -> dict:
         account = self._params["account"]

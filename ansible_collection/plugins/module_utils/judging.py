@@ -49,10 +49,10 @@ def nothing_known() -> dict:
     }
 
 
-def contradiction(answer: dict) -> str | None:
-    """Return what is wrong with an answer of the exporter, if it is none that a gate gives.
+def contradiction(answer: dict, question: dict) -> str | None:
+    """Return what is wrong with an answer of the exporter, if it is none that a gate gives to the question.
 
-    A list may be short, or missing: only a server that is counted has passed.
+    ``question`` is the body that was sent. A list may be short, or missing: only a server that is counted has passed.
     """
     if answer.get("verdict") not in ("pass", "fail", "unknown"):
         return "its answer holds no verdict"
@@ -60,20 +60,71 @@ def contradiction(answer: dict) -> str | None:
         return "its answer contradicts itself on whether the gate passed"
     if not answer["passed"]:
         return None
+    return _miscounted(answer) or _contradicted(answer) or _beside_the_question(answer, question)
+
+
+def _miscounted(answer: dict) -> str | None:
     judged, servers = answer.get("servers_by_verdict"), answer.get("servers")
     counted = [judged.get(name) for name in ("pass", "fail", "unknown")] if isinstance(judged, dict) else []
-    if not counted or not all(map(_is_count, counted)) or not isinstance(servers, list):
+    omitted = answer.get("servers_not_listed") or 0
+    if not counted or not all(map(_is_count, [*counted, omitted])) or not isinstance(servers, list):
         return "its answer passes without the number of servers that do; is it an older version?"
-    listed = len(servers) + (answer.get("servers_not_listed") or 0)
     # A newer version may count servers under a verdict of its own, which is no pass.
-    if counted[0] < 1 or any(judged[name] != 0 for name in judged if name != "pass") or counted[0] != listed:
+    if counted[0] < 1 or any(judged[name] != 0 for name in judged if name != "pass"):
         return "its answer passes although not every server does, or none is counted"
+    if omitted < 0 or counted[0] != len(servers) + omitted:
+        return "its answer passes although it counts other servers than it lists"
+    return None
+
+
+def _contradicted(answer: dict) -> str | None:
+    servers = answer["servers"]
     if not all(isinstance(server, dict) and server.get("verdict") == "pass" for server in servers):
         return "its answer passes although not every server does"
-    reasons = answer.get("reasons") or []
-    if answer.get("violations") or answer.get("issues_not_listed") or any(is_blocking(one) for one in reasons):
-        return "its answer passes although it contradicts that with what it lists"
+    if answer.get("violations") or answer.get("issues_not_listed"):
+        return "its answer passes although it tells of issues over a limit"
+    if any(_keeps_from_passing(one.get("reasons")) for one in (answer, *servers)):
+        return "its answer passes although it gives a reason not to"
     return None
+
+
+def _keeps_from_passing(reasons: object) -> bool:
+    if reasons is None:
+        return False
+    return not isinstance(reasons, list) or any(not isinstance(one, dict) or is_blocking(one) for one in reasons)
+
+
+def _beside_the_question(answer: dict, question: dict) -> str | None:
+    servers, account = answer["servers"], question.get("account")
+    policy = question.get("policy", {}).get("policy")
+    if policy is not None and answer.get("policy") != policy:
+        return "its answer passes by policy {0!r}, and {1!r} was asked for".format(answer.get("policy"), policy)
+    if account is not None:
+        others = [server.get("name") for server in servers if server.get("account") != account]
+        if others:
+            return "its answer passes for {0!r}, which it does not list in account {1!r}".format(others[0], account)
+    # Without a list of all servers, any of those that are only counted may be the one.
+    missing = [] if answer.get("servers_not_listed") else _not_among(servers, question["servers"])
+    if missing:
+        return "its answer passes without {0!r}, which was asked for".format(str(missing[0]))
+    return None
+
+
+def _not_among(servers: list, asked: list) -> list:
+    """Return the ids and names that no server has; capitals and small letters are alike, as they are to the exporter."""
+    ids = {str(server.get("id")) for server in servers}
+    names = {server["name"].lower() for server in servers if isinstance(server.get("name"), str)}
+    return [one for one in asked if not (is_glob(one) or _is_id_among(one, ids) or str(one).lower() in names)]
+
+
+def _is_id_among(asked: int | str, ids: set) -> bool:
+    text = str(asked)
+    return text.isascii() and text.isdigit() and str(int(text)) in ids
+
+
+def is_glob(text: object) -> bool:
+    """Tell whether a text may stand for other names than itself."""
+    return any(character in str(text) for character in "*?[")
 
 
 def _is_count(value: object) -> bool:

@@ -61,16 +61,15 @@ class Scan:
             now = rfc3339(self._clock.now())
             self._result.update(state="running", requested_at=now, running_at=now)
             return
-        self._result["changed"] = True
+        self._result.update(changed=True, requested_at=rfc3339(self._clock.now()))
         if dry:
             self._result["state"] = "would_start"
             return
-        self._result["requested_at"] = rfc3339(self._clock.now())
         try:
             self._api.start_scan(self._server_id)
-        except ConnectionFailed:
+        except ConnectionFailed as error:
             # It may have arrived all the same: what the answer would have said is unknown.
-            self._result["state"] = "unknown"
+            self._result.update(state="unknown", changed=error.sent)
             raise
         except PatrolServerError:
             self._result["changed"] = False

@@ -171,7 +171,8 @@ class Transport:
         except HTTPError as error:
             raise self._refusal(what, error) from None
         except (URLError, UrlsConnectionError, SSLValidationError, ssl.SSLError, socket.timeout, OSError) as error:
-            raise ConnectionFailed(self._unanswered(method, path, one_line(_reason(error)), error)) from None
+            told = self._unanswered(method, path, one_line(_reason(error)), error)
+            raise ConnectionFailed(told, sent=not _is_unconnected(error)) from None
         except http.client.HTTPException as error:
             raise ConnectionFailed(
                 self._unanswered(method, path, "a broken answer, {0}".format(type(error).__name__), error)
@@ -199,9 +200,11 @@ class Transport:
         if not raw.strip():
             return None
         try:
-            return json.loads(raw.decode("utf-8"))
+            return json.loads(raw.decode("utf-8"), object_pairs_hook=_members)
         except ValueError:
             raise Unreadable("{0}: the answer is no JSON".format(what)) from None
+        except Unreadable as error:
+            raise Unreadable("{0}: {1}".format(what, error)) from None
 
     def _refusal(self, what: str, error: HTTPError) -> Refused:
         if 300 <= error.code < 400:
@@ -279,9 +282,29 @@ def advice(error: BaseException, url_option: str, through_proxy: bool) -> str:
     return "check {0}, that it runs there, and that it can be reached from where the task runs".format(options)
 
 
+def _is_unconnected(error: BaseException) -> bool:
+    cause = getattr(error, "reason", None)
+    cause = cause if isinstance(cause, BaseException) else error
+    never = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError, SSLValidationError)
+    return isinstance(cause, never) or str(cause).startswith("Tunnel connection failed")
+
+
 def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None)
     return str(reason or error) or type(error).__name__
+
+
+def _members(pairs: list) -> dict:
+    """Return an object; of two values for one member nobody knows which one is meant.
+
+    :raises Unreadable: which names the member.
+    """
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        for name, value in pairs:
+            if json.dumps(value) != json.dumps(members[name]):
+                raise Unreadable("the answer has {0} twice, with two values".format(one_line(repr(name))))
+    return members
 
 
 def _problem(error: HTTPError) -> dict:

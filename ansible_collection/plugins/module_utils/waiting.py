@@ -10,13 +10,17 @@ from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors imp
     InvalidInput,
     PatrolServerError,
     TimedOut,
+    had_no_effect,
 )
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.exporter import unknown_servers
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.scanning import PASSING, Clock
 
 
 class Wait:
-    """Waits on one exporter within one bound for everything; ``pause`` seconds between two looks."""
+    """Waits on one exporter within one bound for everything; ``pause`` seconds between two looks.
+
+    ``asked`` tells whether the exporter has taken a refresh, or may have.
+    """
 
     def __init__(self, exporter, bound: float, pause: float, clock: Clock | None = None) -> None:
         self._exporter = exporter
@@ -24,6 +28,7 @@ class Wait:
         self._pause = max(pause, 0.05)
         self._clock = clock or Clock()
         self._begun = self._clock.elapsed()
+        self.asked = False
 
     def refresh(self, selection: dict) -> int:
         """Have every selected server polled now, and wait for all of it; returns how many were asked for.
@@ -42,7 +47,7 @@ class Wait:
 
         :raises TimedOut: at the bound.
         """
-        refresh = self._exporter.refresh_many(selection)
+        refresh = self._ask(self._exporter.refresh_many, selection)
         if refresh is None:
             return self._refresh_one_by_one(selection)
         while True:
@@ -62,7 +67,7 @@ class Wait:
         asked = []
         for server in list(self._exporter.servers(selection)):
             self._check("not every server could be asked for a refresh")
-            asked.append((server, self._exporter.refresh(server)))
+            asked.append((server, self._ask(self._exporter.refresh, server)))
         while True:
             pending = sum(not _is_over(operation) for _server, operation in asked)
             if not pending:
@@ -73,6 +78,15 @@ class Wait:
                 (server, operation if _is_over(operation) else self._looked_at(operation, look))
                 for server, operation in asked
             ]
+
+    def _ask(self, refresh, wanted: dict):
+        try:
+            taken = refresh(wanted)
+        except PatrolServerError as error:
+            self.asked = self.asked or not had_no_effect(error)
+            raise
+        self.asked = self.asked or taken is not None
+        return taken
 
     def for_scans(self, selection: dict, since: float | None) -> None:
         """Wait until no selected server is being scanned and a poll has seen what the last scan found.

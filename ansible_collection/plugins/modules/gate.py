@@ -27,7 +27,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Judges and fails as usual; a refresh is not asked for, and no file is written.
+    details: >-
+      Judges and fails as usual; a refresh is not asked for, and no file is written. O(scanned_after) does not count, since
+      M(patrolserver.monitoring.scan) starts no scan then. What runs already is waited for.
   diff_mode:
     support: full
     details: Shows what is written to O(baseline_file).

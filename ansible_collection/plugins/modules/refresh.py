@@ -130,12 +130,9 @@ def refresh(params: dict, dry: bool, result: dict) -> None:
 def _polled(wait: Wait, selection: dict, result: dict) -> list:
     try:
         return wait.refresh_each(selection)
-    except InvalidInput:
-        raise
-    except PatrolServerError:
+    finally:
         # Some of them may be polled all the same.
-        result["changed"] = True
-        raise
+        result["changed"] = wait.asked
 
 
 def main() -> None:

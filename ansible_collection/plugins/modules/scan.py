@@ -94,8 +94,8 @@ finished:
   type: bool
   sample: true
 requested_at:
-  description: When the scan was asked for, or found running. In UTC.
-  returned: when one was
+  description: When the scan was asked for, would be in check mode, or was found running. In UTC.
+  returned: when it was, or would be
   type: str
   sample: "2026-11-24T07:12:00.250000Z"
 running_at:

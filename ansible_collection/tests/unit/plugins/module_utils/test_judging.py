@@ -76,13 +76,14 @@ PASS = {
     "servers_by_verdict": {"pass": 1, "fail": 0, "unknown": 0},
 }
 NONE = {"pass": 0, "fail": 0, "unknown": 0}
+QUESTION = {"servers": ["a"], "policy": {}}
 
 
 def test_a_sound_answer_is_taken():
     """Whether it lists the servers that pass, or only counts them."""
-    assert judging.contradiction(PASS) is None
-    assert judging.contradiction({**PASS, "servers": [], "servers_not_listed": 1}) is None
-    assert judging.contradiction({"verdict": "fail", "passed": False}) is None
+    assert judging.contradiction(PASS, QUESTION) is None
+    assert judging.contradiction({**PASS, "servers": [], "servers_not_listed": 1}, QUESTION) is None
+    assert judging.contradiction({"verdict": "fail", "passed": False}, QUESTION) is None
 
 
 @pytest.mark.parametrize(
@@ -109,11 +110,59 @@ def test_a_sound_answer_is_taken():
         {"violations": [{"limit": "max_total"}]},
         {"issues_not_listed": 1},
         {"reasons": [{"code": "x", "message": "y"}]},
+        {"reasons": ["x"]},
+        {"reasons": "x"},
+        {"servers": [{"name": "a", "verdict": "pass", "reasons": [{"code": "x", "message": "y", "blocking": True}]}]},
+        {"servers_by_verdict": {**NONE, "pass": 2}, "servers_not_listed": "1"},
+        {"servers": [{"name": "a", "verdict": "pass"}] * 2, "servers_not_listed": -1},
     ],
 )
 def test_a_pass_that_contradicts_itself_or_counts_nobody_is_none(wrong):
     """A missing list is no proof that anything passed."""
-    assert judging.contradiction({**PASS, **wrong}) is not None
+    assert judging.contradiction({**PASS, **wrong}, QUESTION) is not None
+
+
+NOTE = {"code": "unused_waiver", "message": "x", "blocking": False}
+LISTED = [
+    {"account": "main", "id": 7, "name": "Web1.example.org", "verdict": "pass", "reasons": [NOTE]},
+    {"account": "main", "id": 8, "name": "[2001:db8::1]", "verdict": "pass", "reasons": []},
+]
+OF_TWO = {**PASS, "policy": "production", "servers": LISTED, "servers_by_verdict": {**NONE, "pass": 2}}
+ONE_COUNTED = {"servers": LISTED[:1], "servers_not_listed": 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        ({"servers": ["web1.EXAMPLE.org", 8]}, {}),
+        ({"servers": ["7", "08", "*", "w?b1*", "[2001:db8::1]", "no-[s]uch"]}, {}),
+        ({"servers": ["*"], "account": "main"}, {}),
+        ({"servers": ["*"], "policy": {"policy": "production", "max_total": 3}}, {}),
+        ({"servers": ["*"], "policy": {"max_total": 3}}, {"policy": "builtin"}),
+        ({"servers": ["web2.example.org"]}, ONE_COUNTED),
+        ({"servers": ["web2.example.org"], "account": "main"}, {"servers": [], "servers_not_listed": 2}),
+    ],
+)
+def test_a_pass_that_answers_the_question_is_taken(asked, more):
+    """Servers by id, by name however it is spelled, or by a glob; what is only counted may be any of them."""
+    assert judging.contradiction({**OF_TWO, **more}, {"policy": {}, **asked}) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "more", "told"),
+    [
+        ({"servers": ["web2.example.org", "*"]}, {}, "without 'web2.example.org', which was asked for"),
+        ({"servers": [9]}, {}, "without '9'"),
+        ({"servers": ["None"]}, {"servers": [{**LISTED[0], "id": None, "name": None}, LISTED[1]]}, "without 'None'"),
+        ({"servers": ["*"], "account": "other"}, {}, "not list in account 'other'"),
+        ({"servers": ["*"], "account": "other"}, ONE_COUNTED, "not list in account 'other'"),
+        ({"servers": ["*"], "policy": {"policy": "strict"}}, {}, "by policy 'production', and 'strict' was asked for"),
+        ({"servers": ["*"], "policy": {"policy": "strict"}}, {"policy": None}, "by policy None, and 'strict' was asked for"),
+    ],
+)
+def test_a_pass_for_another_question_is_none(asked, more, told):
+    """Other servers, another account, another policy."""
+    assert told in judging.contradiction({**OF_TWO, **more}, {"policy": {}, **asked})
 
 
 def test_what_nobody_knows_is_not_nought():

@@ -56,6 +56,42 @@ def test_a_list_of_over_a_hundred_names_is_asked_for_in_parts(stand):
     assert len(stand.requests()) == 3
 
 
+PASSES = '"servers": [{"id": 1, "name": "a", "verdict": "pass"}], "servers_by_verdict": {"pass": 1, "fail": 0, "unknown": 0}'
+
+
+@pytest.mark.parametrize(
+    ("status", "members", "told"),
+    [
+        (200, '"verdict": "pass", "passed": true, ' + PASSES, None),
+        (200, '"verdict": "pass", "passed": true, "verdict": "pass", ' + PASSES, None),
+        (203, '"verdict": "pass", "passed": true, ' + PASSES, "HTTP status 203 instead of 200"),
+        (200, '"verdict": "fail", "passed": true, "verdict": "pass", ' + PASSES, "has 'verdict' twice, with two values"),
+        (200, '"verdict": "pass", "passed": 1, "passed": true, ' + PASSES, "has 'passed' twice, with two values"),
+        (200, '"verdict": "pass", "passed": true, "counts": {"low": 1, "low": 0}, ' + PASSES, "has 'low' twice"),
+    ],
+)
+def test_a_verdict_is_taken_from_one_clear_answer_only(stand, status, members, told):
+    """One with status 200, in which each member has one value."""
+    stand.control(fail=[{"status": status, "body": "{" + members + "}"}])
+    exporter = Exporter(stand.exporter_params)
+    if told is None:
+        assert exporter.gate(["a"], None, {})["passed"]
+        return
+    with pytest.raises(Unreadable) as caught:
+        exporter.gate(["a"], None, {})
+    assert told in str(caught.value)
+
+
+def test_a_verdict_is_held_against_the_question(stand):
+    """Servers, account and policy are those that were asked for."""
+    exporter = Exporter(stand.exporter_params)
+    passed = exporter.gate(["WEB1.example.org", 2, "*"], "main", {"policy": "production"})
+    stand.control(verdict=passed)
+    for question in ((["web4.example.org"], None, {}), (["*"], "other", {}), (["*"], None, {"policy": "builtin"})):
+        with pytest.raises(Unreadable, match="its answer passes"):
+            exporter.gate(*question)
+
+
 def test_a_redirect_is_not_followed(stand):
     """Credentials go to no other host."""
     stand.control(fail=[{"status": 302, "headers": {"Location": stand.url + "/elsewhere?stolen"}}])
@@ -92,6 +128,17 @@ def saying(answer):
         yield "127.0.0.1:{0}".format(listener.getsockname()[1])
     finally:
         listener.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [("http://127.0.0.1:9", False), ("http://nosuch.invalid", False), ("http://{0}", True)],
+)
+def test_a_request_that_never_left_is_told_from_one_without_an_answer(stand, url, sent):
+    """The one has changed nothing, the other may have."""
+    with saying(b"") as place, pytest.raises(ConnectionFailed) as caught:
+        Exporter({**stand.exporter_params, "exporter_url": url.format(place)}).refresh_many({"servers": ["a"]})
+    assert caught.value.sent is sent
 
 
 NO_TUNNEL = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"

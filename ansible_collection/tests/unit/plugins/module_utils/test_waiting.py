@@ -107,14 +107,36 @@ def test_a_scan_that_runs_already_is_not_started_again():
     assert (seen["started"], seen["changed"], seen["finished"]) == (False, False, True)
 
 
+def test_a_scan_that_would_be_started_has_the_time_of_that():
+    """A task after it can take the time, whether it only looks or not."""
+    result, api = {"changed": False, "state": "unknown", "started": False, "finished": False}, Scanned(False)
+    Scan(api, 1, Bounds(start=60, whole=600, pause=5, errors=3), Clock(), result).begin(dry=True)
+    assert result == {**result, "changed": True, "state": "would_start", "requested_at": "1970-01-01T00:16:40Z"}
+    assert (result["started"], api.starts) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "changed"),
+    [(GONE, True), (ConnectionFailed("x", sent=False), False), (Refused("x", 401), False), (BUSY, False)],
+)
+def test_a_scan_that_surely_was_not_started_has_changed_nothing(error, changed):
+    """A request whose answer was lost may have arrived; one that was refused, or never left, has not."""
+    result, api = {"changed": False, "state": "unknown", "started": False, "finished": False}, Scanned(False)
+    api.start_scan = lambda _server_id: next_of([error])
+    with pytest.raises(PatrolServerError):
+        Scan(api, 1, Bounds(start=60, whole=600, pause=5, errors=3), Clock(), result).begin(dry=False)
+    assert (result["changed"], result["started"]) == (changed, False)
+
+
 class Exporter:
     """Has lists of servers and operations, one after the other; the last one for ever.
 
     An older one takes refreshes of single servers only.
     """
 
-    def __init__(self, servers: list, states: tuple = ("done",), older: bool = False) -> None:
+    def __init__(self, servers: list, states: tuple = ("done",), older: bool = False, takes: tuple = (True,)) -> None:
         self._servers = servers
+        self._takes = list(takes)
         self._states = list(states)
         self._older = older
         self.requests = 0
@@ -126,7 +148,10 @@ class Exporter:
     def refresh_many(self, _selection: dict) -> dict:
         """Return a refresh that has begun."""
         self.requests += 1
-        return None if self._older else self._refresh("pending")
+        if self._older:
+            return None
+        next_of(self._takes)
+        return self._refresh("pending")
 
     def refresh_of_many(self, _id: str) -> dict:
         """Return or raise its next state."""
@@ -143,6 +168,7 @@ class Exporter:
 
     def refresh(self, server: dict) -> dict:
         """Return an operation that has begun."""
+        next_of(self._takes)
         return {"id": server["id"], "state": "pending"}
 
     def operation(self, _id: str) -> dict:
@@ -224,3 +250,24 @@ def test_a_refresh_that_was_not_seen_done_is_an_error(states, error, older):
     """Failed, hanging, or forgotten."""
     with pytest.raises(error):
         Wait(Exporter([[server(T1, T2)]], states, older), 60, 1, Clock()).refresh({})
+
+
+@pytest.mark.parametrize(
+    ("takes", "older", "asked"),
+    [
+        ((Refused("x", 401),), False, False),
+        ((Refused("x", 401),), True, False),
+        ((BUSY,), False, False),
+        ((ConnectionFailed("x", sent=False),), False, False),
+        ((GONE,), False, True),
+        ((Refused("x", 504),), False, True),
+        ((ODD,), False, True),
+        ((True, Refused("x", 429)), True, True),
+    ],
+)
+def test_a_refresh_that_surely_was_not_taken_has_changed_nothing(takes, older, asked):
+    """Of several that are asked for one by one, the first is enough."""
+    wait = Wait(Exporter([[server(T1, T2)] * 2], older=older, takes=takes), 60, 1, Clock())
+    with pytest.raises(PatrolServerError):
+        wait.refresh({})
+    assert wait.asked is asked
