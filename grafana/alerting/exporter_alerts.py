@@ -85,9 +85,9 @@ def _down(settings: Settings) -> tuple[Alert, ...]:
             wait=limits.exporter_down,
             severity="warning",
             summary="Prometheus has fewer targets of the exporter's job than it had.",
-            description=f"""{{{{ $value }}}} targets of job {{{{ $labels.job }}}} are gone from Prometheus' service
-                discovery within {words(limits.missed)}: whether those exporters run is not known. Resolves by itself
-                when the smaller number has stood for as long.""",
+            description=f"""Targets of job {{{{ $labels.job }}}} that are gone from Prometheus' service discovery within
+                {words(limits.missed)}: {{{{ $value }}}}. Whether an exporter runs there is not known. Resolves by
+                itself when the smaller number has stood for as long.""",
             dashboard=HEALTH,
         ),
         Alert(
@@ -131,9 +131,9 @@ def _api(settings: Settings) -> tuple[Record | Alert, ...]:
             wait=limits.api_unreachable,
             severity="warning",
             summary="An exporter cannot read an account's server list from PatrolServer.",
-            description=f"""Every call for the server list of {WHOSE} that {WHERE} knows of, its own or that of the
-                exporter that polls the account on the same store, has failed for {words(limits.api_unreachable)}; what
-                it shows is what was known before.""",
+            description=f"""{WHERE} cannot read the server list of {WHOSE}: every call that it knows of, its own or
+                one of the exporter that polls the account on the same store, has failed for
+                {words(limits.api_unreachable)}. It shows what was known before.""",
             dashboard=OF_ACCOUNT,
         ),
         *(
@@ -261,7 +261,7 @@ def stale_servers(settings: Settings) -> tuple[Record | Alert, ...]:
             wait="15m",
             severity="critical",
             summary="The data of most servers of an account is too old to be trusted, though its list is read.",
-            description=f"""{{{{ $value }}}} servers of {WHOSE} have not been polled successfully for too long. New
+            description=f"""Servers of {WHOSE} that were not polled successfully for too long: {{{{ $value }}}}. New
                 issues may go unseen, and the deploy gate answers "unknown" once the policy's max_age is over.""",
             dashboard=OF_ACCOUNT,
         ),
@@ -309,11 +309,11 @@ def _deliveries(settings: Settings) -> tuple[Alert, ...]:
                 """,
             severity="warning",
             summary="Webhook deliveries were answered with an error.",
-            description=f"""Some {{{{ $value | humanize }}}} deliveries within an hour were {{{{ $labels.outcome }}}}
-                by {WHERE}: {{{{ if eq $labels.outcome `refused` }}}}their token or network is not allowed, so either
-                PatrolServer has an old URL or somebody tries{{{{ else if eq $labels.outcome `failed` }}}}the store
-                could not keep them{{{{ else }}}}they could not be read{{{{ end }}}}. What they told of shows with the
-                next poll.""",
+            description=f"""Deliveries with the outcome {{{{ $labels.outcome }}}} on {WHERE} within an hour: about
+                {{{{ $value | humanize }}}}. {{{{ if eq $labels.outcome `refused` }}}}Their token or network is not
+                allowed, so either PatrolServer has an old URL or somebody tries{{{{ else if eq $labels.outcome `failed`
+                }}}}The store could not keep them{{{{ else }}}}They could not be read{{{{ end }}}}. What they told of
+                shows with the next poll.""",
             dashboard=OF_INSTANCE,
         ),
         Alert(
@@ -366,8 +366,8 @@ def _inbox(settings: Settings) -> tuple[Alert, ...]:
             expr=f"sum by ({EXPORTERS_ACCOUNT}) (increase(patrolserver_exporter_inbox_overflows_total[15m])) > 0",
             severity="warning",
             summary="The inbox was full, and deliveries were answered without being kept.",
-            description=f"""{{{{ $value | humanize }}}} deliveries of {WHOSE} met a full inbox on {WHERE} in 15
-                minutes. A catch-up poll finds the issues; titles and scan times may be missing.""",
+            description=f"""Deliveries of {WHOSE} that met a full inbox on {WHERE} in 15 minutes: about {{{{
+                $value | humanize }}}}. A catch-up poll finds the issues; titles and scan times may be missing.""",
             dashboard=OF_ACCOUNT,
         ),
         Alert(
@@ -377,7 +377,7 @@ def _inbox(settings: Settings) -> tuple[Alert, ...]:
             wait="5m",
             severity="warning",
             summary="Deliveries got a reply from PatrolServer that the exporter cannot understand.",
-            description=f"""{{{{ $value }}}} deliveries on {WHERE} are dead: they are kept, and nobody works on them
+            description=f"""Dead deliveries on {WHERE}: {{{{ $value }}}}. They are kept, and nobody works on them
                 until you replay or drop them.""",
             dashboard=OF_INSTANCE,
         ),

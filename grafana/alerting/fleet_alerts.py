@@ -186,8 +186,8 @@ def _software(settings: Settings) -> tuple[Alert, ...]:
             wait="1h",
             severity="info",
             summary="A server runs software that gets no more fixes.",
-            description=f"""{{{{ $value }}}} installed software of {THE_SERVER} is no longer supported and has no
-                newer bug-fix release; plan the move to another line.""",
+            description=f"""Software on {THE_SERVER} that is no longer supported and has no newer bug-fix
+                release: {{{{ $value }}}}. Plan the move to another line.""",
             dashboard=ON_SERVER,
         ),
         Alert(
@@ -196,8 +196,8 @@ def _software(settings: Settings) -> tuple[Alert, ...]:
             wait="1h",
             severity="warning",
             summary="A server has known exploits whose risk nobody knows.",
-            description=f"""PatrolServer tells of {{{{ $value }}}} exploits on {THE_SERVER} without a risk that can be
-                read. They count as high, and as the worst at the gate.""",
+            description=f"""Exploits on {THE_SERVER} that PatrolServer tells no readable risk of: {{{{ $value }}}}.
+                They count as high, and as the worst at the gate.""",
             dashboard=ON_SERVER,
         ),
         Alert(
@@ -269,9 +269,10 @@ def _servers(settings: Settings) -> tuple[Alert, ...]:
             wait="15m",
             severity="warning",
             summary="An account has fewer servers than hours ago.",
-            description=f"""{{{{ $value }}}} servers of account {{{{ $labels.account }}}} that were watched within
-                {words(limits.servers_disappeared)} are not any more: PatrolServer's list has them no longer, or the
-                configuration leaves them out. Resolves by itself when the smaller fleet has stood for as long.""",
+            description=f"""Servers of account {{{{ $labels.account }}}} that were watched within
+                {words(limits.servers_disappeared)} and are not any more: {{{{ $value }}}}.
+                PatrolServer's list has them no longer, or the configuration leaves them out. Resolves by itself when
+                the smaller fleet has stood for as long.""",
             dashboard=FLEET,
         ),
         Alert(

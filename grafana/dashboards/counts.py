@@ -106,7 +106,7 @@ def highest_risk(width: int) -> Placed:
 
 
 def oldest_urgent(width: int, limits: Thresholds) -> Placed:
-    """How long the oldest critical or high issue is open."""
+    """How long the oldest critical or high issue has been so."""
     oldest, known = by_account(recorded.OLDEST_URGENT), by_account(recorded.SERVERS)
     about = About(
         "Oldest high",

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import resource
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,6 +23,10 @@ from tests.harness.prometheus import free_port
 from tests.harness.rawapi import RawApi
 from tests.harness.waiting import eventually
 
+from patrolserver_exporter.app.checkup import check_up
+from patrolserver_exporter.config.schema import Account, Config
+from patrolserver_exporter.config.schema import Store as StoreSettings
+from patrolserver_exporter.config.secret import Secret
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
@@ -392,3 +398,19 @@ def test_an_exporter_that_has_ended(tmp_path: Path, simulator: Simulator) -> Non
         exporter.kill()
         ended = doctor(exporter.config_file)
     assert grades(findings(ended))["exporter"] == {"warning"}
+
+
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_a_connection_that_fails_is_told_with_its_address(tmp_path: Path, by_proxy: bool) -> None:  # noqa: FBT001
+    """Which host and port was tried, also of a proxy, and never a password."""
+    secret = Secret.literal("token-0123456789")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = f"127.0.0.1:{listener.getsockname()[1]}"
+    account = Account(key=secret, secret=secret, api_url="https://api.example" if by_proxy else f"http://{closed}")
+    if by_proxy:
+        account = replace(account, proxy_url=Secret.literal(f"http://user:canary@{closed}"))
+    config = Config(accounts=(account,), store=StoreSettings(url=f"sqlite:///{tmp_path / 'state.db'}"))
+    found = {one.check: one for one in check_up(config, external_url="", ca_file=None, environ={})}["account default"]
+    assert found.found.startswith(f"api.example:443 through the proxy {closed}: " if by_proxy else f"{closed}: ")
+    assert "onnection refused" in found.found
+    assert "canary" not in found.found + found.do

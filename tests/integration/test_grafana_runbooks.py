@@ -50,6 +50,13 @@ class Machine:
         assert requests.post(webhook, json=delivered, timeout=20).status_code == 202
         return str(self.exporter.get("/api/v1/inbox", headers=self.exporter.operator).json()["items"][-1]["id"])
 
+    def operation(self) -> str:
+        """The id of a refresh."""
+        refresh = f"{self.exporter.url}/api/v1/servers/{self.environ['SERVER']}/refresh"
+        answer = requests.post(refresh, headers=self.exporter.operator, timeout=20)
+        assert answer.status_code == 202
+        return str(answer.json()["operation"]["id"])
+
 
 def setup() -> str:
     """The page's first block, which sets the variables."""
@@ -101,6 +108,20 @@ def test_there_are_commands() -> None:
     assert {line.split()[0] for line in found} >= {"curl", "patrolserver-exporter", "journalctl", "df"}
 
 
+def test_commands_about_a_server_name_its_account() -> None:
+    """Where accounts share a server's name, the answer without one is 409."""
+    about_one = [line for line in commands() if "/api/v1/servers/$SERVER" in line]
+    assert len(about_one) >= 5
+    assert [line for line in about_one if "account=$ACCOUNT" not in line] == []
+
+
+def test_commands_for_open_issues_list_what_alerts_count() -> None:
+    """Waived issues raise no alert, and a page has 100 unless more is asked for."""
+    lists = [line for line in commands() if "/issues?" in line]
+    assert len(lists) >= 4
+    assert [line for line in lists if "waived=" not in line or "limit=1000" not in line] == []
+
+
 @pytest.mark.parametrize("command", commands())
 def test_a_runbooks_command_works(command: str, machine: Machine) -> None:
     """It exits with 0 after the first block, and curl gets no error of HTTP: neither a wrong path nor wrong PromQL."""
@@ -110,6 +131,8 @@ def test_a_runbooks_command_works(command: str, machine: Machine) -> None:
     environ = {**os.environ, **machine.environ}
     if "$DELIVERY" in command:
         environ["DELIVERY"] = machine.delivery()
+    if "$OPERATION" in command:
+        environ["OPERATION"] = machine.operation()
     done = subprocess.run(
         ["bash", "-euc", f". ./setup\n{strict}"],
         env=environ,

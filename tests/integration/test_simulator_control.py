@@ -474,4 +474,7 @@ def test_a_taken_address_is_told() -> None:
             env=os.environ | {"LC_ALL": "C"},
         )
     assert done.returncode == 1
-    assert done.stderr == f"simulator: cannot listen on {address}: Address already in use\n"
+    assert (
+        done.stderr
+        == f"simulator: cannot listen on {address}: Address already in use: choose another --web.listen-address\n"
+    )

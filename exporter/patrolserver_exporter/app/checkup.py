@@ -24,7 +24,7 @@ import urllib3
 
 from patrolserver_exporter.inbox.intake import CHECKUP
 from patrolserver_exporter.patrolserver.client import PatrolServerClient
-from patrolserver_exporter.patrolserver.errors import PatrolServerError
+from patrolserver_exporter.patrolserver.errors import PatrolServerError, Unreachable
 from patrolserver_exporter.store import StoreError, check_usable, look_over, why_unusable
 from patrolserver_exporter.store.engines import create_reading_engine, database_file, redacted
 from patrolserver_exporter.store.lease_rows import COMMON, STORE, holders
@@ -129,6 +129,8 @@ def _account(config: Config, account: Account) -> Iterator[Finding]:
     try:
         yield from _calls(check, client, Rules.of(config, account))
         answered = True
+    except Unreachable as error:
+        yield _trouble(check, f"{_way(account)}: {error.what_happened}", error.advice)
     except PatrolServerError as error:
         yield _trouble(check, error.what_happened, error.advice)
     finally:
@@ -137,6 +139,18 @@ def _account(config: Config, account: Account) -> Iterator[Finding]:
         yield _clock(offsets[-1])
     elif answered:
         yield Finding("clock", Grade.SKIPPED, f"the API of {check} did not tell its time")
+
+
+def _way(account: Account) -> str:
+    """Where an account's calls go, without credentials."""
+    api = _host_and_port(account.api_url)
+    return f"{api} through the proxy {_host_and_port(account.proxy_url.reveal())}" if account.proxy_url else api
+
+
+def _host_and_port(url: str) -> str:
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or {'http': 80, 'https': 443}.get(parts.scheme, '?')}"
 
 
 def _calls(check: str, client: PatrolServerClient, rules: Rules) -> Iterator[Finding]:

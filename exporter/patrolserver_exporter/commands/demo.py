@@ -101,16 +101,20 @@ def main(arguments: Sequence[str]) -> int:
     try:
         api_url = simulator.start()
     except socket.gaierror:
-        _say(f"The simulator cannot listen on {simulator_options.listen_address}: the host cannot be resolved")
+        _say(_cannot_listen(simulator_options.listen_address, "the host cannot be resolved"))
         return FAILED
     except OSError as error:
-        _say(f"The simulator cannot listen on {simulator_options.listen_address}: {error.strerror or error}")
+        _say(_cannot_listen(simulator_options.listen_address, error.strerror or str(error)))
         return FAILED
     with tempfile.TemporaryDirectory(prefix="patrolserver-demo-") as folder:
         try:
             return _serve(values, simulator, api_url, Path(folder))
         finally:
             simulator.stop()
+
+
+def _cannot_listen(address: str, why: str) -> str:
+    return f"The simulator cannot listen on {address}: {why}: choose another --simulator.listen-address"
 
 
 def _serve(values: dict[str, Any], simulator: Simulator, api_url: str, folder: Path) -> int:

@@ -143,7 +143,7 @@ def _named_by(file: str | None, environ: Mapping[str, str]) -> str:
 def _token(file: str | None, environ: Mapping[str, str]) -> Secret | None:
     path = file or environ.get(f"{TOKEN_VARIABLE}_FILE")
     if path:
-        return Secret.from_file(Path(path))
+        return Secret.from_file(Path(path), reader="your own user")
     return Secret.from_env(TOKEN_VARIABLE, environ) if environ.get(TOKEN_VARIABLE) else None
 
 

@@ -78,9 +78,9 @@ def main(arguments: Sequence[str]) -> int:
     except StoreError as error:
         output.remark(redactor.redact(str(error)))
         return FAILED
-    rows = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in copied.items() if count)
+    rows = ", ".join(f"{name.replace('_', '-')}: {count}" for name, count in copied.items() if count)
     output.show(
-        f"The state is in {shown} now: {rows or 'it was empty'}.\nStart the exporter with that store.url. "
+        f"The state is in {shown} now ({rows or 'it was empty'}).\nStart the exporter with that store.url. "
         "All servers are polled, and are unknown to the gate until then.\n"
     )
     return OK

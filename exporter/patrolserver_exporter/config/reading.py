@@ -38,6 +38,8 @@ _NO_BLANK = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):(?=\S)")
 """What YAML takes for a text, though a key and its value were meant."""
 _ANY_KEY_NO_BLANK = re.compile(r"[^\s:]+:(?=[^\s:])")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
+_GLOB = re.compile(r"(?=[^*.]*[*.])[a-z0-9.*_-]{1,100}")
+"""What names servers: with a star or a dot, which a secret hardly has, and no capitals, so no token of three parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,11 @@ _VALUES: dict[type[inspect.Type], Value] = {
 
 def join_key(path: str, key: str, known: Collection[str] = ()) -> str:
     """Return the dotted path of a key; ``?`` stands for what does not look like one, as a misplaced secret does."""
-    return f"{path}{path and '.'}{key if key in known or _WORD.fullmatch(key) else '?'}"
+    if key in known or _WORD.fullmatch(key):
+        return f"{path}{path and '.'}{key}"
+    if path.endswith(".labels") and _GLOB.fullmatch(key):
+        return f'{path}["{key}"]'
+    return f"{path}{path and '.'}?"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -114,7 +114,7 @@ class Poll:
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
     """Calls under way at once, 1 to 256."""
     timeout: Annotated[float, _seconds(0.1, 300)] = 10.0
-    """Time limit of one call, 100ms to 5m."""
+    """Time limit of one call, 100ms to 5m; of a server list the time without progress."""
     max_requests_per_minute: _Whole = 600
     """Budget of one account, over all replicas. When the fleet needs more, the interval stretches."""
     max_pause: Annotated[float, _seconds(1)] = 3_600.0

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Never, Self
 
 MAX_VALUE_BYTES = 65_536
+SERVICE = "the exporter's user"
+"""Who reads the files of a configuration."""
 
 
 @final
@@ -28,10 +30,12 @@ class Secret:
     are. It has no hash, as its value may change, and cannot be pickled. Threads may share it.
     """
 
-    __slots__ = ("_environ", "_lock", "_tag", "_text", "_value")
+    __slots__ = ("_environ", "_lock", "_reader", "_tag", "_text", "_value")
 
-    def __init__(self, text: str, tag: str = "", environ: Mapping[str, str] | None = None) -> None:
-        self._text, self._tag = text, tag
+    def __init__(
+        self, text: str, tag: str = "", environ: Mapping[str, str] | None = None, reader: str = SERVICE
+    ) -> None:
+        self._text, self._tag, self._reader = text, tag, reader
         self._environ = os.environ if environ is None else environ
         self._lock = threading.Lock()
         self._value = self._read()
@@ -47,9 +51,9 @@ class Secret:
         return cls(name, "!env", environ)
 
     @classmethod
-    def from_file(cls, path: Path) -> Self:
-        """Read the file, without the newlines at its end."""
-        return cls(str(path), "!file")
+    def from_file(cls, path: Path, reader: str = SERVICE) -> Self:
+        """Read the file, without the newlines at its end; ``reader`` is who has to be allowed to, in words."""
+        return cls(str(path), "!file", reader=reader)
 
     @property
     def origin(self) -> str:
@@ -110,7 +114,7 @@ class Secret:
         if self._tag != "!file":
             return self._environ[self._text] if self._tag else self._text
         try:
-            return read_file(Path(self._text), MAX_VALUE_BYTES).decode("utf-8-sig")
+            return read_file(Path(self._text), MAX_VALUE_BYTES, reader=self._reader).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise Unfit("is not UTF-8 text; write the value as plain text") from None
 
@@ -133,14 +137,14 @@ def _one_line(text: str) -> str:
     return text
 
 
-def read_file(path: Path, max_bytes: int, named_by: str = "the path") -> bytes:
+def read_file(path: Path, max_bytes: int, named_by: str = "the path", reader: str = SERVICE) -> bytes:
     """Return the file's content, and raise `Unfit` where there is none; ``named_by`` tells where the path is given."""
     try:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise Unfit(f"cannot be read ({reason}); correct {named_by}, or let the exporter's user read it") from None
+        raise Unfit(f"cannot be read ({reason}); correct {named_by}, or let {reader} read it") from None
     if len(raw) > max_bytes:
         raise Unfit(f"is over {max_bytes} bytes; correct {named_by}, or shorten the file")
     return raw

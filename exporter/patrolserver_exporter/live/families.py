@@ -242,7 +242,7 @@ SERVER_FAMILIES = (
     ),
     _labelled(
         "patrolserver_server_oldest_issue_timestamp_seconds",
-        "When the oldest open issue was first seen.",
+        "Since when the open issue that has had this severity the longest has had it.",
         _SEVERITY,
         lambda summary: summary.oldest_issue,
     ),

@@ -181,7 +181,9 @@ def serve(options: SimulatorOptions) -> int:
         base_url = simulator.start()
     except OSError as error:
         why = "the host cannot be resolved" if isinstance(error, socket.gaierror) else error.strerror or error
-        sys.stderr.write(f"simulator: cannot listen on {options.listen_address}: {why}\n")
+        sys.stderr.write(
+            f"simulator: cannot listen on {options.listen_address}: {why}: choose another --web.listen-address\n"
+        )
         simulator.stop()
         return 1
     _say(f"PatrolServer simulator on {base_url}, control at {base_url}/-/simulator/state")

@@ -110,6 +110,15 @@ class BearerTokens:
         token = owner_of(candidate, ((digest(token.token.reveal()), token) for token in known))
         return None if token is None else Principal(token.name, token.scopes, is_token=True)
 
+    def deny_unknown(self, needed: str = "") -> Denied:
+        """Return the refusal of a token that is nobody's; ``needed`` is a sentence on what would be let in."""
+        again = (
+            " If it is from patrolserver-exporter.token: that file has a new token after each start of the exporter, so"
+            " read it again."
+        )
+        detail = f"The token that was sent is unknown.{needed}{again if self._operators else ''}"
+        return Denied(401, detail, {"www-authenticate": 'Bearer error="invalid_token"'})
+
 
 def digest(token: str) -> bytes:
     """SHA-256 of a token."""
@@ -133,6 +142,12 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def _credentials(scope: Scope) -> tuple[str, str]:
+    """Return the scheme of the Authorization header, in small letters, and what follows it."""
+    kind, _, credentials = (header(scope, b"authorization") or "").strip().partition(" ")
+    return kind.lower(), credentials
+
+
 def principal_of(scope: Scope) -> Principal | None:
     """Return whom `Guard` found to be asking; None for nobody."""
     found = scope.get("state", {}).get(PRINCIPAL_STATE)
@@ -150,7 +165,7 @@ def authorise(scope: Scope, right: Right, tokens: BearerTokens) -> Principal | D
     if principal is None:
         if right is Right.READ and not tokens.guards_reading:
             return ANYONE
-        return _needs_token(f"a token of api.tokens with the scope {right}")
+        return _needs_token(scope, f"a token of api.tokens with the scope {right}", tokens)
     if right is not Right.READ and not principal.is_token and _is_cross_site(scope):
         return Denied(403, "Another web site may not do this in your browser's name.")
     if right in principal.rights:
@@ -161,7 +176,7 @@ def authorise(scope: Scope, right: Right, tokens: BearerTokens) -> Principal | D
 def authorise_known(scope: Scope, right: Right, tokens: BearerTokens) -> Principal | Denied:
     """As `authorise`, and refuse whoever is not known also where reading is open."""
     if principal_of(scope) is None:
-        return _needs_token(f"a token of api.tokens with the scope {right}")
+        return _needs_token(scope, f"a token of api.tokens with the scope {right}", tokens)
     return authorise(scope, right, tokens)
 
 
@@ -170,11 +185,14 @@ def authorise_scrape(scope: Scope, tokens: BearerTokens) -> Principal | Denied:
     if not tokens.guards_metrics:
         return ANYONE
     if principal_of(scope) is None:
-        return _needs_token("a token of api.tokens with the scope read (web.metrics_need_token)")
+        return _needs_token(scope, "a token of api.tokens with the scope read (web.metrics_need_token)", tokens)
     return authorise(scope, Right.READ, tokens)
 
 
-def _needs_token(what: str) -> Denied:
+def _needs_token(scope: Scope, what: str, tokens: BearerTokens) -> Denied:
+    kind, _ = _credentials(scope)
+    if kind == "bearer":
+        return tokens.deny_unknown(f" Needed is {what}.")
     detail = (
         f"Send {what}, as Authorization: Bearer, or be a user of basic_auth_users. On the exporter's own machine"
         " patrolserver-exporter.token, beside its state, holds one."
@@ -318,7 +336,6 @@ WEBHOOK_PREFIX = "/webhook/"
 
 _NOBODYS = "$2b${:02}$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
 _BASIC = Denied(401, "Send the name and password of a user of basic_auth_users.", {"www-authenticate": "Basic"})
-_BEARER = Denied(401, "The token is unknown.", {"www-authenticate": 'Bearer error="invalid_token"'})
 _BUSY = Denied(503, "Too many passwords are being checked; try again.", {"retry-after": "5"})
 
 
@@ -444,19 +461,19 @@ class Guard:
         if config is not None and (wait := self._limiter.wait(config.rate_limit)):
             detail = "There are more requests than rate_limit of the web configuration file allows."
             return Denied(429, detail, {"retry-after": str(max(1, round(wait + 0.5)))})
-        kind, _, credentials = (header(scope, b"authorization") or "").strip().partition(" ")
+        kind, credentials = _credentials(scope)
         users = dict(config.basic_auth_users) if config is not None else {}
-        if kind.lower() == "bearer":
+        if kind == "bearer":
             return self._judge_token(scope, path, credentials.strip(), must_have=bool(users))
         if users:
-            return await self._judge_user(scope, users, credentials if kind.lower() == "basic" else "")
+            return await self._judge_user(scope, users, credentials if kind == "basic" else "")
         return None
 
     def _judge_token(self, scope: Scope, path: str, candidate: str, *, must_have: bool) -> Denied | None:
         principal = self._tokens.principal(candidate)
         if principal is None:
             # Where nobody has to say who they are, a token that is not for us does no harm; a wrong one of ours does.
-            return _BEARER if must_have or self._tokens else None
+            return self._tokens.deny_unknown() if must_have or self._tokens else None
         if must_have and Right.READ not in principal.rights and not path.startswith(("/api/", "/-/")):
             return Denied(403, f"The token {principal.name} lacks the scope read; add it in api.tokens.")
         scope.setdefault("state", {})[PRINCIPAL_STATE] = principal

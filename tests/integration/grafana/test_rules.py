@@ -549,6 +549,15 @@ def test_each_alert_says_what_is_wrong_and_where_to_go_on(alert: str) -> None:
         assert (FOLDER / f"{dashboard}.json").is_file()
 
 
+def test_texts_are_true_for_one_and_for_many() -> None:
+    """A number stands behind what it counts, or chooses the word that follows it."""
+    texts = {name: one["annotations"]["description"] for name, rules in alerts().items() for one in rules}
+    plural = re.compile(r"\$value[^}]*}}\s+(?:servers|deliveries|targets|exploits|issues|installed)\b")
+    assert {name for name, text in texts.items() if plural.search(text)} == set()
+    unreachable = texts["PatrolServerApiUnreachable"]
+    assert unreachable.startswith("{{ $labels.instance }} cannot read the server list of account {{ $labels.account }}")
+
+
 def test_each_runbook_belongs_to_an_alert_and_is_complete() -> None:
     """Meaning, impact, diagnosis with commands, mitigation; and no orphan."""
     sections = re.split(r"^## ", RUNBOOKS.read_text(), flags=re.MULTILINE)[1:]

@@ -43,3 +43,14 @@ def test_answers_fit_the_types_that_the_document_is_made_of(api: ServedApi) -> N
     for path, kind in (("/servers", types.ServerPage), ("/servers/1", types.Server), ("/status", types.Status)):
         sent = api.get(path).json()
         assert msgspec.json.decode(msgspec.json.encode(msgspec.convert(sent, kind))) == sent
+
+
+def test_every_parameter_says_what_it_means() -> None:
+    """A client made from the document tells its user."""
+    operations = [one for methods in described()["paths"].values() for one in methods.values()]
+    parameters = [parameter for one in operations for parameter in one["parameters"]]
+    assert {parameter["in"] for parameter in parameters} == {"path", "query"}
+    assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
+    assert "`" not in "".join(parameter["description"] for parameter in parameters)
+    states = {parameter["description"] for parameter in parameters if parameter["name"] == "state"}
+    assert len(states) == 2, "issues and deliveries have states of their own"

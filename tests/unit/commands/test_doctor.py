@@ -108,6 +108,7 @@ def test_names_that_are_none_are_told(tmp_path: Path) -> None:
     config = Config(accounts=(account,), store=StoreSettings(url=f"sqlite:///{tmp_path / 'state.db'}"))
     found = {one.check: one for one in check_up(config, external_url="https://a..b", ca_file=None, environ={})}
     assert "the host cannot be resolved (it is no name of a host)" in found["account default"].found
+    assert found["account default"].found.startswith("api..example:80: ")
     assert "its host has no address" in found["webhook default"].found
 
 

@@ -45,8 +45,8 @@ def test_a_state_goes_on_in_another_file(source: Path, tmp_path: Path, capsys: p
     there = tmp_path / "other.db"
     assert run(f"sqlite:///{source}", f"sqlite:///{there}") == command.OK
     shown = capsys.readouterr().out
-    assert "1 servers" in shown
-    assert "1 issues" in shown
+    assert "servers: 1" in shown
+    assert "issues: 1" in shown
     with Store(f"sqlite:///{there}") as store:
         assert [one.software for one in Driver(store, HeldClock()).issues()] == ["PHP"]
     with pytest.raises(StoreError, match="was copied to"):

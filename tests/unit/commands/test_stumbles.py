@@ -62,6 +62,7 @@ def test_a_mistyped_command_lists_the_commands(arguments: list[str], capsys: pyt
         (["gate", "web", "--token-file=none"], "cannot be read"),
         (["inbox", "list", "--token-file=none"], "cannot be read"),
         (["gate", "web", "--token-file=none"], "--token-file: the file none cannot be read"),
+        (["gate", "web", "--token-file=none"], "correct the path, or let your own user read it"),
         (["doctor", "--ca-file=none.pem"], "there is no file none.pem"),
         (["--config.check", "--config.file=none.yml"], "cannot be read"),
     ],

@@ -73,7 +73,10 @@ def _server_families() -> dict[str, GaugeMetricFamily]:
         "exploits": ("Known exploits of the server's software at or above the configured risk.", []),
         "exploits_unknown_risk": ("Those of the server's exploits whose risk nobody knows: they may be the worst.", []),
         "exploit_risk_max": ("Highest risk of a known exploit of the server's software, from 0 to 10.", []),
-        "oldest_issue_timestamp_seconds": ("When the oldest open issue was first seen.", ["severity"]),
+        "oldest_issue_timestamp_seconds": (
+            "Since when the open issue that has had this severity the longest has had it.",
+            ["severity"],
+        ),
         "scanning": (
             "Whether PatrolServer is scanning the server (1) or not (0), as far as that was announced or looked for.",
             [],

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -28,6 +28,9 @@ from patrolserver_exporter.web.access import (
     useless_closing_warning,
 )
 from patrolserver_exporter.web.http.server import LOOPBACK_STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READ = ApiToken(name="grafana", token=Secret.literal("token-to-read"), scopes=frozenset({Right.READ}))
 REFRESH = ApiToken(name="ansible", token=Secret.literal("token-to-refresh"), scopes=frozenset({Right.REFRESH}))
@@ -209,6 +212,26 @@ def test_without_credentials(
     if isinstance(verdict, Denied):
         assert verdict.headers["www-authenticate"] == "Bearer"
         assert "patrolserver-exporter.token" in verdict.detail
+
+
+@pytest.mark.parametrize("judge", [authorise, authorise_known])
+@pytest.mark.parametrize("tokens", [(), (REFRESH,)])
+def test_an_unknown_token_is_told_to_be_unknown(
+    judge: Callable[..., Principal | Denied], tokens: tuple[ApiToken, ...]
+) -> None:
+    """Also without api.tokens: who read the operator's file before the last start is told to read it again."""
+    asked = request(("Authorization", "bearer of-the-start-before"))
+    denied = judge(asked, Right.REFRESH, BearerTokens(tokens, operator=OPERATOR))
+    assert isinstance(denied, Denied)
+    assert denied.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    assert denied.detail.startswith(
+        "The token that was sent is unknown. Needed is a token of api.tokens with the scope refresh."
+    )
+    assert "read it again" in denied.detail
+
+    without_file = judge(asked, Right.REFRESH, BearerTokens(tokens))
+    assert isinstance(without_file, Denied)
+    assert "patrolserver-exporter.token" not in without_file.detail
 
 
 @pytest.mark.parametrize(

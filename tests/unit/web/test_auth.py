@@ -280,7 +280,7 @@ def test_a_wrong_token_is_nobody_where_users_are_asked_for(with_users: WebConfig
     for guard in (Guard(who, with_users), operators):
         status, headers, body = ask(guard, "/metrics", "Bearer wrong")
         assert (status, headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
-        assert "The token is unknown." in body
+        assert "The token that was sent is unknown." in body
     assert ask(operators, "/-/reload", "Bearer token-of-the-operator")[2] == "of the machine's operator"
 
 

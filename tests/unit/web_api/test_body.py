@@ -85,6 +85,21 @@ def test_a_wrong_policy_is_refused_by_its_place(policy: object, place: str) -> N
         read_request({"servers": ["web1"], "policy": policy}, Gate())
 
 
+@pytest.mark.parametrize(
+    ("body", "there_are"),
+    [
+        ({"servers": ["web"], "hgh": 1}, "servers, account, policy, detail"),
+        ({"servers": ["web"], "policy": {"max_by_severity": {"hgh": 1}}}, "critical, high, medium, low"),
+        ({"servers": ["web"], "policy": {"grace": {"hgh": 1}}}, "critical, high, medium, low"),
+    ],
+)
+def test_an_unknown_member_is_told_with_those_that_there_are(body: object, there_are: str) -> None:
+    """At any depth of the body."""
+    with pytest.raises(ApiError) as refused:
+        read_request(body, Gate())
+    assert refused.value.detail.endswith(f"unknown field `hgh`; there are: {there_are}.")
+
+
 def test_ages_are_seconds_or_durations() -> None:
     """``24h`` is as good as 86400."""
     policy = read_request({"servers": [1], "policy": {"max_age": "1h30m", "max_scan_age": 60}}, Gate()).in_force.policy

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -90,7 +91,31 @@ def convert(value: Any, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         place = where.strip("`.") or "the body"
+        if "unknown field" in what:
+            what += f"; there are: {', '.join(_members(kind, where.strip('`.')))}"
         raise ApiError(400, f"Wrong at {place}: {what}.", at=place) from None
+
+
+def _members(kind: Any, place: str) -> tuple[str, ...]:
+    """The members of the object at that place of a body, in which a step is a member's name or ``[…]``."""
+    for step in (step for step in _STEP.split(place) if step):
+        kinds = _structs_in(kind)
+        kind = get_type_hints(kinds[0])[_attribute(kinds[0], step)]
+    return _structs_in(kind)[0].__struct_encode_fields__
+
+
+_STEP = re.compile(r"\.|\[[^\]]*\]")
+
+
+def _attribute(kind: type[msgspec.Struct], member: str) -> str:
+    return kind.__struct_fields__[kind.__struct_encode_fields__.index(member)]
+
+
+def _structs_in(kind: Any) -> list[type[msgspec.Struct]]:
+    """The structs that a type is, may be or holds."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [kind]
+    return [found for part in get_args(kind) for found in _structs_in(part)]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -133,12 +133,41 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     ]
 
 
+_PARAMETERS = {
+    ("", "account"): "Name of an account",
+    ("", "server"): "Id, name, or glob on the name",
+    ("", "label"): "A label of accounts[].labels: name=value, or name=glob; name= means servers without it",
+    ("", "severity"): "Severity of an issue",
+    ("", "kind"): "Kind of an issue",
+    ("", "software"): "Glob on the canonical name of software",
+    ("", "exploit"): "Glob on the id or the CVE of an exploit",
+    ("", "waived"): "Whether a waiver covers the issue, or the exploit that was asked for",
+    ("", "limit"): "Items of a page, at most",
+    ("", "cursor"): "Where the list goes on: next_cursor of the page before",
+    ("", "format"): "json, or csv for the whole list without pages",
+    ("", "state"): "Whether open issues are wanted, fixed ones or all",
+    ("InboxQuery", "state"): "State of a delivery",
+    (
+        "",
+        "after",
+    ): "next_cursor or the id of a change, or latest; without it the oldest change that is kept comes first",
+    ("", "wait"): "Seconds to wait for a first change",
+}
+"""What each parameter means, by its name, and where it means another thing for one query, by that, too."""
+
+
 def _query_parameters(kind: type[msgspec.Struct]) -> list[dict[str, Any]]:
     schemas, components = msgspec.json.schema_components([kind], ref_template=_REF)
     del schemas
     properties = components[kind.__name__]["properties"]
     return [
-        {"name": name, "in": "query", "required": False, "schema": _plain(schema, components)}
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": _PARAMETERS.get((kind.__name__, name)) or _PARAMETERS["", name],
+            "schema": _plain(schema, components),
+        }
         | ({"explode": True, "style": "form"} if endpoint.is_repeatable(kind, name) else {})
         for name, schema in properties.items()
     ]
