@@ -270,8 +270,8 @@ TABLE = (
     TakenOut(
         "proxy",
         "web/access.py",
-        '_needs_token(f"a token of api.tokens with the scope {right}")\n    if right is not Right.READ and',
-        'Principal("", ALL_RIGHTS)\n    if right is not Right.READ and',
+        '_needs_token(scope, f"a token of api.tokens with the scope {right}", tokens)\n    if right is not',
+        'Principal("", ALL_RIGHTS)\n    if right is not',
         "tests/integration/test_behind_proxies.py::test_a_bare_proxy_pass_gives_nobody_a_right",
     ),
     TakenOut(
