@@ -271,7 +271,7 @@ def test_a_store_in_use_is_not_copied(both: tuple[str, str], capsys: pytest.Capt
         assert main(["copy", source, target]) == 3
     assert "in use by another" in capsys.readouterr().err
     assert main(["copy", source, target]) == 0
-    assert "600 servers" in capsys.readouterr().out
+    assert "servers: 600" in capsys.readouterr().out
 
 
 def test_a_configuration_file_names_its_store(tmp_path: Path, file: str, database: str) -> None:
