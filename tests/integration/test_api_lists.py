@@ -232,7 +232,10 @@ def test_a_delivery_that_waits_marks_its_account(api: ServedApi) -> None:
     """While nobody has looked at it, the account's servers show that an event is not confirmed."""
     new = NewDelivery("other", 1, 5, "webhook.new_server_issues", NOON)
     api.store.run(lambda unit: BoundedInbox(10).accept(unit, [new]))
-    marked = {item["id"]: item["unconfirmed_event"] for item in api.get("/servers?account=other").json()["items"]}
+    items = api.get("/servers?account=other").json()["items"]
+    assert any(item["last_poll_at"] for item in items)
+    assert all("waits_for_poll" in item["unknown_because"] for item in items if item["last_poll_at"] is not None)
+    marked = {item["id"]: item["unconfirmed_event"] for item in items}
     assert marked == {7: True, 8: True}
     assert api.get("/servers/1").json()["unconfirmed_event"] is False
 

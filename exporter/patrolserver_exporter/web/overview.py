@@ -89,6 +89,9 @@ def servers_of(  # noqa: PLR0913  # What is asked for, by keyword.
     """Those of the states that are wanted, with what makes them doubtful; ``news``: what the inbox leaves in doubt."""
     found: dict[Key, PollState] = {}
     doubted: dict[Key, tuple[Doubt, ...]] = {}
+    if news is not None and not (news.waiting or news.catch_up_since):
+        # As nearly always: then no server of a large fleet has to be asked about.
+        news = None
     for state in states:
         key = ServerKey(state.account, state.server_id)
         if (accounts_wanted and state.account not in accounts_wanted) or (keys is not None and key not in keys):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from patrolserver_exporter.inbox.deliveries import Doubts
 from patrolserver_exporter.issues.summary import ServerSummary
 from patrolserver_exporter.store.queries import ServerKey
 from patrolserver_exporter.store.views import FleetTotals, PollState
@@ -133,6 +134,23 @@ def test_servers_are_filtered_by_how_they_stand(state: str, found: list[int]) ->
     """Old data is unknown and not clean; one that was never polled is unknown, too."""
     servers = servers_of(STATES, {}, NOW)
     assert [key.server_id for key in fleet.standing(KEYS, servers, state, "", reverse=False)] == found
+
+
+@pytest.mark.parametrize(
+    ("news", "clean"),
+    [
+        (Doubts(frozenset(), {}), [1]),
+        (Doubts(frozenset({"a"}), {}), []),
+        (Doubts(frozenset({"b"}), {"b": NOW}), [1]),
+        (Doubts(frozenset(), {"a": NOW - 5}), []),
+        (Doubts(frozenset(), {"a": NOW - 20}), [1]),
+    ],
+    ids=["nothing", "one waits", "of another account", "lost since the poll", "lost before it"],
+)
+def test_no_server_is_clean_that_a_waiting_delivery_may_be_about(news: Doubts, clean: list[int]) -> None:
+    """The page says what the gate says."""
+    servers = servers_of(STATES, {}, NOW, news=news)
+    assert [key.server_id for key in fleet.standing(KEYS, servers, "clean", "", reverse=False)] == clean
 
 
 @pytest.mark.parametrize(
