@@ -6,7 +6,8 @@ nothing here has to be agreed on; it only has to lead all of them to the same.
 - **Free accounts are dealt out**, in the order of their names, each to the exporter that has the fewest by then. Who
   sees the same deals the same, so no two try for the same account, and nobody waits.
 - **What one does not take** within `TAKES_WITHIN` is dealt to the others, and so on until nothing is free. Who was late
-  before plays no part in that: not all may know of it, and they would wait for each other.
+  once before plays no part in that: not all may know of it, and they would wait for each other. To one that was late
+  twice nothing is dealt, or who gave an account back would be the first to have it again, without an end.
 - **What speaks against an exporter** by `ways` goes first: of those against whom least speaks, it is the one with the
   fewest. Who cannot reach an account's API gives it up, if there is somebody who may reach it.
 - **Who has too many gives some back**, a few at a time, if somebody who can take them has at least two fewer, and only
@@ -227,9 +228,10 @@ class Shares:
         if not seen.free:
             self._late.clear()
 
-    def _deal(self, seen: Seen, takers: Collection[str], now: float) -> dict[str, str]:
+    def _deal(self, seen: Seen, takers: set[str], now: float) -> dict[str, str]:
         """What falls to whom. Of what one takes, nothing that falls to another one changes."""
-        to = _Dealt(seen.ways, {owner: seen.held.get(owner, 0) for owner in takers if owner not in self._late})
+        refuse = {owner for owner, passed_over in self._passed_over.items() if math.isinf(passed_over.until)}
+        to = _Dealt(seen.ways, {owner: seen.held.get(owner, 0) for owner in takers.difference(self._late, refuse)})
         dealt: dict[str, str] = {}
         before, self._fell = self._fell, {}
         for name in seen.free:
