@@ -106,7 +106,23 @@ class Secret:
             return _one_line(self._source())
         except Unfit as error:
             what = {"": "value", "!env": f"environment variable {self._text}"}.get(self._tag, f"file {self._text}")
-            raise ConfigError((Mistake(self.origin, None, None, "", f"the {what} {error}"),)) from None
+            origin, message = self.origin, f"the {what} {error}"
+            if self._tag and _looks_like_a_secret(self._text) and not self._is_there():
+                kind = "environment variable" if self._tag == "!env" else "file"
+                origin = origin.partition(" ")[0]
+                message = (
+                    f"there is no {kind} of this name, which is not shown, since it looks like the secret itself; "
+                    f"give the name of the {kind} that holds the secret"
+                )
+            raise ConfigError((Mistake(origin, None, None, "", message),)) from None
+
+    def _is_there(self) -> bool:
+        if self._tag == "!env":
+            return self._text in self._environ
+        try:
+            return Path(self._text).exists()
+        except (OSError, ValueError):
+            return False
 
     def _source(self) -> str:
         if self._tag == "!env" and self._text not in self._environ:
@@ -119,10 +135,24 @@ class Secret:
             raise Unfit("is not UTF-8 text; write the value as plain text") from None
 
 
+_LONG = 24
+"""Characters of a part of a name that no word has."""
 _ASSIGNMENT = re.compile(
     r"(?:export\s+)?(?:[a-z]\w*_\w*|key|secret|token|password|apikey|apisecret)\s*=\s*[^=\s]",
     re.ASCII | re.IGNORECASE,
 )
+
+
+_WORD = re.compile(r"[A-Za-z0-9+=~!@#$%^&*]{12,}")
+
+
+def _looks_like_a_secret(name: str) -> bool:
+    """Whether a part of the name is as keys are: long, of letters and digits, and no word with a number behind it."""
+    return any(
+        len(re.findall(r"\d+", word)) > 1 or len(word) >= _LONG
+        for word in _WORD.findall(name)
+        if re.search(r"\d", word)
+    )
 
 
 def _one_line(text: str) -> str:

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import os
 import pickle
+import re
 import threading
 from pathlib import Path
 
@@ -216,3 +217,49 @@ def test_a_file_of_variables_is_no_secret(tmp_path: Path, written: str) -> None:
 def test_signs_within_a_secret_are_its_own(written: str) -> None:
     """Base64, dollars and equals signs make no variable of a value."""
     assert Secret.literal(written).reveal() == written
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "4f2a9c71e8d05b36aa17c0de99b1f7e3",
+        "aKq93LmZx07Tt",
+        "AQ7PL2MZ9XK4",
+        f"{'x' * 23}7",
+        "a/4f2a9c71e8d05b36aa17c0de99b1f7e3",
+    ],
+)
+def test_a_secret_in_place_of_a_name_does_not_show(tmp_path: Path, written: str) -> None:
+    """Whoever writes the key where the file or variable belongs is told so without it."""
+    cure = "which is not shown, since it looks like the secret itself; give the name of the"
+    with pytest.raises(ConfigError) as raised:
+        Secret.from_file(tmp_path / written)
+    assert str(raised.value) == f"file: there is no file of this name, {cure} file that holds the secret"
+    with pytest.raises(ConfigError) as raised:
+        Secret.from_env(written, {})
+    variable = "environment variable"
+    assert (
+        str(raised.value)
+        == f"environment: there is no {variable} of this name, {cure} {variable} that holds the secret"
+    )
+
+
+@pytest.mark.parametrize(
+    "written", ["patrolserver.key", "patrolserver-secret2", "secret_of_web01", "key2026", "K", "PatrolserverSecret1"]
+)
+def test_a_name_that_is_one_shows(tmp_path: Path, written: str) -> None:
+    """Also of what is missing, since that is what has to be corrected."""
+    with pytest.raises(ConfigError, match=rf"/{re.escape(written)} cannot be read"):
+        Secret.from_file(tmp_path / written)
+    with pytest.raises(ConfigError, match=f"variable {re.escape(written)} is not set"):
+        Secret.from_env(written, {})
+
+
+def test_a_name_that_exists_shows(tmp_path: Path) -> None:
+    """However it looks."""
+    file = tmp_path / "4f2a9c71e8d05b36aa17c0de99b1f7e3"
+    file.write_bytes(b"")
+    with pytest.raises(ConfigError, match=f"the file {file} is empty"):
+        Secret.from_file(file)
+    with pytest.raises(ConfigError, match=f"variable {file.name} is empty"):
+        Secret.from_env(file.name, {file.name: ""})
