@@ -92,16 +92,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
 def test_the_wheel_runs_in_an_empty_environment(dist: Path, tmp_path: Path) -> None:
     """With the libraries of the lock and no checkout in sight, each command starts."""
     folder = tmp_path / "venv"
-    venv.create(folder, with_pip=True)
-    pip = [
-        str(folder / "bin" / "python"),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--disable-pip-version-check",
-    ]
+    venv.create(folder)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-deps"]
     lock = ["--require-hashes", "--requirement", str(ROOT / "requirements" / "run.txt")]
     for what in (lock, [str(next(dist.glob("*.whl")))]):
         subprocess.run([*pip, *what], check=True, capture_output=True)
