@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.promise("bad-input")
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 600 if FULL else 5
+SECONDS = 600 if FULL else 3
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def locked_program(name: str, lock: str) -> Path:
     """A program of the versions of ``requirements/LOCK.txt``, kept for as long as that stays the same."""
     folder = ROOT / "build" / lock
-    make = [ROOT / "scripts" / "locked-env", folder, f"requirements/{lock}.txt", sys.executable]
+    make: list[str | Path] = [ROOT / "scripts" / "locked-env", folder, f"requirements/{lock}.txt", sys.executable]
     made = subprocess.run(make, check=False, capture_output=True, text=True)
     if made.returncode != 0:
         pytest.skip(f"{name} cannot be installed: {made.stderr[-500:]}")

@@ -13,6 +13,7 @@ import pytest
 import requests
 from tests.harness.ansible import ROOT, Ansible, Run, virtual_environments
 from tests.harness.debian import PLUGINS, fresh_debian
+from tests.harness.sizes import FULL
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -141,8 +142,10 @@ def test_its_life(role: Role, debian: Debian) -> None:
     assert 'patrolserver_up{account="main"} 1.0' in metrics()
     assert api("first-token-0123456789") == 200
     began = role.started_at()
-    again = role.run()
-    assert (again.ok, "changed=0" in again.output, role.started_at()) == (True, True, began), again.output
+    if FULL:
+        # Molecule does the same each time.
+        again = role.run()
+        assert (again.ok, "changed=0" in again.output, role.started_at()) == (True, True, began), again.output
 
     # What the exporter does not accept leaves all as it was.
     before = contents(etc)
@@ -153,9 +156,10 @@ def test_its_life(role: Role, debian: Debian) -> None:
     # The restart fails, for somebody has the port; the token that was rotated then comes into force with the next run.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        stuck = role.run(exporter_settings={}, exporter_listen_addresses=[f"127.0.0.1:{port}"])
+        owed = {"exporter_settings": {}, "exporter_listen_addresses": [f"127.0.0.1:{port}"]}
+        stuck = role.run(**owed, exporter_ready_timeout=2)
     assert not stuck.ok, stuck.output
-    healed = role.run(exporter_listen_addresses=["127.0.0.1:10958"])
+    healed = role.run(exporter_listen_addresses=["127.0.0.1:10958"], exporter_ready_timeout=20)
     assert healed.ok, healed.output
     assert (api("first-token-0123456789"), api("second-token-0123456789")) == (401, 200)
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tests.harness.api import put_server
 from tests.harness.locked import locked_program
 from tests.harness.process import Exporter
+from tests.harness.sizes import FULL
 from tests.unit.issues.builders import issue, outdated, software, unsupported
 
 from patrolserver_exporter.inbox.deliveries import DeliveryState, NewDelivery
@@ -112,7 +113,7 @@ def test_no_request_makes_the_api_break_its_own_document(schemathesis: Path, exp
         "run",
         f"{exporter.url}/api/v1/openapi.json",
         "--workers=2",
-        "--max-examples=25",
+        f"--max-examples={100 if FULL else 12}",
         "--seed=1",
         "--request-timeout=10",
         "--no-color",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SERVERS = 10_000
-VIEWS = 15
+VIEWS = 7
 SERIES = 5
 """Of a server, in what a page is held against."""
 
