@@ -320,3 +320,15 @@ def test_a_wrong_label_is_named(api: ServedApi) -> None:
     response = api.get(f"/servers?label={quote('team')}")
     assert response.status_code == 400
     assert "team=web" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["servers", "issues", "software", "exploits", "sd"])
+def test_a_filter_on_what_there_is_not_is_refused(api: ServedApi, path: str) -> None:
+    """Whoever mistypes an account or a label's name would have an empty list, as if all was well."""
+    for asked, said in (
+        ("account=main&account=nope", "There is no account 'nope'; there are: main, other."),
+        ("label=teem%3Dweb", "There is no label 'teem'; there are: environment, team."),
+    ):
+        response = api.get(f"/{path}?{asked}")
+        assert (response.status_code, response.json()["detail"]) == (400, said)
+    assert api.get(f"/{path}?account=other&label=team%3D").status_code == 200

@@ -252,6 +252,8 @@ def test_every_list_comes_as_csv_with_just_its_rows(
         ("/issues?account=nope", "There is no account 'nope'; there are: hosting, main."),
         ("/software?account=nope", "There is no account 'nope'; there are: hosting, main."),
         ("/software?state=open", "There is no parameter 'state' here"),
+        ("/servers/1?acount=other", "There is no parameter 'acount' here; there are: account."),
+        ("/issues?label=teem%3Dweb", "There is no label 'teem'; there are: "),
         ("/exploits?sort=risk", "sort cannot be 'risk'; it is one of worst, name, servers, with a minus"),
         ("/exploits?page=x", "page cannot be 'x'"),
         ("/changes?days=3", "days cannot be '3'; it is one of 1, 7."),

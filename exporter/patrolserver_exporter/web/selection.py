@@ -59,6 +59,27 @@ def label_of(text: str) -> tuple[str, str]:
     return name, value
 
 
+class NoSuch(ValueError):
+    """A filter on what there is not, which would find nothing as if there was nothing; the text says what there is."""
+
+
+def refuse_unknown(accounts: Iterable[str], labels: Iterable[str], watched: Sequence[str], known: Labels) -> None:
+    """Raise `NoSuch` if an account is not watched, or no server can have a label of that name; `NoLabel` if it is none.
+
+    ``labels`` are written as for `label_of`.
+    """
+    for account in accounts:
+        if account not in watched:
+            raise NoSuch(f"There is no account {account[:100]!r}; there are: {', '.join(sorted(watched)) or 'none'}.")
+    names = {label_of(text)[0] for text in labels}
+    if not names:
+        return
+    there = known.values()
+    for name in sorted(names):
+        if name not in there:
+            raise NoSuch(f"There is no label {name[:100]!r}; there are: {', '.join(there) or 'none'}.")
+
+
 class Labels:
     """The labels that a configuration gives servers."""
 

@@ -5,11 +5,13 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.sync.accounts import account, configured
 
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store.views import as_server_id
 from patrolserver_exporter.web.http.requests import ApiError
 from patrolserver_exporter.web.pages.paths import Parameters, Paths, Wanted, cut, page_of, wanted_of
+from patrolserver_exporter.web.selection import Labels
 
 
 def test_links_stand_below_the_prefix() -> None:
@@ -26,11 +28,12 @@ def test_a_link_leaves_out_what_is_as_usual() -> None:
     assert Paths("/patrol").to("issues", Wanted()) == "/patrol/issues"
 
 
+LABELS = Labels(configured(account(labels={"*": {"team": "web"}})))
 TAKES = Parameters(states=("open", "unknown"), sorts=("worst", "name", "polled"), days=("1", "7"))
 
 
 def asked(*pairs: tuple[str, str]) -> Wanted:
-    return wanted_of(pairs, TAKES, ("main", "hosting"))
+    return wanted_of(pairs, TAKES, ("main", "hosting"), LABELS)
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"])).map(cut)
@@ -83,6 +86,7 @@ def test_a_link_leads_to_the_filter_that_it_was_made_of(wanted: Wanted, page: in
         (("page", "\u0663"), "page cannot be '\u0663'"),
         (("account", "nope"), "There is no account 'nope'; there are: hosting, main."),
         (("label", "team"), "label is wrong: 'team' is no label; write its name, =, and a value or glob"),
+        (("label", "teem=web"), "There is no label 'teem'; there are: team."),
         (("software", "a\0b"), "software holds a NUL character."),
         (("software", "x" * 2049), "software has 2049 characters, and 2048 are allowed."),
     ],

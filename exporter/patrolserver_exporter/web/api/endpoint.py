@@ -28,7 +28,7 @@ from patrolserver_exporter.web.access import Denied, authorise, header
 from patrolserver_exporter.web.api.types import Cursor, time_of
 from patrolserver_exporter.web.http.requests import PLAIN_HEADERS, ApiError, BodyError, ClientGone, Problem, read_body
 from patrolserver_exporter.web.rooms import Room, Shared
-from patrolserver_exporter.web.selection import Chosen, Labels, NoLabel, label_of
+from patrolserver_exporter.web.selection import Chosen, Labels, NoLabel, NoSuch, label_of, refuse_unknown
 from patrolserver_exporter.web.spreadsheet import Streamed
 
 if TYPE_CHECKING:
@@ -368,16 +368,13 @@ _WAIVED = {None: None, Waived.BOTH: None, Waived.TRUE: True, Waived.FALSE: False
 
 
 def chosen_by(query: Selection | ServerIssuesQuery) -> Chosen:
-    """What a list's filters ask for; a 400 for too many globs and for what is no label."""
+    """What a list's filters ask for, whose accounts and labels there are; a 400 for too many globs."""
     labels: tuple[tuple[str, str], ...] = ()
     accounts: tuple[str, ...] = ()
     servers: tuple[Selector, ...] = ()
     if isinstance(query, Selection):
         accounts, servers = query.account, selectors_of(query.server)
-        try:
-            labels = tuple(label_of(text) for text in query.label)
-        except NoLabel as error:
-            raise ApiError(400, f"Query parameter label is wrong: {error}") from None
+        labels = tuple(label_of(text) for text in query.label)
     globs = len(labels) + len(query.software) + len(query.exploit)
     if globs > MAX_GLOBS:
         raise ApiError(400, f"There are {globs} globs, and {MAX_GLOBS} are allowed.")
@@ -537,7 +534,18 @@ class Endpoint:
         if any("\0" in part for part in path.values()):
             raise ApiError(404, "A path never holds a NUL character.")
         query = read(scope["query_string"], operation.query)
+        if isinstance(query, Selection):
+            _refuse_unknown(query, self._api)
         return _response(await operation.handler(self._api, Call(query=query, path=path, scope=scope, receive=receive)))
+
+
+def _refuse_unknown(query: Selection, api: Api) -> None:
+    try:
+        refuse_unknown(query.account, query.label, api.accounts(), api.labels())
+    except NoLabel as error:
+        raise ApiError(400, f"Query parameter label is wrong: {error}") from None
+    except NoSuch as error:
+        raise ApiError(400, str(error)) from None
 
 
 def _response(reply: Reply) -> Response:

@@ -11,13 +11,14 @@ import msgspec
 from patrolserver_exporter.issues.model import Kind, Severity
 from patrolserver_exporter.store.queries import MAX_GLOBS, Selector, TooManyGlobs, selectors_of
 from patrolserver_exporter.web.http.requests import ApiError
-from patrolserver_exporter.web.selection import Chosen, NoLabel, label_of
+from patrolserver_exporter.web.selection import Chosen, NoLabel, NoSuch, label_of, refuse_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from enum import StrEnum
 
     from patrolserver_exporter.web.context import WebContext
+    from patrolserver_exporter.web.selection import Labels
 
     E = TypeVar("E", bound=StrEnum)
 
@@ -151,25 +152,16 @@ class Paths:
         return f"{self.base}/api/v1/{path}{encoded}"
 
 
-def wanted_of(pairs: Iterable[tuple[str, str]], takes: Parameters, accounts: Sequence[str]) -> Wanted:
-    """Read filters and order; a 400 that names what is wrong and what is allowed. ``accounts`` are those there are.
+def wanted_of(pairs: Iterable[tuple[str, str]], takes: Parameters, accounts: Sequence[str], labels: Labels) -> Wanted:
+    """Read filters and order; a 400 that names what is wrong and what is allowed.
 
-    What is empty asks for nothing: forms send every field.
+    ``accounts`` and ``labels`` are those there are.
     """
-    given: dict[str, list[str]] = {}
-    for name, value in pairs:
-        if name.startswith("utm_") or name in _OF_LINK_TRACKERS:
-            continue
-        if name not in takes.names:
-            raise ApiError(400, f"There is no parameter {_shown(name)} here; there are: {', '.join(takes.names)}.")
-        if "\0" in value:
-            raise ApiError(400, f"{name} holds a NUL character.")
-        if text := value.strip():
-            given.setdefault(name, []).append(text)
+    given = given_of(pairs, takes.names)
     for name, values in given.items():
         _check(name, values, takes)
     several = {name: tuple(dict.fromkeys(map(cut, given.get(name, ())))) for name in _SEVERAL}
-    _check_names(several, accounts)
+    _check_names(several, accounts, labels)
     one = {name: values[0] for name, values in given.items() if name not in _SEVERAL}
     return Wanted(
         search=cut(one.get("q", ""))[:_LONGEST].strip(),
@@ -185,6 +177,21 @@ def wanted_of(pairs: Iterable[tuple[str, str]], takes: Parameters, accounts: Seq
         sort=one.get("sort", ""),
         days=one.get("days", ""),
     )
+
+
+def given_of(pairs: Iterable[tuple[str, str]], names: Sequence[str]) -> dict[str, list[str]]:
+    """What is given of these parameters; a 400 for any other one. What is empty asks for nothing: forms send all."""
+    given: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name.startswith("utm_") or name in _OF_LINK_TRACKERS:
+            continue
+        if name not in names:
+            raise ApiError(400, f"There is no parameter {_shown(name)} here; there are: {', '.join(names)}.")
+        if "\0" in value:
+            raise ApiError(400, f"{name} holds a NUL character.")
+        if text := value.strip():
+            given.setdefault(name, []).append(text)
+    return given
 
 
 def _check(name: str, values: Sequence[str], takes: Parameters) -> None:
@@ -203,15 +210,13 @@ def _check(name: str, values: Sequence[str], takes: Parameters) -> None:
             raise ApiError(400, f"{name} has {len(value)} characters, and {_LONGEST_VALUE} are allowed.")
 
 
-def _check_names(given: Mapping[str, Sequence[str]], accounts: Sequence[str]) -> None:
-    for account in given["account"]:
-        if account not in accounts:
-            raise ApiError(400, f"There is no account {_shown(account)}; there are: {', '.join(sorted(accounts))}.")
-    for label in given["label"]:
-        try:
-            label_of(label)
-        except NoLabel as error:
-            raise ApiError(400, f"label is wrong: {error}") from None
+def _check_names(given: Mapping[str, Sequence[str]], accounts: Sequence[str], labels: Labels) -> None:
+    try:
+        refuse_unknown(given["account"], given["label"], accounts, labels)
+    except NoLabel as error:
+        raise ApiError(400, f"label is wrong: {error}") from None
+    except NoSuch as error:
+        raise ApiError(400, str(error)) from None
     try:
         selectors_of(given["server"])
     except TooManyGlobs as error:

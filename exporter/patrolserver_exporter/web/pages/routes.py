@@ -64,7 +64,7 @@ from patrolserver_exporter.web.pages.lists import (
     software_line,
 )
 from patrolserver_exporter.web.pages.notices import notices
-from patrolserver_exporter.web.pages.paths import Parameters, Paths, page_of, text_of, wanted_of
+from patrolserver_exporter.web.pages.paths import Parameters, Paths, given_of, page_of, text_of, wanted_of
 from patrolserver_exporter.web.pages.server import HISTORY, ISSUES, gate_doubts, server_page
 from patrolserver_exporter.web.pages.trend import DAYS, midnight, what_changed
 from patrolserver_exporter.web.pages.words import moment
@@ -373,7 +373,7 @@ class Pages:
     def _asked(self, request: Request, name: str) -> tuple[Wanted, Lists]:
         """What a list was asked for, and what reads it."""
         lists = Lists(self._context)
-        return wanted_of(request.query_params.multi_items(), _PARAMETERS[name], lists.watched), lists
+        return wanted_of(request.query_params.multi_items(), _PARAMETERS[name], lists.watched, lists.labels), lists
 
     async def _standing(self) -> FleetStates:
         return await asyncio.wait_for(self._states.read(), _PATIENCE)
@@ -553,6 +553,7 @@ class Pages:
         server_id = as_server_id(text)
         if server_id is None:
             return await self._no_server(request, f"{text[:200]} is no server's id; ids are numbers.")
+        given_of(request.query_params.multi_items(), ["account"])
         account = text_of(request.query_params, "account")
         owners = await self._read(lambda connection: accounts_with(connection, server_id))
         chosen = [name for name, _ in owners if not account or name == account]
