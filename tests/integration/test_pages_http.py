@@ -26,6 +26,7 @@ from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.patrolserver.models import Server, Software
 from patrolserver_exporter.simulator.options import SimulatorOptions
 from patrolserver_exporter.simulator.server import Simulator
+from patrolserver_exporter.store import queries
 from patrolserver_exporter.store.history import request_catch_up
 from patrolserver_exporter.sync.account_updates import apply_list
 from patrolserver_exporter.sync.exporters import LivingExporter
@@ -252,7 +253,6 @@ def test_every_list_comes_as_csv_with_just_its_rows(
         ("/issues?account=nope", "There is no account 'nope'; there are: hosting, main."),
         ("/software?account=nope", "There is no account 'nope'; there are: hosting, main."),
         ("/software?state=open", "There is no parameter 'state' here"),
-        ("/servers/1?acount=other", "There is no parameter 'acount' here; there are: account."),
         ("/issues?label=teem%3Dweb", "There is no label 'teem'; there are: "),
         ("/exploits?sort=risk", "sort cannot be 'risk'; it is one of worst, name, servers, with a minus"),
         ("/exploits?page=x", "page cannot be 'x'"),
@@ -344,6 +344,15 @@ def test_a_page_is_jumped_to_with_all_filters(store: Store, browse: Callable[[Si
     assert hidden == [("account", "main"), ("account", "hosting"), ("severity", "medium"), ("sort", "name")]
 
 
+def test_the_page_of_a_server_takes_nothing_but_the_account(store: Store, browse: Callable[[Site], Browser]) -> None:
+    """A mistyped one would show the server of another account."""
+    browser = browse(Site(store, pages.realistic(store, servers=4)))
+    refused = browser.get("/servers/1?acount=hosting")
+    assert refused.status_code == 400
+    assert "There is no parameter 'acount' here; there are: account." in html.unescape(refused.text)
+    assert browser.get("/servers/1?account=main&utm_source=mail").status_code == 200
+
+
 def test_labels_filter_and_are_shown(store: Store, browse: Callable[[Site], Browser]) -> None:
     """A select for each label of the configuration; servers without it can be asked for."""
     browser = browse(Site(store, pages.realistic(store), labels={"web-*": {"team": "web"}, "db-*": {"team": "data"}}))
@@ -365,6 +374,10 @@ def test_lists_tell_what_they_cannot_speak_for(store: Store, browse: Callable[[S
         count, total = re.findall(r'class="gap">(\d+) of (\d+) servers', text)[0]
         assert (int(count) > 0, int(total)) == (True, 80)
         assert "2 of them never polled" in text
+        total = store.read(lambda connection: len(queries.named_servers(connection, lambda _: True, ["hosting"])))
+        for filters in ("account=hosting", "account=hosting&severity=low"):
+            (found,) = re.findall(r'class="gap">\d+ of (\d+) servers?', browser.text(f"{path}?{filters}"))
+            assert int(found) == total
 
 
 def test_a_cve_is_a_link_to_what_is_told_of_it(store: Store, browse: Callable[[Site], Browser]) -> None:

@@ -19,7 +19,7 @@ from patrolserver_exporter.web.selection import issues_wanted, keys_chosen
 from patrolserver_exporter.web.standing import Doubt, doubts_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -45,6 +45,17 @@ class Servers:
     def never_polled(self) -> int:
         """How many no poll has looked at yet: they may have anything."""
         return sum(Doubt.NEVER_POLLED in doubts for doubts in self.doubts.values())
+
+    def only(self, accounts: Sequence[str], keys: Collection[Key] | None) -> Servers:
+        """Those of these accounts and of these keys; no account and ``None`` mean all."""
+
+        def is_meant(key: Key) -> bool:
+            return (not accounts or key[0] in accounts) and (keys is None or key in keys)
+
+        return Servers(
+            states={key: state for key, state in self.states.items() if is_meant(key)},
+            doubts={key: doubts for key, doubts in self.doubts.items() if is_meant(key)},
+        )
 
 
 async def read_states(read: Read) -> list[PollState]:

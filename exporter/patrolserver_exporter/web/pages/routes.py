@@ -68,7 +68,7 @@ from patrolserver_exporter.web.pages.paths import Parameters, Paths, given_of, p
 from patrolserver_exporter.web.pages.server import HISTORY, ISSUES, gate_doubts, server_page
 from patrolserver_exporter.web.pages.trend import DAYS, midnight, what_changed
 from patrolserver_exporter.web.pages.words import moment
-from patrolserver_exporter.web.selection import Chosen, Labels, servers_with
+from patrolserver_exporter.web.selection import Chosen, Labels, keys_chosen, servers_with
 from patrolserver_exporter.web.spreadsheet import MEDIA_TYPE, Streamed, begun
 
 if TYPE_CHECKING:
@@ -434,7 +434,10 @@ class Pages:
         view = await self._read(
             lambda connection: issues_view(connection, issues, order=order, reverse=reverse, offset=offset, limit=ROWS)
         )
-        servers = (await self._standing()).servers
+        servers, chosen = (await self._standing()).servers, wanted.chosen()
+        if chosen.accounts or chosen.servers or chosen.labels:
+            keys = await self._read(lambda connection: keys_chosen(connection, chosen, lists.labels, lists.watched))
+            servers = servers.only(chosen.accounts, keys)
         values = {
             "rows": [issue_line(row, self._paths, lists.now) for row in view.rows],
             "columns": columns(wanted, "worst", _ISSUE_COLUMNS, lambda one: self._paths.to("issues", one)),
