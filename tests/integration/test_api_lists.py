@@ -87,7 +87,6 @@ def test_servers_come_by_account_and_id_with_all_that_is_known(api: ServedApi) -
         ("kind=exploitable&kind=reported", [3]),
         ("kind=unsupported", [1, 3, 5, 7, 9]),
         ("server=nosuch", []),
-        ("account=nobody", []),
     ],
 )
 def test_servers_are_filtered(api: ServedApi, query: str, found: list[int]) -> None:

@@ -192,6 +192,8 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     """Those whose row has to be written."""
     changes: tuple[Change, ...]
     """What the change feed tells."""
+    unshown: bool = False
+    """An event told of something that may be hidden by an issue known long before it."""
 
 
 class _Ledger:
@@ -223,11 +225,11 @@ class _Ledger:
         rows = (self.rows[print_] for print_ in self._names.get(report.about.canonical_name, ()))
         return tuple(row for row in rows if report.about.canonical_name or row.title == report.title)
 
-    def merged(self) -> Merged:
+    def merged(self, *, unshown: bool = False) -> Merged:
         """What has become of it."""
         rows = tuple(self.rows.values())
         changed = tuple(row for row in rows if row != self._before.get(row.fingerprint))
-        return Merged(issues=rows, changed=changed, changes=tuple(self._changes))
+        return Merged(issues=rows, changed=changed, changes=tuple(self._changes), unshown=unshown)
 
 
 def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
@@ -294,22 +296,33 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
     The event takes effect as of ``received_at``, however late it is merged: it opens and reopens nothing that a poll
     since then showed as fixed, and nothing at all once a poll started ``settle`` seconds after it or later.
     ``last_poll_started_at`` is the start of the last successful poll that was whole.
+
+    An issue that was known long before it, or that a poll has since shown as fixed, may be another one than the event
+    tells of, whose list may lag behind: the event then stays ``unshown``.
     """
-    ledger = _Ledger(issues, received_at, former)
+    ledger, unshown = _Ledger(issues, received_at, former), False
     overtaken = last_poll_started_at is not None and last_poll_started_at >= received_at + settle
     for report in _distinct(reported):
         rows = ledger.about(report)
         known = open_match(rows, report.about)
         if known is not None:
             ledger.put(with_report(known, report, received_at))
-        elif overtaken or fixed_since(rows, received_at):
+            unshown = unshown or (not overtaken and known.polled and not _is_recent(known, received_at - settle))
+        elif overtaken:
             continue
+        elif fixed_since(rows, received_at):
+            unshown = True
         elif (fixed := fixed_match(rows, report.about)) is not None:
             ledger.put(reopen_reported(fixed, report, received_at), ChangeKind.REOPENED)
         else:
             born = open_reported(report, account=account, server_id=server_id, received_at=received_at, taken=ledger)
             ledger.put(born, ChangeKind.OPENED)
-    return ledger.merged()
+    return ledger.merged(unshown=unshown)
+
+
+def _is_recent(issue: Issue, since: float) -> bool:
+    """Whether the issue was opened, or became what it is, then or later: such news is what an event tells of."""
+    return max(issue.first_seen, issue.severity_since) >= since
 
 
 def _closed_seats(issues: Sequence[Issue], started_at: float) -> frozenset[Identity]:

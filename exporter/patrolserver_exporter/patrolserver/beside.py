@@ -34,6 +34,14 @@ _RATING = any_of(
 )
 _CHANCE = any_of("confidence epss percentile probability")
 _BAD = any_of("critical high important severe medium moderate serious urgent")
+_HIGH = any_of("critical high severe serious urgent")
+HIGH_RISK = 7.0
+"""From where on CVSS calls a score high."""
+_OVERALL = any_of(
+    "cvss risk severity level threat cvssv cvssscore cvssvector basescore riskscore risklevel threatlevel"
+)
+_OF_OVERALL = _OVERALL | any_of("base score scores rating value v text label name vector string overall")
+_WORDS = re.compile(r"[a-z]+")
 _RATED_DEPTH = 2
 _CUT = any_of("cut hidden incomplete limited missing more omitted part partial remaining truncated")
 _OF_EXPLOITS = (
@@ -83,8 +91,34 @@ def rated_by(exploit: dict[str, Any], depth: int = 2) -> str | None:
     return None
 
 
+def rated_worse(exploit: dict[str, Any]) -> str | None:
+    """A member by which an exploit of a low risk is a bad one: a high score by another name, or a word for it.
+
+    Then the risk may be on another scale, as a part of one.
+    """
+    return next((clean(key, _NAME_SHOWN) for key, value in exploit.items() if _rates_high(key, value, _OVERALL)), None)
+
+
+def _rates_high(key: str, value: Any, overall: frozenset[str]) -> bool:
+    words = frozenset(words_of(key))
+    if not words & overall or not words <= _OF_OVERALL:
+        return False
+    if isinstance(value, dict):
+        return any(_rates_high(inner, rating, _OF_OVERALL) for inner, rating in value.items())
+    return _is_high(value)
+
+
+def _is_high(value: Any) -> bool:
+    if isinstance(value, str) and not _HIGH.isdisjoint(_WORDS.findall(value.lower())):
+        return True
+    try:
+        return read_risk(value) >= HIGH_RISK
+    except Odd:
+        return False
+
+
 def _is_bad(word: str) -> bool:
-    return word.strip().lower() in _BAD
+    return not _BAD.isdisjoint(_WORDS.findall(word.lower()))
 
 
 @lru_cache(maxsize=4_096)

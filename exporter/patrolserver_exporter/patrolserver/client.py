@@ -281,19 +281,22 @@ class PatrolServerClient:
         Where the reply tells nothing of exploits, as one that does not follow the scope, those of each software are
         ``None``; where any software has some, or an empty list, none are ``None`` but those that cannot be read.
         """
-        pages = wire.pages_of_software(self._base, f"servers/{_checked(server_id)}/software", "scope=exploits")
+        path = f"servers/{_checked(server_id)}/software"
+        pages = wire.pages_of_software(self._base, path, "scope=exploits", server_id)
         self._read_pages(Endpoint.SOFTWARE, pages)
         return wire.read_installed(pages)
 
     def is_scanning(self, server_id: int) -> bool:
         """Whether a server is being scanned now (C)."""
         path = f"servers/{_checked(server_id)}/isScanning"
-        return self._call(Endpoint.IS_SCANNING, f"{self._base}/{path}", path, wire.parse_is_scanning)
+        parse = partial(wire.parse_is_scanning, server_id=server_id)
+        return self._call(Endpoint.IS_SCANNING, f"{self._base}/{path}", path, parse)
 
     def event(self, webhook_id: int, event_id: int) -> Parsed[Event]:
         """An event's data, kept for at most 30 days (D)."""
         path = f"webhooks/{_checked(webhook_id)}/events/{_checked(event_id)}"
-        return self._call(Endpoint.EVENT, f"{self._base}/{path}", path, wire.parse_event)
+        parse = partial(wire.parse_event, asked=(webhook_id, event_id))
+        return self._call(Endpoint.EVENT, f"{self._base}/{path}", path, parse)
 
     def close(self) -> None:
         """Close the connections; a call that is under way ends as it would have, later ones fail."""

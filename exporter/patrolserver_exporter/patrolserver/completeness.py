@@ -234,10 +234,22 @@ _M_OF_N = re.compile(r"(\d{1,9})\s*(?:/|\bof\b|\bout\sof\b)\s*(\d{1,9})", re.ASC
 _PARTIAL_CONTENT = "status 206"
 _FRESH_FOR = 60
 """Seconds that a cache may have kept a reply (``Age``): an older one tells of a time before it was asked for."""
+_OF_CACHES = frozenset({"age", "x-cache", "x-cache-status", "cf-cache-status", "x-proxy-cache"})
+_OLD_CACHE = re.compile(r"\b(?:stale|updating)\b", re.IGNORECASE)
+"""What a cache was allowed to hand out though its time was over."""
 _MAX_DEPTH = 6
 _MAX_MEMBERS = 2_000
 _SHOWN = 40
 _NAME_SHOWN = 80
+
+
+def _is_old(header: str, value: str) -> bool:
+    """Whether a cache's header says that the reply may be from before it was asked for."""
+    if header != "age":
+        return _OLD_CACHE.search(value) is not None
+    # Each cache on the way may have added one of its own. One that means nothing may be any.
+    ages = [_number(age.strip()) for age in value.split(",") if age.strip()]
+    return any(age is None or age > _FRESH_FOR for age in ages)
 
 
 def read_signs(
@@ -427,8 +439,8 @@ class _Reader:
         if lowered in {"content-range", "x-content-range", "x-range"}:
             self._read_range(shown, value)
             return
-        if lowered == "age":
-            if (_number(value) or 0) > _FRESH_FOR:
+        if lowered in _OF_CACHES:
+            if _is_old(lowered, value):
                 self.signs.parts.append(self._quoted(shown, value))
             return
         words = words_of(name)

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
 import msgspec
 
+from patrolserver_exporter.patrolserver.asked import leads_to_another_server, other_server
 from patrolserver_exporter.patrolserver.completeness import Step, why_partial
 from patrolserver_exporter.patrolserver.envelope import PLAIN, Head, Notes, decode_reply, find_list
 from patrolserver_exporter.patrolserver.errors import Unreadable
@@ -43,6 +44,7 @@ class Pages:
         query: of the first page, without credentials; later pages keep it.
         limits: of each page, and its entries of all pages.
         by_id: an entry with the ``id`` of another is the same; else only one that is equal.
+        server_id: the server that the list is of; ``None``: it is of none.
     """
 
     def __init__(  # noqa: PLR0913 - what a list is and where it is, by keyword
@@ -55,6 +57,7 @@ class Pages:
         path: str = "",
         query: str = "",
         by_id: bool = False,
+        server_id: int | None = None,
     ) -> None:
         self.entries: list[Any] = []
         self.ends: list[int] = []
@@ -70,6 +73,7 @@ class Pages:
         self._url = f"{base}/{path}?{query}" if query else f"{base}/{path}"
         self._asked = {_canonical(self._url)}
         self._by_id = by_id
+        self._server_id = server_id
         self._identities: set[int] = set()
         self._signs: list[Signs] = []
         self._last_count = 0
@@ -89,12 +93,17 @@ class Pages:
             Unreadable: it is not a list.
         """
         self._secrets = head.secrets
-        listed = find_list(decode_reply(body, head), self._nouns, head)
+        document = decode_reply(body, head)
+        listed = find_list(document, self._nouns, head)
         if listed is None:
             raise Unreadable(f"the reply is not a list of {self._noun}")
         if self.read == 1:
             self._identities.update(map(self._identity, self.entries))
         self.read += 1
+        if self._server_id is not None:
+            other = other_server(document, self._server_id, self._nouns)
+            if other is not None:
+                self.stop(f"page {self.read} is about server {other}")
         self._signs.append(listed.signs)
         self._last_count = len(listed.entries)
         if self.read == 1:
@@ -127,8 +136,9 @@ class Pages:
             self.stop(f"it has more than {self.read} pages")
             return False
         url = self._address(step)
-        if url is None:
-            self.stop(f"{step.name} leads away from the API's own base, so it is not followed")
+        if url is None or (self._server_id is not None and leads_to_another_server(url, self._server_id)):
+            where = "away from the API's own base" if url is None else "to another server"
+            self.stop(f"{step.name} leads {where}, so it is not followed")
             return False
         if _canonical(url) in self._asked:
             self.stop(f"{step.name} leads back to a page that was read")
@@ -140,7 +150,9 @@ class Pages:
     def end(self) -> Notes:
         """Notes with all reasons why the entries may not be all there are."""
         notes = Notes(self._noun, self._secrets)
-        for reason in dict.fromkeys((*self._stopped, *why_partial(self._signs, len(self.entries), self._last_count))):
+        # Of one that comes twice the total counts another one, which did not come.
+        count = len(set(map(self._identity, self.entries))) if self._by_id else len(self.entries)
+        for reason in dict.fromkeys((*self._stopped, *why_partial(self._signs, count, self._last_count))):
             notes.partial(reason)
         return notes
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.patrolserver.beside import more_exploits, names_event, rated_by, why_failed
+from patrolserver_exporter.patrolserver.asked import other_event, other_server
+from patrolserver_exporter.patrolserver.beside import (
+    HIGH_RISK,
+    more_exploits,
+    names_event,
+    rated_by,
+    rated_worse,
+    why_failed,
+)
 from patrolserver_exporter.patrolserver.completeness import (
     Signs,
     any_of,
@@ -81,9 +89,10 @@ def pages_of_servers(base: str = "", path: str = "") -> Pages:
     return Pages("servers", ("servers",), limits=SERVERS, base=base, path=path, by_id=True)
 
 
-def pages_of_software(base: str = "", path: str = "", query: str = "") -> Pages:
-    """Where the pages of a server's software are collected."""
-    return Pages("software", ("software", "softwares"), limits=SOFTWARE, base=base, path=path, query=query)
+def pages_of_software(base: str = "", path: str = "", query: str = "", server_id: int | None = None) -> Pages:
+    """Where the pages of a server's software are collected; one that is about another server makes them a part."""
+    nouns = ("software", "softwares")
+    return Pages("software", nouns, limits=SOFTWARE, base=base, path=path, query=query, server_id=server_id)
 
 
 def parse_servers(body: bytes, head: Head = PLAIN) -> Parsed[tuple[Server, ...]]:
@@ -154,9 +163,11 @@ def read_installed(pages: Pages) -> Parsed[tuple[Software, ...]]:
     return notes.on(tuple(software for software in found if software is not None))
 
 
-def parse_is_scanning(body: bytes, head: Head = PLAIN) -> bool:
+def parse_is_scanning(body: bytes, head: Head = PLAIN, *, server_id: int | None = None) -> bool:
     """Whether a server is being scanned."""
     document = decode_reply(body, head)
+    if server_id is not None and (other := other_server(document, server_id)) is not None:
+        raise Unreadable(f"the reply is about server {other}")
     signs = _read_envelope(document, head)
     reasons = why_partial([signs], 1, 1)
     data = unwrap(document)
@@ -178,10 +189,15 @@ def parse_is_scanning(body: bytes, head: Head = PLAIN) -> bool:
     return scanning
 
 
-def parse_event(body: bytes, head: Head = PLAIN) -> Parsed[Event]:
-    """An event's data, with or without the envelope; that of a test event may be empty."""
+def parse_event(body: bytes, head: Head = PLAIN, *, asked: tuple[int, int] | None = None) -> Parsed[Event]:
+    """An event's data, with or without the envelope; that of a test event may be empty.
+
+    ``asked`` are the ids of the webhook and of the event that was asked for.
+    """
     notes = Notes("event", head.secrets)
     document = decode_reply(body, head)
+    if asked is not None and (other := other_event(document, *asked)) is not None:
+        raise Unreadable(f"the reply is about another event, by its {other}")
     signs = _read_envelope(document, head)
     data = unwrap(document)
     enveloped = data is not document
@@ -320,6 +336,7 @@ _NO_VERSION = any_of(
     "undetermined unknown unspecified version x yet"
 )
 _WORD = re.compile(r"[^\W_]+")
+_OTHER_NUMBER = re.compile(r"(?!1(?:\.0*)?$)\d+(?:\.\d*)?(?:e\+?\d+)?", re.ASCII | re.IGNORECASE)
 _EXPLOITS_DEPTH = 3
 _RISK_KEYS = ("risk", "cvss", "cvss_score", "score", "base_score", "risk_score", "cvss_vector", "vector")
 _ID_KEYS = ("id", "exploit_id")
@@ -355,13 +372,23 @@ def _read_software(entry: Any, notes: Notes, *, has_exploits: bool) -> Software 
         version=version,
         candidates=candidates,
         supported=_read_supported(entry, notes),
-        newest_bugfix_release=_version_or_none(
-            _read_named(entry, "newest_bugfix_release", "version", VERSION_LIMIT, notes)
-        ),
+        newest_bugfix_release=_read_fix(entry, notes),
         parent=_read_named(entry, "parent", "canonical_name", NAME_LIMIT, notes),
         location=text_of(entry, "location", LOCATION_LIMIT, notes),
         exploits=_read_listed_exploits(entry, notes) if has_exploits else None,
     )
+
+
+def _read_fix(entry: dict[str, Any], notes: Notes) -> str | None:
+    """The version to update to; one that is there and cannot be read is no sign that there is none."""
+    value = entry.get("newest_bugfix_release")
+    if isinstance(value, list) and len(value) == 1:
+        entry = {"newest_bugfix_release": value[0]}
+    fix = _read_named(entry, "newest_bugfix_release", "version", VERSION_LIMIT, notes)
+    is_none = not value or is_absent(value) or (isinstance(value, dict) and is_absent(value.get("version", value)))
+    if fix is None and not is_none:
+        notes.dropped("newest_bugfix_release cannot be read")
+    return None if fix is None else _version_or_none(fix)
 
 
 def _read_reported_software(entry: Any, notes: Notes) -> ReportedSoftware | None:
@@ -444,11 +471,16 @@ def _read_candidates(value: Any, notes: Notes) -> tuple[str, ...]:
 
 
 def _read_supported(entry: dict[str, Any], notes: Notes) -> bool | None:
+    value = entry.get("supported")
     try:
-        return read_flag(entry.get("supported"))
+        supported = read_flag(value)
     except Odd as why:
         notes.odd("supported", str(why))
         return None
+    if supported and not isinstance(value, bool) and _OTHER_NUMBER.fullmatch(str(value).strip()):
+        notes.odd("supported", "is a number, and neither 0 nor 1")  # such as the day on which support ends
+        return None
+    return supported
 
 
 def _read_optional_id(entry: dict[str, Any], notes: Notes) -> int | None:
@@ -609,7 +641,8 @@ def _read_url(entry: dict[str, Any]) -> str | None:
 def _read_risk(entry: dict[str, Any], notes: Notes) -> float | None:
     """The risk; where it is missing or means nothing, the score by another name. What stays unknown is odd.
 
-    One of 0 may mean that nobody rated it, so it holds only where nothing else says more.
+    One of 0 may mean that nobody rated it, so it holds only where nothing else says more; a low one, which may be on
+    another scale, only where nothing else says that it is high.
     """
     why, zero = "is missing", False
     for key in _RISK_KEYS:
@@ -621,8 +654,13 @@ def _read_risk(entry: dict[str, Any], notes: Notes) -> float | None:
         except Odd as odd:
             why = str(odd) if key == "risk" or why == "is missing" else why
         else:
-            if risk:
+            if risk >= HIGH_RISK:
                 return risk
+            if risk:
+                if (rated := rated_worse(entry)) is None:
+                    return risk
+                why = f"is {risk:g}, and {rated} says more"
+                break
             zero = True
     if zero and (rated := rated_by(entry)) is not None:
         why = f"is 0, and {rated} says more"

@@ -111,6 +111,8 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """End of the last scan seen."""
     event_received_at: float | None = None
     """Reception of the newest event of new issues, or end of the newest scan, that no complete poll has followed."""
+    report_settles_at: float | None = None
+    """Start of the poll, at the earliest, that shows what an event told of and issues known before may hide."""
     settle_poll_at: float | None = None
     """When the second poll after such an event, or after a collapse, is due."""
     put_off_until: float | None = None
@@ -149,8 +151,13 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def in_doubt(self) -> bool:
         """What is known may be out of date or another server's, or waits for a poll that tells of exploits."""
-        waiting_since = (self.event_received_at, self.in_doubt_since, self.came_back_at, self.missing_since)
-        return any(since is not None for since in waiting_since) or self.exploits_unknown > 0
+        waiting_since = (self.in_doubt_since, self.came_back_at, self.missing_since)
+        return self.unconfirmed_event or any(since is not None for since in waiting_since) or self.exploits_unknown > 0
+
+    @property
+    def unconfirmed_event(self) -> bool:
+        """An event told of something that a poll still has to show."""
+        return self.event_received_at is not None or self.report_settles_at is not None
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -151,6 +151,7 @@ def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -
         scan_finished_told_at=at_most_now(state.scan_finished_told_at),
         scan_seen_at=at_most_now(state.scan_seen_at),
         event_received_at=at_most_now(state.event_received_at),
+        report_settles_at=at_most_now(state.report_settles_at),
         settle_poll_at=at_most_now(state.settle_poll_at),
         put_off_until=at_most_now(state.put_off_until),
         scan_put_off_until=at_most_now(state.scan_put_off_until),

@@ -353,7 +353,9 @@ class ServerCalls:
             operations.finish(unit, asked, str(error))
             if paused:
                 account_updates.save_pause(unit, account.name, account.pause)
-            answer = error.what_happened if error.leaves_doubt else None
+            # A server that the list has, and that the API does not know, may be anything.
+            leaves_doubt = error.leaves_doubt or isinstance(error, NotFound)
+            answer = error.what_happened if leaves_doubt else None
             return server_updates.apply_poll_failure(
                 unit, account.name, server_id, next_poll_at=now + wait, answer=answer, put_off_until=put_off_until
             )

@@ -222,6 +222,7 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
         exploits_unknown=reading.exploits_unknown,
         poll_success=True,
         event_received_at=still(state.event_received_at),
+        report_settles_at=still(state.report_settles_at),
         in_doubt_since=None if is_itself else state.in_doubt_since,
         came_back_at=None if is_itself and started_at >= (state.came_back_at or 0.0) else state.came_back_at,
         settle_poll_at=settle_poll_at,
@@ -305,6 +306,8 @@ def apply_reported(  # noqa: PLR0913  # What an event brings, by keyword.
         state = replace(state, event_received_at=max(state.event_received_at or 0.0, received_at))
     if polled_at is None or polled_at < received_at + rules.settle:
         state = replace(state, settle_poll_at=max(state.settle_poll_at or 0.0, received_at + rules.settle))
+    if merged.unshown:
+        state = replace(state, report_settles_at=max(state.report_settles_at or 0.0, received_at + rules.settle))
     record = replace(record, state=state)
     software = fleet.software_of(unit.connection, account, server_id)
     record = replace(record, summary=summary_of(record, rules, software, issues))

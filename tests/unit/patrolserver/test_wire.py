@@ -222,7 +222,7 @@ def test_every_form_of_a_version(fields: dict[str, Any], version: str | None, ca
 @pytest.mark.parametrize(
     ("supported", "read"),
     [
-        *((value, True) for value in TRUE_FORMS),
+        *((value, True) for value in TRUE_FORMS if value != 2),
         *((value, False) for value in FALSE_FORMS),
         *((value, None) for value in UNKNOWN_FORMS),
     ],
@@ -552,3 +552,40 @@ OTHER = {"id": 5, "name": "b"}
 def test_servers_beside_the_list_make_it_a_part(beside: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
     """By another name and in another form they are servers all the same, unless they are said to be gone."""
     assert parse_servers(json.dumps({"data": [{"id": 1, "name": "a"}], **beside}).encode()).complete is whole
+
+
+@pytest.mark.parametrize(
+    ("told", "read", "whole"),
+    [
+        *[("8.1.29", "8.1.29", True), (["8.1.29"], "8.1.29", True), ({"version": "8.1.29"}, "8.1.29", True)],
+        *[(none, None, True) for none in (None, "", False, 0, [], {}, "n/a", {"version": None}, {"version": ""})],
+        *[(odd, None, False) for odd in (True, ["8.1.29", "8.2"], {"number": "8.1.29"}, {"name": "8.1.29"}, [[]])],
+    ],
+)
+def test_a_fix_that_cannot_be_read_is_no_sign_that_there_is_none(told: Any, read: str | None, whole: bool) -> None:  # noqa: FBT001
+    """A gate for what can be fixed would leave the issue out."""
+    entry = {"name": "PHP", "version": "7.4", "supported": "no", "newest_bugfix_release": told, "exploits": []}
+    parsed = parse_software(json.dumps({"data": [entry]}).encode())
+    assert (parsed.value[0].newest_bugfix_release, not parsed.partial_because) == (read, whole)
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        *[(yes, True) for yes in ("yes", True, 1, "1", 1.0, "1.0", "true")],
+        *[(no, False) for no in ("no", False, 0, "0", 0.0)],
+        *[(odd, None) for odd in (2, 1546300800, "20190101", "1546300800", 2019.5, 1e9, "1e9", -1)],
+    ],
+)
+def test_a_number_that_is_neither_0_nor_1_does_not_tell_of_support(told: Any, read: bool | None) -> None:  # noqa: FBT001
+    """It may be the day on which support ends, or ended."""
+    parsed = parse_software(json.dumps({"data": [{"name": "PHP", "supported": told, "exploits": []}]}).encode())
+    assert parsed.value[0].supported is read
+
+
+def test_a_server_that_comes_twice_takes_no_others_place_in_the_total() -> None:
+    """Three are told, two came: the third may have anything."""
+    servers = [{"id": 1, "name": "web1"}, {"id": 2, "name": "web2"}, {"id": "2", "name": "web2"}]
+    assert parse_servers(json.dumps({"total": 3, "data": servers}).encode()).partial_because
+    assert not parse_servers(json.dumps({"total": 2, "data": servers[:2]}).encode()).partial_because
+    assert not parse_servers(json.dumps({"data": servers}).encode()).partial_because

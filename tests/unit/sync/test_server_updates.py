@@ -144,6 +144,58 @@ def test_a_poll_after_an_event_confirms_it_and_one_after_settle_ends_it(driver: 
     assert (state.settle_poll_at, driver.open_names()) == (None, [])
 
 
+def test_an_event_about_software_with_an_old_issue_is_unconfirmed_until_settle(
+    driver: Driver, clock: HeldClock
+) -> None:
+    """What it tells of may be another one, worse, which the API's list shows later: the old one must not hide it."""
+    driver.poll(outdated("php"))
+    clock.advance(2 * SETTLE)
+    driver.poll(outdated("php"))
+    driver.apply(driver.deliver(), reported("php"))
+    received_at = clock.now()
+    clock.advance(1.0)
+    for _ in range(2):
+        state = driver.poll(outdated("php"))
+        assert state is not None
+        assert (state.unconfirmed_event, driver.server().summary.in_doubt) == (True, True)
+        clock.advance(1.0)
+    clock.set(received_at + SETTLE)
+    state = driver.poll(outdated("php"))
+    assert state is not None
+    assert (state.unconfirmed_event, driver.server().summary.in_doubt) == (False, False)
+
+
+def test_an_event_about_an_issue_that_polls_found_a_moment_ago_is_that_one(driver: Driver, clock: HeldClock) -> None:
+    """A poll may be faster than the webhook; what got worse then is news, too."""
+    driver.poll(outdated("php"))
+    clock.advance(2 * SETTLE)
+    driver.poll(unsupported("php"), outdated("nginx"))
+    clock.advance(SETTLE / 2)
+    driver.apply(driver.deliver(), reported("nginx"), reported("php"))
+    clock.advance(1.0)
+    state = driver.poll(unsupported("php"), outdated("nginx"))
+    assert state is not None
+    assert not state.unconfirmed_event
+
+
+def test_an_event_about_what_a_poll_has_shown_as_fixed_since_is_unconfirmed_until_settle(
+    driver: Driver, clock: HeldClock
+) -> None:
+    """It opens nothing, but that poll may have been too early."""
+    driver.poll(outdated("php"))
+    clock.advance(2 * SETTLE)
+    delivery = driver.deliver()
+    received_at = clock.now()
+    clock.advance(1.0)
+    driver.poll()
+    driver.apply(delivery, reported("php"))
+    assert driver.open_names() == []
+    assert driver.server().state.unconfirmed_event
+    clock.set(received_at + SETTLE)
+    driver.poll()
+    assert not driver.server().state.unconfirmed_event
+
+
 def test_a_poll_that_started_before_an_event_confirms_nothing(driver: Driver, clock: HeldClock) -> None:
     """A poll under way when the event came may not have seen it."""
     started_at = clock.now()

@@ -524,7 +524,7 @@ def server_of(record: ServerRecord, *, now: float, in_doubt: bool, labels: dict[
         poll_success=state.poll_success,
         poll_complete=state.poll_complete,
         data_age_seconds=None if state.last_poll_at is None else now - state.last_poll_at,
-        unconfirmed_event=in_doubt or state.event_received_at is not None,
+        unconfirmed_event=in_doubt or state.unconfirmed_event,
         labels=labels,
         unknown_because=doubts_of(summary, now, reachable=reachable, waits=in_doubt),
     )

@@ -392,6 +392,13 @@ def _notices(view: ServerView, now: float, *, reachable: bool) -> Iterator[Notic
             "New issues are shown already; a poll still has to confirm it, and until then the gate answers unknown.",
             bad=False,
         )
+    elif record.state.report_settles_at is not None:
+        settles = moment(record.state.report_settles_at, now).words
+        yield Notice(
+            "PatrolServer reported a new issue of software that had one before, and the last poll showed nothing new.",
+            f"Its list may lag behind. A poll looks once more {settles}; until then the gate answers unknown.",
+            bad=False,
+        )
 
 
 def _doubts(record: ServerRecord) -> Iterator[Notice]:
