@@ -69,12 +69,17 @@ def why_failed(entry: dict[str, Any]) -> Iterator[str]:
             yield f"{clean(key, _NAME_SHOWN)} tells of a failure"
 
 
-def more_exploits(entry: dict[str, Any], listed: int) -> Iterator[str]:
-    """Each member, ``exploits`` aside, that tells of more exploits than the ``listed``."""
+def more_exploits(entry: dict[str, Any], listed: int, *, highest: float | None = None) -> Iterator[str]:
+    """Each member, ``exploits`` aside, that tells of more exploits than the ``listed``, or of a worse one.
+
+    ``highest`` is the highest risk of the listed ones; ``None``: not known, so the worst is assumed.
+    """
     for key, value in entry.items():
         words = _words_on_exploits(key)
         if words and (_is_cut(words, value) or _least(words, value) > listed):
             yield f"{clean(key, _NAME_SHOWN)} tells of more exploits than the {listed} that are listed"
+        elif words & _RISK and highest is not None and highest < HIGH_RISK and _is_high(value):
+            yield f"{clean(key, _NAME_SHOWN)} tells of a higher risk than those that are listed"
 
 
 def rated_by(exploit: dict[str, Any], depth: int = 2) -> str | None:
@@ -124,14 +129,14 @@ def _is_bad(word: str) -> bool:
 @lru_cache(maxsize=4_096)
 def _is_of_failure(name: str) -> bool:
     words = frozenset(words_of(name))
-    return bool(words & _FAILED) and words <= _OF_FAILURE
+    return bool(words & _FAILED) and words <= _OF_FAILURE | _EXPLOITS
 
 
 @lru_cache(maxsize=4_096)
 def _is_verdict(name: str) -> bool:
     """Whether it tells how the entry came about: ``status``, ``scan_status``, ``last_scan``."""
     words = frozenset(words_of(name))
-    return bool(words & _OF_VERDICT) and words <= _OF_VERDICT | {"last", "is", "has"}
+    return bool(words & _OF_VERDICT) and words <= _OF_VERDICT | _EXPLOITS | {"last", "is", "has"}
 
 
 @lru_cache(maxsize=4_096)

@@ -509,7 +509,11 @@ def _read_named(entry: dict[str, Any], field: str, inner: str, limit: int, notes
 def _read_listed_exploits(entry: dict[str, Any], notes: Notes) -> tuple[Exploit, ...] | None:
     """The exploits of a software; None, too, where it lists none and says elsewhere that it has some."""
     exploits = _read_exploits(entry.get("exploits"), notes)
-    reasons = [] if exploits is None else list(more_exploits(entry, len(exploits)))
+    if exploits is None:
+        return None
+    risks = [exploit.risk for exploit in exploits if exploit.risk is not None]
+    highest = max(risks) if risks and len(risks) == len(exploits) else None
+    reasons = list(more_exploits(entry, len(exploits), highest=highest))
     for reason in reasons:
         notes.dropped(reason)
     return (exploits or None) if reasons else exploits

@@ -11,6 +11,7 @@ from tests.harness.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener
 
 from patrolserver_exporter.config.schema import ServerFilter
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
+from patrolserver_exporter.store import fleet
 from patrolserver_exporter.sync import operations
 
 if TYPE_CHECKING:
@@ -109,6 +110,24 @@ def test_a_server_without_software_calls_for_one_list(watching: Watching) -> Non
         watching.tick_for(0.2)
     assert watching.count(LIST) == lists + 1
     assert watching.polled() == [1, 3]
+
+
+def test_a_listed_server_that_the_api_does_not_know_is_in_doubt(watching: Watching) -> None:
+    """What was known of it may be another one's: it is not vouched for until a poll is answered again."""
+    watching.start()
+    watching.until(lambda: watching.polled() == [1, 2, 3])
+
+    def why() -> str | None:
+        found = watching.store.read(lambda connection: fleet.find_server(connection, "main", 2))
+        assert found is not None
+        return found.state.incomplete_because
+
+    assert why() is None
+    watching.fault("status", "servers/2/software", status=404)
+    listener = Listener()
+    watching.accounts.refresh("main", 2, listener)
+    watching.until(lambda: listener.heard)
+    assert (why() or "").startswith("status 404")
 
 
 def test_filters_choose_what_is_awaited(watching: Watching) -> None:
