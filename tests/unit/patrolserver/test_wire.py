@@ -554,12 +554,16 @@ def test_servers_beside_the_list_make_it_a_part(beside: dict[str, Any], whole: b
     assert parse_servers(json.dumps({"data": [{"id": 1, "name": "a"}], **beside}).encode()).complete is whole
 
 
+NO_FIX: list[Any] = [None, "", False, 0, [], {}, "n/a", {"version": None}, {"version": ""}]
+ODD_FIXES: list[Any] = [True, ["8.1.29", "8.2"], {"number": "8.1.29"}, {"name": "8.1.29"}, [[]]]
+
+
 @pytest.mark.parametrize(
     ("told", "read", "whole"),
     [
         *[("8.1.29", "8.1.29", True), (["8.1.29"], "8.1.29", True), ({"version": "8.1.29"}, "8.1.29", True)],
-        *[(none, None, True) for none in (None, "", False, 0, [], {}, "n/a", {"version": None}, {"version": ""})],
-        *[(odd, None, False) for odd in (True, ["8.1.29", "8.2"], {"number": "8.1.29"}, {"name": "8.1.29"}, [[]])],
+        *[(told, None, True) for told in NO_FIX],
+        *[(told, None, False) for told in ODD_FIXES],
     ],
 )
 def test_a_fix_that_cannot_be_read_is_no_sign_that_there_is_none(told: Any, read: str | None, whole: bool) -> None:  # noqa: FBT001
