@@ -55,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: measures time, so nothing else may run (scripts/test-all)")
     config.addinivalue_line("markers", "calm: holds seconds, so only few others may run beside it (scripts/test-all)")
     config.addinivalue_line("markers", "long: its file takes minutes, so it begins first (scripts/test-all)")
+    config.addinivalue_line("markers", "sized: proves no promise, and does more in full size (scripts/faults)")
     config.addinivalue_line("markers", f"{MARK}(key…): proves these rows of docs/guarantees.md")
     config.pluginmanager.register(PromiseTable(whole=bool(config.getoption("--promises"))))
     config.pluginmanager.register(FailuresAtOnce(config))

@@ -29,6 +29,7 @@ gate:
   policies:
     lenient: {{max_by_severity: {{critical: 100}}, max_unknown_software: 100}}
 """
+pytestmark = pytest.mark.sized
 POLLED = "patrolserver_server_last_poll_timestamp_seconds"
 ALL_KNOWN = {"max_unknown_software": 100, "max_by_severity": {"critical": 100}}
 

@@ -117,6 +117,7 @@ def metrics() -> str:
     return requests.get("http://127.0.0.1:10958/metrics", timeout=10).text
 
 
+@pytest.mark.sized
 @pytest.mark.timeout(900)
 def test_its_life(role: Role, debian: Debian) -> None:
     """Installed from nothing; runs that fail lose nothing; what is owed is made up for; upgraded; removed."""

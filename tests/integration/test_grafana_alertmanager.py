@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.sized]
 
 INTERVAL = "15s" if FULL else "2s"
 """Of scrapes and rules; the long run takes that of packaging/prometheus/prometheus.yml."""
