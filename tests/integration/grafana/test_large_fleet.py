@@ -69,6 +69,7 @@ def groups(prometheus: Prometheus) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.sized
 @pytest.mark.calm
 @pytest.mark.long
 def test_one_exploit_on_all_servers_is_one_page_and_is_evaluated_in_time(
