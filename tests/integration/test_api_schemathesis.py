@@ -93,7 +93,12 @@ def exporter(tmp_path: Path) -> Iterator[Exporter]:
     with Store(url) as store:
         store.run(fill)
     # Nobody listens there, so that the API neither confirms nor removes what is in the store.
-    with Exporter.watching(tmp_path, "http://127.0.0.1:1", store_url=url) as running:
+    made = Exporter.watching(tmp_path, "http://127.0.0.1:1", store_url=url)
+    tokens = "    webhook_tokens: [test-token-0123456789]\n"
+    before = made.config_file.read_text()
+    assert tokens in before
+    made.write_config(before.replace(tokens, tokens + '    labels: {"*": {team: web}}\n'))
+    with made as running:
         yield running
 
 

@@ -30,7 +30,9 @@ DURATIONS = st.builds(
 # Which list a cursor belongs to is only known once the request is there: see below.
 schemathesis.openapi.format("cursor", st.just("CURSOR"))
 schemathesis.openapi.format("line", LINES)
-schemathesis.openapi.format("label", st.builds("{}={}".format, LINES.map(lambda text: text.replace("=", "_")), LINES))
+# Only those that are there are no mistake.
+schemathesis.openapi.format("account-name", st.just("main"))
+schemathesis.openapi.format("label", st.builds("team={}".format, LINES))
 schemathesis.openapi.format("go-duration", DURATIONS)
 # The one that there is without a configuration.
 schemathesis.openapi.format("policy-name", st.just("builtin"))

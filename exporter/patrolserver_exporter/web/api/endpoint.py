@@ -138,7 +138,8 @@ def _no_number(name: str) -> Any:
 MAX_PARAMETERS = 1000
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
-_Label = Annotated[str, msgspec.Meta(max_length=1024, extra_json_schema={"format": "label", "pattern": "^[^=]+="})]
+_Account = Annotated[str, msgspec.Meta(max_length=1024, extra_json_schema={"format": "account-name"})]
+_Label = Annotated[str, msgspec.Meta(max_length=1024, extra_json_schema={"format": "label"})]
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 
@@ -211,7 +212,8 @@ class ServerIssuesQuery(Listing, frozen=True, kw_only=True):
 class Selection(NoParameters, frozen=True, kw_only=True):
     """The filters that all lists over the fleet take alike. What is given several times is one or the other."""
 
-    account: tuple[_Text, ...] = ()
+    account: tuple[_Account, ...] = ()
+    """Those that are watched."""
     server: tuple[_Text, ...] = ()
     """Ids, names or globs on names."""
     label: tuple[_Label, ...] = ()
