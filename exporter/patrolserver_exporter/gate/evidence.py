@@ -254,7 +254,7 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         lesser_risks=server.lesser_risks,
         uncounted_risk=server.uncounted_risk,
         issues=server.issues,
-        unconfirmed_event=(state.unconfirmed_event or has_unconfirmed_news(server.account, state.answered_at)),
+        unconfirmed_event=state.unconfirmed_event or has_unconfirmed_news(server.account, state.answered_at),
         account_refused=standing.refused,
         account_reachable=standing.reachable,
     )

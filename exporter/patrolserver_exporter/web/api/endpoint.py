@@ -536,7 +536,7 @@ class Endpoint:
         if any("\0" in part for part in path.values()):
             raise ApiError(404, "A path never holds a NUL character.")
         query = read(scope["query_string"], operation.query)
-        if isinstance(query, Selection):
+        if isinstance(query, Selection) and (query.account or query.label):
             _refuse_unknown(query, self._api)
         return _response(await operation.handler(self._api, Call(query=query, path=path, scope=scope, receive=receive)))
 
