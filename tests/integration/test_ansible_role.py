@@ -73,7 +73,7 @@ class Role:
             "exporter_accounts": [account],
             "exporter_listen_addresses": ["127.0.0.1:10958"],
             "exporter_ready_url": "http://127.0.0.1:10958/-/ready",
-            "exporter_ready_timeout": 20,
+            "exporter_ready_timeout": 60,
         }
 
     def run(self, *flags: str, **variables: Any) -> Run:
@@ -117,6 +117,7 @@ def metrics() -> str:
     return requests.get("http://127.0.0.1:10958/metrics", timeout=10).text
 
 
+@pytest.mark.calm
 @pytest.mark.sized
 @pytest.mark.timeout(900)
 def test_its_life(role: Role, debian: Debian) -> None:
@@ -160,7 +161,7 @@ def test_its_life(role: Role, debian: Debian) -> None:
         owed = {"exporter_settings": {}, "exporter_listen_addresses": [f"127.0.0.1:{port}"]}
         stuck = role.run(**owed, exporter_ready_timeout=2)
     assert not stuck.ok, stuck.output
-    healed = role.run(exporter_listen_addresses=["127.0.0.1:10958"], exporter_ready_timeout=20)
+    healed = role.run(exporter_listen_addresses=["127.0.0.1:10958"], exporter_ready_timeout=60)
     assert healed.ok, healed.output
     assert (api("first-token-0123456789"), api("second-token-0123456789")) == (401, 200)
 

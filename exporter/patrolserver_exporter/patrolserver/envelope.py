@@ -1,12 +1,16 @@
 """From a reply's bytes to what its envelope holds: JSON as leniently as can be, and errors in all their forms.
 
+Also whether it is about what was asked for.
+
 The grades D, C and ? are those of docs/patrolserver-api.md.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from patrolserver_exporter.patrolserver.completeness import Signs, read_or_none, read_signs, says_nothing, words_of
@@ -14,7 +18,7 @@ from patrolserver_exporter.patrolserver.decoding import decode
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
 from patrolserver_exporter.patrolserver.models import Parsed
 from patrolserver_exporter.patrolserver.stream import Document
-from patrolserver_exporter.patrolserver.values import Odd, clean, read_text
+from patrolserver_exporter.patrolserver.values import Odd, clean, read_id, read_text
 from patrolserver_exporter.redaction import MIN_MASKED, may_hold, redact, redact_document
 
 if TYPE_CHECKING:
@@ -31,6 +35,10 @@ _STATUS_WITHOUT_DATA = frozenset({202, 204, 205})
 _MAX_LIST_DEPTH = 5
 # An object of nothing but these is a failure even where the value of ``error`` says nothing.
 _ERROR_KEYS = frozenset({"error", "errors", "code", "message", "status", "success"})
+_SERVER_DEPTH = 3
+_OF_AN_ENTITY = ("name", "domain", "verified")
+_SERVER_IN_PATH = re.compile(r"/servers/(\d{1,16})(?:/|$)", re.ASCII)
+_ENTRIES_LOOKED_AT = 100_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -270,6 +278,63 @@ def _is_list_too(key: str, value: Any, nouns: tuple[str, ...]) -> bool:
         (is_named and as_list(value) is not None)
         or any(not _OF_FINDINGS.isdisjoint(one) or not {*nouns}.isdisjoint(one) for one in objects)
     )
+
+
+def other_server(document: Any, asked: int, nouns: tuple[str, ...] = ()) -> int | None:
+    """The id of another server that the reply, or one of its entries, is about: caches and proxies may hand that out.
+
+    None of the members that tell is known (?). One that is missing, or is no id, says nothing. ``nouns`` are the names
+    of lists that stand within a server, whose ``id`` then is the server's.
+    """
+    return next((found for found in _servers_of(document, nouns, _SERVER_DEPTH) if found != asked), None)
+
+
+def _servers_of(value: Any, nouns: tuple[str, ...], depth: int) -> Iterator[int]:
+    if isinstance(value, list):
+        for entry in islice(value, _ENTRIES_LOOKED_AT):
+            if isinstance(entry, dict):
+                yield from _told(entry)
+        return
+    if not isinstance(value, dict):
+        return
+    yield from _told(value)
+    if any(isinstance(value.get(noun), list | dict) for noun in nouns) and any(key in value for key in _OF_AN_ENTITY):
+        yield from _ids(value.get("id"))
+    if depth:
+        for key in ("data", *nouns):
+            yield from _servers_of(value.get(key), nouns, depth - 1)
+
+
+def _told(value: dict[str, Any]) -> Iterator[int]:
+    server = value.get("server")
+    yield from _ids(value.get("server_id"))
+    if isinstance(server, dict):
+        yield from _ids(server.get("id"))
+    elif type(server) is int:  # a text may be a name of digits
+        yield from _ids(server)
+
+
+def _ids(value: Any) -> Iterator[int]:
+    if type(value) is int or (isinstance(value, str) and value.isdecimal()):
+        try:
+            yield read_id(value)
+        except Odd:
+            return
+
+
+def other_event(document: Any, webhook_id: int, event_id: int) -> str | None:
+    """The member by which the reply is about another event."""
+    for part in (document, document.get("data") if isinstance(document, dict) else None):
+        if isinstance(part, dict):
+            for key, asked in (("event_id", event_id), ("webhook_id", webhook_id)):
+                if any(found != asked for found in _ids(part.get(key))):
+                    return key
+    return None
+
+
+def leads_to_another_server(path: str, asked: int) -> bool:
+    """Whether an address is below that of another server."""
+    return any(int(found) != asked for found in _SERVER_IN_PATH.findall(path))
 
 
 def error_in(body: bytes, head: Head = PLAIN) -> ApiError | None:

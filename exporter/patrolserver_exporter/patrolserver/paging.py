@@ -15,9 +15,16 @@ from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
 import msgspec
 
-from patrolserver_exporter.patrolserver.asked import leads_to_another_server, other_server
 from patrolserver_exporter.patrolserver.completeness import Step, why_partial
-from patrolserver_exporter.patrolserver.envelope import PLAIN, Head, Notes, decode_reply, find_list
+from patrolserver_exporter.patrolserver.envelope import (
+    PLAIN,
+    Head,
+    Notes,
+    decode_reply,
+    find_list,
+    leads_to_another_server,
+    other_server,
+)
 from patrolserver_exporter.patrolserver.errors import Unreadable
 from patrolserver_exporter.patrolserver.values import Odd, read_id
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from patrolserver_exporter.patrolserver.asked import other_event, other_server
 from patrolserver_exporter.patrolserver.beside import (
     HIGH_RISK,
     more_exploits,
@@ -37,6 +36,8 @@ from patrolserver_exporter.patrolserver.envelope import (
     as_list,
     decode_reply,
     find_list,
+    other_event,
+    other_server,
     refuse_error,
     refuse_failure,
     shown_body,

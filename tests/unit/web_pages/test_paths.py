@@ -37,13 +37,14 @@ def asked(*pairs: tuple[str, str]) -> Wanted:
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"])).map(cut)
+SEARCHES = TEXTS.map(lambda text: text[:200].strip())
 SEVERAL = st.lists(TEXTS.filter(bool), unique=True, max_size=3).map(tuple)
 
 
 @given(
     st.builds(
         Wanted,
-        search=TEXTS,
+        search=SEARCHES,
         account=st.lists(st.sampled_from(["main", "hosting"]), unique=True).map(tuple),
         server=SEVERAL,
         label=st.lists(TEXTS.map("team={}".format), unique=True, max_size=3).map(tuple),
