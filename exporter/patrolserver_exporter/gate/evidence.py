@@ -243,7 +243,7 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         last_poll_at=state.last_poll_at,
         poll_success=state.poll_success,
         poll_complete=state.poll_complete,
-        incomplete_because=state.incomplete_because,
+        incomplete_because=state.incomplete_because or state.list_doubt,
         empty=state.empty,
         identity_in_doubt=state.in_doubt_since is not None or state.came_back_at is not None,
         missing_from_list=state.missing_since is not None,

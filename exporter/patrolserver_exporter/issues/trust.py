@@ -1,7 +1,10 @@
 """How far a poll's list of software can be believed, and what is known of the software after it.
 
 A list that is empty, or that suddenly lost most of what it had, is more often a fault than the truth: it closes
-nothing, and what it does not show stays known, in doubt. Times are seconds since the epoch.
+nothing, and what it does not show stays known, in doubt. So is one in which software of the same versions lost most of
+its exploits at once. An exploit that had a risk and now has 0 is one that nobody rated.
+
+Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
 _ENOUGH_TO_LOSE = 4
 """Of fewer, most may well be removed at once."""
+_ENOUGH_TO_BE_CURED = 2
+"""Software that loses its exploits and stays as it is: one may, if its fix was taken back into its version."""
 
 _Place = tuple[str, str | None]
+_NOT_KNOWN = object()
 
 
 class Collapse(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +51,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """It lost more than half, and no poll ``settle`` later showed the same yet."""
     exploits_unknown: int
     """Software in it whose exploits it does not tell."""
+    listed: tuple[Software, ...]
+    """What it shows."""
     software: tuple[Software, ...]
     """What is known of the software after it."""
 
@@ -64,11 +72,12 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
     open. ``complete``: every entry could be read, and nothing says that there are more. ``settle`` is in seconds.
     """
     empty = complete and not listed
+    listed = _with_known_risks(listed, known or ())
     collapse = _collapse(known or (), listed, started_at, collapse) if complete and listed else None
     if collapse is not None and started_at >= collapse.since + settle and collapse.since < started_at:
         collapse = None
     whole = complete and bool(listed) and collapse is None
-    software = _with_known_exploits(listed, known or ())
+    software = _with_known_exploits(listed, known or (), unless_lost=collapse is None)
     if not whole:
         shown = {_place(one) for one in listed}
         software = (*software, *(one for one in known or () if _place(one) not in shown))
@@ -77,6 +86,7 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
         empty=empty,
         collapse=collapse,
         exploits_unknown=sum(one.exploits is None for one in listed),
+        listed=listed,
         software=software,
     )
 
@@ -86,9 +96,11 @@ def _collapse(
 ) -> Collapse | None:
     """Software is counted by what tells it apart: a list in which all is another has lost all."""
     had, has = {_place(one) for one in known}, {_place(one) for one in listed}
-    if len(had) < _ENOUGH_TO_LOSE or 2 * len(had - has) <= len(had):
+    had_exploits, lost_exploits = {_place(one) for one in known if one.exploits}, _cured(known, listed)
+    is_cured = len(lost_exploits) >= _ENOUGH_TO_BE_CURED and 2 * len(lost_exploits) > len(had_exploits)
+    if not is_cured and (len(had) < _ENOUGH_TO_LOSE or 2 * len(had - has) <= len(had)):
         return None
-    shown = _hash(has)
+    shown = _hash(has) + (_hash(lost_exploits) if is_cured else "")
     return before if before is not None and before.shown == shown else Collapse(since=started_at, shown=shown)
 
 
@@ -97,15 +109,50 @@ def _hash(places: Iterable[_Place]) -> str:
     return hashlib.blake2b(msgspec.json.encode(ordered), digest_size=8).hexdigest()
 
 
-def _with_known_exploits(listed: Sequence[Software], known: Sequence[Software]) -> tuple[Software, ...]:
-    """What is listed, with the exploits known before where the poll does not tell them."""
-    if all(one.exploits is not None for one in listed):
+def _cured(known: Sequence[Software], listed: Sequence[Software]) -> set[_Place]:
+    """What had exploits, and has none at the same version."""
+    before = {_place(one): one.shown_version for one in known if one.exploits}
+    return {
+        _place(one) for one in listed if one.exploits == () and before.get(_place(one), _NOT_KNOWN) == one.shown_version
+    }
+
+
+def _with_known_exploits(
+    listed: Sequence[Software], known: Sequence[Software], *, unless_lost: bool
+) -> tuple[Software, ...]:
+    """What is listed, with the exploits known before where the poll does not tell them, or has lost them in doubt."""
+    cured: set[_Place] = set() if unless_lost else _cured(known, listed)
+    if all(one.exploits is not None for one in listed) and not cured:
         return tuple(listed)
     before: dict[_Place, tuple[Exploit, ...]] = {}
     for one in known:
         if one.exploits is not None:
             before.setdefault(_place(one), one.exploits)
-    return tuple(replace(one, exploits=before.get(_place(one))) if one.exploits is None else one for one in listed)
+    return tuple(
+        replace(one, exploits=before.get(_place(one))) if one.exploits is None or _place(one) in cured else one
+        for one in listed
+    )
+
+
+def _with_known_risks(listed: Sequence[Software], known: Sequence[Software]) -> tuple[Software, ...]:
+    """What is listed, with the risk known before where an exploit of the same software is given 0 now."""
+    risks = {
+        (_place(one), exploit.reference or exploit.title): exploit.risk
+        for one in known
+        for exploit in one.exploits or ()
+        if exploit.risk and (exploit.reference or exploit.title)
+    }
+    if not risks:
+        return tuple(listed)
+
+    def rated(place: _Place, exploit: Exploit) -> Exploit:
+        before = risks.get((place, exploit.reference or exploit.title))
+        return replace(exploit, risk=before) if exploit.risk == 0 and before else exploit
+
+    return tuple(
+        replace(one, exploits=tuple(rated(_place(one), exploit) for exploit in one.exploits)) if one.exploits else one
+        for one in listed
+    )
 
 
 def _place(software: Software) -> _Place:

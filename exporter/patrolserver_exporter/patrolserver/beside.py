@@ -1,4 +1,4 @@
-"""What a software or an event says beside the fields that are read: that it failed, has exploits, or is about a server.
+"""What a software, a server or an event says beside the fields that are read: that it failed, or has exploits.
 
 None of these members is known (?). A software that lists no exploits, and by another member has some, is not fine: what
 it has, nobody knows. As with the envelope (``completeness``), the words of a member's name decide what it is about.
@@ -53,10 +53,38 @@ _OF_EXPLOITS = (
         "of open score total worst"
     )
 )
+_OF_SERVER = (
+    _EXPLOITS | _OF_EXPLOITS | any_of("software softwares package packages item items issue issues active current")
+)
+_AFFLICTED = any_of("vulnerable exploitable exploited critical insecure compromised infected hacked")
+_OF_SUMMARY = any_of("summary stats statistics counts totals security health status state result results scan last")
+_NEVER = any_of("reachable scanned")
+_OTHER_VERSIONS = any_of(
+    "alternatives available branches candidates changelog dependencies fixes history latest newest links relations "
+    "release releases requires upgrade upgrades update updates vendor version versions"
+)
+_OF_LINK = frozenset({"href", "rel", "link", "url", "uri", "method", "title", "type", "templated", "self"})
+_READ_OF_SOFTWARE = frozenset({"exploits", "parent", "version", "versions", "newest_bugfix_release"})
+_NAMES = ("canonical_name", "name")
+_OF_INSTALLED = ("version", "versions", "supported", "exploits", "newest_bugfix_release")
+_HOLDS_DEPTH = 4
+_MEMBERS_LOOKED_AT = 1_000
+_SERVER = any_of("server host machine")
+_NOT_TOLD = any_of("included loaded checked fetched")
+_OF_META = any_of("meta metadata info data response envelope attributes")
+_GONE = any_of("archived deleted former previous removed trashed uninstalled")
 _CVE = re.compile(r"CVE-\d{4}-\d{4,19}", re.ASCII | re.IGNORECASE)
 _NAME_SHOWN = 80
 _OF_EVENT = frozenset({("server", "id"), ("server",), ("servers",), ("new", "issues"), ("new", "issue"), ("issues",)})
 _EVENT_DEPTH = 5
+_READ_OF_EVENT = frozenset({"server_id", "server", "new_issues"})
+_OF_FINDINGS = _EXPLOITS | any_of(
+    "software softwares package packages issue issues finding findings problem problems threat threats weakness "
+    "weaknesses"
+)
+_OF_SERVERS = any_of(
+    "server servers host hosts hostname hostnames domain domains machine machines node nodes website websites fqdn"
+)
 _LOOKED_AT = 20
 
 
@@ -67,6 +95,132 @@ def why_failed(entry: dict[str, Any]) -> Iterator[str]:
             yield f"{clean(key, _NAME_SHOWN)} is set"
         elif _is_verdict(key) and tells_of_failed_data(("scan", *words_of(key)), value):
             yield f"{clean(key, _NAME_SHOWN)} tells of a failure"
+
+
+def trouble_of(server: dict[str, Any]) -> str | None:
+    """The member by which a server says that it could not be looked at, so that its software may be from before."""
+    for key, value in server.items():
+        if _NEVER.issuperset(words_of(key)) and _says_no(value):
+            return f"{clean(key, _NAME_SHOWN)} says no"
+    return next(why_failed(server), None)
+
+
+def claim_of(server: dict[str, Any], depth: int = 2) -> str | None:
+    """The member by which a server says that it has exploits."""
+    for key, value in server.items():
+        words = frozenset(words_of(key))
+        if not words:
+            continue
+        is_claim = (
+            (bool(words & (_EXPLOITS | {"critical"})) and words <= _OF_SERVER and _least(words, value) > 0)
+            or (bool(words & (_RISK | {"severity", "threat"})) and _is_high(value))
+            or (
+                words <= _OF_SUMMARY
+                and isinstance(value, str)
+                and not _AFFLICTED.isdisjoint(_WORDS.findall(value.lower()))
+            )
+            or (isinstance(value, list) and _holds_exploits(value, _HOLDS_DEPTH))
+        )
+        if is_claim:
+            return clean(key, _NAME_SHOWN)
+        if isinstance(value, dict) and depth and words <= _OF_SUMMARY and (inner := claim_of(value, depth - 1)):
+            return clean(f"{key}.{inner}", _NAME_SHOWN)
+    return None
+
+
+def _says_no(value: Any) -> bool:
+    try:
+        return read_flag(value) is False
+    except Odd:
+        return False
+
+
+def holds_more(software: dict[str, Any]) -> Iterator[str]:
+    """Each member that holds software or exploits of its own, by whatever name, which nobody reads."""
+    for key, value in software.items():
+        if key in _READ_OF_SOFTWARE or not isinstance(value, dict | list) or _words_on_exploits(key):
+            continue
+        if _OTHER_VERSIONS.isdisjoint(words_of(key)) and (
+            _holds_exploits(value, _HOLDS_DEPTH) or _holds_software(value, _HOLDS_DEPTH)
+        ):
+            yield f"{clean(key, _NAME_SHOWN)} holds more software or exploits"
+
+
+def listed_short(envelope: dict[str, Any], listed: int, depth: int = 2) -> Iterator[str]:
+    """Each member of a list of software's envelope that tells of more exploits than the ``listed``, or of trouble."""
+    for key, value in envelope.items():
+        words, shown = frozenset(words_of(key)), clean(key, _NAME_SHOWN)
+        if not words or not _OTHER_VERSIONS.isdisjoint(words):
+            continue
+        if words & (_EXPLOITS | {"critical"}) and words <= _OF_SERVER | _NOT_TOLD:
+            if (reason := _why_short(words, value, listed)) is not None:
+                yield f"{shown} {reason}"
+        elif isinstance(value, dict) and words <= _SERVER:
+            yield from (f"{shown}.{reason}" for reason in _of_its_server(value, listed))
+        elif isinstance(value, dict) and depth and words <= _OF_SUMMARY | _OF_META:
+            yield from (f"{shown}.{reason}" for reason in listed_short(value, listed, depth - 1))
+        elif isinstance(value, dict | list) and not listed and _holds_exploits(value, _HOLDS_DEPTH):
+            yield f"{shown} tells of exploits, and none came"
+        elif isinstance(value, list) and _GONE.isdisjoint(words) and _holds_software(value, 1):
+            yield f"{shown} is a list too"
+
+
+def _why_short(words: frozenset[str], value: Any, listed: int) -> str | None:
+    """Why a member of such a name, beside a list with ``listed`` exploits, tells of others."""
+    if words & _NOT_TOLD:
+        return "says that exploits are not told" if _says_no(value) else None
+    count = _least(words, value)
+    # What else is counted, as software that is vulnerable, is another number than that of exploits.
+    if count > (listed if words & {"exploit", "exploits"} or not listed else count):
+        return f"tells of {count} exploits, {listed} came"
+    is_odd = isinstance(value, str) and not (count or says_nothing(value) or _says_no(value) or _is_address(value))
+    return "cannot be read" if is_odd else None
+
+
+def _of_its_server(server: dict[str, Any], listed: int) -> Iterator[str]:
+    if (trouble := trouble_of(server)) is not None:
+        yield trouble
+    if not listed and (claim := claim_of(server)) is not None:
+        yield f"{claim} tells of exploits, and none came"
+
+
+def _holds_exploits(value: Any, depth: int) -> bool:
+    if isinstance(value, list):
+        return any(
+            _CVE.search(one) is not None if isinstance(one, str) else depth > 0 and _holds_exploits(one, depth - 1)
+            for one in value[:_MEMBERS_LOOKED_AT]
+        )
+    if not isinstance(value, dict):
+        return False
+    for key, inner in value.items():
+        words = frozenset(words_of(key))
+        if words & (_EXPLOITS | _RISK) and not words & _CHANCE and _tells_any(words, inner):
+            return True
+        if words == {"severity"} and isinstance(inner, str) and _is_bad(inner):
+            return True
+        if depth > 0 and _OTHER_VERSIONS.isdisjoint(words) and _holds_exploits(inner, depth - 1):
+            return True
+    return False
+
+
+def _tells_any(words: frozenset[str], value: Any) -> bool:
+    """Whether a member of such a name tells of any exploit; where its exploits are, a link tells, and no more."""
+    if isinstance(value, dict) and _OF_LINK.issuperset(value):
+        return False
+    return not (isinstance(value, str) and _is_address(value)) and _least(words, value) > 0
+
+
+def _is_address(text: str) -> bool:
+    return text.strip().startswith(("http", "/"))
+
+
+def _holds_software(value: Any, depth: int) -> bool:
+    """Whether a list, or what holds one, has entries as those of installed software are."""
+    entries = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return any(
+        isinstance(one, dict) and any(name in one for name in _NAMES) and any(field in one for field in _OF_INSTALLED)
+        for one in entries[:_MEMBERS_LOOKED_AT]
+    ) or (isinstance(value, dict) and depth > 0 and any(_holds_software(inner, depth - 1) for inner in entries))
 
 
 def more_exploits(entry: dict[str, Any], listed: int, *, highest: float | None = None) -> Iterator[str]:
@@ -178,6 +332,24 @@ def _is_risk(value: Any) -> bool:
         return read_risk(value) > 0
     except Odd:
         return False
+
+
+def tells_more(event: dict[str, Any], *, has_server: bool, has_issues: bool) -> str | None:
+    """A member by which an event tells of servers, software or issues in a form that is not read."""
+    if not has_server and (name := names_event(event)) is not None:
+        return name
+    for key, value in event.items():
+        if key in _READ_OF_EVENT or says_nothing(value):
+            continue
+        words = frozenset(words_of(key))
+        is_container = isinstance(value, dict | list)
+        if words & _OF_FINDINGS and (is_container or not has_issues):
+            return clean(key, _NAME_SHOWN)
+        if words & _OF_SERVERS and (is_container or not has_server):
+            return clean(key, _NAME_SHOWN)
+        if is_container and (_holds_exploits(value, _HOLDS_DEPTH) or names_event(value) is not None):
+            return clean(key, _NAME_SHOWN)
+    return None
 
 
 def names_event(data: Any, depth: int = _EVENT_DEPTH) -> str | None:

@@ -145,6 +145,8 @@ _FAILED_WORDS = _FAILURE | any_of(
 _MAKES_DATA = any_of("scan scans update updates refresh check")
 """What brings the data about: where it failed, the data is from before."""
 _SCANS = any_of("scan scans refresh check")
+_NOT_DONE = any_of("unreachable interrupted skipped timed stalled stuck offline unfinished never")
+"""How a scan stands that brought nothing."""
 _CUTS_DATA = _PART - any_of("hidden available ignored missing limited reached exceeded unavailable maintenance")
 _FAILED = any_of("error failed failure fail aborted crashed cancelled canceled exception")
 _OVER_LIMIT = any_of("exceeded reached exhausted expired suspended")
@@ -368,7 +370,12 @@ def tells_of_failed_data(  # noqa: PLR0911 - one for each form
         return bool(value) if isinstance(value, list) else _flag(value) is not denied and not is_absent(value)
     if meant & _SUCCESS:
         return _flag(value) is denied or is_failure(value)
-    return (words[-1] in _VERDICT or (words[-1] in _MAKES_DATA and isinstance(value, str))) and is_failure(value)
+    is_verdict = words[-1] in _VERDICT or (words[-1] in _MAKES_DATA and isinstance(value, str))
+    return is_verdict and (is_failure(value) or (isinstance(value, str) and _is_not_done(value)))
+
+
+def _is_not_done(word: str) -> bool:
+    return not _NOT_DONE.isdisjoint(words_of(word.lower())[:2])
 
 
 def is_failure(value: Any) -> bool:

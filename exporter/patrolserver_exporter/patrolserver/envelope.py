@@ -199,6 +199,8 @@ class Listed:
 
     entries: list[Any]
     signs: Signs
+    beside: tuple[dict[str, Any], ...] = ()
+    """What each wrapping object has beside the list."""
 
 
 def find_list(document: Any, nouns: tuple[str, ...], head: Head = PLAIN) -> Listed | None:
@@ -232,7 +234,8 @@ def find_list(document: Any, nouns: tuple[str, ...], head: Head = PLAIN) -> List
     if entries is None:
         return None
     signs.parts += [f"{clean(key, 80)} is a list too" for key in others]
-    return Listed(entries, signs)
+    beside = tuple({key: value for key, value in node.items() if key not in data} for node, data in wrappers)
+    return Listed(entries, signs, beside)
 
 
 _WRAPPERS = (

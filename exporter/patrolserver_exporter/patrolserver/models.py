@@ -70,6 +70,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     verified: bool | None = None
     has_other_name: bool = False
     """The same list called it differently, too, so that nobody knows which server it is."""
+    trouble: str | None = None
+    """The member by which the list says that it could not be looked at (?): what is known of it may be from before."""
+    claim: str | None = None
+    """The member by which the list says that it has exploits (C: ``exploitable``, as a scope)."""
 
 
 class ReportedSoftware(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -69,6 +69,8 @@ class Pages:
         self.entries: list[Any] = []
         self.ends: list[int] = []
         """How many entries there were after each page."""
+        self.beside: list[dict[str, Any]] = []
+        """What the objects around the pages' lists have beside them."""
         self.read = 0
         """How many pages were read."""
         self.path = path
@@ -112,6 +114,7 @@ class Pages:
             if other is not None:
                 self.stop(f"page {self.read} is about server {other}")
         self._signs.append(listed.signs)
+        self.beside += listed.beside
         self._last_count = len(listed.entries)
         if self.read == 1:
             self.entries = listed.entries

@@ -16,10 +16,14 @@ from msgspec.structs import replace
 
 from patrolserver_exporter.patrolserver.beside import (
     HIGH_RISK,
+    claim_of,
+    holds_more,
+    listed_short,
     more_exploits,
-    names_event,
     rated_by,
     rated_worse,
+    tells_more,
+    trouble_of,
     why_failed,
 )
 from patrolserver_exporter.patrolserver.completeness import (
@@ -73,6 +77,8 @@ from patrolserver_exporter.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from patrolserver_exporter.patrolserver.envelope import Listed
 
 SERVERS = Limits(max_bytes=1024 * 1024 * 1024, max_entries=1_000_000, lasts=True)
 SOFTWARE = Limits(max_bytes=4 * 1024 * 1024, max_entries=100_000)
@@ -161,7 +167,11 @@ def read_installed(pages: Pages) -> Parsed[tuple[Software, ...]]:
         _read_software(entry, notes, has_exploits=tells[bisect_right(pages.ends, place)])
         for place, entry in enumerate(notes.walk(entries))
     ]
-    return notes.on(tuple(software for software in found if software is not None))
+    known = tuple(software for software in found if software is not None)
+    listed = sum(len(software.exploits or ()) for software in known)
+    for reason in dict.fromkeys(reason for beside in pages.beside for reason in listed_short(beside, listed)):
+        notes.partial(reason)
+    return notes.on(known)
 
 
 def parse_is_scanning(body: bytes, head: Head = PLAIN, *, server_id: int | None = None) -> bool:
@@ -251,7 +261,13 @@ def _read_server(entry: Any, notes: Notes) -> Server | None:
     if name is None:
         # Which globs mean it, nobody knows.
         notes.dropped("name is missing; the id stands for it")
-    return Server(id=number, name=name or str(number), verified=_flag_of(entry, "verified", notes))
+    return Server(
+        id=number,
+        name=name or str(number),
+        verified=_flag_of(entry, "verified", notes),
+        trouble=trouble_of(entry),
+        claim=claim_of(entry),
+    )
 
 
 def _flag_of(entry: dict[str, Any], field: str, notes: Notes) -> bool | None:
@@ -268,7 +284,7 @@ def _read_event(data: dict[str, Any], envelope: Signs, notes: Notes) -> Event:
     refuse_failure(signs, data)
     reported = data.get("new_issues")
     is_told = not is_absent(reported)
-    if not _has_any(data, _EVENT_KEYS) and (name := names_event(data)) is not None:
+    if (name := tells_more(data, has_server=server_id is not None, has_issues=is_told)) is not None:
         notes.dropped(f"says {name} in a form that is not known")
     if is_told and server_id is None:
         notes.dropped("has new issues of no server")
@@ -514,7 +530,7 @@ def _read_listed_exploits(entry: dict[str, Any], notes: Notes) -> tuple[Exploit,
         return None
     risks = [exploit.risk for exploit in exploits if exploit.risk is not None]
     highest = max(risks) if risks and len(risks) == len(exploits) else None
-    reasons = list(more_exploits(entry, len(exploits), highest=highest))
+    reasons = [*more_exploits(entry, len(exploits), highest=highest), *holds_more(entry)]
     for reason in reasons:
         notes.dropped(reason)
     return (exploits or None) if reasons else exploits
@@ -558,10 +574,20 @@ def _exploit_entries(  # noqa: PLR0911 - one for each form
         inner = value.get("data", value.get("exploits"))
         if not isinstance(inner, dict):
             return None
-        _note_part(notes, read_signs([(value, frozenset({"data", "exploits"}))]), 1, "exploits: ")
+        count = 1 if inner else 0
+        _note_part(notes, read_signs([(value, frozenset({"data", "exploits"}))]), count, "exploits: ")
         return _exploit_entries(inner, notes, depth - 1)
-    _note_part(notes, found.signs, len(found.entries), "exploits: ")
-    return _flat(found.entries, notes, depth)
+    return _flat(found.entries, notes, depth) if _is_all(found, notes) or found.entries else None
+
+
+def _is_all(found: Listed, notes: Notes) -> bool:
+    """Whether what wraps a list of exploits tells of no others than the list has."""
+    count = len(found.entries)
+    _note_part(notes, found.signs, count, "exploits: ")
+    reasons = [reason for one in found.beside for reason in (*more_exploits(one, count), *listed_short(one, count))]
+    for reason in dict.fromkeys(reasons):
+        notes.dropped(f"exploits: {reason}")
+    return not reasons
 
 
 def _flat(entries: list[Any], notes: Notes, depth: int) -> list[Any] | None:

@@ -127,6 +127,10 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     later has to show. Its history goes on meanwhile."""
     missing_since: float | None = None
     """Lists that have to be confirmed have lacked it, or called it by two names, since then."""
+    list_trouble: str | None = None
+    """What the last server list says of it: that it could not be looked at, so that its software may be from before."""
+    list_claim: str | None = None
+    """What a server list said of it that no poll has shown: that it has exploits."""
     former_fingerprints: tuple[str, ...] = ()
     """Those of other servers that had this id before; they are not given again."""
 
@@ -136,9 +140,17 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
 
     @property
+    def list_doubt(self) -> str | None:
+        """What the last server list says of it that the last poll does not, in words."""
+        told = self.list_trouble or self.list_claim
+        if told is None:
+            return None
+        return f"the server list says of it: {told}" + ("" if self.list_trouble else ", and no exploits are shown")
+
+    @property
     def poll_complete(self) -> bool:
-        """The last poll that was answered was whole and not empty."""
-        return self.incomplete_because is None and self.last_poll_complete
+        """The last poll that was answered was whole and not empty, and the server list says nothing else of it."""
+        return self.incomplete_because is None and self.list_doubt is None and self.last_poll_complete
 
     @property
     def answered_at(self) -> float | None:
@@ -151,8 +163,8 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def in_doubt(self) -> bool:
         """What is known may be out of date or another server's, or waits for a poll that tells of exploits."""
-        waiting_since = (self.in_doubt_since, self.came_back_at, self.missing_since)
-        return self.unconfirmed_event or any(since is not None for since in waiting_since) or self.exploits_unknown > 0
+        reasons = (self.in_doubt_since, self.came_back_at, self.missing_since, self.list_doubt)
+        return self.unconfirmed_event or any(why is not None for why in reasons) or self.exploits_unknown > 0
 
     @property
     def unconfirmed_event(self) -> bool:

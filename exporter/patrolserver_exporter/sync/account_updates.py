@@ -320,7 +320,14 @@ def _with_missing(record: ServerRecord, since: float | None) -> ServerRecord:
 def _is_changed_by(server: Server, known: ServerRecord) -> bool:
     """Whether `_listed` makes another row of it."""
     mine = (known.gone_at, known.name, known.state.verified, known.state.missing_since is not None)
-    return mine != (None, server.name, server.verified, server.has_other_name)
+    told = known.state.list_trouble, known.state.list_claim
+    return mine != (None, server.name, server.verified, server.has_other_name) or told != _told_of(server, known)
+
+
+def _told_of(server: Server, known: ServerRecord) -> tuple[str | None, str | None]:
+    """Trouble and exploits that the list tells of; of exploits only while no poll shows any."""
+    is_shown = bool(known.summary.exploits) or (known.summary.exploit_risk_max or 0.0) > 0
+    return server.trouble, None if is_shown else server.claim
 
 
 def _doubted_since(server: Server, known: ServerState | None, now: float) -> float | None:
@@ -333,7 +340,12 @@ def _doubted_since(server: Server, known: ServerState | None, now: float) -> flo
 def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None, now: float) -> ServerRecord | None:
     """The server's row after the list; ``None`` if nothing changed."""
     if known is None:
-        state = ServerState(verified=server.verified, missing_since=_doubted_since(server, None, now))
+        state = ServerState(
+            verified=server.verified,
+            missing_since=_doubted_since(server, None, now),
+            list_trouble=server.trouble,
+            list_claim=server.claim,
+        )
         return _unpolled(account, server, state)
     is_other = known.name.lower() != server.name.lower()
     if is_other and known.gone_at is not None:
@@ -342,12 +354,17 @@ def _listed(unit: Unit, account: str, server: Server, known: ServerRecord | None
             verified=server.verified,
             in_doubt_since=now,
             missing_since=_doubted_since(server, None, now),
+            list_trouble=server.trouble,
+            list_claim=server.claim,
             former_fingerprints=(*known.state.former_fingerprints, *former)[-_FORMER_KEPT:],
         )
         return _unpolled(account, server, state)
+    trouble, claim = _told_of(server, known)
     state = replace(
         known.state,
         verified=server.verified,
+        list_trouble=trouble,
+        list_claim=claim,
         missing_since=_doubted_since(server, known.state, now),
         in_doubt_since=now if is_other else known.state.in_doubt_since,
         came_back_at=known.state.came_back_at if known.gone_at is None else now,

@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from patrolserver_exporter.sync.rules import Rules
 
 
-_COLLAPSED = "it lost more than half of the software, which a poll a little later has to show once more"
+_COLLAPSED = (
+    "it lost more than half of the software, or of what had exploits and is as it was, which a poll a little later has "
+    "to show once more"
+)
 
 
 def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
@@ -128,17 +131,18 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         return record.state
     if has_other_settings(record, rules):
         record = reclassify(unit, record, rules, now=now)
+    listed_otherwise = _listed_otherwise(record.state, software)
     reading = trust.read(
         fleet.software_of(unit.connection, account, server_id),
         software,
-        complete=complete,
+        complete=complete and listed_otherwise is None,
         started_at=started_at,
         settle=rules.settle,
         collapse=record.state.collapse,
     )
     merged = merge.apply_poll(
         fleet.issues_of(unit.connection, account, server_id),
-        software,
+        reading.listed,
         account=account,
         server_id=server_id,
         started_at=started_at,
@@ -149,14 +153,24 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     )
     issues = keep_issues(unit, record.name, merged, rules, now)
     state = _after_poll(record.state, started_at, reading, rules.settle)
+    if listed_otherwise is None:
+        state = replace(state, list_claim=None)
     if reading.collapse is not None:
         incomplete_because = _COLLAPSED
+    incomplete_because = incomplete_because or listed_otherwise
     state = replace(state, incomplete_because=None if reading.whole or reading.empty else incomplete_because)
     record = replace(record, state=state, next_poll_at=next_poll_at)
     record = _classified(record, rules, reading.software, issues)
     fleet.save_servers(unit.connection, [record], reading.software)
     unit.effects.append(ServerShown(record.summary))
     return state
+
+
+def _listed_otherwise(state: ServerState, software: Sequence[Software]) -> str | None:
+    """What the server list says of it that this poll does not: then its software may be from before, or lack some."""
+    if state.list_trouble is None and any(one.exploits for one in software):
+        return None
+    return state.list_doubt
 
 
 def has_other_settings(record: ServerRecord, rules: Rules) -> bool:

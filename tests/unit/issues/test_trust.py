@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.unit.issues.builders import SETTLE, SOFTWARE, exploited, software
 
 from patrolserver_exporter.issues.trust import Collapse, Reading, read
@@ -92,6 +93,43 @@ def test_exploits_that_are_not_told_stay_known() -> None:
     assert silent.software[1].exploits is None
     told = reading(known, software("a"), software("b"))
     assert (told.exploits_unknown, told.software[0].exploits) == (0, ())
+
+
+RISKY = tuple(exploited(name, Exploit(id="1", risk=9.8)) for name in "abc")
+
+
+def test_exploits_that_most_software_lost_at_once_have_to_be_missing_twice() -> None:
+    """Of software that is as it was: until a poll settle later shows the same, they stay known."""
+    cured = tuple(replace(one, exploits=()) for one in RISKY[:2])
+    first = reading(RISKY, *cured, RISKY[2])
+    assert (first.whole, first.software) == (False, RISKY)
+    soon = reading(first.software, *cured, RISKY[2], at=999.0 + SETTLE, collapse=first.collapse)
+    assert (soon.whole, soon.collapse) == (False, first.collapse)
+    again = reading(first.software, *cured, RISKY[2], at=1000.0 + SETTLE, collapse=first.collapse)
+    assert (again.whole, again.collapse, again.software) == (True, None, (*cured, RISKY[2]))
+    back = reading(first.software, *RISKY, at=1001.0, collapse=first.collapse)
+    assert (back.whole, back.collapse) == (True, None)
+
+
+def test_exploits_go_at_once_with_another_version_or_of_one_software() -> None:
+    """As after an update, or where the distribution has taken the fix into the version."""
+    updated = tuple(replace(one, exploits=(), version="99") for one in RISKY)
+    assert reading(RISKY, *updated).whole
+    one = (replace(RISKY[0], exploits=()), *RISKY[1:])
+    assert (reading(RISKY, *one).whole, reading(RISKY, *one).software) == (True, one)
+    assert reading(RISKY[:1], *one[:1]).whole
+
+
+def test_a_risk_of_0_after_another_one_is_no_rating() -> None:
+    """The known one stays, for as long as the exploit is listed at all; of one without a name nobody knows."""
+    known = software("php", exploits=(Exploit(id="7", risk=9.8), Exploit(title="x", risk=5.0), Exploit(risk=8.0)))
+    listed = replace(known, exploits=(Exploit(id="7", risk=0.0), Exploit(title="x", risk=0.0), Exploit(risk=0.0)))
+    kept = replace(known, exploits=(Exploit(id="7", risk=9.8), Exploit(title="x", risk=5.0), Exploit(risk=0.0)))
+    got = reading((known,), listed)
+    assert (got.listed, got.software, got.whole) == ((kept,), (kept,), True)
+    rated = replace(known, exploits=(Exploit(id="7", risk=0.1),))
+    assert reading((known,), rated).listed == (rated,)
+    assert reading((software("other"),), listed).listed == (listed,)
 
 
 @given(st.lists(SOFTWARE, max_size=8), st.lists(SOFTWARE, max_size=8), st.booleans())

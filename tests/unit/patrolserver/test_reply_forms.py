@@ -130,7 +130,7 @@ WHOLE = [
         {"part": 1, "parts": 1},
         {"page": "1 of 1"},
         {"range": {"from": 0, "to": 1, "total": 2}},
-        {"server": {"status": "error", "total": 14}},
+        {"server": {"status": "idle", "total": 14}},
         {"timeout": 30},
         {"total": 2, "limit": 2},
         {"numFound": 2, "limit": 2},

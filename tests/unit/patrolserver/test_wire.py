@@ -593,3 +593,66 @@ def test_a_server_that_comes_twice_takes_no_others_place_in_the_total() -> None:
     assert parse_servers(json.dumps({"total": 3, "data": servers}).encode()).partial_because
     assert not parse_servers(json.dumps({"total": 2, "data": servers[:2]}).encode()).partial_because
     assert not parse_servers(json.dumps({"data": servers}).encode()).partial_because
+
+
+@pytest.mark.parametrize(
+    ("said", "trouble", "claim"),
+    [
+        *[({"error": "host unreachable"}, "error is set", None), ({"errors": ["dns"]}, "errors is set", None)],
+        ({"scan_status": "failed"}, "scan_status tells of a failure", None),
+        ({"scan_status": "unreachable"}, "scan_status tells of a failure", None),
+        ({"last_scan": {"status": "timed_out"}}, "last_scan tells of a failure", None),
+        ({"status": "error"}, "status tells of a failure", None),
+        ({"reachable": False}, "reachable says no", None),
+        ({"exploitable": True}, None, "exploitable"),
+        ({"exploitable": 3}, None, "exploitable"),
+        ({"exploitable": "yes"}, None, "exploitable"),
+        ({"exploitable": ["CVE-2026-0001"]}, None, "exploitable"),
+        *[({name: 2}, None, name) for name in ("critical", "vulnerabilities", "exploits_count", "critical_issues")],
+        *[({"status": word}, None, "status") for word in ("vulnerable", "exploitable", "Critical")],
+        ({"summary": {"exploits": 3}}, None, "summary.exploits"),
+        ({"risk": 9.8}, None, "risk"),
+        ({"severity": "critical"}, None, "severity"),
+        ({"software": [{"name": "PHP", "exploits": [{"risk": 9.8}]}]}, None, "software"),
+        ({"exploitable": False}, None, None),
+        ({"exploitable": 0}, None, None),
+        ({"exploitable": "no"}, None, None),
+        ({"exploitable": None}, None, None),
+        ({"exploitable": []}, None, None),
+        *[({"status": word}, None, None) for word in ("ok", "outdated", "unsupported", "scanning", "idle", "active")],
+        ({"error": None, "errors": [], "critical": 0, "summary": {"exploits": 0}, "risk": 1.2}, None, None),
+        ({"name": "critical.error.example", "tags": ["vulnerable"], "os": {"name": "Debian"}}, None, None),
+        ({"scan_status": "running", "last_scan": {"status": "finished", "at": 1}, "scanned": True}, None, None),
+    ],
+)
+def test_what_a_list_says_of_a_server_itself_is_heard(
+    said: dict[str, Any], trouble: str | None, claim: str | None
+) -> None:
+    """That it could not be looked at, and that it has exploits (C: ``exploitable`` and ``status`` are scopes)."""
+    (server,) = parse_servers(data([{"id": 1, "name": "a", **said}])).value
+    assert (server.trouble, server.claim) == (trouble, claim)
+
+
+@pytest.mark.parametrize(
+    ("event", "whole"),
+    [
+        *[
+            ({"server_id": 1, name: [{"risk": 9.8}]}, False)
+            for name in ("issues", "vulnerabilities", "new_exploits", "x")
+        ],
+        ({"server_id": 1, "issues_count": 2}, False),
+        ({"server_id": 1, "software": {"name": "PHP"}}, False),
+        ({"server_id": 1, "affected_servers": [1, 2], "new_issues": []}, False),
+        *[({name: "web1"}, False) for name in ("server_name", "host", "domain")],
+        ({"vulnerable_servers": [1]}, False),
+        ({"server_ids": [1]}, False),
+        ({"server_id": 1, "server_name": "web1", "domain": "a", "server": {"id": 1, "name": "web1"}}, True),
+        ({"server_id": 1, "new_issues": [{"title": "a"}], "issues_count": 1}, True),
+        ({"server_id": 1, "issues": [], "exploits": 0, "affected_servers": None}, True),
+        ({"server_id": 1, "at": 1, "user": {"name": "x"}, "text": "vulnerable"}, True),
+        ({"message": "a test", "at": 1}, True),
+    ],
+)
+def test_an_event_that_tells_more_than_is_read_is_not_whole(event: dict[str, Any], whole: bool) -> None:  # noqa: FBT001
+    """Servers, software and issues by other names may be what it is about."""
+    assert parse_event(data(event)).complete is whole

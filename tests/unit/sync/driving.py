@@ -57,12 +57,23 @@ class Driver:
         self.account = account
         self._event_ids = events_before
 
-    def take_list(self, *names: str, complete: bool = True, because: str = "") -> account_updates.Listed:
+    def take_list(
+        self,
+        *names: str,
+        complete: bool = True,
+        because: str = "",
+        trouble: str | None = None,
+        claim: str | None = None,
+    ) -> account_updates.Listed:
         """The account's servers are these, with ids from 1; an empty name leaves its id out.
 
-        With ``because`` the list is a part of the whole.
+        With ``because`` the list is a part of the whole. ``trouble`` and ``claim`` are said of each of them.
         """
-        servers = [Server(id=n, name=name, verified=True) for n, name in enumerate(names, 1) if name]
+        servers = [
+            Server(id=n, name=name, verified=True, trouble=trouble, claim=claim)
+            for n, name in enumerate(names, 1)
+            if name
+        ]
         return self.store.run(
             lambda unit: account_updates.apply_list(
                 unit,

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.harness.ticking import HeldClock
-from tests.unit.issues.builders import outdated
+from tests.unit.issues.builders import BYSTANDER, exploited, outdated
 from tests.unit.sync.accounts import SETTLE
 from tests.unit.sync.driving import Driver
 
 from patrolserver_exporter.live.effects import AccountShown, ServerGone
-from patrolserver_exporter.patrolserver.models import Server
+from patrolserver_exporter.patrolserver.models import Exploit, Server
 from patrolserver_exporter.store import Store, fleet
 from patrolserver_exporter.store.fleet import AccountState
 from patrolserver_exporter.sync.account_updates import (
@@ -359,3 +359,56 @@ def test_no_unit_writes_more_of_a_list_than_a_few_hundred_servers() -> None:
     parts = parts_of(range(3 * LISTED_AT_ONCE + 1))
     assert [len(part) for part in parts] == [LISTED_AT_ONCE] * 3 + [1]
     assert [i for part in parts for i in part] == list(range(3 * LISTED_AT_ONCE + 1))
+
+
+def test_a_server_that_the_list_calls_troubled_is_in_doubt_until_a_list_does_not(
+    driver: Driver, clock: HeldClock
+) -> None:
+    """Its polls are not whole, and fix nothing: what they show may be from before its scan failed."""
+    driver.take_list("a")
+    driver.poll(outdated("php"), BYSTANDER)
+    assert (driver.server().state.poll_complete, driver.server().summary.in_doubt) == (True, False)
+    driver.take_list("a", trouble="error is set")
+    state = driver.server().state
+    assert (state.poll_complete, state.list_doubt) == (False, "the server list says of it: error is set")
+    assert driver.server().summary.in_doubt
+    clock.advance(60.0)
+    driver.poll(BYSTANDER)
+    state = driver.server().state
+    assert (state.incomplete_because, state.last_poll_complete, driver.open_names()) == (
+        state.list_doubt,
+        False,
+        ["php"],
+    )
+    driver.take_list("a")
+    assert driver.server().state.list_doubt is None
+    clock.advance(60.0)
+    driver.poll(BYSTANDER)
+    assert (driver.server().state.poll_complete, driver.server().summary.in_doubt, driver.open_names()) == (
+        True,
+        False,
+        [],
+    )
+
+
+def test_a_server_that_the_list_calls_exploitable_is_in_doubt_while_no_poll_shows_exploits(
+    driver: Driver, clock: HeldClock
+) -> None:
+    """One that shows any, however low their risk, is as the list says; of one without, a later list decides."""
+    risky = exploited("php", Exploit(id="1", risk=1.0))
+    driver.take_list("a", claim="exploitable")
+    assert driver.server().summary.in_doubt
+    driver.poll(BYSTANDER)
+    doubt = "the server list says of it: exploitable, and no exploits are shown"
+    assert (driver.server().state.poll_complete, driver.server().state.incomplete_because) == (False, doubt)
+    clock.advance(60.0)
+    driver.poll(BYSTANDER, risky)
+    driver.take_list("a", claim="exploitable")
+    assert (driver.server().state.poll_complete, driver.server().summary.in_doubt) == (True, False)
+    clock.advance(60.0)
+    driver.poll(BYSTANDER)
+    assert driver.server().state.poll_complete
+    driver.take_list("a", claim="exploitable")
+    assert (driver.server().state.poll_complete, driver.server().state.list_doubt) == (False, doubt)
+    driver.take_list("a")
+    assert (driver.server().state.poll_complete, driver.server().summary.in_doubt) == (True, False)

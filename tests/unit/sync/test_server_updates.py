@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+from msgspec.structs import replace
 from tests.harness.ticking import START, HeldClock
 from tests.unit.issues.builders import exploitable, exploited, outdated, reported, software, unsupported
 from tests.unit.sync.accounts import SETTLE, rules
@@ -653,3 +654,30 @@ def test_a_partial_poll_stays_the_last_word_while_polls_fail(driver: Driver, clo
     for answer in (None, "success is false"):
         driver.fail(answer=answer)
         assert not driver.server().summary.poll_complete
+
+
+def test_exploits_that_are_all_gone_at_once_are_fixed_by_the_second_poll(driver: Driver, clock: HeldClock) -> None:
+    """The versions are as before, so the first may come from a source of exploits that failed."""
+    driver.take_list("web")
+    risky = [exploitable(name) for name in "abcd"]
+    driver.poll(*risky)
+    clock.advance(60.0)
+    fine = [replace(one, exploits=()) for one in risky]
+    driver.poll(*fine)
+    state = driver.server().state
+    assert (driver.open_names(), state.poll_complete) == (["a", "b", "c", "d"], False)
+    assert "exploits" in (state.incomplete_because or "")
+    assert state.settle_poll_at == clock.now() + SETTLE
+    clock.advance(SETTLE)
+    driver.poll(*fine)
+    assert (driver.open_names(), driver.server().state.poll_complete) == ([], True)
+
+
+def test_an_exploit_whose_risk_is_0_now_is_as_bad_as_before(driver: Driver, clock: HeldClock) -> None:
+    """In issues and numbers; nobody rated it."""
+    driver.take_list("web")
+    driver.poll(exploited("php", Exploit(id="1", risk=9.8)))
+    clock.advance(60.0)
+    driver.poll(exploited("php", Exploit(id="1", risk=0.0)))
+    (issue,) = driver.issues()
+    assert (issue.is_open, issue.risk, driver.server().summary.exploit_risk_max) == (True, 9.8, 9.8)

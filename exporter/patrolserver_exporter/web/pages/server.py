@@ -413,7 +413,7 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
             "The last poll showed only a part of the software.",
             "No issue is closed by it, and the gate answers unknown. If it lasts, ask PatrolServer about what is "
             "missing.",
-            state.incomplete_because or "",
+            state.incomplete_because or state.list_doubt or "",
             speaker="What showed it:",
         )
     if state.in_doubt_since is not None:
