@@ -90,7 +90,7 @@ _PART = any_of(
     "partial partially part truncated truncate truncation incomplete limited capped cropped clipped cut "
     "cutoff degraded stale aborted interrupted overflow exceeded omitted skipped dropped missing hidden "
     "lost unavailable sampled reached trimmed elided timedout excluded unreachable ignored discarded "
-    "suppressed maintenance"
+    "suppressed maintenance terminated restricted filtered sample preview fallback"
 )
 _WHOLE = any_of("complete completed full whole exhaustive final finished done end eof exhausted fully entire last all")
 _MORE = any_of(
@@ -98,25 +98,30 @@ _MORE = any_of(
     "pending outstanding"
 )
 _NEXT = any_of("next following forward")
-_CURSOR = any_of("cursor cursors scroll marker bookmark after resume skiptoken")
+_CURSOR = any_of("cursor cursors scroll marker bookmark after resume skiptoken evaluated")
 _BACK = any_of("prev previous before backward")
 _HERE = any_of("current self this first start")
 _PAGE = any_of("page pages")
 _PAGE_SIZE = any_of("per size limit max top take")
 _COUNT = any_of(
     "total totals count counts counter num number found hits matches matched available amount quantity "
-    "cardinality returned shown displayed fetched overall"
+    "cardinality returned shown displayed fetched overall showing expected registered monitored watched others "
+    "invisible"
 )
 _SIZE = any_of("size length len")
 _NOUNS = any_of(
     "result results item items record records entry entries row rows element elements object objects list "
-    "data server servers software package packages"
+    "data server servers software package packages hosts domains machines nodes sites websites devices instances "
+    "systems agents vms"
 )
 _NOT = any_of("no not non without")
 _TOTAL = any_of("total totals overall found hits matches matched available cardinality")
-_OF_THIS_PAGE = any_of("returned shown displayed fetched page pages per size limit")
+_OF_THIS_PAGE = any_of("returned shown displayed fetched showing page pages per size limit")
 _THE_END = any_of("last complete all end eof exhausted")
 _NO_MORE = any_of("more remaining remainder left rest continue continues continued continuation further next")
+_STATES = any_of("ready available authorized reachable scanned synced valid active fresh loaded connected online")
+"""What is as it should be; where one of these is denied, the data may not be."""
+_UNDERWAY = any_of("loading processing queued initializing warming busy indexing importing rebuilding syncing")
 _MOMENT = any_of("at date time timestamp since until ms seconds sec took elapsed duration ttl expires")
 # Members that are about something else than this reply.
 _ELSEWHERE = any_of(
@@ -149,8 +154,9 @@ _NOT_DONE = any_of("unreachable interrupted skipped timed stalled stuck offline 
 """How a scan stands that brought nothing."""
 _CUTS_DATA = _PART - any_of("hidden available ignored missing limited reached exceeded unavailable maintenance")
 _FAILED = any_of("error failed failure fail aborted crashed cancelled canceled exception")
-_OVER_LIMIT = any_of("exceeded reached exhausted expired suspended")
-_OF_LIMIT = _OVER_LIMIT | _ELSEWHERE | _VERDICT | any_of("is has was limit limits")
+_OVER_LIMIT = any_of("exceeded reached exhausted expired suspended invalid inactive")
+_IN_FORCE = any_of("valid active authorized allowed")
+_OF_LIMIT = _OVER_LIMIT | _ELSEWHERE | _VERDICT | _IN_FORCE | any_of("is has was limit limits")
 _FALSE = (False, 0, "0", "false", "no", "off")
 _EMPTY_WORDS = frozenset({"", "null", "none", "nil", "undefined"})
 _FILLERS = any_of("x is has have are any the of in by")
@@ -168,15 +174,16 @@ _HEADER_WORDS = (
 ) - {"server", "data"}
 # Enough by themselves to be heard, whatever else is in a header's name: as in ``X-WP-TotalPages``.
 _HEADER_WORDS_STRONG = any_of(
-    "total totals pages next more truncated partial incomplete pagination paging failed failure continuation"
+    "total totals pages next more truncated partial incomplete pagination paging failed failure failures continuation"
 )
 _HEADER_WORDS_FAILED = (
     _MAKES_DATA | _FAILURE | _VERDICT | _SUCCESS | _PART | any_of("x api app application backend last is has")
 )
 _OTHER_HEADERS = any_of(
-    "accept cache content control cost dns frame length memory policy runtime security server time timing "
-    "trace transfer"
+    "accept cache control cost dns frame length memory policy runtime security time timing trace transfer"
 )
+_OTHER_UNLESS_STRONG = any_of("content server")
+"""Of these, too, unless another word of the name is about parts."""
 _ENTITIES = frozenset({"server", "host", "machine", "node", "client"})
 _RELATIONS = frozenset({"next", "last", "prev", "previous"})
 _KNOWN = (
@@ -231,7 +238,7 @@ _SAYS_PART = re.compile(
 _SAYS_NONE = re.compile(
     r"\b(?:no|0|without|zero|nothing)\s(?:\w+\s)?(?:errors?|failures?|more|missing|skipped)\b", re.IGNORECASE
 )
-_M_OF_N = re.compile(r"(\d{1,9})\s*(?:/|\bof\b|\bout\sof\b)\s*(\d{1,9})", re.ASCII | re.IGNORECASE)
+_M_OF_N = re.compile(r"(?<![\d/])(\d{1,9})\s*(?:/|\bof\b|\bout\sof\b)\s*(\d{1,9})(?![\d/])", re.ASCII | re.IGNORECASE)
 
 _PARTIAL_CONTENT = "status 206"
 _FRESH_FOR = 60
@@ -239,6 +246,8 @@ _FRESH_FOR = 60
 _OF_CACHES = frozenset({"age", "x-cache", "x-cache-status", "cf-cache-status", "x-proxy-cache"})
 _OLD_CACHE = re.compile(r"\b(?:stale|updating)\b", re.IGNORECASE)
 """What a cache was allowed to hand out though its time was over."""
+_LARGEST_PLACE = 1_000_000_000
+"""Larger numbers are moments."""
 _MAX_DEPTH = 6
 _MAX_MEMBERS = 2_000
 _SHOWN = 40
@@ -394,6 +403,33 @@ def _flag(value: Any) -> bool | None:
         return None
 
 
+def _is_underway(words: Sequence[str], value: Any, depth: int = 2) -> bool:
+    """Whether it says that a scan is not over: what came may be a part of what it finds."""
+    meant = frozenset(words)
+    if not meant & {"scan", "scans"} or meant & _MOMENT:
+        return False
+    if isinstance(value, dict):
+        return depth > 0 and any(
+            _is_underway((*words, *words_of(key)), inner, depth - 1) for key, inner in value.items()
+        )
+    return bool(meant & _WHOLE - {"last", "all"}) and _flag(value) is bool(meant & _NOT)
+
+
+def _says_failed(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a list beside the data, such as the sources of it, says that it failed."""
+    return any((words := words_of(key)) and words[-1] in _VERDICT and is_failure(value) for key, value in entry.items())
+
+
+def _is_midway(value: Any) -> bool:
+    """Whether it is a part of the way: a number, as a part of 100 or of 1, or a percentage."""
+    text = str(value).strip().removesuffix("%").strip()
+    try:
+        done = float(text)
+    except ValueError:
+        return False
+    return done not in {1.0, 100.0}
+
+
 def _tells_of_limit(words: Sequence[str], value: Any, depth: int = 2) -> bool:
     """Whether it says that a limit of the account is reached, so that what came may be less or older than there is."""
     if not _OF_LIMIT.issuperset(words):
@@ -404,10 +440,16 @@ def _tells_of_limit(words: Sequence[str], value: Any, depth: int = 2) -> bool:
         return False
     if isinstance(value, str) and value.strip().lower() in _OVER_LIMIT:
         return words[-1] in _VERDICT | _ELSEWHERE
-    try:
-        return not _OVER_LIMIT.isdisjoint(words) and read_flag(value) is True
-    except Odd:
+    flag = _flag(value)
+    return (flag is True and not _OVER_LIMIT.isdisjoint(words)) or (flag is False and words[-1] in _IN_FORCE)
+
+
+def _is_about_parts(words: Sequence[str]) -> bool:
+    """Whether a header of such a name may tell that the reply is a part."""
+    is_strong = not (_HEADER_WORDS_STRONG | {"count"}).isdisjoint(words)
+    if not words or not (_OTHER_HEADERS if is_strong else _OTHER_HEADERS | _OTHER_UNLESS_STRONG).isdisjoint(words):
         return False
+    return is_strong or any(known.issuperset(words) for known in (_HEADER_WORDS, _HEADER_WORDS_FAILED))
 
 
 class _Reader:
@@ -451,10 +493,7 @@ class _Reader:
                 self.signs.parts.append(self._quoted(shown, value))
             return
         words = words_of(name)
-        is_about_parts = not _HEADER_WORDS_STRONG.isdisjoint(words) or any(
-            known.issuperset(words) for known in (_HEADER_WORDS, _HEADER_WORDS_FAILED)
-        )
-        if not words or lowered == "status" or not is_about_parts or not _OTHER_HEADERS.isdisjoint(words):
+        if lowered == "status" or not _is_about_parts(words):
             return
         words = tuple(word for word in words if word != "x")
         stripped = value.strip()
@@ -471,10 +510,10 @@ class _Reader:
         if self._only_plain and meant & _FAILURE and not meant <= _FAILURE | {"code", "message", "no"}:
             return
         if meant & _ELSEWHERE and not (meant & _FAILURE and meant & {"request", "call"}):
-            if tells_of_failed_data(words, value) or _tells_of_limit(words, value):
+            if tells_of_failed_data(words, value) or _tells_of_limit(words, value) or _is_underway(words, value):
                 self.signs.parts.append(self._quoted(name, value))
             return
-        if meant & _MOMENT and not meant & (_FAILURE | _PART):
+        if meant & _MOMENT and not meant & (_FAILURE | _PART | {"continue"}):
             return
         if isinstance(value, dict):
             self._read_nested(name, words, value, depth)
@@ -492,6 +531,9 @@ class _Reader:
         if not value:
             self._note_end(meant)
         is_entity = any(key in value for key in ("id", "name", "domain")) or bool(meant & _ENTITIES)
+        if is_entity and meant & {"cursor", "evaluated"}:
+            self.signs.more.append(f"{name} is set")
+            return
         if depth >= _MAX_DEPTH or (is_entity and not meant & (_CONTAINERS | _NEXT | _COUNT | _PAGE)):
             return
         if meant & _WARNING:
@@ -514,7 +556,7 @@ class _Reader:
             for one in value:
                 texts = [inner for inner in one.values() if isinstance(inner, str)] if isinstance(one, dict) else [one]
                 self._read_prose(name, meant, texts)
-        elif meant & _PART and not meant & _NOT:
+        elif (meant & _PART and not meant & _NOT) or (meant & _NOT and meant & _STATES):
             if value:
                 self.signs.parts.append(f"{name} is not empty")
         elif meant & (_NEXT | _CURSOR | _MORE):
@@ -524,6 +566,8 @@ class _Reader:
                 self._note_end(meant)
         elif meant & _COUNT and len(value) == 1 and not isinstance(value[0], list):
             self._read(name, words, value[0], depth)
+        elif any(isinstance(one, dict) and _says_failed(one) for one in value[:_MAX_MEMBERS]):
+            self.signs.parts.append(f"{name} tells of a failure")
         elif depth < _MAX_DEPTH:
             self._read_links(name, value)
 
@@ -563,6 +607,8 @@ class _Reader:
                 or self._read_place(name, meant, value)
                 or self._read_extent(name, meant, value)
                 or self._read_size(name, meant, value)
+                or self._only_plain
+                or self._read_state(name, words, value)
             )
 
     def _read_judgement(self, name: str, words: tuple[str, ...], meant: frozenset[str], value: Any) -> bool:
@@ -625,6 +671,29 @@ class _Reader:
             self._read_count(name, meant, value)
         elif meant & _SIZE:
             self._note_number(self.signs.sizes, name, value)
+        else:
+            return False
+        return True
+
+    def _read_state(self, name: str, words: tuple[str, ...], value: Any) -> bool:
+        """Whether what is there is as it should be, by a name that is about nothing else."""
+        meant, flag, number = frozenset(words), _flag(value), _number(value)
+        denied = bool(meant & _NOT)
+        counted = _M_OF_N.search(value) if isinstance(value, str) else None
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if meant <= {"of", "out"} and number is not None:
+            self.signs.totals.append((name, number))
+        elif meant <= {"start", "from"} and number is not None:
+            if 1 < number < _LARGEST_PLACE:
+                self.signs.not_first.append(self._quoted(name, value))
+        elif (
+            (meant & _STATES and flag is denied)
+            or (meant & _UNDERWAY and flag is not denied and not is_absent(value))
+            or ("progress" in meant and _is_midway(value))
+            or (counted is not None and int(counted[1]) < int(counted[2]))
+            or (word in _FAILED_WORDS | _PART | _UNDERWAY and flag is None)
+        ):
+            self.signs.parts.append(self._quoted(name, value))
         else:
             return False
         return True
@@ -743,6 +812,9 @@ class _Reader:
 
     def _read_whole(self, name: str, meant: frozenset[str], value: Any) -> None:
         """A flag; what is none is no sign for ``last`` or ``all``, which mean many things."""
+        if "all" in meant and (number := _number(value)) is not None and number > 1:
+            self.signs.totals.append((name, number))
+            return
         try:
             flag = read_flag(value)
         except Odd:
@@ -756,8 +828,12 @@ class _Reader:
 
     def _read_count(self, name: str, meant: frozenset[str], value: Any) -> None:
         if meant & self._other_nouns or isinstance(value, bool):
+            if value is False and meant == {"available"}:
+                self.signs.parts.append(self._quoted(name, value))
             return
-        number = _number(value)
+        number, counted = _number(value), _M_OF_N.search(value) if isinstance(value, str) else None
+        if counted is not None and int(counted[1]) >= int(counted[2]):
+            return
         if number is not None:
             self.signs.totals.append((name, number))
             if meant & _TOTAL and meant <= _OF_TOTAL:

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from patrolserver_exporter.patrolserver.completeness import Signs, read_or_none, read_signs, says_nothing, words_of
+from patrolserver_exporter.patrolserver.completeness import (
+    Signs,
+    any_of,
+    read_or_none,
+    read_signs,
+    says_nothing,
+    words_of,
+)
 from patrolserver_exporter.patrolserver.decoding import decode
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
 from patrolserver_exporter.patrolserver.models import Parsed
@@ -248,6 +255,10 @@ _OF_FINDINGS = frozenset(
 _LIKE_SERVERS = frozenset(
     {"agents", "devices", "domains", "hosts", "instances", "machines", "nodes", "servers", "sites", "systems", "vms"}
 )
+_OTHER_ENTITIES = any_of(
+    "user users account accounts tag tags group groups team teams label labels role roles member members owner owners "
+    "organization organizations customer customers plan plans webhook webhooks filter filters column columns"
+)
 _GONE = frozenset({"archived", "deleted", "former", "previous", "removed", "trashed"})
 
 
@@ -276,11 +287,17 @@ def _is_list_too(key: str, value: Any, nouns: tuple[str, ...]) -> bool:
     if "servers" in nouns and not _LIKE_SERVERS.isdisjoint(words):
         # By their names alone, too.
         return bool(as_list(value))
+    if "servers" in nouns and _OTHER_ENTITIES.isdisjoint(words) and any(map(_is_server, objects)):
+        return True
     is_named = key in _WRAPPERS or not {*nouns}.isdisjoint(words)
     return bool(objects) and (
         (is_named and as_list(value) is not None)
         or any(not _OF_FINDINGS.isdisjoint(one) or not {*nouns}.isdisjoint(one) for one in objects)
     )
+
+
+def _is_server(entry: dict[str, Any]) -> bool:
+    return "id" in entry and ("name" in entry or "domain" in entry)
 
 
 def other_server(document: Any, asked: int, nouns: tuple[str, ...] = ()) -> int | None:
