@@ -102,7 +102,7 @@ _SQLITE_ARGUMENTS: Final[dict[str, Any]] = {"check_same_thread": False, "timeout
 def _create_postgresql_engine(
     url: str, *, pool_size: int, application_name: str = APPLICATION, **options: Any
 ) -> sa.Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -120,6 +120,15 @@ def _create_postgresql_engine(
         },
         **options,
     )
+    sa.event.listen(engine, "handle_error", _give_up_on_a_stuck_session)
+    return engine
+
+
+def _give_up_on_a_stuck_session(context: sa.engine.ExceptionContext) -> None:
+    # One that the database ends between many rows stays in libpq's pipeline, and neither psycopg nor SQLAlchemy sees
+    # that it is gone: a rollback fails, too, and the pool would say so at length.
+    if "pipeline mode" in str(context.original_exception):
+        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -236,3 +236,26 @@ def test_damage_after_a_crash_is_found_and_nothing_is_written(tmp_path: Path) ->
         Store(f"sqlite:///{file}")
     assert file.read_bytes() == damaged
     assert (tmp_path / "state.db-wal").read_bytes() == log
+
+
+def _stick(database: sa.Engine) -> None:
+    with database.begin() as connection:
+        raw: Any = connection.connection.dbapi_connection
+        raw.pgconn.enter_pipeline_mode()
+        connection.exec_driver_sql("SELECT 1")
+
+
+def test_a_session_that_is_stuck_in_a_pipeline_is_given_up(
+    migrated_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that ended between many rows, behind a pooler: the next transaction has another one, without a word."""
+    database = engines.create_engine(migrated_database)
+    try:
+        with pytest.raises(sa.exc.OperationalError, match="pipeline mode") as stuck:
+            _stick(database)
+        assert stuck.value.connection_invalidated
+        with database.begin() as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    finally:
+        database.dispose()
+    assert caplog.records == []
