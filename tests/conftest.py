@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.harness.few import spread
 from tests.harness.postgres import PostgresCluster, find_programs
 from tests.harness.promises import MARK, PromiseTable
 from tests.harness.skipping import NOT_OURS
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 # For scripts/check, before each commit, and for further runs in CI of what it ran; all others draw as many as ever.
-settings.register_profile("check", deadline=None, max_examples=25)
+settings.register_profile("check", deadline=None, max_examples=10)
+settings.register_profile("again", deadline=None, max_examples=25)
 # scripts/mutants runs each test many times in one process, and compares the runs.
 settings.register_profile(
     "mutants",
@@ -48,6 +50,7 @@ class FailuresAtOnce:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The table of promises belongs to every run; all of it is asked for by ``make faults``."""
     parser.addoption("--promises", action="store_true", help="fail if a promise of docs/guarantees.md was not tried")
+    parser.addoption("--few", type=int, metavar="N", help="of the cases of each test about N, from all over its table")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,15 +58,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: measures time, so nothing else may run (scripts/test-all)")
     config.addinivalue_line("markers", "calm: holds seconds, so only few others may run beside it (scripts/test-all)")
     config.addinivalue_line("markers", "long: its file takes minutes, so it begins first (scripts/test-all)")
+    config.addinivalue_line(
+        "markers", "slow: takes a second or more, so it is not run before each commit (scripts/check)"
+    )
     config.addinivalue_line("markers", "sized: proves no promise, and does more in full size (scripts/faults)")
     config.addinivalue_line("markers", f"{MARK}(key…): proves these rows of docs/guarantees.md")
     config.pluginmanager.register(PromiseTable(whole=bool(config.getoption("--promises"))))
     config.pluginmanager.register(FailuresAtOnce(config))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that the last ones to end are short."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that the last ones to end are short; keep few cases where that is asked for."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    if few := config.getoption("--few"):
+        kept = spread({item: item.nodeid for item in items}, few)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -54,6 +54,7 @@ def test_each_command_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done == ["prepared"]
 
 
+@pytest.mark.slow
 def test_threads_that_decode_the_same_structs_for_the_first_time_are_safe() -> None:
     """Without it such a process ends with a segmentation fault, sooner or later."""
     ended = subprocess.run([sys.executable, "-c", RACE, "prepared"], check=False, timeout=120)

@@ -140,6 +140,7 @@ def answer_of(troubles: Troubles, *, follows: bool = True) -> Response:
     return asyncio.run(lifecycle.ready(Request({"type": "http"})))
 
 
+@pytest.mark.slow
 def test_what_could_not_be_read_in_time_is_told(tmp_path: Path) -> None:
     """Silence would pass for fine; the reading goes on, and who asks next has what it found."""
 

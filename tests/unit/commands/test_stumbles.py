@@ -274,6 +274,7 @@ def test_a_host_that_is_none_is_refused(address: str, capsys: pytest.CaptureFixt
     assert "the host is no name and no address" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["> /dev/full", ">&-", "2>&-", "| true"])
 def test_checking_the_configuration_minds_no_closed_output(redirection: str, tmp_path: Path) -> None:
     """The exit code is about the configuration."""

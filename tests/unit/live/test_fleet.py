@@ -6,6 +6,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -146,6 +147,7 @@ def test_only_changed_families_are_made_anew() -> None:
     assert sum(new is not old for new, old in zip(after, before, strict=True)) == 1
 
 
+@pytest.mark.slow
 def test_changes_do_not_pile_up_without_scrapes() -> None:
     """While nobody scrapes, changed lines are folded in now and then instead of being kept."""
     exposition = fleet()

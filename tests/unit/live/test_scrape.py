@@ -64,6 +64,7 @@ def fleet_samples(families: Iterable[Metric]) -> list[tuple[object, ...]]:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(fleets.fleets)
 def test_parses_as_the_plain_collector_in_text(summaries: list[ServerSummary]) -> None:
@@ -73,6 +74,7 @@ def test_parses_as_the_plain_collector_in_text(summaries: list[ServerSummary]) -
     assert fleet_samples(parse_text(text)) == fleet_samples(parse_text(generate_latest(oracle).decode()))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(fleets.fleets)
 def test_parses_as_the_plain_collector_in_openmetrics(summaries: list[ServerSummary]) -> None:

@@ -182,6 +182,7 @@ def test_a_reply_that_is_no_list_unfolds_as_little(body: bytes) -> None:
         parse_event(b'{"server_id":1,"new_issues":' + body + b"}")
 
 
+@pytest.mark.slow
 def test_a_long_list_of_servers_costs_little_more_than_its_servers() -> None:
     """Though it is above the 4 MiB of other replies, and tells much that nobody looks at."""
     unread = b"x" * 300

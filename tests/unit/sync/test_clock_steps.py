@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.harness.ticking import HeldClock
@@ -39,6 +40,7 @@ MOVE = st.tuples(st.sampled_from(["poll", "event"]), st.floats(0.01, 30.0), st.f
 NUMBERS = itertools.count()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(moves=st.lists(MOVE, max_size=12))
 def test_the_last_of_poll_and_event_decides_whatever_the_clock_does(

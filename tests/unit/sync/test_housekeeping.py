@@ -71,6 +71,7 @@ def keeping(store: Store, clock: HeldClock) -> Iterator[Keeping]:
     made.poller.begin_stop()
 
 
+@pytest.mark.slow
 def test_what_other_rules_judged_is_judged_anew_batch_by_batch(keeping: Keeping, clock: HeldClock) -> None:
     """One batch a tick, so that the store can do other things between."""
     driver, others = keeping.driver, 2 * restore.RECLASSIFIED_AT_ONCE

@@ -106,6 +106,7 @@ def test_a_refresh_is_forgotten_after_an_hour(store: Store) -> None:
     assert store.read(lambda connection: connection.execute(count).scalar_one()) == 1
 
 
+@pytest.mark.slow
 def test_the_oldest_that_ended_makes_room(store: Store) -> None:
     """A thousand are kept; what is under way is never forgotten for a new one, which is refused instead."""
 
@@ -121,6 +122,7 @@ def test_the_oldest_that_ended_makes_room(store: Store) -> None:
     assert state(store, "0") == PENDING
 
 
+@pytest.mark.slow
 def test_refreshes_of_many_are_bounded(store: Store) -> None:
     """Those that ended make room as a whole; what is under way is never forgotten for a new one."""
     half = fleet(MOST_SERVERS // 2)

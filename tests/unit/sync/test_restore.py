@@ -131,6 +131,7 @@ def test_an_account_that_is_no_longer_configured_ends_and_may_come_back(
     assert driver.tally() == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_large_fleet_is_judged_in_batches(driver: Driver, clock: HeldClock, effects: list[object]) -> None:
     """The first servers at once, the others when asked for; none twice, and none of which nothing is known."""
     driver.take_list(*(f"s{number}" for number in range(restore.RECLASSIFIED_AT_ONCE + 3)))

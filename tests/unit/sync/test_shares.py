@@ -238,6 +238,7 @@ _SLOW = Kind(can_take=True, phase=0.12, delay=0.17)
 _IDLE = Kind(can_take=False, phase=0, delay=0)
 
 
+@pytest.mark.slow
 # Whoever gave one back had it again before any other took it.
 @example([_SLOW, _IDLE, _IDLE, _QUICK, _IDLE, _IDLE], 6, [])
 @settings(max_examples=20)

@@ -195,6 +195,7 @@ ONE_AFTER_THE_OTHER = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(outages())
 @example(ONE_AFTER_THE_OTHER)
@@ -216,6 +217,7 @@ def test_an_account_ends_where_it_can_be_polled(found: tuple[list[Kind], list[in
     assert model.longest_free <= LONGEST + 3 * LOOKS_EVERY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exporters", "accounts", "first", "later"), [(2, 1, 8, 3), (2, 4, 3, 1), (3, 6, 5, 4)])
 def test_an_account_moves_rarely_while_the_api_is_down_for_all(
     exporters: int, accounts: int, first: int, later: int
@@ -231,6 +233,7 @@ def test_an_account_moves_rarely_while_the_api_is_down_for_all(
         assert max(by_hour[1], by_hour[2]) <= later
 
 
+@pytest.mark.slow
 def test_what_one_cannot_reach_goes_to_the_others_within_two_minutes() -> None:
     """All of it, and nothing comes back but one account now and then, to try."""
     model = Ridden([Kind(can_take=True, phase=n / 10, delay=0.1) for n in range(3)], [0] * 12)
