@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from tests.harness.faketime import faked_clock
+from tests.harness.fleet import wait_for_polls
 from tests.harness.gate import CRITICAL, MENDED, add_server, ask, ask_for
-from tests.harness.process import TOKEN, Exporter
+from tests.harness.process import TOKEN, Exporter, samples
+from tests.harness.rawapi import RawApi
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
@@ -247,3 +250,32 @@ def test_a_server_that_comes_back_is_in_doubt_until_it_is_polled(api: Simulator,
     assert ask_for(3.0, exporter, WEB).keys() == {"unknown"}
     api.faults.clear()
     eventually(lambda: ask(exporter, WEB).verdict == "fail", what="a poll of its own")
+
+
+@pytest.mark.promise("never-fine")
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ({"exploitable": False, "status": "ok", "error": None}, "pass"),
+        ({"exploitable": True}, "unknown"),
+        ({"status": "vulnerable"}, "unknown"),
+        ({"error": "host unreachable"}, "unknown"),
+        ({"last_scan": {"status": "failed"}}, "unknown"),
+    ],
+)
+def test_what_the_server_list_says_of_a_server_is_heard(tmp_path: Path, said: dict[str, object], verdict: str) -> None:
+    """That its scan failed, or that it has exploits that no poll shows; at the gate, in the metrics and on its page."""
+    fine = {"name": "PHP", "canonical_name": "php", "version": "8.1", "supported": "yes", "exploits": []}
+    answers = {
+        "/servers": json.dumps({"data": [{"id": 1, "name": "web", "verified": True, **said}]}).encode(),
+        "/servers/1/software": json.dumps({"data": [fine]}).encode(),
+    }
+    with RawApi(answers) as raw, Exporter.watching(tmp_path, raw.base_url, interval="10m") as exporter:
+        wait_for_polls(exporter, 1)
+        answer = ask(exporter, "web")
+        assert answer.verdict == verdict
+        assert answer.codes == ({"poll_incomplete"} if verdict == "unknown" else set())
+        complete = samples(exporter.metrics(), "patrolserver_server_poll_complete")
+        assert set(complete.values()) == {float(verdict == "pass")}
+        page = exporter.get("/servers/1?account=main").text
+        assert ("The list says:" in page) is (verdict == "unknown")

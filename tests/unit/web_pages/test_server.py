@@ -223,6 +223,8 @@ def test_waivers_of_other_servers_are_not_shown() -> None:
         ({"complete_poll_at": None, "incomplete_because": "meta.total is 14"}, "only a part"),
         ({"in_doubt_since": NOW - 5}, "another server's"),
         ({"missing_since": NOW - 5}, "lacked this server"),
+        ({"list_trouble": "error is set"}, "server list tells of trouble"),
+        ({"list_claim": "exploitable"}, "exploits that no poll"),
     ],
 )
 def test_what_nobody_can_vouch_for_is_told_and_is_no_good_news(state: dict[str, object], words: str) -> None:
@@ -232,7 +234,8 @@ def test_what_nobody_can_vouch_for_is_told_and_is_no_good_news(state: dict[str, 
     page = server_page(view(summary=clean, state=replace(known, **state)), Issues(), NOW)
     (notice,) = page.notices
     assert words in notice.what
-    assert notice.detail == state.get("incomplete_because", "")
+    told = [state[name] for name in ("incomplete_because", "list_trouble", "list_claim") if name in state]
+    assert notice.detail == "".join(map(str, told))
     assert page.tone == "unknown"
 
 

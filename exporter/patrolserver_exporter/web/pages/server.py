@@ -408,12 +408,20 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
             "PatrolServer lists no software for this server, so nothing was looked at.",
             "The gate answers unknown. Have it scanned, and see whether PatrolServer's scanner still runs on it.",
         )
+    elif state.list_doubt is not None:
+        yield Notice(
+            "PatrolServer's server list tells of trouble or exploits that no poll of the server shows.",
+            "Until a list or a poll says otherwise, polls close no issue, and the gate answers unknown. See at "
+            "PatrolServer whether its scans work.",
+            state.list_trouble or state.list_claim or "",
+            speaker="The list says:",
+        )
     elif state.last_poll_at is not None and not state.poll_complete:
         yield Notice(
             "The last poll showed only a part of the software.",
             "No issue is closed by it, and the gate answers unknown. If it lasts, ask PatrolServer about what is "
             "missing.",
-            state.incomplete_because or state.list_doubt or "",
+            state.incomplete_because or "",
             speaker="What showed it:",
         )
     if state.in_doubt_since is not None:
