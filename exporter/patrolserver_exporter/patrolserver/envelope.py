@@ -21,11 +21,10 @@ from patrolserver_exporter.patrolserver.completeness import (
     says_nothing,
     words_of,
 )
-from patrolserver_exporter.patrolserver.decoding import decode
 from patrolserver_exporter.patrolserver.errors import ApiError, PatrolServerError, Unreadable
 from patrolserver_exporter.patrolserver.models import Parsed
 from patrolserver_exporter.patrolserver.stream import Document
-from patrolserver_exporter.patrolserver.values import Odd, clean, read_id, read_text
+from patrolserver_exporter.patrolserver.values import Odd, clean, decode, read_id, read_text
 from patrolserver_exporter.redaction import MIN_MASKED, may_hold, redact, redact_document
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from patrolserver_exporter.patrolserver.decoding import decode, object_of, read_int, twins
 from patrolserver_exporter.patrolserver.errors import TooLarge, Unreadable
+from patrolserver_exporter.patrolserver.values import decode, object_of, read_int, twins
 from patrolserver_exporter.redaction import may_hold, redact, redact_document
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.patrolserver.test_reply_forms import ENTRIES, Form, Says, rows
 
-from patrolserver_exporter.patrolserver.decoding import MAX_VALUES, decode
 from patrolserver_exporter.patrolserver.envelope import Head
 from patrolserver_exporter.patrolserver.errors import ApiError, TooLarge, Unreadable
 from patrolserver_exporter.patrolserver.stream import Entries, decode_pieces
+from patrolserver_exporter.patrolserver.values import MAX_VALUES, decode
 from patrolserver_exporter.patrolserver.wire import (
     SERVERS,
     pages_of_servers,
