@@ -77,7 +77,7 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
     if collapse is not None and started_at >= collapse.since + settle and collapse.since < started_at:
         collapse = None
     whole = complete and bool(listed) and collapse is None
-    software = _with_known_exploits(listed, known or (), unless_lost=collapse is None)
+    software = _with_known_exploits(listed, known or (), whole=whole)
     if not whole:
         shown = {_place(one) for one in listed}
         software = (*software, *(one for one in known or () if _place(one) not in shown))
@@ -117,11 +117,9 @@ def _cured(known: Sequence[Software], listed: Sequence[Software]) -> set[_Place]
     }
 
 
-def _with_known_exploits(
-    listed: Sequence[Software], known: Sequence[Software], *, unless_lost: bool
-) -> tuple[Software, ...]:
-    """What is listed, with the exploits known before where the poll does not tell them, or has lost them in doubt."""
-    cured: set[_Place] = set() if unless_lost else _cured(known, listed)
+def _with_known_exploits(listed: Sequence[Software], known: Sequence[Software], *, whole: bool) -> tuple[Software, ...]:
+    """What is listed, with the exploits known before where the poll does not tell them, or is not whole."""
+    cured: set[_Place] = set() if whole else _cured(known, listed)
     if all(one.exploits is not None for one in listed) and not cured:
         return tuple(listed)
     before: dict[_Place, tuple[Exploit, ...]] = {}

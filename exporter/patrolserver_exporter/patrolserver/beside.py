@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from patrolserver_exporter.patrolserver.completeness import (
+    GONE,
     any_of,
     says_nothing,
     tells_of_failed_data,
@@ -53,12 +54,10 @@ _OF_EXPLOITS = (
         "of open score total worst"
     )
 )
-_OF_SERVER = (
-    _EXPLOITS | _OF_EXPLOITS | any_of("software softwares package packages item items issue issues active current")
-)
+_OF_SERVER = _OF_EXPLOITS | any_of("software softwares package packages item items issue issues active current")
 _AFFLICTED = any_of("vulnerable exploitable exploited critical insecure compromised infected hacked")
 _OF_SUMMARY = any_of("summary stats statistics counts totals security health status state result results scan last")
-_NEVER = any_of("reachable scanned")
+_COULD_BE_SEEN = any_of("reachable scanned")
 _OTHER_VERSIONS = any_of(
     "alternatives available branches candidates changelog dependencies fixes history latest newest links relations "
     "release releases requires upgrade upgrades update updates vendor version versions"
@@ -72,7 +71,6 @@ _MEMBERS_LOOKED_AT = 1_000
 _SERVER = any_of("server host machine")
 _NOT_TOLD = any_of("included loaded checked fetched")
 _OF_META = any_of("meta metadata info data response envelope attributes")
-_GONE = any_of("archived deleted former previous removed trashed uninstalled")
 _CVE = re.compile(r"CVE-\d{4}-\d{4,19}", re.ASCII | re.IGNORECASE)
 _NAME_SHOWN = 80
 _OF_EVENT = frozenset({("server", "id"), ("server",), ("servers",), ("new", "issues"), ("new", "issue"), ("issues",)})
@@ -100,7 +98,7 @@ def why_failed(entry: dict[str, Any]) -> Iterator[str]:
 def trouble_of(server: dict[str, Any]) -> str | None:
     """The member by which a server says that it could not be looked at, so that its software may be from before."""
     for key, value in server.items():
-        if _NEVER.issuperset(words_of(key)) and _says_no(value):
+        if _COULD_BE_SEEN.issuperset(words_of(key)) and _says_no(value):
             return f"{clean(key, _NAME_SHOWN)} says no"
     return next(why_failed(server), None)
 
@@ -161,7 +159,7 @@ def listed_short(envelope: dict[str, Any], listed: int, depth: int = 2) -> Itera
             yield from (f"{shown}.{reason}" for reason in listed_short(value, listed, depth - 1))
         elif isinstance(value, dict | list) and not listed and _holds_exploits(value, _HOLDS_DEPTH):
             yield f"{shown} tells of exploits, and none came"
-        elif isinstance(value, list) and _GONE.isdisjoint(words) and _holds_software(value, 1):
+        elif isinstance(value, list) and GONE.isdisjoint(words) and _holds_software(value, 1):
             yield f"{shown} is a list too"
 
 

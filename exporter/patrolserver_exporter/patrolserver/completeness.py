@@ -122,6 +122,8 @@ _NO_MORE = any_of("more remaining remainder left rest continue continues continu
 _STATES = any_of("ready available authorized reachable scanned synced valid active fresh loaded connected online")
 """What is as it should be; where one of these is denied, the data may not be."""
 _UNDERWAY = any_of("loading processing queued initializing warming busy indexing importing rebuilding syncing")
+GONE = any_of("archived deleted former previous removed trashed uninstalled")
+"""Lists of what there was once."""
 _MOMENT = any_of("at date time timestamp since until ms seconds sec took elapsed duration ttl expires")
 # Members that are about something else than this reply.
 _ELSEWHERE = any_of(

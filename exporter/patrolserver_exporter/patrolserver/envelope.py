@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from patrolserver_exporter.patrolserver.completeness import (
+    GONE,
     Signs,
     any_of,
     read_or_none,
@@ -258,7 +259,6 @@ _OTHER_ENTITIES = any_of(
     "user users account accounts tag tags group groups team teams label labels role roles member members owner owners "
     "organization organizations customer customers plan plans webhook webhooks filter filters column columns"
 )
-_GONE = frozenset({"archived", "deleted", "former", "previous", "removed", "trashed"})
 
 
 def as_list(data: Any) -> list[Any] | None:
@@ -281,7 +281,7 @@ def _is_list_too(key: str, value: Any, nouns: tuple[str, ...]) -> bool:
     words = words_of(key)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     objects = [one for one in inner if isinstance(one, dict)]
-    if not _GONE.isdisjoint(words):
+    if not GONE.isdisjoint(words):
         return False
     if "servers" in nouns and not _LIKE_SERVERS.isdisjoint(words):
         # By their names alone, too.

@@ -111,6 +111,15 @@ def test_exploits_that_most_software_lost_at_once_have_to_be_missing_twice() -> 
     assert (back.whole, back.collapse) == (True, None)
 
 
+def test_a_partial_list_forgets_no_exploits_of_what_is_as_it_was() -> None:
+    """Else a whole one after it would lose nothing."""
+    cured = tuple(replace(one, exploits=()) for one in RISKY)
+    part = reading(RISKY, *cured, complete=False)
+    assert (part.whole, part.software) == (False, RISKY)
+    after = reading(part.software, *cured, at=1001.0)
+    assert (after.whole, after.software) == (False, RISKY)
+
+
 def test_exploits_go_at_once_with_another_version_or_of_one_software() -> None:
     """As after an update, or where the distribution has taken the fix into the version."""
     updated = tuple(replace(one, exploits=(), version="99") for one in RISKY)
