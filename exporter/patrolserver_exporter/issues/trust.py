@@ -1,8 +1,9 @@
 """How far a poll's list of software can be believed, and what is known of the software after it.
 
 A list that is empty, or that suddenly lost most of what it had, is more often a fault than the truth: it closes
-nothing, and what it does not show stays known, in doubt. So is one in which software of the same versions lost most of
-its exploits at once. An exploit that had a risk and now has 0 is one that nobody rated.
+nothing, and what it does not show stays known, in doubt. So is one in which software got better all at once though no
+version rose: it lost its exploits or the worst of them, or came to be supported again. An exploit that had a risk and
+now has 0 is one that nobody rated.
 
 Times are seconds since the epoch.
 """
@@ -10,6 +11,7 @@ Times are seconds since the epoch.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
 _ENOUGH_TO_LOSE = 4
 """Of fewer, most may well be removed at once."""
 _ENOUGH_TO_BE_CURED = 2
-"""Software that loses its exploits and stays as it is: one may, if its fix was taken back into its version."""
+"""Software that gets better and stays as it is: one may, if its fix was taken back into its version."""
+_NOT_RATED = 11.0
+"""An exploit whose risk nobody knows may be worse than any."""
+_OF_A_VERSION = re.compile(r"[0-9]+|[a-z]+")
 
 _Place = tuple[str, str | None]
-_NOT_KNOWN = object()
 
 
 class Collapse(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +83,8 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
     whole = complete and bool(listed) and collapse is None
     software = _with_known_exploits(listed, known or (), whole=whole)
     if not whole:
-        shown = {_place(one) for one in listed}
-        software = (*software, *(one for one in known or () if _place(one) not in shown))
+        shown = {_spelt_place(one) for one in listed}
+        software = (*software, *(one for one in known or () if _spelt_place(one) not in shown))
     return Reading(
         whole=whole,
         empty=empty,
@@ -95,12 +99,16 @@ def _collapse(
     known: Sequence[Software], listed: Sequence[Software], started_at: float, before: Collapse | None
 ) -> Collapse | None:
     """Software is counted by what tells it apart: a list in which all is another has lost all."""
-    had, has = {_place(one) for one in known}, {_place(one) for one in listed}
-    had_exploits, lost_exploits = {_place(one) for one in known if one.exploits}, _cured(known, listed)
-    is_cured = len(lost_exploits) >= _ENOUGH_TO_BE_CURED and 2 * len(lost_exploits) > len(had_exploits)
-    if not is_cured and (len(had) < _ENOUGH_TO_LOSE or 2 * len(had - has) <= len(had)):
+    had, has = {_spelt_place(one) for one in known}, {_spelt_place(one) for one in listed}
+    exploitable = {_place(one) for one in known if one.exploits}
+    unsupported = {_place(one) for one in known if one.supported is False}
+    better: set[_Place] = set()
+    for of_all, lost in ((exploitable, _cured(known, listed)), (unsupported, _supported_again(known, listed))):
+        if len(lost) >= _ENOUGH_TO_BE_CURED and 2 * len(lost) > len(of_all):
+            better |= lost
+    if not better and (len(had) < _ENOUGH_TO_LOSE or 2 * len(had - has) <= len(had)):
         return None
-    shown = _hash(has) + (_hash(lost_exploits) if is_cured else "")
+    shown = _hash(has) + (_hash(better) if better else "")
     return before if before is not None and before.shown == shown else Collapse(since=started_at, shown=shown)
 
 
@@ -110,26 +118,74 @@ def _hash(places: Iterable[_Place]) -> str:
 
 
 def _cured(known: Sequence[Software], listed: Sequence[Software]) -> set[_Place]:
-    """What had exploits, and has none at the same version."""
-    before = {_place(one): one.shown_version for one in known if one.exploits}
+    """What lost its exploits, or the worst of them, without a newer version."""
+    before: dict[_Place, Software] = {}
+    for one in known:
+        if one.exploits and (place := _place(one)) not in before:
+            before[place] = one
     return {
-        _place(one) for one in listed if one.exploits == () and before.get(_place(one), _NOT_KNOWN) == one.shown_version
+        place
+        for one in listed
+        if one.exploits is not None
+        and (was := before.get(place := _place(one))) is not None
+        and _worst(one.exploits) < _worst(was.exploits or ())
+        and not _is_newer(one.shown_version, was.shown_version)
     }
 
 
+def _supported_again(known: Sequence[Software], listed: Sequence[Software]) -> set[_Place]:
+    """What was not supported, and is without a newer version."""
+    before = {_place(one): one.shown_version for one in known if one.supported is False}
+    return {
+        place
+        for one in listed
+        if one.supported is True
+        and (place := _place(one)) in before
+        and not _is_newer(one.shown_version, before[place])
+    }
+
+
+def _worst(exploits: Iterable[Exploit]) -> float:
+    """The highest risk; below all where there is no exploit."""
+    return max((_NOT_RATED if exploit.risk is None else exploit.risk for exploit in exploits), default=-1.0)
+
+
+def _is_newer(version: str | None, before: str | None) -> bool:
+    """Whether a version is a later one. The same one spelt otherwise is not, nor is one of which nobody knows."""
+    return version is not None and before is not None and _order(version) > _order(before)
+
+
+def _order(version: str) -> list[tuple[bool, int, str]]:
+    """The numbers and words of a version, to be compared; ``8.1``, ``v8.1`` and ``8.1.0`` are the same."""
+    parts = _OF_A_VERSION.findall(version.casefold())
+    if parts[:1] == ["v"]:
+        del parts[0]
+    while parts and not parts[-1].strip("0"):
+        parts.pop()
+    return [(part[0] <= "9", int(part) if part[0] <= "9" else 0, part.lstrip("0")) for part in parts]
+
+
 def _with_known_exploits(listed: Sequence[Software], known: Sequence[Software], *, whole: bool) -> tuple[Software, ...]:
-    """What is listed, with the exploits known before where the poll does not tell them, or is not whole."""
+    """What is listed, with what was known before of its exploits and its support where the poll does not tell it.
+
+    A poll that is not whole tells nothing that would be better.
+    """
     cured: set[_Place] = set() if whole else _cured(known, listed)
-    if all(one.exploits is not None for one in listed) and not cured:
+    supported_again: set[_Place] = set() if whole else _supported_again(known, listed)
+    if all(one.exploits is not None for one in listed) and not cured and not supported_again:
         return tuple(listed)
     before: dict[_Place, tuple[Exploit, ...]] = {}
     for one in known:
-        if one.exploits is not None:
-            before.setdefault(_place(one), one.exploits)
-    return tuple(
-        replace(one, exploits=before.get(_place(one))) if one.exploits is None or _place(one) in cured else one
-        for one in listed
-    )
+        if one.exploits is not None and not before.get(place := _place(one)):
+            before[place] = one.exploits
+
+    def with_known(one: Software) -> Software:
+        place = _place(one)
+        if one.exploits is None or place in cured:
+            one = replace(one, exploits=before.get(place))
+        return replace(one, supported=False) if place in supported_again else one
+
+    return tuple(with_known(one) for one in listed)
 
 
 def _with_known_risks(listed: Sequence[Software], known: Sequence[Software]) -> tuple[Software, ...]:
@@ -153,5 +209,11 @@ def _with_known_risks(listed: Sequence[Software], known: Sequence[Software]) -> 
     )
 
 
-def _place(software: Software) -> _Place:
+def _spelt_place(software: Software) -> _Place:
+    """What tells software apart."""
     return software.canonical_name, software.location
+
+
+def _place(software: Software) -> _Place:
+    """The same, however it is spelt."""
+    return software.canonical_name.casefold(), None if software.location in {"", "/"} else software.location

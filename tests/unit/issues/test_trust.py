@@ -2,16 +2,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.unit.issues.builders import SETTLE, SOFTWARE, exploited, software
+from tests.unit.issues.builders import SETTLE, SOFTWARE, exploited, software, unsupported
 
 from patrolserver_exporter.issues.trust import Collapse, Reading, read
 from patrolserver_exporter.patrolserver.models import Exploit, Software
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 FIVE = tuple(software(name) for name in "abcde")
 
@@ -127,6 +128,64 @@ def test_exploits_go_at_once_with_another_version_or_of_one_software() -> None:
     one = (replace(RISKY[0], exploits=()), *RISKY[1:])
     assert (reading(RISKY, *one).whole, reading(RISKY, *one).software) == (True, one)
     assert reading(RISKY[:1], *one[:1]).whole
+
+
+LOW = (Exploit(id="9", risk=1.0),)
+BETTER_ALL_AT_ONCE: list[tuple[str, Callable[[Software], Software]]] = [
+    ("its worst", lambda one: replace(one, exploits=LOW)),
+    (
+        "a scale",
+        lambda one: replace(one, exploits=tuple(replace(e, risk=(e.risk or 0) / 10) for e in one.exploits or ())),
+    ),
+    ("a version spelt otherwise", lambda one: replace(one, exploits=(), version="v1.0")),
+    ("a longer version", lambda one: replace(one, exploits=(), version="1.0.0")),
+    ("an older version", lambda one: replace(one, exploits=(), version="0.9.12")),
+    ("a version that nobody knows", lambda one: replace(one, exploits=(), version=None)),
+    ("a name in capitals", lambda one: replace(one, exploits=(), canonical_name=one.canonical_name.upper())),
+    ("a location spelt otherwise", lambda one: replace(one, exploits=(), location="/")),
+]
+
+
+@pytest.mark.parametrize(
+    "changed", [change for _, change in BETTER_ALL_AT_ONCE], ids=[n for n, _ in BETTER_ALL_AT_ONCE]
+)
+def test_what_gets_better_all_at_once_without_a_newer_version_is_shown_twice(
+    changed: Callable[[Software], Software],
+) -> None:
+    """Whatever it is that got better, and however the version is spelt: the known risks stay until then."""
+    listed = tuple(changed(one) for one in RISKY)
+    first = reading(RISKY, *listed)
+    assert not first.whole
+    worst = max(exploit.risk or 0.0 for one in RISKY for exploit in one.exploits or ())
+    assert {exploit.risk for one in first.software for exploit in one.exploits or ()} >= {worst}
+    again = reading(first.software, *listed, at=1000.0 + SETTLE, collapse=first.collapse)
+    assert (again.whole, again.software) == (True, listed)
+
+
+def test_software_that_is_all_supported_again_is_shown_twice() -> None:
+    """Unless its version rose; one alone may be."""
+    old = tuple(unsupported(name) for name in "abc")
+    listed = tuple(software(name) for name in "abc")
+    first = reading(old, *listed)
+    assert (first.whole, first.software) == (False, old)
+    again = reading(first.software, *listed, at=1000.0 + SETTLE, collapse=first.collapse)
+    assert (again.whole, again.software) == (True, listed)
+    assert reading(old, *(software(name, version="1.0.1") for name in "abc")).whole
+    assert reading(old, listed[0], *old[1:]).software == (listed[0], *old[1:])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("1.0", "1.1"), ("9", "10"), ("1.0.2k", "1.0.2u"), ("7.4.3-1", "7.4.3-2"), ("2.4", "2.4.1"), ("V1.0", "1.0.0.1")],
+)
+def test_a_version_that_rose_needs_no_second_poll(before: str, after: str) -> None:
+    """Numbers are compared as numbers."""
+    known = tuple(replace(one, version=before) for one in RISKY)
+    assert reading(known, *(replace(one, version=after, exploits=()) for one in RISKY)).whole
+    assert not reading(
+        tuple(replace(one, version=after) for one in RISKY),
+        *(replace(one, version=before, exploits=()) for one in RISKY),
+    ).whole
 
 
 def test_a_risk_of_0_after_another_one_is_no_rating() -> None:

@@ -191,7 +191,7 @@ def test_a_purge_is_bounded(driver: Driver) -> None:
     """It takes so many rows at a time and no more, and gets there."""
     driver.poll(*(outdated(f"p{n}") for n in range(10)))
     driver.clock.advance(1.0)
-    driver.poll(*(software(f"p{n}") for n in range(10)))
+    driver.poll(*(software(f"p{n}", version="1.1") for n in range(10)))
     driver.clock.advance(91 * DAY)
     assert purge(driver, limit=4) == 8
     while purge(driver, limit=4):
