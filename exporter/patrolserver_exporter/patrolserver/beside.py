@@ -41,9 +41,15 @@ HIGH_RISK = 7.0
 _OVERALL = any_of(
     "cvss risk severity level threat cvssv cvssscore cvssvector basescore riskscore risklevel threatlevel"
 )
-_OF_OVERALL = _OVERALL | any_of("base score scores rating value v text label name vector string overall")
+_OF_OVERALL = _OVERALL | any_of(
+    "base score scores rating value v text label name vector string overall nvd metric metrics data"
+)
+_OF_RATINGS = any_of("nvd metric metrics rating ratings score scores")
+_OF_SCALE = any_of("scale risk score rating out of max maximum")
+_TEN = 10.0
 _WORDS = re.compile(r"[a-z]+")
 _RATED_DEPTH = 2
+_RATINGS_DEPTH = 5
 _CUT = any_of("cut hidden incomplete limited missing more omitted part partial remaining truncated")
 _OF_EXPLOITS = (
     _EXPLOITS
@@ -70,6 +76,15 @@ _HOLDS_DEPTH = 4
 _MEMBERS_LOOKED_AT = 1_000
 _SERVER = any_of("server host machine")
 _NOT_TOLD = any_of("included loaded checked fetched")
+_LOOKED_UP = _NOT_TOLD | any_of("ready complete scan scanned status state")
+_NOT_LOOKED_UP = any_of(
+    "pending unknown unavailable queued loading failed error missing disabled skipped timeout stale"
+)
+_LIFE_OVER = any_of("eol unsupported discontinued abandoned")
+_SUPPORT = any_of("supported maintained")
+_OF_SUPPORT = _SUPPORT | any_of("is actively officially vendor security support")
+_OF_STANDING = any_of("status state support security lifecycle health")
+_OVER = _LIFE_OVER | any_of("vulnerable insecure compromised")
 _OF_META = any_of("meta metadata info data response envelope attributes")
 _CVE = re.compile(r"CVE-\d{4}-\d{4,19}", re.ASCII | re.IGNORECASE)
 _NAME_SHOWN = 80
@@ -124,6 +139,42 @@ def claim_of(server: dict[str, Any], depth: int = 2) -> str | None:
         if isinstance(value, dict) and depth and words <= _OF_SUMMARY and (inner := claim_of(value, depth - 1)):
             return clean(f"{key}.{inner}", _NAME_SHOWN)
     return None
+
+
+def denies_support(software: dict[str, Any]) -> str | None:
+    """The member by which a software, whatever ``supported`` says, is not supported or not safe."""
+    for key, value in software.items():
+        words = frozenset(words_of(key)) - {"is"}
+        if key in {"supported", "exploits"} or not words:
+            continue
+        is_over = (words <= _LIFE_OVER or words == {"end", "of", "life"}) and _says_yes(value)
+        is_left_alone = bool(words & _SUPPORT) and words <= _OF_SUPPORT and _says_no(value)
+        stands_bad = (
+            words <= _OF_STANDING
+            and isinstance(value, str)
+            and (value.strip().lower() in _OVER or words_of(value.lower()) == ("end", "of", "life"))
+        )
+        if is_over or is_left_alone or stands_bad:
+            return clean(key, _NAME_SHOWN)
+    return None
+
+
+def untold(software: dict[str, Any]) -> Iterator[str]:
+    """Each member by which a software says that nobody has looked for its exploits."""
+    for key, value in software.items():
+        words = frozenset(words_of(key)) - {"is", "are"}
+        if not words & _EXPLOITS or not words & _LOOKED_UP or not words <= _EXPLOITS | _LOOKED_UP:
+            continue
+        is_word = isinstance(value, str) and not _NOT_LOOKED_UP.isdisjoint(_WORDS.findall(value.lower()))
+        if is_word or _says_no(value):
+            yield f"{clean(key, _NAME_SHOWN)} says that exploits are not told"
+
+
+def _says_yes(value: Any) -> bool:
+    try:
+        return read_flag(value) is True
+    except Odd:
+        return False
 
 
 def _says_no(value: Any) -> bool:
@@ -251,18 +302,40 @@ def rated_by(exploit: dict[str, Any], depth: int = 2) -> str | None:
 def rated_worse(exploit: dict[str, Any]) -> str | None:
     """A member by which an exploit of a low risk is a bad one: a high score by another name, or a word for it.
 
-    Then the risk may be on another scale, as a part of one.
+    Then the risk may be on another scale, as a part of one; so it is where a member tells its scale.
     """
-    return next((clean(key, _NAME_SHOWN) for key, value in exploit.items() if _rates_high(key, value, _OVERALL)), None)
+    return next(
+        (
+            clean(key, _NAME_SHOWN)
+            for key, value in exploit.items()
+            if _rates_high(key, value, _OVERALL, _RATINGS_DEPTH) or _is_other_scale(key, value)
+        ),
+        None,
+    )
 
 
-def _rates_high(key: str, value: Any, overall: frozenset[str]) -> bool:
+def _rates_high(key: str, value: Any, overall: frozenset[str], depth: int) -> bool:
+    words = frozenset(word for word in words_of(key) if not word.isdecimal())
+    is_rating = bool(words & overall) and words <= _OF_OVERALL
+    if isinstance(value, dict | list):
+        if depth == 0 or not words or not (is_rating or words <= _OF_RATINGS):
+            return False
+        if isinstance(value, list):
+            return any(_rates_high(key, one, overall, depth - 1) for one in value[:_LOOKED_AT])
+        within = _OF_OVERALL if is_rating else overall
+        return any(_rates_high(inner, rating, within, depth - 1) for inner, rating in value.items())
+    return is_rating and _is_high(value)
+
+
+def _is_other_scale(key: str, value: Any) -> bool:
+    """Whether it tells that risks do not go up to ten."""
     words = frozenset(words_of(key))
-    if not words & overall or not words <= _OF_OVERALL:
+    if not ("scale" in words or {"out", "of"} <= words) or not words <= _OF_SCALE or isinstance(value, bool):
         return False
-    if isinstance(value, dict):
-        return any(_rates_high(inner, rating, _OF_OVERALL) for inner, rating in value.items())
-    return _is_high(value)
+    try:
+        return float(value) not in {0.0, _TEN}
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_high(value: Any) -> bool:

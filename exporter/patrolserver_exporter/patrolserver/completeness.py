@@ -131,6 +131,9 @@ _ELSEWHERE = any_of(
     "timing license plan subscription credits request requests call calls version scan scans update "
     "updates refresh check retry poll billing upgrade login"
 )
+_WHOSE = any_of("user account profile")
+_SERVERS = any_of("server servers")
+_ACCOUNT_DEPTH = 2
 # What an envelope may count beside its entries.
 _OTHER_NOUNS = any_of(
     "issue issues exploit exploits vulnerability vulnerabilities vulnerable exploitable outdated "
@@ -139,7 +142,7 @@ _OTHER_NOUNS = any_of(
 )
 _CONTAINERS = any_of(
     "meta metadata pagination paging pager paginator links link info header headers summary response "
-    "envelope data list collection page result results cursors search odata hal embedded status range"
+    "envelope data list collection page result results cursors search odata hal embedded status range stats"
 )
 _OK_WORDS = any_of(
     "ok okay success successful succeeded done complete completed finished active healthy up available "
@@ -159,6 +162,7 @@ _FAILED = any_of("error failed failure fail aborted crashed cancelled canceled e
 _OVER_LIMIT = any_of("exceeded reached exhausted expired suspended invalid inactive")
 _IN_FORCE = any_of("valid active authorized allowed")
 _OF_LIMIT = _OVER_LIMIT | _ELSEWHERE | _VERDICT | _IN_FORCE | any_of("is has was limit limits")
+_PERCENT = any_of("percent percentage coverage completeness")
 _FALSE = (False, 0, "0", "false", "no", "off")
 _EMPTY_WORDS = frozenset({"", "null", "none", "nil", "undefined"})
 _FILLERS = any_of("x is has have are any the of in by")
@@ -245,8 +249,9 @@ _M_OF_N = re.compile(r"(?<![\d/])(\d{1,9})\s*(?:/|\bof\b|\bout\sof\b)\s*(\d{1,9}
 _PARTIAL_CONTENT = "status 206"
 _FRESH_FOR = 60
 """Seconds that a cache may have kept a reply (``Age``): an older one tells of a time before it was asked for."""
-_OF_CACHES = frozenset({"age", "x-cache", "x-cache-status", "cf-cache-status", "x-proxy-cache"})
-_OLD_CACHE = re.compile(r"\b(?:stale|updating)\b", re.IGNORECASE)
+_OF_CACHES = any_of("cache cached stale freshness")
+"""Words of headers by which a cache, or who asked it, tells how old the reply is."""
+_OLD_CACHE = re.compile(r"\b(?:stale|updating|expired)\b|\bttl=-", re.IGNORECASE)
 """What a cache was allowed to hand out though its time was over."""
 _LARGEST_PLACE = 1_000_000_000
 """Larger numbers are moments."""
@@ -256,10 +261,16 @@ _SHOWN = 40
 _NAME_SHOWN = 80
 
 
-def _is_old(header: str, value: str) -> bool:
+def _is_of_cache(words: Sequence[str]) -> bool:
+    """Whether a header of such a name may tell how old the reply is."""
+    is_standing = tuple(words[-2:]) in {("data", "status"), ("data", "state")}
+    return tuple(words) == ("age",) or is_standing or not (_OF_CACHES.isdisjoint(words) or "control" in words)
+
+
+def _is_old(words: Sequence[str], value: str) -> bool:
     """Whether a cache's header says that the reply may be from before it was asked for."""
-    if header != "age":
-        return _OLD_CACHE.search(value) is not None
+    if words[-1] != "age":
+        return _OLD_CACHE.search(value) is not None or ("stale" in words and _flag(value) is True)
     # Each cache on the way may have added one of its own. One that means nothing may be any.
     ages = [_number(age.strip()) for age in value.split(",") if age.strip()]
     return any(age is None or age > _FRESH_FOR for age in ages)
@@ -459,6 +470,7 @@ class _Reader:
 
     def __init__(self, nouns: frozenset[str], *, only_plain: bool = False) -> None:
         self.signs = Signs()
+        self._nouns = nouns
         self._other_nouns = _OTHER_NOUNS - nouns
         self._only_plain = only_plain
         self._members_left = _MAX_MEMBERS
@@ -490,11 +502,11 @@ class _Reader:
         if lowered in {"content-range", "x-content-range", "x-range"}:
             self._read_range(shown, value)
             return
-        if lowered in _OF_CACHES:
-            if _is_old(lowered, value):
+        words = words_of(name)
+        if _is_of_cache(words):
+            if _is_old(words, value):
                 self.signs.parts.append(self._quoted(shown, value))
             return
-        words = words_of(name)
         if lowered == "status" or not _is_about_parts(words):
             return
         words = tuple(word for word in words if word != "x")
@@ -514,6 +526,7 @@ class _Reader:
         if meant & _ELSEWHERE and not (meant & _FAILURE and meant & {"request", "call"}):
             if tells_of_failed_data(words, value) or _tells_of_limit(words, value) or _is_underway(words, value):
                 self.signs.parts.append(self._quoted(name, value))
+            self._read_counts_of_account(name, words, value)
             return
         if meant & _MOMENT and not meant & (_FAILURE | _PART | {"continue"}):
             return
@@ -523,6 +536,17 @@ class _Reader:
             self._read_list(name, words, value, depth)
         elif words:
             self._read_scalar(name, words, meant, value)
+
+    def _read_counts_of_account(self, name: str, words: tuple[str, ...], value: Any) -> None:
+        """How many servers an account has, unless it is how many it may have."""
+        if isinstance(value, dict):
+            for key, inner in value.items() if len(words) <= _ACCOUNT_DEPTH and {*words} <= _WHOSE | _SERVERS else ():
+                self._read_counts_of_account(clean(f"{name}.{key}", _NAME_SHOWN), (*words, *words_of(key)), inner)
+            return
+        meant, number = frozenset(words) - _FILLERS, _number(value)
+        about = meant & _SERVERS if self._nouns & _SERVERS else frozenset()
+        if number is not None and about and meant & _WHOSE and meant & _COUNT and meant <= _WHOSE | _COUNT | about:
+            self.signs.totals.append((name, number))
 
     def _read_nested(self, name: str, words: tuple[str, ...], value: dict[str, Any], depth: int) -> None:
         meant = frozenset(words)
@@ -691,11 +715,13 @@ class _Reader:
         elif (
             (meant & _STATES and flag is denied)
             or (meant & _UNDERWAY and flag is not denied and not is_absent(value))
-            or ("progress" in meant and _is_midway(value))
+            or (meant & (_PERCENT | {"progress"}) and _is_midway(value))
             or (counted is not None and int(counted[1]) < int(counted[2]))
             or (word in _FAILED_WORDS | _PART | _UNDERWAY and flag is None)
         ):
             self.signs.parts.append(self._quoted(name, value))
+        elif isinstance(value, str) and (page := _PAGE_IN_URL.search(value)) is not None and int(page[1]) > 1:
+            self.signs.hints.append(f"{name} is set")
         else:
             return False
         return True
@@ -816,6 +842,10 @@ class _Reader:
         """A flag; what is none is no sign for ``last`` or ``all``, which mean many things."""
         if "all" in meant and (number := _number(value)) is not None and number > 1:
             self.signs.totals.append((name, number))
+            return
+        if meant & _PERCENT:
+            if _is_midway(value):
+                self.signs.parts.append(self._quoted(name, value))
             return
         try:
             flag = read_flag(value)

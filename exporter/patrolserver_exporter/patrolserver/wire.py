@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from patrolserver_exporter.patrolserver.beside import (
     HIGH_RISK,
     claim_of,
+    denies_support,
     holds_more,
     listed_short,
     more_exploits,
@@ -24,6 +25,7 @@ from patrolserver_exporter.patrolserver.beside import (
     rated_worse,
     tells_more,
     trouble_of,
+    untold,
     why_failed,
 )
 from patrolserver_exporter.patrolserver.completeness import (
@@ -497,6 +499,9 @@ def _read_supported(entry: dict[str, Any], notes: Notes) -> bool | None:
     if supported and not isinstance(value, bool) and _OTHER_NUMBER.fullmatch(str(value).strip()):
         notes.odd("supported", "is a number, and neither 0 nor 1")  # such as the day on which support ends
         return None
+    if supported and (denied_by := denies_support(entry)) is not None:
+        notes.odd("supported", f"says yes, and {denied_by} says otherwise")
+        return None
     return supported
 
 
@@ -530,7 +535,7 @@ def _read_listed_exploits(entry: dict[str, Any], notes: Notes) -> tuple[Exploit,
         return None
     risks = [exploit.risk for exploit in exploits if exploit.risk is not None]
     highest = max(risks) if risks and len(risks) == len(exploits) else None
-    reasons = [*more_exploits(entry, len(exploits), highest=highest), *holds_more(entry)]
+    reasons = [*more_exploits(entry, len(exploits), highest=highest), *holds_more(entry), *untold(entry)]
     for reason in reasons:
         notes.dropped(reason)
     return (exploits or None) if reasons else exploits

@@ -156,6 +156,11 @@ WHOLE = [
         {"hosts": []},
         {"deleted_servers": [{"id": 9, "name": "z"}]},
         {"users": [{"id": 1, "name": "Ada"}]},
+        {"account": {"server_limit": 50, "max_servers": 50, "servers_total": 2, "id": 14}},
+        {"plan": {"server_count": 50}},
+        {"stats": {"issues": 14, "events": 3}},
+        {"percent_complete": 100, "coverage": "100%"},
+        {"documentation": "/docs?page=2", "next_page": None, "count": 2},
     ),
     *headers(
         {"X-Api-Version": "3", "X-Api-Status": "ok", "X-Scan-Status": "done", "X-Last-Scan": "2026-11-25"},
@@ -168,6 +173,9 @@ WHOLE = [
         {"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "57", "X-Cache-Hits": "14", "X-Cache": "MISS"},
         {"Date": "Mon, 24 Nov 2025 00:00:00 GMT", "Server-Timing": "total;dur=123", "X-Runtime": "0.14"},
         {"X-Pagination": '{"total": 2, "next": null}'},
+        {"Cache-Status": "edge; hit; ttl=300", "Cache-Control": "max-age=0, stale-while-revalidate=600"},
+        {"Surrogate-Control": "stale-if-error=600", "X-Served-Stale": "false", "X-Data-Status": "fresh"},
+        {"X-Cache-Age": "14", "X-Freshness": "current", "X-Cache-Key": "list-of-14"},
         {"Status": "200 OK"},
     ),
 ]
@@ -316,6 +324,9 @@ PARTS = [
         *({name: 14} for name in ("hosts", "all", "others", "expected", "registered", "servers_monitored")),
         {"visible": 2, "invisible": 12},
         {"start": 2},
+        {"stats": {"servers": 14}},
+        *({name: value} for name in ("percent_complete", "coverage", "completeness") for value in (40, "40%")),
+        *({name: "/servers?page=2"} for name in ("older", "suivant", "successor")),
         {"continue_at": 3},
         {"LastEvaluatedKey": {"id": 2, "name": "b"}},
     ),
@@ -348,6 +359,11 @@ PARTS = [
         {"X-Cache-Status": "STALE"},
         {"X-Cache": "Stale from edge"},
         {"CF-Cache-Status": "UPDATING"},
+        *({name: "STALE"} for name in ("X-Nginx-Cache", "X-Vercel-Cache", "X-Freshness", "X-Data-Status")),
+        {"Cache-Status": "edge; hit; ttl=-7200"},
+        {"Cache-Status": "origin; fwd=miss, edge; hit; ttl=-1"},
+        {"X-Served-Stale": "true"},
+        {"X-Cache-Age": "86400"},
         {"age": "86400"},
     ),
     SECOND_LIST,
@@ -687,3 +703,26 @@ def test_an_old_no_is_no_end_of_a_scan() -> None:
 def test_a_no_may_have_more_to_say(inner: dict[str, Any]) -> None:
     """As long as that does not speak against it."""
     assert parse_is_scanning(json.dumps({"data": {"isScanning": False, **inner}}).encode()) is False
+
+
+@pytest.mark.parametrize(
+    ("account", "whole"),
+    [
+        ({"server_count": 14}, False),
+        ({"servers": {"total": "14"}}, False),
+        ({"server_count": 2, "server_limit": 14}, True),
+        ({"servers": 14}, True),
+        ({"max_server_count": 14}, True),
+    ],
+    ids=str,
+)
+def test_an_account_with_more_servers_than_are_listed_was_not_listed_whole(
+    account: dict[str, Any],
+    whole: bool,  # noqa: FBT001 - as in the table
+) -> None:
+    """How many it may have is another number, and so may be one that nobody calls a count."""
+    body = json.dumps({"data": ENTRIES["servers"], "account": account}).encode()
+    assert parse_servers(body, Head(200, {})).complete is whole
+    assert parse_software(
+        json.dumps({"data": ENTRIES["software"], "account": account}).encode(), Head(200, {})
+    ).complete

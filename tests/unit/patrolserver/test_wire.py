@@ -232,6 +232,46 @@ def test_every_form_of_supported(supported: Any, read: bool | None) -> None:  # 
     assert one_software(supported=supported).supported is read
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"eol": True},
+        {"end_of_life": "yes"},
+        {"isSupported": False},
+        {"security_support": "ended", "maintained": "no"},
+        {"status": "Unsupported"},
+        {"support_status": "end of life"},
+        {"health": "vulnerable"},
+    ],
+    ids=str,
+)
+def test_a_software_that_contradicts_that_it_is_supported_is_unknown(beside: dict[str, Any]) -> None:
+    """It is told; that it is not supported stays as it is."""
+    parsed = parse_software(data([{"name": "PHP", "supported": "yes", **beside}]))
+    assert parsed.value[0].supported is None
+    assert any("supported says yes, and" in oddity for oddity in parsed.oddities)
+    assert one_software(supported="no", **beside).supported is False
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"eol": False},
+        {"eol": "2031-04-30"},
+        {"end_of_life": None},
+        {"status": "active"},
+        {"status": "outdated"},
+        {"supported_until": "2031-04-30"},
+        {"is_supported": "yes"},
+        {"support": "https://example.org"},
+    ],
+    ids=str,
+)
+def test_what_else_is_said_of_support_changes_nothing(beside: dict[str, Any]) -> None:
+    """The day of its end, or the same in other words."""
+    assert one_software(supported="yes", **beside).supported is True
+
+
 def test_names_stand_in_for_each_other() -> None:
     """A missing machine name is made from the name and the other way round; without either the entry is left out."""
     entries = [{"name": " My  Plug "}, {"canonical_name": "php"}, {"name": "", "canonical_name": None}]
