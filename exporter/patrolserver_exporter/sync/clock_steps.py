@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import not_after
+from patrolserver_exporter.live.effects import ServerShown
 from patrolserver_exporter.logs import log_fields
 from patrolserver_exporter.store import StoreError, fleet
 from patrolserver_exporter.sync import server_updates
@@ -71,7 +72,7 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
     """The system's clock was set by ``step`` seconds: nothing may seem to have happened in the future.
 
     A poll that seems to be from the future cannot tell how old its data is, so the server counts as never polled until
-    its next poll.
+    its next poll. What is from before goes back with the clock: else a day-old poll would be of an hour ago.
     """
     follow_clock_but_servers(unit, step, now=now, rules=rules)
     for account, of_account in rules.items():
@@ -83,13 +84,13 @@ def follow_clock_but_servers(unit: Unit, step: float, *, now: float, rules: Mapp
     """The same for the inbox and for the accounts themselves."""
     deliveries.shift_times(unit, step, now=now, accounts=tuple(rules))
     for account, of_account in rules.items():
-        _forget_future_of_account(unit, account, now, of_account.settle)
+        _forget_future_of_account(unit, account, min(step, 0.0), now, of_account.settle)
 
 
 def keep_up(unit: Unit, record: ServerRecord, step: float, *, now: float, rules: Rules) -> ServerRecord:
     """The same for one server; its row as it is then."""
-    if _is_from_future(record, now):
-        _forget_future(unit, record, now, rules)
+    if step < 0 or _is_from_future(record, now):
+        _follow_back(unit, record, min(step, 0.0), now, rules)
         return fleet.find_server(unit.connection, record.account, record.server_id) or record
     if record.state.missing_since is not None and step > 0:
         # A clock that is set ahead confirms no list.
@@ -99,19 +100,22 @@ def keep_up(unit: Unit, record: ServerRecord, step: float, *, now: float, rules:
     return record
 
 
-def _forget_future_of_account(unit: Unit, account: str, now: float, settle: float) -> None:
+def _forget_future_of_account(unit: Unit, account: str, back: float, now: float, settle: float) -> None:
     record = fleet.find_account(unit.connection, account)
     # A catch-up may be due up to `settle` from now.
-    if record is None or ((record.last_success_at or 0.0) <= now and (record.catch_up_since or 0.0) <= now + settle):
+    is_past = record is None or (
+        (record.last_success_at or 0.0) <= now and (record.catch_up_since or 0.0) <= now + settle
+    )
+    if record is None or (is_past and not back):
         return
     since = record.catch_up_since
     if since is not None and since > now + settle:
         fleet.set_catch_up(unit.connection, account, now + settle, instead_of=since)
-    save_account(unit, replace(record, last_success_at=_past(record.last_success_at, now)))
+    save_account(unit, replace(record, last_success_at=_past(record.last_success_at, now, back)))
 
 
-def _past(at: float | None, now: float) -> float | None:
-    return None if at is None or at > now else at
+def _past(at: float | None, now: float, back: float) -> float | None:
+    return None if at is None or at > now else at + back
 
 
 def _is_from_future(record: ServerRecord, now: float) -> bool:
@@ -133,14 +137,18 @@ def _is_from_future(record: ServerRecord, now: float) -> bool:
     return forgotten or any(at is not None and at > now for at in times)
 
 
-def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -> None:
+def _follow_back(unit: Unit, record: ServerRecord, back: float, now: float, rules: Rules) -> None:
+    """``back``: seconds by which the clock was set back, below 0; 0 where nobody saw it."""
+
     def past(at: float | None) -> float | None:
-        return _past(at, now)
+        return _past(at, now, back)
 
     def at_most_now(at: float | None) -> float | None:
-        return None if at is None else min(at, now)
+        return None if at is None else min(at + back, now)
 
     state = record.state
+    is_from_future = _is_from_future(record, now)
+    collapse = None if is_from_future or state.collapse is None else state.collapse
     state = replace(
         state,
         last_poll_at=past(state.last_poll_at),
@@ -157,15 +165,19 @@ def _forget_future(unit: Unit, record: ServerRecord, now: float, rules: Rules) -
         scan_put_off_until=at_most_now(state.scan_put_off_until),
         in_doubt_since=at_most_now(state.in_doubt_since),
         came_back_at=at_most_now(state.came_back_at),
-        history_since=at_most_now(state.history_since),
+        history_since=None if state.history_since is None else min(state.history_since, now),
         # It has to be shown twice by a clock that did not jump in between.
-        collapse=None,
+        collapse=collapse if collapse is None else replace(collapse, since=collapse.since + back),
         missing_since=at_most_now(state.missing_since),
     )
-    issues = [not_after(issue, now) for issue in fleet.issues_of(unit.connection, record.account, record.server_id)]
-    fleet.save_issues(unit.connection, issues)
-    record = replace(record, state=state, gone_at=at_most_now(record.gone_at))
-    if record.gone_at is None:
+    gone_at = None if record.gone_at is None else min(record.gone_at, now)
+    record = replace(server_updates.with_state(record, state), gone_at=gone_at)
+    if is_from_future:
+        issues = [not_after(issue, now) for issue in fleet.issues_of(unit.connection, record.account, record.server_id)]
+        fleet.save_issues(unit.connection, issues)
+    if is_from_future and gone_at is None:
         renew_summary(unit, record, rules)
-    else:
-        fleet.save_servers(unit.connection, [server_updates.with_state(record, state)])
+        return
+    fleet.save_servers(unit.connection, [record])
+    if gone_at is None:
+        unit.effects.append(ServerShown(record.summary))
