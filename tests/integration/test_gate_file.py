@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -36,25 +37,26 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.store import Unit
 
-NOON = 1_795_521_600.0
+NOW = float(int(time.time()))
+"""The command holds the answer's time against its own."""
 WEB, DB, OLD = "web1.example.org", "db1.example.org", "old.example.org"
 
 
 def fill(unit: Unit) -> None:
     worst = issue("openssl", Kind.EXPLOITABLE, risk=9.8, severity=Severity.CRITICAL, fingerprint="a" * 16)
     php = issue("php", Kind.OUTDATED, version="8.1.0", update_to="8.1.29", fingerprint="b" * 16)
-    put_server(unit, 1, WEB, issues=[worst, php], polled_at=NOON - 60)
-    put_server(unit, 2, DB, polled_at=NOON - 3600)
-    put_server(unit, 3, OLD, polled_at=NOON - 10**6)
+    put_server(unit, 1, WEB, issues=[worst, php], polled_at=NOW - 60)
+    put_server(unit, 2, DB, polled_at=NOW - 3600)
+    put_server(unit, 3, OLD, polled_at=NOW - 10**6)
     for number in range(10, 60):
-        put_server(unit, number, f"app{number}", issues=[php] if number % 3 else [], polled_at=NOON - number)
-    fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=NOON))
+        put_server(unit, number, f"app{number}", issues=[php] if number % 3 else [], polled_at=NOW - number)
+    fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=NOW))
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApi]:
     url = f"sqlite:///{tmp_path_factory.mktemp('api') / 'state.db'}"
-    with serving_api(url, clock=SetTime(NOON)) as served:
+    with serving_api(url, clock=SetTime(NOW)) as served:
         served.store.run(fill)
         yield served
 
@@ -166,9 +168,8 @@ def test_the_operators_token_is_found(
         local = f"http://127.0.0.1:{api.url.rpartition(':')[2]}"
         for edition in (file, package):
             operator_token.write(state, local, Secret.literal("token-of-ci"))
-            # The clock is no noon, so that the data is old; but it was read.
-            ended = edition(DB, f"--exporter-url={local}")
-            assert "data_too_old" in edition(DB, f"--exporter-url={local}", "--format=json").out, ended
+            ended = edition(OLD, f"--exporter-url={local}")
+            assert "data_too_old" in edition(OLD, f"--exporter-url={local}", "--format=json").out, ended
             operator_token.write(state, "http://127.0.0.1:1", Secret.literal("token-of-ci"))
             refused = edition(DB, f"--exporter-url={local}")
             assert refused.code == 4

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import quote
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import filters
@@ -74,10 +75,11 @@ class Exporter:
             body["account"] = account
         if detail is not None:
             body["detail"] = detail
+        asked_at = time.time()
         reply = self.transport.post_json("/api/v1/gate", body, read=True)
         if reply.status != 200:
             raise Unreadable("exporter: its verdict has the HTTP status {0} instead of 200".format(reply.status))
-        wrong = contradiction(reply.body if isinstance(reply.body, dict) else {}, body)
+        wrong = contradiction(reply.body if isinstance(reply.body, dict) else {}, body, asked_at)
         if wrong is not None:
             raise Unreadable("exporter: {0}".format(wrong))
         return reply.body

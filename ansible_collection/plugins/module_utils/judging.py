@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
     ConnectionFailed,
     InvalidInput,
@@ -49,10 +51,15 @@ def nothing_known() -> dict:
     }
 
 
-def contradiction(answer: dict, question: dict) -> str | None:
+# Seconds by which the clocks of the exporter and of this machine may differ; an older answer is a stored one.
+STORED = 15 * 60
+
+
+def contradiction(answer: dict, question: dict, asked_at: float | None = None) -> str | None:
     """Return what is wrong with an answer of the exporter, if it is none that a gate gives to the question.
 
     ``question`` is the body that was sent. A list may be short, or missing: only a server that is counted has passed.
+    ``asked_at`` is when it was sent, in seconds since the epoch.
     """
     if answer.get("verdict") not in ("pass", "fail", "unknown"):
         return "its answer holds no verdict"
@@ -60,7 +67,29 @@ def contradiction(answer: dict, question: dict) -> str | None:
         return "its answer contradicts itself on whether the gate passed"
     if not answer["passed"]:
         return None
-    return _miscounted(answer) or _contradicted(answer) or _beside_the_question(answer, question)
+    return (
+        _miscounted(answer)
+        or _contradicted(answer)
+        or _beside_the_question(answer, question)
+        or _stored(answer.get("judged_at"), asked_at)
+    )
+
+
+def _stored(judged_at: object, asked_at: float | None) -> str | None:
+    if judged_at is None or asked_at is None:
+        return None
+    try:
+        # Python 3.10 and older do not know the Z.
+        moment = datetime.fromisoformat(str(judged_at).replace("Z", "+00:00"))
+        is_of_now = moment.tzinfo is not None and moment.timestamp() >= asked_at - STORED
+    except (ValueError, OverflowError):
+        is_of_now = False
+    if is_of_now:
+        return None
+    return (
+        "its answer is of {0}, and not of now: something between keeps answers, or the clock of the exporter or of this "
+        "machine is wrong"
+    ).format(str(judged_at)[:40])
 
 
 def _miscounted(answer: dict) -> str | None:

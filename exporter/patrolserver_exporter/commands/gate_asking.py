@@ -189,9 +189,11 @@ def _judged(
             failures = refresh(client, body["servers"], body.get("account"), refresh_timeout)
         # Before the verdict: an issue that comes in between is then judged, and not slipped into the baseline.
         issues = list(_open_issues(client, body["servers"], body.get("account"))) if with_issues else []
+        asked_at = time.time()
         data = _asked(client, body)
         reply = gate_report.read(data)
-        gate_report.check(reply, body["servers"], body.get("account"), body["policy"].get("policy"))
+        policy = body["policy"].get("policy")
+        gate_report.check(reply, body["servers"], body.get("account"), policy, asked_at=asked_at)
         for server, failure in failures:
             data = gate_report.with_doubt(data, "refresh_failed", failure, server)
         return _Answer(data, gate_report.read(data), issues)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from xml.etree import ElementTree as ET
 from patrolserver_exporter import __version__
 from patrolserver_exporter.commands import documents
 from patrolserver_exporter.gate.telling import spoken
+from patrolserver_exporter.globs import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -185,12 +187,25 @@ def read(data: Any) -> Reply:
 
 
 _SIGNS_OF_A_GLOB = frozenset("*?[")
+_STORED = 15 * 60.0
+"""Seconds by which the clocks of the exporter and of this machine may differ; an older answer is a stored one."""
 
 
-def check(reply: Reply, servers: Iterable[str], account: str | None, policy: str | None) -> None:
-    """Raise `NoVerdict` where a pass is not the answer to what was asked: something between may mix answers up."""
+def check(
+    reply: Reply, servers: Iterable[str], account: str | None, policy: str | None, *, asked_at: float | None = None
+) -> None:
+    """Raise `NoVerdict` where a pass is not the answer to what was asked: something between may mix answers up.
+
+    ``asked_at``: when the exporter was asked, in seconds since the epoch by this machine's clock.
+    """
     if not reply.passed:
         return
+    judged_at = _moment(reply.judged_at)
+    if asked_at is not None and reply.judged_at and (judged_at is None or judged_at < asked_at - _STORED):
+        raise NoVerdict(
+            f"The exporter's answer is of {cut(printable(reply.judged_at), 40)}, and not of now: something between "
+            "keeps answers, or the clock of the exporter or of this machine is wrong."
+        )
     if policy is not None and reply.policy != policy:
         raise NoVerdict(f"The exporter's answer is by the policy {reply.policy}, and not by {policy}.")
     if account is not None and any(one.account not in {None, account} for one in reply.servers):
@@ -200,8 +215,21 @@ def check(reply: Reply, servers: Iterable[str], account: str | None, policy: str
     known = {one.name.lower() for one in reply.servers} | {str(one.id) for one in reply.servers}
     for asked in servers:
         number = asked.lstrip("0") if asked.isdecimal() else asked
-        if _SIGNS_OF_A_GLOB.isdisjoint(asked) and known.isdisjoint({asked.lower(), number}):
+        is_there = not known.isdisjoint({asked.lower(), number})
+        if not _SIGNS_OF_A_GLOB.isdisjoint(asked):
+            is_there = any(matches(asked, one.name) for one in reply.servers)
+        if not is_there:
             raise NoVerdict(f"The exporter's answer passes without saying anything of {asked}.")
+
+
+def _moment(text: str) -> float | None:
+    """Seconds since the epoch, of a time in RFC 3339 with its zone; ``None`` for all else."""
+    try:
+        # Python 3.10 and older do not know the Z.
+        moment = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        return None if moment.tzinfo is None else moment.timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def unanswered(code: str, message: str, judged_at: str) -> dict[str, Any]:

@@ -87,9 +87,21 @@ def test_an_answer_that_contradicts_itself_is_no_verdict(change: dict[str, Any])
         gate_report.read(PASSES | change)
 
 
+ASKED_AT = 1_795_662_000.0
+"""Three in the morning of 26 November 2026."""
 ASKED: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
     ({"servers": ["fine"]}, {}, None),
-    ({"servers": ["FINE", "f*", "[x]"]}, {}, None),
+    ({"servers": ["FINE", "f*", "[f]ine"]}, {}, None),
+    ({"servers": ["fine", "db-*"]}, {}, r"without saying anything of db-\*"),
+    ({"servers": ["fine"], "asked_at": ASKED_AT}, {"judged_at": "2026-11-26T03:00:00Z"}, None),
+    ({"servers": ["fine"], "asked_at": ASKED_AT}, {"judged_at": "2026-11-26T04:14:00+01:00"}, None),
+    ({"servers": ["fine"], "asked_at": ASKED_AT + 800}, {"judged_at": "2026-11-26T03:00:00.5Z"}, None),
+    ({"servers": ["fine"], "asked_at": ASKED_AT - 3600}, {"judged_at": "2026-11-26T03:00:00Z"}, None),
+    ({"servers": ["fine"], "asked_at": ASKED_AT + 901}, {"judged_at": "2026-11-26T03:00:00Z"}, "and not of now"),
+    ({"servers": ["fine"], "asked_at": ASKED_AT}, {"judged_at": "2019-01-01T00:00:00Z"}, "is of 2019-01-01"),
+    ({"servers": ["fine"], "asked_at": ASKED_AT}, {"judged_at": "2026-11-26T03:00:00"}, "and not of now"),
+    ({"servers": ["fine"], "asked_at": ASKED_AT}, {"judged_at": "lately"}, "is of lately"),
+    ({"servers": ["fine"], "asked_at": ASKED_AT}, {}, None),
     ({"servers": ["07"]}, {"servers": [server("fine", "pass", id=7)]}, None),
     ({"servers": ["fine", "web-2"]}, {}, "without saying anything of web-2"),
     ({"servers": ["8"]}, {"servers": [server("fine", "pass", id=7)]}, "without saying anything of 8"),

@@ -169,3 +169,25 @@ def test_what_nobody_knows_is_not_nought():
     """Counts are none then."""
     assert judging.nothing_known()["counts"] is None
     assert judging.known({"verdict": "unknown", "passed": False, "counts": None})["counts"] is None
+
+
+@pytest.mark.parametrize(
+    ("judged_at", "sound"),
+    [
+        (None, True),
+        ("2026-11-28T05:00:00Z", True),
+        ("2026-11-28T06:00:00+01:00", True),
+        ("2026-11-28T04:46:00.5Z", True),
+        ("2026-11-29T05:00:00Z", True),
+        ("2026-11-28T04:44:59Z", False),
+        ("2019-01-01T00:00:00Z", False),
+        ("2026-11-28T05:00:00", False),
+        ("lately", False),
+        (1795842000, False),
+    ],
+)
+def test_an_answer_that_somebody_kept_is_none(judged_at, sound):
+    """It passes what may have failed since; the clocks of two machines may differ by a quarter of an hour."""
+    wrong = judging.contradiction({**PASS, "judged_at": judged_at}, QUESTION, 1795842000.0)
+    assert (wrong is None) is sound
+    assert sound or "not of now" in wrong

@@ -420,7 +420,7 @@ def judge(question):
     return 200, {}, {
         "verdict": verdict,
         "passed": verdict == "pass",
-        "judged_at": NOW,
+        "judged_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "policy": name,
         "reasons": reasons,
         "reasons_not_listed": 0,
