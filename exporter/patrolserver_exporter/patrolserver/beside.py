@@ -63,7 +63,10 @@ _OF_EXPLOITS = (
 _OF_SERVER = _OF_EXPLOITS | any_of("software softwares package packages item items issue issues active current")
 _AFFLICTED = any_of("vulnerable exploitable exploited critical insecure compromised infected hacked")
 _OF_SUMMARY = any_of("summary stats statistics counts totals security health status state result results scan last")
-_COULD_BE_SEEN = any_of("reachable scanned")
+_COULD_BE_SEEN = any_of("reachable scanned online monitored enabled")
+_NOT_OF_NOW = any_of("stale truncated partial incomplete suspended paused disabled")
+_NOT_SCANNED = _NOT_OF_NOW | any_of("offline unreachable unmonitored")
+"""How a server may stand whose software is from before, or a part."""
 _OTHER_VERSIONS = any_of(
     "alternatives available branches candidates changelog dependencies fixes history latest newest links relations "
     "release releases requires upgrade upgrades update updates vendor version versions"
@@ -113,8 +116,14 @@ def why_failed(entry: dict[str, Any]) -> Iterator[str]:
 def trouble_of(server: dict[str, Any]) -> str | None:
     """The member by which a server says that it could not be looked at, so that its software may be from before."""
     for key, value in server.items():
-        if _COULD_BE_SEEN.issuperset(words_of(key)) and _says_no(value):
+        words = frozenset(words_of(key)) - {"is"}
+        if words and words <= _COULD_BE_SEEN and _says_no(value):
             return f"{clean(key, _NAME_SHOWN)} says no"
+        if words and words <= _NOT_OF_NOW and _says_yes(value):
+            return f"{clean(key, _NAME_SHOWN)} says yes"
+        is_standing = words <= {"status", "state"} and isinstance(value, str)
+        if words and is_standing and value.strip().lower() in _NOT_SCANNED:
+            return f"{clean(key, _NAME_SHOWN)} says {value.strip().lower()}"
     return next(why_failed(server), None)
 
 

@@ -638,6 +638,12 @@ def test_a_server_that_comes_twice_takes_no_others_place_in_the_total() -> None:
 @pytest.mark.parametrize(
     ("said", "trouble", "claim"),
     [
+        ({"stale": True}, "stale says yes", None),
+        ({"is_truncated": "yes"}, "is_truncated says yes", None),
+        ({"status": "Suspended"}, "status says suspended", None),
+        ({"online": False, "enabled": True}, "online says no", None),
+        ({"monitored": "no"}, "monitored says no", None),
+        ({"stale": False, "online": True, "enabled": 1, "status": "active", "paused": None}, None, None),
         *[({"error": "host unreachable"}, "error is set", None), ({"errors": ["dns"]}, "errors is set", None)],
         ({"scan_status": "failed"}, "scan_status tells of a failure", None),
         ({"scan_status": "unreachable"}, "scan_status tells of a failure", None),
