@@ -352,7 +352,8 @@ def _read_issue(entry: Any, notes: Notes) -> ReportedIssue | None:
 _CANDIDATES_KEPT = 32
 _NO_VERSION = any_of(
     "a available detected determined empty false found is n na nil no none not null set specified undefined undetected "
-    "undetermined unknown unspecified version x yet"
+    "undetermined unknown unspecified version x yet "
+    "access denied error failed failure hidden nan out pending permission timed timeout unavailable unreadable"
 )
 _WORD = re.compile(r"[^\W_]+")
 _OTHER_NUMBER = re.compile(r"(?!1(?:\.0*)?$)\d+(?:\.\d*)?(?:e\+?\d+)?", re.ASCII | re.IGNORECASE)

@@ -204,6 +204,7 @@ def test_a_list_with_a_server_without_a_name_is_not_whole(name: dict[str, object
         ({"version": 10**500}, None, ()),
         ({"version": "unknown"}, None, ()),
         ({"version": "Not detected."}, None, ()),
+        *[({"version": word}, None, ()) for word in ("error", "Timed out", "access denied", "NaN", "(hidden)")],
         ({"version": "???"}, None, ()),
         ({"version": "\u200b"}, None, ()),
         ({"version": "*", "versions": ["x.x", "7.x"]}, None, ("7.x",)),
