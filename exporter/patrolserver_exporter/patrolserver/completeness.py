@@ -261,13 +261,14 @@ _SHOWN = 40
 _NAME_SHOWN = 80
 
 
-def _is_of_cache(words: Sequence[str]) -> bool:
+def _is_of_cache(words: tuple[str, ...]) -> bool:
     """Whether a header of such a name may tell how old the reply is."""
-    is_standing = tuple(words[-2:]) in {("data", "status"), ("data", "state")}
-    return tuple(words) == ("age",) or is_standing or not (_OF_CACHES.isdisjoint(words) or "control" in words)
+    if words == ("age",) or words[-2:] in {("data", "status"), ("data", "state")}:
+        return True
+    return "control" not in words and not _OF_CACHES.isdisjoint(words)
 
 
-def _is_old(words: Sequence[str], value: str) -> bool:
+def _is_old(words: tuple[str, ...], value: str) -> bool:
     """Whether a cache's header says that the reply may be from before it was asked for."""
     if words[-1] != "age":
         return _OLD_CACHE.search(value) is not None or ("stale" in words and _flag(value) is True)

@@ -138,7 +138,10 @@ def _is_from_future(record: ServerRecord, now: float) -> bool:
 
 
 def _follow_back(unit: Unit, record: ServerRecord, back: float, now: float, rules: Rules) -> None:
-    """``back``: seconds by which the clock was set back, below 0; 0 where nobody saw it."""
+    """Take the server's times back with the clock, and forget those that are from the future nevertheless.
+
+    ``back`` is in seconds, below 0; it is 0 where nobody saw by how much.
+    """
 
     def past(at: float | None) -> float | None:
         return _past(at, now, back)
@@ -148,7 +151,8 @@ def _follow_back(unit: Unit, record: ServerRecord, back: float, now: float, rule
 
     state = record.state
     is_from_future = _is_from_future(record, now)
-    collapse = None if is_from_future or state.collapse is None else state.collapse
+    # What has to be shown twice is shown by a clock that did not jump in between.
+    collapse = None if is_from_future else state.collapse
     state = replace(
         state,
         last_poll_at=past(state.last_poll_at),
@@ -166,7 +170,6 @@ def _follow_back(unit: Unit, record: ServerRecord, back: float, now: float, rule
         in_doubt_since=at_most_now(state.in_doubt_since),
         came_back_at=at_most_now(state.came_back_at),
         history_since=None if state.history_since is None else min(state.history_since, now),
-        # It has to be shown twice by a clock that did not jump in between.
         collapse=collapse if collapse is None else replace(collapse, since=collapse.since + back),
         missing_since=at_most_now(state.missing_since),
     )
