@@ -5,6 +5,7 @@ Effects come on the store's thread, so that nothing overtakes a later commit.
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -127,20 +128,31 @@ class Publisher:
         self._listeners[InboxMoved].append(listener)
 
     def publish(self, effects: list[object]) -> None:
-        """Show what was committed; what cannot be shown keeps nothing else back, is counted, and raised at the end."""
+        """Show what was committed; what cannot be shown keeps nothing else back, is counted, and raised at the end.
+
+        A server whose news cannot be shown is shown as not polled: what its series say may be old.
+        """
         heard: set[type] = set()
-        failure: Exception | None = None
+        failures: list[Exception] = []
         for effect in effects:
-            try:
-                self._show(effect, heard)
-            except Exception as error:  # noqa: BLE001  # Raised at the end.
-                self._telemetry.error("exposition")
-                failure = failure or error
+            is_shown = self._tried(functools.partial(self._show, effect, heard), failures)
+            if not is_shown and isinstance(effect, ServerShown):
+                lost = PollLost(effect.summary.account, effect.summary.server_id)
+                self._tried(functools.partial(self._show, lost, heard), failures)
         for kind in heard:
             for listener in self._listeners[kind]:
-                listener()
-        if failure is not None:
-            raise failure
+                self._tried(listener, failures)
+        if failures:
+            raise failures[0]
+
+    def _tried(self, step: Callable[[], None], failures: list[Exception]) -> bool:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  # The first one is raised at the end.
+            self._telemetry.error("exposition")
+            failures.append(error)
+            return False
+        return True
 
     def _show(self, effect: object, heard: set[type]) -> None:
         match effect:

@@ -22,6 +22,7 @@ from patrolserver_exporter.live.effects import (
     ServerShown,
     TalliesShown,
 )
+from patrolserver_exporter.live.fleet import FleetExposition
 from patrolserver_exporter.live.own_metrics import Telemetry
 from patrolserver_exporter.live.publisher import Publisher
 from patrolserver_exporter.store import Store
@@ -158,6 +159,37 @@ def test_an_effect_that_nobody_knows_is_a_mistake(publisher: Publisher) -> None:
     text = scrape(publisher)
     assert "s1.example.org" in text
     assert 'patrolserver_exporter_errors_total{component="exposition"} 1.0' in text
+
+
+def test_a_server_whose_news_cannot_be_shown_is_not_shown_as_polled(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers may be old; the next that can be shown ends that."""
+    polled = replace(server(1), software=(1, 0, 0, 0), last_poll_at=1.0, poll_success=True, poll_complete=True)
+    publisher.publish([AccountShown(AccountRecord(name="main", up=True), 1), ServerShown(polled)])
+    success = 'patrolserver_server_poll_success{account="main",server="s1.example.org",server_id="1"}'
+    with monkeypatch.context() as broken:
+        broken.setattr(FleetExposition, "update", failing)
+        with pytest.raises(ZeroDivisionError):
+            publisher.publish([ServerShown(replace(polled, software=(0, 1, 0, 0)))])
+    assert f"{success} 0.0\n" in scrape(publisher)
+    publisher.publish([ServerShown(polled)])
+    assert f"{success} 1.0\n" in scrape(publisher)
+
+
+def failing(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_a_listener_that_fails_keeps_no_other_from_hearing(publisher: Publisher) -> None:
+    """It is counted and told at the end."""
+    heard: list[str] = []
+    publisher.on_feed(failing)
+    publisher.on_feed(lambda: heard.append("feed"))
+    with pytest.raises(ZeroDivisionError):
+        publisher.publish([FeedGrew()])
+    assert heard == ["feed"]
+    assert 'patrolserver_exporter_errors_total{component="exposition"} 1.0' in scrape(publisher)
 
 
 def test_what_a_turn_brought_and_could_not_be_kept_is_no_success(publisher: Publisher) -> None:
