@@ -37,27 +37,27 @@ if TYPE_CHECKING:
 
     from patrolserver_exporter.store import Unit
 
-NOW = float(int(time.time()))
-"""The command holds the answer's time against its own."""
 WEB, DB, OLD = "web1.example.org", "db1.example.org", "old.example.org"
 
 
-def fill(unit: Unit) -> None:
+def fill(unit: Unit, now: float) -> None:
     worst = issue("openssl", Kind.EXPLOITABLE, risk=9.8, severity=Severity.CRITICAL, fingerprint="a" * 16)
     php = issue("php", Kind.OUTDATED, version="8.1.0", update_to="8.1.29", fingerprint="b" * 16)
-    put_server(unit, 1, WEB, issues=[worst, php], polled_at=NOW - 60)
-    put_server(unit, 2, DB, polled_at=NOW - 3600)
-    put_server(unit, 3, OLD, polled_at=NOW - 10**6)
+    put_server(unit, 1, WEB, issues=[worst, php], polled_at=now - 60)
+    put_server(unit, 2, DB, polled_at=now - 3600)
+    put_server(unit, 3, OLD, polled_at=now - 10**6)
     for number in range(10, 60):
-        put_server(unit, number, f"app{number}", issues=[php] if number % 3 else [], polled_at=NOW - number)
-    fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=NOW))
+        put_server(unit, number, f"app{number}", issues=[php] if number % 3 else [], polled_at=now - number)
+    fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApi]:
     url = f"sqlite:///{tmp_path_factory.mktemp('api') / 'state.db'}"
-    with serving_api(url, clock=SetTime(NOW)) as served:
-        served.store.run(fill)
+    # The command holds the answer's time against its own.
+    now = float(int(time.time()))
+    with serving_api(url, clock=SetTime(now)) as served:
+        served.store.run(lambda unit: fill(unit, now))
         yield served
 
 
@@ -164,7 +164,7 @@ def test_the_operators_token_is_found(
     state.mkdir()
     monkeypatch.setenv("STATE_DIRECTORY", str(state))
     with serving_api(f"sqlite:///{state / 'state.db'}", tokens=[token("ci", Scope.READ)], address="0.0.0.0:0") as api:
-        api.store.run(fill)
+        api.store.run(lambda unit: fill(unit, time.time()))
         local = f"http://127.0.0.1:{api.url.rpartition(':')[2]}"
         for edition in (file, package):
             operator_token.write(state, local, Secret.literal("token-of-ci"))
