@@ -52,9 +52,9 @@ class Target:
     """Debian 12 has this one."""
 
 
-def build(wheel: Path, output: Path, epoch: int, *, target: Target = Target(), revision: str = "1") -> Path:
+def build(wheel: Path, output: Path, epoch: int, *, target: Target = Target()) -> Path:
     """Build the package from the wheel; returns its path. Needs ``dpkg-deb``, and reads the lock's wheels."""
-    version = re.sub(r"(?<=\d)(rc|a|b|\.dev)", r"~\1", wheel.name.split("-")[1]) + f"-{revision}"
+    version = re.sub(r"(?<=\d)(rc|a|b|\.dev)", r"~\1", wheel.name.split("-")[1]) + "-1"
     tree = output / ".debian"
     shutil.rmtree(tree, ignore_errors=True)
     _install(wheel, tree / _LIBRARY, target)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import venv
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scripts.distribution import debian
 from tests.harness.chroot import DebianRoot
+from tests.harness.given_out import ROOT, build, built
 from tests.harness.process import samples
 
 from patrolserver_exporter import __version__
@@ -25,31 +23,13 @@ from patrolserver_exporter.simulator.server import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
-EPOCH = 1_790_000_000
 NAME = "patrolserver-exporter"
 GATE = "patrolserver-gate"
 SERVERS = 5
-
-
-def build(folder: Path, *parts: str, umask: int = 0o022) -> dict[str, str]:
-    """Build into the folder; the sums by name."""
-    command = [sys.executable, "-m", "scripts.distribution", str(folder), *parts]
-    ended = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
-        capture_output=True,
-        text=True,
-        check=False,
-        umask=umask,
-    )
-    assert ended.returncode == 0, ended.stderr
-    lines = (folder / "SHA256SUMS").read_text().splitlines()
-    return {name: digest for digest, name in (line.split("  ") for line in lines)}
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
@@ -64,11 +44,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("dpkg-deb is not installed")
-    folder = tmp_path_factory.mktemp("dist") / "first"
-    build(folder)
-    return folder
+    return built(tmp_path_factory)
 
 
 def test_a_second_build_gives_the_same_bytes(dist: Path, tmp_path: Path) -> None:
@@ -163,10 +139,22 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRoot]:
     root.remove()
 
 
+def revised(package: Path, folder: Path) -> Path:
+    """The same package, as its next revision."""
+    tree = folder / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(control.read_text().replace(f"Version: {__version__}-1\n", f"Version: {__version__}-2\n"))
+    second = folder / package.name.replace("-1_", "-2_")
+    pack: list[str | Path] = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, second]
+    subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)
+    return second
+
+
 def test_the_life_of_the_debian_package(dist: Path, machine: DebianRoot, tmp_path: Path) -> None:
     """Installed, configured, run, upgraded, removed and purged, on a Debian that has only Python and systemd."""
     first = next(dist.glob("*.deb"))
-    second = debian.build(next(dist.glob("*.whl")), tmp_path, EPOCH, revision="2")
+    second = revised(first, tmp_path)
     for package in (first, second):
         shutil.copy(package, machine.path / "root")
     configuration = machine.path / f"etc/{NAME}/patrolserver.yml"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scripts.distribution import debian as package
 from tests.harness.debian import fresh_debian
+from tests.harness.given_out import built
 from tests.harness.page_blocks import ROOT, block, blocks, checkout
 from tests.harness.page_sentences import SAID, begins
 from tests.harness.prometheus import free_port
@@ -111,18 +110,10 @@ def said(*programs: str) -> list[str]:
     return sorted(one.text for one in SAID if begins(one, *programs))
 
 
-def build(folder: Path, part: str) -> None:
-    command = [sys.executable, "-m", "scripts.distribution", str(folder), part]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
-
-
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Debian package, as `make dist` builds it."""
-    folder = tmp_path_factory.mktemp("dist")
-    build(folder, "python")
-    package.build(next(folder.glob("*.whl")), folder, 1_790_000_000)
-    return folder
+    return built(tmp_path_factory)
 
 
 def test_the_debian_package_as_the_page_says(machine: Machine, dist: Path) -> None:
@@ -143,7 +134,7 @@ def test_the_debian_package_as_the_page_says(machine: Machine, dist: Path) -> No
     assert not (machine.root / "var/lib" / UNIT).exists()
 
 
-def test_from_a_checkout_to_a_service(machine: Machine, simulator: Simulator, tmp_path: Path) -> None:
+def test_from_a_checkout_to_a_service(machine: Machine, simulator: Simulator, dist: Path) -> None:
     """Installed, configured, checked, started; a webhook; the gate of a CI machine; upgraded, and a state set aside."""
     for name in ("key", "secret"):
         (machine.checkout / name).write_text("demo\n")
@@ -174,8 +165,7 @@ def test_from_a_checkout_to_a_service(machine: Machine, simulator: Simulator, tm
     event = '{"webhook_patrolserver": 1, "identifier": "webhook.test", "webhook_id": 1, "event_id": 1}'
     assert "accepted" in machine.types(f"{post} -d '{event}'")
 
-    build(tmp_path / "dist", "gate")
-    shutil.copy(tmp_path / "dist" / "patrolserver-gate", machine.checkout)
+    shutil.copy(dist / "patrolserver-gate", machine.checkout)
     machine.types(block("install the gate").commands)
     judged = machine.types(
         f"patrolserver-gate 'web-*' --max-age=1h --exporter-url=http://{machine.address} --format=json || test $? = 4"
