@@ -61,6 +61,12 @@ class SteadyClock:
         self._read_at = clock.monotonic()
         self._offset = clock.now() - self._read_at
 
+    def begin_again(self) -> None:
+        """Take what the clock says now as it is: only now it tells the time that counts, and nobody has set it."""
+        with self._lock:
+            self._read_at = self._clock.monotonic()
+            self._offset = self._clock.now() - self._read_at
+
     def now(self) -> float:
         """Seconds since the epoch, UTC."""
         moment, _ = self._read()

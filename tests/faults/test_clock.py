@@ -119,6 +119,8 @@ def test_a_shared_database_tells_the_time(
     config = CONFIG.format(api_url=simulator.base_url, interval="2s", settle="1s", store_url=url)
     with Exporter(tmp_path, config, environ=clock.environ) as exporter:
         wait_for_polls(exporter, SERVERS, after=time.time() - 60.0)
+        # Nobody has set a clock: the times of an earlier run must not follow one at each start.
+        assert "clock was set" not in exporter.log()
         assert all(-1.0 < time.time() - at < 60.0 for at in exporter.samples(LAST_POLL).values())
         event = report(simulator, 1, "surprising")
         assert exporter.deliver(event.id).status_code == 202

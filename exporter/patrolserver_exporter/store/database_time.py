@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from patrolserver_exporter.clock import Clock
 
 NOW: Final = {
@@ -45,16 +47,24 @@ class DatabaseTime:
         self._lock = threading.Lock()
         self._offset: float | None = None
         """From `boot_time` to the database's time, at least."""
+        self._when_known: Callable[[], None] = lambda: None
+
+    def when_known(self, call: Callable[[], None]) -> None:
+        """Call this when the database is heard for the first time: until then the time may be quite another one."""
+        self._when_known = call
 
     def heard(self, at: float, *, asked_at: float) -> None:
         """The database has just replied that it is ``at``; ``asked_at`` is the `boot_time` before the question."""
         least, most = at - boot_time(), at - asked_at
         with self._lock:
+            is_first = self._offset is None
             # Above what is possible: the database's clock was set back.
             if self._offset is None or self._offset > most:
                 self._offset = least
             else:
                 self._offset = max(self._offset, least)
+        if is_first:
+            self._when_known()
 
     def now(self) -> float:
         """Seconds since the epoch, UTC."""

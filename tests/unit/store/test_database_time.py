@@ -42,6 +42,18 @@ def test_a_database_whose_clock_was_set_back_is_followed() -> None:
     assert -3601.0 < steady.step() < -3599.0
 
 
+def test_what_is_heard_first_is_no_step() -> None:
+    """The clocks of exporter and database may differ by much; only a later change is one that somebody has made."""
+    time = DatabaseTime(HeldClock())
+    steady = SteadyClock(time, strict=True)
+    time.when_known(steady.begin_again)
+    time.heard(FAR, asked_at=boot_time())
+    assert steady.step() == 0.0
+    assert 0.0 <= steady.now() - FAR < 1.0
+    time.heard(FAR - 3600.0, asked_at=boot_time())
+    assert -3601.0 < steady.step() < -3599.0
+
+
 def test_a_moment_of_a_strict_clock_waits_for_the_clock() -> None:
     """What is dated as a call's start may be early by what the clock went back, and never late."""
     held = HeldClock()
