@@ -137,12 +137,7 @@ class GateSweep:
         """Evidence on all servers, some at a time."""
         last: ServerKey | None = ServerKey("", 0)
         while last is not None:
-            health = {
-                one.name: AccountHealth(
-                    name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
-                )
-                for one in self._accounts.statuses()
-            }
+            health = {one.name: one.health for one in self._accounts.statuses()}
             step = self._store.read_patiently(functools.partial(_read, after=last, health=health))
             yield step
             last = step.last

@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Identity, Issue, IssueClass
-from patrolserver_exporter.store.fleet import AccountRecord, ServerState, account_records, find_account
+from patrolserver_exporter.store.fleet import AccountRecord, Reading, ServerState, account_records, find_account
 from patrolserver_exporter.store.queries import CHUNK, HERE, NamedServer, ServerKey, is_one_of
 from patrolserver_exporter.store.queries import servers_meant as find
 from patrolserver_exporter.store.tables import issues, servers, unseal
@@ -98,6 +98,8 @@ class AccountHealth(msgspec.Struct, frozen=True, kw_only=True):
     credentials_refused: bool
     list_was_tried: bool = True
     """A list call has ended since the start; before that, nobody knows whether the credentials still hold."""
+    reading: Reading | None = None
+    """How the list is read here: another exporter, with another configuration, may have read another one."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +114,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """When its server list was read last."""
     list_incomplete: str | None
     """Why the last list was not whole."""
+    is_of_another_api: bool = False
+    """What is known of its servers may be of others."""
 
     @classmethod
     def of(cls, health: AccountHealth, record: AccountRecord | None) -> Standing:
@@ -127,7 +131,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             or trouble == _CREDENTIALS
             or not (reachable or health.list_was_tried or trouble is not None),
             listed_at=record.last_success_at,
-            list_incomplete=None if record.state.list_complete is not False else _why_partial(record),
+            list_incomplete=_why_partial(record, health.reading),
+            is_of_another_api=health.reading is not None and record.is_of_another_api(health.reading.source),
         )
 
     def doubt(self, selector: Selector) -> UnknownServer | None:
@@ -143,7 +148,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-def _why_partial(record: AccountRecord) -> str:
+def _why_partial(record: AccountRecord, reading: Reading | None) -> str | None:
+    if record.state.list_complete is not False:
+        return None if reading is None else record.read_otherwise(reading)
     return "; ".join(record.state.list_partial_because) or "it was only a part"
 
 
@@ -245,7 +252,9 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         poll_complete=state.poll_complete,
         incomplete_because=state.incomplete_because or state.list_doubt,
         empty=state.empty,
-        identity_in_doubt=state.in_doubt_since is not None or state.came_back_at is not None,
+        identity_in_doubt=standing.is_of_another_api
+        or state.in_doubt_since is not None
+        or state.came_back_at is not None,
         missing_from_list=state.missing_since is not None,
         history_since=state.history_since,
         last_scan_at=state.last_scan_at,

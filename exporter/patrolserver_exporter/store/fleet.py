@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -65,6 +65,23 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """When the next one is due, after one that failed."""
     given_up: tuple[GivenUp, ...] = ()
     """By exporters that could not reach the API."""
+    clock_steps: float = 0.0
+    """Seconds by which the times of the account and its servers have followed the clock, all steps together."""
+
+
+class Reading(NamedTuple):
+    """How a configuration has an account's list read, as marks to compare."""
+
+    source: str
+    """The API."""
+    key: str | None
+    choosing: str | None
+    """The globs that choose from it; ``None`` where all servers are watched."""
+
+
+_OTHER_API = "the account's api_url has changed since it was read"
+_OTHER_KEY = "the account's key has changed since it was read"
+_OTHER_GLOBS = "the account's include and exclude lists have changed since it was read"
 
 
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +94,20 @@ class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
     catch_up_since: float | None = None
     """Deliveries did not fit into the inbox since then: the next poll of each server makes up for them."""
     state: AccountState = AccountState()
+
+    def is_of_another_api(self, source: str) -> bool:
+        """Whether what is known of the account was read from another API than this one."""
+        return self.state.list_source not in {None, source}
+
+    def read_otherwise(self, reading: Reading) -> str | None:
+        """Why the last list may not be what such a reading brings; ``None`` if it was read like that."""
+        if self.is_of_another_api(reading.source):
+            return _OTHER_API
+        if None not in {self.state.list_key, reading.key} and self.state.list_key != reading.key:
+            return _OTHER_KEY
+        if self.last_success_at is None or self.state.list_chosen_by == reading.choosing:
+            return None
+        return _OTHER_GLOBS
 
 
 class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -35,9 +35,6 @@ LISTED_AT_ONCE = 500
 """Servers of a list that one unit writes."""
 _MANY = 4
 """Servers of which one list may not lose more than half without another one that says the same."""
-_OTHER_API = "the account's api_url has changed since it was read"
-_OTHER_KEY = "the account's key has changed since it was read"
-_OTHER_GLOBS = "the account's include and exclude lists have changed since it was read"
 _FORMER_KEPT = 10_000
 """Fingerprints of other servers that are remembered for an id, the newest: a document has to stay small."""
 
@@ -253,28 +250,17 @@ def _account_at(connection: sa.Connection, account: str) -> AccountRecord:
     return fleet.find_account(connection, account) or AccountRecord(name=account)
 
 
-def is_of_another_api(record: AccountRecord, rules: Rules) -> bool:
-    """Whether what is known of the account was read from another API than it is read from now."""
-    return record.state.list_source not in {None, rules.source}
-
-
 def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord:
     """The account, whose last list is a part where other globs chose from it: it may have more that are watched now.
 
     The same where it was read with another key, which may be another account's, or from another API, whose servers have
     to be doubted, too.
     """
-    state = record.state
-    if is_of_another_api(record, rules):
-        because = _OTHER_API
-    elif None not in {state.list_key, rules.key} and state.list_key != rules.key:
-        because = _OTHER_KEY
-    elif record.last_success_at is None or state.list_chosen_by == rules.choosing:
+    because = record.read_otherwise(rules.reading)
+    if because is None:
         return record
-    else:
-        because = _OTHER_GLOBS
     state = replace(
-        state,
+        record.state,
         list_complete=False,
         list_partial_because=(because,),
         list_chosen_by=rules.choosing,

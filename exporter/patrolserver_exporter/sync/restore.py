@@ -119,7 +119,7 @@ def _begin(unit: Unit, rules: Mapping[str, Rules], *, now: float) -> tuple[dict[
     unit.effects.append(InboxMoved())
     known = fleet.account_records(unit.connection)
     known = {name: known.get(name, AccountRecord(name=name)) for name in rules}
-    moved = frozenset(name for name in rules if account_updates.is_of_another_api(known[name], rules[name]))
+    moved = frozenset(name for name in rules if known[name].is_of_another_api(rules[name].source))
     return {name: account_updates.doubt_list(unit, known[name], rules[name]) for name in rules}, moved
 
 

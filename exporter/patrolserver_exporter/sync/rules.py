@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from patrolserver_exporter import globs
+from patrolserver_exporter.store.fleet import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,11 @@ class Rules:
         if "*" in self.watched.include and not self.watched.exclude:
             return None
         return _mark(repr((tuple(self.watched.include), tuple(self.watched.exclude))))
+
+    @property
+    def reading(self) -> Reading:
+        """How the account's list is read."""
+        return Reading(self.source, self.key, self.choosing)
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""

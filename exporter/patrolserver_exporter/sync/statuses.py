@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from patrolserver_exporter.config.proxy import shown
+from patrolserver_exporter.gate.evidence import AccountHealth
 from patrolserver_exporter.patrolserver.errors import FailureReason
-from patrolserver_exporter.store.fleet import AccountRecord
+from patrolserver_exporter.store.fleet import AccountRecord, Reading
 from patrolserver_exporter.sync.account import ApiStanding, poll_interval
 from patrolserver_exporter.sync.health import Trouble
+from patrolserver_exporter.sync.rules import Rules
 
 if TYPE_CHECKING:
     from patrolserver_exporter.config.schema import Account, Config
@@ -49,6 +51,18 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Where key and secret come from: ``configuration``, ``variable`` or ``file``."""
     clock_offset: float | None = None
     """Seconds that our clock is ahead of the API's, by its last reply that told the time."""
+    reading: Reading | None = None
+    """How this exporter's configuration has its list read, whoever polls it."""
+
+    @property
+    def health(self) -> AccountHealth:
+        """What the gate has to know of it."""
+        return AccountHealth(
+            name=self.name,
+            credentials_refused=self.credentials_refused,
+            list_was_tried=self.list_was_tried,
+            reading=self.reading,
+        )
 
 
 class Glimpse(NamedTuple):
@@ -89,6 +103,7 @@ def status_of(account: RunningAccount) -> AccountStatus:
         trouble_reason=None if standing.trouble is Trouble.NONE else standing.reason,
         credentials_from=tuple(dict.fromkeys(one.source for one in (account.settings.key, account.settings.secret))),
         clock_offset=account.clock_offset,
+        reading=account.rules.reading,
     )
 
 
@@ -112,6 +127,7 @@ def status_of_others(config: Config, settings: Account, record: AccountRecord | 
         proxy=settings.proxy_url and shown(settings.proxy_url),
         trouble_reason=None if state.trouble_reason is None else FailureReason(state.trouble_reason),
         credentials_from=tuple(dict.fromkeys(one.source for one in (settings.key, settings.secret))),
+        reading=Rules.of(config, settings).reading,
     )
 
 

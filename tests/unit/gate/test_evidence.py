@@ -19,7 +19,7 @@ from patrolserver_exporter.gate.evidence import (
 from patrolserver_exporter.issues.model import IssueExploit, Kind
 from patrolserver_exporter.patrolserver.models import Exploit
 from patrolserver_exporter.store import fleet, tables
-from patrolserver_exporter.store.fleet import AccountRecord, AccountState
+from patrolserver_exporter.store.fleet import AccountRecord, AccountState, Reading
 from patrolserver_exporter.store.queries import CHUNK, Selector, ServerKey
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 NOW = 1_800_000_000.0
 POLLED = NOW - 60
+
+
+READING = Reading("the-api", "the-key", None)
 
 
 def healthy(*names: str, **fields: Any) -> dict[str, AccountHealth]:
@@ -315,3 +318,28 @@ class TestServer:
         assert not only(found[:1]).account_reachable
         assert found[1:] == [UnknownServer(selector=number, account="main") for number in ("3", "4")]
         assert asked(store, 3) == [UnknownServer(selector="3")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "because", "in_doubt"),
+    [
+        ({}, None, False),
+        ({"list_key": None}, None, False),
+        ({"list_source": None}, None, False),
+        ({"list_chosen_by": "web-*"}, "include and exclude lists", False),
+        ({"list_key": "another"}, "key has changed", False),
+        ({"list_source": "elsewhere"}, "api_url has changed", True),
+    ],
+)
+def test_a_list_that_another_exporter_reads_otherwise_is_none(
+    store: Store, fields: dict[str, Any], because: str | None, *, in_doubt: bool
+) -> None:
+    """Its configuration differs: this one may mean more servers, or other ones."""
+    state = AccountState(**{"list_complete": True, "list_source": "the-api", "list_key": "the-key", **fields})
+    keep(store, account(state=state), servers=[(1, "web", {})])
+    watched = healthy("main", reading=READING)
+    found = asked(store, "*", watched=watched)
+    incomplete = [one.list_incomplete for one in found if isinstance(one, UnknownServer) and one.list_incomplete]
+    assert [because in one for one in incomplete if because] == [True] * (because is not None)
+    (web,) = [one for one in found if isinstance(one, ServerEvidence)]
+    assert web.identity_in_doubt is in_doubt

@@ -12,7 +12,7 @@ import msgspec
 from patrolserver_exporter.config.duration import parse_duration
 from patrolserver_exporter.config.load import waivers_of
 from patrolserver_exporter.config.problem import ConfigError
-from patrolserver_exporter.gate.evidence import AccountHealth, gather_each
+from patrolserver_exporter.gate.evidence import gather_each
 from patrolserver_exporter.gate.judge import Judging
 from patrolserver_exporter.gate.policy import AskedPolicy, InForce, PolicyRefused, in_force
 from patrolserver_exporter.gate.verdict import Detail, KindCounts, ReasonCode, Verdict
@@ -151,12 +151,7 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
 
 async def _judged(api: Api, asked: GateRequest, config: Config) -> bytes:
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
-    watched = {
-        one.name: AccountHealth(
-            name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
-        )
-        for one in api.context.accounts.statuses()
-    }
+    watched = {one.name: one.health for one in api.context.accounts.statuses()}
 
     def work(connection: sa.Connection) -> bytes:
         # One server after the other, so that never the whole fleet is in memory.

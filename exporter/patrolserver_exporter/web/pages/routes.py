@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from patrolserver_exporter import __version__
 from patrolserver_exporter.config.schema import Scope as Right
-from patrolserver_exporter.gate.evidence import AccountHealth, gather_those
+from patrolserver_exporter.gate.evidence import gather_those
 from patrolserver_exporter.globs import literally
 from patrolserver_exporter.inbox.deliveries import doubts as news
 from patrolserver_exporter.inbox.deliveries import unfinished
@@ -570,12 +570,7 @@ class Pages:
 
     async def _show_server(self, request: Request, account: str, server_id: int) -> Response:
         rules, now = self._context.config().issues, self._context.clock.now()
-        health = {
-            one.name: AccountHealth(
-                name=one.name, credentials_refused=one.credentials_refused, list_was_tried=one.list_was_tried
-            )
-            for one in self._context.accounts.statuses()
-        }
+        health = {one.name: one.health for one in self._context.accounts.statuses()}
         view, of_account, evidence = await self._read(
             lambda connection: (
                 server_view(connection, account, server_id, issue_limit=ISSUES, history_limit=HISTORY),
