@@ -72,6 +72,7 @@ class Accounts:
     follows: bool = True
     store: Store | None = None
     """Where refreshes are asked for."""
+    clock_doubt: float = 0.0
 
     def begin_refreshes(self) -> None:
         """Note those that were asked for, for the test to end."""

@@ -103,6 +103,7 @@ class Accounts:
     all: tuple[AccountStatus, ...]
     ready: bool = True
     follows: bool = True
+    clock_doubt: float = 0.0
 
     def begin_refreshes(self) -> None:
         """Nothing is polled here."""

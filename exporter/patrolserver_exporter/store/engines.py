@@ -112,6 +112,8 @@ def _create_postgresql_engine(
         isolation_level="READ COMMITTED",
         connect_args={
             "application_name": application_name,
+            # Whatever the role has: a name is text in any script, and a time is read back as it was written.
+            "client_encoding": "utf8",
             # After a failover one of several hosts may still be a standby.
             "target_session_attrs": "read-write",
             # A pooler gives each transaction another session, which would not know the statement.
@@ -164,7 +166,9 @@ _BEGIN_WRITING: Final = (
     f"SELECT set_config('lock_timeout', '{_WRITER_WAITS}', true), "
     f"set_config('idle_in_transaction_session_timeout', '{_WRITER_WAITS}', true), "
     # What a sender is told is on disk has to be there, whatever the role does for speed.
-    "CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END"
+    "CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END, "
+    # A role that has less would round the times that it reads.
+    "set_config('extra_float_digits', '1', true)"
 )
 
 
@@ -173,8 +177,12 @@ def _begin_reading_postgresql(connection: sa.Connection) -> None:
 
 
 def limit_waits(connection: sa.Connection, *, lock: str, idle: str) -> None:
-    """How long this transaction waits for a lock, and the database for its next statement; on PostgreSQL."""
+    """How long this transaction waits for a lock, and the database for its next statement; on PostgreSQL.
+
+    Times are read as they were written in it, too.
+    """
     connection.exec_driver_sql(
         f"SELECT set_config('lock_timeout', '{lock}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{idle}', true)"
+        f"set_config('idle_in_transaction_session_timeout', '{idle}', true), "
+        "set_config('extra_float_digits', '1', true)"
     )

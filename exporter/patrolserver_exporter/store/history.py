@@ -10,6 +10,8 @@ import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
+from patrolserver_exporter.store.errors import StoreUnavailable
+from patrolserver_exporter.store.lease_rows import NO_FEED
 from patrolserver_exporter.store.tables import accounts, catch_ups, changes, feed, insert, seal, tallies, unseal, upsert
 
 if TYPE_CHECKING:
@@ -194,7 +196,10 @@ class FeedStanding(msgspec.Struct, frozen=True):
 
 def feed_standing(connection: sa.Connection) -> FeedStanding:
     """Where the change feed stands."""
-    history, purged_to = connection.execute(sa.select(feed.c.history, feed.c.purged_to)).one()
+    row = connection.execute(sa.select(feed.c.history, feed.c.purged_to)).one_or_none()
+    if row is None:
+        raise StoreUnavailable(NO_FEED)
+    history, purged_to = row
     oldest, newest = feed_bounds(connection)
     # What is there is not purged, whatever was written. And what is not there need not be purged: a transaction that
     # was rolled back used its ids up.

@@ -97,6 +97,8 @@ class Left(NamedTuple):
     """What it passed on when it gave the lease back."""
     uncleanly_at: float | None
     """When it was last heard of, by the database's clock, if it did not hand over what it left behind."""
+    set_back: float = 0.0
+    """Seconds by which the database's clock was set back since it was last heard of, at least."""
 
 
 class Taken(NamedTuple):
@@ -314,11 +316,13 @@ class Lease:
         return {"account": name, "owner": self.owner}
 
     def _left(self, row: sa.Row[Any]) -> Left:
+        holder = holder_of(row)
+        set_back = max(holder.last_at - holder.now, 0.0)
         if row.owner is not None:
-            return Left(None, (row.until or 0.0) - LEASE if self._runs_out else None)
+            return Left(None, holder.last_at if self._runs_out else None, set_back)
         # An account's that was given back in haste: what calls were made, nobody told.
         is_of_account = row.account not in {STORE, COMMON}
-        return Left(row.handed, row.until if is_of_account and row.handed is None else None)
+        return Left(row.handed, row.until if is_of_account and row.handed is None else None, set_back)
 
     def left_behind(self, account: str) -> tuple[Left, ...]:
         """What those left behind who had everything, or this account, before we took the lease for everything."""
@@ -718,5 +722,6 @@ def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(
             f"SELECT set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '5s', true), "
-            "set_config('idle_in_transaction_session_timeout', '3s', true)"
+            "set_config('idle_in_transaction_session_timeout', '3s', true), "
+            "set_config('extra_float_digits', '1', true)"
         )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.store import database_time
 from patrolserver_exporter.store.database_time import NOW, now_in
+from patrolserver_exporter.store.errors import StoreUnavailable
 from patrolserver_exporter.store.tables import feed, leases
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class Holder(NamedTuple):
         """Whether anybody may take it."""
         # Farther ahead than a renewal reaches: the database's clock was set back since.
         return self.owner is None or not self.now < self.until <= self.now + 2 * LEASE
+
+    @property
+    def last_at(self) -> float:
+        """When somebody who had it was last heard of; it is in the past, unless the clock was set back since."""
+        return self.until if self.owner is None else self.until - LEASE
 
     @property
     def described(self) -> str:
@@ -233,7 +239,11 @@ def read_position(connection: sa.Connection) -> tuple[Position, str | None]:
 
     It goes on elsewhere, or the database is not the one any more that the feed was written in.
     """
-    history, known, moved_to = connection.execute(_FEED).one()
+    row = connection.execute(_FEED).one_or_none()
+    if row is None:
+        # A restore makes the tables anew beneath who reads them.
+        raise StoreUnavailable(NO_FEED)
+    history, known, moved_to = row
     versions = {row[0]: row[1] for row in connection.execute(_VERSIONS)}
     is_same = connection.dialect.name != "postgresql" or known in {None, cluster(connection)}
     doubt = None if is_same else OF_BEFORE
@@ -255,5 +265,7 @@ _FEED = sa.select(feed.c.history, feed.c.cluster, feed.c.moved_to)
 _VERSIONS = sa.select(leases.c.account, leases.c.version)
 
 WENT_ELSEWHERE: Final = "The state was copied to another store and goes on there, so nothing is read or taken in here."
+
+NO_FEED: Final = "The database lacks what every store of an exporter has, as while it is restored."
 
 OF_BEFORE: Final = "The database went back to an earlier state, which is being read again."

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.store import database_time, history, replicas
 from patrolserver_exporter.store.engines import described
-from patrolserver_exporter.store.errors import StoreLocked
+from patrolserver_exporter.store.errors import StoreLocked, StoreUnavailable
 from patrolserver_exporter.store.lease_rows import STORE, cluster
 from patrolserver_exporter.store.schema import HEAD, cannot_open, has_leases, is_at, migrate, will_do
 
@@ -42,12 +42,24 @@ def take_for_itself(engine: sa.Engine, lease: Lease) -> None:
 def join(engine: sa.Engine, lease: Lease) -> None:
     """Open a PostgreSQL database together with others; leases are taken later, where they are free."""
     try:
+        _refuse_other_encodings(engine)
         if _is_prepared(engine, lease, alone=False):
             # For the migration, which needs the database for itself.
             _go_on_from(engine, lease)
             lease.give_back(engine)
     except sa.exc.OperationalError as error:
         raise cannot_open(engine, error) from error
+
+
+def _refuse_other_encodings(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding not in {"UTF8", "SQL_ASCII"}:
+        raise StoreUnavailable(
+            f"{described(engine)} has the encoding {encoding}, in which names and titles in other scripts cannot be "
+            "kept. Make one with createdb --encoding=UTF8 --template=template0, take the state there with "
+            "patrolserver-exporter store copy, and give it in store.url."
+        )
 
 
 def _is_prepared(engine: sa.Engine, lease: Lease, *, alone: bool) -> bool:

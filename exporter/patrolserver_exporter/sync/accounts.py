@@ -28,7 +28,7 @@ from patrolserver_exporter.sync.account import (
     calls_at_once,
 )
 from patrolserver_exporter.sync.alone import Alone
-from patrolserver_exporter.sync.clock_steps import ClockFollower
+from patrolserver_exporter.sync.clock_steps import ClockFollower, OthersClocks, follow_lost_step
 from patrolserver_exporter.sync.exporters import LivingExporter, differing, others, this_one
 from patrolserver_exporter.sync.follower import Follower
 from patrolserver_exporter.sync.health import Trouble
@@ -105,6 +105,7 @@ class Accounts:
         self.last_tick = clock.monotonic()
         """When the dispatcher last ticked (monotonic seconds); the watchdog looks at it."""
         self._clock_follower = ClockFollower(store, telemetry, clock)
+        self._others_clocks = OthersClocks()
         self._housekeeping = Housekeeping(store, telemetry, clock)
         self._inbox_gauges = InboxGauges(store, publisher, telemetry, clock)
         self._threads = CallThreads()
@@ -135,6 +136,7 @@ class Accounts:
         """Show the series from the store, and run the accounts that no other exporter runs."""
         if isinstance(self._follower, Alone):
             self._release_claims()
+            self._follow_lost_step(config)
             with self._lock:
                 self._go_over_to(config)
             self._store.run(lambda unit: operations.begin_again(unit, tuple(self._names)))
@@ -150,6 +152,17 @@ class Accounts:
         # Once more: that may have taken so long that what was seen before it vouches for nothing any longer.
         self._follower.look()
         self._follower.start()
+
+    def _follow_lost_step(self, config: Config) -> None:
+        """Where this process has the store alone."""
+        rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
+        set_back = {name: max((left.set_back for left in self._store.left_behind(name)), default=0.0) for name in rules}
+        self._store.run(lambda unit: follow_lost_step(unit, set_back, now=self._clock.now(), rules=rules))
+
+    @property
+    def clock_doubt(self) -> float:
+        """Seconds by which stored times may be ahead of the clock, since not all have followed it back yet."""
+        return self._clock_follower.ahead + self._others_clocks.ahead
 
     # Who polls what
 
@@ -174,6 +187,13 @@ class Accounts:
         """What the follower has just found, on its thread."""
         if found.records is not None:
             self._followed = found.records
+            self._others_clocks.looked(
+                {
+                    name: (found.holders[name], record.state.clock_steps)
+                    for name, record in found.records.items()
+                    if name in self._names and name not in self._running and name in found.holders
+                }
+            )
             shown = [record for name, record in found.records.items() if name in self._names]
             self._ready = self._ready or any(record.up or record.last_success_at for record in shown)
         if they := self.differing:
@@ -283,6 +303,8 @@ class Accounts:
     ) -> tuple[Mapping[str, Taken], restore.Restored]:
         mine = {name: of_account for name, of_account in rules.items() if name in taken}
         operations.begin_again(unit, tuple(mine))
+        set_back = {name: max(left.set_back for left in taken[name].left) for name in mine}
+        follow_lost_step(unit, set_back, now=self._clock.now(), rules=mine)
         return taken, restore.take_over(unit, mine, now=self._clock.now())
 
     def _become_reader_of(self, names: Sequence[str]) -> None:
@@ -611,10 +633,13 @@ class Accounts:
             self._go_back()
         running = dict(self._running)
         if running or not self._store.is_shared:
-            self._clock_follower.tick([pair.account for pair in running.values()])
+            accounts = [pair.account for pair in running.values()]
+            self._clock_follower.tick(accounts, self._others_clocks.followed)
         else:
             # Nothing of this process has to follow: what it reads is dated by the owners.
-            self._clock.adopt(self._clock.step())
+            step = self._clock.step()
+            self._others_clocks.followed(step)
+            self._clock.adopt(step)
         tells = self._clock.monotonic() - self._told_at >= _TELL_EVERY
         if tells:
             self._told_at = self._clock.monotonic()

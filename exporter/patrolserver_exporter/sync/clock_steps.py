@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from patrolserver_exporter.clock import TOLERANCE
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.model import not_after
 from patrolserver_exporter.live.effects import ServerShown
 from patrolserver_exporter.logs import log_fields
-from patrolserver_exporter.store import StoreError, fleet
+from patrolserver_exporter.store import StoreError, fleet, history
 from patrolserver_exporter.sync import server_updates
 from patrolserver_exporter.sync.account_updates import renew_summary, save_account
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
     from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.store.lease_rows import Holder
     from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.account import RunningAccount
     from patrolserver_exporter.sync.rules import Rules
@@ -37,9 +39,11 @@ class ClockFollower:
         self._store = store
         self._telemetry = telemetry
         self._clock = clock
+        self.ahead = 0.0
+        """Seconds by which stored times may be ahead of the clock, while they are about to follow it back."""
 
-    def tick(self, accounts: Collection[RunningAccount]) -> None:
-        """Follow the clock if it was set."""
+    def tick(self, accounts: Collection[RunningAccount], on_followed: Callable[[float], None] = lambda _: None) -> None:
+        """Follow the clock if it was set; ``on_followed`` hears by how many seconds."""
         step = self._clock.step()
         if not step:
             return
@@ -52,8 +56,11 @@ class ClockFollower:
             self._clock.adopt(step)
             adopted.set()
 
+        # The clock goes back a moment before others can see that the times did.
+        self.ahead = max(-step, 0.0)
         try:
             self._store.run(work, *rules)
+            on_followed(step)
         except StoreError as error:
             if adopted.is_set():
                 self._clock.adopt(-step)
@@ -61,6 +68,8 @@ class ClockFollower:
             self._telemetry.error("store")
             log.debug("The state does not follow the clock yet", extra=log_fields(err=str(error)))
             return
+        finally:
+            self.ahead = 0.0
         log.warning("The system's clock was set; timers follow it", extra=log_fields(seconds=round(step, 3)))
         for account in accounts:
             account.follow_clock(step)
@@ -80,11 +89,72 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
             keep_up(unit, record, step, now=now, rules=of_account)
 
 
+class OthersClocks:
+    """Whether the exporters that poll the other accounts have followed the clock as far as this one. Thread-safe.
+
+    Until they have, what they wrote before the clock was set back seems to be younger than it is.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._mine = 0.0
+        """Seconds of all steps that this process has followed."""
+        self._known: dict[str, tuple[int, float, float]] = {}
+        """Of each account: the epoch of its lease, its steps less ours when it was first seen in it, its steps now."""
+        self._unseen = 0.0
+        """Seconds by which the clock was set back since somebody who polled one of them was last heard of."""
+
+    def looked(self, found: Mapping[str, tuple[Holder, float]]) -> None:
+        """Others poll these accounts, or did so: who has the lease, and `AccountState.clock_steps`."""
+        with self._lock:
+            before = self._known
+            self._known, self._unseen = {}, 0.0
+            for name, (holder, steps) in found.items():
+                known = before.get(name)
+                # Whoever takes an account over sees to it by itself.
+                base = steps - self._mine if known is None or known[0] != holder.epoch else known[1]
+                self._known[name] = (holder.epoch, base, steps)
+                self._unseen = max(self._unseen, holder.last_at - holder.now)
+
+    def followed(self, step: float) -> None:
+        """This process follows a step."""
+        with self._lock:
+            self._mine += step
+
+    @property
+    def ahead(self) -> float:
+        """Seconds by which stored times of other accounts may be ahead of the clock."""
+        with self._lock:
+            behind = max((steps - base - self._mine for _, base, steps in self._known.values()), default=0.0)
+            unseen = self._unseen
+        # Of a step so small one may have followed smoothly what another one has seen as a step.
+        return max(behind if behind >= 2 * TOLERANCE else 0.0, unseen if unseen >= TOLERANCE else 0.0)
+
+
+def follow_lost_step(unit: Unit, set_back: Mapping[str, float], *, now: float, rules: Mapping[str, Rules]) -> None:
+    """The clock was set back while nobody polled these accounts, or nobody who lived on: what it shows is in doubt.
+
+    ``set_back``: by how many seconds at least. How long nobody was there is not known, so the times go back by what is
+    certain, and all servers are unknown to the gate until they are polled.
+    """
+    for name, of_account in rules.items():
+        back = -set_back.get(name, 0.0)
+        if back > -TOLERANCE:
+            continue
+        log.warning(
+            "The clock was set back since the account was last polled: how old its data is, nobody knows, so its "
+            "servers are unknown to the gate until they are polled",
+            extra=log_fields(account=name, seconds=round(-back, 3)),
+        )
+        follow_clock(unit, back, now=now, rules={name: of_account})
+        history.request_catch_up(unit.connection, name, now)
+
+
 def follow_clock_but_servers(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rules]) -> None:
     """The same for the inbox and for the accounts themselves."""
     deliveries.shift_times(unit, step, now=now, accounts=tuple(rules))
     for account, of_account in rules.items():
-        _forget_future_of_account(unit, account, min(step, 0.0), now, of_account.settle)
+        _forget_future_of_account(unit, account, step, now, of_account.settle)
 
 
 def keep_up(unit: Unit, record: ServerRecord, step: float, *, now: float, rules: Rules) -> ServerRecord:
@@ -100,18 +170,20 @@ def keep_up(unit: Unit, record: ServerRecord, step: float, *, now: float, rules:
     return record
 
 
-def _forget_future_of_account(unit: Unit, account: str, back: float, now: float, settle: float) -> None:
+def _forget_future_of_account(unit: Unit, account: str, step: float, now: float, settle: float) -> None:
+    back = min(step, 0.0)
     record = fleet.find_account(unit.connection, account)
     # A catch-up may be due up to `settle` from now.
     is_past = record is None or (
         (record.last_success_at or 0.0) <= now and (record.catch_up_since or 0.0) <= now + settle
     )
-    if record is None or (is_past and not back):
+    if record is None or (is_past and not step):
         return
     since = record.catch_up_since
     if since is not None and since > now + settle:
         fleet.set_catch_up(unit.connection, account, now + settle, instead_of=since)
-    save_account(unit, replace(record, last_success_at=_past(record.last_success_at, now, back)))
+    state = replace(record.state, clock_steps=record.state.clock_steps + step)
+    save_account(unit, replace(record, last_success_at=_past(record.last_success_at, now, back), state=state))
 
 
 def _past(at: float | None, now: float, back: float) -> float | None:

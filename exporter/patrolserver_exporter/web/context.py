@@ -33,6 +33,11 @@ class Accounts(Protocol):
         """What is shown follows the store; not while only this exporter cannot follow it, as far as it can know."""
         ...
 
+    @property
+    def clock_doubt(self) -> float:
+        """Seconds by which stored times may be ahead of the clock, since not all have followed it back yet."""
+        ...
+
     def begin_refreshes(self) -> None:
         """Have servers polled whose refresh was asked for just now; not waited for."""
         ...
@@ -85,4 +90,8 @@ class WebContext:
 
     def time_in(self, connection: sa.Connection) -> float:
         """The time at which something is read, in seconds since the epoch, by the clock that dated what is read."""
-        return self.clock.now() if self.database_time is None else self.database_time(connection)
+        now = self.clock.now()
+        if self.database_time is not None:
+            # Ours goes on as before until the state has followed a clock that was set back.
+            now = max(now, self.database_time(connection))
+        return now + self.accounts.clock_doubt

@@ -12,12 +12,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from tests.harness.page_blocks import block
 
-from patrolserver_exporter.store import Store, StoreCorrupt, StoreUnavailable, engines, files, schema
+from patrolserver_exporter.store import Store, StoreCorrupt, StoreUnavailable, engines, files, fleet, schema
+from patrolserver_exporter.store.history import feed_standing
+from patrolserver_exporter.store.lease_rows import read_position
 from patrolserver_exporter.store.migrations import versions
 from patrolserver_exporter.store.tables import accounts, metadata
 from patrolserver_exporter.store.threads import READERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.harness.postgres import PostgresCluster
 
 
@@ -259,3 +263,44 @@ def test_a_session_that_is_stuck_in_a_pipeline_is_given_up(
     finally:
         database.dispose()
     assert caplog.records == []
+
+
+@pytest.fixture
+def in_another_encoding(postgres: PostgresCluster) -> Iterator[str]:
+    """URL of a database that knows no other script than ours."""
+    postgres.execute("CREATE DATABASE narrow ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    url = sa.make_url(postgres.create_database()).set(database="narrow").render_as_string(hide_password=False)
+    yield url
+    postgres.drop_database(url)
+
+
+def test_a_database_that_cannot_keep_every_name_is_refused(in_another_encoding: str) -> None:
+    """Before a server's name could keep the whole list from being written, with what to do about it."""
+    with pytest.raises(StoreUnavailable, match=r"has the encoding LATIN1.*createdb --encoding=UTF8.*store copy"):
+        Store(in_another_encoding, shared=True)
+
+
+@pytest.mark.parametrize("setting", ["client_encoding = 'SQL_ASCII'", "extra_float_digits = -9"])
+def test_what_a_role_has_set_changes_nothing_that_is_read(postgres: PostgresCluster, setting: str) -> None:
+    """Names in any script, and times to the microsecond."""
+    url = postgres.create_database()
+    postgres.execute(f"ALTER DATABASE {sa.make_url(url).database} SET {setting}")
+    kept = fleet.AccountRecord(name="日本 é", up=True, last_success_at=1_800_000_123.456789)
+    with Store(url) as store:
+        store.run(lambda unit: fleet.save_account(unit.connection, kept))
+        assert store.run(lambda unit: fleet.account_records(unit.connection)) == {kept.name: kept}
+        assert store.read_patiently(fleet.account_records) == {kept.name: kept}
+    postgres.drop_database(url)
+
+
+@pytest.mark.parametrize("read", [read_position, feed_standing], ids=lambda read: read.__name__)
+def test_tables_that_a_restore_has_just_made_are_told_as_what_they_are(
+    postgres: PostgresCluster, read: Callable[[sa.Connection], object]
+) -> None:
+    """They lack a row until it is done: that is trouble with the database, and no mistake of the program."""
+    url = postgres.create_database()
+    with Store(url) as store:
+        store.run(lambda unit: unit.connection.exec_driver_sql("DELETE FROM feed"))
+        with pytest.raises(StoreUnavailable, match="while it is restored"):
+            store.run(lambda unit: read(unit.connection))
+    postgres.drop_database(url)

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.harness.watching import FailingStore, Watching
+from tests.unit.sync.accounts import MAIN
+
+from patrolserver_exporter.store import fleet
+from patrolserver_exporter.store.lease_rows import Holder
 
 if TYPE_CHECKING:
     from tests.harness.ticking import HeldClock
@@ -39,3 +43,28 @@ def test_a_clock_that_the_store_cannot_follow_goes_on_as_it_was(prepared_url: st
         FailingStore.full.clear()
         watching.accounts.tick()
         assert watching.clock.now() == pytest.approx(clock.now())
+
+
+def test_a_clock_that_was_set_back_between_stop_and_start_makes_nothing_younger(
+    prepared_url: str, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state was written in the future: its times go back, and the gate wants polls of after the start."""
+    with Watching(prepared_url, clock=clock) as watching:
+        config = watching.start()
+        watching.rest()
+        clock.advance(100.0)
+        polled = [server.last_poll_at for server in states(watching)]
+        watching.end()
+        monkeypatch.setattr(Holder, "last_at", property(lambda holder: holder.now + 60.0))
+        watching.begin()
+        watching.fault("status", "*", status=503)
+        watching.accounts.start(config)
+        assert [server.last_poll_at for server in states(watching)] == [at and at - 60.0 for at in polled]
+        record = watching.store.run(lambda unit: fleet.find_account(unit.connection, MAIN))
+        assert record is not None
+        assert record.catch_up_since == clock.now()
+
+
+def states(watching: Watching) -> list[fleet.ServerState]:
+    """Of its servers, in the store."""
+    return watching.store.run(lambda unit: [one.state for one in fleet.server_records(unit.connection, MAIN)])

@@ -447,3 +447,36 @@ def test_exporters_owe_what_a_run_for_itself_may_have_called(url: str) -> None:
     with Watching(url, store=SharedStore) as exporter:
         exporter.accounts.start(exporter.config(poll=replace(QUICK, max_requests_per_minute=6)))
         assert exporter.account.budgets.polls.seconds_until_available() > 1.0
+
+
+def test_a_clock_that_was_set_back_while_nobody_polled_makes_nothing_younger(
+    pair: tuple[Watching, Watching], url: str
+) -> None:
+    """Whoever had the account was heard of in the future: until it is taken over, and polled then, nothing is sure."""
+    first, second = pair
+    config = first.start()
+    first.accounts.leave()
+    polled = {server_id: at for server_id, at in polls_of(url).items() if at is not None}
+    ahead = "UPDATE leases SET until = until + 3600 WHERE account = 'main'"
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute(ahead.encode())
+    first.fault("status", "*", status=503)
+    second.accounts.start(config)
+    if not second.accounts.owns("main"):
+        assert second.accounts.clock_doubt > 3500.0
+    second.until(lambda: second.accounts.owns("main"), "the take-over", within=60.0)
+    assert all(at is None or polled[server_id] - at > 3500.0 for server_id, at in polls_of(url).items())
+    record = second.store.run(lambda unit: fleet.find_account(unit.connection, "main"))
+    assert record is not None
+    assert record.catch_up_since is not None
+    assert second.accounts.clock_doubt == 0.0
+
+
+def polls_of(url: str) -> dict[int, float | None]:
+    """When each server was last polled, as the database has it."""
+    with Store(url, shared=True) as store:
+        return store.read_patiently(
+            lambda connection: {
+                record.server_id: record.state.last_poll_at for record in fleet.server_records(connection, "main")
+            }
+        )

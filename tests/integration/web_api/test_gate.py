@@ -61,6 +61,22 @@ def test_an_exploit_that_is_no_issue(
     assert answer["passed"] is (codes == [])
 
 
+def test_while_stored_times_are_ahead_of_the_clock_data_is_taken_for_older(api: ServedApi, clock: SetTime) -> None:
+    """It was set back, and not all exporters have followed it yet: nothing may seem younger than it is."""
+    now = clock.now()
+
+    def work(unit: Unit) -> None:
+        fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
+        put_server(unit, 1, "web1.example.org", polled_at=now - 100)
+
+    api.store.run(work)
+    assert api.gate(1, max_age="2m")["verdict"] == "pass"
+    api.accounts.clock_doubt = 40.0
+    answer = api.gate(1, max_age="2m")
+    assert (answer["verdict"], answer["data_age_seconds"]) == ("unknown", 140.0)
+    assert blocking(answer) == ["data_too_old"]
+
+
 def test_the_ages_of_what_the_verdict_rests_on(api: ServedApi, clock: SetTime) -> None:
     """Of a server's data and of its last scan, in seconds; a scan that nobody saw has none."""
     now = clock.now()

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.harness.ticking import HeldClock
+from tests.harness.ticking import START, HeldClock
 from tests.unit.issues.builders import outdated
 from tests.unit.sync.accounts import MAIN
 from tests.unit.sync.driving import FINISHED, NEW_ISSUES, Driver
 
 from patrolserver_exporter.clock import SteadyClock
+from patrolserver_exporter.inbox.deliveries import doubts
 from patrolserver_exporter.store import fleet
-from patrolserver_exporter.sync.clock_steps import follow_clock
+from patrolserver_exporter.store.lease_rows import LEASE, Holder
+from patrolserver_exporter.sync.clock_steps import OthersClocks, follow_clock, follow_lost_step
 
 if TYPE_CHECKING:
     from patrolserver_exporter.store import Store
@@ -72,6 +74,76 @@ def test_a_list_gets_no_younger_when_the_clock_is_set_back(store: Store) -> None
     account = driver.store.run(lambda unit: fleet.find_account(unit.connection, MAIN))
     assert account is not None
     assert account.last_success_at == listed_at - 660.0
+
+
+def test_a_step_that_nobody_saw_puts_all_servers_in_doubt(store: Store) -> None:
+    """Their times go back by what is certain, and only polls of after it count again; a small one is nothing."""
+    driver = Driver(store, HeldClock())
+    driver.take_list("web", "db")
+    driver.poll(outdated("php"))
+    driver.clock.advance(100.0)
+    polled, now = driver.server(1).state.last_poll_at, driver.clock.now()
+    assert polled is not None
+
+    def follow(seconds: float) -> fleet.AccountRecord:
+        back = {MAIN: seconds, "other": 9e9}
+        driver.store.run(lambda unit: follow_lost_step(unit, back, now=now, rules={MAIN: driver.rules}))
+        found = driver.store.run(lambda unit: fleet.find_account(unit.connection, MAIN))
+        assert found is not None
+        return found
+
+    assert follow(4.9).catch_up_since is None
+    assert driver.server(1).state.last_poll_at == polled
+    assert follow(60.0).catch_up_since == now
+    assert driver.server(1).state.last_poll_at == polled - 60.0
+    assert driver.store.run(lambda unit: doubts(unit.connection).concern(MAIN, polled - 60.0))
+
+
+def holder(epoch: int = 1, *, unheard: float = 0.0, owner: str | None = "another") -> Holder:
+    """Somebody who renewed its lease just now, by a clock that was set back by so much since."""
+    until = START + unheard + (LEASE if owner else 0.0)
+    return Holder(owner, epoch, 1, until, START - 1000.0, "", "host", 1, START)
+
+
+def test_others_times_are_ahead_until_those_have_followed_the_clock() -> None:
+    """However soon each notices it: before us, after us, a little more or less than we, or a second time."""
+    clocks = OthersClocks()
+    clocks.looked({"one": (holder(), -7.0), "two": (holder(), 0.0)})
+    assert clocks.ahead == 0.0
+    clocks.looked({"one": (holder(), -47.1), "two": (holder(), 0.0)})
+    assert clocks.ahead == 0.0
+    clocks.followed(-40.0)
+    assert clocks.ahead == pytest.approx(40.0)
+    clocks.followed(-60.0)
+    assert clocks.ahead == pytest.approx(100.0)
+    clocks.looked({"one": (holder(), -107.0), "two": (holder(), -39.5)})
+    assert clocks.ahead == pytest.approx(60.5)
+    clocks.looked({"one": (holder(), -107.0), "two": (holder(), -99.5)})
+    assert clocks.ahead == 0.0
+    clocks.followed(3600.0)
+    assert clocks.ahead == 0.0
+
+
+def test_who_takes_an_account_over_sees_to_the_clock() -> None:
+    """And so does this process for what it polls itself."""
+    clocks = OthersClocks()
+    clocks.looked({"one": (holder(), 0.0)})
+    clocks.followed(-40.0)
+    clocks.looked({"one": (holder(2), 0.0)})
+    assert clocks.ahead == 0.0
+    clocks.followed(-40.0)
+    clocks.looked({})
+    assert clocks.ahead == 0.0
+
+
+@pytest.mark.parametrize("owner", ["another", None])
+def test_times_are_ahead_of_a_clock_by_which_its_owner_lived_in_the_future(owner: str | None) -> None:
+    """It was set back since that one was heard of, and nobody has taken the account over yet."""
+    clocks = OthersClocks()
+    clocks.looked({"one": (holder(unheard=40.0, owner=owner), 0.0)})
+    assert clocks.ahead == pytest.approx(40.0)
+    clocks.looked({"one": (holder(unheard=-2.0, owner=owner), 0.0)})
+    assert clocks.ahead == 0.0
 
 
 MOVE = st.tuples(st.sampled_from(["poll", "event"]), st.floats(0.01, 30.0), st.floats(-4.9, 4.9))
