@@ -30,10 +30,11 @@ from patrolserver_exporter.gate.verdict import (
     SeverityCounts,
     Verdict,
     Weighed,
+    Worst,
     is_in_grace,
+    merged,
     weigh,
 )
-from patrolserver_exporter.gate.worst import Worst, merged
 from patrolserver_exporter.issues.model import SEVERITIES, Issue, Kind
 from patrolserver_exporter.issues.waive import covers, day_of, is_expired
 

@@ -46,6 +46,12 @@ class Rules:
     max_label_length: int
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Globs on servers' names, each with labels that its servers show."""
+    reading: Reading = field(init=False, compare=False)
+    """How the account's list is read."""
+
+    def __post_init__(self) -> None:
+        # Asked for with each question to the gate.
+        object.__setattr__(self, "reading", Reading(self.source, self.key, self.choosing))
 
     @classmethod
     def of(cls, config: Config, account: Account) -> Self:
@@ -76,11 +82,6 @@ class Rules:
         if "*" in self.watched.include and not self.watched.exclude:
             return None
         return _mark(repr((tuple(self.watched.include), tuple(self.watched.exclude))))
-
-    @property
-    def reading(self) -> Reading:
-        """How the account's list is read."""
-        return Reading(self.source, self.key, self.choosing)
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from patrolserver_exporter.gate.telling import spoken
-from patrolserver_exporter.gate.worst import Worst
+from patrolserver_exporter.gate.verdict import Worst
 
 
 @pytest.mark.parametrize(
