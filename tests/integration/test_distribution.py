@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -144,7 +145,9 @@ def revised(package: Path, folder: Path) -> Path:
     tree = folder / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
     control = tree / "DEBIAN" / "control"
-    control.write_text(control.read_text().replace(f"Version: {__version__}-1\n", f"Version: {__version__}-2\n"))
+    text, count = re.subn(r"^(Version: .+)-1$", r"\1-2", control.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    control.write_text(text)
     second = folder / package.name.replace("-1_", "-2_")
     pack: list[str | Path] = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, second]
     subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)

@@ -113,14 +113,14 @@ class GateSweep:
         policies: dict[str, Policy] = {BUILTIN: Policy(), **config.gate.policies}
         accounts = [status.name for status in self._accounts.statuses()]
         found: dict[tuple[str, str], Counter[Verdict]] = defaultdict(Counter)
-        for step in self._steps():
+        for at_least, step in self._steps():
             began = time.thread_time()
             for one in step.evidence:
                 for name, policy in policies.items():
                     verdict = judge(
                         [one],
                         policy,
-                        self._clock.now(),
+                        max(self._now(), at_least),
                         waivers=config.issues.waivers,
                         exploit_risk=config.issues.exploit_risk,
                     ).verdict
@@ -133,13 +133,18 @@ class GateSweep:
             for policy in policies
         )
 
-    def _steps(self) -> Iterator[_Step]:
-        """Evidence on all servers, some at a time."""
+    def _now(self) -> float:
+        # Stored times may not have followed the clock back yet.
+        return self._clock.now() + self._accounts.clock_doubt
+
+    def _steps(self) -> Iterator[tuple[float, _Step]]:
+        """Evidence on all servers, some at a time, each with the time at which its reading began."""
         last: ServerKey | None = ServerKey("", 0)
         while last is not None:
             health = {one.name: one.health for one in self._accounts.statuses()}
+            began = self._now()
             step = self._store.read_patiently(functools.partial(_read, after=last, health=health))
-            yield step
+            yield began, step
             last = step.last
 
 

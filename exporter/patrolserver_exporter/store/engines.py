@@ -70,7 +70,9 @@ def create_engine(url: str) -> sa.Engine:
 
 def create_lease_engine(url: str) -> sa.Engine:
     """The engine that prepares a PostgreSQL database and renews the lease on it: one connection, nobody else's."""
-    return _create_postgresql_engine(url, pool_size=1, application_name=_LEASE_APPLICATION)
+    engine = _create_postgresql_engine(url, pool_size=1, application_name=_LEASE_APPLICATION)
+    sa.event.listen(engine, "begin", _begin_preparing)
+    return engine
 
 
 def create_reading_engine(url: str, connections: int = READERS) -> sa.Engine:
@@ -170,6 +172,10 @@ _BEGIN_WRITING: Final = (
     # A role that has less would round the times that it reads.
     "set_config('extra_float_digits', '1', true)"
 )
+
+
+def _begin_preparing(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("SELECT set_config('extra_float_digits', '1', true)")
 
 
 def _begin_reading_postgresql(connection: sa.Connection) -> None:

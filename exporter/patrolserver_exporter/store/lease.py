@@ -722,6 +722,5 @@ def _limit_waits(connection: sa.Connection, *, lock: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(
             f"SELECT set_config('lock_timeout', '{lock}', true), set_config('statement_timeout', '5s', true), "
-            "set_config('idle_in_transaction_session_timeout', '3s', true), "
-            "set_config('extra_float_digits', '1', true)"
+            "set_config('idle_in_transaction_session_timeout', '3s', true)"
         )

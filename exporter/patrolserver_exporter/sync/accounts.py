@@ -156,7 +156,8 @@ class Accounts:
     def _follow_lost_step(self, config: Config) -> None:
         """Where this process has the store alone."""
         rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
-        set_back = {name: max((left.set_back for left in self._store.left_behind(name)), default=0.0) for name in rules}
+        # Of the lease for everything only where the account never had one of its own: it may be from long ago.
+        set_back = {name: left[-1].set_back for name in rules if (left := self._store.left_behind(name))}
         self._store.run(lambda unit: follow_lost_step(unit, set_back, now=self._clock.now(), rules=rules))
 
     @property
@@ -192,7 +193,9 @@ class Accounts:
                     name: (found.holders[name], record.state.clock_steps)
                     for name, record in found.records.items()
                     if name in self._names and name not in self._running and name in found.holders
-                }
+                },
+                pending=self._clock.step(),
+                at=self._clock.monotonic(),
             )
             shown = [record for name, record in found.records.items() if name in self._names]
             self._ready = self._ready or any(record.up or record.last_success_at for record in shown)
@@ -230,6 +233,9 @@ class Accounts:
         """
         found = self._follower.last_look
         if found is None or found is self._decided_on or not self._follower.is_steady:
+            return
+        if self._clock.step():
+            # What this process polls has to follow the clock first, and what it gives away, too.
             return
         if self.refusal is not None or self._leaves or self._announced is None:
             return
@@ -303,7 +309,8 @@ class Accounts:
     ) -> tuple[Mapping[str, Taken], restore.Restored]:
         mine = {name: of_account for name, of_account in rules.items() if name in taken}
         operations.begin_again(unit, tuple(mine))
-        set_back = {name: max(left.set_back for left in taken[name].left) for name in mine}
+        # What its row tells, and what this process saw of the one before, who may not have come to follow it.
+        set_back = {name: max(taken[name].left[0].set_back, self._others_clocks.ahead_of(name)) for name in mine}
         follow_lost_step(unit, set_back, now=self._clock.now(), rules=mine)
         return taken, restore.take_over(unit, mine, now=self._clock.now())
 
@@ -325,6 +332,8 @@ class Accounts:
             return
         # First: who waits for the database to take an account over gives up then.
         self._leaves = True
+        # Whoever takes them over cannot know of a step that was not followed.
+        self._follow_clock()
         with self._locked_within(_HAND_OVER_TIMEOUT) as is_locked:
             if is_locked:
                 self._hand_over(list(self._running))
@@ -624,6 +633,7 @@ class Accounts:
     def tick(self) -> None:
         """Start what is due. Called by the dispatcher, a few times a second, from one thread."""
         self._follower.end_if_alone()
+        self._follow_clock()
         self._follow_leases()
         if self._follower.take_restart() and self._running:
             self._unfinished = self._unfinished or self._config
@@ -632,14 +642,6 @@ class Accounts:
         if self._unfinished is not None:
             self._go_back()
         running = dict(self._running)
-        if running or not self._store.is_shared:
-            accounts = [pair.account for pair in running.values()]
-            self._clock_follower.tick(accounts, self._others_clocks.followed)
-        else:
-            # Nothing of this process has to follow: what it reads is dated by the owners.
-            step = self._clock.step()
-            self._others_clocks.followed(step)
-            self._clock.adopt(step)
         tells = self._clock.monotonic() - self._told_at >= _TELL_EVERY
         if tells:
             self._told_at = self._clock.monotonic()
@@ -654,6 +656,17 @@ class Accounts:
         self._inbox_gauges.tick()
         self._housekeeping.tick([pair.account for pair in running.values()])
         self.last_tick = self._clock.monotonic()
+
+    def _follow_clock(self) -> None:
+        running = dict(self._running)
+        if running or not self._store.is_shared:
+            accounts = [pair.account for pair in running.values()]
+            self._clock_follower.tick(accounts, self._others_clocks.followed)
+        else:
+            # Nothing of this process has to follow: what it reads is dated by the owners.
+            step = self._clock.step()
+            self._others_clocks.followed(step)
+            self._clock.adopt(step)
 
     # What the web layer asks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -41,9 +41,15 @@ class ClockFollower:
         self._clock = clock
         self.ahead = 0.0
         """Seconds by which stored times may be ahead of the clock, while they are about to follow it back."""
+        self._following = threading.Lock()
+        """A stop follows, too, while the dispatcher may do so."""
 
     def tick(self, accounts: Collection[RunningAccount], on_followed: Callable[[float], None] = lambda _: None) -> None:
         """Follow the clock if it was set; ``on_followed`` hears by how many seconds."""
+        with self._following:
+            self._tick(accounts, on_followed)
+
+    def _tick(self, accounts: Collection[RunningAccount], on_followed: Callable[[float], None]) -> None:
         step = self._clock.step()
         if not step:
             return
@@ -89,6 +95,23 @@ def follow_clock(unit: Unit, step: float, *, now: float, rules: Mapping[str, Rul
             keep_up(unit, record, step, now=now, rules=of_account)
 
 
+_TAKEN_BACK: Final = 30.0
+"""Seconds after which an exporter that has followed a step that this process has not seen is taken as it is."""
+_AT_MOST: Final = 600.0
+"""Seconds that data is taken for older, since an exporter has not followed a step that this process has seen: it may
+have followed it without telling, as an older version does, or in small steps."""
+
+
+class _Other(NamedTuple):
+    """An account that another exporter polls."""
+
+    base: float
+    """Its steps less ours, when both had followed the clock as far."""
+    steps: float
+    differs_since: float | None
+    """Since when one of the two is ahead of the other (monotonic seconds)."""
+
+
 class OthersClocks:
     """Whether the exporters that poll the other accounts have followed the clock as far as this one. Thread-safe.
 
@@ -99,36 +122,52 @@ class OthersClocks:
         self._lock = threading.Lock()
         self._mine = 0.0
         """Seconds of all steps that this process has followed."""
-        self._known: dict[str, tuple[int, float, float]] = {}
-        """Of each account: the epoch of its lease, its steps less ours when it was first seen in it, its steps now."""
-        self._unseen = 0.0
-        """Seconds by which the clock was set back since somebody who polled one of them was last heard of."""
+        self._others: dict[str, _Other] = {}
 
-    def looked(self, found: Mapping[str, tuple[Holder, float]]) -> None:
-        """Others poll these accounts, or did so: who has the lease, and `AccountState.clock_steps`."""
+    def looked(self, found: Mapping[str, tuple[Holder, float]], *, pending: float, at: float) -> None:
+        """Others poll these accounts, or did so: who has the lease, and `AccountState.clock_steps`.
+
+        ``pending`` is the step that this process is about to follow, in seconds, and ``at`` the monotonic time.
+        """
         with self._lock:
-            before = self._known
-            self._known, self._unseen = {}, 0.0
+            before, self._others = self._others, {}
             for name, (holder, steps) in found.items():
                 known = before.get(name)
-                # Whoever takes an account over sees to it by itself.
-                base = steps - self._mine if known is None or known[0] != holder.epoch else known[1]
-                self._known[name] = (holder.epoch, base, steps)
-                self._unseen = max(self._unseen, holder.last_at - holder.now)
+                if known is None:
+                    # Whoever had it was heard of in the future: a step that nobody has seen who lives.
+                    unseen = holder.last_at - holder.now
+                    base = steps - self._mine - pending - (unseen if unseen >= TOLERANCE else 0.0)
+                    known = _Other(base, steps, None)
+                self._others[name] = self._settled(known._replace(steps=steps), at)
+
+    def _settled(self, other: _Other, at: float) -> _Other:
+        """The same, which is taken as it is once it has differed for long."""
+        difference = other.steps - other.base - self._mine
+        if abs(difference) < TOLERANCE:
+            return other._replace(differs_since=None)
+        since = at if other.differs_since is None else other.differs_since
+        if at - since >= (_AT_MOST if difference > 0 else _TAKEN_BACK):
+            return _Other(other.steps - self._mine, other.steps, None)
+        return other._replace(differs_since=since)
 
     def followed(self, step: float) -> None:
         """This process follows a step."""
         with self._lock:
             self._mine += step
 
+    def ahead_of(self, account: str) -> float:
+        """Seconds by which stored times of an account may be ahead of the clock; 0 for one that nobody else polls."""
+        with self._lock:
+            other = self._others.get(account)
+            difference = 0.0 if other is None else other.steps - other.base - self._mine
+        return difference if difference >= TOLERANCE else 0.0
+
     @property
     def ahead(self) -> float:
-        """Seconds by which stored times of other accounts may be ahead of the clock."""
+        """The same of all of them."""
         with self._lock:
-            behind = max((steps - base - self._mine for _, base, steps in self._known.values()), default=0.0)
-            unseen = self._unseen
-        # Of a step so small one may have followed smoothly what another one has seen as a step.
-        return max(behind if behind >= 2 * TOLERANCE else 0.0, unseen if unseen >= TOLERANCE else 0.0)
+            names = tuple(self._others)
+        return max(map(self.ahead_of, names), default=0.0)
 
 
 def follow_lost_step(unit: Unit, set_back: Mapping[str, float], *, now: float, rules: Mapping[str, Rules]) -> None:

@@ -81,7 +81,7 @@ class Rules:
         """The globs that decide which servers are watched, as a mark to compare; ``None`` where all are."""
         if "*" in self.watched.include and not self.watched.exclude:
             return None
-        return _mark(repr((tuple(self.watched.include), tuple(self.watched.exclude))))
+        return _mark(repr((tuple(sorted(self.watched.include)), tuple(sorted(self.watched.exclude)))))
 
     def watches(self, server_name: str) -> bool:
         """Whether the account's globs choose a server of that name; capitals and small letters are alike."""

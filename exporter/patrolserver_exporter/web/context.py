@@ -88,10 +88,16 @@ class WebContext:
     webhook_here: bool = True
     """Webhooks come in on the main listener; otherwise on one of their own, whose address nobody here knows."""
 
-    def time_in(self, connection: sa.Connection) -> float:
-        """The time at which something is read, in seconds since the epoch, by the clock that dated what is read."""
-        now = self.clock.now()
+    def now(self) -> float:
+        """The time, in seconds since the epoch; later where stored times have not followed the clock back yet."""
+        return self.clock.now() + self.accounts.clock_doubt
+
+    def time_in(self, connection: sa.Connection, at_least: float) -> float:
+        """The time at which something is read, in seconds since the epoch, by the clock that dated what is read.
+
+        ``at_least`` is what `now` was before: what is read may be of before all followed a clock that was set back.
+        """
+        now = self.now()
         if self.database_time is not None:
-            # Ours goes on as before until the state has followed a clock that was set back.
-            now = max(now, self.database_time(connection))
-        return now + self.accounts.clock_doubt
+            now = max(now, self.database_time(connection) + self.accounts.clock_doubt)
+        return max(now, at_least)

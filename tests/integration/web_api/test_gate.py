@@ -8,6 +8,7 @@ import pytest
 from tests.harness.api import put_server
 from tests.unit.issues.builders import issue, software
 
+from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.issues.merge import apply_poll
 from patrolserver_exporter.issues.model import Kind
 from patrolserver_exporter.patrolserver.models import Exploit
@@ -15,6 +16,7 @@ from patrolserver_exporter.store import fleet
 from patrolserver_exporter.store.fleet import AccountRecord
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from tests.harness.api import ServedApi, SetTime
 
     from patrolserver_exporter.patrolserver.models import Software
@@ -75,6 +77,28 @@ def test_while_stored_times_are_ahead_of_the_clock_data_is_taken_for_older(api: 
     answer = api.gate(1, max_age="2m")
     assert (answer["verdict"], answer["data_age_seconds"]) == ("unknown", 140.0)
     assert blocking(answer) == ["data_too_old"]
+
+
+def test_a_clock_that_is_followed_while_the_gate_reads_makes_nothing_younger(
+    api: ServedApi, clock: SetTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read the times of before, and takes the time of before, too."""
+    now = clock.now()
+
+    def work(unit: Unit) -> None:
+        fleet.save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=now))
+        put_server(unit, 1, "web1.example.org", polled_at=now - 100)
+
+    api.store.run(work)
+    api.accounts.clock_doubt = 40.0
+    reading = deliveries.doubts
+
+    def followed(connection: sa.Connection) -> deliveries.Doubts:
+        api.accounts.clock_doubt = 0.0
+        return reading(connection)
+
+    monkeypatch.setattr(deliveries, "doubts", followed)
+    assert api.gate(1, max_age="2m")["data_age_seconds"] == 140.0
 
 
 def test_the_ages_of_what_the_verdict_rests_on(api: ServedApi, clock: SetTime) -> None:

@@ -92,6 +92,18 @@ def test_many_small_accounts_and_a_large_one_are_all_gone_through(store: Store) 
     }
 
 
+def test_nothing_passes_that_only_seems_young(store: Store) -> None:
+    """Stored times have not followed a clock that was set back: what they tell of ages is later than that."""
+    store.run(lambda unit: save_account(unit.connection, AccountRecord(name="main", up=True, last_success_at=NOW)))
+    store.run(lambda unit: put_server(unit, 1, "web", software=(software(),), polled_at=NOW - 5))
+    accounts = Accounts((status("main", 1),), clock_doubt=40 * 86_400.0)
+    telemetry = Telemetry(version="0", revision="0", process_metrics=False)
+    sweep = GateSweep(store, accounts, lambda: CONFIG, clock=StillClock(NOW), telemetry=telemetry, rest=0.0)
+    assert verdicts(sweep)["main", "builtin"] == {"pass": 0, "fail": 0, "unknown": 1}
+    accounts.clock_doubt = 0.0
+    assert verdicts(sweep)["main", "builtin"] == {"pass": 1, "fail": 0, "unknown": 0}
+
+
 def test_nothing_passes_with_refused_credentials(store: Store) -> None:
     """The sweep asks the gate, with all that the gate knows."""
     fill(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -105,45 +105,79 @@ def holder(epoch: int = 1, *, unheard: float = 0.0, owner: str | None = "another
     return Holder(owner, epoch, 1, until, START - 1000.0, "", "host", 1, START)
 
 
+class Others:
+    """The clocks of those who poll two accounts, looked at each second."""
+
+    def __init__(self) -> None:
+        self.clocks = OthersClocks()
+        self.at = 0.0
+
+    def look(self, *steps: float, pending: float = 0.0, after: float = 1.0, **of_holder: Any) -> float:
+        """By how much their times are ahead after a look that finds these steps."""
+        self.at += after
+        found = {str(number): (holder(**of_holder), one) for number, one in enumerate(steps)}
+        self.clocks.looked(found, pending=pending, at=self.at)
+        return self.clocks.ahead
+
+    def follow(self, step: float) -> float:
+        """The same after a step of this process."""
+        self.clocks.followed(step)
+        return self.clocks.ahead
+
+
 def test_others_times_are_ahead_until_those_have_followed_the_clock() -> None:
     """However soon each notices it: before us, after us, a little more or less than we, or a second time."""
-    clocks = OthersClocks()
-    clocks.looked({"one": (holder(), -7.0), "two": (holder(), 0.0)})
-    assert clocks.ahead == 0.0
-    clocks.looked({"one": (holder(), -47.1), "two": (holder(), 0.0)})
-    assert clocks.ahead == 0.0
-    clocks.followed(-40.0)
-    assert clocks.ahead == pytest.approx(40.0)
-    clocks.followed(-60.0)
-    assert clocks.ahead == pytest.approx(100.0)
-    clocks.looked({"one": (holder(), -107.0), "two": (holder(), -39.5)})
-    assert clocks.ahead == pytest.approx(60.5)
-    clocks.looked({"one": (holder(), -107.0), "two": (holder(), -99.5)})
-    assert clocks.ahead == 0.0
-    clocks.followed(3600.0)
-    assert clocks.ahead == 0.0
+    others = Others()
+    assert others.look(-7.0, 0.0) == 0.0
+    assert others.look(-47.1, 0.0) == 0.0
+    assert others.follow(-40.0) == pytest.approx(40.0)
+    assert others.clocks.ahead_of("0") == 0.0
+    assert others.clocks.ahead_of("1") == pytest.approx(40.0)
+    assert others.follow(-60.0) == pytest.approx(100.0)
+    assert others.look(-107.0, -39.5) == pytest.approx(60.5)
+    assert others.look(-107.0, -99.5) == 0.0
+    assert others.follow(3600.0) == 0.0
 
 
-def test_who_takes_an_account_over_sees_to_the_clock() -> None:
-    """And so does this process for what it polls itself."""
-    clocks = OthersClocks()
-    clocks.looked({"one": (holder(), 0.0)})
-    clocks.followed(-40.0)
-    clocks.looked({"one": (holder(2), 0.0)})
-    assert clocks.ahead == 0.0
-    clocks.followed(-40.0)
-    clocks.looked({})
-    assert clocks.ahead == 0.0
+def test_an_account_that_moves_on_is_as_far_behind_as_before() -> None:
+    """Whoever takes it over goes back by what it saw itself; what this process polls is its own."""
+    others = Others()
+    others.look(0.0)
+    others.follow(-40.0)
+    assert others.look(0.0, epoch=2) == pytest.approx(40.0)
+    assert others.look(-39.0, epoch=2) == 0.0
+    others.follow(-40.0)
+    assert others.look() == 0.0
+
+
+def test_an_account_that_is_first_seen_in_the_middle_of_a_step_is_taken_as_it_is() -> None:
+    """By an exporter that is about to follow it: the one that polls it has done so already."""
+    others = Others()
+    assert others.look(-3600.0, pending=-3600.0) == 0.0
+    assert others.follow(-3600.0) == 0.0
+
+
+def test_no_difference_lasts_for_ever() -> None:
+    """A step that only this process has seen ends after ten minutes, one that only another one has after seconds."""
+    others = Others()
+    others.look(0.0)
+    others.follow(-40.0)
+    others.look(0.0)
+    assert others.look(0.0, after=599.0) == pytest.approx(40.0)
+    assert others.look(0.0, after=1.0) == 0.0
+    others.look(-40.0)
+    assert others.look(-40.0, after=30.0) == 0.0
+    assert others.follow(-40.0) == pytest.approx(40.0)
 
 
 @pytest.mark.parametrize("owner", ["another", None])
 def test_times_are_ahead_of_a_clock_by_which_its_owner_lived_in_the_future(owner: str | None) -> None:
-    """It was set back since that one was heard of, and nobody has taken the account over yet."""
-    clocks = OthersClocks()
-    clocks.looked({"one": (holder(unheard=40.0, owner=owner), 0.0)})
-    assert clocks.ahead == pytest.approx(40.0)
-    clocks.looked({"one": (holder(unheard=-2.0, owner=owner), 0.0)})
-    assert clocks.ahead == 0.0
+    """It was set back since that one was heard of, and until somebody takes the account over, that stays so."""
+    others = Others()
+    assert others.look(0.0, unheard=40.0, owner=owner) == pytest.approx(40.0)
+    assert others.look(0.0, unheard=30.0, owner=owner) == pytest.approx(40.0)
+    assert others.look(-38.0, epoch=2) == 0.0
+    assert Others().look(0.0, unheard=-2.0, owner=owner) == 0.0
 
 
 MOVE = st.tuples(st.sampled_from(["poll", "event"]), st.floats(0.01, 30.0), st.floats(-4.9, 4.9))

@@ -152,12 +152,13 @@ async def gate(api: Api, call: Call[Any]) -> Reply:
 async def _judged(api: Api, asked: GateRequest, config: Config) -> bytes:
     # Before the store is read: refused credentials that are noticed in between are found by the age of the data.
     watched = {one.name: one.health for one in api.context.accounts.statuses()}
+    at_least = api.context.now()
 
     def work(connection: sa.Connection) -> bytes:
         # One server after the other, so that never the whole fleet is in memory.
         news = deliveries.doubts(connection)
         evidence = gather_each(connection, asked.selectors, asked.account, watched, news.concern)
-        return answer(evidence, asked, config.issues, api.context.time_in(connection))
+        return answer(evidence, asked, config.issues, api.context.time_in(connection, at_least))
 
     return await api.read(work)
 

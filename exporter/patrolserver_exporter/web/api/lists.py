@@ -47,7 +47,7 @@ class Lists:
 
     def __init__(self, context: WebContext) -> None:
         self._read = context.store.read_async
-        self.now = context.clock.now()
+        self.now = context.now()
         self.labels = Labels(context.config())
         self.watched = tuple(status.name for status in context.accounts.statuses())
 

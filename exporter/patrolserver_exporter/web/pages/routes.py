@@ -569,7 +569,7 @@ class Pages:
         return await self._show_server(request, chosen[0], server_id)
 
     async def _show_server(self, request: Request, account: str, server_id: int) -> Response:
-        rules, now = self._context.config().issues, self._context.clock.now()
+        rules, now = self._context.config().issues, self._context.now()
         health = {one.name: one.health for one in self._context.accounts.statuses()}
         view, of_account, evidence = await self._read(
             lambda connection: (
