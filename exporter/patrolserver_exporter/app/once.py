@@ -48,9 +48,7 @@ def poll_once(config: Config, clock: Clock, *, revision: str = "unknown", proces
     """
     is_shared = database_file(config.store.url) is None
     time_of_database = DatabaseTime(clock) if is_shared else None
-    clock = SteadyClock(clock) if time_of_database is None else SteadyClock(time_of_database, strict=True)
-    if time_of_database is not None:
-        time_of_database.when_known(clock.begin_again)
+    clock = SteadyClock(clock) if time_of_database is None else time_of_database.steady()
     telemetry = Telemetry(version=__version__, revision=revision, process_metrics=process_metrics)
     publisher = Publisher(telemetry, clock, config.metrics)
     name = config.store.replica_name or ""

@@ -117,9 +117,7 @@ class Service:
         self._options = options
         is_shared = database_file(loaded.config.store.url) is None
         time = DatabaseTime(clock) if is_shared else None
-        clock = self._clock = SteadyClock(clock) if time is None else SteadyClock(time, strict=True)
-        if time is not None:
-            time.when_known(clock.begin_again)
+        clock = self._clock = SteadyClock(clock) if time is None else time.steady()
         self._redactor = redactor
         self._on_started = on_started
         self._main, self._webhooks = _places(options)

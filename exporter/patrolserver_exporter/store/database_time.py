@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from patrolserver_exporter.clock import SteadyClock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,10 +50,7 @@ class DatabaseTime:
         self._offset: float | None = None
         """From `boot_time` to the database's time, at least."""
         self._when_known: Callable[[], None] = lambda: None
-
-    def when_known(self, call: Callable[[], None]) -> None:
-        """Call this when the database is heard for the first time: until then the time may be quite another one."""
-        self._when_known = call
+        """Called when the database is heard for the first time."""
 
     def heard(self, at: float, *, asked_at: float) -> None:
         """The database has just replied that it is ``at``; ``asked_at`` is the `boot_time` before the question."""
@@ -65,6 +64,12 @@ class DatabaseTime:
                 self._offset = max(self._offset, least)
         if is_first:
             self._when_known()
+
+    def steady(self) -> SteadyClock:
+        """A clock that goes by it. What is heard first is no step, whatever the process' own clock said before."""
+        steady = SteadyClock(self, strict=True)
+        self._when_known = steady.begin_again
+        return steady
 
     def now(self) -> float:
         """Seconds since the epoch, UTC."""

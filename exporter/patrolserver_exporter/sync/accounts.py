@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.live.publisher import Publisher
     from patrolserver_exporter.patrolserver.client import ApiCall
     from patrolserver_exporter.store import Unit
-    from patrolserver_exporter.store.fleet import AccountRecord
+    from patrolserver_exporter.store.fleet import AccountRecord, Reading
     from patrolserver_exporter.store.lease import Left, Taken
     from patrolserver_exporter.store.lease_rows import Position
     from patrolserver_exporter.sync.follower import Found
@@ -101,6 +101,8 @@ class Accounts:
         """What the accounts run by."""
         self._unfinished: Config | None = None
         """What to go back to after a reload that the store did not let happen."""
+        self._readings: Mapping[str, Reading] = {}
+        """How the configuration has each account's list read."""
         self._told_at = -math.inf
         self.last_tick = clock.monotonic()
         """When the dispatcher last ticked (monotonic seconds); the watchdog looks at it."""
@@ -169,14 +171,20 @@ class Accounts:
 
     def _follow(self, config: Config) -> None:
         """Show what other exporters commit, by this configuration; none of the accounts runs here yet."""
-        self._config = config
-        rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
+        rules = self._adopt(config)
         self._names = frozenset(rules)
         for name in rules:
             self._telemetry.watch_account(name)
         self._announce(config)
         self._housekeeping.configure(config, {})
         self._follower.show(rules, config.metrics)
+
+    def _adopt(self, config: Config) -> dict[str, Rules]:
+        rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
+        # First, since the web layer may ask in between.
+        self._readings = {name: of_account.reading for name, of_account in rules.items()}
+        self._config = config
+        return rules
 
     def _announce(self, config: Config) -> None:
         if self._store.is_shared:
@@ -470,9 +478,8 @@ class Accounts:
             self._unfinished = self._unfinished or self._config
 
     def _go_over_to(self, config: Config) -> None:
-        self._config = config
+        rules = self._adopt(config)
         self._announce(config)
-        rules = {settings.name: Rules.of(config, settings) for settings in config.accounts}
         before, self._names = self._names, frozenset(rules)
         if self._store.is_shared:
             for name in before - self._names:
@@ -771,6 +778,6 @@ class Accounts:
         return tuple(
             status_of(running[one.name].account)
             if one.name in running
-            else status_of_others(config, one, followed.get(one.name), count(one.name))
+            else status_of_others(config, one, followed.get(one.name), count(one.name), self._readings.get(one.name))
             for one in config.accounts
         )

@@ -12,7 +12,6 @@ from patrolserver_exporter.patrolserver.errors import FailureReason
 from patrolserver_exporter.store.fleet import AccountRecord, Reading
 from patrolserver_exporter.sync.account import ApiStanding, poll_interval
 from patrolserver_exporter.sync.health import Trouble
-from patrolserver_exporter.sync.rules import Rules
 
 if TYPE_CHECKING:
     from patrolserver_exporter.config.schema import Account, Config
@@ -107,8 +106,10 @@ def status_of(account: RunningAccount) -> AccountStatus:
     )
 
 
-def status_of_others(config: Config, settings: Account, record: AccountRecord | None, servers: int) -> AccountStatus:
-    """How an account stands that another exporter polls."""
+def status_of_others(
+    config: Config, settings: Account, record: AccountRecord | None, servers: int, reading: Reading | None
+) -> AccountStatus:
+    """How an account stands that another exporter polls; ``reading`` is how this one would have its list read."""
     record = record or AccountRecord(name=settings.name)
     state = record.state
     return AccountStatus(
@@ -127,7 +128,7 @@ def status_of_others(config: Config, settings: Account, record: AccountRecord | 
         proxy=settings.proxy_url and shown(settings.proxy_url),
         trouble_reason=None if state.trouble_reason is None else FailureReason(state.trouble_reason),
         credentials_from=tuple(dict.fromkeys(one.source for one in (settings.key, settings.secret))),
-        reading=Rules.of(config, settings).reading,
+        reading=reading,
     )
 
 

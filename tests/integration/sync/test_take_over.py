@@ -18,6 +18,7 @@ from tests.unit.sync.accounts import account, configured
 
 from patrolserver_exporter.config.schema import Issues, ServerFilter, Webhook
 from patrolserver_exporter.config.secret import Secret
+from patrolserver_exporter.gate.evidence import Standing
 from patrolserver_exporter.inbox import intake
 from patrolserver_exporter.store import Store, fleet, lease, replicas
 from patrolserver_exporter.sync import housekeeping, restore, shares, ways
@@ -179,7 +180,7 @@ def test_neither_start_nor_reload_of_one_that_polls_nothing_writes_anything(
     others = (
         configured(account(api_url=api_url, labels={"*": {"team": "other"}}), poll=QUICK),
         configured(account(api_url=api_url), poll=QUICK, issues=Issues(settle=1.0, exploit_risk=9.9)),
-        configured(account(api_url=api_url), poll=QUICK, servers=ServerFilter(exclude=("*",))),
+        configured(account(api_url=api_url, servers=ServerFilter(exclude=("*",))), poll=QUICK),
     )
     second.accounts.start(config)
     for changed in (None, *others):
@@ -470,6 +471,26 @@ def test_a_clock_that_was_set_back_while_nobody_polled_makes_nothing_younger(
     assert record is not None
     assert record.catch_up_since is not None
     assert second.accounts.clock_doubt == 0.0
+
+
+def test_a_reader_with_another_configuration_vouches_for_no_list(pair: tuple[Watching, Watching]) -> None:
+    """What the owner has read by its own is the list of that one alone, until the reader has the same."""
+    first, second = pair
+    config = first.start()
+    settings = account(api_url=first.simulator.base_url, servers=ServerFilter(exclude=("db-*",)))
+    fewer = configured(settings, poll=QUICK)
+
+    def doubt(exporter: Watching) -> str | None:
+        record = exporter.store.read_patiently(lambda connection: fleet.find_account(connection, "main"))
+        (status,) = exporter.accounts.statuses()
+        return Standing.of(status.health, record).list_incomplete
+
+    second.accounts.start(fewer)
+    assert first.accounts.owns("main")
+    assert "include and exclude lists" in (doubt(second) or "")
+    assert doubt(first) is None
+    second.accounts.reload(config, fewer)
+    assert doubt(second) is None
 
 
 def polls_of(url: str) -> dict[int, float | None]:

@@ -45,8 +45,7 @@ def test_a_database_whose_clock_was_set_back_is_followed() -> None:
 def test_what_is_heard_first_is_no_step() -> None:
     """The clocks of exporter and database may differ by much; only a later change is one that somebody has made."""
     time = DatabaseTime(HeldClock())
-    steady = SteadyClock(time, strict=True)
-    time.when_known(steady.begin_again)
+    steady = time.steady()
     time.heard(FAR, asked_at=boot_time())
     assert steady.step() == 0.0
     assert 0.0 <= steady.now() - FAR < 1.0
