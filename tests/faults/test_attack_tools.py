@@ -14,7 +14,7 @@ import requests
 import trustme
 from tests.harness.process import NEW_ISSUES, TOKEN, Exporter
 from tests.harness.promises import measured
-from tests.harness.sizes import FULL, LONGEST
+from tests.harness.sizes import FULL, LONGEST, all_or_few
 from tests.harness.waiting import eventually
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def test_wapiti_finds_nothing(
 ) -> None:
     """Neither a vulnerability nor an answer of 5xx, on all that its crawl reaches in the time that it has."""
     require_program("wapiti")
-    modules, depth, seconds = (MODULES + MORE_MODULES, 3, 120) if FULL else (MODULES, 1, 3)
+    modules, depth, seconds = (MODULES + MORE_MODULES, 3, 120) if FULL else (all_or_few(MODULES, 4), 1, 3)
     limits = ["-d", str(depth), "--max-scan-time", str(seconds), "--max-attack-time", str(seconds)]
     limits += ["--max-links-per-page", "30", "--max-files-per-dir", "10", "-S", "normal", "-t", "30"]
     stored = ["--store-session", str(tmp_path / "session"), "--store-config", str(tmp_path / "config")]

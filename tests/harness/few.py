@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 T = TypeVar("T")
 
 
-def spread(cases: Mapping[T, str], few: int) -> set[T]:
-    """At most so many cases of each test, from all over its table, the first one among them.
+TURN = int(os.environ.get("PATROLSERVER_TURN") or 0)
+"""Which of the cases are taken where only few are: with the next number the next ones. CI counts commits with it."""
+
+
+def few_of(cases: Sequence[T], few: int, turn: int = TURN) -> Sequence[T]:
+    """At most so many of these, from all over them; in turn each is taken, with turn 0 the first among them."""
+    step = max(1, -(-len(cases) // few))
+    return cases[turn % step :: step]
+
+
+def spread(cases: Mapping[T, str], few: int, turn: int = TURN) -> set[T]:
+    """At most so many cases of each test.
 
     ``cases`` have the names that pytest gives them: a test's, and behind it what is special in brackets.
     """
     of: dict[str, list[T]] = defaultdict(list)
     for case, name in cases.items():
         of[name.partition("[")[0]].append(case)
-    return {case for table in of.values() for case in table[:: -(-len(table) // few)]}
+    return {case for table in of.values() for case in few_of(table, few, turn)}

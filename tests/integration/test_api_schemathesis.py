@@ -118,7 +118,7 @@ def test_no_request_makes_the_api_break_its_own_document(schemathesis: Path, exp
         "run",
         f"{exporter.url}/api/v1/openapi.json",
         "--workers=2",
-        f"--max-examples={100 if FULL else 12}",
+        f"--max-examples={100 if FULL else 6}",
         "--seed=1",
         "--request-timeout=10",
         "--no-color",

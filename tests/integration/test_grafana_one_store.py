@@ -13,6 +13,7 @@ from tests.harness.alertmanager import Alertmanager, Pager
 from tests.harness.fleet import wait_for_polls
 from tests.harness.prometheus import Prometheus
 from tests.harness.replicas import Replicas
+from tests.harness.sizes import all_or_few
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.simulator.options import SimulatorOptions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.harness.postgres import PostgresCluster
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.sized]
 
 SERVERS = 3
 DOWN, CUT, STALE = "PatrolServerExporterDown", "PatrolServerApiUnreachable", "PatrolServerDataStale"
@@ -70,6 +71,10 @@ WHO_IS_TOLD_WHAT: dict[tuple[str, str], Case] = {
     ("killed", "cut"): case({STALE: "1"}, {DOWN: "0", CUT: "1"}, critical=False),
     ("killed", "killed"): case({DOWN: ""}, {}, critical=False),
 }
+
+
+TRIED = all_or_few([*WHO_IS_TOLD_WHAT], 4)
+"""Of each two exporters run."""
 
 
 class Pair:
@@ -149,8 +154,7 @@ def heard(
         enter = stack.enter_context
         simulator = enter(Simulator(options))
         pairs = {
-            what: enter(Pair(folder / "-".join(what), what, simulator, postgres.create_database()))
-            for what in WHO_IS_TOLD_WHAT
+            what: enter(Pair(folder / "-".join(what), what, simulator, postgres.create_database())) for what in TRIED
         }
         with ThreadPoolExecutor(len(pairs)) as pool:
             list(pool.map(Pair.start, pairs.values()))
@@ -196,7 +200,7 @@ alerting:
         return told()
 
 
-@pytest.mark.parametrize("what", WHO_IS_TOLD_WHAT, ids="-".join)
+@pytest.mark.parametrize("what", TRIED, ids="-".join)
 def test_who_is_told_what_when_one_of_two_exporters_on_one_store_is_cut_or_killed(
     what: tuple[str, str], heard: Heard
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.harness import pages
 from tests.harness.chromium import PHONE, WIDE, install, look, visit
 from tests.harness.pages import Accounts, Site
+from tests.harness.sizes import all_or_few
 from tests.serving import serving
 
 from patrolserver_exporter.sync.exporters import LivingExporter
@@ -75,11 +76,12 @@ def test_the_pages_are_accessible_and_fit_wide_and_phone_in_light_and_dark(
     assert len({picture.read_bytes() for picture in pictures[:4]}) == 4, "light and dark, wide and phone look the same"
 
 
+@pytest.mark.sized
 def test_nothing_scrolls_sideways_at_the_widths_in_between(
     store: Store, programs: tuple[str, str], tmp_path: Path
 ) -> None:
     """From the smallest phone over tablets to a laptop, around the widths at which the layout changes."""
-    widths = (320, 768, 1024, 1030, 1280, 1400, 1412)
+    widths = all_or_few((320, 768, 1024, 1030, 1280, 1400, 1412), 3)
     site = Site(store, pages.realistic(store))
     seen(
         programs,

@@ -505,7 +505,7 @@ class Pipeline(RuleBasedStateMachine):
 SETTINGS = settings(
     phases=[Phase.generate],
     report_multiple_bugs=False,
-    max_examples=60 if FULL else 15,
+    max_examples=60 if FULL else 8,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
