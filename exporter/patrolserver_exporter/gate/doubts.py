@@ -136,7 +136,8 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
                 "(--allow-empty on the command line) if it really has none."
             ),
         )
-    if not evidence.poll_complete and not evidence.empty:
+    # What the server list says of it counts for one without software, too.
+    if evidence.incomplete_because is not None or not (evidence.poll_complete or evidence.empty):
         why = evidence.incomplete_because or "it had entries that could not be read"
         yield (
             ReasonCode.POLL_INCOMPLETE,

@@ -615,6 +615,14 @@ class TestNothingWasLookedAt:
         assert codes(judge([empty], STRICT, NOW)) == [ReasonCode.NO_SOFTWARE]
         assert judge([empty], replace(STRICT, allow_empty=True), NOW).verdict is Verdict.PASS
 
+    def test_what_the_server_list_says_of_it_counts(self) -> None:
+        """That it may be empty is no answer to a list that tells of exploits, or of a scan that failed."""
+        empty = server(software=(0, 0, 0, 0), empty=True, poll_complete=False, incomplete_because="the list says: x")
+        allowed = judge([empty], replace(STRICT, allow_empty=True), NOW)
+        assert codes(allowed) == [ReasonCode.POLL_INCOMPLETE]
+        assert "the list says: x" in allowed.reasons[0].message
+        assert set(codes(judge([empty], STRICT, NOW))) == {ReasonCode.NO_SOFTWARE, ReasonCode.POLL_INCOMPLETE}
+
     def test_counts_that_nobody_knows_are_none(self) -> None:
         """A zero would say that somebody looked."""
         assert judge([server(last_poll_at=None, software=None)], STRICT, NOW).servers[0].counts is None

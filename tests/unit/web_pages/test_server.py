@@ -239,6 +239,15 @@ def test_what_nobody_can_vouch_for_is_told_and_is_no_good_news(state: dict[str, 
     assert page.tone == "unknown"
 
 
+def test_the_server_list_is_heard_where_there_is_no_software() -> None:
+    """A server without software that has exploits, or whose scan failed, is told as both."""
+    state = ServerState(last_poll_at=NOW - 60, poll_success=True, empty=True, list_claim="exploitable")
+    page = server_page(view(summary=replace(SUMMARY, open_issues=(0, 0, 0, 0)), state=state), Issues(), NOW)
+    empty, claim = page.notices
+    assert "no software" in empty.what
+    assert (claim.speaker, claim.detail) == ("The list says:", "exploitable")
+
+
 def test_exploits_of_unknown_risk_are_told() -> None:
     """They may be the worst."""
     page = server_page(view(summary=replace(SUMMARY, exploits_unknown_risk=2)), Issues(), NOW)

@@ -408,7 +408,7 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
             "PatrolServer lists no software for this server, so nothing was looked at.",
             "The gate answers unknown. Have it scanned, and see whether PatrolServer's scanner still runs on it.",
         )
-    elif state.list_doubt is not None:
+    if state.list_doubt is not None:
         yield Notice(
             "PatrolServer's server list tells of trouble or exploits that no poll of the server shows.",
             "Until a list or a poll says otherwise, polls close no issue, and the gate answers unknown. See at "
@@ -416,7 +416,7 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
             state.list_trouble or state.list_claim or "",
             speaker="The list says:",
         )
-    elif state.last_poll_at is not None and not state.poll_complete:
+    elif state.last_poll_at is not None and not state.poll_complete and not state.empty:
         yield Notice(
             "The last poll showed only a part of the software.",
             "No issue is closed by it, and the gate answers unknown. If it lasts, ask PatrolServer about what is "
