@@ -197,6 +197,7 @@ class StoreThread:
     write under, and tells which of those are lost; the units under these are not done. ``lease`` is that of units that
     name none. ``tries_again``: batches of a group that failed, by a deadlock or a
     connection that was cut, are done once more, item by item; who waits for them must not mind doing them twice.
+    ``proof`` is tried while nothing can be written: it ends well where the thread's work could be done again.
     """
 
     def __init__(  # noqa: PLR0913  # What tests shorten, beside what it works with.
@@ -213,8 +214,10 @@ class StoreThread:
         name: str = "store",
         tries_again: bool = False,
         said: Said = _OF_THE_STORE,
+        proof: Callable[[Unit], None] | None = None,
     ) -> None:
         self._engine = engine
+        self._proof = proof or _rewrite
         self._said = said
         self._tries_again = tries_again
         self._fence = fence
@@ -259,11 +262,12 @@ class StoreThread:
         if self._failing_since is None:
             self.submit(_prove, under=())
         else:
-            self.submit(_rewrite, under=()).add_done_callback(self._proven)
+            under = () if self._proof is _rewrite else None
+            self.submit(self._proof, under=under).add_done_callback(self._proven)
 
     def _proven(self, future: Future[None]) -> None:
         if future.exception() is None:
-            self._wrote()
+            self._wrote(something=False)
 
     def emit(self, effects: Sequence[object]) -> None:
         """Give these effects to ``on_commit``, behind those of what was queued before."""
@@ -401,14 +405,17 @@ class StoreThread:
         self._failing_since = self._failing_since or now
         return failure
 
-    def _wrote(self) -> None:
+    def _wrote(self, *, something: bool = True) -> None:
+        """A commit came to its end, of ``something`` that was to be written or of a proof."""
         if self.last_failure is None:
             return
         now = time.monotonic()
         calm_for = now - self.last_failure[0]
-        if self._failing_since is not None:
-            # One that is let through proves little, but something could be taken in.
-            self._failing_since = None if calm_for >= self._steady else now
+        if self._failing_since is not None and calm_for >= self._steady:
+            self._failing_since = None
+        elif self._failing_since is not None and something:
+            # One that is let through proves little, but something could be taken in. A proof took nothing in.
+            self._failing_since = now
         if calm_for >= self._calm:
             self._reason = None
             self._trouble.is_over(self._said.ends)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -171,6 +172,46 @@ def test_that_deliveries_alone_cannot_be_written_is_said(
     assert "Deliveries cannot be written to the database" in caplog.text
     assert "The store cannot commit" not in caplog.text
     assert store.trouble is not None
+
+
+@contextmanager
+def refused_deliveries(url: str) -> Iterator[None]:
+    """As a full disk refuses them, on which smaller writes still find room."""
+    with session(url) as other:
+        other.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file'; END $$"
+        )
+        other.execute("CREATE TRIGGER refuse BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION refuse()")
+    try:
+        yield
+    finally:
+        with session(url) as other:
+            other.execute("DROP FUNCTION refuse CASCADE")
+
+
+def test_an_inbox_that_takes_nothing_is_a_trouble_whatever_else_is_written(store: Store, url: str) -> None:
+    """From the first delivery that was refused until one could be taken in again: all the time nothing comes in."""
+    with refused_deliveries(url):
+        with pytest.raises(StoreUnavailable, match="could not extend file"):
+            asyncio.run(store.run_together(delivery(1), Door().accept))
+        began = store.trouble
+        assert began is not None
+        # For longer than a write that goes well would be believed after.
+        end = time.monotonic() + 5.0
+        while time.monotonic() < end:
+            store.prove()
+            store.run(lambda unit: fleet.save_account(unit.connection, fleet.AccountRecord(name="main")))
+            assert store.trouble is not None
+            assert store.trouble.since == began.since
+
+    def is_over() -> bool:
+        store.prove()
+        return store.trouble is None
+
+    eventually(is_over, within=30, what="an inbox that takes deliveries in")
+    assert received(store) == {}
+    assert asyncio.run(store.run_together(delivery(1), Door().accept)) is Acceptance.ACCEPTED
 
 
 def test_opposite_orders_do_not_wait_for_each_other(store: Store, url: str) -> None:

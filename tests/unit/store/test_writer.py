@@ -361,6 +361,22 @@ def test_a_failed_commit_is_a_trouble_until_a_write_succeeds(prepared_url: str) 
     engine.dispose()
 
 
+def test_what_proves_nothing_does_not_end_a_trouble_nor_begin_it_anew(prepared_url: str) -> None:
+    """A full disk takes small writes for long; who looks at how long nothing could be taken in must see that."""
+    engine = sa.create_engine(prepared_url)
+    thread = StoreThread(engine, lambda _: None)
+    with pytest.raises(StoreUnavailable):
+        thread.run(full)
+    began = thread.trouble
+    assert began is not None
+    for _ in range(3):
+        thread.prove()
+        thread.run(lambda _: None)
+    assert thread.trouble == began
+    thread.close()
+    engine.dispose()
+
+
 def test_a_write_that_is_let_through_does_not_end_a_trouble(prepared_url: str) -> None:
     """A full disk does that now and then. But the trouble lasts from then on, since something could be taken in."""
     engine = sa.create_engine(prepared_url)
