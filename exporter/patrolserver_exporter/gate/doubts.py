@@ -116,8 +116,9 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
         yield (
             ReasonCode.IDENTITY_IN_DOUBT,
             (
-                "it has another name than before, came back, or is read from another API (api_url), and was not polled "
-                "as a whole since, so what is known may be another server's; refresh it."
+                "it has another name than before, came back, or is read from another API (api_url) or with another "
+                "key, and no whole poll or list has shown since that it is the same, so what is known may be another "
+                "server's; ask again in a minute, or refresh it."
             ),
         )
     if evidence.missing_from_list:

@@ -114,8 +114,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """When its server list was read last."""
     list_incomplete: str | None
     """Why the last list was not whole."""
-    is_of_another_api: bool = False
-    """What is known of its servers may be of others."""
+    may_be_of_others: bool = False
+    """What is known of its servers may be of others: it was read from another API, or with another key."""
 
     @classmethod
     def of(cls, health: AccountHealth, record: AccountRecord | None) -> Standing:
@@ -132,7 +132,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             or not (reachable or health.list_was_tried or trouble is not None),
             listed_at=record.last_success_at,
             list_incomplete=_why_partial(record, health.reading),
-            is_of_another_api=health.reading is not None and record.is_of_another_api(health.reading.source),
+            may_be_of_others=health.reading is not None
+            and (record.is_of_another_api(health.reading.source) or record.is_of_another_key(health.reading.key)),
         )
 
     def doubt(self, selector: Selector) -> UnknownServer | None:
@@ -252,7 +253,7 @@ def _of(server: KnownServer, standing: Standing, has_unconfirmed_news: HasUnconf
         poll_complete=state.poll_complete,
         incomplete_because=state.incomplete_because or state.list_doubt,
         empty=state.empty,
-        identity_in_doubt=standing.is_of_another_api
+        identity_in_doubt=standing.may_be_of_others
         or state.in_doubt_since is not None
         or state.came_back_at is not None,
         missing_from_list=state.missing_since is not None,

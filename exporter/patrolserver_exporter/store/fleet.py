@@ -99,11 +99,15 @@ class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Whether what is known of the account was read from another API than this one."""
         return self.state.list_source not in {None, source}
 
+    def is_of_another_key(self, key: str | None) -> bool:
+        """Whether the last list was read with another key than this one: that may be another account's."""
+        return None not in {self.state.list_key, key} and self.state.list_key != key
+
     def read_otherwise(self, reading: Reading) -> str | None:
         """Why the last list may not be what such a reading brings; ``None`` if it was read like that."""
         if self.is_of_another_api(reading.source):
             return _OTHER_API
-        if None not in {self.state.list_key, reading.key} and self.state.list_key != reading.key:
+        if self.is_of_another_key(reading.key):
             return _OTHER_KEY
         if self.last_success_at is None or self.state.list_chosen_by == reading.choosing:
             return None

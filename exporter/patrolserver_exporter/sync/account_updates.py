@@ -253,8 +253,8 @@ def _account_at(connection: sa.Connection, account: str) -> AccountRecord:
 def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord:
     """The account, whose last list is a part where other globs chose from it: it may have more that are watched now.
 
-    The same where it was read with another key, which may be another account's, or from another API, whose servers have
-    to be doubted, too.
+    The same where it was read with another key, which may be another account's: until a list is read with this one, its
+    servers are in doubt, too. Those of another API have to be doubted one by one.
     """
     because = record.read_otherwise(rules.reading)
     if because is None:
@@ -265,7 +265,6 @@ def doubt_list(unit: Unit, record: AccountRecord, rules: Rules) -> AccountRecord
         list_partial_because=(because,),
         list_chosen_by=rules.choosing,
         list_source=rules.source,
-        list_key=rules.key,
     )
     record = replace(record, state=state)
     fleet.save_account(unit.connection, record)

@@ -327,7 +327,7 @@ class TestServer:
         ({"list_key": None}, None, False),
         ({"list_source": None}, None, False),
         ({"list_chosen_by": "web-*"}, "include and exclude lists", False),
-        ({"list_key": "another"}, "key has changed", False),
+        ({"list_key": "another"}, "key has changed", True),
         ({"list_source": "elsewhere"}, "api_url has changed", True),
     ],
 )

@@ -86,7 +86,7 @@ def test_what_another_api_told_is_in_doubt_until_a_whole_poll(driver: Driver, cl
 
 
 def test_a_list_that_was_read_with_another_key_may_be_of_another_account(driver: Driver) -> None:
-    """Nobody has read which servers the new key's account has; the next list tells, and its servers are not doubted."""
+    """Nobody has read which servers the new key's account has; the next list tells, and those it has stay known."""
     driver.poll()
     assert start(driver).accounts["main"].state.list_complete is True
     before = driver.rules
@@ -95,8 +95,11 @@ def test_a_list_that_was_read_with_another_key_may_be_of_another_account(driver:
         state = start(driver).accounts["main"].state
         assert state.list_complete is False
         assert state.list_partial_because == ("the account's key has changed since it was read",)
+        # Until then the gate doubts the servers, too.
+        assert driver.account_record().is_of_another_key("another")
     assert driver.server().state.in_doubt_since is None
     driver.take_list("web", "db")
+    assert not driver.account_record().is_of_another_key("another")
     assert start(driver).accounts["main"].state.list_complete is True
     driver.rules = before
     assert start(driver).accounts["main"].state.list_complete is False
