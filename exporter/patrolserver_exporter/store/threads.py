@@ -66,6 +66,11 @@ OF_THE_INTAKE: Final = Said(
     "Deliveries cannot be written to the database and get a 503; once they can, it goes on by itself",
     "Deliveries are written again",
 )
+_CURES: Final = {
+    "42P01": "; the exporter's tables are gone: restore the database, or restart the exporters, which make them anew",
+    "42501": "; give the exporter's user all rights on its tables, or make it their owner",
+}
+"""What to do, by PostgreSQL's code for what does not pass by itself."""
 _STOP: Final = object()
 
 
@@ -394,7 +399,8 @@ class StoreThread:
 
     def _failed(self, error: Exception, units: int) -> StoreUnavailable:
         """Remember the failure, and say it now and then: it may last for hours, and the log may be on the full disk."""
-        reason = str(getattr(error, "orig", None) or error)
+        told = getattr(error, "orig", None) or error
+        reason = str(told) + _CURES.get(getattr(told, "sqlstate", None) or "", "")
         if reason != self._reason:
             self._trouble.forget()
         self._reason = reason
