@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import SEVERITIES, Change, ChangeKind, Issue, Severity
 from patrolserver_exporter.store.errors import StoreUnavailable
-from patrolserver_exporter.store.lease_rows import NO_FEED
+from patrolserver_exporter.store.lease_rows import NO_FEED, is_same_cluster
 from patrolserver_exporter.store.tables import accounts, catch_ups, changes, feed, insert, seal, tallies, unseal, upsert
 
 if TYPE_CHECKING:
@@ -241,9 +241,10 @@ def follow_cluster(connection: sa.Connection, cluster: str, at: float) -> bool:
     if before == cluster:
         return False
     connection.execute(feed.update().values(cluster=cluster))
-    if before is not None:
+    is_another = not is_same_cluster(before, cluster)
+    if is_another:
         begin_again(connection, at)
-    return before is not None
+    return is_another
 
 
 def feed_bounds(connection: sa.Connection) -> tuple[int, int]:

@@ -245,19 +245,28 @@ def read_position(connection: sa.Connection) -> tuple[Position, str | None]:
         raise StoreUnavailable(NO_FEED)
     history, known, moved_to = row
     versions = {row[0]: row[1] for row in connection.execute(_VERSIONS)}
-    is_same = connection.dialect.name != "postgresql" or known in {None, cluster(connection)}
+    is_same = connection.dialect.name != "postgresql" or is_same_cluster(known, cluster(connection))
     doubt = None if is_same else OF_BEFORE
     return Position(history, versions), doubt if moved_to is None else WENT_ELSEWHERE
 
 
 def cluster(connection: sa.Connection) -> str:
-    """Which PostgreSQL this is, and its timeline, which a failover or a restore changes, as a mark."""
+    """Which PostgreSQL this is, its timeline, which a failover changes, and which tables, which a restore makes anew.
+
+    As a mark, with slashes between its parts.
+    """
     return str(
         connection.exec_driver_sql(
-            "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) "
+            "SELECT concat_ws('/', system_identifier, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),"
+            " (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass('feed')::oid) "
             "FROM pg_control_system()"
         ).scalar_one()
     )
+
+
+def is_same_cluster(known: str | None, cluster: str) -> bool:
+    """Whether a mark that was kept is that of this database. Before tables were told apart, marks had two parts."""
+    return known in {None, cluster, cluster.rpartition("/")[0].rpartition("/")[0]}
 
 
 _FEED = sa.select(feed.c.history, feed.c.cluster, feed.c.moved_to)

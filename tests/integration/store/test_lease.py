@@ -16,11 +16,12 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from tests.harness.shared_stores import run_sql
 from tests.harness.waiting import eventually
 
 from patrolserver_exporter.store import LeaseLost, Store, StoreLocked, StoreUnavailable, engines, fleet, history, schema
 from patrolserver_exporter.store.lease_rows import LEASE
-from patrolserver_exporter.store.tables import accounts, leases
+from patrolserver_exporter.store.tables import accounts, feed, leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,10 +41,10 @@ def url(postgres: PostgresCluster) -> Iterator[str]:
     postgres.drop_database(made)
 
 
-def run_sql(url: str, statement: str) -> None:
-    """What another process or the operator does."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(statement.encode())
+def mark(store: Store) -> str | None:
+    """Which database the state was written in."""
+    kept: str | None = store.read(lambda connection: connection.execute(sa.select(feed.c.cluster)).scalar_one())
+    return kept
 
 
 def adding(name: str) -> Callable[[Unit], None]:
@@ -342,15 +343,53 @@ def test_a_commit_whose_end_was_not_heard_is_noticed(url: str) -> None:
         assert store.take_moved()
 
 
-def test_another_postgresql_is_another_history(url: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE feed SET cluster = 'another'",
+        # As pg_restore makes it anew, with what stood in it.
+        (
+            "CREATE TABLE restored (LIKE feed INCLUDING ALL); INSERT INTO restored SELECT * FROM feed;"
+            "DROP TABLE feed; ALTER TABLE restored RENAME TO feed"
+        ),
+    ],
+    ids=["another", "restored"],
+)
+def test_another_postgresql_is_another_history(url: str, change: str) -> None:
     """A state that was restored elsewhere, or failed over while no exporter ran, waits for a catch-up."""
     with Store(url) as store:
         store.run(adding("main"))
         before = standing(store)
     with Store(url) as store:
         assert standing(store) == before
-    run_sql(url, "UPDATE feed SET cluster = 'another'")
+    run_sql(url, change)
     with Store(url) as store:
         after, (catch_up,) = standing(store)
         assert after != before[0]
         assert catch_up is not None
+
+
+def test_a_mark_from_before_tables_were_told_apart_is_that_of_the_same_postgresql(url: str) -> None:
+    """An upgrade alone makes nothing unknown, and notes what the mark lacked."""
+    with Store(url) as store:
+        store.run(adding("main"))
+        before, whole = standing(store), mark(store)
+    assert whole is not None
+    assert whole.count("/") == 3
+    run_sql(url, "UPDATE feed SET cluster = regexp_replace(cluster, '/[^/]*/[^/]*$', '')")
+    with Store(url) as store:
+        assert (standing(store), mark(store)) == (before, whole)
+
+
+def test_tables_that_are_gone_are_told_with_the_cure(url: str) -> None:
+    """They do not come back by themselves, as a database does that is only away."""
+    with Store(url) as store:
+        store.run(adding("main"))
+        run_sql(url, "ALTER TABLE accounts RENAME TO away")
+        try:
+            with pytest.raises(StoreUnavailable, match=r"restore the database, or restart the exporters"):
+                store.run(adding("main"))
+            assert store.trouble is not None
+            assert "restart the exporters" in store.trouble.reason
+        finally:
+            run_sql(url, "ALTER TABLE away RENAME TO accounts")
