@@ -2,8 +2,9 @@
 
 A list that is empty, or that suddenly lost most of what it had, is more often a fault than the truth: it closes
 nothing, and what it does not show stays known, in doubt. So is one in which software got better all at once though no
-version rose: it lost its exploits or the worst of them, or came to be supported again. An exploit that had a risk and
-now has 0 is one that nobody rated.
+version rose: it lost its exploits or the worst of them, or came to be supported again. Of one software that may be a
+fix, but not where several servers of an account get better like that within an interval of polls. An exploit that had
+a risk and now has 0 is one that nobody rated.
 
 Times are seconds since the epoch.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -28,6 +29,8 @@ _ENOUGH_TO_LOSE = 4
 """Of fewer, most may well be removed at once."""
 _ENOUGH_TO_BE_CURED = 2
 """Software that gets better and stays as it is: one may, if its fix was taken back into its version."""
+_ENOUGH_SERVERS = 3
+"""Servers that get better like that: one or two may have been mended."""
 _NOT_RATED = 11.0
 """An exploit whose risk nobody knows may be worse than any."""
 _OF_A_VERSION = re.compile(r"[0-9]+|[a-z]+")
@@ -55,6 +58,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """It lost more than half, and no poll ``settle`` later showed the same yet."""
     exploits_unknown: int
     """Software in it whose exploits it does not tell."""
+    eased: bool
+    """Something got better that no newer version explains: exploits or an end of life, or software that had them."""
+    ailing: bool
+    """It shows exploits or an end of life, and all that was known of them."""
     listed: tuple[Software, ...]
     """What it shows."""
     software: tuple[Software, ...]
@@ -69,15 +76,20 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
     started_at: float,
     settle: float,
     collapse: Collapse | None,
+    alike: bool = False,
 ) -> Reading:
     """What a poll that started at ``started_at`` is worth.
 
     ``known`` is the software after the poll before it, ``None`` if there was none, and ``collapse`` what that left
     open. ``complete``: every entry could be read, and nothing says that there are more. ``settle`` is in seconds.
+    ``alike``: other servers got better within an interval, so that what got better here is no fix of its own.
     """
     empty = complete and not listed
     listed = _with_known_risks(listed, known or ())
-    collapse = _collapse(known or (), listed, started_at, collapse) if complete and listed else None
+    eased = _Eased.between(known or (), listed) if complete and listed else _Eased()
+    collapse = (
+        _collapse(known or (), listed, started_at, collapse, eased=eased, alike=alike) if complete and listed else None
+    )
     if collapse is not None and started_at >= collapse.since + settle and collapse.since < started_at:
         collapse = None
     whole = complete and bool(listed) and collapse is None
@@ -90,26 +102,103 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
         empty=empty,
         collapse=collapse,
         exploits_unknown=sum(one.exploits is None for one in listed),
+        eased=bool(eased.places),
+        ailing=not eased.places and any(one.exploits or one.supported is False for one in listed),
         listed=listed,
         software=software,
     )
 
 
-def _collapse(
-    known: Sequence[Software], listed: Sequence[Software], started_at: float, before: Collapse | None
+class Alike:
+    """Whether the servers of an account get better one like the other though no version rises.
+
+    Each by itself may have been mended; all of them within an interval of polls are a fault of the API more likely. It
+    is kept in memory only: who takes an account over begins anew. For one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._eased: dict[int, float] = {}
+        """When polls started that showed servers better than before, by server."""
+        self._ailing: dict[int, float] = {}
+        """The same for those that are as they were."""
+        self._believed: set[int] = set()
+        """Of those that got better, the first ones, of which nobody asked for more than one poll."""
+
+    def are_suspicious(self, server_id: int, started_at: float, interval: float) -> bool:
+        """Whether this server would be one too many to get better; ``interval`` is that of the polls, in seconds."""
+        eased, ailing = (
+            sum(started_at - at <= interval for other, at in those.items() if other != server_id)
+            for those in (self._eased, self._ailing)
+        )
+        return eased + 1 >= _ENOUGH_SERVERS and eased + 1 > ailing
+
+    def note(
+        self, server_id: int, started_at: float, interval: float, reading: Reading, *, confirmed: bool = False
+    ) -> None:
+        """Note what a poll of the server has shown, and forget what is longer ago than an interval.
+
+        ``confirmed``: it showed what another one had shown before.
+        """
+        for those, counts in ((self._eased, reading.eased), (self._ailing, reading.ailing)):
+            those.pop(server_id, None)
+            if counts:
+                those[server_id] = started_at
+            for other in [other for other, at in those.items() if started_at - at > interval]:
+                del those[other]
+        self._believed.discard(server_id)
+        if reading.eased and reading.whole and not confirmed:
+            self._believed.add(server_id)
+        self._believed &= self._eased.keys()
+
+    @property
+    def believed(self) -> frozenset[int]:
+        """Servers that one poll has shown to be better, and that were not polled since."""
+        return frozenset(self._believed)
+
+
+class _Eased(NamedTuple):
+    """What of the known software got better though no version rose, by place."""
+
+    cured: frozenset[_Place] = frozenset()
+    """It lost its exploits, or the worst of them."""
+    supported_again: frozenset[_Place] = frozenset()
+    gone: frozenset[_Place] = frozenset()
+    """It had exploits or was at the end of its life, and is not listed any more."""
+
+    @classmethod
+    def between(cls, known: Sequence[Software], listed: Sequence[Software]) -> Self:
+        there = {_place(one) for one in listed}
+        ailing = {_place(one) for one in known if one.exploits or one.supported is False}
+        cured, supported_again = _cured(known, listed), _supported_again(known, listed)
+        return cls(frozenset(cured), frozenset(supported_again), frozenset(ailing - there))
+
+    @property
+    def places(self) -> frozenset[_Place]:
+        return self.cured | self.supported_again | self.gone
+
+
+def _collapse(  # noqa: PLR0913  # what a list is held against
+    known: Sequence[Software],
+    listed: Sequence[Software],
+    started_at: float,
+    before: Collapse | None,
+    *,
+    eased: _Eased,
+    alike: bool,
 ) -> Collapse | None:
     """Software is counted by what tells it apart: a list in which all is another has lost all."""
     had, has = {_spelt_place(one) for one in known}, {_spelt_place(one) for one in listed}
     exploitable = {_place(one) for one in known if one.exploits}
     unsupported = {_place(one) for one in known if one.supported is False}
-    better: set[_Place] = set()
-    for of_all, lost in ((exploitable, _cured(known, listed)), (unsupported, _supported_again(known, listed))):
-        if len(lost) >= _ENOUGH_TO_BE_CURED and 2 * len(lost) > len(of_all):
-            better |= lost
-    if not better and (len(had) < _ENOUGH_TO_LOSE or 2 * len(had - has) <= len(had)):
-        return None
-    shown = _hash(has) + (_hash(better) if better else "")
-    return before if before is not None and before.shown == shown else Collapse(since=started_at, shown=shown)
+    shown = _hash(has) + (_hash(eased.places) if eased.places else "")
+    if before is not None and before.shown == shown:
+        return before
+    is_better = (alike and eased.places) or any(
+        len(lost) >= _ENOUGH_TO_BE_CURED and 2 * len(lost) > len(of_all)
+        for of_all, lost in ((exploitable, eased.cured), (unsupported, eased.supported_again))
+    )
+    has_lost = len(had) >= _ENOUGH_TO_LOSE and 2 * len(had - has) > len(had)
+    return Collapse(since=started_at, shown=shown) if is_better or has_lost else None
 
 
 def _hash(places: Iterable[_Place]) -> str:

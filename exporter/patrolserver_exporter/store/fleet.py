@@ -131,6 +131,9 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """The last successful poll could be read completely, and showed no software at all."""
     collapse: Collapse | None = None
     """The last successful poll lost most of the software, and waits to be shown once more."""
+    eased_alike_at: float | None = None
+    """Start of the poll after which it was doubted that it had got better, since other servers had like it; until a
+    poll that starts ``settle`` later."""
     exploits_unknown: int = 0
     """Software in the last successful poll whose exploits it did not tell; those known before are still shown."""
     scanning: bool = False
@@ -171,8 +174,9 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def last_poll_complete(self) -> bool:
-        """The last successful poll was whole and not empty, whatever the API answered since."""
-        return self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
+        """The last successful poll was whole, not empty and believed, whatever the API answered since."""
+        is_whole = self.last_poll_at is not None and self.complete_poll_at == self.last_poll_at
+        return is_whole and self.eased_alike_at is None
 
     @property
     def list_doubt(self) -> str | None:
@@ -198,7 +202,13 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def in_doubt(self) -> bool:
         """What is known may be out of date or another server's, or waits for a poll that tells of exploits."""
-        reasons = (self.in_doubt_since, self.came_back_at, self.missing_since, self.list_doubt)
+        reasons = (
+            self.in_doubt_since,
+            self.came_back_at,
+            self.missing_since,
+            self.eased_alike_at,
+            self.list_doubt,
+        )
         return self.unconfirmed_event or any(why is not None for why in reasons) or self.exploits_unknown > 0
 
     @property

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.clock import SteadyClock
     from patrolserver_exporter.live.own_metrics import Telemetry
     from patrolserver_exporter.store import Store
-    from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.store.fleet import ServerRecord, ServerState
     from patrolserver_exporter.store.lease_rows import Holder
     from patrolserver_exporter.store.threads import Unit
     from patrolserver_exporter.sync.account import RunningAccount
@@ -201,12 +201,26 @@ def keep_up(unit: Unit, record: ServerRecord, step: float, *, now: float, rules:
     if step < 0 or _is_from_future(record, now):
         _follow_back(unit, record, min(step, 0.0), now, rules)
         return fleet.find_server(unit.connection, record.account, record.server_id) or record
-    if record.state.missing_since is not None and step > 0:
-        # A clock that is set ahead confirms no list.
-        state = replace(record.state, missing_since=min(record.state.missing_since + step, now))
-        record = replace(record, state=state)
+    ahead = _ahead(record.state, step, now) if step > 0 else record.state
+    if ahead != record.state:
+        record = replace(record, state=ahead)
         fleet.save_servers(unit.connection, [record])
     return record
+
+
+def _ahead(state: ServerState, step: float, now: float) -> ServerState:
+    """The server's state after the clock was set ahead, which confirms nothing that has to be shown twice."""
+
+    def later(at: float | None) -> float | None:
+        return None if at is None else min(at + step, now)
+
+    collapse = state.collapse
+    return replace(
+        state,
+        missing_since=later(state.missing_since),
+        eased_alike_at=later(state.eased_alike_at),
+        collapse=collapse if collapse is None else replace(collapse, since=min(collapse.since + step, now)),
+    )
 
 
 def _forget_future_of_account(unit: Unit, account: str, step: float, now: float, settle: float) -> None:
@@ -242,6 +256,7 @@ def _is_from_future(record: ServerRecord, now: float) -> bool:
         state.in_doubt_since,
         state.came_back_at,
         state.missing_since,
+        state.eased_alike_at,
     )
     # The poll that its issues' times are from may have been forgotten already, when the clock was set back before.
     forgotten = state.last_poll_at is None and record.summary.software is not None
@@ -283,6 +298,7 @@ def _follow_back(unit: Unit, record: ServerRecord, back: float, now: float, rule
         history_since=None if state.history_since is None else min(state.history_since, now),
         collapse=collapse if collapse is None else replace(collapse, since=collapse.since + back),
         missing_since=at_most_now(state.missing_since),
+        eased_alike_at=at_most_now(state.eased_alike_at),
     )
     gone_at = None if record.gone_at is None else min(record.gone_at, now)
     record = replace(server_updates.with_state(record, state), gone_at=gone_at)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.retry import back_off
+from patrolserver_exporter.issues.trust import Alike
 from patrolserver_exporter.lasting import LastingTrouble
 from patrolserver_exporter.live.effects import InboxMoved, PollLost
 from patrolserver_exporter.logs import log_fields
@@ -17,6 +18,7 @@ from patrolserver_exporter.sync import account_updates, operations, server_updat
 from patrolserver_exporter.sync.account import ListStanding, stopped, unknown
 from patrolserver_exporter.sync.health import LIST_EVERY, Trouble
 from patrolserver_exporter.sync.schedule import Job, Task
+from patrolserver_exporter.sync.server_updates import OtherPolls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -276,6 +278,7 @@ class ServerCalls:
         self._account = account
         self._results = results
         self._clock = clock
+        self._alike = Alike()
 
     def poll(self, server_id: int) -> None:
         """Ask for a server's software, and tell those who wait; raises `StoreError` and `StoppedError`."""
@@ -306,6 +309,7 @@ class ServerCalls:
         go_on = account.call_succeeded(polled=server_id)
         self._results.note(parsed.oddities, f"software of server {server_id}")
         wait = account.turn_after(server_id, began.at)
+        others = OtherPolls(self._alike, account.interval)
 
         def work(unit: Unit) -> ServerState | None:
             if go_on:
@@ -322,11 +326,14 @@ class ServerCalls:
                 next_poll_at=started_at + wait,
                 now=self._clock.now(),
                 rules=account.rules,
+                others=others,
             )
             operations.finish(unit, asked, None if state is not None else unknown(account.name, server_id))
             return state
 
         state = self._results.keep(work)
+        for other in others.doubted:
+            account.plan_turn(Task(Job.POLL, other), account.rules.settle)
         if state is None:
             return unknown(account.name, server_id)
         if state.settle_poll_at is not None:

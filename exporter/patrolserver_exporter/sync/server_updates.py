@@ -11,6 +11,7 @@ then the moment of the last yes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,21 @@ _COLLAPSED = (
     "it lost more than half of the software, or of what had exploits and is as it was, which a poll a little later has "
     "to show once more"
 )
+_ALIKE = (
+    "it and other servers lost exploits or an end of life though no version rose, which a poll a little later has to "
+    "show once more"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPolls:
+    """What a poll is held against beside the server's own ones."""
+
+    alike: trust.Alike
+    interval: float
+    """Seconds in which each server of the account is polled once."""
+    doubted: list[int] = field(default_factory=list)
+    """Filled by a unit of work: other servers, of which ``settle`` later another poll is wanted."""
 
 
 def find(unit: Unit, account: str, server_id: int) -> ServerRecord | None:
@@ -111,10 +127,12 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     now: float,
     rules: Rules,
     incomplete_because: str | None = None,
+    others: OtherPolls | None = None,
 ) -> ServerState | None:
     """Merge a successful poll that started at ``started_at``; ``None`` if the account no longer has the server.
 
-    ``incomplete_because`` tells, where it is known, why the poll was not ``complete``.
+    ``incomplete_because`` tells, where it is known, why the poll was not ``complete``. ``others`` is what other
+    polls of the account have shown.
 
     A poll that comes after one that started later is left out, and so is one that started before the server got its
     name: it may tell of another server. The clock may have been set back during the poll, and nothing started in the
@@ -132,6 +150,8 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     if has_other_settings(record, rules):
         record = reclassify(unit, record, rules, now=now)
     listed_otherwise = _listed_otherwise(record.state, software)
+    others = others or OtherPolls(trust.Alike(), 0.0)
+    is_one_too_many = others.alike.are_suspicious(server_id, started_at, others.interval)
     reading = trust.read(
         fleet.software_of(unit.connection, account, server_id),
         software,
@@ -139,7 +159,10 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         started_at=started_at,
         settle=rules.settle,
         collapse=record.state.collapse,
+        alike=is_one_too_many,
     )
+    confirmed = record.state.collapse is not None
+    others.alike.note(server_id, started_at, others.interval, reading, confirmed=confirmed)
     merged = merge.apply_poll(
         fleet.issues_of(unit.connection, account, server_id),
         reading.listed,
@@ -156,14 +179,32 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     if listed_otherwise is None:
         state = replace(state, list_claim=None)
     if reading.collapse is not None:
-        incomplete_because = _COLLAPSED
+        incomplete_because = _ALIKE if is_one_too_many else _COLLAPSED
+        if is_one_too_many:
+            _doubt_those_before(unit, account, others, started_at, rules.settle)
     incomplete_because = incomplete_because or listed_otherwise
-    state = replace(state, incomplete_because=None if reading.whole or reading.empty else incomplete_because)
+    if state.eased_alike_at is not None:
+        incomplete_because = _ALIKE
+    elif reading.whole or reading.empty:
+        incomplete_because = None
+    state = replace(state, incomplete_because=incomplete_because)
     record = replace(record, state=state, next_poll_at=next_poll_at)
     record = _classified(record, rules, reading.software, issues)
     fleet.save_servers(unit.connection, [record], reading.software)
     unit.effects.append(ServerShown(record.summary))
     return state
+
+
+def _doubt_those_before(unit: Unit, account: str, others: OtherPolls, at: float, settle: float) -> None:
+    """The servers whose getting better was believed before others got better like them: a poll has to show it again."""
+    for server_id in others.alike.believed:
+        record = find(unit, account, server_id)
+        if record is None or record.state.eased_alike_at is not None:
+            continue
+        settle_poll_at = max(record.state.settle_poll_at or 0.0, at + settle)
+        state = replace(record.state, eased_alike_at=at, incomplete_because=_ALIKE, settle_poll_at=settle_poll_at)
+        show(unit, with_state(record, state))
+        others.doubted.append(server_id)
 
 
 def _listed_otherwise(state: ServerState, software: Sequence[Software]) -> str | None:
@@ -223,6 +264,11 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
     settle_poll_at = None if (state.settle_poll_at or 0.0) <= started_at else state.settle_poll_at
     if reading.collapse is not None:
         settle_poll_at = max(settle_poll_at or 0.0, reading.collapse.since + settle)
+    eased_alike_at = state.eased_alike_at
+    if eased_alike_at is not None and answered and started_at >= eased_alike_at + settle:
+        eased_alike_at = None
+    if eased_alike_at is not None:
+        settle_poll_at = max(settle_poll_at or 0.0, eased_alike_at + settle)
     is_first = state.complete_poll_at is None or state.in_doubt_since is not None
     # Where nothing is known, no data of another server can be taken for its own.
     is_itself = reading.whole or (reading.empty and not reading.software)
@@ -233,6 +279,7 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
         history_since=started_at if reading.whole and is_first else state.history_since,
         empty=reading.empty,
         collapse=reading.collapse,
+        eased_alike_at=eased_alike_at,
         exploits_unknown=reading.exploits_unknown,
         poll_success=True,
         event_received_at=still(state.event_received_at),

@@ -11,6 +11,7 @@ from tests.harness.watching import LIST, QUICK, SOFTWARE, FailingStore, Listener
 
 from patrolserver_exporter.config.schema import ServerFilter
 from patrolserver_exporter.simulator.faults import Fault, FaultKind
+from patrolserver_exporter.simulator.software import Change, Kind
 from patrolserver_exporter.store import fleet
 from patrolserver_exporter.sync import operations
 
@@ -34,6 +35,31 @@ def test_each_server_is_polled_once_an_interval(prepared_url: str, clock: HeldCl
             watching.until(lambda: watching.count(SOFTWARE) >= polls)  # noqa: B023  # called before the next turn
             watching.rest()
             assert watching.count(SOFTWARE) == polls
+
+
+def test_servers_that_get_better_alike_are_polled_again_after_settle(prepared_url: str, clock: HeldClock) -> None:
+    """The API's fault more likely than so many fixes: all wait for a second poll, also those that came first."""
+    with Watching(prepared_url, clock=clock) as watching:
+        world = watching.simulator.world
+        servers = world.servers(world.demo)
+        broken = {server.id: world.change(server, Change(Kind.EXPLOITABLE, risk=9.8))[0].software for server in servers}
+        watching.start(settle=60.0)
+        watching.rest()
+        for server in servers:
+            software = broken[server.id]
+            world.change(server, Change(Kind.MENDED, software.canonical_name, gone=str(software.exploits[-1].cve)))
+
+        def doubted() -> list[int]:
+            return [one.server_id for one in watching.records() if not one.state.poll_complete]
+
+        polls = watching.count(SOFTWARE)
+        for turn in (1, 2, 3):
+            clock.advance(300.0)
+            watching.until(lambda: watching.count(SOFTWARE) >= polls + turn)  # noqa: B023  # called before the next
+            watching.rest()
+            assert len(doubted()) == (3 if turn == 3 else 0)
+        clock.advance(61.0)
+        watching.until(lambda: not doubted(), "the second polls")
 
 
 def test_polls_keep_to_the_budget(prepared_url: str, clock: HeldClock) -> None:

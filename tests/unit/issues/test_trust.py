@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.unit.issues.builders import SETTLE, SOFTWARE, exploited, software, unsupported
 
-from patrolserver_exporter.issues.trust import Collapse, Reading, read
+from patrolserver_exporter.issues.trust import Alike, Collapse, Reading, read
 from patrolserver_exporter.patrolserver.models import Exploit, Software
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ def reading(
     complete: bool = True,
     at: float = 1000.0,
     collapse: Collapse | None = None,
+    alike: bool = False,
 ) -> Reading:
     """Read a list against what was known."""
-    return read(known, listed, complete=complete, started_at=at, settle=SETTLE, collapse=collapse)
+    return read(known, listed, complete=complete, started_at=at, settle=SETTLE, collapse=collapse, alike=alike)
 
 
 def test_a_plain_list_is_whole() -> None:
@@ -215,3 +216,94 @@ def test_nothing_is_forgotten_but_by_a_whole_list(
         assert len(got.software) == len(listed)
     else:
         assert {(one.canonical_name, one.location) for one in known} <= places
+
+
+OLD = unsupported("old")
+ONE_OF_EACH = (RISKY[0], OLD, software("fine"))
+EASED: list[tuple[str, tuple[Software, ...]]] = [
+    ("no exploits any more", (replace(RISKY[0], exploits=()), *ONE_OF_EACH[1:])),
+    ("its worst is gone", (replace(RISKY[0], exploits=LOW), *ONE_OF_EACH[1:])),
+    ("supported again", (RISKY[0], replace(OLD, supported=True), ONE_OF_EACH[2])),
+    ("not listed any more", ONE_OF_EACH[1:]),
+    ("an older version", (replace(RISKY[0], exploits=(), version="0.9"), *ONE_OF_EACH[1:])),
+]
+AS_IT_WAS: list[tuple[str, tuple[Software, ...]]] = [
+    ("the same", ONE_OF_EACH),
+    ("a newer version", (replace(RISKY[0], exploits=(), version="2.0"), *ONE_OF_EACH[1:])),
+    ("newer and supported", (RISKY[0], replace(OLD, supported=True, version="2.0"), ONE_OF_EACH[2])),
+    ("fine software gone", ONE_OF_EACH[:2]),
+    ("worse", (replace(RISKY[0], exploits=(*(RISKY[0].exploits or ()), Exploit(id="7", risk=9.9))), *ONE_OF_EACH[1:])),
+]
+
+
+@pytest.mark.parametrize("listed", [row[1] for row in EASED], ids=[row[0] for row in EASED])
+def test_one_software_that_gets_better_is_believed_unless_other_servers_do_alike(listed: tuple[Software, ...]) -> None:
+    """Then it stays as it was known until a poll settle later shows the same."""
+    alone = reading(ONE_OF_EACH, *listed)
+    assert (alone.whole, alone.eased, alone.ailing) == (True, True, False)
+    first = reading(ONE_OF_EACH, *listed, alike=True)
+    assert (first.whole, first.eased) == (False, True)
+    kept = {one.name: (one.exploits, one.supported) for one in first.software}
+    assert kept == {one.name: (one.exploits, one.supported) for one in ONE_OF_EACH}
+    for alike in (False, True):
+        soon = reading(first.software, *listed, at=999.0 + SETTLE, collapse=first.collapse, alike=alike)
+        assert (soon.whole, soon.collapse) == (False, first.collapse)
+    for alike in (False, True):
+        again = reading(first.software, *listed, at=1000.0 + SETTLE, collapse=first.collapse, alike=alike)
+        assert (again.whole, again.collapse, again.software) == (True, None, listed)
+
+
+@pytest.mark.parametrize("listed", [row[1] for row in AS_IT_WAS], ids=[row[0] for row in AS_IT_WAS])
+def test_what_newer_versions_explain_is_believed_whatever_other_servers_do(listed: tuple[Software, ...]) -> None:
+    """A rollout of updates gets better everywhere at once."""
+    got = reading(ONE_OF_EACH, *listed, alike=True)
+    assert (got.whole, got.eased, got.ailing, got.software) == (True, False, True, listed)
+
+
+INTERVAL = 900.0
+WORSE, BETTER = reading(ONE_OF_EACH, *ONE_OF_EACH), reading(ONE_OF_EACH, *EASED[0][1])
+
+
+def polls(*shown: tuple[int, float, Reading]) -> Alike:
+    """Polls of servers, each with its start."""
+    alike = Alike()
+    for server_id, started_at, got in shown:
+        alike.note(server_id, started_at, INTERVAL, got)
+    return alike
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_suspicious"),
+    [
+        ([], False),
+        ([(1, 0.0, BETTER)], False),
+        ([(1, 0.0, BETTER), (2, 1.0, BETTER)], True),
+        # The server itself counts once.
+        ([(1, 0.0, BETTER), (3, 1.0, BETTER)], False),
+        # Others have been polled meanwhile, and are as they were.
+        ([(1, 0.0, BETTER), (2, 1.0, BETTER), (4, 2.0, WORSE), (5, 3.0, WORSE)], True),
+        ([(1, 0.0, BETTER), (2, 1.0, BETTER), (4, 2.0, WORSE), (5, 3.0, WORSE), (6, 4.0, WORSE)], False),
+        # What got worse again was a fault, or is another matter.
+        ([(1, 0.0, BETTER), (2, 1.0, BETTER), (1, 2.0, WORSE)], False),
+        ([(4, 0.0, WORSE), (5, 0.0, WORSE), (6, 0.0, WORSE), (1, 500.0, BETTER), (2, 501.0, BETTER)], False),
+        ([(4, 0.0, WORSE), (5, 0.0, WORSE), (6, 0.0, WORSE), (1, 950.0, BETTER), (2, 951.0, BETTER)], True),
+        # Longer ago than an interval.
+        ([(1, 0.0, BETTER), (2, 951.0, BETTER)], False),
+    ],
+)
+def test_three_servers_that_get_better_alike_are_a_fault_unless_more_stay_as_they_were(
+    shown: list[tuple[int, float, Reading]], *, is_suspicious: bool
+) -> None:
+    """Within an interval, in which each server is polled once."""
+    assert polls(*shown).are_suspicious(3, 952.0 if shown and shown[-1][1] > 900 else 502.0, INTERVAL) is is_suspicious
+
+
+def test_only_what_one_poll_has_shown_was_believed() -> None:
+    """Not what a second poll confirmed, nor what is polled again, nor what is longer ago."""
+    alike = polls((1, 0.0, BETTER), (2, 10.0, BETTER), (3, 20.0, WORSE))
+    assert alike.believed == {1, 2}
+    alike.note(2, 30.0, INTERVAL, BETTER, confirmed=True)
+    alike.note(4, 40.0, INTERVAL, reading(ONE_OF_EACH, *EASED[0][1], alike=True))
+    assert alike.believed == {1}
+    alike.note(5, 901.0, INTERVAL, WORSE)
+    assert alike.believed == frozenset()

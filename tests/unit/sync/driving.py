@@ -11,10 +11,12 @@ from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import NewDelivery
 from patrolserver_exporter.inbox.intake import BoundedInbox
 from patrolserver_exporter.inbox.retry import next_step_after
+from patrolserver_exporter.issues.trust import Alike
 from patrolserver_exporter.patrolserver.errors import NotFound
 from patrolserver_exporter.patrolserver.models import Event, Server
 from patrolserver_exporter.store import fleet, history
 from patrolserver_exporter.sync import account_updates, server_updates
+from patrolserver_exporter.sync.server_updates import OtherPolls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +57,9 @@ class Driver:
         """What tells the time, where that is another clock than the one that the test moves."""
         self.rules = of_account or rules()
         self.account = account
+        self.alike = Alike()
+        self.doubted: list[int] = []
+        """Servers of which the last poll of another one wants another poll."""
         self._event_ids = events_before
 
     def take_list(
@@ -110,6 +115,8 @@ class Driver:
         next_poll_at: float | None,
     ) -> ServerState | None:
         began = self.time.now() if started_at is None else started_at
+        others = OtherPolls(self.alike, 900.0)
+        self.doubted = others.doubted
         return self.store.run(
             lambda unit: server_updates.apply_poll(
                 unit,
@@ -121,6 +128,7 @@ class Driver:
                 next_poll_at=began + 900.0 if next_poll_at is None else next_poll_at,
                 now=self.time.now(),
                 rules=self.rules,
+                others=others,
             )
         )
 

@@ -15,6 +15,7 @@ from patrolserver_exporter.issues.model import Kind, Severity, Waiver
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
 from patrolserver_exporter.patrolserver.models import Event, Exploit, Parsed, ReportedIssue
 from patrolserver_exporter.store import ClaimLost, Store, history
+from patrolserver_exporter.sync.clock_steps import follow_clock
 from patrolserver_exporter.sync.server_updates import FollowUp, conclude
 
 DAY = 86_400.0
@@ -485,6 +486,78 @@ def test_a_collapsed_list_has_to_be_shown_twice(driver: Driver, clock: HeldClock
     assert (state.poll_complete, state.settle_poll_at, state.incomplete_because) == (True, None, None)
     assert driver.server().summary.software == (1, 0, 0, 0)
     assert driver.open_names() == []
+
+
+def test_servers_that_get_better_alike_have_to_show_it_twice(driver: Driver, clock: HeldClock) -> None:
+    """Also the first two of them, whose fix was believed; one that was updated is none of them."""
+    driver.take_list("a", "b", "c", "d", "e")
+    for server_id in range(1, 6):
+        driver.poll(exploitable("php", risk=9.8), software("ssh"), server_id=server_id)
+    clock.advance(900.0)
+    for server_id in (1, 2):
+        state = driver.poll(software("php"), software("ssh"), server_id=server_id)
+        assert state is not None
+        assert (state.poll_complete, driver.open_names(server_id), driver.doubted) == (True, [], [])
+    state = driver.poll(software("php"), software("ssh"), server_id=3)
+    assert state is not None
+    assert (state.poll_complete, state.settle_poll_at) == (False, clock.now() + SETTLE)
+    assert "other servers" in (state.incomplete_because or "")
+    assert driver.open_names(3) == ["php"]
+    assert sorted(driver.doubted) == [1, 2]
+    for server_id in (1, 2):
+        state = driver.server(server_id).state
+        assert (state.poll_complete, state.settle_poll_at) == (False, clock.now() + SETTLE)
+        summary = driver.server(server_id).summary
+        assert (summary.poll_complete, summary.in_doubt) == (False, True)
+    clock.advance(1.0)
+    state = driver.poll(software("php"), software("ssh"), server_id=1)
+    assert state is not None
+    assert (state.poll_complete, state.settle_poll_at) == (False, clock.now() - 1.0 + SETTLE)
+    state = driver.poll(software("php", version="2.0"), software("ssh"), server_id=4)
+    assert state is not None
+    assert (state.poll_complete, driver.open_names(4), driver.doubted) == (True, [], [])
+    driver.poll(software("php"), software("ssh"), server_id=5)
+    assert (driver.open_names(5), driver.doubted) == (["php"], [])
+    clock.advance(SETTLE)
+    for server_id in (1, 2, 3):
+        state = driver.poll(software("php"), software("ssh"), server_id=server_id)
+        assert state is not None
+        assert (state.poll_complete, state.incomplete_because, driver.doubted) == (True, None, [])
+        assert driver.open_names(server_id) == []
+    # A fault that is over leaves nothing behind.
+    state = driver.poll(exploitable("php", risk=9.8), software("ssh"), server_id=5)
+    assert state is not None
+    assert state.poll_complete
+    assert driver.told().count(("reopened", "php")) == 0
+
+
+@pytest.mark.parametrize("of", ["a list that lost most", "servers that got better alike"])
+def test_a_clock_that_is_set_ahead_confirms_no_poll(driver: Driver, clock: HeldClock, of: str) -> None:
+    """The time between two polls is time that went by."""
+    driver.take_list("a", "b", "c")
+    sick = (exploitable("php", risk=9.8), *map(software, "abc"))
+    well = (software("php"), *map(software, "abc")) if of == "servers that got better alike" else (software("a"),)
+    for server_id in (1, 2, 3):
+        driver.poll(*sick, server_id=server_id)
+    clock.advance(900.0)
+    for server_id in (2, 3, 1):
+        driver.poll(*well, server_id=server_id)
+    doubted = [driver.server(server_id).state.poll_complete for server_id in (1, 2, 3)]
+    assert doubted == [False] * 3
+    clock.set(clock.now() + 3600.0)
+    driver.store.run(lambda unit: follow_clock(unit, 3600.0, now=clock.now(), rules={"main": driver.rules}))
+    clock.advance(1.0)
+    for server_id in (1, 2, 3):
+        state = driver.poll(*well, server_id=server_id)
+        assert state is not None
+        assert not state.poll_complete
+        assert state.settle_poll_at is not None
+        assert clock.now() - 1.0 + SETTLE <= state.settle_poll_at <= clock.now() + SETTLE
+    clock.advance(SETTLE)
+    for server_id in (1, 2, 3):
+        state = driver.poll(*well, server_id=server_id)
+        assert state is not None
+        assert state.poll_complete
 
 
 def test_what_a_partial_list_lacks_stays_known(driver: Driver, clock: HeldClock) -> None:
