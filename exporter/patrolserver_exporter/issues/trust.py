@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
@@ -31,6 +32,8 @@ _ENOUGH_TO_BE_CURED = 2
 """Software that gets better and stays as it is: one may, if its fix was taken back into its version."""
 _ENOUGH_SERVERS = 3
 """Servers that get better like that: one or two may have been mended."""
+_ENOUGH_OF_ALL = 0.1
+"""Of the servers that were ailing: of many, so few may well be mended at once."""
 _NOT_RATED = 11.0
 """An exploit whose risk nobody knows may be worse than any."""
 _OF_A_VERSION = re.compile(r"[0-9]+|[a-z]+")
@@ -113,10 +116,11 @@ class Alike:
     """Whether the servers of an account get better one like the other though no version rises.
 
     Each by itself may have been mended; all of them within an interval of polls are a fault of the API more likely. It
-    is kept in memory only: who takes an account over begins anew. For one thread at a time.
+    is kept in memory only: who takes an account over begins anew. Thread-safe.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._eased: dict[int, float] = {}
         """When polls started that showed servers better than before, by server."""
         self._ailing: dict[int, float] = {}
@@ -126,11 +130,14 @@ class Alike:
 
     def are_suspicious(self, server_id: int, started_at: float, interval: float) -> bool:
         """Whether this server would be one too many to get better; ``interval`` is that of the polls, in seconds."""
-        eased, ailing = (
-            sum(started_at - at <= interval for other, at in those.items() if other != server_id)
-            for those in (self._eased, self._ailing)
-        )
-        return eased + 1 >= _ENOUGH_SERVERS and eased + 1 > ailing
+        with self._lock:
+            eased, ailing = (
+                [at for other, at in those.items() if other != server_id and started_at - at <= interval]
+                for those in (self._eased, self._ailing)
+            )
+        count, first = len(eased) + 1, min(eased, default=started_at)
+        are_enough = count >= _ENOUGH_SERVERS and count >= _ENOUGH_OF_ALL * len(ailing)
+        return are_enough and count > sum(at > first for at in ailing)
 
     def note(
         self, server_id: int, started_at: float, interval: float, reading: Reading, *, confirmed: bool = False
@@ -139,21 +146,29 @@ class Alike:
 
         ``confirmed``: it showed what another one had shown before.
         """
-        for those, counts in ((self._eased, reading.eased), (self._ailing, reading.ailing)):
-            those.pop(server_id, None)
-            if counts:
-                those[server_id] = started_at
-            for other in [other for other, at in those.items() if started_at - at > interval]:
-                del those[other]
-        self._believed.discard(server_id)
-        if reading.eased and reading.whole and not confirmed:
-            self._believed.add(server_id)
-        self._believed &= self._eased.keys()
+        with self._lock:
+            for those, counts in ((self._eased, reading.eased), (self._ailing, reading.ailing)):
+                those.pop(server_id, None)
+                if counts:
+                    those[server_id] = started_at
+                # They stand in the order in which they came: there may be 100,000, and each poll comes here.
+                while those and started_at - next(iter(those.values())) > interval:
+                    del those[next(iter(those))]
+            self._believed.discard(server_id)
+            if reading.eased and reading.whole and not confirmed:
+                self._believed.add(server_id)
+            self._believed &= self._eased.keys()
 
     @property
     def believed(self) -> frozenset[int]:
-        """Servers that one poll has shown to be better, and that were not polled since."""
-        return frozenset(self._believed)
+        """Servers that one poll has shown to be better, that were not polled since, and that nobody doubted yet."""
+        with self._lock:
+            return frozenset(self._believed)
+
+    def doubted(self, server_ids: Iterable[int]) -> None:
+        """These are doubted now."""
+        with self._lock:
+            self._believed.difference_update(server_ids)
 
 
 class _Eased(NamedTuple):

@@ -332,6 +332,7 @@ class ServerCalls:
             return state
 
         state = self._results.keep(work)
+        self._alike.doubted(others.doubted)
         for other in others.doubted:
             account.plan_turn(Task(Job.POLL, other), account.rules.settle)
         if state is None:

@@ -11,6 +11,7 @@ then the moment of the last yes.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -151,18 +152,15 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         record = reclassify(unit, record, rules, now=now)
     listed_otherwise = _listed_otherwise(record.state, software)
     others = others or OtherPolls(trust.Alike(), 0.0)
-    is_one_too_many = others.alike.are_suspicious(server_id, started_at, others.interval)
-    reading = trust.read(
-        fleet.software_of(unit.connection, account, server_id),
+    reading, is_one_too_many = _read(
+        unit,
+        record,
         software,
         complete=complete and listed_otherwise is None,
         started_at=started_at,
         settle=rules.settle,
-        collapse=record.state.collapse,
-        alike=is_one_too_many,
+        others=others,
     )
-    confirmed = record.state.collapse is not None
-    others.alike.note(server_id, started_at, others.interval, reading, confirmed=confirmed)
     merged = merge.apply_poll(
         fleet.issues_of(unit.connection, account, server_id),
         reading.listed,
@@ -195,16 +193,45 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     return state
 
 
+def _read(  # noqa: PLR0913  # What a poll brings, by keyword.
+    unit: Unit,
+    record: ServerRecord,
+    software: Sequence[Software],
+    *,
+    complete: bool,
+    started_at: float,
+    settle: float,
+    others: OtherPolls,
+) -> tuple[trust.Reading, bool]:
+    """What the poll is worth, and whether the server is one too many that gets better."""
+    read = functools.partial(
+        trust.read,
+        fleet.software_of(unit.connection, record.account, record.server_id),
+        software,
+        complete=complete,
+        started_at=started_at,
+        settle=settle,
+        collapse=record.state.collapse,
+    )
+    reading = read()
+    is_one_too_many = reading.eased and others.alike.are_suspicious(record.server_id, started_at, others.interval)
+    if is_one_too_many:
+        reading = read(alike=True)
+    confirmed = record.state.collapse is not None
+    others.alike.note(record.server_id, started_at, others.interval, reading, confirmed=confirmed)
+    return reading, is_one_too_many
+
+
 def _doubt_those_before(unit: Unit, account: str, others: OtherPolls, at: float, settle: float) -> None:
     """The servers whose getting better was believed before others got better like them: a poll has to show it again."""
     for server_id in others.alike.believed:
+        others.doubted.append(server_id)
         record = find(unit, account, server_id)
         if record is None or record.state.eased_alike_at is not None:
             continue
         settle_poll_at = max(record.state.settle_poll_at or 0.0, at + settle)
         state = replace(record.state, eased_alike_at=at, incomplete_because=_ALIKE, settle_poll_at=settle_poll_at)
         show(unit, with_state(record, state))
-        others.doubted.append(server_id)
 
 
 def _listed_otherwise(state: ServerState, software: Sequence[Software]) -> str | None:

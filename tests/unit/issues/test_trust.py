@@ -285,8 +285,10 @@ def polls(*shown: tuple[int, float, Reading]) -> Alike:
         ([(1, 0.0, BETTER), (2, 1.0, BETTER), (4, 2.0, WORSE), (5, 3.0, WORSE), (6, 4.0, WORSE)], False),
         # What got worse again was a fault, or is another matter.
         ([(1, 0.0, BETTER), (2, 1.0, BETTER), (1, 2.0, WORSE)], False),
-        ([(4, 0.0, WORSE), (5, 0.0, WORSE), (6, 0.0, WORSE), (1, 500.0, BETTER), (2, 501.0, BETTER)], False),
-        ([(4, 0.0, WORSE), (5, 0.0, WORSE), (6, 0.0, WORSE), (1, 950.0, BETTER), (2, 951.0, BETTER)], True),
+        # Those that were polled before may have got better, too.
+        ([*((n, 0.0, WORSE) for n in range(4, 34)), (1, 500.0, BETTER), (2, 501.0, BETTER)], True),
+        # But three of very many are few.
+        ([*((n, 0.0, WORSE) for n in range(4, 35)), (1, 500.0, BETTER), (2, 501.0, BETTER)], False),
         # Longer ago than an interval.
         ([(1, 0.0, BETTER), (2, 951.0, BETTER)], False),
     ],
@@ -306,4 +308,7 @@ def test_only_what_one_poll_has_shown_was_believed() -> None:
     alike.note(4, 40.0, INTERVAL, reading(ONE_OF_EACH, *EASED[0][1], alike=True))
     assert alike.believed == {1}
     alike.note(5, 901.0, INTERVAL, WORSE)
+    assert alike.believed == frozenset()
+    alike.note(6, 902.0, INTERVAL, BETTER)
+    alike.doubted([6, 7])
     assert alike.believed == frozenset()

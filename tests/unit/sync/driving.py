@@ -117,7 +117,7 @@ class Driver:
         began = self.time.now() if started_at is None else started_at
         others = OtherPolls(self.alike, 900.0)
         self.doubted = others.doubted
-        return self.store.run(
+        state = self.store.run(
             lambda unit: server_updates.apply_poll(
                 unit,
                 self.account,
@@ -131,6 +131,8 @@ class Driver:
                 others=others,
             )
         )
+        self.alike.doubted(others.doubted)
+        return state
 
     def fail(self, server_id: int = 1, answer: str | None = None) -> None:
         """A poll that failed, perhaps with an answer that is not a list."""
