@@ -11,7 +11,9 @@ Times are seconds since the epoch.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import math
 import re
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -41,13 +43,15 @@ _OF_A_VERSION = re.compile(r"[0-9]+|[a-z]+")
 _Place = tuple[str, str | None]
 
 
-class Collapse(msgspec.Struct, frozen=True, kw_only=True):
-    """A list that lost more than half, and waits to be shown once more."""
+class Collapse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A list that lost more than half, or in which too much got better, and that waits to be shown once more."""
 
     since: float
     """Start of the first poll that showed it."""
     shown: str
     """What it showed, as a hash."""
+    alike: bool = False
+    """What got better would have been believed, had other servers not got better like it."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +67,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Software in it whose exploits it does not tell."""
     eased: bool
     """Something got better that no newer version explains: exploits or an end of life, or software that had them."""
+    worse: bool
+    """The other way round: what got better like that before is as it was, or something new is wrong."""
     ailing: bool
-    """It shows exploits or an end of life, and all that was known of them."""
+    """It was whole, and shows exploits or an end of life, and all that was known of them."""
     listed: tuple[Software, ...]
     """What it shows."""
     software: tuple[Software, ...]
@@ -89,13 +95,14 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
     """
     empty = complete and not listed
     listed = _with_known_risks(listed, known or ())
-    eased = _Eased.between(known or (), listed) if complete and listed else _Eased()
-    collapse = (
-        _collapse(known or (), listed, started_at, collapse, eased=eased, alike=alike) if complete and listed else None
-    )
-    if collapse is not None and started_at >= collapse.since + settle and collapse.since < started_at:
-        collapse = None
-    whole = complete and bool(listed) and collapse is None
+    eased = _Eased()
+    if is_readable := complete and bool(listed):
+        eased = _Eased.between(known or (), listed)
+        collapse = _collapse(known or (), listed, started_at, collapse, eased=eased, alike=alike)
+        if collapse is not None and started_at >= collapse.since + settle and collapse.since < started_at:
+            collapse = None
+    # One that tells nothing in between neither confirms nor denies it.
+    whole = is_readable and collapse is None
     software = _with_known_exploits(listed, known or (), whole=whole)
     if not whole:
         shown = {_spelt_place(one) for one in listed}
@@ -106,7 +113,8 @@ def read(  # noqa: PLR0913  # what a poll brings and what it is held against, by
         collapse=collapse,
         exploits_unknown=sum(one.exploits is None for one in listed),
         eased=bool(eased.places),
-        ailing=not eased.places and any(one.exploits or one.supported is False for one in listed),
+        worse=is_readable and bool(_Eased.between(listed, known or ()).places),
+        ailing=is_readable and not eased.places and any(one.exploits or one.supported is False for one in listed),
         listed=listed,
         software=software,
     )
@@ -122,46 +130,65 @@ class Alike:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._eased: dict[int, float] = {}
-        """When polls started that showed servers better than before, by server."""
+        """When polls started that first showed servers better than before, by server."""
         self._ailing: dict[int, float] = {}
-        """The same for those that are as they were."""
+        """When polls started that showed servers as they were."""
         self._believed: set[int] = set()
-        """Of those that got better, the first ones, of which nobody asked for more than one poll."""
+        """Of those that got better, the ones of which nobody asked for more than one poll."""
 
     def are_suspicious(self, server_id: int, started_at: float, interval: float) -> bool:
-        """Whether this server would be one too many to get better; ``interval`` is that of the polls, in seconds."""
+        """Whether this server would be one too many to get better; ``interval`` is that of the polls, in seconds.
+
+        It is with the last ones that got better, if fewer have stayed as they were since the first of those.
+        """
         with self._lock:
             eased, ailing = (
-                [at for other, at in those.items() if other != server_id and started_at - at <= interval]
+                sorted(at for other, at in those.items() if other != server_id and started_at - at <= interval)
                 for those in (self._eased, self._ailing)
             )
-        count, first = len(eased) + 1, min(eased, default=started_at)
-        are_enough = count >= _ENOUGH_SERVERS and count >= _ENOUGH_OF_ALL * len(ailing)
-        return are_enough and count > sum(at > first for at in ailing)
+        least = max(_ENOUGH_SERVERS, math.ceil(_ENOUGH_OF_ALL * len(ailing)))
+        # How many are better with this one, and how many were seen to be as before since the first of them.
+        runs = (
+            (count, len(ailing) - bisect.bisect(ailing, eased[1 - count])) for count in range(least, len(eased) + 2)
+        )
+        return any(count > as_before for count, as_before in runs)
 
-    def note(
-        self, server_id: int, started_at: float, interval: float, reading: Reading, *, confirmed: bool = False
+    def note(  # noqa: PLR0913  # what a poll was, and when
+        self,
+        server_id: int,
+        started_at: float,
+        interval: float,
+        reading: Reading,
+        *,
+        settle: float = 0.0,
+        confirmed: bool = False,
     ) -> None:
         """Note what a poll of the server has shown, and forget what is longer ago than an interval.
 
-        ``confirmed``: it showed what another one had shown before.
+        Whoever got better counts until a poll ``settle`` later, whatever polls in between show, unless it is worse
+        again. ``confirmed``: it showed what another one had shown before.
         """
         with self._lock:
-            for those, counts in ((self._eased, reading.eased), (self._ailing, reading.ailing)):
-                those.pop(server_id, None)
-                if counts:
-                    those[server_id] = started_at
-                # They stand in the order in which they came: there may be 100,000, and each poll comes here.
-                while those and started_at - next(iter(those.values())) > interval:
-                    del those[next(iter(those))]
-            self._believed.discard(server_id)
-            if reading.eased and reading.whole and not confirmed:
-                self._believed.add(server_id)
+            self._ailing.pop(server_id, None)
+            if reading.ailing:
+                self._ailing[server_id] = started_at
+            first = self._eased.get(server_id)
+            if reading.worse or (first is not None and started_at >= first + settle):
+                self._eased.pop(server_id, None)
+                self._believed.discard(server_id)
+            if reading.eased and not (reading.whole and confirmed) and server_id not in self._eased:
+                self._eased[server_id] = started_at
+                if reading.whole:
+                    self._believed.add(server_id)
+            # They stand in the order in which they came: there may be 100,000, and each poll comes here.
+            for those in (self._eased, self._ailing):
+                while those and started_at - (oldest := next(iter(those.items())))[1] > max(interval, settle):
+                    del those[oldest[0]]
             self._believed &= self._eased.keys()
 
     @property
     def believed(self) -> frozenset[int]:
-        """Servers that one poll has shown to be better, that were not polled since, and that nobody doubted yet."""
+        """Servers that one poll has shown to be better, that no later one confirmed, and that nobody doubted yet."""
         with self._lock:
             return frozenset(self._believed)
 
@@ -183,9 +210,14 @@ class _Eased(NamedTuple):
     @classmethod
     def between(cls, known: Sequence[Software], listed: Sequence[Software]) -> Self:
         there = {_place(one) for one in listed}
-        ailing = {_place(one) for one in known if one.exploits or one.supported is False}
-        cured, supported_again = _cured(known, listed), _supported_again(known, listed)
-        return cls(frozenset(cured), frozenset(supported_again), frozenset(ailing - there))
+        gone = {
+            _place(one)
+            for one in known
+            if (one.exploits or one.supported is False)
+            and _place(one) not in there
+            and not any(_is_no_better(other, one) for other in listed)
+        }
+        return cls(frozenset(_cured(known, listed)), frozenset(_supported_again(known, listed)), frozenset(gone))
 
     @property
     def places(self) -> frozenset[_Place]:
@@ -205,20 +237,35 @@ def _collapse(  # noqa: PLR0913  # what a list is held against
     had, has = {_spelt_place(one) for one in known}, {_spelt_place(one) for one in listed}
     exploitable = {_place(one) for one in known if one.exploits}
     unsupported = {_place(one) for one in known if one.supported is False}
-    shown = _hash(has) + (_hash(eased.places) if eased.places else "")
-    if before is not None and before.shown == shown:
+    # Of the rest of a list in which something got better, some may be other at each poll.
+    of_list, of_eased = _hash(has), _hash(eased.places)
+    if before is not None and before.shown in ({of_list, of_eased} if eased.places else {of_list}):
         return before
-    is_better = (alike and eased.places) or any(
+    is_better = any(
         len(lost) >= _ENOUGH_TO_BE_CURED and 2 * len(lost) > len(of_all)
         for of_all, lost in ((exploitable, eased.cured), (unsupported, eased.supported_again))
     )
-    has_lost = len(had) >= _ENOUGH_TO_LOSE and 2 * len(had - has) > len(had)
-    return Collapse(since=started_at, shown=shown) if is_better or has_lost else None
+    # Once doubted it stays so, also when the others have been polled again meanwhile.
+    is_alike = bool(eased.places) and not is_better and (alike or (before is not None and before.alike))
+    if is_better or is_alike:
+        return Collapse(since=started_at, shown=of_eased, alike=is_alike)
+    if len(had) >= _ENOUGH_TO_LOSE and 2 * len(had - has) > len(had):
+        return Collapse(since=started_at, shown=of_list)
+    return None
 
 
 def _hash(places: Iterable[_Place]) -> str:
     ordered = sorted(places, key=lambda place: (place[0], place[1] is not None, place[1] or ""))
     return hashlib.blake2b(msgspec.json.encode(ordered), digest_size=8).hexdigest()
+
+
+def _is_no_better(other: Software, one: Software) -> bool:
+    """Whether software is the same as another one at another place, and at least as bad."""
+    return (
+        other.canonical_name.casefold() == one.canonical_name.casefold()
+        and (other.exploits is None or _worst(other.exploits) >= _worst(one.exploits or ()))
+        and (one.supported is not False or other.supported is not True)
+    )
 
 
 def _cured(known: Sequence[Software], listed: Sequence[Software]) -> set[_Place]:

@@ -176,8 +176,8 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     state = _after_poll(record.state, started_at, reading, rules.settle)
     if listed_otherwise is None:
         state = replace(state, list_claim=None)
-    if reading.collapse is not None:
-        incomplete_because = _ALIKE if is_one_too_many else _COLLAPSED
+    if reading.collapse is not None and complete:
+        incomplete_because = _ALIKE if reading.collapse.alike else _COLLAPSED
         if is_one_too_many:
             _doubt_those_before(unit, account, others, started_at, rules.settle)
     incomplete_because = incomplete_because or listed_otherwise
@@ -218,7 +218,7 @@ def _read(  # noqa: PLR0913  # What a poll brings, by keyword.
     if is_one_too_many:
         reading = read(alike=True)
     confirmed = record.state.collapse is not None
-    others.alike.note(record.server_id, started_at, others.interval, reading, confirmed=confirmed)
+    others.alike.note(record.server_id, started_at, others.interval, reading, settle=settle, confirmed=confirmed)
     return reading, is_one_too_many
 
 
@@ -289,13 +289,14 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
 
     # One that was not whole counts too: else the next would be due at once, and the one after it.
     settle_poll_at = None if (state.settle_poll_at or 0.0) <= started_at else state.settle_poll_at
-    if reading.collapse is not None:
-        settle_poll_at = max(settle_poll_at or 0.0, reading.collapse.since + settle)
     eased_alike_at = state.eased_alike_at
-    if eased_alike_at is not None and answered and started_at >= eased_alike_at + settle:
+    # What is empty for long has no software that could be better.
+    is_answer = reading.whole or (reading.empty and state.empty)
+    if eased_alike_at is not None and is_answer and started_at >= eased_alike_at + settle:
         eased_alike_at = None
-    if eased_alike_at is not None:
-        settle_poll_at = max(settle_poll_at or 0.0, eased_alike_at + settle)
+    waits_since = eased_alike_at if reading.collapse is None else reading.collapse.since
+    if waits_since is not None and waits_since + settle > started_at:
+        settle_poll_at = max(settle_poll_at or 0.0, waits_since + settle)
     is_first = state.complete_poll_at is None or state.in_doubt_since is not None
     # Where nothing is known, no data of another server can be taken for its own.
     is_itself = reading.whole or (reading.empty and not reading.software)

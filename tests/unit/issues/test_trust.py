@@ -262,13 +262,14 @@ def test_what_newer_versions_explain_is_believed_whatever_other_servers_do(liste
 
 INTERVAL = 900.0
 WORSE, BETTER = reading(ONE_OF_EACH, *ONE_OF_EACH), reading(ONE_OF_EACH, *EASED[0][1])
+STILL_BETTER, WORSE_AGAIN = reading(EASED[0][1], *EASED[0][1]), reading(EASED[0][1], *ONE_OF_EACH)
 
 
 def polls(*shown: tuple[int, float, Reading]) -> Alike:
     """Polls of servers, each with its start."""
     alike = Alike()
     for server_id, started_at, got in shown:
-        alike.note(server_id, started_at, INTERVAL, got)
+        alike.note(server_id, started_at, INTERVAL, got, settle=SETTLE)
     return alike
 
 
@@ -283,8 +284,13 @@ def polls(*shown: tuple[int, float, Reading]) -> Alike:
         # Others have been polled meanwhile, and are as they were.
         ([(1, 0.0, BETTER), (2, 1.0, BETTER), (4, 2.0, WORSE), (5, 3.0, WORSE)], True),
         ([(1, 0.0, BETTER), (2, 1.0, BETTER), (4, 2.0, WORSE), (5, 3.0, WORSE), (6, 4.0, WORSE)], False),
-        # What got worse again was a fault, or is another matter.
-        ([(1, 0.0, BETTER), (2, 1.0, BETTER), (1, 2.0, WORSE)], False),
+        # Polled again before settle has passed, it tells nothing new.
+        ([(1, 0.0, BETTER), (1, 0.5, STILL_BETTER), (2, 1.0, BETTER), (2, 1.5, STILL_BETTER)], True),
+        ([(1, 0.0, BETTER), (1, SETTLE, STILL_BETTER), (2, 301.0, BETTER)], False),
+        # The fault is over there.
+        ([(1, 0.0, BETTER), (2, 1.0, BETTER), (1, 2.0, WORSE_AGAIN)], False),
+        # One that was mended long before the fault hides it not.
+        ([(1, 0.0, BETTER), *((n, float(n), WORSE) for n in range(9, 19)), (2, 20.0, BETTER), (4, 21.0, BETTER)], True),
         # Those that were polled before may have got better, too.
         ([*((n, 0.0, WORSE) for n in range(4, 34)), (1, 500.0, BETTER), (2, 501.0, BETTER)], True),
         # But three of very many are few.
@@ -300,15 +306,50 @@ def test_three_servers_that_get_better_alike_are_a_fault_unless_more_stay_as_the
     assert polls(*shown).are_suspicious(3, 952.0 if shown and shown[-1][1] > 900 else 502.0, INTERVAL) is is_suspicious
 
 
-def test_only_what_one_poll_has_shown_was_believed() -> None:
-    """Not what a second poll confirmed, nor what is polled again, nor what is longer ago."""
-    alike = polls((1, 0.0, BETTER), (2, 10.0, BETTER), (3, 20.0, WORSE))
-    assert alike.believed == {1, 2}
-    alike.note(2, 30.0, INTERVAL, BETTER, confirmed=True)
-    alike.note(4, 40.0, INTERVAL, reading(ONE_OF_EACH, *EASED[0][1], alike=True))
+def test_only_what_nothing_has_confirmed_was_believed() -> None:
+    """Not what a second poll settle later showed, nor what is worse again, nor what is longer ago."""
+    alike = polls(*((number, 10.0, BETTER) for number in (1, 2, 4, 5)), (3, 20.0, WORSE))
+    assert alike.believed == {1, 2, 4, 5}
+    for server_id, started_at, got in (
+        (1, 11.0, STILL_BETTER),
+        (2, 10.0 + SETTLE, STILL_BETTER),
+        (4, 30.0, WORSE_AGAIN),
+    ):
+        alike.note(server_id, started_at, INTERVAL, got, settle=SETTLE)
+    assert alike.believed == {1, 5}
+    alike.doubted([5])
     assert alike.believed == {1}
-    alike.note(5, 901.0, INTERVAL, WORSE)
+    doubted = reading(ONE_OF_EACH, *EASED[0][1], alike=True)
+    alike.note(6, 40.0, INTERVAL, doubted, settle=SETTLE)
+    again = reading(doubted.software, *EASED[0][1], at=1000.0 + SETTLE, collapse=doubted.collapse)
+    alike.note(7, 41.0, INTERVAL, again, settle=SETTLE, confirmed=True)
+    assert again.whole
+    assert alike.believed == {1}
+    alike.note(8, 911.0, INTERVAL, WORSE, settle=SETTLE)
     assert alike.believed == frozenset()
-    alike.note(6, 902.0, INTERVAL, BETTER)
-    alike.doubted([6, 7])
-    assert alike.believed == frozenset()
+
+
+def test_a_doubt_is_held_against_what_got_better_and_not_against_the_rest() -> None:
+    """Lists in which some entry is other at each poll settle all the same, and a trivial change ends no doubt."""
+    first = reading(ONE_OF_EACH, *EASED[0][1], alike=True)
+    for number, at in enumerate((1001.0, 1002.0, 999.0 + SETTLE)):
+        got = reading(first.software, *EASED[0][1], software(f"new{number}"), at=at, collapse=first.collapse)
+        assert (got.whole, got.collapse) == (False, first.collapse)
+    assert reading(first.software, *EASED[0][1], software("x"), at=1000.0 + SETTLE, collapse=first.collapse).whole
+
+
+@pytest.mark.parametrize("listed", [(), (replace(RISKY[0], exploits=()),)])
+def test_a_reply_that_tells_nothing_ends_no_doubt(listed: tuple[Software, ...]) -> None:
+    """Neither an empty one nor a part of a list."""
+    first = reading(ONE_OF_EACH, *EASED[0][1], alike=True)
+    between = reading(first.software, *listed, complete=not listed, at=1001.0, collapse=first.collapse)
+    assert (between.whole, between.collapse) == (False, first.collapse)
+    assert reading(between.software, *EASED[0][1], at=1000.0 + SETTLE, collapse=between.collapse).whole
+
+
+def test_software_that_moved_is_not_gone() -> None:
+    """A release folder has another name at each rollout."""
+    here = (exploited("wp", Exploit(id="1", risk=9.8), location="/rel/1"), software("fine"))
+    moved = reading(here, replace(here[0], location="/rel/2"), here[1])
+    assert (moved.whole, moved.eased) == (True, False)
+    assert reading(here, replace(here[0], location="/rel/2", exploits=()), here[1]).eased

@@ -531,6 +531,32 @@ def test_servers_that_get_better_alike_have_to_show_it_twice(driver: Driver, clo
     assert driver.told().count(("reopened", "php")) == 0
 
 
+@pytest.mark.parametrize("reply", ["partial", "empty"])
+def test_a_doubt_that_no_reply_settles_does_not_poll_without_end(driver: Driver, clock: HeldClock, reply: str) -> None:
+    """Its own poll is due once; then the turns are the usual ones, and the doubt stays."""
+    driver.take_list("a", "b", "c")
+    for server_id in (1, 2, 3):
+        driver.poll(exploitable("php", risk=9.8), software("ssh"), server_id=server_id)
+    clock.advance(900.0)
+    for server_id in (1, 2, 3):
+        driver.poll(software("php"), software("ssh"), server_id=server_id)
+    clock.advance(SETTLE)
+    for server_id in (1, 3):
+        if reply == "empty":
+            state = driver.poll_nothing(server_id)
+        else:
+            state = driver.poll(software("php"), server_id=server_id, complete=False)
+        assert state is not None
+        assert (state.settle_poll_at, state.poll_complete) == (None, False)
+    assert driver.server(1).state.eased_alike_at is not None
+    assert driver.open_names(3) == ["php"]
+    clock.advance(900.0)
+    for server_id in (1, 3):
+        state = driver.poll(software("php"), software("ssh"), server_id=server_id)
+        assert state is not None
+        assert state.poll_complete
+
+
 @pytest.mark.parametrize("of", ["a list that lost most", "servers that got better alike"])
 def test_a_clock_that_is_set_ahead_confirms_no_poll(driver: Driver, clock: HeldClock, of: str) -> None:
     """The time between two polls is time that went by."""
