@@ -118,7 +118,7 @@ def _of_poll(evidence: ServerEvidence, policy: Policy, now: float) -> Iterator[_
             (
                 "it has another name than before, came back, or is read from another API (api_url) or with another "
                 "key, and no whole poll or list has shown since that it is the same, so what is known may be another "
-                "server's; ask again in a minute, or refresh it."
+                "server's; ask again in a minute, refresh it, or give all exporters on the database the same key."
             ),
         )
     if evidence.missing_from_list:

@@ -67,8 +67,9 @@ OF_THE_INTAKE: Final = Said(
     "Deliveries are written again",
 )
 _CURES: Final = {
-    "42P01": "; the exporter's tables are gone: restore the database, or restart the exporters, which make them anew",
-    "42501": "; give the exporter's user all rights on its tables, or make it their owner",
+    "42P01": "; tables of the exporter are gone: restore the database, or drop the others too and restart the "
+    "exporters",
+    "42501": "; give the exporter's user all rights on its tables and sequences, or make it their owner",
 }
 """What to do, by PostgreSQL's code for what does not pass by itself."""
 _STOP: Final = object()

@@ -185,7 +185,8 @@ def end_list(unit: Unit, plan: ListPlan, *, now: float, rules: Rules, pause: Pau
         list_partial_because=plan.partial_because,
         list_chosen_by=rules.choosing,
         list_source=rules.source,
-        list_key=rules.key,
+        # A part may lack servers that are known from another account.
+        list_key=rules.key if plan.complete or state.list_key is None else state.list_key,
         list_length=plan.length if plan.complete and not plan.missing else state.list_length,
         shrunk_since=since,
         list_missing=len(plan.missing),

@@ -387,7 +387,7 @@ def test_tables_that_are_gone_are_told_with_the_cure(url: str) -> None:
         store.run(adding("main"))
         run_sql(url, "ALTER TABLE accounts RENAME TO away")
         try:
-            with pytest.raises(StoreUnavailable, match=r"restore the database, or restart the exporters"):
+            with pytest.raises(StoreUnavailable, match=r"restore the database, or drop the others too"):
                 store.run(adding("main"))
             assert store.trouble is not None
             assert "restart the exporters" in store.trouble.reason
