@@ -203,6 +203,8 @@ class _Eased(NamedTuple):
 
     cured: frozenset[_Place] = frozenset()
     """It lost its exploits, or the worst of them."""
+    rated: frozenset[_Place] = frozenset()
+    """Of those, the ones whose exploits only have a risk now that nobody knew before."""
     supported_again: frozenset[_Place] = frozenset()
     gone: frozenset[_Place] = frozenset()
     """It had exploits or was at the end of its life, and is not listed any more."""
@@ -217,11 +219,15 @@ class _Eased(NamedTuple):
             and _place(one) not in there
             and not any(_is_no_better(other, one) for other in listed)
         }
-        return cls(frozenset(_cured(known, listed)), frozenset(_supported_again(known, listed)), frozenset(gone))
+        cured = frozenset(_cured(known, listed))
+        before, now = (_worst_by_place(some) for some in (known, listed))
+        rated = frozenset(place for place in cured if now.get(place, -1.0) >= max(before.get(place, -1.0), 0.0))
+        return cls(cured, rated, frozenset(_supported_again(known, listed)), frozenset(gone))
 
     @property
     def places(self) -> frozenset[_Place]:
-        return self.cured | self.supported_again | self.gone
+        """All but what got a risk: that is known better, and not better."""
+        return (self.cured - self.rated) | self.supported_again | self.gone
 
 
 def _collapse(  # noqa: PLR0913  # what a list is held against
@@ -299,6 +305,16 @@ def _supported_again(known: Sequence[Software], listed: Sequence[Software]) -> s
 def _worst(exploits: Iterable[Exploit]) -> float:
     """The highest risk; below all where there is no exploit."""
     return max((_NOT_RATED if exploit.risk is None else exploit.risk for exploit in exploits), default=-1.0)
+
+
+def _worst_by_place(software: Iterable[Software]) -> dict[_Place, float]:
+    """The highest risk that is known, where there is one."""
+    worst: dict[_Place, float] = {}
+    for one in software:
+        for exploit in one.exploits or ():
+            if exploit.risk is not None:
+                worst[_place(one)] = max(exploit.risk, worst.get(_place(one), 0.0))
+    return worst
 
 
 def _is_newer(version: str | None, before: str | None) -> bool:

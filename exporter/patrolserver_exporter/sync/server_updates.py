@@ -295,7 +295,8 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
     if eased_alike_at is not None and is_answer and started_at >= eased_alike_at + settle:
         eased_alike_at = None
     waits_since = eased_alike_at if reading.collapse is None else reading.collapse.since
-    if waits_since is not None and waits_since + settle > started_at:
+    # Once it is over, and something still has to be shown, the regular turns do.
+    if waits_since is not None and started_at < max(waits_since + settle, waits_since + 0.001):
         settle_poll_at = max(settle_poll_at or 0.0, waits_since + settle)
     is_first = state.complete_poll_at is None or state.in_doubt_since is not None
     # Where nothing is known, no data of another server can be taken for its own.

@@ -347,6 +347,28 @@ def test_a_reply_that_tells_nothing_ends_no_doubt(listed: tuple[Software, ...]) 
     assert reading(between.software, *EASED[0][1], at=1000.0 + SETTLE, collapse=between.collapse).whole
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_eased"),
+    [
+        ((None,), (2.0,), False),
+        ((None, 5.0), (5.0, 1.0), False),
+        ((None, 5.0), (4.0, 1.0), True),
+        ((None,), (), True),
+        ((9.8,), (9.7,), True),
+    ],
+)
+def test_a_risk_that_becomes_known_makes_nothing_better(
+    before: tuple[float | None, ...], after: tuple[float | None, ...], *, is_eased: bool
+) -> None:
+    """What nobody had rated may get any rating, on all servers at once."""
+
+    def php(risks: tuple[float | None, ...]) -> Software:
+        return exploited("php", *(Exploit(id=str(number), risk=risk) for number, risk in enumerate(risks)))
+
+    got = reading((php(before), software("ssh")), php(after), software("ssh"), alike=True)
+    assert (got.eased, got.whole) == (is_eased, not is_eased)
+
+
 def test_software_that_moved_is_not_gone() -> None:
     """A release folder has another name at each rollout."""
     here = (exploited("wp", Exploit(id="1", risk=9.8), location="/rel/1"), software("fine"))
