@@ -36,6 +36,8 @@ _ENOUGH_SERVERS = 3
 """Servers that get better like that: one or two may have been mended."""
 _ENOUGH_OF_ALL = 0.1
 """Of the servers that were ailing: of many, so few may well be mended at once."""
+_PLACES_LOOKED_AT = 20
+"""Of software that is listed at more places, whether it moved is told by the first."""
 _NOT_RATED = 11.0
 """An exploit whose risk nobody knows may be worse than any."""
 _OF_A_VERSION = re.compile(r"[0-9]+|[a-z]+")
@@ -211,18 +213,25 @@ class _Eased(NamedTuple):
 
     @classmethod
     def between(cls, known: Sequence[Software], listed: Sequence[Software]) -> Self:
+        if known == listed:
+            # As nearly always.
+            return cls()
         there = {_place(one) for one in listed}
-        gone = {
+        gone = [one for one in known if (one.exploits or one.supported is False) and _place(one) not in there]
+        # What only moved is not gone. A server may have 100,000 packages.
+        named: dict[str, list[Software]] = {one.canonical_name.casefold(): [] for one in gone}
+        for one in listed if gone else ():
+            if (same := named.get(one.canonical_name.casefold())) is not None and len(same) < _PLACES_LOOKED_AT:
+                same.append(one)
+        gone_places = frozenset(
             _place(one)
-            for one in known
-            if (one.exploits or one.supported is False)
-            and _place(one) not in there
-            and not any(_is_no_better(other, one) for other in listed)
-        }
+            for one in gone
+            if not any(_is_no_better(other, one) for other in named[one.canonical_name.casefold()])
+        )
         cured = frozenset(_cured(known, listed))
         before, now = (_worst_by_place(some) for some in (known, listed))
         rated = frozenset(place for place in cured if now.get(place, -1.0) >= max(before.get(place, -1.0), 0.0))
-        return cls(cured, rated, frozenset(_supported_again(known, listed)), frozenset(gone))
+        return cls(cured, rated, frozenset(_supported_again(known, listed)), gone_places)
 
     @property
     def places(self) -> frozenset[_Place]:
@@ -266,12 +275,9 @@ def _hash(places: Iterable[_Place]) -> str:
 
 
 def _is_no_better(other: Software, one: Software) -> bool:
-    """Whether software is the same as another one at another place, and at least as bad."""
-    return (
-        other.canonical_name.casefold() == one.canonical_name.casefold()
-        and (other.exploits is None or _worst(other.exploits) >= _worst(one.exploits or ()))
-        and (one.supported is not False or other.supported is not True)
-    )
+    """Whether software at another place is at least as bad."""
+    is_as_exploitable = other.exploits is None or _worst(other.exploits) >= _worst(one.exploits or ())
+    return is_as_exploitable and (one.supported is not False or other.supported is not True)
 
 
 def _cured(known: Sequence[Software], listed: Sequence[Software]) -> set[_Place]:

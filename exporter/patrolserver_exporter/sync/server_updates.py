@@ -176,7 +176,7 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
     state = _after_poll(record.state, started_at, reading, rules.settle)
     if listed_otherwise is None:
         state = replace(state, list_claim=None)
-    if reading.collapse is not None and complete:
+    if reading.collapse is not None and complete and listed_otherwise is None:
         incomplete_because = _ALIKE if reading.collapse.alike else _COLLAPSED
         if is_one_too_many:
             _doubt_those_before(unit, account, others, started_at, rules.settle)
@@ -296,7 +296,7 @@ def _after_poll(state: ServerState, started_at: float, reading: trust.Reading, s
         eased_alike_at = None
     waits_since = eased_alike_at if reading.collapse is None else reading.collapse.since
     # Once it is over, and something still has to be shown, the regular turns do.
-    if waits_since is not None and started_at < max(waits_since + settle, waits_since + 0.001):
+    if waits_since is not None and (started_at == waits_since or started_at < waits_since + settle):
         settle_poll_at = max(settle_poll_at or 0.0, waits_since + settle)
     is_first = state.complete_poll_at is None or state.in_doubt_since is not None
     # Where nothing is known, no data of another server can be taken for its own.

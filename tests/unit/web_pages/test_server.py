@@ -9,6 +9,7 @@ from patrolserver_exporter.config.schema import Issues
 from patrolserver_exporter.gate.evidence import ServerEvidence
 from patrolserver_exporter.issues.model import Issue, IssueClass, Kind, Severity, Waiver
 from patrolserver_exporter.issues.summary import ServerSummary
+from patrolserver_exporter.issues.trust import Collapse
 from patrolserver_exporter.patrolserver.models import Exploit, Software
 from patrolserver_exporter.store.fleet import ServerRecord, ServerState
 from patrolserver_exporter.store.views import ServerView
@@ -221,6 +222,11 @@ def test_waivers_of_other_servers_are_not_shown() -> None:
     [
         ({"empty": True}, "no software"),
         ({"complete_poll_at": None, "incomplete_because": "meta.total is 14"}, "only a part"),
+        ({"eased_alike_at": NOW - 5, "incomplete_because": "it and other servers"}, "shown once more"),
+        (
+            {"complete_poll_at": None, "collapse": Collapse(since=NOW, shown="x"), "incomplete_because": "it lost"},
+            "shown once more",
+        ),
         ({"in_doubt_since": NOW - 5}, "another server's"),
         ({"missing_since": NOW - 5}, "lacked this server"),
         ({"list_trouble": "error is set"}, "server list tells of trouble"),

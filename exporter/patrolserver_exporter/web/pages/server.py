@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from patrolserver_exporter.issues.model import Issue, Waiver
     from patrolserver_exporter.issues.summary import ServerSummary
     from patrolserver_exporter.patrolserver.models import Software
-    from patrolserver_exporter.store.fleet import ServerRecord
+    from patrolserver_exporter.store.fleet import ServerRecord, ServerState
     from patrolserver_exporter.store.views import ServerView
     from patrolserver_exporter.web.pages.words import Moment
 
@@ -401,8 +401,7 @@ def _notices(view: ServerView, now: float, *, reachable: bool) -> Iterator[Notic
         )
 
 
-def _doubts(record: ServerRecord) -> Iterator[Notice]:
-    state, unknown = record.state, record.summary.exploits_unknown_risk
+def _doubts_of_poll(state: ServerState) -> Iterator[Notice]:
     if state.empty:
         yield Notice(
             "PatrolServer lists no software for this server, so nothing was looked at.",
@@ -416,6 +415,13 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
             state.list_trouble or state.list_claim or "",
             speaker="The list says:",
         )
+    elif state.collapse is not None or state.eased_alike_at is not None:
+        yield Notice(
+            "The last poll is much better than what was known, and has to be shown once more.",
+            "It may be a fault at PatrolServer. Another poll follows by itself; until then the gate answers unknown.",
+            state.incomplete_because or "",
+            speaker="What is doubted:",
+        )
     elif state.last_poll_at is not None and not state.poll_complete and not state.empty:
         yield Notice(
             "The last poll showed only a part of the software.",
@@ -424,6 +430,11 @@ def _doubts(record: ServerRecord) -> Iterator[Notice]:
             state.incomplete_because or "",
             speaker="What showed it:",
         )
+
+
+def _doubts(record: ServerRecord) -> Iterator[Notice]:
+    state, unknown = record.state, record.summary.exploits_unknown_risk
+    yield from _doubts_of_poll(state)
     if state.in_doubt_since is not None:
         yield Notice(
             "It has another name than before, came back, or is read from another API: what was known may be another "
