@@ -253,8 +253,9 @@ def _collapse(  # noqa: PLR0913  # what a list is held against
     exploitable = {_place(one) for one in known if one.exploits}
     unsupported = {_place(one) for one in known if one.supported is False}
     # Of the rest of a list in which something got better, some may be other at each poll.
-    of_list, of_eased = _hash(has), _hash(eased.places)
-    if before is not None and before.shown in ({of_list, of_eased} if eased.places else {of_list}):
+    better = eased.places | eased.rated
+    of_list, of_eased = _hash(has), _hash(better)
+    if before is not None and before.shown in ({of_list, of_eased} if better else {of_list}):
         return before
     is_better = any(
         len(lost) >= _ENOUGH_TO_BE_CURED and 2 * len(lost) > len(of_all)

@@ -369,6 +369,15 @@ def test_a_risk_that_becomes_known_makes_nothing_better(
     assert (got.eased, got.whole) == (is_eased, not is_eased)
 
 
+def test_software_that_all_got_a_risk_at_once_is_believed_when_it_is_shown_twice() -> None:
+    """A risk that nobody knew counts as the worst, so two of them are doubted; but not for ever."""
+    unrated = tuple(exploited(name, Exploit(id="1")) for name in "ab")
+    rated = tuple(exploited(name, Exploit(id="1", risk=2.0)) for name in "ab")
+    first = reading(unrated, *rated)
+    assert not first.whole
+    assert reading(first.software, *rated, at=1000.0 + SETTLE, collapse=first.collapse).whole
+
+
 def test_software_that_moved_is_not_gone() -> None:
     """A release folder has another name at each rollout."""
     here = (exploited("wp", Exploit(id="1", risk=9.8), location="/rel/1"), software("fine"))
