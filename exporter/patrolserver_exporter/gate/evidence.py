@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
 from patrolserver_exporter.issues.model import Identity, Issue, IssueClass
-from patrolserver_exporter.store.fleet import AccountRecord, Reading, ServerState, account_records, find_account
-from patrolserver_exporter.store.queries import CHUNK, HERE, NamedServer, ServerKey, is_one_of
+from patrolserver_exporter.store.fleet import AccountRecord, Reading, ServerState, account_records, find_accounts
+from patrolserver_exporter.store.queries import CHUNK, HERE, NamedServer, ServerKey, is_of_accounts, keys_of_accounts
 from patrolserver_exporter.store.queries import servers_meant as find
 from patrolserver_exporter.store.tables import issues, servers, unseal
 
@@ -182,7 +183,7 @@ def gather_each(
 ) -> Iterator[Evidence]:
     """As `gather`, some at a time: what is not known first, then the servers by account and name."""
     # One alone where one is meant: there may be hundreds.
-    records = account_records(connection) if account is None else {account: find_account(connection, account)}
+    records = account_records(connection) if account is None else find_accounts(connection, [account])
     names = tuple(name for name in watched if account in {None, name})
     standing = {name: Standing.of(watched[name], records.get(name)) for name in names}
     found = find(connection, selectors, names) if names else {}
@@ -223,7 +224,8 @@ def gather_those(
 ) -> list[Evidence]:
     """The evidence on these servers, at most ``CHUNK``, which need not be looked for; as `gather`."""
     names = sorted({key.account for key in keys if key.account in watched})
-    standing = {name: Standing.of(watched[name], find_account(connection, name)) for name in names}
+    records = find_accounts(connection, names)
+    standing = {name: Standing.of(watched[name], records.get(name)) for name in names}
     return list(_of_those(connection, [key for key in keys if key.account in standing], standing, has_unconfirmed_news))
 
 
@@ -308,16 +310,26 @@ class _Installed(msgspec.Struct, frozen=True):
     exploits: tuple[_Exploit, ...] | None = None
 
 
+# Building the statements costs more than running them.
+@functools.lru_cache(maxsize=128)
+def _about_servers(accounts: int) -> tuple[sa.Select[*tuple[Any, ...]], sa.Select[*tuple[Any, ...]]]:
+    """Of servers of so many accounts: what is known of them, and their open issues."""
+    columns = (servers.c.account, servers.c.server_id, servers.c.name, servers.c.state, servers.c.summary)
+    return (
+        sa.select(*columns, servers.c.software).where(HERE, is_of_accounts(servers, accounts)),
+        sa.select(issues.c.account, issues.c.server_id, issues.c.document)
+        .where(issues.c.fixed_at.is_(None), is_of_accounts(issues, accounts))
+        .order_by(issues.c.id),
+    )
+
+
 def known_servers(connection: sa.Connection, keys: Sequence[ServerKey]) -> Iterator[KnownServer]:
     """What is known of these servers, as far as they are not gone; at most ``CHUNK``, in any order."""
-    columns = (servers.c.account, servers.c.server_id, servers.c.name, servers.c.state, servers.c.summary)
-    rows = connection.execute(sa.select(*columns, servers.c.software).where(HERE, is_one_of(servers, keys))).all()
+    accounts, parameters = keys_of_accounts(keys)
+    of_servers, open_issues = _about_servers(accounts)
+    rows = connection.execute(of_servers, parameters).all()
     documents: dict[tuple[str, int], list[Issue]] = defaultdict(list)
-    for account, server_id, document in connection.execute(
-        sa.select(issues.c.account, issues.c.server_id, issues.c.document)
-        .where(issues.c.fixed_at.is_(None), is_one_of(issues, keys))
-        .order_by(issues.c.id)
-    ):
+    for account, server_id, document in connection.execute(open_issues, parameters):
         documents[account, server_id].append(unseal(document, Issue))
     for account, server_id, name, document, summary, software in rows:
         installed = () if software is None else unseal(software, tuple[_Installed, ...])

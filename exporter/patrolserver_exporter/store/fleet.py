@@ -274,12 +274,24 @@ _ACCOUNT_ROWS = sa.select(accounts.c.name, accounts.c.up, accounts.c.last_succes
 _FIND_ACCOUNT = _ACCOUNT_ROWS.where(accounts.c.name == sa.bindparam("account"))
 _CATCH_UPS = sa.select(catch_ups.c.account, catch_ups.c.since)
 _FIND_CATCH_UP = _CATCH_UPS.where(catch_ups.c.account == sa.bindparam("account"))
+_FIND_ACCOUNTS = _ACCOUNT_ROWS.where(accounts.c.name.in_(sa.bindparam("names", expanding=True)))
+_FIND_CATCH_UPS = _CATCH_UPS.where(catch_ups.c.account.in_(sa.bindparam("names", expanding=True)))
 
 
 def account_records(connection: sa.Connection) -> dict[str, AccountRecord]:
     """Every account that is not retired, by name; one whose list was never read may want a catch-up already."""
-    waiting = {row.account: row.since for row in connection.execute(_CATCH_UPS)}
-    found = {row.name: _account_of(row, waiting.get(row.name)) for row in connection.execute(_ACCOUNT_ROWS)}
+    return _records(connection.execute(_ACCOUNT_ROWS), connection.execute(_CATCH_UPS))
+
+
+def find_accounts(connection: sa.Connection, names: Sequence[str]) -> dict[str, AccountRecord]:
+    """Some accounts, by name, as `find_account` finds each."""
+    which = {"names": names}
+    return _records(connection.execute(_FIND_ACCOUNTS, which), connection.execute(_FIND_CATCH_UPS, which))
+
+
+def _records(rows: Iterable[sa.Row[Any]], wanted: Iterable[sa.Row[Any]]) -> dict[str, AccountRecord]:
+    waiting = {row.account: row.since for row in wanted}
+    found = {row.name: _account_of(row, waiting.get(row.name)) for row in rows}
     return {name: AccountRecord(name=name, catch_up_since=since) for name, since in waiting.items()} | found
 
 

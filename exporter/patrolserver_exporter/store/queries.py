@@ -269,12 +269,41 @@ def _records_among(
 
 def is_one_of(table: sa.Table, keys: Sequence[ServerKey]) -> sa.ColumnElement[bool]:
     """Whether the table's row is of one of these servers, which are at most ``CHUNK``."""
-    by_account: dict[str, list[int]] = defaultdict(list)
-    for account, server_id in keys:
-        by_account[account].append(server_id)
     return sa.or_(
-        *(sa.and_(table.c.account == account, table.c.server_id.in_(ids)) for account, ids in by_account.items())
+        *(sa.and_(table.c.account == account, table.c.server_id.in_(ids)) for account, ids in _by_account(keys))
     )
+
+
+def is_of_accounts(table: sa.Table, count: int) -> sa.ColumnElement[bool]:
+    """As `is_one_of`, of so many accounts, for a statement that is built once.
+
+    Its parameters are those of `keys_of_accounts`.
+    """
+    return sa.or_(
+        *(
+            sa.and_(
+                table.c.account == sa.bindparam(f"account_{place}"),
+                table.c.server_id.in_(sa.bindparam(f"server_ids_{place}", expanding=True)),
+            )
+            for place in range(count)
+        )
+    )
+
+
+def keys_of_accounts(keys: Sequence[ServerKey]) -> tuple[int, dict[str, object]]:
+    """Of how many accounts these servers are, and the parameters for `is_of_accounts`."""
+    found = _by_account(keys)
+    parameters: dict[str, object] = {}
+    for place, (account, ids) in enumerate(found):
+        parameters |= {f"account_{place}": account, f"server_ids_{place}": ids}
+    return len(found), parameters
+
+
+def _by_account(keys: Sequence[ServerKey]) -> list[tuple[str, list[int]]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for account, server_id in keys:
+        found[account].append(server_id)
+    return list(found.items())
 
 
 class IssueRow(NamedTuple):

@@ -61,6 +61,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _TELL_EVERY = 1.0
+_AT_EACH_TICK = 100
+"""Accounts up to which all have their turn at each tick; of twice as many each has it at every second one."""
+_TURNS_AT_MOST = 4
+"""Ticks until an account's turn comes again."""
 """Seconds from telling the accounts' budgets and intervals to the next time, for hundreds of accounts take a while."""
 _HAND_OVER_TIMEOUT = 2.0
 """Seconds that the end waits until leases are given back."""
@@ -103,6 +107,8 @@ class Accounts:
         """What to go back to after a reload that the store did not let happen."""
         self._readings: Mapping[str, Reading] = {}
         """How the configuration has each account's list read."""
+        self._ticks = 0
+        self._tells = 0
         self._told_at = -math.inf
         self.last_tick = clock.monotonic()
         """When the dispatcher last ticked (monotonic seconds); the watchdog looks at it."""
@@ -649,26 +655,30 @@ class Accounts:
         if self._unfinished is not None:
             self._go_back()
         running = dict(self._running)
+        # What is due at once is begun at once; what waits for its time may wait for a moment more.
+        turns = 1 + min(len(running) // _AT_EACH_TICK, _TURNS_AT_MOST - 1)
+        self._ticks += 1
         tells = self._clock.monotonic() - self._told_at >= _TELL_EVERY
         if tells:
             self._told_at = self._clock.monotonic()
+            self._tells += 1
             self._refreshes.catch_up()
-        for name, pair in running.items():
+        for place, (name, pair) in enumerate(running.items()):
             account = pair.account
-            pair.poller.pump()
-            if tells and name in self._names and name in self._running:
+            if place % turns == self._ticks % turns:
+                pair.poller.pump()
+            if tells and place % turns == self._tells % turns and name in self._names and name in self._running:
                 self._telemetry.api_budget(name, account.budgets.polls.available())
                 self._telemetry.poll_interval(name, account.interval)
             self._ready = self._ready or account.list_standing.complete is not None
         self._inbox_gauges.tick()
-        self._housekeeping.tick([pair.account for pair in running.values()])
+        self._housekeeping.tick(lambda: [pair.account for pair in running.values()])
         self.last_tick = self._clock.monotonic()
 
     def _follow_clock(self) -> None:
         running = dict(self._running)
         if running or not self._store.is_shared:
-            accounts = [pair.account for pair in running.values()]
-            self._clock_follower.tick(accounts, self._others_clocks.followed)
+            self._clock_follower.tick(lambda: [pair.account for pair in running.values()], self._others_clocks.followed)
         else:
             # Nothing of this process has to follow: what it reads is dated by the owners.
             step = self._clock.step()

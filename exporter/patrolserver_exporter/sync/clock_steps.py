@@ -44,15 +44,21 @@ class ClockFollower:
         self._following = threading.Lock()
         """A stop follows, too, while the dispatcher may do so."""
 
-    def tick(self, accounts: Collection[RunningAccount], on_followed: Callable[[float], None] = lambda _: None) -> None:
-        """Follow the clock if it was set; ``on_followed`` hears by how many seconds."""
-        with self._following:
-            self._tick(accounts, on_followed)
+    def tick(
+        self, running: Callable[[], Collection[RunningAccount]], on_followed: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """Follow the clock if it was set, with the accounts that are ``running``.
 
-    def _tick(self, accounts: Collection[RunningAccount], on_followed: Callable[[float], None]) -> None:
+        ``on_followed`` hears by how many seconds.
+        """
+        with self._following:
+            self._tick(running, on_followed)
+
+    def _tick(self, running: Callable[[], Collection[RunningAccount]], on_followed: Callable[[float], None]) -> None:
         step = self._clock.step()
         if not step:
             return
+        accounts = running()
         rules = {account.name: account.rules for account in accounts}
         adopted = threading.Event()
 

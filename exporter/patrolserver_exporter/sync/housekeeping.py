@@ -179,8 +179,8 @@ class Housekeeping:
         under_way = self._sweeping[:1] if self._sweep is not None else []
         self._sweeping = under_way + [one for one in self._sweeping[len(under_way) :] if one[0] not in names]
 
-    def tick(self, accounts: Collection[RunningAccount]) -> None:
-        """Do what is due."""
+    def tick(self, running: Callable[[], Collection[RunningAccount]]) -> None:
+        """Do what is due; ``running`` tells the accounts of this process, of which there may be hundreds."""
         if self._stale and (self._reclassifying is None or self._reclassifying.done()):
             self._reclassify()
         today = day_of(self._clock.now())
@@ -195,11 +195,11 @@ class Housekeeping:
         if self._store.is_shared and self._store.is_held and self._is_due("retire", _RETIRE_EVERY):
             self._retire_unused()
         if self._is_due("catch_up", _CATCH_UP_EVERY):
-            self._catch_up(accounts)
+            self._catch_up(running())
         if self._is_due("secrets", _SECRETS_EVERY):
-            self._look_for_new_secrets(accounts)
+            self._look_for_new_secrets(running())
         if self._is_due("failing", SAY_EVERY):
-            self._say_what_fails(accounts)
+            self._say_what_fails(running())
 
     def _is_due(self, what: str, every: float) -> bool:
         now = self._clock.monotonic()

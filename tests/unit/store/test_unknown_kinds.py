@@ -109,7 +109,7 @@ def test_what_is_left_out_is_told(
 
     def look() -> list[str]:
         caplog.clear()
-        keeping.tick([])
+        keeping.tick(list)
         clock.advance(601.0)
         return [str(vars(record)) for record in caplog.records if "newer version" in record.getMessage()]
 

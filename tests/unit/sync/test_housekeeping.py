@@ -50,7 +50,7 @@ class Keeping:
 
     def tick(self) -> None:
         """One tick, and what it submitted, in two steps at most."""
-        self.housekeeping.tick([self.account])
+        self.housekeeping.tick(lambda: [self.account])
         for _ in range(2):
             self.store.run(lambda _: None)
 

@@ -165,6 +165,8 @@ class WebServer:
         self._servers: list[asyncio.Server | TlsServer] = []
         self._addresses: list[Address] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._dated = 0
+        """The second of the header ``Date``."""
         self._is_stopping = False
         self._begins_to_stop = asyncio.Event()
 
@@ -260,7 +262,10 @@ class WebServer:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(self._limits.timeouts.sweep, self._sweep)
-        self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode("ascii"))]
+        second = int(time.time())
+        if second != self._dated:
+            self._dated = second
+            self._state.default_headers = [(b"date", formatdate(second, usegmt=True).encode("ascii"))]
         now = loop.time()
         for connection in tuple(self._state.connections):
             if isinstance(connection, GuardedProtocol):
