@@ -3,11 +3,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.harness.few import spread
+from tests.harness.few import TURNS, spread, turn_of
 from tests.harness.postgres import PostgresCluster, find_programs
 from tests.harness.promises import MARK, PromiseTable
 from tests.harness.skipping import NOT_OURS
@@ -61,6 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow: takes a second or more, so it is not run before each commit (scripts/check)"
     )
+    config.addinivalue_line(
+        "markers", f"turn(place): with --few only in each {TURNS}rd commit; make test makes it always"
+    )
     config.addinivalue_line("markers", "sized: proves no promise, and does more in full size (scripts/faults)")
     config.addinivalue_line("markers", f"{MARK}(key…): proves these rows of docs/guarantees.md")
     config.pluginmanager.register(PromiseTable(whole=bool(config.getoption("--promises"))))
@@ -71,7 +75,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Begin with the longest files, so that the last ones to end are short; keep few cases where that is asked for."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if few := config.getoption("--few"):
-        kept = spread({item: item.nodeid for item in items}, few)
+        kept = set()
+        of_turn: dict[int | None, dict[pytest.Item, str]] = defaultdict(dict)
+        for item in items:
+            mark = item.get_closest_marker("turn")
+            of_turn[turn_of(mark.args[0] if mark else None)][item] = item.nodeid
+        for turn, cases in of_turn.items():
+            kept |= set() if turn is None else spread(cases, few, turn)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
 

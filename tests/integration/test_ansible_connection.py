@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.turn(1)
+
 SERVERS = 2
 USER, PASSWORD = "deploy", "canary pass/word+ü"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()

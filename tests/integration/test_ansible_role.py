@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.harness.debian import Debian
 
+pytestmark = pytest.mark.turn(2)
+
 UNIT = "patrolserver-exporter.service"
 NEWER = "99.0.0"
 PACKAGE = "shop-of-the-tests"

@@ -23,7 +23,7 @@ from tests.harness.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.turn(2)]
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "packaging" / "Containerfile"

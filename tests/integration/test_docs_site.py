@@ -10,6 +10,8 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+pytestmark = pytest.mark.turn(0)
+
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = ("https:", "http:", "mailto:", "data:")
 LOADED = {"script", "link", "img", "source", "iframe"}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.harness.postgres import PostgresCluster
 
-pytestmark = [pytest.mark.long, pytest.mark.sized]
+pytestmark = [pytest.mark.long, pytest.mark.sized, pytest.mark.turn(2)]
 
 SERVERS = 3
 DOWN, CUT, STALE = "PatrolServerExporterDown", "PatrolServerApiUnreachable", "PatrolServerDataStale"

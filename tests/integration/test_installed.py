@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.harness.debian import Debian
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.turn(1)]
 
 UNIT = "patrolserver-exporter"
 INSIDE = "/root/checkout"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.turn(0)
+
 MANIFESTS = sorted((ROOT / "packaging" / "kubernetes").glob("*.yml"))
 OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
 """Kinds that Prometheus' operator brings; Kubernetes itself has no schema of them."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Labels = tuple[tuple[str, str], ...]
 
+pytestmark = pytest.mark.turn(1)
+
 SERVERS = 4
 MOVING = ("patrolserver_exporter_api_budget", "patrolserver_exporter_clock_offset", "patrolserver_server_scanning")
 
