@@ -350,14 +350,14 @@ def known_servers(connection: sa.Connection, keys: Sequence[ServerKey]) -> Itera
 
 def _uncounted_risk(installed: Iterable[_Installed], known: Iterable[Issue]) -> float:
     """An exploit without a risk always is an issue's."""
-    counted = {issue.identity for issue in known}
+    counted = {issue.identity.folded for issue in known}
     return max(
         (
             exploit.risk
             for one in installed
             for exploit in one.exploits or ()
             if exploit.risk is not None
-            and Identity(one.canonical_name, one.location, IssueClass.EXPLOIT) not in counted
+            and Identity(one.canonical_name, one.location, IssueClass.EXPLOIT).folded not in counted
         ),
         default=0.0,
     )
@@ -365,9 +365,9 @@ def _uncounted_risk(installed: Iterable[_Installed], known: Iterable[Issue]) -> 
 
 def _lesser_risks(installed: Iterable[_Installed], known: Iterable[Issue]) -> Iterator[tuple[str, float]]:
     """One stored without its exploits stands for all of them."""
-    of_identity = {issue.identity: issue for issue in known if issue.exploits}
+    of_identity = {issue.identity.folded: issue for issue in known if issue.exploits}
     for one in installed if of_identity else ():
-        issue = of_identity.get(Identity(one.canonical_name, one.location, IssueClass.EXPLOIT))
+        issue = of_identity.get(Identity(one.canonical_name, one.location, IssueClass.EXPLOIT).folded)
         if issue is None:
             continue
         counted = {exploit.risk for exploit in issue.exploits}

@@ -213,7 +213,8 @@ class Judging:
                 waivers=self._holding,
                 accepted=self._accepted_on(evidence, issue),
                 today=self._today,
-                has_grace=evidence.history_since is None or issue.first_seen > evidence.history_since,
+                has_grace=not issue.age_unknown
+                and (evidence.history_since is None or issue.first_seen > evidence.history_since),
             )
             for issue in sorted((one for one in evidence.issues if one.is_open), key=_badness)
         )

@@ -67,9 +67,12 @@ def tells_of_exploits(software: Iterable[Software]) -> bool:
 
 
 def undecided(software: Sequence[Software]) -> frozenset[Identity]:
-    """Identities that a poll lists without telling whether something is wrong: no reason to call an issue fixed."""
+    """Identities that a poll lists without telling whether something is wrong: no reason to call an issue fixed.
+
+    However they are spelt: to be compared with those that are ``folded``.
+    """
     return frozenset(
-        Identity(installed.canonical_name, installed.location, issue_class)
+        Identity(installed.canonical_name, installed.location, issue_class).folded
         for installed in software
         for issue_class, unknown in (
             (IssueClass.VERSION, state_of(installed) is State.UNKNOWN),

@@ -242,6 +242,7 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     exploit_risk: float,
     settle: float,
     former: Collection[str] = (),
+    before: Sequence[Software] | None = None,
     whole: bool = True,
     reclassified: bool = False,
 ) -> Merged:
@@ -251,14 +252,17 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     shows is fixed, unless that was seen at ``started_at`` or later, is still protected by ``settle`` (seconds), is
     listed in a state that nobody knows, or the poll was not ``whole``. One without any software fixes nothing, and one
     that tells of no exploits nothing that may be about one. A poll that is not whole makes no issue better either. The
-    ``former`` fingerprints, of other servers that had this id before, are not given again.
+    ``former`` fingerprints, of other servers that had this id before, are not given again. ``before`` is the software
+    that was known then: an issue is as old as nobody knows, where that did not tell whether something is wrong.
 
     ``reclassified``: the poll that was merged last is classified again, by other settings. That closes nothing. What is
     now more or less severe is neither worsened nor eased, since nothing happened.
     """
     ledger = _Ledger(issues, started_at, former)
-    showing = _Showing(started_at=started_at, whole=whole, reclassified=reclassified)
-    findings = derive(software, exploit_risk)
+    showing = _Showing(
+        started_at=started_at, whole=whole, reclassified=reclassified, undecided_before=undecided(before or ())
+    )
+    findings = _spelt_as_known(derive(software, exploit_risk), issues)
     taken_over = takeovers(issues, findings, _closed_seats(issues, started_at))
     moved = {issue.fingerprint for issue in taken_over.values()}
     seated = {issue.identity: issue for issue in issues if issue.fingerprint not in moved}
@@ -271,13 +275,35 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
         elif reported is not None:
             _show_again(ledger, reported, finding, showing)
         else:
-            ledger.put(_born(finding, account, server_id, started_at, ledger), ChangeKind.OPENED)
+            ledger.put(_born(finding, account, server_id, showing, ledger), ChangeKind.OPENED)
     if whole and software and not reclassified:
         doubts = _Doubts(undecided(software), silent=not tells_of_exploits(software))
         for issue in issues:
             if issue.is_open and issue.fingerprint not in shown and _is_gone(issue, started_at, settle, doubts):
                 ledger.put(replace(issue, fixed_at=started_at), ChangeKind.FIXED)
     return ledger.merged()
+
+
+def _spelt_as_known(findings: Sequence[Finding], issues: Sequence[Issue]) -> Sequence[Finding]:
+    """The findings, each with name and location as a poll spelt them when it showed the issue first.
+
+    Another spelling is no other software: else what is old would be fixed, and begin anew.
+    """
+    exact, found = {issue.identity for issue in issues}, {finding.identity for finding in findings}
+    respelt = [finding for finding in findings if finding.identity not in exact]
+    if not respelt:
+        return findings
+    spelt = {
+        issue.identity.folded: issue
+        for issue in sorted(issues, key=lambda issue: (issue.is_open, issue.last_seen, issue.fingerprint))
+        if issue.polled and issue.identity not in found
+    }
+    same = {
+        finding.identity: replace(finding, canonical_name=issue.canonical_name, location=issue.location)
+        for finding in respelt
+        if (issue := spelt.pop(finding.identity.folded, None)) is not None
+    }
+    return [same.get(finding.identity, finding) for finding in findings]
 
 
 def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
@@ -338,6 +364,12 @@ class _Showing(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     whole: bool
     reclassified: bool
+    undecided_before: frozenset[Identity]
+    """What was listed before without telling whether something is wrong."""
+
+    def hides_age_of(self, finding: Finding) -> bool:
+        """Whether an issue that nobody knew before may be older than this poll."""
+        return finding.identity.folded in self.undecided_before
 
 
 def _show_known(ledger: _Ledger, known: Issue, finding: Finding, showing: _Showing, reported: Issue | None) -> None:
@@ -349,7 +381,7 @@ def _show_known(ledger: _Ledger, known: Issue, finding: Finding, showing: _Showi
         return
     if known.fixed_at > started_at:
         return
-    back = _returned(known, finding, started_at)
+    back = _returned(known, finding, showing)
     if reported is not None:
         at = max(started_at, reported.first_seen)
         same = reported.severity is back.severity
@@ -444,8 +476,9 @@ def _located(issue: Issue, finding: Finding, showing: _Showing) -> Issue:
     )
 
 
-def _returned(issue: Issue, finding: Finding, started_at: float) -> Issue:
+def _returned(issue: Issue, finding: Finding, showing: _Showing) -> Issue:
     """A fixed issue that a poll shows again: under its old fingerprint it starts again."""
+    started_at = showing.started_at
     return replace(
         issue,
         location=finding.location,
@@ -464,10 +497,12 @@ def _returned(issue: Issue, finding: Finding, started_at: float) -> Issue:
         last_seen=started_at,
         fixed_at=None,
         polled=True,
+        age_unknown=showing.hides_age_of(finding),
     )
 
 
-def _born(finding: Finding, account: str, server_id: int, started_at: float, ledger: _Ledger) -> Issue:
+def _born(finding: Finding, account: str, server_id: int, showing: _Showing, ledger: _Ledger) -> Issue:
+    started_at = showing.started_at
     return Issue(
         account=account,
         server_id=server_id,
@@ -486,6 +521,7 @@ def _born(finding: Finding, account: str, server_id: int, started_at: float, led
         first_seen=started_at,
         last_seen=started_at,
         polled=True,
+        age_unknown=showing.hides_age_of(finding),
     )
 
 
@@ -504,9 +540,10 @@ def _is_gone(issue: Issue, started_at: float, settle: float, doubts: _Doubts) ->
     if doubts.silent and (issue.issue_class is IssueClass.EXPLOIT or not issue.polled):
         return False
     if issue.polled:
-        known = issue.identity not in doubts.undecided
+        known = issue.identity.folded not in doubts.undecided
         return known and started_at > max(issue.last_seen, reported_at or issue.last_seen)
-    if any(identity.canonical_name == issue.canonical_name for identity in doubts.undecided):
+    name = issue.identity.folded.canonical_name
+    if any(identity.canonical_name == name for identity in doubts.undecided):
         return False
     return started_at >= (issue.last_seen if reported_at is None else reported_at) + settle
 

@@ -52,6 +52,12 @@ class Identity(NamedTuple):
     """Only for an issue of the server itself, which has no software to be distinguished by."""
 
     @property
+    def folded(self) -> Identity:
+        """The same however it is spelt: in other capitals, or with ``/`` or nothing as the system's own place."""
+        location = None if self.location in {"", "/"} else self.location
+        return self._replace(canonical_name=self.canonical_name.casefold(), location=location)
+
+    @property
     def order(self) -> tuple[str, str, bool, bool, str]:
         """Sort key: by name, then location (unknown first), then class (version first), then title."""
         return (
@@ -153,6 +159,8 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     """When an event last reported it."""
     polled: bool
     """A poll has shown it. Until then only an event reported it, and ``settle`` protects it from polls."""
+    age_unknown: bool = False
+    """Before a poll showed it, polls listed the software without telling whether something is wrong with it."""
     waived_until: dt.date | None = None
     waived_reason: str | None = None
     """Set while waivers cover it, with all its exploits; that of the one which ends first."""

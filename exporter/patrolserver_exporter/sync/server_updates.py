@@ -152,9 +152,10 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         record = reclassify(unit, record, rules, now=now)
     listed_otherwise = _listed_otherwise(record.state, software)
     others = others or OtherPolls(trust.Alike(), 0.0)
+    known = fleet.software_of(unit.connection, account, server_id)
     reading, is_one_too_many = _read(
-        unit,
         record,
+        known,
         software,
         complete=complete and listed_otherwise is None,
         started_at=started_at,
@@ -170,6 +171,7 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         exploit_risk=rules.exploit_risk,
         settle=rules.settle,
         former=record.state.former_fingerprints,
+        before=known,
         whole=reading.whole,
     )
     issues = keep_issues(unit, record.name, merged, rules, now)
@@ -194,8 +196,8 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
 
 
 def _read(  # noqa: PLR0913  # What a poll brings, by keyword.
-    unit: Unit,
     record: ServerRecord,
+    known: Sequence[Software] | None,
     software: Sequence[Software],
     *,
     complete: bool,
@@ -206,7 +208,7 @@ def _read(  # noqa: PLR0913  # What a poll brings, by keyword.
     """What the poll is worth, and whether the server is one too many that gets better."""
     read = functools.partial(
         trust.read,
-        fleet.software_of(unit.connection, record.account, record.server_id),
+        known,
         software,
         complete=complete,
         started_at=started_at,

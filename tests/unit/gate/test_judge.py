@@ -579,6 +579,13 @@ class TestGrace:
         assert judge([server(found, history_since=NOW - 60)], self.HIGH, NOW).verdict is Verdict.FAIL
         assert judge([server(found, history_since=NOW - 61)], self.HIGH, NOW).verdict is Verdict.PASS
 
+    def test_an_issue_of_unknown_age_has_no_grace(self) -> None:
+        """Polls listed its software before without telling whether something is wrong with it."""
+        found = issue(kind=Kind.UNSUPPORTED, first_seen=NOW - 60, severity_since=NOW - 60)
+        history = {"history_since": NOW - DAY}
+        assert judge([server(found, **history)], self.HIGH, NOW).verdict is Verdict.PASS
+        assert judge([server(replace(found, age_unknown=True), **history)], self.HIGH, NOW).verdict is Verdict.FAIL
+
     def test_an_issue_from_the_future_has_no_grace(self) -> None:
         """A clock that was set back must not make a grace longer."""
         future = issue(kind=Kind.UNSUPPORTED, first_seen=NOW + 60, severity_since=NOW + 60)

@@ -74,12 +74,13 @@ def test_order_does_not_matter(lists: tuple[list[Software], list[Software]]) -> 
 
 
 def test_undecided() -> None:
-    """Missing support leaves the version undecided, missing exploits the exploit."""
-    listed = [software("a", supported=None), software("b", exploits=None, location="/"), software("c")]
+    """Missing support leaves the version undecided, missing exploits the exploit; however name and place are spelt."""
+    listed = [software("A", supported=None), software("b", exploits=None, location="/srv"), software("c")]
     assert undecided(listed) == {
         Identity("a", None, IssueClass.VERSION),
-        Identity("b", "/", IssueClass.EXPLOIT),
+        Identity("b", "/srv", IssueClass.EXPLOIT),
     }
+    assert undecided([software("a", supported=None, location="/")]) == {Identity("a", None, IssueClass.VERSION)}
 
 
 def test_a_finding_tells_which_software_it_is() -> None:

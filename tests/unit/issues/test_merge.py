@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -30,14 +30,19 @@ from patrolserver_exporter.issues.model import ChangeKind, Issue, IssueClass, Ki
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, Software
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 VERSION, EXPLOIT = IssueClass.VERSION, IssueClass.EXPLOIT
 
 
 def poll(
-    issues: Sequence[Issue], at: float, *listed: Software, whole: bool = True, reclassified: bool = False
+    issues: Sequence[Issue],
+    at: float,
+    *listed: Software,
+    whole: bool = True,
+    reclassified: bool = False,
+    before: Sequence[Software] | None = None,
 ) -> Merged:
     """Merge a poll that started ``at`` and listed that software, and some that is fine."""
     return apply_poll(
@@ -50,6 +55,7 @@ def poll(
         settle=SETTLE,
         whole=whole,
         reclassified=reclassified,
+        before=before,
     )
 
 
@@ -107,6 +113,69 @@ class TestPoll:
         assert only(outcome).fixed_at == 2000.0
         assert told(outcome) == [ChangeKind.FIXED]
         assert poll(outcome.issues, 3000.0, software()).changed == ()
+
+    @pytest.mark.parametrize(
+        ("first", "then"),
+        [
+            ({"location": "/"}, {"location": None}),
+            ({"location": None}, {"location": "/"}),
+            ({"location": ""}, {"location": "/"}),
+            ({"name": "php"}, {"name": "PHP"}),
+            ({"name": "php", "location": "/"}, {"name": "Php", "location": None}),
+        ],
+    )
+    @pytest.mark.parametrize("made", [outdated, unsupported, exploitable])
+    def test_another_spelling_is_no_other_software(
+        self, made: Callable[..., Software], first: dict[str, Any], then: dict[str, Any]
+    ) -> None:
+        """An issue stays as old as it is, and comes back, whether its place is ``/`` or none, in whatever capitals."""
+        shown = poll((), 1000.0, made(**first))
+        again = poll(shown.issues, 2000.0, made(**then))
+        assert only(again) == replace(only(shown), last_seen=2000.0, software=only(again).software)
+        assert told(again) == []
+        assert told(poll(again.issues, 3000.0, made(**first))) == []
+        fixed = poll(again.issues, 3000.0, software(**first))
+        assert only(fixed).fixed_at == 3000.0
+        assert told(poll(fixed.issues, 4000.0, made(**then))) == [ChangeKind.REOPENED]
+
+    def test_software_at_two_places_is_two(self) -> None:
+        """Where both are listed, neither is the other spelt otherwise, nor is one at another path."""
+        both = poll((), 1000.0, outdated(location="/"), outdated(location=None))
+        assert [one.location for one in both.issues] == [None, "/"]
+        left = poll(both.issues, 2000.0, outdated(location=None))
+        assert [one.fixed_at for one in left.issues] == [None, 2000.0]
+        moved = poll(left.issues, 3000.0, outdated(location=None), outdated(location="/srv"))
+        assert told(moved) == [ChangeKind.OPENED]
+
+    def test_what_is_undecided_under_another_spelling_stays_open(self) -> None:
+        """A poll that no longer tells whether it is supported fixes nothing, however it writes it."""
+        first = poll((), 1000.0, unsupported(location="/"))
+        assert only(poll(first.issues, 2000.0, software("PHP", supported=None))).is_open
+
+    @pytest.mark.parametrize(
+        ("before", "then", "unknown"),
+        [
+            (software(supported=None), unsupported(), True),
+            (software("PHP", supported=None, location="/"), unsupported(), True),
+            (software(exploits=None), exploitable(), True),
+            (software(exploits=None), unsupported(), False),
+            (software(supported=None), exploitable(), False),
+            (software(), unsupported(), False),
+            (software("nginx", supported=None), unsupported(), False),
+        ],
+    )
+    def test_an_issue_of_software_of_which_nothing_was_told_is_of_unknown_age(
+        self,
+        before: Software,
+        then: Software,
+        unknown: bool,  # noqa: FBT001
+    ) -> None:
+        """It may have been there all the time; the same where it was fixed before."""
+        assert only(poll((), 2000.0, then, before=[before])).age_unknown is unknown
+        fixed = poll(poll((), 1000.0, then).issues, 1500.0, software())
+        back = poll(fixed.issues, 2000.0, then, before=[before])
+        assert (only(back).first_seen, only(back).age_unknown) == (2000.0, unknown)
+        assert only(poll(back.issues, 3000.0, then, before=[then])).age_unknown is unknown
 
     def test_fixes_what_is_no_longer_listed(self) -> None:
         """Software that is gone has no issues."""
