@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.arguments import filters
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import InvalidInput, Refused, Unreadable
-from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import contradiction, is_glob
+from ansible_collections.patrolserver.monitoring.plugins.module_utils.judging import contradiction, is_glob, is_number
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.transport import Transport
 
 PAGE, LARGEST_PAGE = 500, 1000
@@ -46,7 +46,8 @@ class Exporter:
         return [
             name
             for name in wanted
-            if str(server_reference(name)).lower() not in there
+            if server_reference(name).lower() not in there
+            and not (is_number(server_reference(name)) and str(int(name)) in there)
             and not (is_glob(name) and any(self.servers({**chosen, "servers": [name]})))
         ]
 
@@ -79,6 +80,10 @@ class Exporter:
         reply = self.transport.post_json("/api/v1/gate", body, read=True)
         if reply.status != 200:
             raise Unreadable("exporter: its verdict has the HTTP status {0} instead of 200".format(reply.status))
+        kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            told = "exporter: its verdict comes as {0}, and not as JSON; something else may answer in its place"
+            raise Unreadable(told.format(kind or "nothing that it names"))
         wrong = contradiction(reply.body if isinstance(reply.body, dict) else {}, body, asked_at)
         if wrong is not None:
             raise Unreadable("exporter: {0}".format(wrong))
@@ -145,7 +150,7 @@ class Exporter:
         """A request line has its limits, so that many names are asked for in several requests."""
         if not 1 <= page <= LARGEST_PAGE:
             raise InvalidInput("page_size: it has to be from 1 to {0}, not {1}".format(LARGEST_PAGE, page))
-        wanted = [str(server_reference(name)) for name in selection.get("servers") or []]
+        wanted = [server_reference(name) for name in selection.get("servers") or []]
         chunks = [wanted[start : start + NAMES_A_REQUEST] for start in range(0, len(wanted), NAMES_A_REQUEST)] or [[]]
         seen = set()
         for chunk in chunks:
@@ -173,14 +178,14 @@ class Exporter:
             known.add(cursor)
 
 
-def server_reference(text: str) -> int | str:
-    """Return an id as the number it is, and a name or glob as text."""
+def server_reference(text: str) -> str:
+    """Return an id, a name or a glob as the exporter takes it; it looks for digits among ids and among names."""
     written = str(text).strip()
     # A dot at the end means the same host, and no name at PatrolServer has one.
     written = written.rstrip(".") or written
     if not written:
         raise InvalidInput("servers: a server's name is empty")
-    return int(written) if written.isascii() and written.isdigit() else written
+    return written
 
 
 def unknown_servers(names: list) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from datetime import datetime
 
 from ansible_collections.patrolserver.monitoring.plugins.module_utils.errors import (
@@ -132,6 +133,9 @@ def _beside_the_question(answer: dict, question: dict) -> str | None:
         others = [server.get("name") for server in servers if server.get("account") != account]
         if others:
             return "its answer passes for {0!r}, which it does not list in account {1!r}".format(others[0], account)
+    strange = next((one for one in servers if not _fits_any(one, question["servers"])), None)
+    if strange is not None:
+        return "its answer passes for {0!r}, which was not asked for".format(str(strange.get("name")))
     # Without a list of all servers, any of those that are only counted may be the one.
     missing = [] if answer.get("servers_not_listed") else _not_among(servers, question["servers"])
     if missing:
@@ -140,15 +144,34 @@ def _beside_the_question(answer: dict, question: dict) -> str | None:
 
 
 def _not_among(servers: list, asked: list) -> list:
-    """Return the ids and names that no server has; capitals and small letters are alike, as they are to the exporter."""
-    ids = {str(server.get("id")) for server in servers}
+    """Return the ids, names and globs that no server fits."""
+    ids, names = _ids_and_names(servers)
+    return [one for one in asked if not (_is_among(str(one), ids, names) or any(_is_chosen(name, one) for name in names))]
+
+
+def _fits_any(server: dict, asked: list) -> bool:
+    ids, names = _ids_and_names([server])
+    return any(_is_among(str(one), ids, names) or any(_is_chosen(name, one) for name in names) for one in asked)
+
+
+def _ids_and_names(servers: list) -> tuple[set, set]:
+    """Return what servers may be asked for by; capitals and small letters are alike, as they are to the exporter."""
     names = {server["name"].lower() for server in servers if isinstance(server.get("name"), str)}
-    return [one for one in asked if not (is_glob(one) or _is_id_among(one, ids) or str(one).lower() in names)]
+    return {str(server.get("id")) for server in servers}, names
 
 
-def _is_id_among(asked: int | str, ids: set) -> bool:
-    text = str(asked)
-    return text.isascii() and text.isdigit() and str(int(text)) in ids
+def _is_among(asked: str, ids: set, names: set) -> bool:
+    # A name always matches itself, also one with a glob's characters in it.
+    return asked.lower() in names or (is_number(asked) and str(int(asked)) in ids)
+
+
+def _is_chosen(name: str, asked: object) -> bool:
+    return is_glob(asked) and fnmatch.fnmatchcase(name, str(asked).lower())
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text may be an id."""
+    return text.isascii() and text.isdigit()
 
 
 def is_glob(text: object) -> bool:

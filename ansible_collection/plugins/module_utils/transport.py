@@ -17,6 +17,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 
@@ -173,7 +174,7 @@ class Transport:
         except (URLError, UrlsConnectionError, SSLValidationError, ssl.SSLError, socket.timeout, OSError) as error:
             told = self._unanswered(method, path, one_line(_reason(error)), error)
             raise ConnectionFailed(told, sent=not _is_unconnected(error)) from None
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, EOFError, zlib.error) as error:
             raise ConnectionFailed(
                 self._unanswered(method, path, "a broken answer, {0}".format(type(error).__name__), error)
             ) from None
@@ -182,6 +183,9 @@ class Transport:
             told = "{0}: this cannot be sent; check the URL, the proxy and the credentials ({1})"
             raise InvalidInput(told.format(what, type(error).__name__)) from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
+        told = headers.get("content-length", "")
+        if told.isdigit() and "content-encoding" not in headers and len(raw) < min(int(told), MAX_BODY):
+            raise ConnectionFailed(self._unanswered(method, path, "the answer was cut off", OSError()))
         return Reply(answer.status, headers, self._decode(what, raw))
 
     def _headers(self, mime: str | None) -> dict:
@@ -200,7 +204,7 @@ class Transport:
         if not raw.strip():
             return None
         try:
-            return json.loads(raw.decode("utf-8"), object_pairs_hook=_members)
+            return json.loads(raw.decode("utf-8"), object_pairs_hook=_members, parse_constant=_no_number)
         except ValueError:
             raise Unreadable("{0}: the answer is no JSON".format(what)) from None
         except Unreadable as error:
@@ -292,6 +296,11 @@ def _is_unconnected(error: BaseException) -> bool:
 def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None)
     return str(reason or error) or type(error).__name__
+
+
+def _no_number(name: str) -> None:
+    """Refuse NaN and infinity, which are no JSON and less than no limit."""
+    raise ValueError(name)
 
 
 def _members(pairs: list) -> dict:

@@ -208,18 +208,25 @@ def check(
         )
     if policy is not None and reply.policy != policy:
         raise NoVerdict(f"The exporter's answer is by the policy {reply.policy}, and not by {policy}.")
-    if account is not None and any(one.account not in {None, account} for one in reply.servers):
+    if account is not None and any(one.account != account for one in reply.servers):
         raise NoVerdict(f"The exporter's answer is about servers of another account than {account}.")
+    servers = tuple(servers)
+    for one in reply.servers:
+        if not any(_is_meant(one, asked) for asked in servers):
+            raise NoVerdict(f"The exporter's answer is about {cut(printable(one.name), 80)}, which was not asked for.")
     if reply.servers_not_listed:
         return
-    known = {one.name.lower() for one in reply.servers} | {str(one.id) for one in reply.servers}
     for asked in servers:
-        number = asked.lstrip("0") if asked.isdecimal() else asked
-        is_there = not known.isdisjoint({asked.lower(), number})
-        if not _SIGNS_OF_A_GLOB.isdisjoint(asked):
-            is_there = any(matches(asked, one.name) for one in reply.servers)
-        if not is_there:
+        if not any(_is_meant(one, asked) for one in reply.servers):
             raise NoVerdict(f"The exporter's answer passes without saying anything of {asked}.")
+
+
+def _is_meant(server: Server, asked: str) -> bool:
+    """Whether the server may be one that was asked for, by its id, its name or a glob."""
+    is_id = asked.isdecimal() and asked.lstrip("0") == str(server.id)
+    return is_id or (
+        asked.lower() == server.name.lower() if _SIGNS_OF_A_GLOB.isdisjoint(asked) else matches(asked, server.name)
+    )
 
 
 def _moment(text: str) -> float | None:

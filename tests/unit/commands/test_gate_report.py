@@ -104,13 +104,21 @@ ASKED: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
     ({"servers": ["fine"], "asked_at": ASKED_AT}, {}, None),
     ({"servers": ["07"]}, {"servers": [server("fine", "pass", id=7)]}, None),
     ({"servers": ["fine", "web-2"]}, {}, "without saying anything of web-2"),
-    ({"servers": ["8"]}, {"servers": [server("fine", "pass", id=7)]}, "without saying anything of 8"),
+    ({"servers": ["8", "*"]}, {"servers": [server("fine", "pass", id=7)]}, "without saying anything of 8"),
+    ({"servers": ["8"]}, {"servers": [server("fine", "pass", id=7)]}, "is about fine, which was not asked for"),
+    ({"servers": ["db-*"]}, {}, "is about fine, which was not asked for"),
+    (
+        {"servers": ["db-*"]},
+        {"servers_not_listed": 1, "servers_by_verdict": {"pass": 2, "fail": 0, "unknown": 0}},
+        "is about fine, which was not asked for",
+    ),
     ({"servers": ["web-2"]}, {"servers": [], "servers_not_listed": 1}, None),
     ({"servers": ["fine"], "policy": "production"}, {"policy": "production"}, None),
     ({"servers": ["fine"], "policy": "production"}, {"policy": "lax"}, "by the policy lax"),
     ({"servers": ["fine"], "policy": "production"}, {}, "by the policy None"),
     ({"servers": ["fine"], "account": "main"}, {"servers": [server("fine", "pass", account="main")]}, None),
     ({"servers": ["fine"], "account": "main"}, {"servers": [server("fine", "pass", account="lab")]}, "another account"),
+    ({"servers": ["fine"], "account": "main"}, {"servers": [server("fine", "pass", account=None)]}, "another account"),
 ]
 
 

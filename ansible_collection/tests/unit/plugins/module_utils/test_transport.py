@@ -82,6 +82,37 @@ def test_a_verdict_is_taken_from_one_clear_answer_only(stand, status, members, t
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "members", "told"),
+    [
+        ("application/json; charset=utf-8", "", None),
+        ("text/html", "", "comes as text/html, and not as JSON"),
+        ("application/problem+json", "", r"comes as application/problem\+json"),
+        ("", "", "comes as nothing that it names"),
+        ("application/json", '"data_age_seconds": NaN, ', "no JSON"),
+        ("application/json", '"data_age_seconds": -Infinity, ', "no JSON"),
+    ],
+)
+def test_a_verdict_comes_as_json(stand, kind, members, told):
+    """A page that happens to hold one is not the exporter's, and NaN is less than no limit."""
+    body = "{" + members + '"verdict": "pass", "passed": true, ' + PASSES + "}"
+    stand.control(fail=[{"status": 200, "body": body, "headers": {"Content-Type": kind}}])
+    exporter = Exporter(stand.exporter_params)
+    if told is None:
+        assert exporter.gate(["a"], None, {})["passed"]
+        return
+    with pytest.raises(Unreadable, match=told):
+        exporter.gate(["a"], None, {})
+
+
+def test_an_answer_that_is_cut_off_is_none(stand):
+    """Though what came of it is whole JSON."""
+    body = '{"verdict": "pass", "passed": true, ' + PASSES + "}"
+    stand.control(fail=[{"status": 200, "body": body, "headers": {"Content-Length": str(len(body) + 9)}}])
+    with pytest.raises(ConnectionFailed, match="cut off"):
+        Exporter({**stand.exporter_params, "retries": 0}).gate(["a"], None, {})
+
+
 def test_a_verdict_is_held_against_the_question(stand):
     """Servers, account and policy are those that were asked for."""
     exporter = Exporter(stand.exporter_params)
@@ -300,8 +331,8 @@ def test_what_is_neither_yes_nor_no_is_not_no(value):
 
 
 def test_references_are_ids_or_names():
-    """Digits are an id; an empty name is a mistake."""
-    assert server_reference(" 12 ") == 12
+    """Digits may be either, which the exporter decides; an empty name is a mistake."""
+    assert server_reference(" 12 ") == "12"
     assert server_reference("web1") == "web1"
     with pytest.raises(InvalidInput):
         server_reference("  ")

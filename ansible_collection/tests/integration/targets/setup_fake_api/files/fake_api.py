@@ -171,9 +171,9 @@ class Handler(BaseHTTPRequestHandler):
             status, headers, document = self.find(method, parts, query, body)
         raw = document if isinstance(document, bytes) else json.dumps(document).replace("/", "\\/").encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        for name, value in headers.items():
+        # One that promises more than comes has nothing behind it.
+        self.close_connection = "Content-Length" in headers
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(raw)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(raw)
