@@ -202,10 +202,23 @@ def _stale(settings: Settings) -> tuple[Record | Alert, ...]:
     limits = settings.thresholds
     least = seconds(limits.data_stale_after)
     success = f"last_over_time(patrolserver_last_success_timestamp_seconds[{limits.gap}])"
+    # An exporter that has lost its state has no time to tell, and data that is gone is no younger.
+    before = f"""
+              max_over_time({LIST_KNOWN}[{limits.missed}]) > 0
+              and on ({EXPORTERS_ACCOUNT}) last_over_time(patrolserver_up[{limits.gap}])
+            """
     old = f"max by ({EXPORTERS_ACCOUNT}) ({STALE})"
     return (
         # The list is read each minute, whatever the interval of the polls.
-        Record(STALE, f"time() - {success} > {least}"),
+        Record(
+            STALE,
+            f"""
+            time() - (
+              {success}
+              or on ({EXPORTERS_ACCOUNT}) ({before})
+            ) > {least}
+            """,
+        ),
         Record(FRESH, f"time() - ({LIST_KNOWN} > 0) <= {least}"),
         Alert(
             alert="PatrolServerDataStale",
@@ -216,6 +229,18 @@ def _stale(settings: Settings) -> tuple[Record | Alert, ...]:
             description=f"""The server list of {WHOSE} that {WHERE} shows was read {{{{ $value | humanizeDuration }}}}
                 ago, and no exporter has read a newer one since. New issues may go unseen, and the deploy gate answers
                 "unknown" once the policy's max_age is over.""",
+            dashboard=OF_ACCOUNT,
+        ),
+        Alert(
+            alert="PatrolServerAccountNeverRead",
+            expr=f"max by ({EXPORTERS_ACCOUNT}) (max_over_time({LIST_KNOWN}[{limits.missed}]) == 0)\n"
+            f"unless on ({ACCOUNT}) {FRESH}",
+            wait=limits.data_stale_after,
+            severity="critical",
+            summary="An account's server list has never been read.",
+            description=f"""{WHERE} watches {WHOSE}, and neither it nor another exporter could read its server list for
+                {words(limits.data_stale_after)}: nothing is known of its servers, and the deploy gate answers
+                "unknown".""",
             dashboard=OF_ACCOUNT,
         ),
         Alert(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from grafana.alerting.recorded import (
     ACCOUNT,
+    AFFECTED,
     CRITICAL,
     CRITICAL_SERVERS,
     CRITICAL_SOFTWARE,
@@ -258,6 +259,33 @@ def _servers(settings: Settings) -> tuple[Alert, ...]:
         f" - last_over_time(patrolserver_servers[{limits.gap}]))"
     )
     return (
+        Alert(
+            alert="PatrolServerServersUnknown",
+            # Polls that fail or bring a part have alerts of their own, by server.
+            expr=f"""
+                max by ({ACCOUNT}) ({AFFECTED}{{severity="unknown"}})
+                - on ({ACCOUNT}) (
+                  count by ({ACCOUNT}) (
+                    max by ({SERVER}) (
+                      (
+                        last_over_time(patrolserver_server_poll_complete[{limits.gap}]) == 0
+                        or on ({EXPORTERS_SERVER}) last_over_time(patrolserver_server_poll_success[{limits.gap}]) == 0
+                      )
+                      and on ({EXPORTERS_SERVER}) {POLL}
+                    )
+                  )
+                  or on ({ACCOUNT}) 0 * max by ({ACCOUNT}) ({AFFECTED})
+                ) > 0
+                """,
+            wait="1h",
+            severity="warning",
+            summary="Nobody can tell of servers whether they are fine, though their polls succeed.",
+            description="""Servers of account {{ $labels.account }} of which it is not known whether all is well, beside
+                those whose polls fail or are partial: {{ $value }}. PatrolServer does not tell of their software
+                whether it is supported or has exploits, or lists none. New issues may go unseen, and the gate answers
+                "unknown".""",
+            dashboard=FLEET,
+        ),
         Alert(
             alert="PatrolServerServersDisappeared",
             expr=f"""

@@ -23,6 +23,7 @@ HEALTHY = {
     ("patrolserver_last_success_timestamp_seconds", MAIN): "0+60x{n}",
     ("patrolserver_servers", MAIN): "1x{n}",
     ("patrolserver_list_complete", MAIN): "1x{n}",
+    ("patrolserver_account_servers_affected", f'{MAIN},severity="unknown"'): "0x{n}",
     ("patrolserver_webhook_enabled", MAIN): "1x{n}",
     ("patrolserver_webhook_last_delivery_timestamp_seconds", MAIN): "0+60x{n}",
     ("patrolserver_exporter_poll_interval_seconds", MAIN): "900x{n}",
@@ -91,6 +92,7 @@ SCANNED = ("patrolserver_server_last_scan_timestamp_seconds", WEB)
 READ = ("patrolserver_last_success_timestamp_seconds", MAIN)
 UP = ("up", "")
 API = ("patrolserver_up", MAIN)
+UNKNOWN = ("patrolserver_account_servers_affected", f'{MAIN},severity="unknown"')
 REFUSED = ("patrolserver_exporter_api_request_failures_total", f'{MAIN},endpoint="servers",reason="credentials"')
 OWNER = ("patrolserver_exporter_account_owner", MAIN)
 REPLICAS = ("patrolserver_exporter_replicas", "")
@@ -281,6 +283,22 @@ CASES = (
         {49 * 60: 0},
         minutes=50 * 60,
         step=5,
+    ),
+    Case(
+        "PatrolServerServersUnknown",
+        "fires after an hour in which nobody knows, through a gap, and ends",
+        {UNKNOWN: "0x10 2x40 stale _x8 2x40 0x60"},
+        {60: 0, 75: 1, 98: 1, 118: 0},
+    ),
+    Case(
+        "PatrolServerServersUnknown",
+        "leaves a server whose polls are partial or fail to the alert on that",
+        {
+            UNKNOWN: "0x10 1x200",
+            ("patrolserver_server_poll_complete", WEB): "1x10 0x80 1x200",
+            ("patrolserver_server_poll_success", WEB): "1x90 0x40 1x100",
+        },
+        {75: 0, 125: 0, 180: 0, 200: 1},
     ),
     Case(
         "PatrolServerServersDisappeared",
@@ -476,6 +494,31 @@ CASES = (
         {120: 0, 130: 1, 150: 1, 160: 0},
         each=True,
         severity="critical",
+    ),
+    Case(
+        "PatrolServerDataStale",
+        "goes on to page when an exporter has lost its state, and ends when the list is read",
+        {READ: "0+60x60 3600x60 _x60 10860+60x60", API: "1x60 0x120 1x60"},
+        {120: 0, 130: 1, 150: 1, 178: 1, 190: 0},
+        each=True,
+        severity="critical",
+    ),
+    Case(
+        "PatrolServerAccountNeverRead",
+        "pages when the list has not been read within the first hour, and ends when it is",
+        {READ: "_x120 7260+60x120", API: "0x120 1x120"},
+        {59: 0, 64: 1, 119: 1, 125: 0},
+        each=True,
+        severity="critical",
+    ),
+    Case(
+        "PatrolServerAccountNeverRead",
+        "pages nobody for an exporter that has not read the list, while another one has",
+        {READ: "_x240", API: "0x240"},
+        {64: 0, 200: 0},
+        not_as="critical",
+        second={},
+        alone=False,
     ),
     Case(
         "PatrolServerDataStale",
