@@ -83,11 +83,13 @@ _LOOKED_UP = _NOT_TOLD | any_of("ready complete scan scanned status state")
 _NOT_LOOKED_UP = any_of(
     "pending unknown unavailable queued loading failed error missing disabled skipped timeout stale"
 )
-_LIFE_OVER = any_of("eol unsupported discontinued abandoned")
+_LIFE_OVER = any_of("eol unsupported discontinued abandoned deprecated obsolete")
+_ENDED = any_of("ended expired over ends")
 _SUPPORT = any_of("supported maintained")
-_OF_SUPPORT = _SUPPORT | any_of("is actively officially vendor security support")
+_OF_SUPPORT = _SUPPORT | any_of("is actively officially vendor security support version versions current")
 _OF_STANDING = any_of("status state support security lifecycle health")
-_OVER = _LIFE_OVER | any_of("vulnerable insecure compromised")
+_OVER = _LIFE_OVER | _ENDED | any_of("vulnerable insecure compromised")
+_NO_SUPPORT = _OVER | any_of("none no never end")
 _OF_META = any_of("meta metadata info data response envelope attributes")
 _CVE = re.compile(r"CVE-\d{4}-\d{4,19}", re.ASCII | re.IGNORECASE)
 _NAME_SHOWN = 80
@@ -156,26 +158,35 @@ def denies_support(software: dict[str, Any]) -> str | None:
         words = frozenset(words_of(key)) - {"is"}
         if key in {"supported", "exploits"} or not words:
             continue
-        is_over = (words <= _LIFE_OVER or words == {"end", "of", "life"}) and _says_yes(value)
+        is_over = (
+            words <= _LIFE_OVER
+            or words == {"end", "of", "life"}
+            or (bool(words & _ENDED) and words <= _ENDED | _OF_SUPPORT | {"has"})
+        ) and _says_yes(value)
         is_left_alone = bool(words & _SUPPORT) and words <= _OF_SUPPORT and _says_no(value)
-        stands_bad = (
-            words <= _OF_STANDING
-            and isinstance(value, str)
-            and (value.strip().lower() in _OVER or words_of(value.lower()) == ("end", "of", "life"))
-        )
-        if is_over or is_left_alone or stands_bad:
+        if is_over or is_left_alone or (isinstance(value, str) and _stands_bad(words, value)):
             return clean(key, _NAME_SHOWN)
     return None
+
+
+def _stands_bad(words: frozenset[str], value: str) -> bool:
+    """Whether a member of such a name tells by this word how software stands, and that badly."""
+    said = words_of(value.lower())
+    if not words <= _OF_STANDING or said == ("end", "of", "life"):
+        return words <= _OF_STANDING
+    return value.strip().lower() in _OVER or ("support" in words and len(said) == 1 and said[0] in _NO_SUPPORT)
 
 
 def untold(software: dict[str, Any]) -> Iterator[str]:
     """Each member by which a software says that nobody has looked for its exploits."""
     for key, value in software.items():
         words = frozenset(words_of(key)) - {"is", "are"}
-        if not words & _EXPLOITS or not words & _LOOKED_UP or not words <= _EXPLOITS | _LOOKED_UP:
+        rest = words - _EXPLOITS
+        if not words & _EXPLOITS or not rest:
             continue
         is_word = isinstance(value, str) and not _NOT_LOOKED_UP.isdisjoint(_WORDS.findall(value.lower()))
-        if is_word or _says_no(value):
+        is_not_looked_up = rest <= _LOOKED_UP and (is_word or _says_no(value))
+        if is_not_looked_up or (rest <= _NOT_LOOKED_UP and _says_yes(value)):
             yield f"{clean(key, _NAME_SHOWN)} says that exploits are not told"
 
 

@@ -243,6 +243,12 @@ def test_every_form_of_supported(supported: Any, read: bool | None) -> None:  # 
         {"status": "Unsupported"},
         {"support_status": "end of life"},
         {"health": "vulnerable"},
+        {"support": "ended"},
+        {"support": "none"},
+        {"support_status": "expired"},
+        {"support_ended": True},
+        {"supported_version": False},
+        {"is_deprecated": 1},
     ],
     ids=str,
 )
@@ -265,6 +271,10 @@ def test_a_software_that_contradicts_that_it_is_supported_is_unknown(beside: dic
         {"supported_until": "2031-04-30"},
         {"is_supported": "yes"},
         {"support": "https://example.org"},
+        {"support": "community"},
+        {"support_ended": False},
+        {"supported_version": "8.1"},
+        {"state": "none"},
     ],
     ids=str,
 )
