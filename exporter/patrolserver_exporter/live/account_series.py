@@ -321,7 +321,10 @@ class AccountExposition:
         for account in self._sums.take_changed(now):
             if (series := self._accounts.get(account)) is not None:
                 sums = self._sums.of(account, now, reachable=series.up is not False)
-                self._rows.put(account, _sums_lines(account, sums), first=_OF_SUMS)
+                # Zeros of a list that was never read would look like a clean account.
+                is_known = series.servers is not None or any(sums.servers)
+                lines = _sums_lines(account, sums) if is_known else ["", ""]
+                self._rows.put(account, lines, first=_OF_SUMS)
         return self._rows.pieces(chosen, names)
 
 

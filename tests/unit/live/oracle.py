@@ -236,6 +236,8 @@ class AccountCollector:
         )
         for series in self._accounts:
             sums = self._sums.get(series.account, AccountSums())
+            if series.servers is None and not any(sums.servers):
+                continue
             for severity, count in zip(ALL_SEVERITIES, sums.issues, strict=True):
                 issues.add_metric([encodable(series.account), severity.value], count)
             for standing, count in zip(STANDINGS, sums.servers, strict=True):

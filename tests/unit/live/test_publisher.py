@@ -192,6 +192,19 @@ def test_a_listener_that_fails_keeps_no_other_from_hearing(publisher: Publisher)
     assert 'patrolserver_exporter_errors_total{component="exposition"} 1.0' in scrape(publisher)
 
 
+def test_an_account_whose_list_was_never_read_has_no_counts(publisher: Publisher) -> None:
+    """Zeros would look like a clean account; with the list they come, and they stay."""
+    publisher.publish([AccountShown(AccountRecord(name="main", up=False))])
+    text = scrape(publisher)
+    assert 'patrolserver_up{account="main"} 0.0\n' in text
+    assert "patrolserver_account_issues{" not in text
+    assert "patrolserver_account_servers_affected{" not in text
+    publisher.publish([AccountShown(AccountRecord(name="main", up=True, last_success_at=1.0), 0)])
+    assert 'patrolserver_account_issues{account="main",severity="critical"} 0.0\n' in scrape(publisher)
+    publisher.publish([AccountShown(AccountRecord(name="main", up=False, last_success_at=1.0), 0)])
+    assert 'patrolserver_account_servers_affected{account="main",severity="unknown"} 0.0\n' in scrape(publisher)
+
+
 def test_what_a_turn_brought_and_could_not_be_kept_is_no_success(publisher: Publisher) -> None:
     """Until the server is shown again nobody vouches for it; one that is gone has nothing to lose."""
     shown = replace(
