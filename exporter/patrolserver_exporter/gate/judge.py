@@ -214,7 +214,7 @@ class Judging:
                 accepted=self._accepted_on(evidence, issue),
                 today=self._today,
                 has_grace=not issue.age_unknown
-                and (evidence.history_since is None or issue.first_seen > evidence.history_since),
+                and (evidence.history_since is None or issue.counts_since(None) > evidence.history_since),
             )
             for issue in sorted((one for one in evidence.issues if one.is_open), key=_badness)
         )

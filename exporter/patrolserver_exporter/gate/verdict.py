@@ -307,13 +307,7 @@ def is_in_grace(issue: Issue, severity: Severity | None, policy: Policy, now: fl
     grace: float | None = getattr(policy.grace, issue.severity.value)
     if not grace:
         return False
-    since = issue.first_seen if severity is None else _at_least_since(issue, severity)
-    return 0 <= now - since < grace
-
-
-def _at_least_since(issue: Issue, severity: Severity) -> float:
-    since = issue.at_least_since[SEVERITIES.index(severity)]
-    return issue.severity_since if since is None else since
+    return 0 <= now - issue.counts_since(severity) < grace
 
 
 T = TypeVar("T")

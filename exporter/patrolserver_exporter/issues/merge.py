@@ -15,6 +15,7 @@ from patrolserver_exporter.issues.classify import full_severity, is_worse, sever
 from patrolserver_exporter.issues.derive import Finding, derive, tells_of_exploits, undecided
 from patrolserver_exporter.issues.model import (
     SEVERITIES,
+    SHORT_BREAK,
     Change,
     ChangeKind,
     Identity,
@@ -158,11 +159,27 @@ def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float) -> 
         first_seen=received_at,
         severity_since=received_at,
         at_least_since=(),
+        since_before=_since_before(issue, received_at),
+        age_unknown=issue.age_unknown and _is_short_break(issue, received_at),
         last_seen=received_at,
         fixed_at=None,
         event_received_at=received_at,
         polled=False,
     )
+
+
+def _is_short_break(issue: Issue, at: float) -> bool:
+    """Whether an issue that comes back then was fixed for so short a time that it may not have been."""
+    return issue.fixed_at is not None and at - issue.fixed_at < SHORT_BREAK
+
+
+def _since_before(issue: Issue, at: float) -> tuple[float | None, ...]:
+    """Since when it was how severe before it was fixed, if it comes back after a short break."""
+    if not _is_short_break(issue, at):
+        return ()
+    earlier = issue.since_before or (None,) * len(SEVERITIES)
+    both = zip(issue.at_least_since, earlier, strict=True)
+    return tuple(min((one for one in pair if one is not None), default=None) for pair in both)
 
 
 def with_report(issue: Issue, report: ReportedIssue, received_at: float) -> Issue:
@@ -420,6 +437,7 @@ def _show_again(ledger: _Ledger, issue: Issue, finding: Finding, showing: _Showi
             after,
             severity_since=issue.severity_since if showing.reclassified else at,
             at_least_since=_at_least_since(issue, after_full, since),
+            since_before=_still_before(issue, before_full, after_full, at),
         )
     told = None if showing.reclassified else _difference(issue, after, fresh=fresh)
     ledger.put(after, told)
@@ -441,6 +459,17 @@ def _at_least_since(issue: Issue, severity: Severity, at: float) -> tuple[float 
     return tuple(
         None if place < rank else at if since is None else since for place, since in enumerate(issue.at_least_since)
     )
+
+
+def _still_before(issue: Issue, before: Severity, after: Severity, at: float) -> tuple[float | None, ...]:
+    """What still counts of the time before a short break, once the severity is another.
+
+    What it is no more has ended, and so has what it was before if it has been less for long.
+    """
+    if is_worse(after, before) and at - issue.first_seen < SHORT_BREAK:
+        return issue.since_before
+    rank = max(SEVERITIES.index(severity) for severity in (before, after))
+    return tuple(None if place < rank else since for place, since in enumerate(issue.since_before))
 
 
 def _found(issue: Issue, finding: Finding, at: float, showing: _Showing) -> tuple[Issue, bool]:
@@ -494,10 +523,11 @@ def _returned(issue: Issue, finding: Finding, showing: _Showing) -> Issue:
         first_seen=started_at,
         severity_since=started_at,
         at_least_since=(),
+        since_before=_since_before(issue, started_at),
         last_seen=started_at,
         fixed_at=None,
         polled=True,
-        age_unknown=showing.hides_age_of(finding),
+        age_unknown=showing.hides_age_of(finding) or (issue.age_unknown and _is_short_break(issue, started_at)),
     )
 
 

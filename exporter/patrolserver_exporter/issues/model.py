@@ -121,6 +121,10 @@ class IssueExploit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return self.waived_until is not None
 
 
+SHORT_BREAK = 24 * 3600.0
+"""Seconds for which an issue has to stay fixed so that a grace begins anew when it comes back."""
+
+
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
     """One issue of one server, open or fixed.
 
@@ -153,6 +157,8 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     """When it got today's severity, waivers left aside. Not given: with ``first_seen``."""
     at_least_since: tuple[float | None, ...] = ()
     """Since when it has been so severe or worse, in the order of ``SEVERITIES``. Not given: since ``first_seen``."""
+    since_before: tuple[float | None, ...] = ()
+    """``at_least_since`` of the time before, where it came back within `SHORT_BREAK` of its fix; else empty."""
     last_seen: float
     fixed_at: float | None = None
     event_received_at: float | None = None
@@ -184,6 +190,19 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
         """Since when it has been so severe or worse without a break, waivers left aside; ``None``: it is less."""
         return self.at_least_since[SEVERITIES.index(severity)]
 
+    def counts_since(self, severity: Severity | None) -> float:
+        """Since when it has been so severe or worse (``None``: open at all), short breaks left out.
+
+        A fix that held for less than a day may have been none: one reply that lacked a software is enough for it.
+        """
+        if severity is None:
+            known = (self.first_seen, *self.since_before[-1:])
+        else:
+            place = SEVERITIES.index(severity)
+            since = self.at_least_since[place]
+            known = (self.severity_since if since is None else since, *self.since_before[place : place + 1])
+        return min(at for at in known if at is not None)
+
     @property
     def is_open(self) -> bool:
         """Not fixed; a waived one is open too, but counted apart."""
@@ -206,6 +225,7 @@ def not_after(issue: Issue, now: float) -> Issue:
         first_seen=min(issue.first_seen, now),
         severity_since=min(issue.severity_since, now),
         at_least_since=tuple(map(past, issue.at_least_since)),
+        since_before=tuple(map(past, issue.since_before)),
         exploits=tuple(
             msgspec.structs.replace(exploit, first_seen=min(exploit.first_seen, now)) for exploit in issue.exploits
         ),

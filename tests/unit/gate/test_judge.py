@@ -579,6 +579,19 @@ class TestGrace:
         assert judge([server(found, history_since=NOW - 60)], self.HIGH, NOW).verdict is Verdict.FAIL
         assert judge([server(found, history_since=NOW - 61)], self.HIGH, NOW).verdict is Verdict.PASS
 
+    def test_a_short_break_does_not_begin_it_anew(self) -> None:
+        """Neither for a severity nor for the first whole poll, whose issues have none."""
+        old = (None, NOW - 8 * DAY, NOW - 8 * DAY, NOW - 8 * DAY)
+        back = issue(kind=Kind.UNSUPPORTED, first_seen=NOW - 60, severity_since=NOW - 60)
+        assert judge([server(back)], self.HIGH, NOW).verdict is Verdict.PASS
+        assert judge([server(replace(back, since_before=old))], self.HIGH, NOW).verdict is Verdict.FAIL
+        total = Policy(max_total=0, grace=self.HIGH.grace)
+        assert judge([server(replace(back, since_before=old))], total, NOW).verdict is Verdict.FAIL
+        recent = (None, *[NOW - DAY] * 3)
+        again = replace(back, since_before=recent)
+        assert judge([server(again, history_since=NOW - 2 * DAY)], self.HIGH, NOW).verdict is Verdict.PASS
+        assert judge([server(again, history_since=NOW - DAY)], self.HIGH, NOW).verdict is Verdict.FAIL
+
     def test_an_issue_of_unknown_age_has_no_grace(self) -> None:
         """Polls listed its software before without telling whether something is wrong with it."""
         found = issue(kind=Kind.UNSUPPORTED, first_seen=NOW - 60, severity_since=NOW - 60)

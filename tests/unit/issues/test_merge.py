@@ -26,7 +26,7 @@ from tests.unit.issues.builders import (
 
 from patrolserver_exporter.issues.derive import derive
 from patrolserver_exporter.issues.merge import Merged, apply_event, apply_poll
-from patrolserver_exporter.issues.model import ChangeKind, Issue, IssueClass, Kind, Severity
+from patrolserver_exporter.issues.model import SHORT_BREAK, ChangeKind, Issue, IssueClass, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, Software
 
 if TYPE_CHECKING:
@@ -137,6 +137,35 @@ class TestPoll:
         fixed = poll(again.issues, 3000.0, software(**first))
         assert only(fixed).fixed_at == 3000.0
         assert told(poll(fixed.issues, 4000.0, made(**then))) == [ChangeKind.REOPENED]
+
+    @pytest.mark.parametrize(("away", "goes_on"), [(SHORT_BREAK - 1, True), (SHORT_BREAK, False)])
+    def test_what_comes_back_within_a_day_may_never_have_been_fixed(self, away: float, goes_on: bool) -> None:  # noqa: FBT001
+        """It is reopened with a new start, and keeps how old it was before, through more than one such break."""
+        first = poll(poll((), 1000.0, outdated()).issues, 2000.0, unsupported())
+        fixed = poll(first.issues, 3000.0, software())
+        back = poll(fixed.issues, 3000.0 + away, unsupported())
+        assert told(back) == [ChangeKind.REOPENED]
+        assert only(back).first_seen == 3000.0 + away
+        since = [only(back).counts_since(one) for one in (Severity.HIGH, Severity.MEDIUM, None)]
+        assert since == ([2000.0, 1000.0, 1000.0] if goes_on else [3000.0 + away] * 3)
+        reported_back = event(fixed.issues, 3000.0 + away, reported(location=None), last_poll=3000.0)
+        assert only(reported_back).counts_since(None) == (1000.0 if goes_on else 3000.0 + away)
+        taken_over = poll(reported_back.issues, 3100.0 + away, unsupported())
+        assert only(taken_over).counts_since(Severity.HIGH) == (2000.0 if goes_on else 3000.0 + away)
+        again = poll(poll(back.issues, 4000.0 + away, software()).issues, 5000.0 + away, unsupported())
+        assert only(again).counts_since(Severity.HIGH) == (2000.0 if goes_on else 3000.0 + away)
+
+    def test_a_severity_that_has_ended_is_not_counted_from_before_a_break(self) -> None:
+        """Eased since, or less for a day after it came back."""
+        high = poll((), 1000.0, unsupported())
+        back = poll(poll(high.issues, 2000.0, software()).issues, 3000.0, unsupported())
+        eased = poll(poll(back.issues, 4000.0, outdated()).issues, 5000.0, unsupported())
+        assert only(eased).counts_since(Severity.HIGH) == 5000.0
+        assert only(eased).counts_since(Severity.MEDIUM) == 1000.0
+        less = poll(poll(high.issues, 2000.0, software()).issues, 3000.0, outdated())
+        soon, late = (poll(less.issues, 3000.0 + after, unsupported()) for after in (3600.0, SHORT_BREAK))
+        assert only(soon).counts_since(Severity.HIGH) == 1000.0
+        assert only(late).counts_since(Severity.HIGH) == 3000.0 + SHORT_BREAK
 
     def test_software_at_two_places_is_two(self) -> None:
         """Where both are listed, neither is the other spelt otherwise, nor is one at another path."""
