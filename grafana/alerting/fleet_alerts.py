@@ -288,10 +288,19 @@ def _servers(settings: Settings) -> tuple[Alert, ...]:
         ),
         Alert(
             alert="PatrolServerServersDisappeared",
+            # All of an account, where nobody has it configured any more. One whose only exporter is away has another
+            # alert.
             expr=f"""
                 max by ({ACCOUNT}) (
                   {fewer}
                   and on ({EXPORTERS_ACCOUNT}) {LIST_CURRENT}
+                ) > 0
+                or (
+                  max by ({ACCOUNT}) (
+                    max_over_time(patrolserver_servers[{limits.servers_disappeared}])
+                    and on (job, instance) last_over_time(up[{limits.gap}]) == 1
+                  )
+                  unless on ({ACCOUNT}) last_over_time(patrolserver_up[{limits.gap}])
                 ) > 0
                 """,
             wait="15m",

@@ -308,6 +308,20 @@ CASES = (
         minutes=480,
     ),
     Case(
+        "PatrolServerServersDisappeared",
+        "fires for an account that nobody has configured any more, and ends when that has stood for six hours",
+        {("patrolserver_servers", MAIN): "20x30 stale", API: "1x30 stale", READ: "0+60x30 stale"},
+        {29: 0, 80: 1, 300: 1, 440: 0},
+        minutes=480,
+    ),
+    Case(
+        "PatrolServerServersDisappeared",
+        "leaves an account whose exporter is away to the alert on that",
+        {("patrolserver_servers", MAIN): "20x30 stale", API: "1x30 stale", UP: "1x30 0x450"},
+        {29: 0, 80: 0, 300: 0},
+        minutes=480,
+    ),
+    Case(
         "PatrolServerWaiverEnding",
         "fires fourteen days before, through a gap, and ends with the waiver",
         {
