@@ -233,8 +233,9 @@ def _stale(settings: Settings) -> tuple[Record | Alert, ...]:
         ),
         Alert(
             alert="PatrolServerAccountNeverRead",
+            # One whose clock is fast has a time, though it is not counted.
             expr=f"max by ({EXPORTERS_ACCOUNT}) (max_over_time({LIST_KNOWN}[{limits.missed}]) == 0)\n"
-            f"unless on ({ACCOUNT}) {FRESH}",
+            f"unless on ({EXPORTERS_ACCOUNT}) {success}\nunless on ({ACCOUNT}) {FRESH}",
             wait=limits.data_stale_after,
             severity="critical",
             summary="An account's server list has never been read.",

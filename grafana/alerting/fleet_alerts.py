@@ -263,13 +263,17 @@ def _servers(settings: Settings) -> tuple[Alert, ...]:
             alert="PatrolServerServersUnknown",
             # Polls that fail or bring a part have alerts of their own, by server.
             expr=f"""
-                max by ({ACCOUNT}) ({AFFECTED}{{severity="unknown"}})
+                (
+                  max by ({ACCOUNT}) ({AFFECTED}{{severity="unknown"}})
+                  unless on ({ACCOUNT}) max by ({ACCOUNT}) (last_over_time(patrolserver_up[{limits.gap}])) == 0
+                )
                 - on ({ACCOUNT}) (
                   count by ({ACCOUNT}) (
                     max by ({SERVER}) (
                       (
                         last_over_time(patrolserver_server_poll_complete[{limits.gap}]) == 0
                         or on ({EXPORTERS_SERVER}) last_over_time(patrolserver_server_poll_success[{limits.gap}]) == 0
+                        or on ({EXPORTERS_SERVER}) time() - {POLL} > {seconds(limits.data_stale_after)}
                       )
                       and on ({EXPORTERS_SERVER}) {POLL}
                     )
@@ -281,9 +285,9 @@ def _servers(settings: Settings) -> tuple[Alert, ...]:
             severity="warning",
             summary="Nobody can tell of servers whether they are fine, though their polls succeed.",
             description="""Servers of account {{ $labels.account }} of which it is not known whether all is well, beside
-                those whose polls fail or are partial: {{ $value }}. PatrolServer does not tell of their software
-                whether it is supported or has exploits, or lists none. New issues may go unseen, and the gate answers
-                "unknown".""",
+                those whose polls fail or are partial: {{ $value }}. Mostly PatrolServer does not tell of their
+                software whether it is supported or has exploits, or lists none. New issues may go unseen, and the
+                gate answers "unknown".""",
             dashboard=FLEET,
         ),
         Alert(

@@ -292,6 +292,12 @@ CASES = (
     ),
     Case(
         "PatrolServerServersUnknown",
+        "is silent while the API is away, of which other alerts tell",
+        {UNKNOWN: "0x10 1x200", API: "1x10 0x200", READ: "0+60x10 600x200", POLLED: "0+60x10 600x200"},
+        {80: 0, 150: 0, 200: 0},
+    ),
+    Case(
+        "PatrolServerServersUnknown",
         "leaves a server whose polls are partial or fail to the alert on that",
         {
             UNKNOWN: "0x10 1x200",
@@ -524,6 +530,13 @@ CASES = (
         {59: 0, 64: 1, 119: 1, 125: 0},
         each=True,
         severity="critical",
+    ),
+    Case(
+        "PatrolServerAccountNeverRead",
+        "pages nobody for an exporter whose clock is minutes fast",
+        {READ: "300+60x240"},
+        {64: 0, 200: 0},
+        not_as="critical",
     ),
     Case(
         "PatrolServerAccountNeverRead",

@@ -47,7 +47,7 @@ class Exporter:
             name
             for name in wanted
             if server_reference(name).lower() not in there
-            and not (is_number(server_reference(name)) and str(int(name)) in there)
+            and not (is_number(server_reference(name)) and str(int(server_reference(name))) in there)
             and not (is_glob(name) and any(self.servers({**chosen, "servers": [name]})))
         ]
 

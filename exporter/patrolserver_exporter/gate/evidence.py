@@ -348,26 +348,43 @@ def known_servers(connection: sa.Connection, keys: Sequence[ServerKey]) -> Itera
         )
 
 
-def _uncounted_risk(installed: Iterable[_Installed], known: Iterable[Issue]) -> float:
+def _exploit_issues(installed: Iterable[_Installed], known: Iterable[Issue]) -> dict[Identity, Issue]:
+    """The issue of the exploits of each software that has one.
+
+    That of the same spelling, else one that was opened under another one and that no software has for its own.
+    """
+    listed = {_identity_of(one) for one in installed}
+    exact = {issue.identity: issue for issue in known}
+    folded = {issue.identity.folded: issue for identity, issue in exact.items() if identity not in listed}
+    found = ((one, exact.get(one) or folded.get(one.folded)) for one in listed)
+    return {identity: issue for identity, issue in found if issue is not None}
+
+
+def _identity_of(software: _Installed) -> Identity:
+    return Identity(software.canonical_name, software.location, IssueClass.EXPLOIT)
+
+
+def _uncounted_risk(installed: Sequence[_Installed], known: Iterable[Issue]) -> float:
     """An exploit without a risk always is an issue's."""
-    counted = {issue.identity.folded for issue in known}
+    counted = _exploit_issues(installed, known)
     return max(
         (
             exploit.risk
             for one in installed
+            if _identity_of(one) not in counted
             for exploit in one.exploits or ()
             if exploit.risk is not None
-            and Identity(one.canonical_name, one.location, IssueClass.EXPLOIT).folded not in counted
         ),
         default=0.0,
     )
 
 
-def _lesser_risks(installed: Iterable[_Installed], known: Iterable[Issue]) -> Iterator[tuple[str, float]]:
+def _lesser_risks(installed: Sequence[_Installed], known: Sequence[Issue]) -> Iterator[tuple[str, float]]:
     """One stored without its exploits stands for all of them."""
-    of_identity = {issue.identity.folded: issue for issue in known if issue.exploits}
+    told = [issue for issue in known if issue.exploits]
+    of_identity = _exploit_issues(installed, told) if told else {}
     for one in installed if of_identity else ():
-        issue = of_identity.get(Identity(one.canonical_name, one.location, IssueClass.EXPLOIT).folded)
+        issue = of_identity.get(_identity_of(one))
         if issue is None:
             continue
         counted = {exploit.risk for exploit in issue.exploits}

@@ -5,6 +5,7 @@ Times are seconds since the epoch. The same poll or event may be merged twice: t
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -59,9 +60,9 @@ def takeovers(
 def _pairs(reported: Sequence[Issue], findings: Sequence[Finding]) -> Iterator[tuple[_Rank, Finding, Issue]]:
     by_name: dict[str, list[Finding]] = {}
     for finding in findings:
-        by_name.setdefault(finding.canonical_name, []).append(finding)
+        by_name.setdefault(finding.canonical_name.casefold(), []).append(finding)
     for issue in reported:
-        for finding in by_name.get(issue.canonical_name, ()):
+        for finding in by_name.get(issue.canonical_name.casefold(), ()):
             rank = (
                 finding.identity != issue.identity,
                 finding.location != issue.location,
@@ -138,10 +139,11 @@ def open_reported(
     )
 
 
-def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float) -> Issue:
+def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float, last_whole_at: float | None) -> Issue:
     """A fixed issue that an event brings back, under its old fingerprint.
 
     What exactly is wrong is for the next poll to say, so it is of the class that reported issues have.
+    ``last_whole_at`` is the start of the last whole poll.
     """
     software = report.about
     return replace(
@@ -159,8 +161,8 @@ def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float) -> 
         first_seen=received_at,
         severity_since=received_at,
         at_least_since=(),
-        since_before=_since_before(issue, received_at),
-        age_unknown=issue.age_unknown and _is_short_break(issue, received_at),
+        since_before=_since_before(issue, received_at, last_whole_at),
+        age_unknown=issue.age_unknown and _is_short_break(issue, received_at, last_whole_at),
         last_seen=received_at,
         fixed_at=None,
         event_received_at=received_at,
@@ -168,15 +170,22 @@ def reopen_reported(issue: Issue, report: ReportedIssue, received_at: float) -> 
     )
 
 
-def _is_short_break(issue: Issue, at: float) -> bool:
-    """Whether an issue that comes back then was fixed for so short a time that it may not have been."""
-    return issue.fixed_at is not None and at - issue.fixed_at < SHORT_BREAK
+def _is_short_break(issue: Issue, at: float, last_whole_at: float | None) -> bool:
+    """Whether an issue that comes back then was fixed for so short a time that it may not have been.
+
+    However long ago, if no other whole poll than that at ``last_whole_at`` has shown it as fixed.
+    """
+    fixed_at = issue.fixed_at
+    return fixed_at is not None and (at - fixed_at < SHORT_BREAK or fixed_at >= (last_whole_at or math.inf))
 
 
-def _since_before(issue: Issue, at: float) -> tuple[float | None, ...]:
+def _since_before(issue: Issue, at: float, last_whole_at: float | None) -> tuple[float | None, ...]:
     """Since when it was how severe before it was fixed, if it comes back after a short break."""
-    if not _is_short_break(issue, at):
-        return ()
+    return _both(issue) if _is_short_break(issue, at, last_whole_at) else ()
+
+
+def _both(issue: Issue) -> tuple[float | None, ...]:
+    """Since when it has been how severe, the time before a short break included."""
     earlier = issue.since_before or (None,) * len(SEVERITIES)
     both = zip(issue.at_least_since, earlier, strict=True)
     return tuple(min((one for one in pair if one is not None), default=None) for pair in both)
@@ -224,7 +233,7 @@ class _Ledger:
         self.rows = dict(self._before)
         self._names: dict[str, set[str]] = {}
         for issue in issues:
-            self._names.setdefault(issue.canonical_name, set()).add(issue.fingerprint)
+            self._names.setdefault(issue.canonical_name.casefold(), set()).add(issue.fingerprint)
 
     def __contains__(self, fingerprint: object) -> bool:
         """Whether an issue of this server, or of another that had its id before, has the fingerprint."""
@@ -233,13 +242,13 @@ class _Ledger:
     def put(self, issue: Issue, change: ChangeKind | None = None) -> None:
         """Write a row, and its entry in the change feed if there is one."""
         self.rows[issue.fingerprint] = issue
-        self._names.setdefault(issue.canonical_name, set()).add(issue.fingerprint)
+        self._names.setdefault(issue.canonical_name.casefold(), set()).add(issue.fingerprint)
         if change is not None:
             self._changes.append(Change(kind=change, at=self._at, issue=issue))
 
     def about(self, report: ReportedIssue) -> tuple[Issue, ...]:
         """The rows of the software that a report names, in no order; if it names none, those with its title."""
-        rows = (self.rows[print_] for print_ in self._names.get(report.about.canonical_name, ()))
+        rows = (self.rows[print_] for print_ in self._names.get(report.about.canonical_name.casefold(), ()))
         return tuple(row for row in rows if report.about.canonical_name or row.title == report.title)
 
     def merged(self, *, unshown: bool = False) -> Merged:
@@ -247,6 +256,20 @@ class _Ledger:
         rows = tuple(self.rows.values())
         changed = tuple(row for row in rows if row != self._before.get(row.fingerprint))
         return Merged(issues=rows, changed=changed, changes=tuple(self._changes), unshown=unshown)
+
+
+class Before(msgspec.Struct, frozen=True, kw_only=True):
+    """What the polls before have told."""
+
+    undecided: frozenset[Identity] = frozenset()
+    """What was listed without telling whether something is wrong, as `undecided` has it."""
+    exploits_untold: bool = False
+    """The last one did not tell the exploits of all software; what was known of them before may be all."""
+    last_whole_at: float | None = None
+    """Start of the last whole one, in seconds since the epoch."""
+
+
+NOTHING_BEFORE = Before()
 
 
 def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
@@ -259,7 +282,7 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     exploit_risk: float,
     settle: float,
     former: Collection[str] = (),
-    before: Sequence[Software] | None = None,
+    before: Before = NOTHING_BEFORE,
     whole: bool = True,
     reclassified: bool = False,
 ) -> Merged:
@@ -269,16 +292,14 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     shows is fixed, unless that was seen at ``started_at`` or later, is still protected by ``settle`` (seconds), is
     listed in a state that nobody knows, or the poll was not ``whole``. One without any software fixes nothing, and one
     that tells of no exploits nothing that may be about one. A poll that is not whole makes no issue better either. The
-    ``former`` fingerprints, of other servers that had this id before, are not given again. ``before`` is the software
-    that was known then: an issue is as old as nobody knows, where that did not tell whether something is wrong.
+    ``former`` fingerprints, of other servers that had this id before, are not given again. ``before`` is what earlier
+    polls have told.
 
     ``reclassified``: the poll that was merged last is classified again, by other settings. That closes nothing. What is
     now more or less severe is neither worsened nor eased, since nothing happened.
     """
     ledger = _Ledger(issues, started_at, former)
-    showing = _Showing(
-        started_at=started_at, whole=whole, reclassified=reclassified, undecided_before=undecided(before or ())
-    )
+    showing = _Showing(started_at=started_at, whole=whole, reclassified=reclassified, before=before)
     findings = _spelt_as_known(derive(software, exploit_risk), issues)
     taken_over = takeovers(issues, findings, _closed_seats(issues, started_at))
     moved = {issue.fingerprint for issue in taken_over.values()}
@@ -306,15 +327,23 @@ def _spelt_as_known(findings: Sequence[Finding], issues: Sequence[Issue]) -> Seq
 
     Another spelling is no other software: else what is old would be fixed, and begin anew.
     """
-    exact, found = {issue.identity for issue in issues}, {finding.identity for finding in findings}
+    exact = {issue.identity for issue in issues if issue.is_open and issue.polled}
     respelt = [finding for finding in findings if finding.identity not in exact]
     if not respelt:
         return findings
+    # An open one goes before a fixed or only reported one with just this spelling: that may be of another time.
+    found, fixed = {finding.identity for finding in findings}, {issue.identity for issue in issues} - exact
     spelt = {
         issue.identity.folded: issue
         for issue in sorted(issues, key=lambda issue: (issue.is_open, issue.last_seen, issue.fingerprint))
         if issue.polled and issue.identity not in found
     }
+    respelt = [
+        finding
+        for finding in respelt
+        if finding.identity not in fixed
+        or ((issue := spelt.get(finding.identity.folded)) is not None and issue.is_open)
+    ]
     same = {
         finding.identity: replace(finding, canonical_name=issue.canonical_name, location=issue.location)
         for finding in respelt
@@ -356,7 +385,7 @@ def apply_event(  # noqa: PLR0913  # what an event brings, by keyword
         elif fixed_since(rows, received_at):
             unshown = True
         elif (fixed := fixed_match(rows, report.about)) is not None:
-            ledger.put(reopen_reported(fixed, report, received_at), ChangeKind.REOPENED)
+            ledger.put(reopen_reported(fixed, report, received_at, last_poll_started_at), ChangeKind.REOPENED)
         else:
             born = open_reported(report, account=account, server_id=server_id, received_at=received_at, taken=ledger)
             ledger.put(born, ChangeKind.OPENED)
@@ -381,12 +410,12 @@ class _Showing(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     whole: bool
     reclassified: bool
-    undecided_before: frozenset[Identity]
-    """What was listed before without telling whether something is wrong."""
+    before: Before
 
     def hides_age_of(self, finding: Finding) -> bool:
         """Whether an issue that nobody knew before may be older than this poll."""
-        return finding.identity.folded in self.undecided_before
+        is_untold = self.before.exploits_untold and finding.issue_class is IssueClass.EXPLOIT
+        return self.reclassified or is_untold or finding.identity.folded in self.before.undecided
 
 
 def _show_known(ledger: _Ledger, known: Issue, finding: Finding, showing: _Showing, reported: Issue | None) -> None:
@@ -431,6 +460,9 @@ def _show_again(ledger: _Ledger, issue: Issue, finding: Finding, showing: _Showi
         # What is missing from a poll that is not whole may be the worst of it.
         after, fresh = replace(_located(issue, finding, showing), last_seen=after.last_seen), False
         after_full = before_full
+    if showing.hides_age_of(finding) and (not issue.polled or is_worse(after_full, before_full)):
+        # What it is now, it may have been all the time.
+        after = replace(after, age_unknown=True)
     if after_full is not before_full:
         since = issue.severity_since if showing.reclassified else at
         after = replace(
@@ -464,11 +496,13 @@ def _at_least_since(issue: Issue, severity: Severity, at: float) -> tuple[float 
 def _still_before(issue: Issue, before: Severity, after: Severity, at: float) -> tuple[float | None, ...]:
     """What still counts of the time before a short break, once the severity is another.
 
-    What it is no more has ended, and so has what it was before if it has been less for long.
+    What it is no more counts for a while: should it be so again within that, it may have been so all the time.
     """
-    if is_worse(after, before) and at - issue.first_seen < SHORT_BREAK:
+    if is_worse(before, after):
+        return _both(issue)
+    if at - issue.severity_since < SHORT_BREAK:
         return issue.since_before
-    rank = max(SEVERITIES.index(severity) for severity in (before, after))
+    rank = SEVERITIES.index(before)
     return tuple(None if place < rank else since for place, since in enumerate(issue.since_before))
 
 
@@ -523,11 +557,12 @@ def _returned(issue: Issue, finding: Finding, showing: _Showing) -> Issue:
         first_seen=started_at,
         severity_since=started_at,
         at_least_since=(),
-        since_before=_since_before(issue, started_at),
+        since_before=_since_before(issue, started_at, showing.before.last_whole_at),
         last_seen=started_at,
         fixed_at=None,
         polled=True,
-        age_unknown=showing.hides_age_of(finding) or (issue.age_unknown and _is_short_break(issue, started_at)),
+        age_unknown=showing.hides_age_of(finding)
+        or (issue.age_unknown and _is_short_break(issue, started_at, showing.before.last_whole_at)),
     )
 
 

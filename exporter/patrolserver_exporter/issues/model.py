@@ -122,7 +122,7 @@ class IssueExploit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 SHORT_BREAK = 24 * 3600.0
-"""Seconds for which an issue has to stay fixed so that a grace begins anew when it comes back."""
+"""Seconds for which an issue has to stay fixed, or less severe, so that a grace begins anew when it comes back."""
 
 
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +158,7 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     at_least_since: tuple[float | None, ...] = ()
     """Since when it has been so severe or worse, in the order of ``SEVERITIES``. Not given: since ``first_seen``."""
     since_before: tuple[float | None, ...] = ()
-    """``at_least_since`` of the time before, where it came back within `SHORT_BREAK` of its fix; else empty."""
+    """``at_least_since`` of the time before a short break: it was fixed or less severe for less than `SHORT_BREAK`."""
     last_seen: float
     fixed_at: float | None = None
     event_received_at: float | None = None
@@ -193,7 +193,7 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     def counts_since(self, severity: Severity | None) -> float:
         """Since when it has been so severe or worse (``None``: open at all), short breaks left out.
 
-        A fix that held for less than a day may have been none: one reply that lacked a software is enough for it.
+        A fix that held for less than a day, or for one poll, may have been none: a reply that lacks a software does it.
         """
         if severity is None:
             known = (self.first_seen, *self.since_before[-1:])
@@ -214,22 +214,26 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
         return self.waived_until is not None
 
 
-def not_after(issue: Issue, now: float) -> Issue:
-    """The issue as if nothing of it had happened later than ``now``: the clock was set back."""
+def not_after(issue: Issue, now: float, back: float = 0.0) -> Issue:
+    """The issue as if nothing of it had happened later than ``now``: the clock was set back.
+
+    By ``back`` seconds, below 0, where that is known: what is old stays as old as it is.
+    """
 
     def past(at: float | None) -> float | None:
-        return None if at is None else min(at, now)
+        return None if at is None else min(at + back, now)
 
     return msgspec.structs.replace(
         issue,
-        first_seen=min(issue.first_seen, now),
-        severity_since=min(issue.severity_since, now),
+        first_seen=min(issue.first_seen + back, now),
+        severity_since=min(issue.severity_since + back, now),
         at_least_since=tuple(map(past, issue.at_least_since)),
         since_before=tuple(map(past, issue.since_before)),
         exploits=tuple(
-            msgspec.structs.replace(exploit, first_seen=min(exploit.first_seen, now)) for exploit in issue.exploits
+            msgspec.structs.replace(exploit, first_seen=min(exploit.first_seen + back, now))
+            for exploit in issue.exploits
         ),
-        last_seen=min(issue.last_seen, now),
+        last_seen=min(issue.last_seen + back, now),
         event_received_at=past(issue.event_received_at),
         fixed_at=past(issue.fixed_at),
     )

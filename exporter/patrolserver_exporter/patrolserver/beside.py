@@ -84,9 +84,9 @@ _NOT_LOOKED_UP = any_of(
     "pending unknown unavailable queued loading failed error missing disabled skipped timeout stale"
 )
 _LIFE_OVER = any_of("eol unsupported discontinued abandoned deprecated obsolete")
-_ENDED = any_of("ended expired over ends")
+_ENDED = any_of("ended expired over")
 _SUPPORT = any_of("supported maintained")
-_OF_SUPPORT = _SUPPORT | any_of("is actively officially vendor security support version versions current")
+_OF_SUPPORT = _SUPPORT | any_of("is actively officially vendor security support version current")
 _OF_STANDING = any_of("status state support security lifecycle health")
 _OVER = _LIFE_OVER | _ENDED | any_of("vulnerable insecure compromised")
 _NO_SUPPORT = _OVER | any_of("none no never end")
@@ -161,12 +161,18 @@ def denies_support(software: dict[str, Any]) -> str | None:
         is_over = (
             words <= _LIFE_OVER
             or words == {"end", "of", "life"}
-            or (bool(words & _ENDED) and words <= _ENDED | _OF_SUPPORT | {"has"})
+            # A number may be the day of it.
+            or (bool(words & _ENDED) and words <= _ENDED | _OF_SUPPORT | {"has"} and not _is_number(value))
         ) and _says_yes(value)
         is_left_alone = bool(words & _SUPPORT) and words <= _OF_SUPPORT and _says_no(value)
         if is_over or is_left_alone or (isinstance(value, str) and _stands_bad(words, value)):
             return clean(key, _NAME_SHOWN)
     return None
+
+
+def _is_number(value: Any) -> bool:
+    text = "" if isinstance(value, bool) else str(value).strip()
+    return text not in {"0", "1"} and text.replace(".", "", 1).isdigit()
 
 
 def _stands_bad(words: frozenset[str], value: str) -> bool:

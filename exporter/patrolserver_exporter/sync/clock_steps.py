@@ -249,6 +249,10 @@ def _past(at: float | None, now: float, back: float) -> float | None:
     return None if at is None or at > now else at + back
 
 
+_TELLS_ON_AGES: Final = 600.0
+"""Seconds by which the clock is set back so that issues, whose ages are of days, follow it."""
+
+
 def _is_from_future(record: ServerRecord, now: float) -> bool:
     state = record.state
     times = (
@@ -283,6 +287,8 @@ def _follow_back(unit: Unit, record: ServerRecord, back: float, now: float, rule
 
     state = record.state
     is_from_future = _is_from_future(record, now)
+    # With the start of the server's history: what its first poll found is held against that.
+    moves_issues = is_from_future or back <= -_TELLS_ON_AGES
     # What has to be shown twice is shown by a clock that did not jump in between.
     collapse = None if is_from_future else state.collapse
     state = replace(
@@ -301,17 +307,17 @@ def _follow_back(unit: Unit, record: ServerRecord, back: float, now: float, rule
         scan_put_off_until=at_most_now(state.scan_put_off_until),
         in_doubt_since=at_most_now(state.in_doubt_since),
         came_back_at=at_most_now(state.came_back_at),
-        history_since=None if state.history_since is None else min(state.history_since, now),
+        history_since=at_most_now(state.history_since) if moves_issues else state.history_since,
         collapse=collapse if collapse is None else replace(collapse, since=collapse.since + back),
         missing_since=at_most_now(state.missing_since),
         eased_alike_at=at_most_now(state.eased_alike_at),
     )
     gone_at = None if record.gone_at is None else min(record.gone_at, now)
     record = replace(server_updates.with_state(record, state), gone_at=gone_at)
-    if is_from_future:
-        issues = [not_after(issue, now) for issue in fleet.issues_of(unit.connection, record.account, record.server_id)]
-        fleet.save_issues(unit.connection, issues)
-    if is_from_future and gone_at is None:
+    if moves_issues:
+        known = fleet.issues_of(unit.connection, record.account, record.server_id)
+        fleet.save_issues(unit.connection, [not_after(issue, now, back) for issue in known])
+    if moves_issues and gone_at is None:
         renew_summary(unit, record, rules)
         return
     fleet.save_servers(unit.connection, [record])

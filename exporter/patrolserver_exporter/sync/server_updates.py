@@ -23,6 +23,7 @@ from patrolserver_exporter.inbox import deliveries
 from patrolserver_exporter.inbox.deliveries import DeliveryState
 from patrolserver_exporter.inbox.retry import NextStep
 from patrolserver_exporter.issues import merge, trust, waive
+from patrolserver_exporter.issues.derive import undecided
 from patrolserver_exporter.issues.summary import summarise
 from patrolserver_exporter.live.effects import FeedGrew, InboxMoved, ServerShown, TalliesShown
 from patrolserver_exporter.patrolserver.models import Identifier, Server
@@ -171,7 +172,11 @@ def apply_poll(  # noqa: PLR0913  # What a poll brings, by keyword.
         exploit_risk=rules.exploit_risk,
         settle=rules.settle,
         former=record.state.former_fingerprints,
-        before=known,
+        before=merge.Before(
+            undecided=undecided(known or ()),
+            exploits_untold=bool(record.state.exploits_unknown),
+            last_whole_at=record.state.complete_poll_at,
+        ),
         whole=reading.whole,
     )
     issues = keep_issues(unit, record.name, merged, rules, now)

@@ -287,6 +287,21 @@ class TestServer:
         assert some.lesser_risks == ((worst.fingerprint, 4.5),)
         assert (some.uncounted_risk, none.uncounted_risk, none.lesser_risks) == (3.0, 3.0, ())
 
+    def test_exploits_of_software_that_is_spelt_otherwise(self, store: Store) -> None:
+        """They are those of its issue, unless other software has just the spelling of the issue."""
+        worst = issue("php", Kind.EXPLOITABLE, risk=6.0, location="/", exploits=(IssueExploit(id="a", risk=6.0),))
+        exploits = (Exploit(risk=6.0), Exploit(risk=4.5))
+        own = software("php", location="/", exploits=exploits[:1])
+        respelt = software("PHP", location=None, exploits=exploits)
+        servers = [
+            (1, "web1", {"issues": [worst], "software": (respelt,)}),
+            (2, "web2", {"issues": [replace(worst, fingerprint="2")], "software": (own, respelt)}),
+        ]
+        keep(store, account(), servers=servers)
+        alone, beside = (only([one]) for one in asked(store, 1, 2))
+        assert (alone.lesser_risks, alone.uncounted_risk) == (((worst.fingerprint, 4.5),), 0.0)
+        assert (beside.lesser_risks, beside.uncounted_risk) == ((), 6.0)
+
     def test_each_server_has_its_own_issues(self, store: Store) -> None:
         """Fixed ones aside."""
         servers = [

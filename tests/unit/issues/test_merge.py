@@ -24,8 +24,8 @@ from tests.unit.issues.builders import (
     unsupported,
 )
 
-from patrolserver_exporter.issues.derive import derive
-from patrolserver_exporter.issues.merge import Merged, apply_event, apply_poll
+from patrolserver_exporter.issues.derive import derive, undecided
+from patrolserver_exporter.issues.merge import NOTHING_BEFORE, Before, Merged, apply_event, apply_poll
 from patrolserver_exporter.issues.model import SHORT_BREAK, ChangeKind, Issue, IssueClass, Kind, Severity
 from patrolserver_exporter.patrolserver.models import Exploit, ReportedIssue, Software
 
@@ -42,7 +42,7 @@ def poll(
     *listed: Software,
     whole: bool = True,
     reclassified: bool = False,
-    before: Sequence[Software] | None = None,
+    before: Before = NOTHING_BEFORE,
 ) -> Merged:
     """Merge a poll that started ``at`` and listed that software, and some that is fine."""
     return apply_poll(
@@ -148,19 +148,30 @@ class TestPoll:
         assert only(back).first_seen == 3000.0 + away
         since = [only(back).counts_since(one) for one in (Severity.HIGH, Severity.MEDIUM, None)]
         assert since == ([2000.0, 1000.0, 1000.0] if goes_on else [3000.0 + away] * 3)
-        reported_back = event(fixed.issues, 3000.0 + away, reported(location=None), last_poll=3000.0)
+        reported_back = event(fixed.issues, 3000.0 + away, reported(location=None), last_poll=4000.0)
         assert only(reported_back).counts_since(None) == (1000.0 if goes_on else 3000.0 + away)
         taken_over = poll(reported_back.issues, 3100.0 + away, unsupported())
         assert only(taken_over).counts_since(Severity.HIGH) == (2000.0 if goes_on else 3000.0 + away)
         again = poll(poll(back.issues, 4000.0 + away, software()).issues, 5000.0 + away, unsupported())
         assert only(again).counts_since(Severity.HIGH) == (2000.0 if goes_on else 3000.0 + away)
 
+    def test_what_one_poll_lacked_comes_back_as_old_as_it_is_however_late(self) -> None:
+        """Where no other whole poll came between, as with an interval of days or an API that was away."""
+        fixed = poll(poll((), 1000.0, unsupported()).issues, 2000.0, software())
+        late = 2000.0 + 3 * SHORT_BREAK
+        back = poll(fixed.issues, late, unsupported(), before=Before(last_whole_at=2000.0))
+        assert only(back).counts_since(Severity.HIGH) == 1000.0
+        anew = poll(fixed.issues, late, unsupported(), before=Before(last_whole_at=3000.0))
+        assert only(anew).counts_since(Severity.HIGH) == late
+
     def test_a_severity_that_has_ended_is_not_counted_from_before_a_break(self) -> None:
-        """Eased since, or less for a day after it came back."""
+        """Eased for a day, or less for a day after it came back; what was eased for one poll goes on."""
         high = poll((), 1000.0, unsupported())
         back = poll(poll(high.issues, 2000.0, software()).issues, 3000.0, unsupported())
         eased = poll(poll(back.issues, 4000.0, outdated()).issues, 5000.0, unsupported())
-        assert only(eased).counts_since(Severity.HIGH) == 5000.0
+        assert only(eased).counts_since(Severity.HIGH) == 1000.0
+        eased = poll(poll(back.issues, 4000.0, outdated()).issues, 4000.0 + SHORT_BREAK, unsupported())
+        assert only(eased).counts_since(Severity.HIGH) == 4000.0 + SHORT_BREAK
         assert only(eased).counts_since(Severity.MEDIUM) == 1000.0
         less = poll(poll(high.issues, 2000.0, software()).issues, 3000.0, outdated())
         soon, late = (poll(less.issues, 3000.0 + after, unsupported()) for after in (3600.0, SHORT_BREAK))
@@ -200,11 +211,41 @@ class TestPoll:
         unknown: bool,  # noqa: FBT001
     ) -> None:
         """It may have been there all the time; the same where it was fixed before."""
-        assert only(poll((), 2000.0, then, before=[before])).age_unknown is unknown
+        told_before = Before(undecided=undecided([before]))
+        assert only(poll((), 2000.0, then, before=told_before)).age_unknown is unknown
         fixed = poll(poll((), 1000.0, then).issues, 1500.0, software())
-        back = poll(fixed.issues, 2000.0, then, before=[before])
+        back = poll(fixed.issues, 2000.0, then, before=told_before)
         assert (only(back).first_seen, only(back).age_unknown) == (2000.0, unknown)
-        assert only(poll(back.issues, 3000.0, then, before=[then])).age_unknown is unknown
+        assert only(poll(back.issues, 3000.0, then)).age_unknown is unknown
+        event_first = event((), 1990.0, reported())
+        taken_over = poll(event_first.issues, 2000.0, then, before=told_before)
+        assert [one.age_unknown for one in taken_over.issues] == [unknown]
+
+    def test_exploits_that_the_last_poll_did_not_tell_are_of_unknown_age(self) -> None:
+        """What was known of them before says nothing of the time since; the version is another matter."""
+        before = Before(exploits_untold=True)
+        assert only(poll((), 2000.0, exploitable(), before=before)).age_unknown
+        assert not only(poll((), 2000.0, unsupported(), before=before)).age_unknown
+
+    def test_what_gets_worse_where_nothing_was_told_is_of_unknown_age(self) -> None:
+        """It may have been so bad all the time; so may what other settings find."""
+        before = Before(undecided=undecided([software(supported=None)]))
+        first = poll((), 1000.0, outdated())
+        assert only(poll(first.issues, 2000.0, unsupported(), before=before)).age_unknown
+        assert not only(poll(first.issues, 2000.0, outdated(), before=before)).age_unknown
+        assert only(poll((), 2000.0, exploitable(risk=6.0), reclassified=True)).age_unknown
+
+    def test_the_spelling_of_an_open_issue_goes_before_that_of_others(self) -> None:
+        """One that was fixed, or that an event reported, under the other spelling is no second one."""
+        old = poll((), 1000.0, unsupported("PHP"))
+        told_of = event(old.issues, 2000.0, reported("php"))
+        assert len(told_of.issues) == 1
+        assert only(poll(told_of.issues, 3000.0, unsupported("php"))).first_seen == 1000.0
+        fixed = poll(poll((), 100.0, unsupported("php")).issues, 200.0, software("php"))
+        both = (*fixed.issues, *old.issues)
+        shown = poll(both, 3000.0, unsupported("php"))
+        assert told(shown) == []
+        assert [one.first_seen for one in shown.issues if one.is_open] == [1000.0]
 
     def test_fixes_what_is_no_longer_listed(self) -> None:
         """Software that is gone has no issues."""

@@ -54,9 +54,19 @@ def test_data_gets_no_younger_when_the_clock_is_set_back(store: Store, seconds: 
     driver.poll(outdated("php"), server_id=2)
     polled, now = driver.server(1).state.last_poll_at, driver.clock.now()
     assert polled is not None
+    history = driver.server(1).state.history_since
+    assert history is not None
+    before = driver.store.run(lambda unit: fleet.issues_of(unit.connection, MAIN, 1))
     driver.store.run(lambda unit: follow_clock(unit, seconds, now=now + seconds, rules={MAIN: driver.rules}))
     assert driver.server(1).state.last_poll_at == driver.server(1).summary.last_poll_at == polled + seconds
     assert driver.server(1).state.complete_poll_at == polled + seconds
+    after = driver.store.run(lambda unit: fleet.issues_of(unit.connection, MAIN, 1))
+    # Ages of issues are of days: a step of seconds is nothing to them.
+    moved = seconds if seconds < -600.0 else 0.0
+    assert driver.server(1).state.history_since == history + moved
+    assert [(one.first_seen, one.severity_since) for one in after] == [
+        (one.first_seen + moved, one.severity_since + moved) for one in before
+    ]
     assert driver.server(2).state.last_poll_at is None
     account = driver.store.run(lambda unit: fleet.find_account(unit.connection, MAIN))
     assert account is not None
