@@ -305,6 +305,7 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
     moved = {issue.fingerprint for issue in taken_over.values()}
     seated = {issue.identity: issue for issue in issues if issue.fingerprint not in moved}
     shown = set(moved)
+    left = _left(issues, findings)
     for finding in findings:
         reported, known = taken_over.get(finding.identity), seated.get(finding.identity)
         if known is not None:
@@ -313,7 +314,8 @@ def apply_poll(  # noqa: PLR0913  # what a poll brings, by keyword
         elif reported is not None:
             _show_again(ledger, reported, finding, showing)
         else:
-            ledger.put(_born(finding, account, server_id, showing, ledger), ChangeKind.OPENED)
+            born = _born(finding, account, server_id, showing, ledger)
+            ledger.put(_as_old_as(born, left.get(_name_and_class(finding), ())), ChangeKind.OPENED)
     if whole and software and not reclassified:
         doubts = _Doubts(undecided(software), silent=not tells_of_exploits(software))
         for issue in issues:
@@ -588,6 +590,29 @@ def _born(finding: Finding, account: str, server_id: int, showing: _Showing, led
         polled=True,
         age_unknown=showing.hides_age_of(finding),
     )
+
+
+def _name_and_class(one: Issue | Finding) -> tuple[str, IssueClass]:
+    return one.canonical_name.casefold(), one.issue_class
+
+
+def _left(issues: Sequence[Issue], findings: Sequence[Finding]) -> dict[tuple[str, IssueClass], list[Issue]]:
+    """The open issues whose software is bad no more where it was, by name and class."""
+    found = {finding.identity for finding in findings}
+    left: dict[tuple[str, IssueClass], list[Issue]] = {}
+    for issue in issues:
+        if issue.is_open and issue.polled and issue.identity not in found:
+            left.setdefault(_name_and_class(issue), []).append(issue)
+    return left
+
+
+def _as_old_as(born: Issue, left: Sequence[Issue]) -> Issue:
+    """A new issue, for a grace as old as those that it may have come from: another folder mends nothing."""
+    for issue in left:
+        both = zip(_both(issue), born.since_before or (None,) * len(SEVERITIES), strict=True)
+        since = tuple(min((one for one in pair if one is not None), default=None) for pair in both)
+        born = replace(born, since_before=since, age_unknown=born.age_unknown or issue.age_unknown)
+    return born
 
 
 class _Doubts(msgspec.Struct, frozen=True):

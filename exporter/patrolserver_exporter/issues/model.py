@@ -158,7 +158,7 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
     at_least_since: tuple[float | None, ...] = ()
     """Since when it has been so severe or worse, in the order of ``SEVERITIES``. Not given: since ``first_seen``."""
     since_before: tuple[float | None, ...] = ()
-    """``at_least_since`` of the time before a short break: it was fixed or less severe for less than `SHORT_BREAK`."""
+    """``at_least_since`` of before: it was fixed or less severe for less than `SHORT_BREAK`, or its software moved."""
     last_seen: float
     fixed_at: float | None = None
     event_received_at: float | None = None

@@ -178,6 +178,18 @@ class TestPoll:
         assert only(soon).counts_since(Severity.HIGH) == 1000.0
         assert only(late).counts_since(Severity.HIGH) == 3000.0 + SHORT_BREAK
 
+    def test_software_that_moved_is_as_old_as_where_it_was(self) -> None:
+        """A release in another folder is another issue, and mends nothing; one more folder is new."""
+        first = poll((), 1000.0, unsupported(location="/srv/1"), unsupported("nginx", location="/srv/1"))
+        moved = poll(first.issues, 2000.0, unsupported(location="/srv/2"), unsupported("nginx", location="/srv/1"))
+        assert told(moved) == [ChangeKind.OPENED, ChangeKind.FIXED]
+        (new,) = (one for one in moved.issues if one.location == "/srv/2")
+        assert (new.first_seen, new.counts_since(Severity.HIGH)) == (2000.0, 1000.0)
+        again = poll(moved.issues, 3000.0, unsupported(location="/srv/3"), unsupported("nginx", location="/srv/1"))
+        assert [one.counts_since(Severity.HIGH) for one in again.issues if one.location == "/srv/3"] == [1000.0]
+        more = poll(first.issues, 2000.0, unsupported(location="/srv/1"), unsupported(location="/srv/2"))
+        assert [one.counts_since(Severity.HIGH) for one in more.issues if one.location == "/srv/2"] == [2000.0]
+
     def test_software_at_two_places_is_two(self) -> None:
         """Where both are listed, neither is the other spelt otherwise, nor is one at another path."""
         both = poll((), 1000.0, outdated(location="/"), outdated(location=None))
