@@ -186,9 +186,15 @@ def _since_before(issue: Issue, at: float, last_whole_at: float | None) -> tuple
 
 def _both(issue: Issue) -> tuple[float | None, ...]:
     """Since when it has been how severe, the time before a short break included."""
-    earlier = issue.since_before or (None,) * len(SEVERITIES)
-    both = zip(issue.at_least_since, earlier, strict=True)
-    return tuple(min((one for one in pair if one is not None), default=None) for pair in both)
+    return _earliest(issue.at_least_since, issue.since_before)
+
+
+def _earliest(since: tuple[float | None, ...], other: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    """The earlier time of each severity; an empty one tells none."""
+    if not (since and other):
+        return since or other
+    pairs = zip(since, other, strict=True)
+    return tuple(min((one for one in pair if one is not None), default=None) for pair in pairs)
 
 
 def with_report(issue: Issue, report: ReportedIssue, received_at: float) -> Issue:
@@ -608,11 +614,10 @@ def _left(issues: Sequence[Issue], findings: Sequence[Finding]) -> dict[tuple[st
 
 def _as_old_as(born: Issue, left: Sequence[Issue]) -> Issue:
     """A new issue, for a grace as old as those that it may have come from: another folder mends nothing."""
+    since, age_unknown = born.since_before, born.age_unknown
     for issue in left:
-        both = zip(_both(issue), born.since_before or (None,) * len(SEVERITIES), strict=True)
-        since = tuple(min((one for one in pair if one is not None), default=None) for pair in both)
-        born = replace(born, since_before=since, age_unknown=born.age_unknown or issue.age_unknown)
-    return born
+        since, age_unknown = _earliest(since, _both(issue)), age_unknown or issue.age_unknown
+    return replace(born, since_before=since, age_unknown=age_unknown) if left else born
 
 
 class _Doubts(msgspec.Struct, frozen=True):

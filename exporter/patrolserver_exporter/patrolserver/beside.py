@@ -177,10 +177,10 @@ def _is_number(value: Any) -> bool:
 
 def _stands_bad(words: frozenset[str], value: str) -> bool:
     """Whether a member of such a name tells by this word how software stands, and that badly."""
-    said = words_of(value.lower())
-    if not words <= _OF_STANDING or said == ("end", "of", "life"):
-        return words <= _OF_STANDING
-    return value.strip().lower() in _OVER or ("support" in words and len(said) == 1 and said[0] in _NO_SUPPORT)
+    if not words <= _OF_STANDING:
+        return False
+    said = value.strip().lower()
+    return said in _OVER or ("support" in words and said in _NO_SUPPORT) or words_of(said) == ("end", "of", "life")
 
 
 def untold(software: dict[str, Any]) -> Iterator[str]:
